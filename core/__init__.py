@@ -1,0 +1,1 @@
+"""What every service stands on: the event contract, settings, lifecycle and the two servers' clients."""

@@ -1,0 +1,39 @@
+"""What can go wrong, and who has to act.
+
+SluiceError
+  x Misconfigured      the operator's: a setting is missing or wrong; the service does not start
+  x TryAgain           ours: answered 503 with Retry-After, or retried by a collector
+      StreamFull         the stream has no room: refused at once
+      StreamUnreachable  no PubAck came in time: part may be stored
+  x OurFault           a defect or a wrong schema: the source stops, nothing is acknowledged, an alert fires
+"""
+
+
+class SluiceError(Exception):
+    """Base of every error that Sluice raises on purpose."""
+
+
+class Misconfigured(SluiceError):
+    """A setting is missing or wrong. The message names the variable and what is allowed."""
+
+
+class TryAgain(SluiceError):
+    """The same request may succeed later. Carries how long a sender should wait."""
+
+    retry_after_seconds: int = 1
+
+
+class StreamFull(TryAgain):
+    """JetStream refused the message because the stream is at its size limit (err_code 10077)."""
+
+    retry_after_seconds = 5
+
+
+class StreamUnreachable(TryAgain):
+    """No PubAck came within the time allowed: the message may or may not be stored."""
+
+    retry_after_seconds = 2
+
+
+class OurFault(SluiceError):
+    """Storing failed for a reason that waiting does not mend."""

@@ -1,0 +1,217 @@
+"""Hold one event to the contract: bytes in, a typed event out, or the reason why not.
+
+    bytes --decode--> typed event --check texts--> --check instants--> event
+       \\______________________________________________________________ Invalid(reason, path, detail)
+
+The gateway asks this at the door and the collector's Python parser asks it again when storing, so that both
+agree to the letter. The usual event takes the short way; only a refused one is read twice, to say why.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from core.events import facebook, tiktok
+from core.events.fields import MAX_EVENT_BYTES, MAX_ID_BYTES, MAX_TEXT_BYTES, instant
+from core.events.subjects import SOURCES, Source
+
+Event = facebook.Event | tiktok.Event
+
+DAY_MICROSECONDS: Final = 86_400_000_000
+SECOND_MICROSECONDS: Final = 1_000_000
+
+
+class Reason(StrEnum):
+    """Why an event is refused: the closed list. Metrics, answers, refused events and dead letters use it."""
+
+    MALFORMED = "malformed"
+    TOO_DEEP = "too_deep"
+    TOO_LARGE = "too_large"
+    MISSING_FIELD = "missing_field"
+    WRONG_TYPE = "wrong_type"
+    NOT_ALLOWED = "not_allowed"
+    OUT_OF_RANGE = "out_of_range"
+    INVALID_AMOUNT = "invalid_amount"
+    INVALID_TEXT = "invalid_text"
+    INVALID_TIMESTAMP = "invalid_timestamp"
+    EMPTY = "empty"
+    TOO_LONG = "too_long"
+    TOO_OLD = "too_old"
+    TOO_FAR_AHEAD = "too_far_ahead"
+
+
+class Invalid(Exception):
+    """One event breaks the contract.
+
+    path is a JSON path (`$.data.user.age`), detail a sentence for a person.
+    """
+
+    def __init__(self, reason: Reason, path: str, detail: str) -> None:
+        super().__init__(f"{reason.value} at {path}: {detail}")
+        self.reason = reason
+        self.path = path
+        self.detail = detail
+
+
+_DECODE: Final[dict[Source, Callable[[bytes], Event]]] = {
+    "facebook": msgspec.json.Decoder(facebook.Event).decode,
+    "tiktok": msgspec.json.Decoder(tiktok.Event).decode,
+}
+_FACEBOOK: Final = _DECODE["facebook"]
+_TIKTOK: Final = _DECODE["tiktok"]
+_WITH_ACTION_TIME: Final = (facebook.Top, tiktok.Bottom)
+
+# Shorter than any limit, whatever the characters: the id in code points, a whole event in bytes.
+_SURELY_SHORT_ID: Final = MAX_ID_BYTES // 4
+
+
+class Contract:
+    """The contract with its window of time.
+
+    max_age_days and max_ahead_seconds are measured from the instant the event was received.
+    """
+
+    def __init__(self, *, max_age_days: int, max_ahead_seconds: int) -> None:
+        self._max_age = max_age_days * DAY_MICROSECONDS
+        self._max_ahead = max_ahead_seconds * SECOND_MICROSECONDS
+
+    def read(self, raw: bytes, received_at: int, source: Source | None = None) -> Event:
+        """The event in `raw`, one JSON object.
+
+        received_at is in microseconds since 2000. Where `source` is given, another source is refused.
+        Raises Invalid.
+        """
+        if len(raw) > MAX_EVENT_BYTES:
+            raise Invalid(Reason.TOO_LARGE, "$", f"an event holds at most {MAX_EVENT_BYTES} bytes, this {len(raw)}")
+        if source is not None:
+            decode = _DECODE[source]
+        else:  # a guess that costs little; a wrong one is found by the decoder and mended below
+            decode = _TIKTOK if raw.find(b'"tiktok"', 0, 256) >= 0 else _FACEBOOK
+        try:
+            event = decode(raw)
+        except (ValueError, RecursionError):  # msgspec's errors and UnicodeDecodeError are ValueErrors
+            event = _decode_or_explain(raw, source)
+        # A NUL can only come as an escape, and no text is longer than the event that holds it.
+        if (b"\\" in raw and b"\\u0000" in raw) or len(raw) > MAX_TEXT_BYTES or len(event.event_id) > _SURELY_SHORT_ID:
+            _check_texts(event)
+        if not event.event_id:
+            raise Invalid(Reason.EMPTY, "$.eventId", "an eventId is not empty")
+        self._check_instants(event, received_at)
+        return event
+
+    def _check_instants(self, event: Event, received_at: int) -> None:
+        path = "$.timestamp"
+        try:
+            at = instant(event.timestamp)
+            if isinstance(event, _WITH_ACTION_TIME):
+                path = "$.data.engagement.actionTime"
+                instant(event.data.engagement.action_time)
+        except ValueError as error:
+            raise Invalid(Reason.INVALID_TIMESTAMP, path, str(error)) from None
+        if at < received_at - self._max_age:
+            days = self._max_age // DAY_MICROSECONDS
+            raise Invalid(Reason.TOO_OLD, "$.timestamp", f"older than {days} days")
+        if at > received_at + self._max_ahead:
+            seconds = self._max_ahead // SECOND_MICROSECONDS
+            raise Invalid(Reason.TOO_FAR_AHEAD, "$.timestamp", f"more than {seconds} seconds ahead")
+
+
+def glimpse(raw: bytes) -> tuple[Source | None, str | None]:
+    """Source and event id of an event that may be anything, as far as they can be read."""
+    try:
+        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except (ValueError, RecursionError):
+        return None, None
+
+    def text(key: str) -> str | None:
+        try:
+            return msgspec.json.decode(fields[key], type=str)
+        except (KeyError, ValueError):
+            return None
+
+    named = text("source")
+    source = next((source for source in SOURCES if source == named), None)
+    return source, text("eventId")
+
+
+class _Named(msgspec.Struct):
+    source: Source
+
+
+def _decode_or_explain(raw: bytes, source: Source | None) -> Event:
+    """Decode without a guess. Raises Invalid with what is wrong."""
+    try:
+        named = msgspec.json.decode(raw, type=_Named).source
+        if source is not None and named != source:
+            raise Invalid(Reason.NOT_ALLOWED, "$.source", f"this stream holds {source} alone")
+        return _DECODE[named](raw)
+    except msgspec.ValidationError as error:
+        raise _explain(error) from None
+    except UnicodeDecodeError:
+        raise Invalid(Reason.INVALID_TEXT, "$", "text that is not valid UTF-8") from None
+    except RecursionError:
+        raise Invalid(Reason.TOO_DEEP, "$", "nested too deeply") from None
+    except msgspec.DecodeError as error:
+        if _only_surrogates_are_wrong(raw):
+            raise Invalid(Reason.INVALID_TEXT, "$", "text with a lone surrogate") from None
+        raise Invalid(Reason.MALFORMED, "$", str(error)) from None
+
+
+# What msgspec says -> our closed list. The contract tests hold each line; msgspec is pinned.
+_EXPLANATIONS: Final = (
+    (re.compile(r"Object missing required field"), Reason.MISSING_FIELD),
+    (re.compile(r"Invalid (enum )?value"), Reason.NOT_ALLOWED),
+    (re.compile(r"Expected `str` matching regex"), Reason.INVALID_AMOUNT),
+    (
+        re.compile(r"(Expected `int` [<>]=)|Number out of range|Integer value out of range"),
+        Reason.OUT_OF_RANGE,
+    ),
+    (re.compile(r"Expected"), Reason.WRONG_TYPE),
+)
+_MISSING: Final = re.compile(r"Object missing required field `([^`]+)`")
+
+
+def _explain(error: msgspec.ValidationError) -> Invalid:
+    what, _, where = str(error).partition(" - at `")
+    path = where.rstrip("`") or "$"
+    reason = next((reason for shape, reason in _EXPLANATIONS if shape.match(what)), Reason.WRONG_TYPE)
+    if missing := _MISSING.match(what):
+        path = f"{path}.{missing[1]}"
+    if reason is Reason.INVALID_AMOUNT:
+        what = "an amount is 1 to 10 digits, with at most 2 after a point"
+    return Invalid(reason, path, what)
+
+
+def _only_surrogates_are_wrong(raw: bytes) -> bool:
+    """Whether the standard library, which lets lone surrogates pass, can read it."""
+    try:
+        json.loads(raw)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def texts(value: Any, path: str = "$") -> Iterator[tuple[str, str]]:
+    """Each text of a decoded event with its JSON path."""
+    for field in msgspec.structs.fields(value):
+        item = getattr(value, field.name)
+        where = f"{path}.{field.encode_name}"
+        if isinstance(item, str):
+            yield where, item
+        elif isinstance(item, msgspec.Struct):
+            yield from texts(item, where)
+
+
+def _check_texts(event: Event) -> None:
+    for path, text in texts(event):
+        most = MAX_ID_BYTES if path == "$.eventId" else MAX_TEXT_BYTES
+        if "\0" in text:
+            raise Invalid(Reason.INVALID_TEXT, path, "text with a NUL character")
+        if (size := len(text.encode())) > most:
+            raise Invalid(Reason.TOO_LONG, path, f"at most {most} bytes of UTF-8, this has {size}")

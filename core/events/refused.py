@@ -1,0 +1,46 @@
+"""A refused event as it travels in the stream REFUSED: what was sent, and why it was not taken."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import msgspec
+
+from core.events.contract import Invalid, glimpse
+from core.events.subjects import Source
+
+KEPT_BYTES: Final = 64 * 1024
+"""Of a refused event's bytes, this many are kept; its full length and SHA-256 always are."""
+
+
+class RefusedEvent(msgspec.Struct, rename="camel", frozen=True):
+    """One refused event. body holds at most KEPT_BYTES, sha256 and length are those of the whole."""
+
+    source: Source | None
+    event_id: str | None
+    reason: str
+    path: str
+    detail: str
+    length: int
+    sha256: bytes
+    body: bytes
+
+
+def refused(raw: bytes, why: Invalid) -> RefusedEvent:
+    """What is kept of an event that broke the contract."""
+    source, event_id = glimpse(raw)
+    return RefusedEvent(
+        source=source,
+        event_id=event_id,
+        reason=why.reason.value,
+        path=why.path,
+        detail=why.detail,
+        length=len(raw),
+        sha256=hashlib.sha256(raw).digest(),
+        body=raw[:KEPT_BYTES],
+    )
+
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(RefusedEvent).decode

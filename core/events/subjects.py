@@ -1,0 +1,40 @@
+"""The only place that spells a stream, a subject or a consumer."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, get_args
+
+Source = Literal["facebook", "tiktok"]
+SOURCES: Final[tuple[Source, ...]] = get_args(Source)
+
+REFUSED: Final = "refused"
+UNKNOWN: Final = "unknown"
+
+# Headers of a message.
+EVENTS_HEADER: Final = "Sluice-Events"
+MESSAGE_ID_HEADER: Final = "Nats-Msg-Id"
+
+
+def events_subject(source: Source) -> str:
+    """Where a batch of accepted events of one source is published."""
+    return f"events.{source}"
+
+
+def refused_subject(source: Source | None) -> str:
+    """Where refused events are published; the source is None where it could not be read."""
+    return f"{REFUSED}.{source or UNKNOWN}"
+
+
+def stream_of(collected: str) -> str:
+    """The stream that a collector of `facebook`, `tiktok` or `refused` reads."""
+    return "REFUSED" if collected == REFUSED else f"EVENTS_{collected.upper()}"
+
+
+def stream_subjects(collected: str) -> list[str]:
+    """The subjects that this stream takes."""
+    return [f"{REFUSED}.*"] if collected == REFUSED else [f"events.{collected}"]
+
+
+def consumer_of(collected: str) -> str:
+    """The durable consumer that all collectors of a source share."""
+    return f"collector-{collected}"

@@ -1,0 +1,70 @@
+"""A batch of events as one message, and back.
+
+Version 1: the first line is a JSON object, then comes one event a line.
+
+    {"v":1,"parts":[{"correlationId":"…","traceparent":null,"receivedAt":"2026-11-22T07:25:58.541000Z","events":2}]}
+    {"eventId":"fb-…", …}
+    {"eventId":"fb-…", …}
+
+A part is what one request gave: the first `events` lines belong to the first part, and so on. An event's bytes
+stand as they were received; only one that holds a line break is compacted first (`one_line`).
+Messages of the stream REFUSED have the same form, with one refused event (`core.events.refused`) a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+VERSION: Final = 1
+
+
+class Part(msgspec.Struct, rename="camel", frozen=True):
+    """What one request gave to a message. received_at is an RFC 3339 instant of our own clock."""
+
+    correlation_id: str
+    traceparent: str | None
+    received_at: str
+    events: int
+
+
+class _Header(msgspec.Struct):
+    v: int
+    parts: list[Part]
+
+
+class UnknownWire(ValueError):
+    """The message is not of a version that this program reads, or its counts do not add up."""
+
+
+_encode_header = msgspec.json.Encoder().encode
+_decode_header = msgspec.json.Decoder(_Header).decode
+
+
+def encode(parts: Sequence[Part], lines: Sequence[bytes]) -> bytes:
+    """One message of these parts. `lines` are the events of all parts, in the order of the parts."""
+    return b"\n".join((_encode_header(_Header(VERSION, list(parts))), *lines))
+
+
+def decode(message: bytes) -> tuple[list[Part], list[bytes]]:
+    """Parts and lines of a message. Raises UnknownWire."""
+    first, *lines = message.split(b"\n")
+    try:
+        header = _decode_header(first)
+    except (ValueError, RecursionError) as error:
+        raise UnknownWire(f"no header in the first line: {error}") from error
+    if header.v != VERSION:
+        raise UnknownWire(f"version {header.v}; this program reads version {VERSION}")
+    counted = sum(part.events for part in header.parts)
+    if counted != len(lines) or any(part.events < 0 for part in header.parts):
+        raise UnknownWire(f"{len(lines)} events where the parts count {counted}")
+    return header.parts, lines
+
+
+def one_line(event: bytes) -> bytes:
+    """The event without line breaks: as it is, or compacted where it holds any."""
+    if b"\n" in event or b"\r" in event:
+        return msgspec.json.format(event, indent=-1)
+    return event

@@ -1,0 +1,142 @@
+"""NATS JetStream: the streams that Sluice declares, and what a stream says of itself.
+
+Every stream is a work queue (a message stays until a collector confirms it), on disk, and refuses new messages
+when it is full: what was accepted is never thrown out to make room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import nats
+import nats.js.errors
+import structlog
+from nats.aio.client import Client
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+
+from core.errors import SluiceError
+from core.events.subjects import REFUSED, SOURCES, stream_of, stream_subjects
+from core.settings import Settings
+
+log = structlog.get_logger()
+
+# Longer than a publish is ever tried again (GATEWAY_PUBLISH_SECONDS, 15 by default).
+DUPLICATE_WINDOW_SECONDS = 120
+
+
+class StreamState(msgspec.Struct):
+    """What JetStream tells of a stream's content; instants are the server's."""
+
+    messages: int
+    bytes: int
+    first_seq: int
+    last_seq: int
+    first_ts: datetime
+
+
+class StreamInfo(msgspec.Struct):
+    """One answer to a stream info request, with the server's own instant of it (nats-py drops `ts`)."""
+
+    created: datetime
+    ts: datetime
+    state: StreamState
+
+    @property
+    def stored_until(self) -> datetime:
+        """The instant up to which everything published has been confirmed by a collector.
+
+        In a work queue the first message is the oldest one that is not confirmed.
+        """
+        return self.state.first_ts if self.state.messages else self.ts
+
+
+class StreamMissing(SluiceError):
+    """The stream does not exist, or JetStream did not answer."""
+
+
+_decode_info = msgspec.json.Decoder(StreamInfo).decode
+
+
+async def connect(url: str, *, name: str, **options: Any) -> Client:
+    """Connect and stay connected: reconnects for ever, and says so in the log."""
+
+    async def lost() -> None:
+        log.warning("NATS connection lost")
+
+    async def back() -> None:
+        log.info("NATS connection back")
+
+    async def failed(error: Exception) -> None:
+        log.warning("NATS error", error=repr(error))
+
+    return await nats.connect(
+        servers=url.split(","),
+        name=name,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.2,
+        connect_timeout=5,
+        ping_interval=5,
+        max_outstanding_pings=2,
+        disconnected_cb=lost,
+        reconnected_cb=back,
+        error_cb=failed,
+        **options,
+    )
+
+
+def declared(settings: Settings) -> list[StreamConfig]:
+    """The streams as they have to be."""
+    return [
+        StreamConfig(
+            name=stream_of(collected),
+            subjects=stream_subjects(collected),
+            retention=RetentionPolicy.WORK_QUEUE,
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.NEW,
+            max_bytes=settings.refused_stream_max_bytes if collected == REFUSED else settings.stream_max_bytes,
+            duplicate_window=DUPLICATE_WINDOW_SECONDS,
+            num_replicas=settings.stream_replicas,
+        )
+        for collected in (*SOURCES, REFUSED)
+    ]
+
+
+async def ensure_streams(client: Client, settings: Settings) -> dict[str, list[str]]:
+    """Make the streams that are missing. What differs in one that stands is told, never changed.
+
+    The drift by stream: {"EVENTS_FACEBOOK": ["max_bytes is 1, declared 2"]}.
+    """
+    js = client.jetstream()
+    drift: dict[str, list[str]] = {}
+    for wanted in declared(settings):
+        name = str(wanted.name)
+        try:
+            found = (await js.stream_info(name)).config
+        except nats.js.errors.NotFoundError:
+            await js.add_stream(wanted)
+            log.info("stream made", stream=name, max_bytes=wanted.max_bytes)
+            continue
+        if differing := _differences(wanted.as_dict(), found.as_dict()):
+            drift[name] = differing
+            log.warning("stream settings drift", stream=name, drift=differing)
+    return drift
+
+
+def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{key} is {found.get(key)}, declared {value}"
+        for key, value in wanted.items()
+        if value is not None and found.get(key) != value
+    ]
+
+
+async def stream_info(client: Client, stream: str, timeout_seconds: float = 2.0) -> StreamInfo:
+    """What JetStream says of a stream now. Raises StreamMissing."""
+    try:
+        answer = await client.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=timeout_seconds)
+        return _decode_info(answer.data)
+    except (nats.errors.Error, msgspec.ValidationError, TimeoutError) as error:
+        raise StreamMissing(f"{stream}: {error!r}") from error

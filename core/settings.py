@@ -1,0 +1,159 @@
+"""Settings: each is an environment variable, typed, bounded and with a default where one is safe.
+
+A field `gateway_port` is read from `GATEWAY_PORT`. Where `GATEWAY_PORT_FILE` is set instead, the value is
+that file's content (Docker and Kubernetes secrets). `.env.example` lists every field; a test holds both equal.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from core.errors import Misconfigured
+
+MEBIBYTE = 1024 * 1024
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What every service shares."""
+
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Least severe log line")] = (
+        "info"
+    )
+    nats_url: Annotated[str, Meta(description="NATS servers, comma separated")] = "nats://127.0.0.1:4222"
+    max_event_age_days: Annotated[
+        int,
+        Meta(ge=1, le=365, description="An event older than this is refused, at the door and when storing"),
+    ] = 7
+    max_event_ahead_seconds: Annotated[
+        int, Meta(ge=0, le=86_400, description="How far an event's timestamp may lie ahead of our clock")
+    ] = 3600
+    stream_max_bytes: Annotated[
+        int,
+        Meta(
+            ge=MEBIBYTE,
+            description="Room of each EVENTS_ stream; the default holds 30 minutes of the publisher's load",
+        ),
+    ] = 11 * 1024 * MEBIBYTE
+    refused_stream_max_bytes: Annotated[int, Meta(ge=MEBIBYTE, description="Room of the stream REFUSED")] = (
+        1024 * MEBIBYTE
+    )
+    stream_replicas: Annotated[
+        int, Meta(ge=1, le=5, description="Copies of each stream: 3 on a NATS cluster, 1 on a single server")
+    ] = 1
+
+
+class GatewaySettings(Settings, frozen=True, kw_only=True):
+    """The gateway's own."""
+
+    gateway_host: Annotated[str, Meta(description="Address the gateway listens on")] = "127.0.0.1"
+    gateway_port: Annotated[Port, Meta(description="Port of POST /events, health and metrics")] = 8080
+    gateway_workers: Annotated[int, Meta(ge=1, le=64, description="Robyn processes that share the port")] = 2
+    gateway_pin: Annotated[
+        Literal["auto", "off"],
+        Meta(description="Whether each worker is pinned to one of the cores it may use"),
+    ] = "off"
+    gateway_pin_offset: Annotated[
+        int,
+        Meta(ge=0, description="First core of this instance, so that replicas on one machine do not stack"),
+    ] = 0
+    gateway_max_body_bytes: Annotated[Positive, Meta(description="Largest body, counted again after inflating")] = (
+        64 * MEBIBYTE
+    )
+    gateway_max_in_flight_bytes: Annotated[
+        Positive,
+        Meta(description="Bytes of bodies held by all workers together; past it the answer is 503 at once"),
+    ] = 128 * MEBIBYTE
+    gateway_publish_seconds: Annotated[Seconds, Meta(description="How long a missing PubAck is asked for again")] = 15.0
+    gateway_drain_seconds: Annotated[Seconds, Meta(description="Longest stop after SIGTERM")] = 20.0
+
+
+class CollectorSettings(Settings, frozen=True, kw_only=True):
+    """A collector's own. The source comes from the command line."""
+
+    collector_dsn: Annotated[str, Meta(description="PostgreSQL, as the role that writes")] = (
+        "postgresql://sluice_collector@127.0.0.1:5432/sluice"
+    )
+    sluice_migrate_dsn: Annotated[
+        str | None,
+        Meta(description="PostgreSQL, as the owner: migrations run at start; unset: wait for them"),
+    ] = None
+    collector_host: Annotated[str, Meta(description="Address of a collector's health and metrics")] = "127.0.0.1"
+    collector_port: Annotated[Port, Meta(description="Port of a collector's health and metrics; 0 picks one")] = 0
+    collector_batch_rows: Annotated[int, Meta(ge=1, le=200_000, description="Most events stored at once")] = 20_000
+    collector_batch_milliseconds: Annotated[
+        int, Meta(ge=0, le=10_000, description="Longest wait for a batch to fill")
+    ] = 50
+    collector_ack_wait_seconds: Annotated[Seconds, Meta(description="JetStream redelivers after this silence")] = 10.0
+    collector_drain_seconds: Annotated[Seconds, Meta(description="Longest stop after SIGTERM")] = 20.0
+    partitions_ahead_days: Annotated[int, Meta(ge=1, le=60, description="Daily partitions made in advance")] = 7
+    retention_days: Annotated[
+        int, Meta(ge=5, le=3650, description="Days of events kept; at least MAX_EVENT_AGE_DAYS + 4")
+    ] = 90
+    receipt_retention_days: Annotated[int, Meta(ge=3, le=365, description="Days of receipts kept one by one")] = 3
+    letter_retention_days: Annotated[
+        int, Meta(ge=1, le=3650, description="Days that refused events and dead letters are kept")
+    ] = 90
+
+
+class ReporterSettings(Settings, frozen=True, kw_only=True):
+    """The reporter's own."""
+
+    reporter_dsn: Annotated[str, Meta(description="PostgreSQL, as the role that only reads")] = (
+        "postgresql://sluice_reporter@127.0.0.1:5432/sluice"
+    )
+    sluice_migrate_dsn: Annotated[
+        str | None,
+        Meta(description="PostgreSQL, as the owner: migrations run at start; unset: wait for them"),
+    ] = None
+    reporter_host: Annotated[str, Meta(description="Address the reporter listens on")] = "127.0.0.1"
+    reporter_port: Annotated[Port, Meta(description="Port of the reports, health and metrics")] = 8081
+    reporter_connections: Annotated[int, Meta(ge=1, le=100, description="Most connections to PostgreSQL")] = 8
+    reporter_statement_seconds: Annotated[Seconds, Meta(description="A report that takes longer is answered 504")] = (
+        10.0
+    )
+    reporter_rows_range_hours: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=24 * 366,
+            description="Longest range of figures that only rows can give: cities, campaigns",
+        ),
+    ] = 24
+
+
+Chosen = TypeVar("Chosen", bound=Settings)
+
+
+def load(kind: type[Chosen], environment: Mapping[str, str] = os.environ) -> Chosen:
+    """Read the settings of one service.
+
+    Raises Misconfigured with the variable's name and what is allowed.
+    """
+    given: dict[str, str] = {}
+    for field in msgspec.structs.fields(kind):
+        variable = field.name.upper()
+        value = environment.get(variable)
+        if (path := environment.get(f"{variable}_FILE")) is not None:
+            if value is not None:
+                raise Misconfigured(f"{variable} and {variable}_FILE are both set: keep one")
+            try:
+                value = Path(path).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise Misconfigured(f"{variable}_FILE: cannot read {path}: {error.strerror}") from error
+        if value is not None and value != "":  # an empty line in a .env file means the default
+            given[field.name] = value
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        raise Misconfigured(f"{where.rstrip('`').upper()}: {what}") from error
