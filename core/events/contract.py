@@ -63,8 +63,6 @@ _DECODE: Final[dict[Source, Callable[[bytes], Event]]] = {
     "facebook": msgspec.json.Decoder(facebook.Event).decode,
     "tiktok": msgspec.json.Decoder(tiktok.Event).decode,
 }
-_FACEBOOK: Final = _DECODE["facebook"]
-_TIKTOK: Final = _DECODE["tiktok"]
 _WITH_ACTION_TIME: Final = (facebook.Top, tiktok.Bottom)
 
 # Shorter than any limit, whatever the characters: the id in code points, a whole event in bytes.
@@ -89,12 +87,10 @@ class Contract:
         """
         if len(raw) > MAX_EVENT_BYTES:
             raise Invalid(Reason.TOO_LARGE, "$", f"an event holds at most {MAX_EVENT_BYTES} bytes, this {len(raw)}")
-        if source is not None:
-            decode = _DECODE[source]
-        else:  # a guess that costs little; a wrong one is found by the decoder and mended below
-            decode = _TIKTOK if raw.find(b'"tiktok"', 0, 256) >= 0 else _FACEBOOK
+        # Without a source, a guess that costs little; a wrong one is found by the decoder and mended below.
+        likely = source or ("tiktok" if raw.find(b'"tiktok"', 0, 256) >= 0 else "facebook")
         try:
-            event = decode(raw)
+            event = _DECODE[likely](raw)
         except (ValueError, RecursionError):  # msgspec's errors and UnicodeDecodeError are ValueErrors
             event = _decode_or_explain(raw, source)
         # A NUL can only come as an escape, and no text is longer than the event that holds it.

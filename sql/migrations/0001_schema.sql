@@ -17,6 +17,20 @@ CREATE TYPE tiktok_device AS ENUM ('Android', 'iOS', 'Desktop');
 CREATE TYPE audience_dimension AS ENUM ('age', 'gender', 'country', 'followers', 'device');
 CREATE TYPE letter_outcome AS ENUM ('kept', 'replayed', 'discarded');
 
+-- How the bounded audience dimensions name their values. A report that counts rows uses the same functions.
+CREATE FUNCTION age_band(age smallint) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT CASE WHEN age < 120 THEN age::text ELSE '120+' END $$;
+CREATE FUNCTION followers_band(followers integer) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN followers < 1000 THEN '0-999'
+                WHEN followers < 10000 THEN '1000-9999'
+                WHEN followers < 100000 THEN '10000-99999'
+                WHEN followers < 1000000 THEN '100000-999999'
+                ELSE '1000000+' END $$;
+-- The quarter-hour a rollup counts an event under.
+CREATE FUNCTION quarter_hour(moment timestamptz) RETURNS timestamptz
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT date_bin('15 minutes', moment, '2000-01-01 00:00+00') $$;
+
 -- Events, one partition a day (UTC) of their own timestamp. Fixed-width columns first: less padding in a row.
 -- There is no DEFAULT partition: a row without its day is an error, never a row in the wrong place.
 CREATE TABLE facebook_events (
