@@ -6,6 +6,7 @@ when it is full: what was accepted is never thrown out to make room.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -123,6 +124,16 @@ async def ensure_streams(client: Client, settings: Settings) -> dict[str, list[s
             drift[name] = differing
             log.warning("stream settings drift", stream=name, drift=differing)
     return drift
+
+
+async def ensure_streams_when_up(client: Client, settings: Settings) -> dict[str, list[str]]:
+    """As `ensure_streams`, but wait for a JetStream that is still starting."""
+    while True:
+        try:
+            return await ensure_streams(client, settings)
+        except (nats.errors.Error, nats.js.errors.ServiceUnavailableError, TimeoutError) as error:
+            log.info("waiting for JetStream", error=repr(error))
+        await asyncio.sleep(0.5)
 
 
 def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:

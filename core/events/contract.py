@@ -119,7 +119,7 @@ class Contract:
 
 
 def glimpse(raw: bytes) -> tuple[Source | None, str | None]:
-    """Source and event id of an event that may be anything, as far as they can be read."""
+    """Source and event id of an event that may be anything, as far as they can be read and are usable."""
     try:
         fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
     except (ValueError, RecursionError):
@@ -133,7 +133,10 @@ def glimpse(raw: bytes) -> tuple[Source | None, str | None]:
 
     named = text("source")
     source = next((source for source in SOURCES if source == named), None)
-    return source, text("eventId")
+    event_id = text("eventId")
+    if event_id is not None and ("\0" in event_id or len(event_id.encode()) > MAX_ID_BYTES):
+        event_id = None
+    return source, event_id
 
 
 class _Named(msgspec.Struct):
@@ -181,7 +184,8 @@ def _explain(error: msgspec.ValidationError) -> Invalid:
         path = f"{path}.{missing[1]}"
     if reason is Reason.INVALID_AMOUNT:
         what = "an amount is 1 to 10 digits, with at most 2 after a point"
-    return Invalid(reason, path, what)
+    # What is repeated of the event goes into answers and into the database, which takes no NUL.
+    return Invalid(reason, path, what.replace("\0", "\ufffd")[:200])
 
 
 def _only_surrogates_are_wrong(raw: bytes) -> bool:

@@ -63,6 +63,27 @@ def decode(message: bytes) -> tuple[list[Part], list[bytes]]:
     return header.parts, lines
 
 
+def cut(parts: Sequence[Part], lines: Sequence[bytes], start: int, stop: int) -> bytes:
+    """A message of the events from `start` up to `stop` alone, each still under its own part."""
+    kept: list[Part] = []
+    first = 0
+    for part in parts:
+        events = min(stop, first + part.events) - max(start, first)
+        if events > 0:
+            kept.append(msgspec.structs.replace(part, events=events))
+        first += part.events
+    return encode(kept, lines[start:stop])
+
+
+def part_of(parts: Sequence[Part], position: int) -> Part:
+    """The part that the event at this position belongs to. Raises IndexError past the last event."""
+    for part in parts:
+        if position < part.events:
+            return part
+        position -= part.events
+    raise IndexError("no part holds this event")
+
+
 def one_line(event: bytes) -> bytes:
     """The event without line breaks: as it is, or compacted where it holds any."""
     if b"\n" in event or b"\r" in event:

@@ -96,21 +96,24 @@ CREATE TABLE partition_floors (
 INSERT INTO partition_floors VALUES ('facebook_events', '2000-01-01'), ('tiktok_events', '2000-01-01');
 
 -- One row a message: the store's side of the ledger, and what makes a redelivery harmless.
+-- published_at is JetStream's own instant of the message: it tells a message of a stream that was deleted and
+-- made again from the one that had its number before.
 CREATE TABLE receipts (
     stream          text COLLATE "C" NOT NULL,
-    stream_created  timestamptz NOT NULL,
     stream_sequence bigint NOT NULL,
+    published_at    timestamptz NOT NULL,
     events          integer NOT NULL,
     stored          integer NOT NULL,
     repeated        integer NOT NULL DEFAULT 0,
     dead            integer NOT NULL DEFAULT 0,
     stored_at       timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (stream, stream_created, stream_sequence),
+    PRIMARY KEY (stream, stream_sequence, published_at),
     CONSTRAINT receipts_balance CHECK (events = stored + repeated + dead)
 );
 CREATE INDEX receipts_stored_at ON receipts USING brin (stored_at);
 
--- Receipts past their retention, summed: the ledger still balances after they are gone.
+-- Receipts past their retention, summed by the stream's life (-infinity: before the present one): the ledger still
+-- balances after they are gone.
 CREATE TABLE receipt_totals (
     stream         text COLLATE "C" NOT NULL,
     stream_created timestamptz NOT NULL,
@@ -166,7 +169,7 @@ CREATE TABLE dead_letters (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     stored_at       timestamptz NOT NULL DEFAULT now(),
     received_at     timestamptz,
-    stream_created  timestamptz NOT NULL,
+    published_at    timestamptz NOT NULL,
     stream_sequence bigint NOT NULL,
     stream          text COLLATE "C" NOT NULL,
     source          text COLLATE "C" NOT NULL,
@@ -178,7 +181,7 @@ CREATE TABLE dead_letters (
     event           bytea NOT NULL,
     outcome         letter_outcome NOT NULL DEFAULT 'kept',
     outcome_at      timestamptz,
-    UNIQUE (stream, stream_created, stream_sequence, position)
+    UNIQUE (stream, stream_sequence, published_at, position)
 );
 CREATE INDEX dead_letters_stored_at ON dead_letters (stored_at);
 

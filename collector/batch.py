@@ -1,0 +1,85 @@
+"""What goes through the collector: messages with their rows, and what became of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from collector.fetch import Message
+from collector.parse import Parsed, Parser, Reject
+from core.events import wire
+from core.events.fields import instant, moment_of
+
+
+class Letter(NamedTuple):
+    """A dead letter: an accepted event that could not be stored, in the order of its statement's parameters."""
+
+    published_at: datetime
+    stream_sequence: int
+    received_at: datetime | None
+    position: int
+    reason: str
+    path: str
+    detail: str
+    correlation_id: str | None
+    event: bytes
+
+
+@dataclass(slots=True)
+class Entry:
+    """One message with its rows; `start` counts the message's events that stand before its first line."""
+
+    message: Message
+    parsed: Parsed
+    start: int = 0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one transaction did. Its counts are events, but for `left_out`: messages whose receipt stood."""
+
+    events: int = 0
+    stored: int = 0
+    letters: list[Letter] = field(default_factory=list)
+    left_out: int = 0
+
+    @property
+    def repeated(self) -> int:
+        return self.events - self.stored - len(self.letters)
+
+
+def letter(message: Message, reject: Reject) -> Letter:
+    """The dead letter of one rejected event, or of a message that cannot be read at all."""
+    part: wire.Part | None = None
+    event = message.body
+    if reject.position >= 0:
+        parts, lines = wire.decode(message.body)
+        part, event = wire.part_of(parts, reject.position), lines[reject.position]
+    return Letter(
+        published_at=message.published_at,
+        stream_sequence=message.sequence,
+        received_at=moment_of(instant(part.received_at)) if part else None,
+        position=reject.position,
+        reason=reject.reason,
+        path=reject.path,
+        detail=reject.detail,
+        correlation_id=part.correlation_id if part else None,
+        event=event,
+    )
+
+
+def halve(entries: list[Entry], parse: Parser) -> tuple[list[Entry], list[Entry]]:
+    """Two halves of a batch of more than one event: by messages, or one message by its events."""
+    if len(entries) > 1:
+        middle = len(entries) // 2
+        return entries[:middle], entries[middle:]
+    (entry,) = entries
+    parts, lines = wire.decode(entry.message.body)
+    stop = entry.start + entry.parsed.events
+    middle = entry.start + entry.parsed.events // 2
+    first, second = (
+        Entry(entry.message, parse(wire.cut(parts, lines, start, end), entry.message.sequence), start)
+        for start, end in ((entry.start, middle), (middle, stop))
+    )
+    return [first], [second]

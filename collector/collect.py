@@ -1,0 +1,145 @@
+"""Collect one source: fetch -> parse -> store -> ack.
+
+Invariant: a message is acknowledged only after the transaction that holds its rows has committed.
+
+    fetched --parse--> rows --copy--> staged --merge--> stored --ack--> done
+       \\--cannot parse--> dead letter ------------------------ack--> done
+
+The next batch is fetched and parsed while this one is stored. Under load the batches fill by themselves, because
+messages gather while a batch is stored; with little to do a batch waits a moment only, so that reports are fresh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import Final
+
+import structlog
+
+from collector import metrics
+from collector.batch import Entry, Outcome
+from collector.fetch import Fetcher, Message
+from collector.parse import Parser
+from collector.store import Store
+from collector.verdict import Verdict, verdict
+from core.errors import OurFault
+from core.health import Readiness
+
+FIRST_PAUSE_SECONDS: Final = 0.05
+LONGEST_PAUSE_SECONDS: Final = 2.0
+log = structlog.get_logger()
+
+
+class Collect:
+    """The flow of one source, from its stream into its table."""
+
+    def __init__(
+        self,
+        source: str,
+        fetcher: Fetcher,
+        parse: Parser,
+        store: Store,
+        readiness: Readiness,
+        *,
+        batch_rows: int,
+        linger_seconds: float,
+    ) -> None:
+        self._source = source
+        self._fetcher = fetcher
+        self._parse = parse
+        self._store = store
+        self._readiness = readiness
+        self._batch_rows = batch_rows
+        self._linger = linger_seconds
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Collect until told to stop; then finish the batch at hand and give back the rest.
+
+        Raises OurFault where storing failed for a reason that waiting does not mend.
+        """
+        stopping = asyncio.create_task(stop.wait())
+        storing: asyncio.Task[None] | None = None
+        try:
+            while not stop.is_set():
+                taking = asyncio.create_task(self._fetch())
+                await asyncio.wait((taking, stopping), return_when=asyncio.FIRST_COMPLETED)
+                if not taking.done():
+                    taking.cancel()
+                    break
+                entries = await self._parsed(taking.result())
+                if storing is not None:
+                    await storing
+                storing = asyncio.create_task(self._store_and_ack(entries, stop))
+        finally:
+            stopping.cancel()
+            if storing is not None:
+                await storing
+
+    async def _fetch(self) -> list[Message]:
+        with metrics.stage_seconds.labels(self._source, "fetch").time():
+            return await self._fetcher.take(self._batch_rows, self._linger)
+
+    async def _parsed(self, messages: list[Message]) -> list[Entry]:
+        """Parse in a thread, so that acknowledgements and health go on meanwhile."""
+
+        def parse() -> list[Entry]:
+            return [Entry(message, self._parse(message.body, message.sequence)) for message in messages]
+
+        with metrics.stage_seconds.labels(self._source, "parse").time():
+            entries = await asyncio.to_thread(parse)
+        fetched = sum(entry.parsed.events for entry in entries if entry.message.first_delivery)
+        metrics.accepted.labels(self._source).inc(fetched)
+        return entries
+
+    async def _store_and_ack(self, entries: list[Entry], stop: asyncio.Event) -> None:
+        outcome = await self._stored(entries, stop)
+        if outcome is None:
+            return
+        with metrics.stage_seconds.labels(self._source, "ack").time():
+            await self._fetcher.ack(entry.message for entry in entries)
+        self._count(entries, outcome)
+
+    async def _stored(self, entries: list[Entry], stop: asyncio.Event) -> Outcome | None:
+        """Store, again and again while the database is away; None where a stop came before it was back."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            started = perf_counter()
+            try:
+                outcome = await self._store.save(entries)
+            except Exception as error:
+                judged = verdict(error)
+                if judged is Verdict.OURS or isinstance(error, OurFault):
+                    raise OurFault(f"{self._source}: {error!r}") from error
+                # The connection may be in any state: a new one is cheap beside an error.
+                await self._store.close()
+                metrics.retries.labels(self._source, judged.name.lower()).inc()
+                self._readiness.missing("postgres", repr(error))
+                log.warning("storing again", reason=judged.name.lower(), error=repr(error), pause_seconds=pause)
+            else:
+                metrics.stage_seconds.labels(self._source, "store").observe(perf_counter() - started)
+                self._readiness.fine("postgres")
+                return outcome
+            if stop.is_set():
+                return None
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    def _count(self, entries: list[Entry], outcome: Outcome) -> None:
+        metrics.messages.labels(self._source).inc(len(entries))
+        metrics.redelivered.labels(self._source).inc(outcome.left_out)
+        metrics.processed.labels(self._source).inc(outcome.stored)
+        metrics.repeated.labels(self._source).inc(outcome.repeated)
+        metrics.batch_events.labels(self._source).observe(outcome.events)
+        for letter in outcome.letters:
+            metrics.failed.labels(self._source, letter.reason).inc()
+            log.warning(
+                "dead letter",
+                reason=letter.reason,
+                path=letter.path,
+                correlationId=letter.correlation_id,
+                streamSequence=letter.stream_sequence,
+                position=letter.position,
+            )
+        if outcome.events:
+            log.debug("stored", events=outcome.events, stored=outcome.stored, repeated=outcome.repeated)

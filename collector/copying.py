@@ -1,0 +1,90 @@
+"""PostgreSQL's binary COPY format: how each kind of value is written.
+
+A row is its count of fields (16 bits), then for each field its length (32 bits) and its bytes; NULL has the
+length -1. All numbers are big-endian. Source: PostgreSQL's manual, "COPY", binary format, and the types' `recv`
+functions. An encoder takes a decoded value and gives the whole field.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from core.events.fields import instant
+
+Encoder = Callable[[Any], bytes]
+
+HEADER: Final = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
+TRAILER: Final = struct.pack(">h", -1)
+NULL: Final = struct.pack(">i", -1)
+
+_length: Final = struct.Struct(">i").pack
+_bigint: Final = struct.Struct(">iq").pack
+_integer: Final = struct.Struct(">ii").pack
+_smallint: Final = struct.Struct(">ih").pack
+_digits: Final = struct.Struct(">ihhhh").pack  # length, count of digits, weight, sign, display scale
+
+# Nearly all texts are short: their length's four bytes are looked up.
+_LENGTHS: Final = [_length(size) for size in range(256)]
+
+
+def fields_in_row(count: int) -> bytes:
+    """What opens each row."""
+    return struct.pack(">h", count)
+
+
+def text(value: str | None) -> bytes:
+    return NULL if value is None else raw(value.encode())
+
+
+def raw(value: bytes) -> bytes:
+    size = len(value)
+    return (_LENGTHS[size] if size < 256 else _length(size)) + value
+
+
+def smallint(value: int) -> bytes:
+    return _smallint(2, value)
+
+
+def integer(value: int) -> bytes:
+    return _integer(4, value)
+
+
+def bigint(value: int) -> bytes:
+    return _bigint(8, value)
+
+
+def timestamp(value: str) -> bytes:
+    """An RFC 3339 instant."""
+    return _bigint(8, instant(value))
+
+
+def amount(value: str | None) -> bytes:
+    """A decimal with at most ten digits before the point and two after it, as numeric with two decimals.
+
+    numeric's digits are of base 10,000: those of the whole part, the last of them first in weight, then the cents.
+    """
+    if value is None:
+        return NULL
+    whole, _, fraction = value.partition(".")
+    cents = int(fraction.ljust(2, "0")) if fraction else 0
+    rest = int(whole)
+    digits: list[int] = []
+    while rest:
+        rest, digit = divmod(rest, 10_000)
+        digits.insert(0, digit)
+    weight = len(digits) - 1
+    if cents:
+        digits.append(cents * 100)
+    while digits and digits[-1] == 0:
+        digits.pop()
+    count = len(digits)
+    return _digits(8 + 2 * count, count, weight if count else 0, 0, 2) + struct.pack(f">{count}H", *digits)
+
+
+def one_of(labels: Iterable[str]) -> Encoder:
+    """An enum's labels, or NULL. The contract has checked the value, so a look-up is enough."""
+    written: dict[str | None, bytes] = {None: NULL}
+    written.update((label, text(label)) for label in labels)
+    return written.__getitem__

@@ -1,0 +1,241 @@
+"""Fetch messages from a source's stream, and confirm them.
+
+    pull asked --messages--> waiting --take--> held --ack--> gone
+         \\--expired, ended or lost--> asked again      \\--nak--> redelivered at once
+
+A pull loop of our own over two subscriptions: nats-py's `fetch` costs three to four times as much a message and
+returns as soon as one is there. Two pulls stand at any time, each bounded in messages and in bytes; one that ended,
+expired or went silent (a server restarted) is asked again. While a message waits or is held, JetStream is told
+every third of the acknowledgement wait that we are at it, so that a slow store never causes a redelivery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import nats.errors
+import nats.js.errors
+import orjson
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from core.events.subjects import EVENTS_HEADER, consumer_of
+
+log = structlog.get_logger()
+
+PULLS: Final = 2
+PULL_BYTES: Final = 8 * 1024 * 1024
+PULL_MESSAGES: Final = 2_000
+PULL_SECONDS: Final = 5.0
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True, eq=False)
+class Message:
+    """One message. published_at is JetStream's instant of it; events is what its sender counted."""
+
+    body: bytes
+    sequence: int
+    published_at: datetime
+    events: int
+    first_delivery: bool
+    reply: str
+
+
+class Fetcher:
+    """The messages of one stream, for one collector. Start it, take from it, settle what was taken, stop it."""
+
+    def __init__(self, client: Client, stream: str, source: str, *, ack_wait_seconds: float, batch_rows: int) -> None:
+        self._client = client
+        self._stream = stream
+        self._durable = consumer_of(source)
+        self._ack_wait = ack_wait_seconds
+        self._ack_pending = 4 * batch_rows  # counts messages, and a message may hold a single event
+        self._waiting: deque[Message] = deque()
+        self._unsettled: set[Message] = set()
+        self._arrived = asyncio.Event()
+        self._pulls: list[_Pull] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Make the consumer where it is missing, and ask for messages."""
+        await self._ensure_consumer()
+        self._pulls = [_Pull(self._client, self._next_subject, self._receive) for _ in range(PULLS)]
+        for pull in self._pulls:
+            await pull.start()
+        self._tasks = [asyncio.create_task(self._keep_pulling()), asyncio.create_task(self._keep_unsettled())]
+
+    async def stop(self) -> None:
+        """Ask for nothing more and give back at once what was not settled."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for pull in self._pulls:
+            await pull.stop()
+        await self._settle(list(self._unsettled), b"-NAK")
+        self._waiting.clear()
+
+    async def take(self, most_events: int, linger_seconds: float) -> list[Message]:
+        """At least one message: wait for the first, then for more up to so many events or so long."""
+        while not self._waiting:
+            self._arrived.clear()
+            await self._arrived.wait()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + linger_seconds
+        taken: dict[int, Message] = {}
+        events = 0
+        while True:
+            while self._waiting and (not taken or events + self._waiting[0].events <= most_events):
+                if self._waiting[0].sequence in taken:  # delivered twice: never in one batch
+                    return list(taken.values())
+                message = self._waiting.popleft()
+                events += message.events
+                taken[message.sequence] = message
+            remaining = deadline - loop.time()
+            if self._waiting or remaining <= 0:
+                return list(taken.values())
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout(remaining):
+                    await self._arrived.wait()
+            except TimeoutError:
+                return list(taken.values())
+
+    async def ack(self, messages: Iterable[Message]) -> None:
+        """Confirm: the transaction that holds their rows has committed."""
+        await self._settle(messages, b"+ACK")
+
+    async def _settle(self, messages: Iterable[Message], how: bytes) -> None:
+        for message in messages:
+            self._unsettled.discard(message)
+            await self._tell(message, how)
+        if self._client.is_connected:
+            await self._client.flush()
+
+    async def _tell(self, message: Message, what: bytes) -> None:
+        try:
+            await self._client.publish(message.reply, what)
+        except nats.errors.Error as error:  # not connected: JetStream delivers again, and the receipt knows it
+            log.debug("could not tell JetStream", what=what.decode(), error=repr(error))
+
+    def _receive(self, message: Message) -> None:
+        self._unsettled.add(message)
+        self._waiting.append(message)
+        self._arrived.set()
+
+    async def _keep_unsettled(self) -> None:
+        while True:
+            await asyncio.sleep(self._ack_wait / 3)
+            for message in list(self._unsettled):
+                if message in self._unsettled:
+                    await self._tell(message, b"+WPI")
+
+    async def _keep_pulling(self) -> None:
+        """Ask again for each pull that is over. Nothing is asked for while plenty waits: memory stays bounded."""
+        while True:
+            if sum(len(message.body) for message in self._waiting) < PULLS * PULL_BYTES:
+                for pull in self._pulls:
+                    if pull.over:
+                        await self._ask(pull)
+            await asyncio.sleep(0.01)
+
+    async def _ask(self, pull: _Pull) -> None:
+        try:
+            if pull.consumer_missing:
+                await self._ensure_consumer()
+            await pull.ask()
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            log.warning("cannot pull", stream=self._stream, error=repr(error))
+            await asyncio.sleep(0.5)
+
+    @property
+    def _next_subject(self) -> str:
+        return f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._durable}"
+
+    async def _ensure_consumer(self) -> None:
+        await self._client.jetstream().add_consumer(
+            self._stream,
+            ConsumerConfig(
+                durable_name=self._durable,
+                deliver_policy=DeliverPolicy.ALL,
+                ack_policy=AckPolicy.EXPLICIT,
+                ack_wait=self._ack_wait,
+                max_deliver=-1,
+                max_ack_pending=self._ack_pending,
+            ),
+        )
+
+
+class _Pull:
+    """One standing request for messages, on a subscription of its own."""
+
+    def __init__(self, client: Client, subject: str, receive: Callable[[Message], None]) -> None:
+        self._client = client
+        self._subject = subject
+        self._receive = receive
+        self._inbox = client.new_inbox()
+        self._subscription: Subscription | None = None
+        self._remaining = 0
+        self._deadline = 0.0
+        self.consumer_missing = False
+
+    async def start(self) -> None:
+        # Without a limit of the client's own, which drops what is past it: a pull is bounded by what it asks for.
+        self._subscription = await self._client.subscribe(
+            self._inbox, cb=self._arrived, pending_msgs_limit=0, pending_bytes_limit=0
+        )
+
+    async def stop(self) -> None:
+        if self._subscription is not None and not self._client.is_closed:
+            await self._subscription.unsubscribe()
+
+    @property
+    def over(self) -> bool:
+        return self._remaining <= 0 or asyncio.get_running_loop().time() > self._deadline
+
+    async def ask(self) -> None:
+        self._remaining = PULL_MESSAGES
+        self._deadline = asyncio.get_running_loop().time() + PULL_SECONDS + 1.0
+        request = {"batch": PULL_MESSAGES, "max_bytes": PULL_BYTES, "expires": int(PULL_SECONDS * 1e9)}
+        await self._client.publish(self._subject, orjson.dumps(request), reply=self._inbox)
+
+    async def _arrived(self, msg: Msg) -> None:
+        if not msg.reply:  # a status: the pull is over
+            status = (msg.headers or {}).get("Status", "")
+            self.consumer_missing = status == "503" or "Consumer" in (msg.headers or {}).get("Description", "")
+            if status != "100":
+                self._remaining = 0
+            return
+        self.consumer_missing = False
+        self._remaining -= 1
+        self._receive(_message(msg))
+
+
+def _message(msg: Msg) -> Message:
+    """Read what JetStream says of a message in its reply subject (its ADR-15: two forms)."""
+    tokens = msg.reply.split(".")
+    delivered, sequence, _, published, _ = tokens[4:9] if len(tokens) == 9 else tokens[6:11]
+    return Message(
+        body=msg.data,
+        sequence=int(sequence),
+        published_at=_EPOCH + timedelta(microseconds=int(published) // 1000),
+        events=_counted(msg),
+        first_delivery=delivered == "1",
+        reply=msg.reply,
+    )
+
+
+def _counted(msg: Msg) -> int:
+    """The count its header gives; a message of a foreign sender counts as one."""
+    try:
+        return int((msg.headers or {})[EVENTS_HEADER])
+    except (KeyError, ValueError):
+        return 1

@@ -1,0 +1,25 @@
+"""The collector's metrics. `source` is the source this program was started for."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from core.metrics import BATCH_BUCKETS, DURATION_BUCKETS
+
+accepted = Counter("collector_events_accepted", "Events of messages fetched for the first time", ["source"])
+processed = Counter("collector_events_processed", "Events stored, each once", ["source"])
+repeated = Counter("collector_events_repeated", "Events that were stored before and change nothing", ["source"])
+failed = Counter("collector_events_failed", "Events that went to the dead letters", ["source", "reason"])
+messages = Counter("collector_messages", "Messages confirmed after their commit", ["source"])
+redelivered = Counter("collector_messages_redelivered", "Messages whose receipt stood already", ["source"])
+retries = Counter("collector_store_retries", "Batches stored again after an error that passes", ["source", "reason"])
+batch_events = Histogram("collector_batch_events", "Events in a stored batch", ["source"], buckets=BATCH_BUCKETS)
+stage_seconds = Histogram(
+    "collector_stage_seconds", "Time of a batch in fetch, parse, store and ack", ["source", "stage"],
+    buckets=DURATION_BUCKETS,
+)  # fmt: skip
+pending_messages = Gauge("collector_pending_messages", "Messages in the stream that are not confirmed", ["source"])
+lag_seconds = Gauge("collector_lag_seconds", "Age of the oldest message that is not confirmed", ["source"])
+partitions_ahead = Gauge("collector_partitions_ahead_days", "Days from today that have their partition", ["source"])
+stopped = Gauge("collector_stopped", "1 where the source stopped for a reason that waiting does not mend", ["source"])
+parser_in_use = Gauge("collector_parser_info", "Always 1; the label says which parser runs", ["source", "parser"])

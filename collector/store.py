@@ -1,0 +1,205 @@
+"""Store a batch in one transaction: receipts -> rows -> rollups -> dead letters -> commit.
+
+    messages --receipt stands--> left out (a redelivery)
+        \\--rows of each day--> staging --merge--> leaf partition + rollups
+                                   \\--poison--> isolate --> dead letters
+
+Invariant: a receipt, the rows it counts and the rollups of those rows are written together or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from datetime import date, timedelta
+from typing import Any, Final
+
+import asyncpg
+import structlog
+
+from collector import copying
+from collector.batch import Entry, Letter, Outcome, letter
+from collector.isolate import Isolation
+from collector.parse import Parser, Reject, copied_columns
+from collector.source import Source
+from collector.verdict import Verdict, verdict
+from core import postgres
+from core.events import wire
+from sql import statements
+
+_SQL: Final = statements("store")
+_PARTITIONS: Final = statements("partitions")
+_FIRST_DAY: Final = date(2000, 1, 1)
+log = structlog.get_logger()
+
+
+class Store:
+    """The writing side of one collector: one connection, one shard."""
+
+    def __init__(self, dsn: str, source: Source, parse: Parser) -> None:
+        self._dsn = dsn
+        self._source = source
+        self._parse = parse
+        self._columns = copied_columns(source)
+        self._connection: asyncpg.Connection[Any] | None = None
+        self._shard = 0
+        self._leaves: set[int] = set()
+
+    async def close(self) -> None:
+        """Close the connection, if there is one. Safe to call twice."""
+        connection, self._connection = self._connection, None
+        self._leaves.clear()
+        if connection is not None:
+            try:
+                await connection.close(timeout=2)
+            except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError):
+                connection.terminate()
+
+    async def save(self, entries: list[Entry]) -> Outcome:
+        """Store one batch; when this returns it has committed.
+
+        Raises what the database raised (see `collector.verdict`), or OurFault. Nothing of the batch is stored then.
+        """
+        connection = await self._connected()
+        try:
+            below_floor = await self._ensure_leaves(connection, entries)
+            async with connection.transaction():
+                return await self._save(connection, entries, below_floor)
+        except asyncpg.PostgresError as error:
+            if verdict(error) is Verdict.PARTITION:
+                self._leaves.clear()
+            raise
+
+    async def _save(self, connection: asyncpg.Connection[Any], entries: list[Entry], below_floor: set[int]) -> Outcome:
+        fresh = await self._take_receipts(connection, entries)
+        outcome = Outcome(left_out=len(entries) - len(fresh))
+        if not fresh:
+            return outcome
+        outcome.events = sum(_events(entry) for entry in fresh)
+        outcome.letters = [letter(entry.message, reject) for entry in fresh for reject in entry.parsed.rejects]
+        outcome.letters += [found for entry in fresh for found in self._too_late(entry, below_floor)]
+        isolation = Isolation(connection, self._parse, self._writer(connection, below_floor), outcome.events)
+        stored = await isolation.store(fresh)
+        outcome.letters += isolation.letters
+        outcome.stored = stored.total()
+        await self._keep_letters(connection, outcome.letters)
+        await self._correct_receipts(connection, fresh, stored, outcome.letters)
+        return outcome
+
+    async def _take_receipts(self, connection: asyncpg.Connection[Any], entries: list[Entry]) -> list[Entry]:
+        """The entries that were not stored before. Their receipts are ours from here on."""
+        rows = await connection.fetch(
+            _SQL["take_receipts"],
+            self._source.stream,
+            [entry.message.sequence for entry in entries],
+            [entry.message.published_at for entry in entries],
+            [_events(entry) for entry in entries],
+        )
+        taken = {row["stream_sequence"] for row in rows}
+        return [entry for entry in entries if entry.message.sequence in taken]
+
+    def _writer(self, connection: asyncpg.Connection[Any], below_floor: set[int]) -> Any:
+        async def write(entries: list[Entry]) -> Counter[int]:
+            """Stage and merge day by day, in order."""
+            stored: Counter[int] = Counter()
+            days = sorted({day for entry in entries for day in entry.parsed.days} - below_floor)
+            for number, day in enumerate(days):
+                if number:
+                    await connection.execute(_SQL["empty_staging"])
+                rows = [entry.parsed.days[day].copy for entry in entries if day in entry.parsed.days]
+                await connection.copy_to_table("staging", source=_stream(rows), columns=self._columns, format="binary")
+                stored += await self._merge(connection, day)
+            return stored
+
+        return write
+
+    async def _merge(self, connection: asyncpg.Connection[Any], day: int) -> Counter[int]:
+        merge = _SQL[f"merge_{self._source.name}"]
+        if self._source.table is None:
+            rows = await connection.fetch(merge)
+        else:
+            await connection.execute(_SQL["learn_countries"])
+            rows = await connection.fetch(
+                merge.format(partition=f"{self._source.table}_{_date(day):%Y%m%d}"), self._shard
+            )
+        return Counter({row["stream_sequence"]: row["stored"] for row in rows})
+
+    async def _keep_letters(self, connection: asyncpg.Connection[Any], letters: list[Letter]) -> None:
+        if letters:
+            columns = (list(column) for column in zip(*letters, strict=True))
+            await connection.execute(_SQL["keep_dead_letters"], self._source.stream, self._source.name, *columns)
+
+    async def _correct_receipts(
+        self, connection: asyncpg.Connection[Any], entries: list[Entry], stored: Counter[int], letters: Iterable[Letter]
+    ) -> None:
+        dead = Counter(found.stream_sequence for found in letters)
+        differing = [entry for entry in entries if stored[entry.message.sequence] != _events(entry)]
+        if not differing:
+            return
+        sequences = [entry.message.sequence for entry in differing]
+        await connection.execute(
+            _SQL["correct_receipts"],
+            self._source.stream,
+            sequences,
+            [entry.message.published_at for entry in differing],
+            [stored[sequence] for sequence in sequences],
+            [_events(entry) - stored[entry.message.sequence] - dead[entry.message.sequence] for entry in differing],
+            [dead[sequence] for sequence in sequences],
+        )
+
+    def _too_late(self, entry: Entry, below_floor: set[int]) -> Iterable[Letter]:
+        """The events of days whose partition was dropped, one by one. Rare: a stream older than the retention."""
+        if below_floor.isdisjoint(entry.parsed.days):
+            return
+        parts, lines = wire.decode(entry.message.body)
+        for position in range(len(lines)):
+            one = self._parse(wire.cut(parts, lines, position, position + 1), entry.message.sequence)
+            if not below_floor.isdisjoint(one.days):
+                yield letter(entry.message, Reject(position, "below_floor", "$.timestamp", "its day was dropped"))
+
+    async def _ensure_leaves(self, connection: asyncpg.Connection[Any], entries: list[Entry]) -> set[int]:
+        """Make the leaves that the batch needs, outside its transaction; the days that may not have one."""
+        below_floor: set[int] = set()
+        if self._source.table is None:
+            return below_floor
+        for day in sorted({day for entry in entries for day in entry.parsed.days} - self._leaves):
+            try:
+                await connection.fetchval(_PARTITIONS["ensure"], self._source.table, _date(day))
+                self._leaves.add(day)
+            except asyncpg.CheckViolationError:
+                below_floor.add(day)
+        return below_floor
+
+    async def _connected(self) -> asyncpg.Connection[Any]:
+        if self._connection is not None and not self._connection.is_closed():
+            return self._connection
+        await self.close()
+        connection = await postgres.connect(self._dsn, name=f"sluice-collector-{self._source.name}", patience_seconds=5)
+        try:
+            await connection.execute(_SQL[f"staging_{self._source.name}"])
+            self._shard = await connection.fetchval(_SQL["take_shard"], self._source.name)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._connection = connection
+        log.info("connected to PostgreSQL", shard=self._shard)
+        return connection
+
+
+def _events(entry: Entry) -> int:
+    """Events a message holds: one that cannot be read counts as one, its own dead letter."""
+    return max(1, entry.parsed.events)
+
+
+def _date(day: int) -> date:
+    return _FIRST_DAY + timedelta(days=day)
+
+
+async def _stream(rows: list[bytes]) -> AsyncIterator[bytes]:
+    """A COPY: the buffers as they are, neither joined nor copied."""
+    yield copying.HEADER
+    for buffer in rows:
+        yield buffer
+        await asyncio.sleep(0)  # a large batch must not hold the loop
+    yield copying.TRAILER

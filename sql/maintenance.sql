@@ -1,0 +1,45 @@
+-- What a collector does beside storing, now and then.
+
+-- name: today
+-- The database's day in UTC: all collectors of one database agree on it.
+SELECT (now() AT TIME ZONE 'UTC')::date
+
+-- name: end_stuck_sessions
+-- A client that stalls in the middle of a COPY holds its locks, and no time-out of the server's catches it. Only
+-- sessions of our own role and name are ended.
+SELECT pid, pg_terminate_backend(pid) AS ended
+FROM pg_stat_activity
+WHERE usename = current_user AND datname = current_database() AND application_name LIKE 'sluice-collector-%'
+  AND wait_event = 'ClientRead' AND xact_start < now() - $1::interval
+
+-- name: sum_old_receipts
+-- Receipts past their retention become one sum of their stream's life.
+WITH old AS (
+    DELETE FROM receipts
+    WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM receipts WHERE stream = $1 AND stored_at < now() - $2::interval
+        LIMIT 50000 FOR UPDATE SKIP LOCKED))
+    RETURNING CASE WHEN published_at >= $3 THEN $3 ELSE '-infinity' END AS stream_created,
+              events, stored, repeated, dead
+)
+INSERT INTO receipt_totals AS kept (stream, stream_created, messages, events, stored, repeated, dead)
+SELECT $1, stream_created, count(*), sum(events), sum(stored), sum(repeated), sum(dead)
+FROM old GROUP BY stream_created
+ON CONFLICT (stream, stream_created) DO UPDATE
+SET messages = kept.messages + excluded.messages, events = kept.events + excluded.events,
+    stored = kept.stored + excluded.stored, repeated = kept.repeated + excluded.repeated,
+    dead = kept.dead + excluded.dead
+
+-- name: drop_old_dead_letters
+DELETE FROM dead_letters WHERE stored_at < now() - $1::interval
+
+-- name: drop_old_refused_events
+DELETE FROM refused_events WHERE stored_at < now() - $1::interval
+
+-- name: advance_watermark
+-- Several collectors of a source write it: it only ever goes forward. With an older instant, nothing changes.
+INSERT INTO watermarks AS kept (source, stored_until, pending_messages)
+VALUES ($1::text::source, $2, $3)
+ON CONFLICT (source) DO UPDATE
+SET stored_until = excluded.stored_until, pending_messages = excluded.pending_messages, observed_at = now()
+WHERE excluded.stored_until >= kept.stored_until

@@ -1,0 +1,143 @@
+-- What a collector asks to store a batch, in the order of the flow. {partition} is a leaf's name, made of a date.
+
+-- name: take_shard
+-- The lowest slot that no other collector of this source holds; the session keeps it until it ends.
+SELECT slot FROM generate_series(0, 255) AS slot
+WHERE pg_try_advisory_lock(hashtext('sluice.shard.' || $1::text), slot)
+LIMIT 1
+
+-- name: take_receipts
+-- A message whose receipt stands was stored before: it is not returned and is left out. A message that another
+-- collector is storing at this moment makes us wait until that one has committed or failed.
+-- All events are presumed new; `correct_receipts` tells otherwise for the few messages where they are not.
+INSERT INTO receipts (stream, stream_sequence, published_at, events, stored)
+SELECT $1, message.stream_sequence, message.published_at, message.events, message.events
+FROM unnest($2::bigint[], $3::timestamptz[], $4::integer[]) AS message (stream_sequence, published_at, events)
+ORDER BY message.stream_sequence, message.published_at
+ON CONFLICT DO NOTHING
+RETURNING stream_sequence, published_at
+
+-- name: correct_receipts
+UPDATE receipts
+SET stored = message.stored, repeated = message.repeated, dead = message.dead
+FROM unnest($2::bigint[], $3::timestamptz[], $4::integer[], $5::integer[], $6::integer[])
+    AS message (stream_sequence, published_at, stored, repeated, dead)
+WHERE receipts.stream = $1
+  AND receipts.stream_sequence = message.stream_sequence
+  AND receipts.published_at = message.published_at
+
+-- name: staging_facebook
+CREATE TEMPORARY TABLE staging (LIKE facebook_events INCLUDING DEFAULTS) ON COMMIT DELETE ROWS
+
+-- name: staging_tiktok
+CREATE TEMPORARY TABLE staging (LIKE tiktok_events INCLUDING DEFAULTS) ON COMMIT DELETE ROWS
+
+-- name: staging_refused
+CREATE TEMPORARY TABLE staging (LIKE refused_events) ON COMMIT DELETE ROWS
+
+-- name: empty_staging
+TRUNCATE staging
+
+-- name: learn_countries
+-- Before the merge, so that a country is known from its first event on.
+INSERT INTO known_countries
+SELECT DISTINCT country FROM staging
+WHERE length(country) <= 64 AND NOT EXISTS (SELECT FROM known_countries known WHERE known.country = staging.country)
+ORDER BY country
+LIMIT greatest(0, 1000 - (SELECT count(*) FROM known_countries))
+ON CONFLICT DO NOTHING
+
+-- name: merge_facebook
+-- Insert what staging holds into one day's leaf. The first copy of an event wins: a second one is a repeat.
+-- Everything is written in key order, so that two collectors wait for each other and never deadlock.
+-- Rollups count the rows that were really inserted, and only those.
+WITH inserted AS (
+    INSERT INTO {partition}
+    SELECT * FROM staging ORDER BY event_time, event_id
+    ON CONFLICT (event_time, event_id) DO NOTHING
+    RETURNING stream_sequence, quarter_hour(event_time) AS bucket, funnel_stage, event_type, purchase_amount,
+              age, gender, country
+), counted AS (
+    INSERT INTO event_counts AS kept (bucket, source, funnel_stage, event_type, shard, events, revenue)
+    SELECT bucket, 'facebook', funnel_stage, event_type, $1, count(*),
+           coalesce(sum(purchase_amount) FILTER (WHERE event_type = 'checkout.complete'), 0)
+    FROM inserted
+    GROUP BY bucket, funnel_stage, event_type
+    ORDER BY bucket, funnel_stage, event_type
+    ON CONFLICT (bucket, source, funnel_stage, event_type, shard)
+    DO UPDATE SET events = kept.events + excluded.events, revenue = kept.revenue + excluded.revenue
+), seen AS (
+    SELECT bucket,
+           CASE WHEN grouping(age) = 0 THEN 'age' WHEN grouping(gender) = 0 THEN 'gender' ELSE 'country'
+           END::audience_dimension AS dimension,
+           age, gender, country, count(*) AS events
+    FROM inserted
+    GROUP BY GROUPING SETS ((bucket, age), (bucket, gender), (bucket, country))
+), valued AS (
+    SELECT bucket, dimension,
+           CASE dimension WHEN 'age' THEN age_band(age) WHEN 'gender' THEN gender::text ELSE known.country END AS value,
+           sum(events) AS events
+    FROM seen LEFT JOIN known_countries known ON seen.dimension = 'country' AND known.country = seen.country
+    GROUP BY 1, 2, 3
+), counted_audience AS (
+    INSERT INTO audience_counts AS kept (bucket, source, dimension, value, shard, events)
+    SELECT bucket, 'facebook', dimension, value, $1, events FROM valued ORDER BY dimension, bucket, value
+    ON CONFLICT (source, dimension, bucket, value, shard) DO UPDATE SET events = kept.events + excluded.events
+)
+SELECT stream_sequence, count(*) AS stored FROM inserted GROUP BY stream_sequence
+
+-- name: merge_tiktok
+-- As merge_facebook. Country and device stand on top-stage events alone.
+WITH inserted AS (
+    INSERT INTO {partition}
+    SELECT * FROM staging ORDER BY event_time, event_id
+    ON CONFLICT (event_time, event_id) DO NOTHING
+    RETURNING stream_sequence, quarter_hour(event_time) AS bucket, funnel_stage, event_type, purchase_amount,
+              followers_band(followers) AS followers, device, country
+), counted AS (
+    INSERT INTO event_counts AS kept (bucket, source, funnel_stage, event_type, shard, events, revenue)
+    SELECT bucket, 'tiktok', funnel_stage, event_type, $1, count(*),
+           coalesce(sum(purchase_amount) FILTER (WHERE event_type = 'purchase'), 0)
+    FROM inserted
+    GROUP BY bucket, funnel_stage, event_type
+    ORDER BY bucket, funnel_stage, event_type
+    ON CONFLICT (bucket, source, funnel_stage, event_type, shard)
+    DO UPDATE SET events = kept.events + excluded.events, revenue = kept.revenue + excluded.revenue
+), seen AS (
+    SELECT bucket,
+           CASE WHEN grouping(followers) = 0 THEN 'followers' WHEN grouping(device) = 0 THEN 'device' ELSE 'country'
+           END::audience_dimension AS dimension,
+           followers, device, country, count(*) AS events
+    FROM inserted
+    GROUP BY GROUPING SETS ((bucket, followers), (bucket, device), (bucket, country))
+), valued AS (
+    SELECT bucket, dimension,
+           CASE dimension WHEN 'followers' THEN followers WHEN 'device' THEN device::text ELSE known.country END AS value,
+           sum(events) AS events
+    FROM seen LEFT JOIN known_countries known ON seen.dimension = 'country' AND known.country = seen.country
+    WHERE (dimension = 'followers' OR device IS NOT NULL OR seen.country IS NOT NULL)
+    GROUP BY 1, 2, 3
+), counted_audience AS (
+    INSERT INTO audience_counts AS kept (bucket, source, dimension, value, shard, events)
+    SELECT bucket, 'tiktok', dimension, value, $1, events FROM valued ORDER BY dimension, bucket, value
+    ON CONFLICT (source, dimension, bucket, value, shard) DO UPDATE SET events = kept.events + excluded.events
+)
+SELECT stream_sequence, count(*) AS stored FROM inserted GROUP BY stream_sequence
+
+-- name: merge_refused
+WITH inserted AS (
+    INSERT INTO refused_events (received_at, stream_sequence, length, source, reason, path, detail, event_id,
+                                correlation_id, sha256, event)
+    SELECT received_at, stream_sequence, length, source, reason, path, detail, event_id, correlation_id, sha256, event
+    FROM staging
+    RETURNING stream_sequence
+)
+SELECT stream_sequence, count(*) AS stored FROM inserted GROUP BY stream_sequence
+
+-- name: keep_dead_letters
+INSERT INTO dead_letters (stream, source, published_at, stream_sequence, received_at, position, reason, path, detail,
+                          correlation_id, event)
+SELECT $1, $2, letter.*
+FROM unnest($3::timestamptz[], $4::bigint[], $5::timestamptz[], $6::integer[], $7::text[], $8::text[], $9::text[],
+            $10::text[], $11::bytea[]) AS letter
+ON CONFLICT (stream, stream_sequence, published_at, position) DO NOTHING
