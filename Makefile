@@ -1,0 +1,50 @@
+# `make` lists the targets. Everything a target needs is set up on first use, in .venv.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/ready ## make the virtual environment and install what is locked (other targets do it themselves)
+
+$(VENV)/ready: requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Sluice needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Give another one: make PYTHON=python3.12 …"; exit 1; }
+	@echo "making the virtual environment in $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "installing the locked dependencies, about 400 MB on disk (a minute) …"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+up: $(VENV)/ready ## run everything until Ctrl-C; PUBLISHER=0 leaves the publisher out
+	@exec $(RUN) -m ops up
+
+demo: $(VENV)/ready ## run everything under the publisher's load for DEMO_SECONDS (30) and check that nothing is lost
+	@exec $(RUN) -m ops demo
+
+test: $(VENV)/ready lint ## lint, check types and layers, run all tests
+	@$(RUN) -m pytest
+
+lint: $(VENV)/ready ## ruff, mypy and the layers
+	@$(RUN) -m ruff format --check --quiet .
+	@$(RUN) -m ruff check --quiet .
+	@$(RUN) -m mypy
+	@$(VENV)/bin/lint-imports
+
+bench: $(VENV)/ready ## stored events a second of the whole pipeline, beside the machine's own limit
+	@exec $(RUN) -m bench.pipeline
+
+lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
+	@for extra in "" "--extra dev -c requirements.lock"; do \
+	  out=requirements$$([ -n "$$extra" ] && echo -dev).lock; \
+	  $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	    --no-emit-index-url --no-emit-find-links $$extra pyproject.toml -o $$out; \
+	done
+
+clean: ## delete the data of the local stack (.sluice)
+	@rm -rf .sluice
+
+.PHONY: help setup up demo test lint bench lock clean

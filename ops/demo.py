@@ -1,0 +1,153 @@
+"""Run everything under the publisher's load for a while, then check that every event is where it belongs.
+
+start -> publish -> wait until all is stored -> ledger, reports -> .sluice/demo.json -> exit code
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+import orjson
+from nats.aio.client import Client
+from rich.console import Console
+
+from core import jetstream, postgres
+from core.errors import SluiceError
+from core.events.subjects import REFUSED, stream_of
+from core.lifecycle import until
+from ops.flow import Flow
+from ops.ledger import read_ledger
+from ops.local import Servers
+from ops.local.ready import get
+from ops.local.services import Services, publisher, start_services
+from ops.outcome import Outcome
+from ops.tables import print_report
+from ops.up import show
+
+STORED_WITHIN_SECONDS: Final = 60.0
+SAMPLE_SECONDS: Final = 0.2
+
+
+async def demo(stop: asyncio.Event, seconds: float, publisher_options: Sequence[str]) -> int:
+    """The whole demonstration; its exit code. Raises StackError where something does not start."""
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print("starting PostgreSQL and NATS …")
+    async with Servers() as servers:
+        console.print("starting the services …")
+        services = await start_services(servers, os.environ)
+        console.print(f"publishing to {services.endpoint} for {seconds:g} s …", highlight=False)
+        async with _ledger_sources(servers) as (client, connection):
+            outcome = Outcome(before=await read_ledger(client, connection), default_load=not publisher_options)
+            began = datetime.now(UTC)
+            await _publish(stop, servers, services, outcome, ["--seconds", str(seconds), *publisher_options])
+            published = time.monotonic()
+            outcome.pending = await _until_stored(client)
+            outcome.drain_seconds = time.monotonic() - published
+            outcome.after = await read_ledger(client, connection)
+        outcome.print(console)
+        await _print_reports(console, services, began)
+        written = servers.folder / "demo.json"
+        written.write_text(json.dumps(outcome.figures(), indent=2) + "\n")
+        console.print(f"figures written to {written}", highlight=False)
+    wrong = outcome.wrong()
+    for sentence in wrong:
+        console.print(f"[bold red]wrong[/]: {sentence}")
+    console.print("[bold red]demo failed[/]" if wrong else "[bold green]nothing lost, the ledger balances[/]")
+    return 1 if wrong else 0
+
+
+@asynccontextmanager
+async def _ledger_sources(servers: Servers) -> AsyncIterator[tuple[Client, asyncpg.Connection[Any]]]:
+    client = await jetstream.connect(servers.nats_url, name="demo")
+    connection = await postgres.connect(servers.reporter_dsn, name="demo")
+    try:
+        yield client, connection
+    finally:
+        await connection.close()
+        await client.close()
+
+
+async def _publish(
+    stop: asyncio.Event, servers: Servers, services: Services, outcome: Outcome, options: Sequence[str]
+) -> None:
+    """Run the publisher to its end and show what flows meanwhile; the outcome gets what was measured."""
+    counts = servers.folder / "publisher.json"
+    counts.unlink(missing_ok=True)
+    program = publisher(services.endpoint, "--quiet", "--json", str(counts), *options)
+    started = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        *program.argv, env={**os.environ, **program.env}, stdout=asyncio.subprocess.DEVNULL
+    )
+    flow = Flow(servers.supervisor, services)
+    over = asyncio.Event()
+    sampling = asyncio.create_task(_sample_freshness(services, outcome.freshness))
+    showing = asyncio.create_task(show(over, flow, Console()))
+    stopping = asyncio.create_task(_stop_publisher(stop, process))
+    try:
+        if (code := await process.wait()) != 0:
+            raise SluiceError(f"the publisher ended with exit code {code}")
+    finally:
+        if process.returncode is None:
+            process.kill()
+        sampling.cancel()
+        stopping.cancel()
+        over.set()
+        await asyncio.gather(sampling, stopping, showing, return_exceptions=True)
+    outcome.published_seconds = time.monotonic() - started
+    outcome.rss_bytes = flow.peak_rss_bytes
+    outcome.sent = orjson.loads(await asyncio.to_thread(counts.read_bytes))
+
+
+async def _stop_publisher(stop: asyncio.Event, process: asyncio.subprocess.Process) -> None:
+    await stop.wait()
+    process.terminate()
+
+
+async def _sample_freshness(services: Services, samples: list[float]) -> None:
+    """How far each report's freshness is behind, as a reader sees it."""
+    while True:
+        now = datetime.now(UTC)
+        since = (now - timedelta(minutes=15)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        path = f"/reports/events?from={since}&to={now.strftime('%Y-%m-%dT%H:%M:%SZ')}"
+        with contextlib.suppress(OSError):
+            status, body = await get(services.ports["reporter"], path)
+            if status == 200:
+                behind = [source["behindSeconds"] for source in orjson.loads(body)["freshness"].values()]
+                samples.append(max(seconds for seconds in behind if seconds is not None))
+        await asyncio.sleep(SAMPLE_SECONDS)
+
+
+async def _until_stored(client: Client) -> int:
+    """Wait until no stream holds a message; the messages that still wait when patience ends."""
+    never = asyncio.Event()
+    deadline = time.monotonic() + STORED_WITHIN_SECONDS
+    while True:
+        waiting = 0
+        for collected in ("facebook", "tiktok", REFUSED):
+            waiting += (await jetstream.stream_info(client, stream_of(collected))).state.messages
+        if not waiting or time.monotonic() > deadline:
+            return waiting
+        await until(never, 0.1)
+
+
+async def _print_reports(console: Console, services: Services, began: datetime) -> None:
+    """The three reports of the demonstration's time, as a user gets them."""
+    since = (began - timedelta(seconds=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    to = (datetime.now(UTC) + timedelta(seconds=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    for path in (
+        f"/reports/events?from={since}&to={to}&groupBy=source,funnelStage,eventType",
+        f"/reports/revenue?from={since}&to={to}&groupBy=source",
+        f"/reports/demographics?from={since}&to={to}",
+    ):
+        status, body = await get(services.ports["reporter"], path)
+        print_report(console, f"GET {services.reports}{path}", status, orjson.loads(body))

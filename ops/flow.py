@@ -1,0 +1,127 @@
+"""What flows through a running system, once a second, from the services' own metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+import psutil
+from prometheus_client.parser import text_string_to_metric_families
+from rich.table import Table
+
+from ops.local import Supervisor
+from ops.local.ready import get
+from ops.local.services import COLLECTORS, Services
+
+MEBIBYTE: Final = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Sums since the services started, and what is so now."""
+
+    at: float
+    accepted: float = 0
+    refused: float = 0
+    stored: dict[str, float] = field(default_factory=dict)
+    repeated: float = 0
+    dead: float = 0
+    waiting: float = 0
+    lag_seconds: float = 0
+    rss_bytes: dict[str, int] = field(default_factory=dict)
+
+
+class Flow:
+    """Samples a system. `peak_rss_bytes` holds the most memory that each program was seen with."""
+
+    def __init__(self, supervisor: Supervisor, services: Services) -> None:
+        self._supervisor = supervisor
+        self._services = services
+        self.peak_rss_bytes: dict[str, int] = {}
+
+    async def sample(self) -> Sample:
+        """Ask every service. One that does not answer counts as nothing."""
+        names = ["gateway", *COLLECTORS]
+        gateway, *collectors = await asyncio.gather(*(self._metrics(name) for name in names))
+        rss = {name: self._rss(name) for name in self._supervisor.names}
+        for name, size in rss.items():
+            self.peak_rss_bytes[name] = max(size, self.peak_rss_bytes.get(name, 0))
+        return Sample(
+            at=time.monotonic(),
+            accepted=gateway.get("gateway_events_accepted_total", 0),
+            refused=gateway.get("gateway_events_failed_total", 0),
+            stored={
+                name: metrics.get("collector_events_processed_total", 0)
+                for name, metrics in zip(COLLECTORS, collectors, strict=True)
+            },
+            repeated=sum(metrics.get("collector_events_repeated_total", 0) for metrics in collectors),
+            dead=sum(metrics.get("collector_events_failed_total", 0) for metrics in collectors),
+            waiting=sum(metrics.get("collector_pending_messages", 0) for metrics in collectors),
+            lag_seconds=max((metrics.get("collector_lag_seconds", 0) for metrics in collectors), default=0),
+            rss_bytes=rss,
+        )
+
+    async def _metrics(self, name: str) -> dict[str, float]:
+        """A service's samples by name, summed over their labels."""
+        found: dict[str, float] = {}
+        with contextlib.suppress(OSError):
+            status, body = await get(self._services.ports[name], "/metrics")
+            if status == 200:
+                for family in text_string_to_metric_families(body.decode()):
+                    for sample in family.samples:
+                        found[sample.name] = found.get(sample.name, 0) + sample.value
+        return found
+
+    def _rss(self, name: str) -> int:
+        total = 0
+        for pid in self._supervisor.pids(name):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += psutil.Process(pid).memory_info().rss
+        return total
+
+
+def line(before: Sample, now: Sample) -> str:
+    """One second of flow as one line of text."""
+    seconds = max(now.at - before.at, 0.001)
+    stored = (sum(now.stored.values()) - sum(before.stored.values())) / seconds
+    memory = sum(now.rss_bytes.values()) / MEBIBYTE
+    return (
+        f"accepted {(now.accepted - before.accepted) / seconds:9,.0f}/s   refused {now.refused:6,.0f}   "
+        f"stored {stored:9,.0f}/s   total {sum(now.stored.values()):13,.0f}   repeated {now.repeated:7,.0f}   "
+        f"dead {now.dead:4,.0f}   waiting {now.waiting:5,.0f} messages   lag {now.lag_seconds:5.2f} s   "
+        f"memory {memory:5,.0f} MB"
+    )
+
+
+def table(before: Sample, now: Sample) -> Table:
+    """One second of flow as a table for a terminal."""
+    seconds = max(now.at - before.at, 0.001)
+    shown = Table(title="Sluice", title_justify="left", expand=False)
+    shown.add_column("program")
+    shown.add_column("events/s", justify="right")
+    shown.add_column("events", justify="right")
+    shown.add_column("memory", justify="right")
+    shown.add_column("")
+    rates = {"gateway": (now.accepted - before.accepted) / seconds}
+    totals = {"gateway": now.accepted, **now.stored}
+    remarks = {"gateway": f"{now.refused:,.0f} refused"}
+    for name, stored in now.stored.items():
+        rates[name] = (stored - before.stored.get(name, 0)) / seconds
+    for name, size in now.rss_bytes.items():
+        rate, total = rates.get(name), totals.get(name)
+        shown.add_row(
+            name,
+            "" if rate is None else f"{rate:,.0f}",
+            "" if total is None else f"{total:,.0f}",
+            f"{size / MEBIBYTE:,.0f} MB",
+            remarks.get(name, ""),
+        )
+    shown.caption = (
+        f"{now.waiting:,.0f} messages waiting, lag {now.lag_seconds:.2f} s, "
+        f"{now.repeated:,.0f} repeated, {now.dead:,.0f} dead"
+    )
+    shown.caption_justify = "left"
+    return shown

@@ -1,0 +1,63 @@
+"""Run everything on this machine until Ctrl-C: servers, services and, if wanted, the publisher."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+
+from core.lifecycle import until
+from ops.flow import Flow, Sample, line, table
+from ops.local import Servers
+from ops.local.services import Services, publisher, start_services, well_known_ports
+
+
+async def up(stop: asyncio.Event, *, with_publisher: bool) -> None:
+    """Start, show what flows until `stop` is set, drain. Raises StackError."""
+    console = Console()
+    console.print("starting PostgreSQL and NATS …")
+    async with Servers() as servers:
+        console.print("starting the services …")
+        services = await start_services(servers, well_known_ports(os.environ))
+        _print_addresses(console, servers, services)
+        if with_publisher:
+            await servers.supervisor.start(publisher(services.endpoint, "--quiet"))
+        await show(stop, Flow(servers.supervisor, services), console)
+        console.print("stopping: what was accepted is stored first, or kept in the streams until the next start …")
+    console.print("stopped")
+
+
+async def show(stop: asyncio.Event, flow: Flow, console: Console) -> None:
+    """Show the flow once a second until a stop: a live table on a terminal, else a line."""
+    before = await flow.sample()
+    with _live(console) as live:
+        while not await until(stop, 1.0):
+            now = await flow.sample()
+            if live is None:
+                print(line(before, now), flush=True)
+            else:
+                live.update(table(before, now))
+            before = now
+
+
+@contextmanager
+def _live(console: Console) -> Iterator[Live | None]:
+    if not console.is_terminal:
+        yield None
+        return
+    empty = Sample(at=0)
+    with Live(table(empty, empty), console=console, auto_refresh=True) as live:
+        yield live
+
+
+def _print_addresses(console: Console, servers: Servers, services: Services) -> None:
+    console.print(f"  gateway     {services.endpoint}", highlight=False)
+    console.print(f"  reporter    {services.reports}", highlight=False)
+    for name, port in services.ports.items():
+        console.print(f"  {name:<18} http://127.0.0.1:{port}/metrics", highlight=False)
+    console.print(f"  NATS        {servers.nats_url}", highlight=False)
+    console.print(f"  PostgreSQL  port {servers.postgres.port}, data and logs in {servers.folder}", highlight=False)
