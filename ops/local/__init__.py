@@ -1,0 +1,20 @@
+"""The stack on one machine without Docker: real PostgreSQL and real NATS from wheels, and a supervisor. Linux only.
+
+| module | does | does not |
+| --- | --- | --- |
+| `servers` | both servers on one data folder, and its lock | know our services |
+| `postgres`, `nats` | one server: settings, data, readiness | keep it running |
+| `supervisor`, `program` | start, watch, restart and drain programs | know what they are; handle our own signals |
+| `child` | what a child becomes before exec: its user, its death with ours | decide when |
+| `ports`, `ready`, `errors` | free ports; readiness over HTTP; what can go wrong | |
+
+    async with Servers(Path(".sluice")) as servers:
+        await servers.supervisor.start(Program(name="reporter", argv=[...], env={"DSN": servers.reporter_dsn}))
+"""
+
+from ops.local.errors import StackError
+from ops.local.program import Death, Program
+from ops.local.servers import Servers
+from ops.local.supervisor import Supervisor
+
+__all__ = ["Death", "Program", "Servers", "StackError", "Supervisor"]

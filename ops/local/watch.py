@@ -1,0 +1,171 @@
+"""One program under watch: its process, and the task that starts the next one when it dies.
+
+    start --> starting --ready--> ready --died--> pausing --+
+                 ^                                          |
+                 +------- 0.1 s, doubling up to 5 s --------+
+    stop, from any state: the stop signals one after the other, drain_seconds each, then SIGKILL
+
+Invariant: at most one process of a program runs. Before the next one starts, what is left of the one before
+(its process group) has been killed.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+from ops.local import child
+from ops.local.errors import StartFailed
+from ops.local.program import Death, Program
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 5.0
+STEADY_SECONDS = 10.0  # ready for this long: the next death is a new story, the pause starts small again
+POLL_SECONDS = 0.02
+LOG_TAIL_BYTES = 2_000
+
+log = structlog.get_logger("ops.local")
+
+
+class Watch:
+    """A program, what runs of it, and how often it died. `changed` is notified when a process is ready."""
+
+    def __init__(self, program: Program, log_file: Path | None, on_death: Callable[[Death], None]) -> None:
+        self.program = program
+        self.restarts = 0
+        self.is_ready = False
+        self.changed = asyncio.Condition()
+        self._log_file = log_file
+        self._on_death = on_death
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The pid of the living process."""
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    async def start(self) -> None:
+        """Start the program; return when it is ready. Raises StartFailed, with the end of its log."""
+        name, seconds = self.program.name, self.program.ready_seconds
+        if self._process is not None or self._keeper is not None:
+            raise ValueError(f"{name} is not stopped")
+        try:
+            async with asyncio.timeout(seconds):
+                await self._launch()
+        except TimeoutError:
+            await self.stop()
+            raise StartFailed(f"{name} was not ready within {seconds:g} s{self.log_tail()}") from None
+        except BaseException:
+            await self.stop()
+            raise
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def stop(self, *signals: signal.Signals) -> None:
+        """End the program by its own stop signals or by these; it stays down. Twice is fine."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+            self._keeper = None
+        for number in signals or self.program.stop_signals:
+            if self._process is None or self.pid is None:
+                break
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+            try:
+                async with asyncio.timeout(self.program.drain_seconds):
+                    await self._process.wait()
+            except TimeoutError:
+                log.warning(
+                    "program did not stop",
+                    program=self.program.name,
+                    signal=number.name,
+                    after_seconds=self.program.drain_seconds,
+                )
+        await self._bury()
+
+    async def _keep(self) -> None:
+        """Start the program again whenever it ends, for ever."""
+        pause = FIRST_PAUSE_SECONDS
+        why = await self._end()
+        while True:
+            self.restarts += 1
+            self._on_death(Death(self.program.name, why, self.restarts, pause))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            try:
+                await self._launch()
+            except Exception as error:  # whatever it was, it is told, and tried again
+                await self._bury()
+                why = str(error) or repr(error)
+                continue
+            ready_at = time.monotonic()
+            why = await self._end()
+            if time.monotonic() - ready_at >= STEADY_SECONDS:
+                pause = FIRST_PAUSE_SECONDS
+
+    async def _launch(self) -> None:
+        """Start a process and wait until it is ready. Raises StartFailed if it ends before."""
+        program = self.program
+        if program.prepare is not None:
+            await program.prepare()
+        with self._open_log() as output:
+            self._process = process = await asyncio.create_subprocess_exec(
+                *program.argv,
+                env={**os.environ, **program.env},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=child.entering(program.identity, program.death_signal),
+                **program.identity.spawn,
+            )
+        while process.returncode is None:
+            if await program.is_ready():
+                break
+            await asyncio.sleep(POLL_SECONDS)
+        if process.returncode is not None:
+            raise StartFailed(f"{program.name}: {_how_it_ended(process)} before it was ready{self.log_tail()}")
+        self.is_ready = True
+        async with self.changed:
+            self.changed.notify_all()
+
+    async def _end(self) -> str:
+        """Wait until the process ends; say how it ended."""
+        process = self._process
+        assert process is not None
+        await process.wait()
+        await self._bury()
+        return _how_it_ended(process)
+
+    async def _bury(self) -> None:
+        """Kill what is left of the process and its group, once: later the number may be another's."""
+        self.is_ready = False
+        if (process := self._process) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # it leads its own session, so the group has its pid
+            await process.wait()
+            self._process = None
+
+    def _open_log(self) -> contextlib.AbstractContextManager[IO[bytes] | None]:
+        return self._log_file.open("ab") if self._log_file else contextlib.nullcontext()
+
+    def log_tail(self) -> str:
+        """The end of the program's log, for an error message."""
+        if self._log_file is None or not self._log_file.exists():
+            return ""
+        with self._log_file.open("rb") as file:
+            file.seek(max(0, self._log_file.stat().st_size - LOG_TAIL_BYTES))
+            return f"; the end of {self._log_file}:\n{file.read().decode(errors='replace').strip()}"
+
+
+def _how_it_ended(process: asyncio.subprocess.Process) -> str:
+    code = process.returncode or 0
+    how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return f"pid {process.pid}, {how}"
