@@ -1,0 +1,63 @@
+"""The servers that tests share. They start when a test first asks for them, and are real."""
+
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from ops.local import Servers
+from tests.support import tools
+from tests.support.stack import Database, FreshNats, fresh_database, make_template, start_nats
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """An empty folder that PostgreSQL's user can get to, too."""
+    with _reachable_folder() as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+async def servers() -> AsyncIterator[Servers]:
+    """One PostgreSQL and one NATS for the whole run. Do not stop them; for that, start Servers of your own."""
+    with _reachable_folder() as path:
+        async with Servers(path / "stack", environ={}) as servers:
+            yield servers
+
+
+@pytest.fixture(scope="session")
+async def template(servers: Servers) -> None:
+    """The migrated database that tests get copies of."""
+    await make_template(servers)
+
+
+@pytest.fixture
+async def database(servers: Servers, template: None) -> AsyncIterator[Database]:
+    """A migrated, empty database for this test alone."""
+    async with fresh_database(servers) as database:
+        yield database
+
+
+@pytest.fixture
+async def fresh_nats(tmp_path: Path) -> AsyncIterator[FreshNats]:
+    """A NATS server for this test alone."""
+    async with start_nats(tmp_path) as nats:
+        yield nats
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end what could not be tested here."""
+    if lines := tools.report():
+        terminalreporter.section("not tested on this machine")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@contextlib.contextmanager
+def _reachable_folder() -> Iterator[Path]:
+    # pytest's own are closed to PostgreSQL where it has to run as another user.
+    with tempfile.TemporaryDirectory(prefix="sluice-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)

@@ -1,0 +1,42 @@
+"""Other processes: Python programs of a test's own, and waiting for an end that the kernel tells instead of polling."""
+
+import asyncio
+import contextlib
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextlib.contextmanager
+def python_running(script: str, *arguments: str, **how: Any) -> Iterator[subprocess.Popen[str]]:
+    """A Python process that runs `script`, with pipes to its input and output; killed at the end.
+
+    `how` is for subprocess.Popen.
+    """
+    argv = [sys.executable, "-c", script, *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, cwd=ROOT, stdin=pipe, stdout=pipe, text=True, **how) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def ended(*pids: int, seconds: float = 10.0) -> None:
+    """Return when all of `pids` have ended (a zombie has). Fails if one has not within `seconds`."""
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            readable, _, _ = await asyncio.to_thread(select.select, [descriptor], [], [], seconds)
+            assert readable, f"process {pid} still runs after {seconds:g} s"
+        finally:
+            os.close(descriptor)
