@@ -23,10 +23,8 @@ from rich.console import Console
 
 from core import jetstream, postgres
 from core.errors import SluiceError
-from core.events.subjects import REFUSED, stream_of
-from core.lifecycle import until
 from ops.flow import Flow
-from ops.ledger import read_ledger
+from ops.ledger import read_ledger, until_stored
 from ops.local import Servers
 from ops.local.ready import get
 from ops.local.services import Services, publisher, start_services
@@ -51,7 +49,7 @@ async def demo(stop: asyncio.Event, seconds: float, publisher_options: Sequence[
             began = datetime.now(UTC)
             await _publish(stop, servers, services, outcome, ["--seconds", str(seconds), *publisher_options])
             published = time.monotonic()
-            outcome.pending = await _until_stored(client)
+            outcome.pending = await until_stored(client, STORED_WITHIN_SECONDS)
             outcome.drain_seconds = time.monotonic() - published
             outcome.after = await read_ledger(client, connection)
         outcome.print(console)
@@ -125,19 +123,6 @@ async def _sample_freshness(services: Services, samples: list[float]) -> None:
                 behind = [source["behindSeconds"] for source in orjson.loads(body)["freshness"].values()]
                 samples.append(max(seconds for seconds in behind if seconds is not None))
         await asyncio.sleep(SAMPLE_SECONDS)
-
-
-async def _until_stored(client: Client) -> int:
-    """Wait until no stream holds a message; the messages that still wait when patience ends."""
-    never = asyncio.Event()
-    deadline = time.monotonic() + STORED_WITHIN_SECONDS
-    while True:
-        waiting = 0
-        for collected in ("facebook", "tiktok", REFUSED):
-            waiting += (await jetstream.stream_info(client, stream_of(collected))).state.messages
-        if not waiting or time.monotonic() > deadline:
-            return waiting
-        await until(never, 0.1)
 
 
 async def _print_reports(console: Console, services: Services, began: datetime) -> None:

@@ -9,6 +9,8 @@ Read while events flow, a message between commit and confirmation stands on both
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -94,3 +96,17 @@ async def read_ledger(client: Client, connection: asyncpg.Connection[Any]) -> Le
             rows=await connection.fetchval(_SQL[f"rows_{source}"]),
         )
     return Ledger(streams, sources)
+
+
+async def until_stored(client: Client, seconds: float) -> int:
+    """Wait at most so long until no stream holds a message; the messages that then still wait.
+
+    Raises StreamMissing.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        infos = [await stream_info(client, stream_of(collected)) for collected in (*SOURCES, REFUSED)]
+        waiting = sum(info.state.messages for info in infos)
+        if not waiting or time.monotonic() > deadline:
+            return waiting
+        await asyncio.sleep(0.05)
