@@ -68,15 +68,11 @@ async def start_services(servers: Servers, environ: Mapping[str, str] = os.envir
                 name=name,
                 argv=[sys.executable, "-m", module, *arguments],
                 env=settings,
-                is_ready=partial(_ready, port),
+                is_ready=partial(answers_ok, port, "/health/ready"),
                 drain_seconds=25,
             )
         )
     return Services(found)
-
-
-async def _ready(port: int, _pid: int) -> bool:
-    return await answers_ok(port, "/health/ready")
 
 
 def publisher(endpoint: str, *options: str) -> Program:
