@@ -44,7 +44,7 @@ class Body:
         """How many of the events the contract refuses: 1 or 0."""
         return int(self.corruption is not None and self.corruption.fault is not None)
 
-    def keys(self) -> list[tuple[str, str, str]]:
+    def valid_keys(self) -> list[tuple[str, str, str]]:
         """(source, event id, timestamp) of each valid event, in the order sent; what makes two events the same."""
         end = self.content.rfind(_BETWEEN_EVENTS) if self.invalid else len(self.content)
         found = _KEY.findall(self.content, 0, max(end, 0))
@@ -52,7 +52,7 @@ class Body:
 
     def restamped(self, now: float) -> "Body":
         """The same events moved in time, the newest to `now` (seconds since 1970): to Sluice they are new ones."""
-        newest = max(stamp for _, _, stamp in self.keys())
+        newest = max(stamp for _, _, stamp in self.valid_keys())
         shift = now - datetime.fromisoformat(newest).timestamp()
 
         @cache

@@ -10,6 +10,7 @@ sending and waits for the answers still due, a second one does not wait.
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import secrets
@@ -166,6 +167,7 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     sender.prepare(options.prepare or 0)
+    gc.freeze()  # the templates stay: the collector need not look through them
     print(f"posting to {options.endpoint}, seed {options.seed}", flush=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(sender, options))

@@ -9,7 +9,6 @@ each POST is one attempt and is counted once.
 """
 
 import asyncio
-import gc
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -84,7 +83,6 @@ class Sender:
             events, begun = next(self._sizes), time.process_time()
             self._prepared.append(self._bodies.body(events))
             self.tally.built(events, time.process_time() - begun)
-        gc.freeze()  # what was made is kept: nothing for the collector to look through
 
     async def run(self, *, posts: int | None = None, seconds: float | None = None, wait_seconds: float = 30) -> Tally:
         """Sends until `posts` have left, `seconds` are over or `stop`; then waits for answers that are due."""
