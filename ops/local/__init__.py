@@ -3,6 +3,7 @@
 | module | does | does not |
 | --- | --- | --- |
 | `servers` | both servers on one data folder, and its lock | know our services |
+| `services` | our services as programs on that stack | know how they are built |
 | `postgres`, `nats` | one server: settings, data, readiness | keep it running |
 | `supervisor`, `program` | start, watch, restart and drain programs | know what they are; handle our own signals |
 | `child` | what a child becomes before exec: its user, its death with ours | decide when |
