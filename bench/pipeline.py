@@ -29,7 +29,6 @@ from statistics import median
 from typing import Any, Final
 
 import orjson
-import uvloop
 
 from bench.bodies import Bodies
 from bench.machine import describe
@@ -163,7 +162,7 @@ def main() -> None:
     parser.add_argument("--no-result", action="store_true", help="print only, leave the kept result as it is")
     options = parser.parse_args()
     collect_garbage_rarely()
-    result = uvloop.run(run(options.rounds, options.posts))
+    result = asyncio.run(run(options.rounds, options.posts))
     if not options.no_result:
         RESULT.write_text(json.dumps(result, indent=2) + "\n")
     print(

@@ -17,8 +17,11 @@ import uvloop
 from core.errors import Misconfigured
 
 
-def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run a service on uvloop. `main` gets an event that is set when the service has to stop.
+def run(
+    main: Callable[[asyncio.Event], Awaitable[None]],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
+) -> None:
+    """Run a service. `main` gets an event that is set when the service has to stop.
 
     Exits with 0 after a clean stop and with 2 where the service is misconfigured.
     """
@@ -32,7 +35,8 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
 
     collect_garbage_rarely()
     try:
-        uvloop.run(lives())
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(lives())
     except Misconfigured as error:
         sys.exit(_misconfigured(error))
 

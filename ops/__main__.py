@@ -37,7 +37,8 @@ def main() -> None:
             code = await demo(stop, options.seconds, options.publisher)
 
     try:
-        lifecycle.run(run)
+        # Not on uvloop: it starts children in a way in which they cannot have a user namespace of their own.
+        lifecycle.run(run, asyncio.new_event_loop)
     except SluiceError as error:
         sys.stderr.write(f"sluice: {error}\n")
         code = 1
