@@ -50,6 +50,11 @@ class Postgres:
         """
         binaries = find_binaries()
         identity = child.unprivileged()
+        if identity.in_namespace and not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
+            raise SetupFailed(
+                "as root PostgreSQL is started in a user namespace, which asyncio's own event loop can give to a "
+                "child and uvloop cannot (its children share our memory until exec): run this on asyncio's loop"
+            )
         for path in (self.data, binaries, SETTINGS):
             child.check_reach(identity, path)
         if not self.data.exists():

@@ -273,6 +273,16 @@ async def test_root_runs_postgres_without_roots_rights(folder: Path) -> None:
         assert {path.owner() for path in (folder, servers.postgres.data, servers.postgres.data / "base")} == {"root"}
 
 
+async def test_a_loop_that_cannot_give_a_namespace_is_told(folder: Path) -> None:
+    """On uvloop root is told why it does not go, before anything is made."""
+    only_where(os.geteuid() == 0 and child.namespaces_allowed(), "root and user namespaces")
+    script = STACK.replace("asyncio.run(", "__import__('uvloop').run(")
+    with python_running(script, str(folder), stderr=subprocess.PIPE) as process:
+        _, complaint = await asyncio.to_thread(process.communicate, timeout=30)
+    assert "run this on asyncio's loop" in complaint
+    assert not (folder / "postgres").exists()
+
+
 async def test_root_without_namespaces_runs_postgres_as_nobody(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where user namespaces are forbidden the user nobody gets the data; where they come back, it is ours again."""
     only_where(os.geteuid() == 0, "root")
