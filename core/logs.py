@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import orjson
@@ -14,7 +15,7 @@ import structlog
 
 
 def _encode(event: dict[str, Any], **_: Any) -> bytes:
-    return orjson.dumps(event, default=str)
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS)
 
 
 def configure(service: str, level: str) -> structlog.stdlib.BoundLogger:
@@ -22,8 +23,14 @@ def configure(service: str, level: str) -> structlog.stdlib.BoundLogger:
 
     Lines of libraries that use the standard library's logging are written as JSON too.
     """
+
+    def stamp_service(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["service"] = service  # not a context variable: Robyn runs its handlers in contexts of its own
+        return event
+
     stamps: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        stamp_service,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -45,6 +52,5 @@ def configure(service: str, level: str) -> structlog.stdlib.BoundLogger:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    structlog.contextvars.bind_contextvars(service=service)
     logger: structlog.stdlib.BoundLogger = structlog.get_logger()
     return logger

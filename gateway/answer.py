@@ -1,0 +1,110 @@
+"""What the sender gets: status, headers and a JSON body, and the one table from error to status.
+
+Anything accepted is answered 202 with the counts. Everything else is an RFC 9457 problem document, whose `type` names
+the error for programs and whose `detail` says what to do for people. Every answer carries the correlation ID.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from core.errors import StreamFull, StreamUnreachable, TryAgain
+from gateway.correlation import HEADER
+from gateway.decode import Batch
+from gateway.refusal import Doubled, NotServing, Overloaded, Refusal, Refused
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+_REFUSALS: Final[dict[Refusal, tuple[int, str]]] = {
+    Refusal.EMPTY_BODY: (400, "The body is empty"),
+    Refusal.NO_EVENTS: (400, "The body holds no event"),
+    Refusal.NOT_JSON: (400, "The body is not JSON"),
+    Refusal.NOT_EVENTS: (400, "The body is neither an array nor an object"),
+    Refusal.NOT_GZIP: (400, "The body is not gzip"),
+    Refusal.TRUNCATED: (400, "The body is not as long as announced"),
+    Refusal.TOO_LARGE: (413, "The body is too large"),
+    Refusal.TOO_MANY_EVENTS: (413, "The body holds too many events"),
+    Refusal.UNSUPPORTED_TYPE: (415, "This Content-Type is not taken"),
+    Refusal.UNSUPPORTED_ENCODING: (415, "This Content-Encoding is not taken"),
+    Refusal.UNKNOWN_PATH: (404, "There is nothing here"),
+    Refusal.WRONG_METHOD: (405, "This method is not taken"),
+}
+_MAY_SEND_AGAIN: Final = "Part of the request may be stored already. The whole may safely be sent again: "
+_STORED_ONCE: Final = "each event is stored once."
+# Error -> name in `type`, title, what to add to its own words.
+_TRY_AGAIN: Final[dict[type[TryAgain], tuple[str, str, str]]] = {
+    Overloaded: ("overloaded", "Too much is in flight", "Nothing of it is stored."),
+    NotServing: ("not_serving", "The gateway is not serving", "Nothing of it is stored."),
+    StreamFull: ("stream_full", "The stream has no room", _MAY_SEND_AGAIN + _STORED_ONCE),
+    StreamUnreachable: ("stream_unreachable", "The stream did not confirm in time", _MAY_SEND_AGAIN + _STORED_ONCE),
+    Doubled: ("doubled", "The stream confirmed something else", _MAY_SEND_AGAIN + _STORED_ONCE),
+}
+_JSON: Final = "application/json"
+_PROBLEM: Final = "application/problem+json"
+_encode = msgspec.json.Encoder().encode
+
+
+def batch(decoded: Batch, correlation_id: str) -> Answer:
+    """202 with the counts where any event was accepted, else 422 with the same counts."""
+    counts = {
+        "correlationId": correlation_id,
+        "accepted": decoded.accepted_events,
+        "refused": decoded.refused_events,
+        "errors": decoded.told,
+    }
+    if decoded.accepted_events:
+        return Answer(202, {"Content-Type": _JSON, HEADER: correlation_id}, _encode(counts))
+    detail = f"none of {decoded.refused_events} events holds to the contract; `errors` lists the first of them"
+    return _problem(422, "nothing_accepted", "No event was accepted", detail, correlation_id, more=counts)
+
+
+def refused(error: Refused, correlation_id: str, **headers: str) -> Answer:
+    """The answer to a request that is refused as a whole."""
+    status, title = _REFUSALS[error.refusal]
+    if error.refusal is Refusal.UNSUPPORTED_ENCODING:
+        headers["Accept-Encoding"] = "gzip"
+    return _problem(status, error.refusal.value, title, error.detail, correlation_id, headers=headers)
+
+
+def try_again(error: TryAgain, correlation_id: str) -> Answer:
+    """503, with what may be stored and when to come again."""
+    name, title, advice = _TRY_AGAIN[type(error)]
+    headers = {"Retry-After": str(error.retry_after_seconds)}
+    return _problem(503, name, title, f"{error}. {advice}", correlation_id, headers=headers)
+
+
+def failed(correlation_id: str) -> Answer:
+    """500: a defect of ours, told in the log under the same correlation ID."""
+    detail = "an unexpected error, logged under this correlationId. " + _MAY_SEND_AGAIN + _STORED_ONCE
+    return _problem(500, "unexpected", "Internal Server Error", detail, correlation_id)
+
+
+def _problem(
+    status: int,
+    name: str,
+    title: str,
+    detail: str,
+    correlation_id: str,
+    *,
+    more: dict[str, Any] | None = None,
+    headers: dict[str, str] | None = None,
+) -> Answer:
+    document = {
+        "type": f"urn:sluice:problem:{name}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "correlationId": correlation_id,
+    }
+    return Answer(
+        status,
+        {"Content-Type": _PROBLEM, HEADER: correlation_id, **(headers or {})},
+        _encode(document | (more or {})),
+    )

@@ -1,0 +1,202 @@
+"""One worker: Robyn in front, the door behind. Only this module knows Robyn.
+
+    start -> connecting to NATS, not ready -> serving --SIGTERM--> not ready, still serving -> refusing, not listening
+                                                                           -> nothing in flight -> exit 0
+
+Robyn's Server is used as it is, without the application class on top: that one parses the command line, asks about
+ports, wraps handlers (20-40 µs a request) and never ends on SIGTERM. `python -m gateway` starts workers and keeps
+them running; a worker ends when its standard input does, so it does not outlive its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import uvloop
+
+from core import logs
+from core.health import LIVE
+from core.lifecycle import collect_garbage_rarely
+from core.metrics import CONTENT_TYPE, exposition, tell_build
+from core.settings import GatewaySettings, load
+from gateway.answer import Answer
+from gateway.correlation import origin
+from gateway.link import Link
+from gateway.publish import Publisher
+from gateway.receive import Door
+from gateway.refusal import Refusal, Refused
+
+_arguments, sys.argv = sys.argv, sys.argv[:1]  # importing Robyn parses the command line
+from robyn.robyn import FunctionInfo, HttpMethod, Request, Response, Server, SocketHeld  # noqa: E402
+
+sys.argv = _arguments
+
+ANNOUNCE_SECONDS: Final = 0.5  # not ready, still serving: load balancers look away
+QUIET_SECONDS: Final = 0.15  # nothing in flight: Robyn's threads write the last answers
+
+Handler = Callable[[Request], Awaitable[Response]]
+log = structlog.get_logger()
+
+
+class Worker:
+    """One Robyn process: its event loop runs the door, its network threads are Robyn's own."""
+
+    def __init__(self, settings: GatewaySettings, slot: int) -> None:
+        self._settings = settings
+        self._slot = slot
+        publisher = Publisher()
+        self._link = Link(settings, publisher)
+        self._door = Door(settings, publisher)
+        self._held = SocketHeld(settings.gateway_host, settings.gateway_port)
+        self._listener = _listening()
+        self._background: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._exit_code = 0
+
+    def run(self) -> int:
+        """Serve until told to stop. The exit code: 0 where nothing was left in flight."""
+        server = Server()
+        for name, path, handler in self._routes():
+            server.add_route(getattr(HttpMethod, name), path, FunctionInfo(handler, True, 1, {}, {}), False)
+        server.add_startup_handler(FunctionInfo(self._start, True, 0, {}, {}))
+        server.start(self._held, 1)  # type: ignore[call-arg]  # runs the event loop until that is stopped
+        return self._exit_code
+
+    def _routes(self) -> Iterator[tuple[str, str, Handler]]:
+        pages: dict[str, dict[str, Handler]] = {
+            "/events": {"POST": self._events},
+            "/health/live": {"GET": self._live, "HEAD": self._live},
+            "/health/ready": {"GET": self._ready, "HEAD": self._ready},
+            "/metrics": {"GET": self._metrics},
+            "/": {},
+            "/*elsewhere": {},
+        }
+        for path, handlers in pages.items():
+            for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+                yield name, path, handlers.get(name) or self._not_here(", ".join(handlers))
+
+    async def _events(self, request: Request) -> Response:
+        return _response(await self._door.receive(request.headers.to_dict(), _take_body(request)))
+
+    async def _live(self, _: Request) -> Response:
+        return Response(200, {"Content-Type": "application/json"}, LIVE)
+
+    async def _ready(self, _: Request) -> Response:
+        status, body = self._link.answer()
+        return Response(status, {"Content-Type": "application/json"}, body)
+
+    async def _metrics(self, _: Request) -> Response:
+        return Response(200, {"Content-Type": CONTENT_TYPE}, exposition())
+
+    def _not_here(self, allowed: str) -> Handler:
+        """Answers 405 with what is allowed on this path, or 404 where nothing is."""
+
+        async def refuse(request: Request) -> Response:
+            correlation_id = origin(request.headers.to_dict()).correlation_id
+            if allowed:
+                error = Refused(Refusal.WRONG_METHOD, f"{request.url.path} takes {allowed}")
+                return _response(self._door.refuse(error, correlation_id, Allow=allowed))
+            error = Refused(Refusal.UNKNOWN_PATH, "events are sent to POST /events")
+            return _response(self._door.refuse(error, correlation_id))
+
+        return refuse
+
+    async def _start(self) -> None:
+        """Robyn calls this on the event loop before it takes requests."""
+        if self._settings.gateway_pin == "auto":
+            _pin(self._settings.gateway_pin_offset + self._slot)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        if stat.S_ISFIFO(os.fstat(0).st_mode) or stat.S_ISSOCK(os.fstat(0).st_mode):
+            loop.add_reader(0, self._stop)  # our parent never writes: it has ended
+        self._run_in_background(self._link.keep())
+        tell_build("gateway")
+        collect_garbage_rarely()
+        log.info("worker started", slot=self._slot, pid=os.getpid(), port=self._settings.gateway_port)
+
+    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _stop(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            self._run_in_background(self._drain())
+
+    async def _drain(self) -> None:
+        """Finish what is in flight, then stop the loop. Requests that come meanwhile are answered 503."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):
+            loop.remove_reader(0)
+        until = loop.time() + self._settings.gateway_drain_seconds
+        self._link.missing("serving", "draining")
+        log.info("worker draining", slot=self._slot, in_flight=self._door.admission.requests)
+        await asyncio.sleep(min(ANNOUNCE_SECONDS, self._settings.gateway_drain_seconds / 4))
+        self._door.draining = True
+        self._listener.shutdown(socket.SHUT_RD)
+        quiet = loop.time()
+        while loop.time() < min(quiet + QUIET_SECONDS, until):
+            await asyncio.sleep(0.01)
+            if self._door.admission.requests:
+                quiet = loop.time()
+        if left := self._door.admission.requests:
+            log.error("requests were left without an answer", slot=self._slot, requests=left)
+            self._exit_code = 1
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._link.close(), 1)
+        log.info("worker drained", slot=self._slot)
+        loop.stop()
+
+
+def _take_body(request: Request) -> bytes | str:
+    """The body; the request lets go of it."""
+    body: bytes | str = request.body
+    request.body = ""
+    return body
+
+
+def _response(answered: Answer) -> Response:
+    return Response(answered.status, answered.headers, answered.body)
+
+
+def _listening() -> socket.socket:
+    """The socket of this process that listens: Robyn keeps it to itself."""
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # no socket, or closed since
+            found = socket.socket(fileno=os.dup(int(path.name)))
+            if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                return found
+            found.close()
+    raise RuntimeError("Robyn opened no listening socket")
+
+
+def _pin(number: int) -> None:
+    """Keep the calling thread on one of the cores that this process may use."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[number % len(cores)]})
+
+
+def main() -> int:
+    """Run one worker. Its number is the only argument."""
+    settings = load(GatewaySettings)
+    logs.configure("gateway", settings.log_level)
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # Robyn makes a loop of its own,
+    asyncio.set_event_loop(asyncio.new_event_loop())  # and wants to find another before
+    return Worker(settings, slot=int(sys.argv[1])).run()
+
+
+if __name__ == "__main__":
+    # Robyn's threads live on, and would abort in an interpreter that is being taken down.
+    os._exit(main())

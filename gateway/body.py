@@ -1,0 +1,112 @@
+"""From what came over HTTP to the plain bytes of a body: its kind, its length, its compression.
+
+Invariant: no more than the size limit is ever inflated, and each inflated byte is held by admission before the next
+one is made: a small body that inflates without end costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Final
+
+from gateway.admission import Hold
+from gateway.refusal import Refusal, Refused
+
+PIECE_BYTES: Final = 256 * 1024  # inflated at a time: under a millisecond
+INLINE_BYTES: Final = 16 * 1024  # compressed: a thread costs more than these
+
+_BOM: Final = b"\xef\xbb\xbf"
+_NDJSON: Final = frozenset(
+    {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
+)
+# What can not be meant as JSON. Anything else is read as JSON: senders and tools set all sorts of types.
+_FOREIGN: Final = frozenset({"multipart", "image", "audio", "video", "font", "model", "message"})
+
+
+class Form(Enum):
+    """How the events stand in a body."""
+
+    JSON = auto()  # an array of events, or one event
+    LINES = auto()  # one event a line
+
+
+def form_of(content_type: str | None) -> Form:
+    """The form that a Content-Type announces. Raises Refused for a type that cannot hold events."""
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    if kind in _NDJSON:
+        return Form.LINES
+    if kind.partition("/")[0] in _FOREIGN:
+        raise Refused(
+            Refusal.UNSUPPORTED_TYPE, f"send application/json, or application/x-ndjson for one event a line, not {kind}"
+        )
+    return Form.JSON
+
+
+def announced_bytes(headers: Mapping[str, str]) -> int | None:
+    """What Content-Length says. None where the body came in chunks."""
+    text = headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+async def plain(body: bytes | str, headers: Mapping[str, str], hold: Hold, most_bytes: int) -> bytes:
+    """The body as plain bytes, neither truncated nor empty.
+
+    `headers` has lower-case names. `hold` has room for what was announced; it grows where the body turns out larger.
+    Raises Refused and Overloaded.
+    """
+    announced = announced_bytes(headers)
+    if announced is not None and announced > most_bytes:
+        raise too_large(most_bytes)
+    content = body.encode() if isinstance(body, str) else body
+    if announced is not None and len(content) != announced:
+        raise Refused(Refusal.TRUNCATED, f"{announced} bytes were announced and {len(content)} came")
+    if len(content) > most_bytes:
+        raise too_large(most_bytes)
+    encoding = headers.get("content-encoding", "").strip().lower()
+    if encoding in ("gzip", "x-gzip"):
+        content = await _inflate(content, hold, most_bytes)
+    elif encoding not in ("", "identity"):
+        raise Refused(Refusal.UNSUPPORTED_ENCODING, f"send gzip or no Content-Encoding, not {encoding}")
+    if content.startswith(_BOM):
+        content = content[len(_BOM) :]
+    if not content or content.isspace():
+        raise Refused(Refusal.EMPTY_BODY, "the body is empty")
+    return content
+
+
+def too_large(most_bytes: int) -> Refused:
+    """The refusal of a body past the limit, announced or found."""
+    return Refused(Refusal.TOO_LARGE, f"a body holds at most {most_bytes} bytes, counted again after inflating")
+
+
+async def _inflate(packed: bytes, hold: Hold, most_bytes: int) -> bytes:
+    """Inflate gzip, of one member or several. Raises Refused and Overloaded."""
+    pieces: list[bytes] = []
+    size = 0
+    inline = len(packed) <= INLINE_BYTES
+    inflater = zlib.decompressobj(wbits=31)
+    while True:
+        try:
+            if inline:
+                piece = inflater.decompress(packed, PIECE_BYTES)
+            else:  # zlib lets go of the interpreter while it works
+                piece = await asyncio.to_thread(inflater.decompress, packed, PIECE_BYTES)
+        except zlib.error as error:
+            raise Refused(Refusal.NOT_GZIP, f"the body is not gzip: {error}") from None
+        inline = inline and not size
+        size += len(piece)
+        if size > most_bytes:
+            raise too_large(most_bytes)
+        hold.grow(len(piece))
+        pieces.append(piece)
+        packed = inflater.unconsumed_tail
+        if inflater.eof:
+            packed = inflater.unused_data
+            if not packed:
+                return b"".join(pieces)
+            inflater = zlib.decompressobj(wbits=31)
+        elif not packed and not piece:
+            raise Refused(Refusal.NOT_GZIP, "the gzip stream ends too early")

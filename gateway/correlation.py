@@ -1,0 +1,58 @@
+"""Where a request's events come from: its correlation ID, its trace and the instant of its arrival.
+
+The correlation ID is the sender's `X-Correlation-Id` where it is usable, else the trace ID of its `traceparent`
+(W3C Trace Context), else a new one. It only ever names things: no decision rests on what a sender chose.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from core.events.fields import microseconds_of
+
+HEADER: Final = "X-Correlation-Id"
+
+_USABLE: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+# Versions after 00 may carry more; ff is invalid, and so are IDs of zeros alone.
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)(?P<version>[0-9a-f]{2})-(?!0{32})(?P<trace>[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?P<more>-.*)?"
+)
+_LONGEST_TRACEPARENT: Final = 256
+
+
+class Origin(NamedTuple):
+    """What a part of a message says of the request that gave it.
+
+    received_at is an RFC 3339 instant, received the same in microseconds since 2000.
+    """
+
+    correlation_id: str
+    traceparent: str | None
+    received_at: str
+    received: int
+
+
+def origin(headers: Mapping[str, str]) -> Origin:
+    """The origin of a request that arrives now. `headers` has lower-case names."""
+    now = datetime.now(UTC)
+    trace = _trace(headers.get("traceparent"))
+    given = headers.get("x-correlation-id")
+    if given is None or not _USABLE.fullmatch(given):
+        given = trace["trace"] if trace else secrets.token_hex(16)
+    return Origin(
+        correlation_id=given,
+        traceparent=trace.string if trace else None,
+        received_at=now.isoformat(timespec="microseconds")[:-6] + "Z",
+        received=microseconds_of(now),
+    )
+
+
+def _trace(given: str | None) -> re.Match[str] | None:
+    if given is None or len(given) > _LONGEST_TRACEPARENT:
+        return None
+    found = _TRACEPARENT.fullmatch(given)
+    return None if found and found["version"] == "00" and found["more"] else found

@@ -1,0 +1,176 @@
+"""Hold each event of a body to the contract: decode -> accepted blocks, refused records.
+
+    piece of a body --each event--> accepted --joined--> block of one source   (a line an event, ready to publish)
+                              \\--> refused  --encoded--> block of REFUSED
+
+Invariant: the event loop runs at least once between two slices of this work, and all bodies take turns. What a
+request brings decides how many slices it takes, never how long one is (SLICE_SECONDS, 128 KiB of valid events).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import msgspec
+
+from core.events import refused
+from core.events.contract import Contract, Invalid, Reason
+from core.events.fields import MAX_ID_BYTES
+from core.events.subjects import SOURCES, Source
+from core.events.wire import one_line
+from gateway.body import Form
+from gateway.refusal import Refusal, Refused
+from gateway.split import split
+
+SLICE_SECONDS: Final = 0.005
+SMALL_BYTES: Final = 4096  # decoded without waiting for a turn: that would cost more
+TOLD_MOST: Final = 100  # errors that the answer lists
+KEPT_MOST: Final = 10_000  # refused events of one request that are kept, and their bytes
+KEPT_MOST_BYTES: Final = 8 * 1024 * 1024
+SMALLEST_EVENT_BYTES: Final = 256  # no valid event is shorter: see test_door_limits
+
+
+class Block(NamedTuple):
+    """Events of one request that stand together: one a line, without a line break at the end."""
+
+    events: int
+    content: bytes
+
+
+class Told(msgspec.Struct, rename="camel"):
+    """One refused event as the answer lists it. index counts the body's events from 0, path is a JSON path."""
+
+    index: int
+    event_id: str | None
+    reason: Reason
+    path: str
+    detail: str
+
+
+class Batch:
+    """What became of a request's events."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.accepted: dict[Source, int] = dict.fromkeys(SOURCES, 0)
+        self.blocks: dict[Source, list[Block]] = {source: [] for source in SOURCES}
+        self.reasons: Counter[Reason] = Counter()
+        self.told: list[Told] = []
+        self.kept: dict[Source | None, list[Block]] = defaultdict(list)
+        self.kept_events = 0
+        self.kept_bytes = 0
+
+    def accept(self, source: Source, lines: list[bytes]) -> None:
+        """These events are valid."""
+        self.accepted[source] += len(lines)
+        self.blocks[source].append(Block(len(lines), b"\n".join(lines)))
+
+    def refuse(self, index: int, raw: bytes, why: Invalid) -> None:
+        """This event breaks the contract: count it, list it among the first, keep it while there is room."""
+        self.reasons[why.reason] += 1
+        keep = self.kept_events < KEPT_MOST and self.kept_bytes < KEPT_MOST_BYTES
+        if not keep and len(self.told) >= TOLD_MOST:
+            return
+        record = refused.refused(raw, why)
+        if len(self.told) < TOLD_MOST:
+            event_id = record.event_id and record.event_id[:MAX_ID_BYTES]
+            self.told.append(Told(index, event_id, why.reason, why.path, why.detail))
+        if keep:
+            line = refused.encode(record)
+            self.kept[record.source].append(Block(1, line))
+            self.kept_events += 1
+            self.kept_bytes += len(line)
+
+    @property
+    def accepted_events(self) -> int:
+        return sum(self.accepted.values())
+
+    @property
+    def refused_events(self) -> int:
+        return self.reasons.total()
+
+
+class Turns:
+    """Gives out one turn in each run of the event loop, first come, first served."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> None:
+        """Wait for a turn."""
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+        self._waiting.append(turn)
+        if len(self._waiting) == 1:
+            loop.call_soon(self._give)
+        await turn
+
+    def _give(self) -> None:
+        turn = self._waiting[0]
+        if not turn.done():  # else its request was cancelled
+            turn.set_result(None)
+        self._waiting.popleft()
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._give)
+
+
+class Decode:
+    """Reads bodies against the contract. most_events bounds the events of one body, valid or not."""
+
+    def __init__(self, contract: Contract, *, most_events: int) -> None:
+        self._contract = contract
+        self._most_events = most_events
+        self._turns = Turns()
+
+    async def __call__(self, content: bytes, form: Form, received: int) -> Batch:
+        """Read all events of a body that arrived at `received` (microseconds since 2000).
+
+        Raises Refused where the body as a whole is none: not JSON, without an event, or with more of them than a body
+        of valid events can hold.
+        """
+        batch = Batch()
+        work = self._slices(batch, content, form, received)
+        wait = len(content) > SMALL_BYTES
+        del content
+        if wait:
+            await self._turns.take()
+        for _ in work:
+            await self._turns.take()
+        if not batch.events:
+            raise Refused(Refusal.NO_EVENTS, "the body holds no event")
+        if batch.reasons[Reason.MALFORMED] == batch.events:
+            first = batch.told[0].detail
+            raise Refused(Refusal.NOT_JSON, f"the body is not JSON, nor is anything in it an event: {first}")
+        return batch
+
+    def _slices(self, batch: Batch, content: bytes, form: Form, received: int) -> Iterator[None]:
+        """The work on one body; pauses at the end of each slice."""
+        folded = b"\n" in content or b"\r" in content  # else no event can hold a line break
+        read = self._contract.read
+        pieces = split(content, form)
+        del content  # let go of it with the last piece
+        for number, piece in enumerate(pieces):
+            if number:
+                yield
+            if batch.events + len(piece) > self._most_events:
+                raise Refused(Refusal.TOO_MANY_EVENTS, f"a body holds at most {self._most_events} events")
+            lines: dict[Source, list[bytes]] = {source: [] for source in SOURCES}
+            until = time.perf_counter() + SLICE_SECONDS
+            for index, raw in enumerate(piece, batch.events):
+                try:
+                    event = read(raw, received)
+                except Invalid as why:
+                    batch.refuse(index, raw, why)
+                    if time.perf_counter() > until:  # valid events are bounded by their bytes, refused ones are not
+                        yield
+                        until = time.perf_counter() + SLICE_SECONDS
+                else:
+                    lines[event.source].append(one_line(raw) if folded else raw)
+            batch.events += len(piece)
+            for source, accepted in lines.items():
+                if accepted:
+                    batch.accept(source, accepted)

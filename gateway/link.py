@@ -1,0 +1,81 @@
+"""The link to JetStream: connect, see that the streams are there, and say whether the gateway is ready.
+
+    connecting --connected, streams there--> ready --connection lost--> not ready --back, streams there--> ready
+
+Until it is ready for the first time the publisher refuses at once; later it holds on to what it has, for as long as
+GATEWAY_PUBLISH_SECONDS, so that a short outage costs a sender that never retries nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Final
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+
+from core import jetstream
+from core.health import Readiness
+from core.settings import GatewaySettings
+from gateway.publish import MESSAGE_MOST_BYTES, Publisher
+
+WATCH_SECONDS: Final = 0.25
+PAUSE_SECONDS: Final = 1.0
+PENDING_BYTES: Final = 16 * 1024 * 1024  # more than all lanes of the publisher together have on their way
+
+log = structlog.get_logger()
+
+
+class Link:
+    """Keeps one worker's connection."""
+
+    def __init__(self, settings: GatewaySettings, publisher: Publisher) -> None:
+        self._settings = settings
+        self._publisher = publisher
+        self._client: Client | None = None
+        self._readiness = Readiness("nats", "streams")
+
+    def missing(self, name: str, reason: str) -> None:
+        """Not ready any more, for a reason that lies elsewhere."""
+        self._readiness.missing(name, reason)
+
+    def answer(self) -> tuple[int, bytes]:
+        """Status and JSON body of /health/ready."""
+        if self._client is None or not self._client.is_connected:
+            self._readiness.missing("nats", "not connected")
+        elif self._client.max_payload < MESSAGE_MOST_BYTES:
+            allowed = self._client.max_payload
+            self._readiness.missing("nats", f"max_payload is {allowed}, a message has up to {MESSAGE_MOST_BYTES} bytes")
+        else:
+            self._readiness.fine("nats")
+        return self._readiness.answer()
+
+    async def keep(self) -> None:
+        """Connect, and see to the streams: now, after each reconnect, and when one seems to be missing."""
+        self._client = client = await jetstream.connect(
+            self._settings.nats_url, name=f"gateway-{os.getpid()}", pending_size=PENDING_BYTES
+        )
+        seen = -1
+        while True:
+            reconnects = client.stats["reconnects"]
+            if client.is_connected and (reconnects != seen or self._publisher.stream_missing):
+                self._publisher.stream_missing = False
+                try:
+                    await jetstream.ensure_streams(client, self._settings)
+                except (nats.errors.Error, TimeoutError) as error:
+                    self._readiness.missing("streams", repr(error))
+                    log.warning("streams not ready", error=repr(error))
+                    seen = -1
+                    await asyncio.sleep(PAUSE_SECONDS)
+                    continue
+                self._readiness.fine("streams")
+                self._publisher.serve(client)
+                seen = reconnects
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        if self._client is not None:
+            await self._client.close()

@@ -1,0 +1,80 @@
+"""The gateway's metrics. Children with labels are made once: `labels()` costs as much as an increment.
+
+The door's ledger, once nothing is in flight:
+    events received = accepted + failed + unanswered
+and everything that is accepted was processed: events processed >= accepted.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from core.events.contract import Reason
+from core.events.subjects import SOURCES, Source
+from core.metrics import BATCH_BUCKETS, DURATION_BUCKETS
+from gateway.refusal import Refusal
+
+_received = Counter("gateway_events_received", "Events found in bodies that were read to their end")
+_accepted = Counter("gateway_events_accepted", "Events that hold to the contract, in requests answered 202", ["source"])
+_processed = Counter("gateway_events_processed", "Events published and acknowledged by JetStream", ["source"])
+_failed = Counter("gateway_events_failed", "Events refused because they break the contract", ["reason"])
+_unanswered = Counter(
+    "gateway_events_unanswered",
+    "Events that hold to the contract, in requests answered 503: stored once or not at all",
+    ["source"],
+)
+_unkept = Counter("gateway_refused_unkept", "Refused events of which no copy reached the stream REFUSED", ["reason"])
+_requests = Counter("gateway_requests", "Requests to POST /events that were answered", ["status"])
+_refusals = Counter("gateway_requests_refused", "Requests refused as a whole, whatever their events", ["refusal"])
+_stages = Histogram(
+    "gateway_stage_seconds",
+    "Time of one request in each step: receive reads the body, decode validates its events, publish waits for PubAcks",
+    ["stage"],
+    buckets=DURATION_BUCKETS,
+)
+
+received: Final = _received
+accepted: Final[dict[Source, Counter]] = {source: _accepted.labels(source) for source in SOURCES}
+processed: Final[dict[Source, Counter]] = {source: _processed.labels(source) for source in SOURCES}
+unanswered: Final[dict[Source, Counter]] = {source: _unanswered.labels(source) for source in SOURCES}
+failed: Final[dict[Reason, Counter]] = {reason: _failed.labels(reason.value) for reason in Reason}
+unkept: Final[dict[str, Counter]] = {
+    reason: _unkept.labels(reason) for reason in ("too_many", "stream_full", "unreachable")
+}
+refusals: Final[dict[Refusal, Counter]] = {refusal: _refusals.labels(refusal.value) for refusal in Refusal}
+requests: Final[dict[int, Counter]] = {
+    status: _requests.labels(str(status)) for status in (202, 400, 413, 415, 422, 500, 503)
+}
+
+bytes_in_flight = Gauge("gateway_bytes_in_flight", "Bytes of bodies held now", multiprocess_mode="livesum")
+requests_in_flight = Gauge("gateway_requests_in_flight", "Requests held now", multiprocess_mode="livesum")
+publish_seconds = Histogram(
+    "gateway_publish_seconds", "From a message's first attempt to its PubAck", buckets=DURATION_BUCKETS
+)
+batch_events = Histogram("gateway_batch_events", "Events in one published message", buckets=BATCH_BUCKETS)
+publish_retries = Counter("gateway_publish_retries", "Attempts to publish a message again after no PubAck came")
+publish_doubled = Counter(
+    "gateway_publish_doubled", "First attempts that JetStream called a duplicate: must stay 0, see the runbook"
+)
+worker_restarts = Counter("gateway_worker_restarts", "Workers that ended unasked and were started again")
+
+
+class Stages:
+    """Times one request's steps: each `done` ends a step and begins the next."""
+
+    RECEIVE: Final = _stages.labels("receive")
+    DECODE: Final = _stages.labels("decode")
+    PUBLISH: Final = _stages.labels("publish")
+    ANSWER: Final = _stages.labels("answer")
+
+    def __init__(self) -> None:
+        self._since = time.perf_counter()
+
+    def done(self, stage: Histogram) -> None:
+        """The step that began last has ended now."""
+        now = time.perf_counter()
+        stage.observe(now - self._since)
+        self._since = now

@@ -1,0 +1,146 @@
+"""The way of one request: receive -> decode -> publish -> answer.
+
+    body --receive--> plain bytes --decode--> blocks of valid events --publish--> on disk --answer--> 202
+      \\--no room: 503                \\--refused events --> REFUSED       \\--no PubAck: 503
+       \\--none at all: 4xx
+
+Invariant: 202 is answered only when every message that holds an event of this request has its PubAck, and nothing is
+published before everything of the request was validated. It knows no web server: headers and body in, answer out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Final
+
+import structlog
+
+from core.errors import StreamFull, TryAgain
+from core.events.contract import Contract
+from core.events.subjects import events_subject, refused_subject
+from core.settings import GatewaySettings
+from gateway import answer, metrics
+from gateway.admission import Admission, Hold
+from gateway.answer import Answer
+from gateway.body import announced_bytes, form_of, plain, too_large
+from gateway.correlation import Origin, origin
+from gateway.decode import SMALLEST_EVENT_BYTES, Batch, Decode
+from gateway.metrics import Stages
+from gateway.publish import Publisher
+from gateway.refusal import NotServing, Refused
+
+# Refused events are worth waiting for, but not as long as accepted ones.
+KEEP_SECONDS: Final = 5.0
+
+log = structlog.get_logger()
+
+
+class Door:
+    """Takes the requests of one worker."""
+
+    def __init__(self, settings: GatewaySettings, publisher: Publisher) -> None:
+        self._most_bytes = settings.gateway_max_body_bytes
+        self._publish_seconds = settings.gateway_publish_seconds
+        self._publisher = publisher
+        self.admission = Admission(settings.gateway_max_in_flight_bytes // settings.gateway_workers)
+        self._decode = Decode(
+            Contract(max_age_days=settings.max_event_age_days, max_ahead_seconds=settings.max_event_ahead_seconds),
+            most_events=max(1, self._most_bytes // SMALLEST_EVENT_BYTES),
+        )
+        self.draining = False
+        """Set to refuse everything that comes from now on."""
+
+    async def receive(self, headers: Mapping[str, str], body: bytes | str) -> Answer:
+        """Take one request to POST /events. `headers` has lower-case names. Never raises.
+
+        The caller should not hold `body` any longer: each copy of 21 MB counts.
+        """
+        came = origin(headers)
+        stages = Stages()
+        try:
+            with self._admit(headers, body) as hold:
+                form = form_of(headers.get("content-type"))
+                content = await plain(body, headers, hold, self._most_bytes)
+                del body
+                stages.done(Stages.RECEIVE)
+
+                decoding = self._decode(content, form, came.received)
+                del content
+                batch = await decoding
+                stages.done(Stages.DECODE)
+
+                await self._publish(came, batch)
+                stages.done(Stages.PUBLISH)
+            answered = answer.batch(batch, came.correlation_id)
+            log.debug("request taken", correlation_id=came.correlation_id, events=batch.events)
+        except Refused as error:
+            answered = self.refuse(error, came.correlation_id)
+        except TryAgain as error:
+            log.debug("request not taken", correlation_id=came.correlation_id, error=repr(error))
+            answered = answer.try_again(error, came.correlation_id)
+        except Exception:
+            log.exception("request failed", correlation_id=came.correlation_id)
+            answered = answer.failed(came.correlation_id)
+        metrics.requests[answered.status].inc()
+        stages.done(Stages.ANSWER)
+        return answered
+
+    def refuse(self, error: Refused, correlation_id: str, **headers: str) -> Answer:
+        """Refuse a request as a whole: count it, log it, say why."""
+        metrics.refusals[error.refusal].inc()
+        log.info("request refused", correlation_id=correlation_id, refusal=error.refusal.value)
+        return answer.refused(error, correlation_id, **headers)
+
+    def _admit(self, headers: Mapping[str, str], body: bytes | str) -> AbstractContextManager[Hold]:
+        """Hold room for a body until its answer. Raises Refused for what is announced too large, and TryAgain."""
+        if self.draining:
+            raise NotServing("this gateway is about to end")
+        announced = announced_bytes(headers) or 0
+        if announced > self._most_bytes:
+            raise too_large(self._most_bytes)
+        return self.admission.hold(max(announced, len(body)))
+
+    async def _publish(self, came: Origin, batch: Batch) -> None:
+        """Publish what was accepted, and keep what was refused beside it. Raises TryAgain.
+
+        Counts the door's ledger: received = accepted + failed + unanswered.
+        """
+        metrics.received.inc(batch.events)
+        if batch.reasons:
+            for reason, events in batch.reasons.items():
+                metrics.failed[reason].inc(events)
+            log.info("events refused", correlation_id=came.correlation_id, refused=batch.reasons, events=batch.events)
+        blocks = {events_subject(source): blocks for source, blocks in batch.blocks.items() if blocks}
+        ledger = metrics.unanswered
+        try:
+            if not batch.reasons:
+                await self._publisher.publish(came, blocks, self._publish_seconds)
+            elif not blocks:
+                await self._keep(came, batch)
+            else:
+                await asyncio.gather(
+                    self._publisher.publish(came, blocks, self._publish_seconds), self._keep(came, batch)
+                )
+            ledger = metrics.accepted
+        finally:
+            for source, events in batch.accepted.items():
+                if events:
+                    ledger[source].inc(events)
+
+    async def _keep(self, came: Origin, batch: Batch) -> None:
+        """Keep refused events in the stream REFUSED. Never raises: that must not fail those that were accepted."""
+        if left_out := batch.refused_events - batch.kept_events:
+            metrics.unkept["too_many"].inc(left_out)
+        blocks = {refused_subject(source): blocks for source, blocks in batch.kept.items()}
+        try:
+            await self._publisher.publish(came, blocks, KEEP_SECONDS)
+        except TryAgain as error:
+            metrics.unkept["stream_full" if isinstance(error, StreamFull) else "unreachable"].inc(batch.kept_events)
+            log.warning(
+                "refused events not kept",
+                correlation_id=came.correlation_id,
+                events=batch.kept_events,
+                error=repr(error),
+            )

@@ -1,0 +1,58 @@
+"""Why a whole request is refused: the closed list, and the error that carries one of it.
+
+SluiceError
+  x Refused     the sender's: answered 4xx; nothing of the request is published; counted by its refusal
+  x TryAgain    ours: answered 503 with Retry-After
+      StreamFull, StreamUnreachable (core.errors)
+      Overloaded   too many bytes in flight
+      NotServing   starting, or draining before the end
+      Doubled      JetStream called a message a duplicate that it cannot have seen
+
+What is wrong with one event is another list: `core.events.contract.Reason`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from core.errors import SluiceError, TryAgain
+
+
+class Refusal(StrEnum):
+    """A reason to refuse a request as a whole. `gateway.answer` gives each its status."""
+
+    EMPTY_BODY = "empty_body"
+    NO_EVENTS = "no_events"
+    NOT_JSON = "not_json"
+    NOT_EVENTS = "not_events"
+    NOT_GZIP = "not_gzip"
+    TRUNCATED = "truncated"
+    TOO_LARGE = "too_large"
+    TOO_MANY_EVENTS = "too_many_events"
+    UNSUPPORTED_TYPE = "unsupported_type"
+    UNSUPPORTED_ENCODING = "unsupported_encoding"
+    UNKNOWN_PATH = "unknown_path"
+    WRONG_METHOD = "wrong_method"
+
+
+class Refused(SluiceError):
+    """The request is refused as a whole. `detail` is a sentence for the person who sends."""
+
+    def __init__(self, refusal: Refusal, detail: str) -> None:
+        super().__init__(f"{refusal.value}: {detail}")
+        self.refusal = refusal
+        self.detail = detail
+
+
+class Overloaded(TryAgain):
+    """There is no room for this body beside those that are in flight."""
+
+
+class NotServing(TryAgain):
+    """The gateway has not reached JetStream yet since its start, or it is about to end."""
+
+    retry_after_seconds = 2
+
+
+class Doubled(TryAgain):
+    """JetStream answered `duplicate` to the first attempt of a message: its bytes may not be what is stored."""

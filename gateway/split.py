@@ -1,0 +1,154 @@
+"""Split a body into its events, a piece at a time, so that one bad event costs one event.
+
+    body --cut where one object ends and the next begins--> piece --msgspec--> events        the usual way
+              \\--no such place, or msgspec does not read the piece--> brackets and strings --> events
+
+An array is read in pieces of about PIECE_BYTES. A cut is a guess that proves itself: a piece that starts between two
+elements and is, put in brackets, an array, ends between two elements too. Where it is none (text with a lone
+surrogate, nesting without end, a grammar error) that piece alone is taken apart by its brackets and strings, and
+whatever stands between two commas goes on as one event, to be refused on its own.
+
+Invariant: each step of the iterator does a bounded amount of work (under ~10 ms) and holds a bounded number of events.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Iterator
+from typing import Final
+
+import msgspec
+
+from core.events.fields import MAX_EVENT_BYTES
+from gateway.body import Form
+from gateway.refusal import Refusal, Refused
+
+PIECE_BYTES: Final = 128 * 1024
+REACH_BYTES: Final = MAX_EVENT_BYTES + 1024  # the next cut is at most one event away
+CAREFUL_BYTES: Final = 8 * 1024  # of a piece that is taken apart: at worst every byte is a step
+
+_SPACE: Final = b" \t\r\n"
+_NOT_SPACE: Final = re.compile(rb"[^ \t\r\n]")
+_CUT: Final = re.compile(rb"\}[ \t\r\n]*+,[ \t\r\n]*+\{")
+_OBJECT: Final = re.compile(rb"[ \t\r\n]*+\{")
+_elements: Final[Callable[[bytes], list[msgspec.Raw]]] = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_is_json: Final[Callable[[bytes], msgspec.Raw]] = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def split(content: bytes, form: Form) -> Iterator[list[bytes]]:
+    """The events of a body in the order in which they stand, a piece of them at a time.
+
+    An event may be anything: what it is worth is the contract's question. Raises Refused where the body is not what
+    its form says: neither an array nor an object, or an array that does not close.
+    """
+    if form is Form.LINES:
+        return _lines(content)
+    first = _NOT_SPACE.search(content)
+    if first and first[0] == b"[":
+        return _array(content, first.end())
+    if first and first[0] == b"{":
+        return iter(([content.strip(_SPACE)],))
+    try:
+        _is_json(content)
+    except (ValueError, RecursionError) as error:
+        raise Refused(Refusal.NOT_JSON, f"the body is not JSON: {error}") from None
+    raise Refused(Refusal.NOT_EVENTS, "the body is JSON, but neither an array of events nor one event")
+
+
+def _lines(content: bytes) -> Iterator[list[bytes]]:
+    at = 0
+    while at < len(content):
+        cut = content.find(b"\n", at + PIECE_BYTES)
+        end = len(content) if cut < 0 else cut
+        lines = (line.strip(_SPACE) for line in content[at:end].split(b"\n"))
+        yield [line for line in lines if line]
+        at = end + 1
+
+
+def _array(content: bytes, at: int) -> Iterator[list[bytes]]:
+    view = memoryview(content)
+    while at >= 0:
+        cut = _CUT.search(content, at + PIECE_BYTES, at + PIECE_BYTES + REACH_BYTES)
+        try:
+            if cut:
+                elements = _elements(b"".join((b"[", view[at : cut.start() + 1], b"]")))
+                at = cut.end() - 1
+            elif len(content) - at <= PIECE_BYTES + REACH_BYTES:
+                elements = _elements(b"".join((b"[", view[at:])))
+                at = -1
+            else:
+                elements = None
+        except (ValueError, RecursionError):
+            elements = None
+        if elements is None:
+            at = yield from _take_apart(content, at)
+        else:
+            yield [bytes(element) for element in elements]
+
+
+_TO_TOKEN: Final = re.compile(rb'[^"\[\]{},]*+')
+# Inside an element: past everything but brackets, and strings that end before the piece does.
+_TO_BRACKET: Final = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
+_TO_QUOTE: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
+_OPENING: Final = re.compile(rb"[\[{]++")
+_QUOTE, _BACKSLASH, _CLOSE_ARRAY, _CLOSE_OBJECT = b'"\\]}'
+
+
+def _take_apart(content: bytes, at: int) -> Generator[list[bytes], None, int]:
+    """Elements from `at`, which is between two, by brackets and strings alone.
+
+    Returns where to go on: before an object that follows a comma, or -1 where the array closes. What stands behind
+    the array is one more element, which no contract accepts.
+    """
+    start, go_on = at, at + PIECE_BYTES
+    found: list[bytes] = []
+    for mark in _marks(content, at):
+        if mark < 0:
+            yield found
+            found = []
+            continue
+        found.append(content[start:mark].strip(_SPACE))
+        start = mark + 1
+        if content[mark] == _CLOSE_ARRAY:
+            if after := content[start:].strip(_SPACE):
+                found.append(after)
+            yield found
+            return -1
+        if start >= go_on and _OBJECT.match(content, start):
+            yield found
+            return start
+    raise Refused(Refusal.NOT_JSON, "the array does not close: a bracket or a quote is missing")
+
+
+def _marks(content: bytes, at: int) -> Iterator[int]:
+    """Where elements end: at commas, and at the bracket that closes the array. -1 after each CAREFUL_BYTES of work."""
+    depth = 0
+    in_string = False
+    while at < len(content):
+        stop = min(at + CAREFUL_BYTES, len(content))
+        while at < stop:
+            at = _end(_TO_QUOTE if in_string else _TO_BRACKET if depth else _TO_TOKEN, content, at, stop)
+            if at >= stop:
+                break
+            token = content[at]
+            if in_string and token == _BACKSLASH:  # what it escapes is past the stop
+                at += 2
+                continue
+            if token == _QUOTE:
+                in_string = not in_string
+            elif token in b"[{":
+                after = _end(_OPENING, content, at, stop)
+                depth += after - at
+                at = after
+                continue
+            elif depth:
+                depth -= 1
+            elif token != _CLOSE_OBJECT:  # that one closes nothing: part of an element that is none
+                yield at
+            at += 1
+        yield -1
+
+
+def _end(pattern: re.Pattern[bytes], content: bytes, at: int, stop: int) -> int:
+    found = pattern.match(content, at, stop)
+    return found.end() if found else at

@@ -1,0 +1,137 @@
+"""Keep the workers running: N processes that share one port, each restarted when it ends unasked.
+
+    start --> serving --died--> pause: 0.05 s, doubling up to 5 s, small again after 10 s of life --> start
+                 \\--SIGTERM--> drains --> ended; not within GATEWAY_DRAIN_SECONDS: SIGKILL
+
+Invariant: the port is ours from before the first worker to after the last. The parent binds it without listening, so
+that it stays reserved while workers come and go, and so that another program's port is refused instead of shared.
+A worker ends when the pipe to its standard input closes: it does not outlive its parent, however that ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from typing import Any, Final
+
+import structlog
+from prometheus_client.multiprocess import mark_process_dead
+
+from core import logs
+from core.errors import Misconfigured
+from core.lifecycle import run as run_service
+from core.lifecycle import until
+from core.settings import GatewaySettings, load
+from gateway import metrics
+
+FIRST_PAUSE_SECONDS: Final = 0.05
+LONGEST_PAUSE_SECONDS: Final = 5.0
+STEADY_SECONDS: Final = 10.0
+PORT_SECONDS: Final = 5.0  # workers of a parent that was killed need a moment to end
+KILL_SECONDS: Final = 2.0  # past the drain that a worker bounds itself
+
+# libuv's io_uring costs more than it gives beside Robyn's own threads.
+_ENVIRONMENT: Final = {"UV_USE_IO_URING": "0"}
+
+log = structlog.get_logger()
+
+
+def run() -> None:
+    """Run the gateway until SIGTERM or SIGINT."""
+    run_service(_main)
+
+
+async def _main(stop: asyncio.Event) -> None:
+    settings = load(GatewaySettings)
+    logs.configure("gateway", settings.log_level)
+    with await _reserve(settings.gateway_host, settings.gateway_port) as reserved:
+        port = reserved.getsockname()[1]
+        log.info("gateway starting", host=settings.gateway_host, port=port, workers=settings.gateway_workers)
+        slots = [_Slot(number, port, settings.gateway_drain_seconds) for number in range(settings.gateway_workers)]
+        await asyncio.gather(*(slot.keep(stop) for slot in slots))
+    log.info("gateway stopped", clean=all(slot.clean for slot in slots))
+    if not all(slot.clean for slot in slots):
+        sys.exit(1)
+
+
+async def _reserve(host: str, port: int) -> socket.socket:
+    """Bind the port, for workers to share. Raises Misconfigured where it is not to be had."""
+    patience = time.monotonic() + PORT_SECONDS
+    while True:
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            if port:
+                # Alone at first: with SO_REUSEPORT another gateway's port would be shared without a word.
+                _bound(family, address, socket.SO_REUSEADDR).close()
+            return _bound(family, address, socket.SO_REUSEADDR, socket.SO_REUSEPORT)
+        except OSError as error:
+            if time.monotonic() > patience or error.errno != errno.EADDRINUSE:
+                raise Misconfigured(f"GATEWAY_HOST, GATEWAY_PORT: cannot listen on {host}:{port}: {error}") from error
+        await asyncio.sleep(FIRST_PAUSE_SECONDS)
+
+
+def _bound(family: int, address: Any, *options: int) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        for option in options:
+            bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+class _Slot:
+    """One worker after the other. `clean` says whether the last one, told to stop, ended with 0."""
+
+    def __init__(self, number: int, port: int, drain_seconds: float) -> None:
+        self._number = number
+        self._environment = {**os.environ, **_ENVIRONMENT, "GATEWAY_PORT": str(port)}
+        self._drain_seconds = drain_seconds
+        self.clean = False
+
+    async def keep(self, stop: asyncio.Event) -> None:
+        """Keep a worker running until `stop`, then drain it."""
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            began = time.monotonic()
+            worker = await self._start()
+            stopping = asyncio.ensure_future(stop.wait())
+            ended = asyncio.ensure_future(worker.wait())
+            await asyncio.wait((stopping, ended), return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if stop.is_set():
+                self.clean = await self._drain(worker, ended) == 0
+                return
+            lived = time.monotonic() - began
+            pause = FIRST_PAUSE_SECONDS if lived > STEADY_SECONDS else min(pause * 2, LONGEST_PAUSE_SECONDS)
+            mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+            metrics.worker_restarts.inc()
+            log.warning("worker died", slot=self._number, pid=worker.pid, code=worker.returncode, pause_seconds=pause)
+            if await until(stop, pause):
+                self.clean = True
+                return
+
+    async def _start(self) -> Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway.app", str(self._number), stdin=PIPE, env=self._environment
+        )
+
+    async def _drain(self, worker: Process, ended: asyncio.Future[int]) -> int:
+        """Stop a worker. Its exit code: 0 where it finished what was in flight."""
+        if worker.returncode is None:
+            worker.send_signal(signal.SIGTERM)
+        try:
+            return await asyncio.wait_for(ended, self._drain_seconds + KILL_SECONDS)
+        except TimeoutError:
+            worker.kill()
+            code = await worker.wait()
+        log.error("worker did not end in time", slot=self._number, pid=worker.pid)
+        return code
