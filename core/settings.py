@@ -129,6 +129,7 @@ class ReporterSettings(Settings, frozen=True, kw_only=True):
             description="Longest range of figures that only rows can give: cities, campaigns",
         ),
     ] = 24
+    reporter_drain_seconds: Annotated[Seconds, Meta(description="Longest stop after SIGTERM")] = 15.0
 
 
 Chosen = TypeVar("Chosen", bound=Settings)

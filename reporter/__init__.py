@@ -1,0 +1,1 @@
+"""The reporter: answers aggregated reports from PostgreSQL, read-only. query -> read -> answer."""

@@ -1,0 +1,61 @@
+"""Start the reporter: schema -> pool -> serve, until SIGTERM; then answer what was asked and exit 0."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from granian.constants import Interfaces
+from granian.server.embed import Server
+
+from core import lifecycle, logs
+from core.errors import Misconfigured
+from core.metrics import tell_build
+from core.postgres import prepare_schema
+from core.settings import ReporterSettings, load
+from reporter.app import create_app
+from reporter.read import open_pool
+
+# How long reports have to answer that they were cut off.
+LAST_WORDS_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+async def main(stop: asyncio.Event) -> None:
+    """Run until told to stop. Raises Misconfigured where the address cannot be listened on."""
+    settings = load(ReporterSettings)
+    logs.configure("reporter", settings.log_level)
+    tell_build("reporter")
+    await prepare_schema(settings.reporter_dsn, settings.sluice_migrate_dsn, stop)
+    if stop.is_set():
+        return
+    async with await open_pool(settings) as pool:
+        server = Server(
+            create_app(pool, settings),
+            address=settings.reporter_host,
+            port=settings.reporter_port,
+            interface=Interfaces.ASGINL,
+            websockets=False,
+            log_enabled=False,
+        )
+        server.on_startup(lambda: log.info("serving", host=settings.reporter_host, port=settings.reporter_port))
+        serving = asyncio.create_task(server.serve())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            raise Misconfigured(f"REPORTER_HOST, REPORTER_PORT: {_first_line(serving.exception())}")
+        server.stop()  # type: ignore[no-untyped-call]
+        await asyncio.wait((serving,), timeout=settings.reporter_drain_seconds)
+        if not serving.done():
+            log.warning("reports are cut off", after_seconds=settings.reporter_drain_seconds)
+            pool.terminate()
+            await asyncio.wait((serving,), timeout=LAST_WORDS_SECONDS)
+
+
+def _first_line(error: BaseException | None) -> str:
+    return str(error).partition("\n")[0]
+
+
+if __name__ == "__main__":
+    lifecycle.run(main)

@@ -1,0 +1,138 @@
+"""The reporter's HTTP side: reports (query -> read -> answer), their documentation, health and metrics.
+
+Every answer carries an X-Correlation-Id, and every error is a problem document.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any
+
+import structlog
+from litestar import Litestar, Request, Response, get
+from litestar.datastructures import State
+from litestar.response import Redirect
+from litestar.types import ASGIApp
+
+from core.health import LIVE, Readiness
+from core.metrics import CONTENT_TYPE, exposition
+from core.settings import ReporterSettings
+from reporter import answer, metrics, openapi
+from reporter.correlate import correlated, current
+from reporter.query import Asked
+from reporter.read import Pool, check, snapshot
+from reporter.reports import AnyReport
+from reporter.reports.demographics import DEMOGRAPHICS, DemographicsAnswer
+from reporter.reports.events import EVENTS, EventsAnswer
+from reporter.reports.revenue import REVENUE, RevenueAnswer
+
+log = structlog.get_logger()
+Asking = Request[Any, Any, State]
+
+
+def create_app(pool: Pool, settings: ReporterSettings) -> ASGIApp:
+    """The ASGI application over a pool of connections that can only read."""
+    metrics.watch(pool)
+    return correlated(
+        Litestar(
+            route_handlers=[events, revenue, demographics, index, document, live, ready, scrape],
+            state=State({"pool": pool, "settings": settings, "readiness": Readiness("postgres", "schema")}),
+            openapi_config=openapi.config(),
+            exception_handlers={Exception: failed},
+        )
+    )
+
+
+@get(
+    "/reports/events",
+    summary="Counts of events",
+    description="Events of a range by bucket, and by source, funnel stage and type where `groupBy` asks for it. "
+    "Buckets and groups without events are there, with 0.",
+    operation_class=openapi.operation(EVENTS),
+    responses=openapi.RESPONSES,
+)
+async def events(request: Asking) -> Response[EventsAnswer]:
+    return await report(request, EVENTS)
+
+
+@get(
+    "/reports/revenue",
+    summary="Revenue",
+    description="Amounts of `checkout.complete` (facebook) and `purchase` (tiktok), and of no other event. "
+    "**No currency is known**: the events name none, amounts are added as they came, and `currency` is always null.",
+    operation_class=openapi.operation(REVENUE),
+    responses=openapi.RESPONSES,
+)
+async def revenue(request: Asking) -> Response[RevenueAnswer]:
+    return await report(request, REVENUE)
+
+
+@get(
+    "/reports/demographics",
+    summary="Audience",
+    description="Events of a range by who caused them: facebook's age, gender, country and city, tiktok's followers, "
+    "country and device. City is counted from the events themselves and told for short ranges only.",
+    operation_class=openapi.operation(DEMOGRAPHICS),
+    responses=openapi.RESPONSES,
+)
+async def demographics(request: Asking) -> Response[DemographicsAnswer]:
+    return await report(request, DEMOGRAPHICS)
+
+
+async def report(request: Asking, asked: AnyReport) -> Response[Any]:
+    """Answer one report, whatever comes: query -> read -> answer."""
+    began = perf_counter()
+    try:
+        kind = answer.media_type(request.headers.get("accept"))
+        query = asked.ask(Asked(request.scope["query_string"], asked.parameters), request.app.state.settings)
+        async with snapshot(request.app.state.pool, query.sources) as moment:
+            found = await asked.read(moment, query)
+        response = Response(answer.body(kind, found), media_type=kind, headers=answer.headers(found))
+    except Exception as error:
+        response = failed(request, error)
+    seconds, status = perf_counter() - began, response.status_code or 200
+    metrics.duration.labels(asked.name).observe(seconds)
+    metrics.reports.labels(asked.name, status).inc()
+    log.info("report", report=asked.name, status=status, milliseconds=round(seconds * 1000, 1))
+    return response
+
+
+def failed(_: Asking, error: Exception) -> Response[Any]:
+    """The problem document of an error; what is not the client's doing is logged."""
+    problem, headers = answer.problem(error)
+    if problem.status == 500:
+        log.error("report failed", exc_info=error)
+    elif problem.status > 500:
+        log.warning("report failed", error=repr(error))
+    problem.correlation_id = current() or problem.correlation_id
+    return Response(
+        answer.encode(problem), status_code=problem.status, media_type=answer.PROBLEM, headers=dict(headers)
+    )
+
+
+@get("/", include_in_schema=False)
+async def index() -> Redirect:
+    return Redirect("/docs")
+
+
+@get("/openapi.json", include_in_schema=False, media_type="application/vnd.oai.openapi+json")
+async def document(request: Asking) -> dict[str, Any]:
+    return request.app.openapi_schema.to_schema()
+
+
+@get("/health/live", include_in_schema=False, media_type=answer.JSON)
+async def live() -> bytes:
+    return LIVE
+
+
+@get("/health/ready", include_in_schema=False)
+async def ready(request: Asking) -> Response[bytes]:
+    readiness = request.app.state.readiness
+    await check(request.app.state.pool, readiness)
+    status, body = readiness.answer()
+    return Response(body, status_code=status, media_type=answer.JSON)
+
+
+@get("/metrics", include_in_schema=False)
+async def scrape() -> Response[bytes]:
+    return Response(exposition(), headers={"Content-Type": CONTENT_TYPE})

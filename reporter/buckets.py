@@ -1,0 +1,95 @@
+"""Cut a period into the buckets of an interval, as clocks in a time zone show it.
+
+Invariant: buckets follow one another without gap or overlap, from the first instant of the period to its last, so
+every instant lies in exactly one. The first and the last bucket may be cut short by the period itself.
+
+    minute, 15minutes, hour  a bucket begins wherever the local clock shows a multiple of the interval; an hour that
+                             the clock goes through twice is two buckets. Where the clock jumps by less than the
+                             interval (Lord Howe Island: half an hour), the jump begins a bucket too.
+    day, week, month         a bucket begins with its first day, at the first instant that the local clock shows
+                             that day: usually midnight, 01:00 where midnight is skipped. Weeks begin on Monday.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import Final, Literal
+
+Interval = Literal["minute", "15minutes", "hour", "day", "week", "month"]
+
+_STEPS: Final[dict[str, timedelta]] = {
+    "minute": timedelta(minutes=1),
+    "15minutes": timedelta(minutes=15),
+    "hour": timedelta(hours=1),
+}
+_EPOCH: Final = datetime(2000, 1, 1)  # local time: whatever the zone, its clock shows 00:00 then
+_ZERO: Final = timedelta(0)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def bounds(start: datetime, end: datetime, interval: Interval | None, zone: tzinfo) -> Iterator[datetime]:
+    """The instants (UTC) at which buckets begin, then `end`: one more than there are buckets.
+
+    start lies before end, both are in UTC. Without an interval the whole period is one bucket.
+    """
+    yield start
+    if interval is not None:
+        begins = _steps(start, _STEPS[interval], zone) if interval in _STEPS else _days(start, interval, zone)
+        for begin in begins:
+            if begin >= end:
+                break
+            yield begin
+    yield end
+
+
+def day_start(day: date, zone: tzinfo) -> datetime:
+    """The first instant (UTC) at which the local clock shows this day, or a later one where the day was skipped."""
+    midnight = datetime.combine(day, time(), zone)
+    before, after = midnight.astimezone(UTC), midnight.replace(fold=1).astimezone(UTC)
+    # Where the clock skips midnight, the two readings of it lie around the jump.
+    return _jump(after, before, zone) if after < before else before
+
+
+def _steps(start: datetime, step: timedelta, zone: tzinfo) -> Iterator[datetime]:
+    """Each instant after start at which the local clock shows a multiple of step."""
+    offset = _offset(start, zone)
+    at = start
+    while True:
+        following = at + step - (at.replace(tzinfo=None) + offset - _EPOCH) % step
+        if (new := _offset(following, zone)) != offset:
+            if (new - offset) % step:
+                following = _jump(at, following, zone)
+            offset = new
+        yield following
+        at = following
+
+
+def _days(start: datetime, interval: str, zone: tzinfo) -> Iterator[datetime]:
+    """The start of each day, week or month that begins after start."""
+    day = start.astimezone(zone).date()
+    at = start
+    while True:
+        match interval:
+            case "day":
+                day += timedelta(days=1)
+            case "week":
+                day += timedelta(days=7 - day.weekday())
+            case _:
+                day = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+        if (begin := day_start(day, zone)) > at:  # a day that was skipped begins where the next one does
+            yield begin
+            at = begin
+
+
+def _offset(at: datetime, zone: tzinfo) -> timedelta:
+    return at.astimezone(zone).utcoffset() or _ZERO
+
+
+def _jump(low: datetime, high: datetime, zone: tzinfo) -> datetime:
+    """The first instant after low whose offset is no longer that of low. The clock jumps once in (low, high]."""
+    offset = _offset(low, zone)
+    while high - low > _MICROSECOND:
+        middle = low + (high - low) // 2
+        low, high = (middle, high) if _offset(middle, zone) == offset else (low, middle)
+    return high

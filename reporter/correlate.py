@@ -1,0 +1,51 @@
+"""One correlation ID for each request: in its log lines and in the header of its answer."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Final
+
+import structlog
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+HEADER: Final = b"x-correlation-id"
+
+_PLAIN: Final = re.compile(rb"[!-~]{1,128}")
+_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def correlated(app: ASGIApp) -> ASGIApp:
+    """The same app, each request under the correlation ID that it brought, or else under a new one."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await app(scope, receive, send)
+            return
+        correlation_id = _brought(scope) or uuid.uuid4().hex.encode()
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (HEADER, correlation_id)]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(correlation_id=correlation_id.decode()):
+            await app(scope, receive, send_with_id)
+
+    return answer
+
+
+def current() -> str | None:
+    """The correlation ID of the request that is being answered."""
+    found = structlog.contextvars.get_contextvars().get("correlation_id")
+    return found if found is None else str(found)
+
+
+def _brought(scope: HTTPScope) -> bytes | None:
+    """X-Correlation-Id where it is plain text of at most 128 characters, else the trace ID of traceparent."""
+    headers = dict(scope["headers"])
+    if (given := headers.get(HEADER)) is not None and _PLAIN.fullmatch(given):
+        return given
+    trace = _TRACEPARENT.fullmatch(headers.get(b"traceparent", b""))
+    return trace[1] if trace else None

@@ -1,0 +1,94 @@
+"""What the OpenAPI document says beyond the types: parameters, CSV, errors and the words around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar.openapi.spec import (
+    Example,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
+    Operation,
+    Parameter,
+    Schema,
+)
+
+from core.metrics import VERSION
+from reporter import query
+from reporter.answer import CSV, PROBLEM, Problem
+from reporter.page import DocumentationPage
+from reporter.query import MOST_ROWS
+from reporter.reports import AnyReport
+
+DESCRIPTION: Final = f"""\
+Aggregated reports on ad-funnel events from Facebook and TikTok. Read-only.
+
+**Figures are exact.** They count every stored event of the range, down to the microsecond, and all figures of an \
+answer are of one moment. `freshness` says, per source, up to which instant everything that was accepted is stored.
+
+**Ranges** include `from` and exclude `to`. Where events are no longer kept one by one, ranges have to begin and end \
+on quarter-hours. An answer holds at most {MOST_ROWS} rows.
+
+**Formats**: JSON, or CSV with `Accept: text/csv`. In CSV an empty field is null, empty text is `""`; freshness and \
+notes are in the headers `Sluice-Stored-Until` and `Sluice-Notes`. Country and city are the senders' own text.
+
+**Errors** are problem documents (RFC 9457); for a wrong parameter they name it and what is allowed."""
+
+RESPONSES: Final = {
+    status: ResponseSpec(Problem, media_type=PROBLEM, description=description, generate_examples=False)
+    for status, description in {
+        400: "A parameter is unknown, repeated, malformed or out of bounds; `parameter` names it",
+        406: "The Accept header takes neither JSON nor CSV",
+        503: "The database does not answer; try again after the seconds of `Retry-After`",
+        504: "The report took too long",
+    }.items()
+}
+
+
+def config() -> OpenAPIConfig:
+    """Of the document, served with its page under /docs."""
+    return OpenAPIConfig(
+        title="Sluice reports",
+        version=VERSION,
+        description=DESCRIPTION,
+        path="/docs",
+        render_plugins=[DocumentationPage()],
+    )
+
+
+def operation(report: AnyReport) -> type[Operation]:
+    """How the document describes this report: with the parameters that it really reads, and CSV beside JSON."""
+    parameters = [
+        Parameter(
+            name=parameter.name,
+            param_in="query",
+            description=parameter.description,
+            required=parameter.required,
+            schema=_schema(parameter),
+            style="form" if parameter.several else None,
+            explode=False if parameter.several else None,
+            examples={"usual": Example(value=parameter.example)} if parameter.example else None,
+        )
+        for parameter in report.parameters
+    ]
+
+    @dataclass
+    class Described(Operation):
+        def __post_init__(self) -> None:
+            self.parameters = list(parameters)
+            found = (self.responses or {}).get("200")
+            if isinstance(found, OpenAPIResponse) and found.content is not None:
+                found.description = "The report"
+                found.content[CSV] = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
+
+    return Described
+
+
+def _schema(parameter: query.Parameter) -> Schema:
+    if parameter.bounds is not None:
+        return Schema(type=OpenAPIType.INTEGER, minimum=parameter.bounds[0], maximum=parameter.bounds[1])
+    item = Schema(type=OpenAPIType.STRING, enum=parameter.allowed or None)
+    return Schema(type=OpenAPIType.ARRAY, items=item, unique_items=True) if parameter.several else item

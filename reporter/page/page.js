@@ -1,0 +1,112 @@
+// Draws the documentation from /openapi.json and gives every report a form. Texts are only ever set as text.
+"use strict";
+
+function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value !== undefined && value !== false) made.setAttribute(key, value === true ? "" : value);
+  }
+  made.append(...children);
+  return made;
+}
+
+// The few marks that the descriptions use: paragraphs, **strong** and `code`.
+function prose(text) {
+  return text.split(/\n\n+/).map((paragraph) => element("p", {}, ...paragraph.split(/(\*\*.+?\*\*|`.+?`)/).map((part) => {
+    if (part.startsWith("**")) return element("strong", {}, part.slice(2, -2));
+    if (part.startsWith("`")) return element("code", {}, part.slice(1, -1));
+    return part;
+  })));
+}
+
+function field(parameter) {
+  const { schema } = parameter;
+  const choices = schema.enum ?? schema.items?.enum;
+  const example = Object.values(parameter.examples ?? {})[0]?.value;
+  const attributes = { id: parameter.id, name: parameter.name, required: parameter.required };
+  if (!choices) {
+    const type = schema.type === "integer" ? "number" : "text";
+    return element("input", { ...attributes, type, min: schema.minimum, max: schema.maximum, placeholder: example });
+  }
+  const options = choices.map((choice) => element("option", { value: choice }, choice));
+  if (schema.type === "array") return element("select", { ...attributes, multiple: true, size: choices.length }, ...options);
+  return element("select", attributes, element("option", { value: "" }, ""), ...options);
+}
+
+function address(path, form) {
+  const query = new URLSearchParams();
+  for (const name of new Set(new FormData(form).keys())) {
+    const value = new FormData(form).getAll(name).join(",");
+    if (value !== "") query.append(name, value);
+  }
+  return `${path}?${query}`;
+}
+
+function table(rows) {
+  const names = Object.keys(rows[0] ?? {});
+  const cells = (row) => names.map((name) => {
+    const value = row[name];
+    return element("td", {}, typeof value === "object" && value !== null ? JSON.stringify(value) : String(value));
+  });
+  return element("table", {},
+    element("thead", {}, element("tr", {}, ...names.map((name) => element("th", {}, name)))),
+    element("tbody", {}, ...rows.slice(0, 500).map((row) => element("tr", {}, ...cells(row)))));
+}
+
+async function run(path, form, output) {
+  const asked = address(path, form);
+  output.replaceChildren(element("p", {}, "Reading…"));
+  try {
+    const response = await fetch(asked, { headers: { Accept: "application/json" } });
+    const { rows, ...rest } = await response.json();
+    const shown = [element("p", {}, element("code", {}, `GET ${asked}`)), element("pre", {}, JSON.stringify(rest, null, 2))];
+    if (rows) shown.push(element("p", {}, `${rows.length} rows${rows.length > 500 ? ", the first 500" : ""}`), table(rows));
+    output.replaceChildren(element("div", { class: response.ok ? "" : "wrong" }, ...shown));
+  } catch (error) {
+    output.replaceChildren(element("p", { class: "wrong" }, `The reporter does not answer: ${error}`));
+  }
+}
+
+function report(path, operation) {
+  const output = element("output", {});
+  const form = element("form", {});
+  for (const parameter of operation.parameters ?? []) {
+    const id = `${operation.operationId}-${parameter.name}`;
+    form.append(
+      element("label", { for: id, class: parameter.required ? "required" : "" }, parameter.name),
+      field({ ...parameter, id }),
+      ...prose(parameter.description));
+  }
+  form.append(element("button", {}, "Show"));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    run(path, form, output);
+  });
+  const answers = Object.entries(operation.responses).map(([status, answer]) =>
+    element("li", {}, element("strong", {}, status), " ", ...prose(`${answer.description} (${Object.keys(answer.content ?? {}).join(", ")})`)[0].childNodes));
+  return element("section", { id: operation.operationId },
+    element("h2", {}, operation.summary), element("p", {}, element("code", {}, `GET ${path}`)),
+    ...prose(operation.description ?? ""), form, output, element("h3", {}, "Answers"), element("ul", {}, ...answers));
+}
+
+function type(name, schema) {
+  return element("details", {}, element("summary", {}, element("code", {}, name), " ", schema.description ?? ""),
+    element("pre", {}, JSON.stringify(schema, null, 2)));
+}
+
+async function draw() {
+  const page = document.getElementById("page");
+  try {
+    const described = await (await fetch("/openapi.json")).json();
+    document.getElementById("version").textContent = described.info.version;
+    page.replaceChildren(
+      ...prose(described.info.description ?? ""),
+      ...Object.entries(described.paths).map(([path, item]) => report(path, item.get)),
+      element("section", {}, element("h2", {}, "Types"),
+        ...Object.entries(described.components.schemas).map(([name, schema]) => type(name, schema))));
+  } catch (error) {
+    page.replaceChildren(element("p", { class: "wrong" }, `openapi.json cannot be read: ${error}`));
+  }
+}
+
+draw();

@@ -1,0 +1,197 @@
+"""Read a report's query from the URL.
+
+Every parameter is declared once, here or in its report; the declaration is what the reader checks against and what
+the OpenAPI document shows. Whatever is unknown, repeated, malformed or out of bounds is a BadQuery that names the
+parameter and what is allowed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime
+from itertools import islice, pairwise
+from typing import Final, NamedTuple, cast, get_args
+from urllib.parse import parse_qsl
+from zoneinfo import ZoneInfo, available_timezones
+
+from core.errors import SluiceError
+from core.events.subjects import SOURCES
+from reporter.buckets import Interval, bounds, day_start
+
+MOST_ROWS: Final = 20_000
+"""Rows that one answer holds at most: buckets times groups."""
+MOST_PARAMETERS: Final = 50
+MINUTE_RANGE_HOURS: Final = 24
+
+EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(2101, 1, 1, tzinfo=UTC)
+
+_INSTANT: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
+_ZONES: Final = frozenset(available_timezones())
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+class BadQuery(SluiceError):
+    """A parameter, or the query as a whole, is not what its report takes.
+
+    `allowed` lists what is, where the list is closed.
+    """
+
+    def __init__(self, parameter: str | None, detail: str, allowed: Sequence[str] = ()) -> None:
+        super().__init__(detail)
+        self.parameter = parameter
+        self.detail = detail
+        self.allowed = tuple(allowed)
+
+
+class Parameter(NamedTuple):
+    """One query parameter. A closed list has its values in `allowed`; `several` of them come comma separated."""
+
+    name: str
+    description: str
+    required: bool = False
+    allowed: tuple[str, ...] = ()
+    several: bool = False
+    bounds: tuple[int, int] | None = None
+    example: str | None = None
+
+
+FROM: Final = Parameter(
+    "from",
+    "First instant of the report, inclusive: ISO 8601 with a zone (`2026-11-22T07:00:00Z`; a `+` is written `%2B` in "
+    "a URL), or a date, which begins at its first instant in `timeZone`.",
+    required=True,
+    example="2026-11-22",
+)
+TO: Final = Parameter("to", "End of the report, exclusive; written like `from`.", required=True, example="2026-11-23")
+TIME_ZONE: Final = Parameter(
+    "timeZone", "IANA time zone of dates and buckets; UTC if not given.", example="Europe/Berlin"
+)
+INTERVAL: Final = Parameter(
+    "interval",
+    f"Length of a bucket, by the clocks of `timeZone`; `minute` for ranges up to {MINUTE_RANGE_HOURS} hours. Without "
+    "it the whole range is one bucket.",
+    allowed=get_args(Interval),
+)
+SOURCE: Final = Parameter("source", "Events of this source alone.", allowed=SOURCES)
+
+
+class Period(NamedTuple):
+    """What a report is about: instants in UTC, bounds of buckets included (one more than there are buckets)."""
+
+    start: datetime
+    end: datetime
+    zone: ZoneInfo
+    interval: Interval | None
+    bounds: tuple[datetime, ...]
+
+    @property
+    def inner_bounds(self) -> tuple[datetime, ...]:
+        """Where one bucket ends and the next begins."""
+        return self.bounds[1:-1]
+
+    def buckets(self) -> Iterator[tuple[datetime, datetime]]:
+        """Start and end of each bucket, with the zone's offset."""
+        return pairwise(bound.astimezone(self.zone) for bound in self.bounds)
+
+
+class Asked:
+    """The parameters of one request: each is known and stands once."""
+
+    def __init__(self, query_string: bytes, known: Sequence[Parameter]) -> None:
+        """Raises BadQuery."""
+        self._known = {parameter.name: parameter for parameter in known}
+        self._given: dict[str, str] = {}
+        try:
+            pairs = parse_qsl(
+                query_string.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS
+            )
+        except ValueError as error:  # UnicodeDecodeError among them
+            raise BadQuery(None, f"the query of the URL cannot be read: {error}", tuple(self._known)) from None
+        for name, value in pairs:
+            if name not in self._known:
+                raise BadQuery(name[:100], "this report has no such parameter", tuple(self._known))
+            if name in self._given:
+                raise BadQuery(name, "is given more than once")
+            self._given[name] = value
+        for parameter in known:
+            if parameter.required and parameter.name not in self._given:
+                raise BadQuery(parameter.name, "is required: " + parameter.description)
+
+    def text(self, name: str) -> str | None:
+        return self._given.get(name)
+
+    def choice(self, name: str) -> str | None:
+        """One value of a closed list."""
+        value = self._given.get(name)
+        if value is not None and value not in self._known[name].allowed:
+            raise BadQuery(name, f"{value[:100]!r} is not allowed", self._known[name].allowed)
+        return value
+
+    def several(self, name: str) -> tuple[str, ...]:
+        """Values of a closed list, comma separated in the URL; in the list's own order."""
+        if (given := self._given.get(name)) is None:
+            return ()
+        allowed = self._known[name].allowed
+        values = given.split(",")
+        if unknown := [value for value in values if value not in allowed]:
+            raise BadQuery(name, f"{unknown[0][:100]!r} is not allowed", allowed)
+        if len(set(values)) < len(values):
+            raise BadQuery(name, "holds a value more than once", allowed)
+        return tuple(value for value in allowed if value in values)
+
+    def integer(self, name: str, default: int) -> int:
+        if (value := self._given.get(name)) is None:
+            return default
+        least, most = self._known[name].bounds or (0, 0)
+        if not re.fullmatch("[0-9]{1,9}", value) or not least <= int(value) <= most:
+            raise BadQuery(name, f"has to be a whole number from {least} to {most}")
+        return int(value)
+
+    def period(self, groups: int = 1) -> Period:
+        """`from`, `to`, `timeZone` and, where the report has it, `interval`. groups: rows that each bucket has."""
+        zone = self._zone()
+        start, end = self._instant("from", zone), self._instant("to", zone)
+        if start >= end:
+            raise BadQuery("to", f"has to lie after from: {end.isoformat()} is not after {start.isoformat()}")
+        interval = cast(Interval | None, self.choice("interval"))
+        if interval == "minute" and (end - start).total_seconds() > MINUTE_RANGE_HOURS * 3600:
+            longer = [name for name in get_args(Interval) if name != "minute"]
+            raise BadQuery("interval", f"minute is for ranges up to {MINUTE_RANGE_HOURS} hours", longer)
+        most = MOST_ROWS // groups
+        cut = tuple(islice(bounds(start, end, interval, zone), most + 2))
+        if len(cut) > most + 1:
+            raise BadQuery(
+                "interval",
+                f"{interval} makes more than {MOST_ROWS} rows ({groups} in each bucket): ask for a longer interval, "
+                "a shorter range or fewer groups",
+            )
+        return Period(start, end, zone, interval, cut)
+
+    def _zone(self) -> ZoneInfo:
+        name = self._given.get("timeZone", "UTC")
+        if name not in _ZONES:
+            raise BadQuery("timeZone", f"{name[:100]!r} is no IANA time zone: write it like Europe/Berlin")
+        return ZoneInfo(name)
+
+    def _instant(self, name: str, zone: ZoneInfo) -> datetime:
+        text = self._given[name]
+        try:
+            if _DATE.fullmatch(text):
+                at = day_start(date.fromisoformat(text), zone)
+            elif _INSTANT.fullmatch(text):
+                at = datetime.fromisoformat(text).astimezone(UTC)
+            else:
+                raise BadQuery(
+                    name,
+                    f"{text[:100]!r} is neither a date nor an instant with a zone and at most 6 digits of fraction: "
+                    "write 2026-11-22 or 2026-11-22T07:00:00Z (and a + in a URL as %2B)",
+                )
+        except (ValueError, OverflowError):
+            raise BadQuery(name, f"{text[:100]!r}: there is no such day or time") from None
+        if not EARLIEST <= at <= LATEST:
+            raise BadQuery(name, f"has to lie between {EARLIEST.isoformat()} and {LATEST.isoformat()}")
+        return at

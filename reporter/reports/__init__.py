@@ -1,0 +1,65 @@
+"""The reports: each has its parameters, its query, its SQL and its answer, in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Generic, Protocol, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from core.events.subjects import Source
+from core.settings import ReporterSettings
+from reporter.freshness import Freshness
+from reporter.query import Asked, Parameter
+from reporter.read import Snapshot
+
+BucketStart = Annotated[datetime, Meta(description="First instant of the bucket, with the time zone's offset")]
+BucketEnd = Annotated[datetime, Meta(description="End of the bucket, exclusive")]
+
+
+class Understood(msgspec.Struct, frozen=True, rename="camel"):
+    """The query as it was understood; what was not given is null."""
+
+    start: Annotated[datetime, Meta(description="Inclusive")] = msgspec.field(name="from")
+    end: Annotated[datetime, Meta(description="Exclusive")] = msgspec.field(name="to")
+    time_zone: str
+
+
+class Query(Protocol):
+    """What a report was asked for, as it was understood."""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources that can contribute: they alone are read, and their freshness is told."""
+
+
+class Answer(Protocol):
+    """What a report says: a struct that is the JSON answer as it stands."""
+
+    freshness: dict[Source, Freshness]
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What is missing from the answer, and how to get it."""
+
+    def table(self) -> tuple[type[msgspec.Struct], Sequence[msgspec.Struct]]:
+        """The rows as CSV has them, and their type. Columns that are UNSET in the first row are left out."""
+
+
+AskedFor = TypeVar("AskedFor", bound=Query)
+
+
+@dataclass(frozen=True)
+class Report(Generic[AskedFor]):
+    """One report: `ask` reads its query and raises BadQuery, `read` answers it from one moment of the database."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    ask: Callable[[Asked, ReporterSettings], AskedFor]
+    read: Callable[[Snapshot, AskedFor], Awaitable[Answer]]
+
+
+AnyReport = Report[Any]

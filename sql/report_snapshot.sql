@@ -1,0 +1,19 @@
+-- What every report asks first, and what readiness asks.
+
+-- name: lock_facebook
+-- Before the snapshot is taken: no partition is dropped between our reading of its floor and of its rows.
+LOCK TABLE ONLY facebook_events IN ACCESS SHARE MODE
+
+-- name: lock_tiktok
+LOCK TABLE ONLY tiktok_events IN ACCESS SHARE MODE
+
+-- name: watermarks
+-- One row a source asked for, whether it has a watermark or not.
+SELECT asked.source::text, stored_until, pending_messages, observed_at, statement_timestamp() AS read_at,
+       floor::timestamp AT TIME ZONE 'UTC' AS floor
+FROM unnest($1::source[]) AS asked (source)
+JOIN partition_floors ON parent = asked.source || '_events'
+LEFT JOIN watermarks ON watermarks.source = asked.source
+
+-- name: schema_version
+SELECT coalesce(max(version), 0) FROM schema_migrations
