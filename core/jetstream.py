@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-import nats
+import nats.errors
 import nats.js.errors
 import structlog
 from nats.aio.client import Client
@@ -65,7 +65,8 @@ async def connect(url: str, *, name: str, **options: Any) -> Client:
     """Connect and stay connected: reconnects for ever, and says so in the log."""
 
     async def lost() -> None:
-        log.warning("NATS connection lost")
+        if not client.is_closed:
+            log.warning("NATS connection lost")
 
     async def back() -> None:
         log.info("NATS connection back")
@@ -73,7 +74,8 @@ async def connect(url: str, *, name: str, **options: Any) -> Client:
     async def failed(error: Exception) -> None:
         log.warning("NATS error", error=repr(error))
 
-    return await nats.connect(
+    client = Client()
+    await client.connect(
         servers=url.split(","),
         name=name,
         max_reconnect_attempts=-1,
@@ -86,6 +88,7 @@ async def connect(url: str, *, name: str, **options: Any) -> Client:
         error_cb=failed,
         **options,
     )
+    return client
 
 
 def declared(settings: Settings) -> list[StreamConfig]:

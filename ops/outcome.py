@@ -39,7 +39,7 @@ class Outcome:
     @property
     def kept(self) -> int:
         """Refused events of this run that are stored with their reason."""
-        return self.after.streams[stream_of(REFUSED)].events - self.before.streams[stream_of(REFUSED)].events
+        return self.after.streams[stream_of(REFUSED)].stored - self.before.streams[stream_of(REFUSED)].stored
 
     @property
     def lost(self) -> int:
@@ -78,7 +78,9 @@ class Outcome:
             found.append("nothing was stored")
         if self.sent["posts"] == self.sent["answered"].get("202", 0):
             found += self._unequal_counts()
-        elif self.default_load:
+        if self.default_load and self.since("dead"):
+            found.append(f"{self.since('dead')} events of the publisher's own load could not be stored")
+        if self.default_load and self.sent["posts"] != self.sent["answered"].get("202", 0):
             found.append(f"not every POST was answered 202: {self.sent['answered']}, {self.sent['failures']}")
         return found
 

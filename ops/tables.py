@@ -11,12 +11,13 @@ from core.events.subjects import REFUSED, stream_of
 from ops.ledger import Ledger
 
 MOST_ROWS: Final = 16
+MOST_VALUES: Final = 5
 
 
 def ledger_table(sent: dict[str, Any], before: Ledger, after: Ledger) -> Table:
     """The ledger since `before`, from the publisher's door to the rows."""
     shown = Table("where", "", title="Ledger", title_justify="left")
-    refused = after.streams[stream_of(REFUSED)].events - before.streams[stream_of(REFUSED)].events
+    refused = after.streams[stream_of(REFUSED)].stored - before.streams[stream_of(REFUSED)].stored
     since = {what: after.events(what) - before.events(what) for what in ("events", "stored", "repeated", "dead")}
     messages = sum(stream.messages - before.streams[name].messages for name, stream in after.streams.items())
     published = sum(stream.published - before.streams[name].published for name, stream in after.streams.items())
@@ -35,23 +36,28 @@ def ledger_table(sent: dict[str, Any], before: Ledger, after: Ledger) -> Table:
 
 
 def print_report(console: Console, title: str, status: int, report: dict[str, Any]) -> None:
-    """Print one report's rows: the first of them, and how many there are."""
+    """Print the first rows of a report, or what was answered instead of one."""
     console.print(f"\n{title}", style="bold", highlight=False, soft_wrap=True)
     if status != 200:
         console.print(f"answered {status}: {report}")
         return
-    if isinstance(report["rows"], list):
-        _print_rows(console, report["rows"])
-    console.print(f"freshness {report['freshness']}", style="dim", highlight=False)
-
-
-def _print_rows(console: Console, rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        console.print("no rows")
-        return
-    shown = Table(*rows[0])
+    rows = report["rows"]
+    shown = Table(*(rows[0] if rows else ["no rows"]))
     for row in rows[:MOST_ROWS]:
-        shown.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()))
+        shown.add_row(*(_cell(value) for value in row.values()))
     console.print(shown)
     if len(rows) > MOST_ROWS:
         console.print(f"… {len(rows) - MOST_ROWS} more rows", style="dim")
+    for source, fresh in report["freshness"].items():
+        console.print(f"{source} is complete up to {fresh['storedUntil']}", style="dim", highlight=False)
+
+
+def _cell(value: Any) -> str:
+    """A value of a report: a number, a text, or a list of values with their counts, the first of them shown."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list):
+        lines = [f"{'other' if item['value'] is None else item['value']} {item['events']:,}" for item in value]
+        more = [f"… {len(lines) - MOST_VALUES} more"] if len(lines) > MOST_VALUES else []
+        return "\n".join(lines[:MOST_VALUES] + more)
+    return "" if value is None else str(value)

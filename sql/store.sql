@@ -33,7 +33,10 @@ CREATE TEMPORARY TABLE staging (LIKE facebook_events INCLUDING DEFAULTS) ON COMM
 CREATE TEMPORARY TABLE staging (LIKE tiktok_events INCLUDING DEFAULTS) ON COMMIT DELETE ROWS
 
 -- name: staging_refused
-CREATE TEMPORARY TABLE staging (LIKE refused_events) ON COMMIT DELETE ROWS
+CREATE TEMPORARY TABLE staging ON COMMIT DELETE ROWS AS
+SELECT received_at, stream_sequence, length, source, reason, path, detail, event_id, correlation_id, sha256, event
+FROM refused_events
+WITH NO DATA
 
 -- name: empty_staging
 TRUNCATE staging
@@ -128,8 +131,7 @@ SELECT stream_sequence, count(*) AS stored FROM inserted GROUP BY stream_sequenc
 WITH inserted AS (
     INSERT INTO refused_events (received_at, stream_sequence, length, source, reason, path, detail, event_id,
                                 correlation_id, sha256, event)
-    SELECT received_at, stream_sequence, length, source, reason, path, detail, event_id, correlation_id, sha256, event
-    FROM staging
+    SELECT * FROM staging
     RETURNING stream_sequence
 )
 SELECT stream_sequence, count(*) AS stored FROM inserted GROUP BY stream_sequence

@@ -189,9 +189,13 @@ def _explain(error: msgspec.ValidationError) -> Invalid:
 
 
 def _only_surrogates_are_wrong(raw: bytes) -> bool:
-    """Whether the standard library, which lets lone surrogates pass, can read it."""
+    """Whether the standard library, which lets lone surrogates pass, can read it as UTF-8."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
     try:
-        json.loads(raw)
+        json.loads(raw.decode(), parse_constant=refuse)
     except (ValueError, RecursionError):
         return False
     return True
