@@ -79,7 +79,7 @@ async def connect(url: str, *, name: str, **options: Any) -> Client:
         servers=url.split(","),
         name=name,
         max_reconnect_attempts=-1,
-        reconnect_time_wait=0.2,
+        reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; a fraction is fine
         connect_timeout=5,
         ping_interval=5,
         max_outstanding_pings=2,

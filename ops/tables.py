@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any, Final
 
 from rich.console import Console
@@ -42,10 +43,11 @@ def print_report(console: Console, title: str, status: int, report: dict[str, An
         console.print(f"answered {status}: {report}")
         return
     rows = report["rows"]
-    shown = Table(*(rows[0] if rows else ["no rows"]))
-    for row in rows[:MOST_ROWS]:
-        shown.add_row(*(_cell(value) for value in row.values()))
-    console.print(shown)
+    for columns, alike in groupby(rows[:MOST_ROWS], tuple):  # sources differ in what is known of their users
+        shown = Table(*columns)
+        for row in alike:
+            shown.add_row(*(_cell(value) for value in row.values()))
+        console.print(shown)
     if len(rows) > MOST_ROWS:
         console.print(f"… {len(rows) - MOST_ROWS} more rows", style="dim")
     for source, fresh in report["freshness"].items():
