@@ -149,8 +149,9 @@ def load(kind: type[Chosen], environment: Mapping[str, str] = os.environ) -> Cho
                 raise Misconfigured(f"{variable} and {variable}_FILE are both set: keep one")
             try:
                 value = Path(path).read_text(encoding="utf-8").strip()
-            except OSError as error:
-                raise Misconfigured(f"{variable}_FILE: cannot read {path}: {error.strerror}") from error
+            except (OSError, UnicodeDecodeError) as error:
+                why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+                raise Misconfigured(f"{variable}_FILE: cannot read {path}: {why}") from error
         if value is not None and value != "":  # an empty line in a .env file means the default
             given[field.name] = value
     try:

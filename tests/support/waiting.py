@@ -1,0 +1,17 @@
+"""Waiting for what must come: a condition is asked for again and again, up to a deadline, never slept for."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def eventually(ask: Callable[[], Awaitable[T]], *, what: str, seconds: float = 15.0, every: float = 0.03) -> T:
+    """The first true answer of `ask`. Fails with `what` was waited for, and the last answer, after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (answer := await ask()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}; last answer: {answer!r}"
+        await asyncio.sleep(every)
+    return answer

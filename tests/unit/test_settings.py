@@ -1,0 +1,158 @@
+"""Settings: from the environment or from files, typed and bounded; .env.example tells the same."""
+
+import re
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+import pytest
+
+from collector.maintain import check_retention
+from core.errors import Misconfigured
+from core.settings import CollectorSettings, GatewaySettings, ReporterSettings, Settings, load
+
+EXAMPLE = Path(__file__).parents[2] / ".env.example"
+SERVICES: dict[str, type[Settings]] = {
+    "Every service": Settings,
+    "Gateway": GatewaySettings,
+    "Collector": CollectorSettings,
+    "Reporter": ReporterSettings,
+}
+
+
+def described(kind: type[Settings]) -> dict[str, tuple[Any, str]]:
+    """Each variable with its default and its description, as core.settings declares them."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {
+        field.name.upper(): (
+            field.default,
+            next(
+                meta.description for meta in _metas(hints[field.name]) if getattr(meta, "description", None) is not None
+            ),
+        )
+        for field in msgspec.structs.fields(kind)
+    }
+
+
+def _metas(hint: Any) -> list[Any]:
+    arguments = get_args(hint)
+    return [item for part in arguments for item in (part, *_metas(part)) if isinstance(item, msgspec.Meta)]
+
+
+def example() -> list[tuple[str, str, str, str]]:
+    """The lines of .env.example: group, variable, value, and the comment above it."""
+    found, group, comment = [], "", ""
+    for line in EXAMPLE.read_text(encoding="utf-8").splitlines():
+        if heading := re.fullmatch(r"# --- (.+) ---", line):
+            group = heading[1]
+        elif line.startswith("# "):
+            comment = line[2:]
+        elif "=" in line:
+            name, _, value = line.partition("=")
+            found.append((group, name, value, comment))
+    return found
+
+
+def test_the_example_says_what_the_code_says() -> None:
+    """Each setting stands in the group of a service that reads it, with the description that the code has."""
+    for group, name, _, comment in example():
+        assert described(SERVICES[group])[name][1] == comment
+
+
+def test_the_example_lists_every_setting_once() -> None:
+    """A setting that is missing, that no service reads or that stands twice is found here."""
+    names = [name for _, name, _, _ in example()]
+    assert sorted(names) == sorted({name for kind in SERVICES.values() for name in described(kind)})
+
+
+@pytest.mark.parametrize("kind", SERVICES.values())
+def test_the_example_gives_the_defaults(kind: type[Settings]) -> None:
+    """A copy of .env.example changes nothing."""
+    assert load(kind, {name: value for _, name, value, _ in example()}) == kind()
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    """No variable is needed to start; other programs' variables are not ours."""
+    assert load(GatewaySettings, {"PATH": "/bin", "GATEWAY_PORTS": "x"}) == GatewaySettings()
+
+
+def test_an_empty_variable_means_the_default() -> None:
+    """An empty line in a .env file is not an empty value."""
+    assert load(CollectorSettings, {"COLLECTOR_DSN": "", "COLLECTOR_BATCH_ROWS": ""}) == CollectorSettings()
+
+
+def test_values_are_read_as_their_types() -> None:
+    """Whole numbers, decimals and words are read, and the rest keeps its default."""
+    got = load(CollectorSettings, {"COLLECTOR_PORT": "9000", "COLLECTOR_ACK_WAIT_SECONDS": "2.5", "LOG_LEVEL": "debug"})
+    assert (got.collector_port, got.collector_ack_wait_seconds, got.log_level) == (9000, 2.5, "debug")
+    assert got.retention_days == CollectorSettings().retention_days
+
+
+@pytest.mark.parametrize("content", ["postgresql://x:secret@db/sluice", "postgresql://x:secret@db/sluice\n"])
+def test_a_file_gives_a_secret(tmp_path: Path, content: str) -> None:
+    """`<NAME>_FILE` names a file with the value; the line's end does not belong to it."""
+    (tmp_path / "dsn").write_text(content)
+    got = load(CollectorSettings, {"COLLECTOR_DSN_FILE": str(tmp_path / "dsn")})
+    assert got.collector_dsn == "postgresql://x:secret@db/sluice"
+
+
+def test_every_setting_may_come_from_a_file(tmp_path: Path) -> None:
+    """The _FILE form works for numbers and words as for secrets."""
+    for kind in SERVICES.values():
+        environment = {}
+        for name, (default, _) in described(kind).items():
+            (tmp_path / name).write_text("" if default is None else str(default))
+            environment[f"{name}_FILE"] = str(tmp_path / name)
+        assert load(kind, environment) == kind()
+
+
+def test_a_value_and_a_file_together_are_refused(tmp_path: Path) -> None:
+    """Which of the two counts is not guessed."""
+    (tmp_path / "url").write_text("nats://a:1")
+    with pytest.raises(Misconfigured, match="NATS_URL and NATS_URL_FILE are both set"):
+        load(Settings, {"NATS_URL": "nats://b:1", "NATS_URL_FILE": str(tmp_path / "url")})
+
+
+@pytest.mark.parametrize("broken", ["missing", "folder", "binary"])
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, broken: str) -> None:
+    """A secret that was not mounted names its variable and its path."""
+    path = tmp_path / "secret"
+    if broken == "folder":
+        path.mkdir()
+    if broken == "binary":
+        path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(Misconfigured, match=f"COLLECTOR_DSN_FILE: cannot read {path}"):
+        load(CollectorSettings, {"COLLECTOR_DSN_FILE": str(path)})
+
+
+@pytest.mark.parametrize(
+    ("kind", "variable", "value", "said"),
+    [
+        (Settings, "LOG_LEVEL", "loud", "loud"),
+        (Settings, "MAX_EVENT_AGE_DAYS", "0", ">= 1"),
+        (Settings, "MAX_EVENT_AGE_DAYS", "seven", "int"),
+        (Settings, "MAX_EVENT_AGE_DAYS", "7.5", "int"),
+        (Settings, "MAX_EVENT_AGE_DAYS", "99999999999999999999999", "int"),
+        (Settings, "STREAM_REPLICAS", "6", "<= 5"),
+        (GatewaySettings, "GATEWAY_PORT", "65536", "<= 65535"),
+        (GatewaySettings, "GATEWAY_PORT", "-1", ">= 0"),
+        (GatewaySettings, "GATEWAY_PUBLISH_SECONDS", "nan", "float"),
+        (GatewaySettings, "GATEWAY_PUBLISH_SECONDS", "inf", "<= 86400"),
+        (GatewaySettings, "GATEWAY_PUBLISH_SECONDS", "0", "> 0"),
+        (GatewaySettings, "GATEWAY_PIN", "yes", "yes"),
+        (CollectorSettings, "COLLECTOR_BATCH_ROWS", "200001", "<= 200000"),
+        (CollectorSettings, "RETENTION_DAYS", "4", ">= 5"),
+        (ReporterSettings, "REPORTER_CONNECTIONS", "101", "<= 100"),
+    ],
+)
+def test_a_bad_value_names_its_variable(kind: type[Settings], variable: str, value: str, said: str) -> None:
+    """What is not allowed is told with the variable's name and what is."""
+    with pytest.raises(Misconfigured, match=rf"^{variable}: .*{re.escape(said)}"):
+        load(kind, {variable: value})
+
+
+def test_retention_outlives_what_is_accepted() -> None:
+    """A day may only be dropped when no event for it can be accepted any more, with four days in hand."""
+    check_retention(CollectorSettings(max_event_age_days=7, retention_days=11))
+    with pytest.raises(Misconfigured, match=r"RETENTION_DAYS: 10 .* MAX_EVENT_AGE_DAYS 7: at least 11"):
+        check_retention(CollectorSettings(max_event_age_days=7, retention_days=10))
