@@ -44,11 +44,12 @@ def well_known_ports(environ: Mapping[str, str]) -> dict[str, str]:
 async def start_services(servers: Servers, environ: Mapping[str, str] = os.environ) -> Services:
     """Start all services on the stack's supervisor, the reporter first; return when all are ready.
 
-    Ports are those of `environ` (GATEWAY_PORT, REPORTER_PORT, FB_COLLECTOR_PORT, …) or free ones.
-    Raises StackError.
+    Settings are those of `environ`, laid over our own environment; ports too (GATEWAY_PORT, REPORTER_PORT,
+    FB_COLLECTOR_PORT, …), or free ones. Raises StackError.
     """
     found: dict[str, int] = {}
     shared = {
+        **environ,
         "NATS_URL": servers.nats_url,
         "COLLECTOR_DSN": servers.collector_dsn,
         "REPORTER_DSN": servers.reporter_dsn,
