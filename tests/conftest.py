@@ -1,7 +1,5 @@
 """The servers that tests share. They start when a test first asks for them, and are real."""
 
-import contextlib
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -9,20 +7,20 @@ import pytest
 
 from ops.local import Servers
 from tests.support import tools
-from tests.support.stack import Database, FreshNats, fresh_database, make_template, start_nats
+from tests.support.stack import Database, FreshNats, fresh_database, make_template, reachable_folder, start_nats
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """An empty folder that PostgreSQL's user can get to, too."""
-    with _reachable_folder() as path:
+    with reachable_folder() as path:
         yield path
 
 
 @pytest.fixture(scope="session")
 async def servers() -> AsyncIterator[Servers]:
     """One PostgreSQL and one NATS for the whole run. Do not stop them; for that, start Servers of your own."""
-    with _reachable_folder() as path:
+    with reachable_folder() as path:
         async with Servers(path / "stack", environ={}) as servers:
             yield servers
 
@@ -53,11 +51,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("not tested on this machine")
         for line in lines:
             terminalreporter.write_line(line)
-
-
-@contextlib.contextmanager
-def _reachable_folder() -> Iterator[Path]:
-    # pytest's own are closed to PostgreSQL where it has to run as another user.
-    with tempfile.TemporaryDirectory(prefix="sluice-") as name:
-        Path(name).chmod(0o711)
-        yield Path(name)

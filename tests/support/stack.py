@@ -1,8 +1,9 @@
 """Real servers for tests: a database of its own for each test, copied from a template that is migrated once."""
 
 import itertools
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,14 @@ from ops.local.ports import free_port
 
 TEMPLATE = "sluice_template"
 _numbers = itertools.count(1)
+
+
+@contextmanager
+def reachable_folder() -> Iterator[Path]:
+    """An empty folder for a stack: pytest's own are closed to PostgreSQL where it has to run as another user."""
+    with tempfile.TemporaryDirectory(prefix="sluice-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
 
 
 @dataclass(frozen=True)
