@@ -44,7 +44,11 @@ class Reject(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """What a message holds. The days count from 2000-01-01; a source that is not partitioned has day 0 alone."""
+    """What a message holds: its events are the rows of all days and the rejects.
+
+    The days count from 2000-01-01; a source that is not partitioned has day 0 alone. A message that cannot be read
+    counts as one event, its own reject.
+    """
 
     events: int
     days: dict[int, Rows]
@@ -71,7 +75,7 @@ def python_parser(source: Source, contract: Contract) -> Parser:
             parts, lines = wire.decode(message)
             received = [instant(part.received_at) for part in parts]
         except ValueError as error:
-            return Parsed(0, {}, [Reject(-1, Reason.MALFORMED.value, "$", str(error))])
+            return Parsed(1, {}, [Reject(-1, Reason.MALFORMED.value, "$", str(error))])
         days: dict[int, list[bytes]] = {}
         rejects: list[Reject] = []
         position = 0

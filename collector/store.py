@@ -76,7 +76,7 @@ class Store:
         outcome = Outcome(left_out=len(entries) - len(fresh))
         if not fresh:
             return outcome
-        outcome.events = sum(_events(entry) for entry in fresh)
+        outcome.events = sum(entry.parsed.events for entry in fresh)
         outcome.letters = [letter(entry.message, reject) for entry in fresh for reject in entry.parsed.rejects]
         outcome.letters += [found for entry in fresh for found in self._too_late(entry, below_floor)]
         isolation = Isolation(connection, self._parse, self._writer(connection, below_floor), outcome.events)
@@ -94,7 +94,7 @@ class Store:
             self._source.stream,
             [entry.message.sequence for entry in entries],
             [entry.message.published_at for entry in entries],
-            [_events(entry) for entry in entries],
+            [entry.parsed.events for entry in entries],
         )
         taken = {row["stream_sequence"] for row in rows}
         return [entry for entry in entries if entry.message.sequence in taken]
@@ -134,7 +134,7 @@ class Store:
         self, connection: asyncpg.Connection[Any], entries: list[Entry], stored: Counter[int], letters: Iterable[Letter]
     ) -> None:
         dead = Counter(found.stream_sequence for found in letters)
-        differing = [entry for entry in entries if stored[entry.message.sequence] != _events(entry)]
+        differing = [entry for entry in entries if stored[entry.message.sequence] != entry.parsed.events]
         if not differing:
             return
         sequences = [entry.message.sequence for entry in differing]
@@ -144,7 +144,10 @@ class Store:
             sequences,
             [entry.message.published_at for entry in differing],
             [stored[sequence] for sequence in sequences],
-            [_events(entry) - stored[entry.message.sequence] - dead[entry.message.sequence] for entry in differing],
+            [
+                entry.parsed.events - stored[entry.message.sequence] - dead[entry.message.sequence]
+                for entry in differing
+            ],
             [dead[sequence] for sequence in sequences],
         )
 
@@ -185,11 +188,6 @@ class Store:
         self._connection = connection
         log.info("connected to PostgreSQL", shard=self._shard)
         return connection
-
-
-def _events(entry: Entry) -> int:
-    """Events a message holds: one that cannot be read counts as one, its own dead letter."""
-    return max(1, entry.parsed.events)
 
 
 def _date(day: int) -> date:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collector.copying import bigint, one_of, raw, text
 from collector.source import Column, Source
-from core.events.contract import Invalid, Reason
+from core.events.contract import Invalid, Reason, texts
 from core.events.refused import RefusedEvent, decode
 from core.events.subjects import REFUSED, SOURCES, stream_of
 
 
 def _read(line: bytes, _received_at: int) -> RefusedEvent:
     try:
-        return decode(line)
+        event = decode(line)
     except (ValueError, RecursionError) as error:
         raise Invalid(Reason.MALFORMED, "$", str(error)) from error
+    if b"\\u0000" in line and any("\0" in text for _, text in texts(event)):
+        raise Invalid(Reason.INVALID_TEXT, "$", "text with a NUL character")
+    return event
 
 
 SOURCE = Source(

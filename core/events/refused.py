@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from core.events.contract import Invalid, glimpse
 from core.events.subjects import Source
@@ -22,7 +23,7 @@ class RefusedEvent(msgspec.Struct, rename="camel", frozen=True):
     reason: str
     path: str
     detail: str
-    length: int
+    length: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     sha256: bytes
     body: bytes
 

@@ -60,6 +60,8 @@ def decode(message: bytes) -> tuple[list[Part], list[bytes]]:
     counted = sum(part.events for part in header.parts)
     if counted != len(lines) or any(part.events < 0 for part in header.parts):
         raise UnknownWire(f"{len(lines)} events where the parts count {counted}")
+    if any("\0" in part.correlation_id for part in header.parts):  # no row could hold it
+        raise UnknownWire("a correlation ID with a NUL character")
     return header.parts, lines
 
 
