@@ -1,0 +1,249 @@
+"""The parser: messages of every shape into rows, and what is wrong with the rest."""
+
+import struct
+from datetime import timedelta
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from collector import copying
+from collector.parse import Parsed, Parser, Reject, copied_columns, python_parser
+from collector.sources import SOURCES
+from core.events import refused as refused_events
+from core.events import wire
+from core.events.contract import DAY_MICROSECONDS, Contract, Invalid, Reason
+from tests.support.copy_rows import named_rows
+from tests.support.events import (
+    MAKERS,
+    NOON,
+    SHAPES,
+    changed,
+    encoded,
+    facebook,
+    message,
+    microseconds,
+    part,
+    paths,
+    rfc3339,
+    tiktok,
+    without,
+)
+
+CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)
+PARSERS: dict[str, Parser] = {name: python_parser(source, CONTRACT) for name, source in SOURCES.items()}
+DAY = microseconds(NOON) // DAY_MICROSECONDS
+
+
+def rows(source: str, parsed: Parsed, day: int = DAY) -> list[dict[str, bytes | None]]:
+    """A day's rows by column, counted as the parser counts them."""
+    got = named_rows(parsed.days[day].copy, copied_columns(SOURCES[source]))
+    assert len(got) == parsed.days[day].count
+    return got
+
+
+@pytest.mark.parametrize(("source", "stage"), SHAPES)
+def test_each_column_comes_from_its_own_key(source: str, stage: str) -> None:
+    """A change of one key changes one column, the one that the source declares for it, and no other."""
+    parse = PARSERS[source]
+    event = MAKERS[source](stage, event_id="same")
+    columns = {column.path: column.name for column in SOURCES[source].columns}
+    received = part(1, received_at=NOON)
+    (plain,) = rows(source, parse(message(event, parts=[received]), 7))
+    assert set(plain) == set(columns.values()) | {"received_at", "stream_sequence", "correlation_id"}
+    leaves = [path for path in paths(event) if path in columns]
+    for path in leaves:
+        value = _another(path)
+        if value is None:  # source and stage choose the shape
+            continue
+        (other,) = rows(source, parse(message(changed(event, path, value), parts=[received]), 7))
+        assert {name for name in plain if plain[name] != other[name]} == {columns[path]}
+    absent = set(columns.values()) - {columns[path] for path in leaves}
+    assert all(plain[name] is None for name in absent)
+    assert all(plain[columns[path]] is not None or _value(event, path) is None for path in leaves)
+
+
+def _another(path: str) -> object:
+    """A valid value other than the factory's."""
+    return {
+        "timestamp": rfc3339(NOON + timedelta(microseconds=1)),
+        "actionTime": "2000-01-01T00:00:00Z",
+        "eventType": None,
+        "funnelStage": None,
+        "gender": "non-binary",
+        "age": 37,
+        "referrer": "newsfeed",
+        "clickPosition": "top_left",
+        "device": None,
+        "browser": "Safari",
+        "followers": 5,
+        "watchTime": 5,
+        "percentageWatched": 5,
+        "purchaseAmount": "0.01",
+    }.get(path.rpartition(".")[2], "another")
+
+
+def _value(event: dict[str, object], path: str) -> object:
+    value: object = event
+    for key in path.split("."):
+        assert isinstance(value, dict)
+        value = value[key]
+    return value
+
+
+@pytest.mark.parametrize("source", ["facebook", "tiktok"])
+def test_types_and_stages_are_written_as_labels(source: str) -> None:
+    """The columns that the last test leaves out: stage, type and device stand as their labels."""
+    top, bottom = rows(source, PARSERS[source](message(MAKERS[source]("top"), MAKERS[source]("bottom")), 7))
+    assert (top["funnel_stage"], bottom["funnel_stage"]) == (b"top", b"bottom")
+    assert (top["event_type"], bottom["event_type"]) == {
+        "facebook": (b"page.like", b"checkout.complete"),
+        "tiktok": (b"share", b"purchase"),
+    }[source]
+    assert (top["device"], bottom["device"]) == {"facebook": (None, b"mobile"), "tiktok": (b"iOS", None)}[source]
+
+
+def test_a_row_holds_its_requests_marks() -> None:
+    """Each row has the correlation ID and the instant of the request it came with, and the message's sequence."""
+    first = part(2, "request-a", NOON + timedelta(seconds=1))
+    second = part(1, "request-b", NOON + timedelta(seconds=2))
+    parsed = PARSERS["facebook"](message(facebook(), facebook(), facebook(), parts=[first, second]), 2**40)
+    got = rows("facebook", parsed)
+    assert [row["correlation_id"] for row in got] == [b"request-a", b"request-a", b"request-b"]
+    assert [row["received_at"] for row in got] == [
+        struct.pack(">q", microseconds(NOON + timedelta(seconds=seconds))) for seconds in (1, 1, 2)
+    ]
+    assert {row["stream_sequence"] for row in got} == {struct.pack(">q", 2**40)}
+
+
+def test_rows_are_split_by_day_in_the_order_they_came() -> None:
+    """Each day (UTC, of the event's own timestamp) has its rows, and midnight belongs to the day it opens."""
+    midnight = NOON.replace(hour=0)
+    moments = [NOON, midnight - timedelta(microseconds=1), midnight, NOON - timedelta(days=2), NOON]
+    events = [facebook(at=moment, event_id=f"fb-{number}") for number, moment in enumerate(moments)]
+    parsed = PARSERS["facebook"](message(*events), 7)
+    ids = {day: [row["event_id"] for row in rows("facebook", parsed, day)] for day in parsed.days}
+    assert ids == {DAY: [b"fb-0", b"fb-2", b"fb-4"], DAY - 1: [b"fb-1"], DAY - 2: [b"fb-3"]}
+
+
+def test_a_day_is_utcs_whatever_the_senders_zone() -> None:
+    """An instant written on another clock belongs to the day that UTC has then."""
+    event = changed(facebook(), "timestamp", f"{NOON + timedelta(hours=14):%Y-%m-%dT%H:%M:%S}+14:00")
+    assert list(PARSERS["facebook"](message(event), 7).days) == [DAY]
+
+
+def test_rejects_have_the_position_in_the_message() -> None:
+    """What breaks the contract is told by its position over all parts; the rest of the message becomes rows."""
+    parts = [part(3, "a"), part(0, "b"), part(3, "c")]
+    lines = [facebook(), b"{", facebook(), without(facebook(), "data.user"), facebook(), tiktok()]
+    parsed = PARSERS["facebook"](message(*lines, parts=parts), 7)
+    assert parsed.events == 6
+    assert len(rows("facebook", parsed)) == 3
+    assert [reject[:3] for reject in parsed.rejects] == [
+        (1, "malformed", "$"),
+        (3, "missing_field", "$.data.user"),
+        (5, "not_allowed", "$.source"),
+    ]
+
+
+def test_an_event_is_as_old_as_when_it_was_received() -> None:
+    """The window of time is measured from the request's instant: a message that waited long is stored all the same."""
+    long_ago = NOON - timedelta(days=30)
+    received = part(2, received_at=long_ago + timedelta(days=6))
+    lines = [facebook(at=long_ago), facebook(at=long_ago - timedelta(days=1, microseconds=1))]
+    parsed = PARSERS["facebook"](message(*lines, parts=[received]), 7)
+    assert [reject[:2] for reject in parsed.rejects] == [(1, "too_old")]
+    assert sum(day.count for day in parsed.days.values()) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"no header",
+        message(facebook())[:-1].replace(b'"v":1', b'"v":2'),
+        message(facebook()).replace(b'"events":1', b'"events":2'),
+        message(facebook(), parts=[wire.Part("a", None, "yesterday", 1)]),
+        message(facebook(), parts=[wire.Part("a", None, "1999-01-01T00:00:00Z", 1)]),
+        message(facebook(), parts=[wire.Part("nul\0", None, rfc3339(NOON), 1)]),
+    ],
+    ids=["empty", "no header", "version", "count", "no instant", "instant out of range", "NUL in the correlation ID"],
+)
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_message_that_cannot_be_read_is_one_reject(source: str, body: bytes) -> None:
+    """An unreadable message gives no rows and a single reject for the whole, counted as one event."""
+    parsed = PARSERS[source](body, 7)
+    assert parsed.days == {}
+    assert [(reject.position, reject.reason, reject.path) for reject in parsed.rejects] == [(-1, "malformed", "$")]
+    assert parsed.events == 1
+
+
+def test_a_message_without_events_is_empty() -> None:
+    """A header that counts nothing is neither rows nor a reject."""
+    assert PARSERS["facebook"](b'{"v":1,"parts":[]}', 7) == Parsed(0, {}, [])
+
+
+def test_refused_events_are_rows_of_one_day() -> None:
+    """The refused source has one table without days; source and id may be NULL, bytes are kept as they were."""
+    raw = b'{"source":"tiktok","eventId":"t-1"}\x00\xff'
+    lines = [
+        refused_events.encode(refused_events.refused(raw, Invalid(Reason.MALFORMED, "$", "broken"))),
+        refused_events.encode(
+            refused_events.refused(encoded(tiktok(event_id="t-2")), Invalid(Reason.TOO_OLD, "$.timestamp", "old"))
+        ),
+        b'{"source":"facebook"}',
+    ]
+    parsed = PARSERS["refused"](message(*lines), 7)
+    first, second = rows("refused", parsed, 0)
+    assert (first["source"], first["event_id"], first["event"], first["length"]) == (
+        None,
+        None,
+        raw,
+        struct.pack(">q", len(raw)),
+    )
+    assert (second["source"], second["event_id"], second["reason"]) == (b"tiktok", b"t-2", b"too_old")
+    assert [reject[:3] for reject in parsed.rejects] == [(2, "malformed", "$")]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("length", -1), ("length", 2**63), ("length", 10**40), ("reason", "nul\0"), ("eventId", "nul\0"), ("body", "!")],
+)
+def test_a_refused_event_that_no_row_can_hold_is_a_reject(key: str, value: object) -> None:
+    """What another sender puts into the stream costs that event alone."""
+    line = refused_events.encode(refused_events.refused(b"{}", Invalid(Reason.MALFORMED, "$", "broken")))
+    broken = msgspec.json.encode(msgspec.json.decode(line) | {key: value})
+    parsed = PARSERS["refused"](message(line, broken), 7)
+    assert [reject[:2] for reject in parsed.rejects] == [(1, "invalid_text" if value == "nul\0" else "malformed")]
+    assert len(rows("refused", parsed, 0)) == 1
+
+
+@st.composite
+def _messages(draw: st.DrawFn) -> bytes:
+    """Messages with whatever on their lines, and headers that mostly add up."""
+    events = st.sampled_from([encoded(MAKERS[source](stage)) for source, stage in SHAPES])
+    lines = draw(st.lists(st.binary(max_size=20).map(lambda raw: raw.replace(b"\n", b"")) | events, max_size=5))
+    received = draw(st.sampled_from([rfc3339(NOON), "soon", ""]))
+    parts = [wire.Part(draw(st.text(max_size=5)), None, received, len(lines))]
+    return wire.encode(parts, lines)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.binary(max_size=300) | _messages(), st.sampled_from(sorted(SOURCES)))
+def test_no_message_raises(body: bytes, source: str) -> None:
+    """Any bytes give rows and rejects that add up to the message's events, with details that can be stored."""
+    parsed = PARSERS[source](body, 7)
+    assert parsed.events == sum(day.count for day in parsed.days.values()) + len(parsed.rejects)
+    for day in parsed.days:
+        rows(source, parsed, day)
+    for reject in parsed.rejects:
+        assert isinstance(reject, Reject)
+        assert "\0" not in reject.path + reject.detail
+        (reject.path + reject.detail).encode()
+
+
+def test_the_columns_of_a_source_are_its_tables() -> None:
+    """COPY is told the columns in the order in which the parser writes them."""
+    assert copied_columns(SOURCES["facebook"])[-3:] == ("received_at", "stream_sequence", "correlation_id")
+    assert copying.fields_in_row(2) == b"\x00\x02"
