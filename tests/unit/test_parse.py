@@ -19,6 +19,7 @@ from tests.support.events import (
     MAKERS,
     NOON,
     SHAPES,
+    Event,
     changed,
     encoded,
     facebook,
@@ -136,7 +137,7 @@ def test_a_day_is_utcs_whatever_the_senders_zone() -> None:
 def test_rejects_have_the_position_in_the_message() -> None:
     """What breaks the contract is told by its position over all parts; the rest of the message becomes rows."""
     parts = [part(3, "a"), part(0, "b"), part(3, "c")]
-    lines = [facebook(), b"{", facebook(), without(facebook(), "data.user"), facebook(), tiktok()]
+    lines: list[Event | bytes] = [facebook(), b"{", facebook(), without(facebook(), "data.user"), facebook(), tiktok()]
     parsed = PARSERS["facebook"](message(*lines, parts=parts), 7)
     assert parsed.events == 6
     assert len(rows("facebook", parsed)) == 3
