@@ -12,8 +12,11 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 HEADER: Final = b"x-correlation-id"
 
-_PLAIN: Final = re.compile(rb"[!-~]{1,128}")
-_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+# As the gateway has it.
+_USABLE: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_TRACEPARENT: Final = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?P<trace>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
 
 
 def correlated(app: ASGIApp) -> ASGIApp:
@@ -43,9 +46,9 @@ def current() -> str | None:
 
 
 def _brought(scope: HTTPScope) -> bytes | None:
-    """X-Correlation-Id where it is plain text of at most 128 characters, else the trace ID of traceparent."""
+    """X-Correlation-Id where it is usable, else the trace ID of traceparent."""
     headers = dict(scope["headers"])
-    if (given := headers.get(HEADER)) is not None and _PLAIN.fullmatch(given):
+    if (given := headers.get(HEADER)) is not None and _USABLE.fullmatch(given):
         return given
     trace = _TRACEPARENT.fullmatch(headers.get(b"traceparent", b""))
-    return trace[1] if trace else None
+    return trace["trace"] if trace else None

@@ -19,7 +19,7 @@ from core.errors import SluiceError
 from core.events.subjects import SOURCES
 from reporter.buckets import Interval, bounds, day_start
 
-MOST_ROWS: Final = 20_000
+MOST_ROWS: Final = 25_000
 """Rows that one answer holds at most: buckets times groups."""
 MOST_PARAMETERS: Final = 50
 MINUTE_RANGE_HOURS: Final = 24

@@ -1,0 +1,307 @@
+"""Every figure of every report equals a count of the same events in plain Python.
+
+The events crowd around the ends of quarter-hours and the nights in which clocks change; the queries do too.
+"""
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+
+from ops.local import Servers
+from reporter.reports.events import KINDS
+from tests.support.events import MAKERS, Event, changed
+from tests.support.report_rows import collecting, connected, reporter
+from tests.support.stack import fresh_database
+
+ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Asia/Kathmandu")
+# Days (UTC) in which the clocks of one of these zones change, and the one after the last.
+DAYS = tuple(date.fromisoformat(day) for day in (
+    "2026-03-08", "2026-03-28", "2026-03-29", "2026-04-04", "2026-10-03", "2026-10-25", "2026-10-26", "2026-11-01",
+))  # fmt: skip
+QUARTER = timedelta(minutes=15)
+STEPS = {"minute": timedelta(minutes=1), "15minutes": QUARTER, "hour": timedelta(hours=1)}
+EVENTS = 4_000
+QUERIES = 120
+KNOWN_COUNTRIES = 996  # of at most 1,000: there is room for a few of those that come
+
+
+class Kept(NamedTuple):
+    """An event as the tests count it."""
+
+    at: datetime
+    source: str
+    funnel_stage: str
+    event_type: str
+    amount: Decimal | None
+    event: Event
+
+
+class Given(NamedTuple):
+    """What is stored, and a reporter to ask."""
+
+    events: list[Kept]
+    client: httpx.AsyncClient
+    countries: set[str]
+
+
+def some_instant(rng: random.Random) -> datetime:
+    at = datetime.combine(rng.choice(DAYS), datetime.min.time(), UTC) + QUARTER * rng.randrange(96)
+    shift = rng.choice((0, 0, 1, -1, 1_000, -1_000, rng.randrange(900_000_000), 60_000_000 * rng.randrange(15)))
+    return at + timedelta(microseconds=shift)
+
+
+def some_event(rng: random.Random) -> Kept:
+    source, stage, event_type = (str(part) for part in rng.choice(KINDS))
+    at = some_instant(rng)
+    event = changed(MAKERS[source](stage, at=at), "eventType", event_type)  # type: ignore[operator]
+    amount = rng.choice((None, "0", "0.01", "203.95", "9999999999.99"))
+    if stage == "bottom":
+        event = changed(event, "data.engagement.purchaseAmount", amount)
+    country = f"country {min(int(rng.expovariate(0.3)), 12)}"
+    if source == "facebook":
+        event = changed(event, "data.user.age", rng.choice((0, 17, 18, 64, 119, 120, 32_767)))
+        event = changed(event, "data.user.gender", rng.choice(("male", "female", "non-binary")))
+        city = rng.choice(("", "a,b", 'the "city"', f"city {rng.randrange(400)}"))
+        event = changed(event, "data.user.location", {"country": country, "city": city})
+        if stage == "bottom":
+            event = changed(event, "data.engagement.campaignId", f"camp-{rng.randrange(20)}")
+    else:
+        event = changed(
+            event, "data.user.followers", rng.choice((0, 999, 1_000, 99_999, 100_000, 999_999, 10**6, 2**31 - 1))
+        )
+        if stage == "top":
+            event = changed(event, "data.engagement.device", rng.choice(("Android", "iOS", "Desktop")))
+            event = changed(event, "data.engagement.country", country)
+    paid = Decimal(amount) if amount is not None and event_type in ("checkout.complete", "purchase") else None
+    return Kept(at, source, stage, event_type, paid, event)
+
+
+@pytest.fixture(scope="module")
+async def given(servers: Servers, template: None) -> AsyncIterator[Given]:
+    rng = random.Random(7)
+    events = [some_event(rng) for _ in range(EVENTS)]
+    async with fresh_database(servers) as database:
+        async with connected(database.owner_dsn) as owner:
+            fill = "INSERT INTO known_countries SELECT 'filler ' || i FROM generate_series(1, $1::int) AS i"
+            await owner.execute(fill, KNOWN_COUNTRIES)
+            async with collecting(database.collector_dsn) as collected:
+                for start in range(0, EVENTS, 500):
+                    await collected.store(kept.event for kept in events[start : start + 500])
+            countries = {row["country"] for row in await owner.fetch("SELECT country FROM known_countries")}
+        async with reporter(database.reporter_dsn, reporter_rows_range_hours=24 * 366) as client:
+            yield Given(events, client, countries)
+
+
+def some_range(rng: random.Random, longest: timedelta) -> tuple[datetime, datetime]:
+    """Bounds that often meet events or quarter-hours, or lie within the same one."""
+    start = some_instant(rng)
+    if rng.random() < 0.3:
+        return start, start + timedelta(microseconds=rng.randrange(1, 20 * 60 * 1_000_000))
+    end = some_instant(rng)
+    if start == end:
+        end += timedelta(microseconds=1)
+    start, end = min(start, end), max(start, end)
+    return start, min(end, start + longest)
+
+
+def key_of(at: datetime, interval: str | None, zone: ZoneInfo) -> Any:
+    """What all instants of one bucket share, and no two buckets do."""
+    local = at.astimezone(zone)
+    match interval:
+        case None:
+            return None
+        case "day":
+            return local.date()
+        case "week":
+            return local.date() - timedelta(days=local.weekday())
+        case "month":
+            return local.year, local.month
+        case _:
+            wall = local.replace(tzinfo=None)
+            return wall - (wall - datetime.min) % STEPS[interval], local.utcoffset()
+
+
+def check_buckets(rows: list[Any], start: datetime, end: datetime, interval: str | None, zone: ZoneInfo) -> None:
+    """The rows' buckets follow one another from start to end, and each instant that begins one begins a row."""
+    found = sorted({(datetime.fromisoformat(row["start"]), datetime.fromisoformat(row["end"])) for row in rows})
+    assert found[0][0] == start
+    assert found[-1][1] == end
+    assert all(before[1] == after[0] for before, after in pairwise(found))
+    keys = [key_of(begin, interval, zone) for begin, _ in found]
+    assert len(set(keys)) == len(keys)
+    step = timedelta(minutes=1 if interval == "minute" else 15)
+    at = start - (start - datetime(2000, 1, 1, tzinfo=UTC)) % step + step
+    walked = {key_of(start, interval, zone)}
+    while at < end:
+        walked.add(key_of(at, interval, zone))
+        at += step
+    assert set(keys) == walked
+
+
+async def ask(given: Given, report: str, parameters: dict[str, str]) -> Any:
+    response = await given.client.get(f"/reports/{report}", params=parameters)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def some_query(rng: random.Random, **choices: tuple[str, ...]) -> tuple[dict[str, str], datetime, datetime, str | None]:
+    """A range with an interval that it allows, and for each choice one of its values or none."""
+    interval = rng.choice((None, "minute", "15minutes", "hour", "day", "week", "month"))
+    longest = {"minute": timedelta(hours=24), "15minutes": timedelta(days=9)}.get(interval or "", timedelta(days=300))
+    if interval == "hour":
+        longest = timedelta(days=40)
+    start, end = some_range(rng, longest)
+    parameters = {"from": start.isoformat(), "to": end.isoformat(), "timeZone": rng.choice(ZONES)}
+    if interval:
+        parameters["interval"] = interval
+    parameters |= {name: rng.choice(values) for name, values in choices.items() if rng.random() < 0.3}
+    return parameters, start, end, interval
+
+
+DIMENSIONS: dict[str, Callable[[Kept], str]] = {
+    "source": lambda kept: kept.source,
+    "funnelStage": lambda kept: kept.funnel_stage,
+    "eventType": lambda kept: kept.event_type,
+}
+
+
+@pytest.mark.parametrize("seed", range(QUERIES))
+async def test_events(given: Given, seed: int) -> None:
+    """Counts of events, by any bucket, filter and group."""
+    rng = random.Random(seed)
+    kind = rng.choice(KINDS)
+    parameters, start, end, interval = some_query(
+        rng, source=(str(kind.source),), funnelStage=(str(kind.funnel_stage),), eventType=(str(kind.event_type),)
+    )
+    by = rng.sample(sorted(DIMENSIONS), rng.randrange(4)) if interval != "15minutes" else []
+    if by:
+        parameters["groupBy"] = ",".join(by)
+    zone = ZoneInfo(parameters["timeZone"])
+
+    expected = Counter(
+        (key_of(kept.at, interval, zone), *(DIMENSIONS[name](kept) for name in sorted(by)))
+        for kept in given.events
+        if start <= kept.at < end
+        and all(DIMENSIONS[name](kept) == parameters[name] for name in DIMENSIONS if name in parameters)
+    )
+    answer = await ask(given, "events", parameters)
+    found = {
+        (key_of(datetime.fromisoformat(row["start"]), interval, zone), *(row[name] for name in sorted(by))): row[
+            "events"
+        ]
+        for row in answer["rows"]
+    }
+    assert len(found) == len(answer["rows"])
+    assert {key: events for key, events in found.items() if events} == expected
+    assert answer["totals"] == {"events": expected.total()}
+    check_buckets(answer["rows"], start, end, interval, zone)
+
+
+@pytest.mark.parametrize("seed", range(QUERIES))
+async def test_revenue(given: Given, seed: int) -> None:
+    """Sums of money and counts of purchases, by any bucket, source and campaign; to the cent."""
+    rng = random.Random(seed)
+    parameters, start, end, interval = some_query(rng, source=("facebook", "tiktok"))
+    by = rng.random() < 0.5
+    if by:
+        parameters["groupBy"] = "source"
+    if parameters.get("source") != "tiktok" and rng.random() < 0.4:
+        parameters["campaignId"] = f"camp-{rng.randrange(20)}"
+    zone = ZoneInfo(parameters["timeZone"])
+
+    def asked_for(kept: Kept) -> bool:
+        campaign = kept.event["data"]["engagement"].get("campaignId")
+        return (
+            start <= kept.at < end
+            and kept.event_type in ("checkout.complete", "purchase")
+            and parameters.get("source", kept.source) == kept.source
+            and parameters.get("campaignId", campaign) == campaign
+        )
+
+    revenue: dict[Any, Decimal] = {}
+    purchases: Counter[Any] = Counter()
+    for kept in filter(asked_for, given.events):
+        key = key_of(kept.at, interval, zone), kept.source if by else None
+        revenue[key] = revenue.get(key, Decimal("0.00")) + (kept.amount or 0)
+        purchases[key] += 1
+
+    answer = await ask(given, "revenue", parameters)
+    assert answer["currency"] is None
+    found = {
+        (key_of(datetime.fromisoformat(row["start"]), interval, zone), row.get("source")): row for row in answer["rows"]
+    }
+    assert len(found) == len(answer["rows"])
+    assert {key: row["purchases"] for key, row in found.items() if row["purchases"]} == purchases
+    for key, row in found.items():
+        assert row["revenue"] == f"{revenue.get(key, Decimal(0)):.2f}"
+    total = sum(revenue.values(), Decimal(0))
+    assert answer["totals"] == {"revenue": f"{total:.2f}", "purchases": purchases.total()}
+    check_buckets(answer["rows"], start, end, interval, zone)
+
+
+def band(followers: int) -> str:
+    for name, least in (("1000000+", 10**6), ("100000-999999", 10**5), ("10000-99999", 10**4), ("1000-9999", 10**3)):
+        if followers >= least:
+            return name
+    return "0-999"
+
+
+@pytest.mark.parametrize("seed", range(QUERIES))
+async def test_demographics(given: Given, seed: int) -> None:
+    """Every value of every dimension; countries past the bound count as other, and so do cities past the top."""
+    rng = random.Random(seed)
+    start, end = some_range(rng, timedelta(days=300))
+    top = rng.choice((1, 5, 100))
+    parameters = {"from": start.isoformat(), "to": end.isoformat(), "top": str(top)}
+    answer = await ask(given, "demographics", parameters)
+
+    def known(country: str) -> str | None:
+        return country if country in given.countries else None
+
+    expected: dict[str, Counter[Any]] = {}
+    for kept in given.events:
+        if not start <= kept.at < end:
+            continue
+        user, engagement = kept.event["data"]["user"], kept.event["data"]["engagement"]
+        values: dict[str, Any]
+        if kept.source == "facebook":
+            age = user["age"]
+            values = {"age": str(age) if age < 120 else "120+", "gender": user["gender"]}
+            values |= {"country": known(user["location"]["country"]), "city": user["location"]["city"]}
+        else:
+            values = {"followers": band(user["followers"])}
+            if kept.funnel_stage == "top":
+                values |= {"country": known(engagement["country"]), "device": engagement["device"]}
+        for dimension, value in {"events": None, **values}.items():
+            expected.setdefault(f"{kept.source} {dimension}", Counter())[value] += 1
+
+    facebook, tiktok = answer["rows"]
+    for row, dimensions in ((facebook, ("age", "gender", "country")), (tiktok, ("followers", "country", "device"))):
+        for dimension in dimensions:
+            shares = {share["value"]: share["events"] for share in row[dimension]}
+            assert len(shares) == len(row[dimension])
+            assert shares == expected.get(f"{row['source']} {dimension}", {})
+        assert row["events"] == expected.get(f"{row['source']} events", Counter()).total()
+
+    cities = expected.get("facebook city", Counter())
+    listed = sorted(cities.items(), key=lambda item: (-item[1], item[0]))[:top]
+    rest = cities.total() - sum(events for _, events in listed)
+    wanted = [{"value": value, "events": events} for value, events in [*listed, *([(None, rest)] if rest else [])]]
+    assert facebook["city"] == wanted
+    assert answer["notes"] == []
+    assert answer["totals"]["events"] == facebook["events"] + tiktok["events"]
+
+
+async def test_countries_past_the_bound_are_among_the_events(given: Given) -> None:
+    """The events above do hold countries that have no rollup of their own: what the tests say of other is tried."""
+    came = {f"country {number}" for number in range(13)}
+    assert came & given.countries
+    assert came - given.countries

@@ -1,0 +1,197 @@
+"""A report is of one moment: while events come in, while days are dropped, and when the database is away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from core.settings import ReporterSettings
+from reporter.query import Asked
+from reporter.read import snapshot
+from reporter.reports.events import EVENTS
+from tests.support.events import NOON, Event, facebook, tiktok
+from tests.support.report_rows import Collected, collecting, connected, reporter, reporter_pool
+from tests.support.stack import Database
+from tests.support.waiting import eventually
+
+# Both ends inside a quarter-hour, on either side of its middle.
+RAGGED = {"from": (NOON - timedelta(hours=1, minutes=3)).isoformat(), "to": (NOON + timedelta(minutes=3)).isoformat()}
+WAITING = "SELECT count(*) FROM pg_locks WHERE relation = 'facebook_events'::regclass AND NOT granted"
+TELL = """
+    INSERT INTO watermarks (source, stored_until, pending_messages) VALUES ('facebook', $1, $2)
+    ON CONFLICT (source) DO UPDATE SET stored_until = $1, pending_messages = $2
+"""
+
+
+@pytest.fixture
+async def collected(database: Database) -> AsyncIterator[Collected]:
+    async with collecting(database.collector_dsn) as collected:
+        yield collected
+
+
+def spread(number: int, *, around: datetime = NOON) -> list[Event]:
+    """Two events a minute over 2 hours: some in the report above, some at its ends, some outside."""
+    times = [around + timedelta(minutes=minute - 90, milliseconds=number) for minute in range(120)]
+    return [make(at=at) for at in times for make in (facebook, tiktok)]
+
+
+async def test_a_report_equals_a_count_at_its_moment(database: Database, collected: Collected) -> None:
+    """While events come in, a report's total is what counting the rows in the same transaction gives, to the event.
+
+    The report's freshness is of that moment too: it never tells of events that the report does not count.
+    """
+    query = EVENTS.ask(Asked(_url(RAGGED).encode(), EVENTS.parameters), ReporterSettings())
+    count = """
+        SELECT (SELECT count(*) FROM facebook_events WHERE event_time >= $1 AND event_time < $2)
+             + (SELECT count(*) FROM tiktok_events WHERE event_time >= $1 AND event_time < $2)
+    """
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    begun = asyncio.Event()
+
+    async def keep_storing() -> None:
+        async with connected(database.collector_dsn) as connection:
+            for number in range(40):
+                await collected.store(spread(number))
+                # As a watermark: everything up to this second is stored, which is so many batches.
+                await connection.execute(TELL, start + timedelta(seconds=number + 1), 0)
+                begun.set()
+
+    in_report = sum(
+        query.period.start <= datetime.fromisoformat(event["timestamp"]) < query.period.end for event in spread(0)
+    )
+    totals = []
+    async with reporter_pool(database.reporter_dsn) as (pool, _), asyncio.TaskGroup() as tasks:
+        storing = tasks.create_task(keep_storing())
+        await begun.wait()
+        while not storing.done():
+            async with snapshot(pool, query.sources) as moment:
+                answer: Any = await EVENTS.read(moment, query)
+                counted = await moment.connection.fetchval(count, query.period.start, query.period.end)
+            until = answer.freshness["facebook"].stored_until
+            assert answer.totals.events == counted
+            assert answer.totals.events >= in_report * (until - start).total_seconds()
+            totals.append(counted)
+    assert len(set(totals)) > 5, "the reports were all of the same moment: nothing was tried"
+
+
+async def test_dropped_days_are_answered_by_quarter_hours(database: Database, collected: Collected) -> None:
+    """Below the floor the rollups still answer to the event; what would need rows is refused and named."""
+    await collected.store(spread(0))
+    async with connected(database.collector_dsn) as connection, reporter(database.reporter_dsn) as client:
+        for parent in ("facebook_events", "tiktok_events"):
+            await connection.fetchval("SELECT drop_partitions($1, $2)", parent, NOON.date() + timedelta(days=1))
+        whole = {"from": (NOON - timedelta(hours=1)).isoformat(), "to": NOON.isoformat()}
+        for report, total in (("events", 120), ("demographics", 120)):
+            answer = await client.get(f"/reports/{report}", params=whole)
+            assert answer.json()["totals"]["events"] == total
+        audience = (await client.get("/reports/demographics", params=whole)).json()
+        assert audience["rows"][0]["city"] is None
+        assert "older rows are not kept" in audience["notes"][0]
+        for report, name, parameters in (
+            ("events", "from", RAGGED),
+            ("events", "to", whole | {"to": RAGGED["to"]}),
+            ("events", "interval", whole | {"interval": "minute"}),
+            ("demographics", "from", RAGGED),
+            ("revenue", "from", RAGGED),
+            ("revenue", "from", whole | {"campaignId": "camp-1"}),
+        ):
+            refused = await client.get(f"/reports/{report}", params=parameters)
+            assert refused.status_code == 400
+            assert refused.json()["parameter"] == name, refused.text
+            assert (NOON.date() + timedelta(days=1)).isoformat() in refused.json()["detail"]
+
+
+async def test_no_day_is_dropped_under_a_report(database: Database, collected: Collected) -> None:
+    """From before its snapshot to its end a report holds its partitions; afterwards they can be dropped."""
+    await collected.store([facebook()])
+    drop = "SELECT drop_partitions('facebook_events', $1)"
+    async with connected(database.collector_dsn) as connection, reporter_pool(database.reporter_dsn) as (pool, _):
+        async with snapshot(pool, ("facebook",)):
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await connection.fetchval(drop, NOON.date() + timedelta(days=1))
+        assert await connection.fetchval(drop, NOON.date() + timedelta(days=1)) == 1
+
+
+async def test_freshness_is_told_for_the_sources_asked_for(database: Database) -> None:
+    """A source without a watermark has none; another source's is not told."""
+    async with connected(database.collector_dsn) as connection, reporter(database.reporter_dsn) as client:
+        until = datetime.now(UTC) - timedelta(seconds=90)
+        await connection.execute(TELL, until, 3)
+        both = (await client.get("/reports/events", params=RAGGED)).json()["freshness"]
+        assert both["tiktok"]["storedUntil"] is None
+        assert datetime.fromisoformat(both["facebook"]["storedUntil"]) == until
+        assert both["facebook"]["pendingMessages"] == 3
+        assert 90 <= both["facebook"]["behindSeconds"] < 120
+        answer = await client.get("/reports/events", params=RAGGED | {"source": "tiktok"})
+        assert list(answer.json()["freshness"]) == ["tiktok"]
+        assert answer.headers["Sluice-Stored-Until"] == "tiktok=unknown"
+
+
+async def test_reports_cannot_write(database: Database) -> None:
+    """Neither the role nor the session may change anything."""
+    async with reporter_pool(database.reporter_dsn) as (pool, _):
+        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+            await pool.execute("DELETE FROM event_counts")
+        async with pool.acquire() as connection:
+            await connection.execute("SET default_transaction_read_only = off")
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute("DELETE FROM event_counts")
+
+
+async def test_a_report_that_takes_too_long_is_504(database: Database) -> None:
+    """The server ends it, the client is told, and the connection is fit for the next report."""
+    async with (
+        reporter(database.reporter_dsn, reporter_statement_seconds=0.2, reporter_connections=1) as client,
+        connected(database.owner_dsn) as owner,
+    ):
+        async with owner.transaction():
+            await owner.execute("LOCK TABLE facebook_events IN ACCESS EXCLUSIVE MODE")
+            answer = await client.get("/reports/events", params=RAGGED)
+            assert answer.status_code == 504
+            assert answer.headers["Content-Type"] == "application/problem+json"
+        assert (await client.get("/reports/events", params=RAGGED)).status_code == 200
+
+
+async def test_cities_that_take_too_long_are_left_out(database: Database, collected: Collected) -> None:
+    """Counting cities is the one slow part of demographics: past the time allowed the report goes on without them."""
+    await collected.store(spread(0))
+    async with connected(database.owner_dsn) as owner:
+        # Each city that is read takes its time.
+        await owner.execute(
+            """
+            CREATE FUNCTION slow(text) RETURNS text LANGUAGE plpgsql STABLE AS
+                $$ BEGIN PERFORM pg_sleep(5); RETURN $1; END $$;
+            ALTER TABLE facebook_events RENAME TO hidden;
+            CREATE VIEW facebook_events AS SELECT event_time, event_id, funnel_stage, event_type, gender, age, country,
+                slow(city) AS city FROM hidden;
+            GRANT SELECT ON facebook_events TO sluice_reporter;
+            """
+        )
+        async with reporter(database.reporter_dsn, reporter_statement_seconds=0.5) as client:
+            answer = (await client.get("/reports/demographics", params=RAGGED)).json()
+    assert answer["rows"][0]["city"] is None
+    assert answer["notes"] == ["city took too long to count: ask for a shorter range"]
+    assert answer["rows"][0]["events"] == answer["rows"][1]["events"] == 66
+
+
+async def test_all_connections_busy_is_503(database: Database) -> None:
+    """Who has to wait too long for a connection is told to come back."""
+    async with (
+        reporter(database.reporter_dsn, reporter_connections=1) as client,
+        connected(database.owner_dsn) as owner,
+    ):
+        async with owner.transaction():
+            await owner.execute("LOCK TABLE facebook_events IN ACCESS EXCLUSIVE MODE")
+            waiting = asyncio.create_task(client.get("/reports/events", params=RAGGED))
+            await eventually(lambda: owner.fetchval(WAITING), what="the report waits for the lock")
+            answer = await client.get("/reports/events", params=RAGGED | {"source": "tiktok"})
+            assert answer.status_code == 503
+            assert int(answer.headers["Retry-After"]) > 0
+        assert (await waiting).status_code == 200
+
+
+def _url(parameters: dict[str, str]) -> str:
+    return "&".join(f"{name}={value.replace('+', '%2B')}" for name, value in parameters.items())

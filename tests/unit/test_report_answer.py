@@ -1,0 +1,109 @@
+"""Answers: the format that the client prefers, CSV that reads back, problems with the right status."""
+
+import csv
+import io
+from decimal import Decimal
+
+import asyncpg
+import msgspec
+import pytest
+
+from reporter import answer
+from reporter.query import BadQuery
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (None, answer.JSON),
+        ("", answer.JSON),
+        ("*/*", answer.JSON),
+        ("application/json", answer.JSON),
+        ("text/csv", answer.CSV),
+        ("TEXT/CSV; charset=utf-8", answer.CSV),
+        ("text/*", answer.CSV),
+        ("text/html, application/xhtml+xml, */*;q=0.8", answer.JSON),
+        ("text/csv;q=0.5, application/json;q=0.4", answer.CSV),
+        ("text/csv, */*;q=0.1", answer.CSV),
+        ("application/json;q=0, */*", answer.CSV),
+        ("text/csv;q=0.9, application/*", answer.JSON),
+    ],
+)
+def test_the_preferred_format(accept: str | None, expected: str) -> None:
+    """The most specific range that fits has its say; of equals JSON wins."""
+    assert answer.media_type(accept) == expected
+
+
+@pytest.mark.parametrize("accept", ["application/xml", "text/html", "text/csv;q=0, application/json;q=0"])
+def test_no_acceptable_format(accept: str) -> None:
+    """A client that takes neither is told so."""
+    with pytest.raises(answer.NotAcceptable):
+        answer.media_type(accept)
+
+
+class Line(msgspec.Struct, rename="camel"):
+    some_text: str | None
+    money: Decimal
+    left_out: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class Lines(msgspec.Struct):
+    rows: list[Line]
+    freshness = {}
+    notes = ()
+
+    def table(self) -> tuple[type[msgspec.Struct], list[Line]]:
+        return Line, self.rows
+
+
+TEXTS = ["plain", 'say "hi"', "a,b", "two\nlines", "cr\rlf\r\n", " around ", "", "ünï\U0001f600", "=1+1"]
+
+
+def test_csv_reads_back() -> None:
+    """Whatever a text holds, a CSV reader gets it back; money keeps its digits; unset columns are not there."""
+    written = answer.body(answer.CSV, Lines([Line(text, Decimal("1.50")) for text in TEXTS])).decode()
+    head, *rows = csv.reader(io.StringIO(written, newline=""))
+    assert head == ["someText", "money"]
+    assert rows == [[text, "1.50"] for text in TEXTS]
+
+
+def test_csv_tells_null_from_empty_text() -> None:
+    """null is nothing between the commas, empty text is two quotes."""
+    written = answer.body(answer.CSV, Lines([Line(None, Decimal(1)), Line("", Decimal(1))])).decode()
+    assert written == 'someText,money\r\n,1\r\n"",1\r\n'
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retry"),
+    [
+        (BadQuery("source", "'x' is not allowed", ("facebook", "tiktok")), 400, False),
+        (answer.NotAcceptable("neither"), 406, False),
+        (asyncpg.QueryCanceledError("statement timeout"), 504, False),
+        (ConnectionRefusedError(), 503, True),
+        (TimeoutError(), 503, True),
+        (asyncpg.TooManyConnectionsError(), 503, True),
+        (asyncpg.CannotConnectNowError(), 503, True),
+        (asyncpg.ConnectionDoesNotExistError(), 503, True),
+        (asyncpg.UndefinedTableError("a secret detail"), 500, False),
+        (KeyError("a secret detail"), 500, False),
+    ],
+)
+def test_each_error_has_its_status(error: Exception, status: int, retry: bool) -> None:
+    """The client's doing is 4xx, an absent database 503 with Retry-After, and our own faults tell nothing inside."""
+    problem, headers = answer.problem(error)
+    assert problem.status == status
+    assert ("Retry-After" in headers) == retry
+    assert "secret" not in answer.encode(problem).decode()
+
+
+def test_a_bad_parameter_is_named() -> None:
+    """The problem document holds the parameter and what is allowed."""
+    problem, _ = answer.problem(BadQuery("source", "'x' is not allowed", ("facebook", "tiktok")))
+    assert msgspec.json.decode(answer.encode(problem)) == {
+        "type": "about:blank",
+        "title": "Bad Request",
+        "status": 400,
+        "detail": "source: 'x' is not allowed",
+        "parameter": "source",
+        "allowed": ["facebook", "tiktok"],
+    }
