@@ -13,6 +13,7 @@ from rich.live import Live
 from core.lifecycle import until
 from ops.flow import Flow, Sample, line, table
 from ops.local import Servers
+from ops.local.ports import LOOPBACK
 from ops.local.services import Services, publisher, start_services, well_known_ports
 
 
@@ -55,9 +56,13 @@ def _live(console: Console) -> Iterator[Live | None]:
 
 
 def _print_addresses(console: Console, servers: Servers, services: Services) -> None:
-    console.print(f"  gateway     {services.endpoint}", highlight=False)
-    console.print(f"  reporter    {services.reports}", highlight=False)
-    for name, port in services.ports.items():
-        console.print(f"  {name:<18} http://127.0.0.1:{port}/metrics", highlight=False)
-    console.print(f"  NATS        {servers.nats_url}", highlight=False)
-    console.print(f"  PostgreSQL  port {servers.postgres.port}, data and logs in {servers.folder}", highlight=False)
+    addresses = {
+        "post events to": services.endpoint,
+        "read reports at": f"{services.reports}/docs",
+        **{f"{name} metrics": f"http://{LOOPBACK}:{port}/metrics" for name, port in services.ports.items()},
+        "NATS": servers.nats_url,
+        "PostgreSQL": f"{LOOPBACK}:{servers.postgres.port}",
+        "data and logs": os.path.relpath(servers.folder),
+    }
+    for what, where in addresses.items():
+        console.print(f"  {what:<26}{where}", highlight=False)
