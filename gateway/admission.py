@@ -52,14 +52,11 @@ class Admission:
         hold = Hold(self)
         self.take(hold, body_bytes + REQUEST_BYTES)
         self.requests += 1
-        metrics.requests_in_flight.set(self.requests)
         try:
             yield hold
         finally:
             self.requests -= 1
             self.held_bytes -= hold.bytes
-            metrics.requests_in_flight.set(self.requests)
-            metrics.bytes_in_flight.set(self.held_bytes)
 
     def take(self, hold: Hold, more_bytes: int) -> None:
         """Give more room to one request. Raises Overloaded."""
@@ -69,7 +66,11 @@ class Admission:
             raise Overloaded(f"{self.held_bytes} bytes are in flight and {self.share_bytes} may be: no room for more")
         hold.bytes += more_bytes
         self.held_bytes += more_bytes
+
+    def measure(self) -> None:
+        """Set the gauges to what is held now."""
         metrics.bytes_in_flight.set(self.held_bytes)
+        metrics.requests_in_flight.set(self.requests)
 
     def _tell(self) -> None:
         # One line a second at most: a flood of refusals is no reason for a flood of lines.

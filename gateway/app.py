@@ -42,6 +42,10 @@ from robyn.robyn import FunctionInfo, HttpMethod, Request, Response, Server, Soc
 sys.argv = _arguments
 
 ANNOUNCE_SECONDS: Final = 0.5  # not ready, still serving: load balancers look away
+# Robyn's network thread asks for the interpreter many times a request, and waits this long each time while the loop is
+# at work. Measured beside 21 MB bodies: a health check took 142 ms (p99) with the default of 5 ms, 32 ms with this.
+SWITCH_SECONDS: Final = 0.0005
+MEASURE_SECONDS: Final = 0.25
 QUIET_SECONDS: Final = 0.15  # nothing in flight: Robyn's threads write the last answers
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -121,6 +125,8 @@ class Worker:
         if stat.S_ISFIFO(os.fstat(0).st_mode) or stat.S_ISSOCK(os.fstat(0).st_mode):
             loop.add_reader(0, self._stop)  # our parent never writes: it has ended
         self._run_in_background(self._link.keep())
+        self._run_in_background(self._measure())
+        sys.setswitchinterval(SWITCH_SECONDS)
         tell_build("gateway")
         collect_garbage_rarely()
         log.info("worker started", slot=self._slot, pid=os.getpid(), port=self._settings.gateway_port)
@@ -129,6 +135,12 @@ class Worker:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+    async def _measure(self) -> None:
+        """Keep the gauges current: setting them with each request would cost it a tenth of its time."""
+        while True:
+            self._door.admission.measure()
+            await asyncio.sleep(MEASURE_SECONDS)
 
     def _stop(self) -> None:
         if not self._stopping:

@@ -71,7 +71,7 @@ class Link:
                     await asyncio.sleep(PAUSE_SECONDS)
                     continue
                 self._readiness.fine("streams")
-                self._publisher.serve(client)
+                await self._publisher.serve(client)
                 seen = reconnects
             await asyncio.sleep(WATCH_SECONDS)
 

@@ -56,6 +56,7 @@ publish_seconds = Histogram(
 )
 batch_events = Histogram("gateway_batch_events", "Events in one published message", buckets=BATCH_BUCKETS)
 publish_retries = Counter("gateway_publish_retries", "Attempts to publish a message again after no PubAck came")
+publish_full = Counter("gateway_publish_full", "Messages that a stream refused because it has no room")
 publish_doubled = Counter(
     "gateway_publish_doubled", "First attempts that JetStream called a duplicate: must stay 0, see the runbook"
 )

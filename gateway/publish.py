@@ -12,7 +12,6 @@ Blocks of one request are published in their order; a block whose request has fa
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,18 +19,16 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-import nats.errors
-import nats.js.errors
 import structlog
 from nats.aio.client import Client
-from nats.js import JetStreamContext
 
 from core.errors import StreamFull, StreamUnreachable, TryAgain
 from core.events import wire
 from core.events.subjects import EVENTS_HEADER, MESSAGE_ID_HEADER, SOURCES, events_subject
 from gateway import metrics
-from gateway.correlation import Origin
+from gateway.correlation import Origin, new_id
 from gateway.decode import Block
+from gateway.puback import NoPubAck, NoStream, PubAcks
 from gateway.refusal import Doubled, NotServing
 
 SEAL_BYTES: Final = 512 * 1024  # a message holds at most this (its server takes 1 MiB), or one block
@@ -63,8 +60,13 @@ class _Request:
             self.done.set_result(None)
 
     def fail(self, error: TryAgain) -> None:
+        """Nothing more is done for this request."""
         if not self.done.done():
             self.done.set_exception(error)
+
+    def give_up(self, seconds: float) -> None:
+        """Its time is over."""
+        self.fail(StreamUnreachable(f"no PubAck came within {seconds:g} seconds"))
 
 
 class _Queued(NamedTuple):
@@ -94,24 +96,26 @@ class Publisher:
 
     def __init__(self) -> None:
         self._client: Client | None = None
-        self._js: JetStreamContext | None = None
+        self._acks: PubAcks | None = None
         self._lanes: dict[str, _Lane] = {}
         self.stream_missing = False
         """Whether nothing answered for a subject: its stream may be gone."""
 
-    def serve(self, client: Client) -> None:
-        """From now on publish over this connection: its streams are there."""
-        self._client, self._js = client, client.jetstream()
+    async def serve(self, client: Client) -> None:
+        """Publish over this connection, whose streams are there. Called again for the same one, does nothing."""
+        if self._client is not client:
+            acks = PubAcks(client)
+            await acks.listen()
+            self._client, self._acks = client, acks
 
     async def publish(self, origin: Origin, blocks: Mapping[str, list[Block]], seconds: float) -> None:
         """Publish blocks by subject; return when each is on JetStream's disk.
 
         The lists are empty afterwards: a block is let go of as soon as it is stored.
-
         Raises StreamFull, Doubled, and, when PubAcks are missing after `seconds`, StreamUnreachable: some of the
         blocks may be stored then. Raises NotServing before the first `serve`; nothing was published then.
         """
-        if self._js is None:
+        if self._acks is None:
             raise NotServing("JetStream has not been reached since the start")
         request = _Request(origin, sum(map(len, blocks.values())))
         for subject, of_subject in blocks.items():
@@ -119,11 +123,11 @@ class Publisher:
                 lane = self._lanes[subject] = _Lane(self, subject)
             lane.add(request, of_subject)
             of_subject.clear()
+        patience = asyncio.get_running_loop().call_later(seconds, request.give_up, seconds)
         try:
-            async with asyncio.timeout(seconds):
-                await request.done
-        except TimeoutError:
-            raise StreamUnreachable(f"no PubAck came within {seconds:g} seconds") from None
+            await request.done
+        finally:
+            patience.cancel()
 
     async def deliver(self, message: _Message) -> None:
         """Publish one message until its PubAck comes or no request waits for it any more. Tells the requests."""
@@ -131,17 +135,19 @@ class Publisher:
         began = time.perf_counter()
         while message.awaited():
             try:
-                doubled = await self._attempt(message)
-            except TryAgain as error:
+                duplicate = await self._attempt(message)
+            except StreamFull as error:
+                metrics.publish_full.inc()
+                log.warning("stream full", subject=message.subject, events=message.events, error=str(error))
                 message.fail(error)
                 return
-            except (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError) as error:
+            except NoPubAck as error:
                 attempts += 1
                 metrics.publish_retries.inc()
-                log.warning("no PubAck", subject=message.subject, id=message.id, attempt=attempts, error=repr(error))
+                log.warning("no PubAck", subject=message.subject, id=message.id, attempt=attempts, error=str(error))
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
-            if doubled and not attempts:
+            if duplicate and not attempts:
                 metrics.publish_doubled.inc()
                 log.error("first attempt called a duplicate", subject=message.subject, id=message.id)
                 message.fail(Doubled("JetStream called a new message a duplicate"))
@@ -155,27 +161,23 @@ class Publisher:
             return
 
     async def _attempt(self, message: _Message) -> bool:
-        """Publish once. Whether JetStream has had this id before."""
-        assert self._client and self._js
-        while not self._client.is_connected:  # a message that waits in the client may be stored long after we gave up
+        """Publish once; whether JetStream had this id before. Raises StreamFull and NoPubAck."""
+        assert self._client and self._acks
+        while not self._client.is_connected:  # what waits inside the client may be stored long after we gave up
             if not message.awaited():
-                raise StreamUnreachable("NATS is not connected")
+                raise NoPubAck("not connected")
             await asyncio.sleep(PAUSE_SECONDS)
+        headers = {MESSAGE_ID_HEADER: message.id, EVENTS_HEADER: str(message.events)}
         try:
-            ack = await self._js.publish(
-                message.subject,
-                message.content,
-                timeout=ATTEMPT_SECONDS,
-                headers={MESSAGE_ID_HEADER: message.id, EVENTS_HEADER: str(message.events)},
-            )
-        except nats.js.errors.APIError as error:
-            if error.err_code in _NO_ROOM:
-                raise StreamFull(f"{message.subject}: {error.description}") from None
-            raise
-        except nats.js.errors.NoStreamResponseError:
+            ack = await self._acks.publish(message.subject, message.content, headers, ATTEMPT_SECONDS)
+        except NoStream:
             self.stream_missing = True
             raise
-        return bool(ack.duplicate)
+        if ack.error is None:
+            return ack.duplicate
+        if ack.error.err_code in _NO_ROOM:
+            raise StreamFull(f"{message.subject}: {ack.error.description}")
+        raise NoPubAck(f"{ack.error.err_code} {ack.error.description}")
 
 
 class _Lane:
@@ -231,7 +233,7 @@ class _Lane:
             parts.append(wire.Part(origin.correlation_id, origin.traceparent, origin.received_at, events))
         return _Message(
             subject=self._subject,
-            id=secrets.token_hex(16),
+            id=new_id(),
             events=sum(part.events for part in parts),
             content=wire.encode(parts, [queued.block.content for queued in taken]),
             requests=[queued.request for queued in taken],

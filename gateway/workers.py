@@ -36,8 +36,13 @@ STEADY_SECONDS: Final = 10.0
 PORT_SECONDS: Final = 5.0  # workers of a parent that was killed need a moment to end
 KILL_SECONDS: Final = 2.0  # past the drain that a worker bounds itself
 
-# libuv's io_uring costs more than it gives beside Robyn's own threads.
-_ENVIRONMENT: Final = {"UV_USE_IO_URING": "0"}
+_ENVIRONMENT: Final = {
+    "UV_USE_IO_URING": "0",  # costs more than it gives beside Robyn's own threads
+    # Give large buffers back at once. Measured with three bodies of 21 MB in flight: 300 MB for all processes, where
+    # the allocator's own way, which learns to keep them, came to 400 and grew.
+    "MALLOC_MMAP_THRESHOLD_": "131072",
+    "MALLOC_ARENA_MAX": "2",
+}
 
 log = structlog.get_logger()
 
