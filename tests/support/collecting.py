@@ -1,0 +1,163 @@
+"""Collectors for tests: the store alone, the whole flow in this process, and the judge of what they left behind.
+
+store = storing("facebook", database)          a Store with its parser: `await store.save(message(...))`
+async with collecting(database, nats) as ...   fetch -> parse -> store -> ack against real servers
+await balanced(connection, client)             rollups equal the rows, and the ledger closes
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+from nats.aio.client import Client
+
+from collector.batch import Entry, Outcome
+from collector.collect import Collect
+from collector.fetch import Fetcher, Message
+from collector.parse import Parser, python_parser
+from collector.source import Source
+from collector.sources import SOURCES
+from collector.store import Store
+from core import jetstream
+from core.events.contract import Contract
+from core.events.subjects import EVENTS_HEADER, REFUSED, stream_of
+from core.health import Readiness
+from core.jetstream import stream_info
+from core.settings import Settings
+from ops.ledger import read_ledger
+from tests.support.rollups import rollup_differences
+from tests.support.stack import Database, FreshNats
+from tests.support.waiting import eventually
+
+CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)
+ANY_TIME = Contract(max_age_days=40_000, max_ahead_seconds=4_000_000_000)
+
+_sequences = itertools.count(1)
+
+
+@dataclass
+class Storing:
+    """A source's store with its parser; each message gets the next sequence number of the run unless told."""
+
+    source: Source
+    parse: Parser
+    store: Store
+
+    def entry(self, body: bytes, sequence: int | None = None, published_at: datetime | None = None) -> Entry:
+        """A message as it comes from the stream, parsed."""
+        if sequence is None:
+            sequence = next(_sequences)
+        parsed = self.parse(body, sequence)
+        published = published_at or datetime(2026, 1, 1, tzinfo=UTC)
+        return Entry(Message(body, sequence, published, parsed.events, True, "reply"), parsed)
+
+    async def save(self, *bodies: bytes) -> Outcome:
+        """Store these messages in one batch."""
+        return await self.store.save([self.entry(body) for body in bodies])
+
+
+@asynccontextmanager
+async def storing(name: str, database: Database, contract: Contract = CONTRACT) -> AsyncIterator[Storing]:
+    """A store of this source on this database, closed at the end."""
+    source = SOURCES[name]
+    parse = python_parser(source, contract)
+    store = Store(database.collector_dsn, source, parse)
+    try:
+        yield Storing(source, parse, store)
+    finally:
+        await store.close()
+
+
+@dataclass
+class Collecting:
+    """One collector that runs in this process."""
+
+    fetcher: Fetcher
+    flow: Collect
+    readiness: Readiness
+    store: Store
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    running: asyncio.Task[None] | None = None
+
+    async def end(self) -> None:
+        """Stop as the program does: the batch at hand is finished, the rest given back. Raises what the flow did."""
+        self.stop.set()
+        try:
+            if self.running is not None:
+                await asyncio.wait_for(self.running, 20)
+        finally:
+            await self.fetcher.stop()
+            await self.store.close()
+
+
+@asynccontextmanager
+async def collecting(
+    database: Database,
+    client: Client,
+    name: str = "facebook",
+    *,
+    contract: Contract = CONTRACT,
+    ack_wait_seconds: float = 10.0,
+    batch_rows: int = 20_000,
+) -> AsyncIterator[Collecting]:
+    """A running collector; `client` has the streams. Ended at the end, and what its flow raised is raised here."""
+    source = SOURCES[name]
+    parse = python_parser(source, contract)
+    store = Store(database.collector_dsn, source, parse)
+    fetcher = Fetcher(client, source.stream, name, ack_wait_seconds=ack_wait_seconds, batch_rows=batch_rows)
+    readiness = Readiness()
+    flow = Collect(name, fetcher, parse, store, readiness, batch_rows=batch_rows, linger_seconds=0.02)
+    collector = Collecting(fetcher, flow, readiness, store)
+    await fetcher.start()
+    collector.running = asyncio.create_task(flow.run(collector.stop))
+    try:
+        yield collector
+    finally:
+        await collector.end()
+
+
+@asynccontextmanager
+async def connected(nats: FreshNats) -> AsyncIterator[Client]:
+    """A client of this server, with all streams made."""
+    client = await jetstream.connect(nats.url, name="tests")
+    try:
+        await jetstream.ensure_streams_when_up(client, Settings())
+        yield client
+    finally:
+        await client.close()
+
+
+async def publish(client: Client, name: str, body: bytes, events: int | None = None) -> int:
+    """Publish one message as the gateway does; its sequence number in the stream."""
+    subject = f"{REFUSED}.unknown" if name == REFUSED else f"events.{name}"
+    count = body.count(b"\n") if events is None else events
+    ack = await client.jetstream().publish(subject, body, headers={EVENTS_HEADER: str(count)}, timeout=10)
+    return ack.seq
+
+
+async def publish_all(client: Client, name: str, bodies: Sequence[bytes]) -> None:
+    """Publish many messages side by side."""
+    await asyncio.gather(*(publish(client, name, body) for body in bodies))
+
+
+async def drained(client: Client, name: str, seconds: float = 20.0) -> None:
+    """Wait until the stream holds no message: all are stored and confirmed."""
+
+    async def empty() -> bool:
+        return (await stream_info(client, stream_of(name))).state.messages == 0
+
+    await eventually(empty, what=f"the stream of {name} is empty", seconds=seconds)
+
+
+async def balanced(connection: asyncpg.Connection[Any], client: Client | None = None) -> None:
+    """Fail unless rollups equal the rows, and (with the streams) everything published has its receipt."""
+    assert await rollup_differences(connection) == []
+    if client is not None:
+        assert (await read_ledger(client, connection)).wrong() == []
