@@ -56,7 +56,7 @@ async def open_pool(settings: ReporterSettings) -> Pool:
             "application_name": "sluice-reporter",
             "timezone": "UTC",
             "default_transaction_read_only": "on",
-            "statement_timeout": str(int(settings.reporter_statement_seconds * 1000)),
+            "statement_timeout": str(max(1, round(settings.reporter_statement_seconds * 1000))),  # 0 would mean none
             # A generic plan knows neither the range nor what is filtered: it would look at every partition.
             "plan_cache_mode": "force_custom_plan",
             "jit": "off",
@@ -70,7 +70,7 @@ async def check(pool: Pool, readiness: Readiness) -> None:
     try:
         found = await asyncio.wait_for(pool.fetchval(SQL["schema_version"]), PATIENCE_SECONDS)
     except (*AWAY, asyncpg.PostgresError) as error:
-        readiness.missing("postgres", f"{type(error).__name__}: {error}")
+        readiness.missing("postgres", str(error) or "no answer in time: it is away, or all connections are busy")
         return
     readiness.fine("postgres")
     if found >= wanted:
