@@ -57,4 +57,4 @@ class Isolation:
         reject = Reject(entry.start, "unstorable", "$", f"{error.sqlstate}: {error.args[0]}")
         self.letters.append(letter(entry.message, reject))
         if len(self.letters) > self._most:
-            raise OurFault(f"more than {self._most} events of one batch cannot be stored: {error}") from error
+            raise OurFault(f"more than {self._most} events of one batch cannot be stored: {reject.detail}") from error

@@ -20,7 +20,7 @@ import structlog
 
 from collector import copying
 from collector.batch import Entry, Letter, Outcome, letter
-from collector.isolate import Isolation
+from collector.isolate import Isolation, Write
 from collector.parse import Parser, Reject, copied_columns
 from collector.source import Source
 from collector.verdict import Verdict, verdict
@@ -99,14 +99,17 @@ class Store:
         taken = {row["stream_sequence"] for row in rows}
         return [entry for entry in entries if entry.message.sequence in taken]
 
-    def _writer(self, connection: asyncpg.Connection[Any], below_floor: set[int]) -> Any:
+    def _writer(self, connection: asyncpg.Connection[Any], below_floor: set[int]) -> Write:
+        staged = False  # whether staging may hold rows: of the day before, or of the part of a batch stored before
+
         async def write(entries: list[Entry]) -> Counter[int]:
             """Stage and merge day by day, in order."""
+            nonlocal staged
             stored: Counter[int] = Counter()
-            days = sorted({day for entry in entries for day in entry.parsed.days} - below_floor)
-            for number, day in enumerate(days):
-                if number:
+            for day in sorted({day for entry in entries for day in entry.parsed.days} - below_floor):
+                if staged:
                     await connection.execute(_SQL["empty_staging"])
+                staged = True
                 rows = [entry.parsed.days[day].copy for entry in entries if day in entry.parsed.days]
                 await connection.copy_to_table("staging", source=_stream(rows), columns=self._columns, format="binary")
                 stored += await self._merge(connection, day)
