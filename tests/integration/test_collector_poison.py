@@ -1,0 +1,169 @@
+"""Poison: rows that PostgreSQL does not take cost themselves alone, and a fault of ours costs nothing at all.
+
+The tests make rows unstorable with a CHECK that only they have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from collector.batch import Outcome
+from collector.parse import Rows
+from collector.verdict import Verdict, verdict
+from core import postgres
+from core.errors import OurFault
+from core.events import refused as refused_events
+from core.events.contract import Invalid, Reason
+from tests.support.collecting import balanced, storing
+from tests.support.events import NOON, Event, changed, encoded, facebook, message, part, without
+from tests.support.stack import Database
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A connection of the owner's, on tables that take no POISON."""
+    connection = await postgres.connect(database.owner_dsn, name="tests")
+    await connection.execute("ALTER TABLE facebook_events ADD CONSTRAINT no_poison CHECK (city <> 'POISON')")
+    await connection.execute("ALTER TABLE refused_events ADD CONSTRAINT no_poison CHECK (path <> 'POISON')")
+    yield connection
+    await connection.close()
+
+
+def poison(**how: Any) -> Event:
+    return changed(facebook(**how), "data.user.location.city", "POISON")
+
+
+def counts(outcome: Outcome) -> tuple[int, int, int, int]:
+    return outcome.events, outcome.stored, outcome.repeated, len(outcome.letters)
+
+
+async def stored_ids(connection: asyncpg.Connection[Any]) -> list[str]:
+    return [row["event_id"] for row in await connection.fetch("SELECT event_id FROM facebook_events ORDER BY 1")]
+
+
+async def test_one_poison_event_costs_one_event(database: Database, connection: asyncpg.Connection[Any]) -> None:
+    """The rest of the batch is stored; the poison goes to the dead letters as it was sent, with its way."""
+    bad = poison(event_id="bad")
+    parts = [part(2, "request-a"), part(3, "request-b", NOON)]
+    good = [facebook(event_id=name) for name in "abcdefgh"]
+    async with storing("facebook", database) as store:
+        entries = [store.entry(message(*good[:2])), store.entry(message(*good[2:5], bad, good[5], parts=parts))]
+        entries.append(store.entry(message(*good[6:])))
+        outcome = await store.store.save(entries)
+    assert counts(outcome) == (9, 8, 0, 1)
+    assert await stored_ids(connection) == list("abcdefgh")
+    (letter,) = await connection.fetch("SELECT * FROM dead_letters")
+    assert (letter["event"], letter["position"], letter["stream_sequence"]) == (
+        encoded(bad),
+        3,
+        entries[1].message.sequence,
+    )
+    assert (letter["correlation_id"], letter["received_at"]) == ("request-b", NOON)
+    assert (letter["reason"], letter["path"]) == ("unstorable", "$")
+    assert letter["detail"].startswith("23514: ")
+    assert "no_poison" in letter["detail"]
+    assert "Ada Example" not in letter["detail"]
+    rows = await connection.fetch("SELECT events, stored, repeated, dead FROM receipts ORDER BY stream_sequence")
+    assert [tuple(row) for row in rows] == [(2, 2, 0, 0), (5, 4, 0, 1), (2, 2, 0, 0)]
+    await balanced(connection)
+
+
+@pytest.mark.parametrize("places", [[0], [31], [0, 31], [3, 4, 17], list(range(10))])
+async def test_poison_is_found_wherever_it_stands(
+    database: Database, connection: asyncpg.Connection[Any], places: Sequence[int]
+) -> None:
+    """First, last, side by side: up to ten poison events of a batch are taken out, over messages and days."""
+    events = [
+        poison(at=NOON - timedelta(days=number % 3))
+        if number in places
+        else facebook(at=NOON - timedelta(days=number % 3))
+        for number in range(32)
+    ]
+    async with storing("facebook", database) as store:
+        outcome = await store.save(message(*events[:5]), message(*events[5:29]), message(*events[29:]))
+        assert counts(outcome) == (32, 32 - len(places), 0, len(places))
+        again = await store.save(message(*events))  # the same events in another message
+        assert counts(again) == (32, 0, 32 - len(places), len(places))
+    letters = await connection.fetch("SELECT event FROM dead_letters")
+    assert sorted(row["event"] for row in letters) == sorted(
+        encoded(events[place]) for place in places for _ in range(2)
+    )
+    await balanced(connection)
+
+
+async def test_poison_among_what_else_can_be_wrong(database: Database, connection: asyncpg.Connection[Any]) -> None:
+    """Poison beside events that break the contract, repeats and an unreadable message: each is told as what it is."""
+    twin = facebook(event_id="twin")
+    async with storing("facebook", database) as store:
+        outcome = await store.save(
+            message(twin, poison(), without(facebook(), "eventId"), twin, poison()), b"unreadable", message(poison())
+        )
+    assert counts(outcome) == (7, 1, 1, 5)
+    letters = await connection.fetch("SELECT reason, position FROM dead_letters ORDER BY stream_sequence, position")
+    assert [tuple(row) for row in letters] == [
+        ("unstorable", 1),
+        ("missing_field", 2),
+        ("unstorable", 4),
+        ("malformed", -1),
+        ("unstorable", 0),
+    ]
+    await balanced(connection)
+
+
+async def test_poison_among_refused_events(database: Database, connection: asyncpg.Connection[Any]) -> None:
+    """Refused events have no key of their own: taking poison out of them stores none of the others twice."""
+    lines = [
+        refused_events.encode(refused_events.refused(b"{%d}" % number, Invalid(Reason.MALFORMED, path, "broken")))
+        for number, path in enumerate(["$", "$", "POISON", "$", "$", "$", "POISON", "$"])
+    ]
+    async with storing("refused", database) as store:
+        assert counts(await store.save(message(*lines[:5]), message(*lines[5:]))) == (8, 6, 0, 2)
+    rows = await connection.fetch("SELECT event FROM refused_events ORDER BY event")
+    assert [row["event"] for row in rows] == [b"{%d}" % number for number in (0, 1, 3, 4, 5, 7)]
+    assert await connection.fetchval("SELECT count(*) FROM dead_letters WHERE source = 'refused'") == 2
+
+
+@pytest.mark.parametrize(("events", "bad"), [(20, 11), (1_000, 11), (1_500, 16)])
+async def test_more_poison_than_can_be_is_our_fault(
+    database: Database, connection: asyncpg.Connection[Any], events: int, bad: int
+) -> None:
+    """More than ten, and more than one in a hundred: nothing of the batch is stored, not a receipt, not a letter."""
+    batch = [poison() if number < bad else facebook() for number in range(events)]
+    async with storing("facebook", database) as store:
+        with pytest.raises(OurFault, match="cannot be stored: 23514") as caught:
+            await store.save(message(*batch))
+        assert "Ada Example" not in str(caught.value)  # it goes into the log and the health page
+        for table in ("facebook_events", "receipts", "dead_letters", "event_counts"):
+            assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 0
+        assert counts(await store.save(message(*batch[:10], *batch[bad:]))) == (events - bad + 10, events - bad, 0, 10)
+    await balanced(connection)
+
+
+async def test_one_in_a_hundred_may_be_poison(database: Database, connection: asyncpg.Connection[Any]) -> None:
+    """In a large batch, one per cent of poison is taken out and the rest stored."""
+    batch = [poison() if number % 100 == 7 else facebook() for number in range(1_500)]
+    async with storing("facebook", database) as store:
+        assert counts(await store.save(message(*batch))) == (1_500, 1_485, 0, 15)
+    await balanced(connection)
+
+
+async def test_bytes_that_we_wrote_wrong_are_our_fault(database: Database, connection: asyncpg.Connection[Any]) -> None:
+    """A malformed COPY is never taken for poison: the events are not to blame, and nothing of the batch is stored."""
+    async with storing("facebook", database) as store:
+        for broken in (
+            b"\x00\x01\x00\x00\x00\x01x",
+            b"\x00",
+            store.entry(message(facebook())).parsed.days.popitem()[1].copy[:-3],
+        ):
+            entry = store.entry(message(facebook()))
+            entry.parsed.days.update({day: Rows(1, broken) for day in entry.parsed.days})
+            with pytest.raises(asyncpg.PostgresError) as caught:
+                await store.store.save([entry])
+            assert verdict(caught.value) is Verdict.OURS
+        assert await connection.fetchval("SELECT count(*) FROM receipts") == 0
+        assert counts(await store.save(message(facebook()))) == (1, 1, 0, 0)
