@@ -2,8 +2,8 @@
 
     connecting --connected, streams there--> ready --connection lost--> not ready --back, streams there--> ready
 
-Until it is ready for the first time the publisher refuses at once; later it holds on to what it has, for as long as
-GATEWAY_PUBLISH_SECONDS, so that a short outage costs a sender that never retries nothing.
+While it is not, at the start as later, the publisher holds on to what it has, for as long as GATEWAY_PUBLISH_SECONDS:
+neither a worker that starts nor a short outage costs a sender that never retries anything.
 """
 
 from __future__ import annotations

@@ -97,6 +97,7 @@ class Publisher:
     def __init__(self) -> None:
         self._client: Client | None = None
         self._acks: PubAcks | None = None
+        self._serving = asyncio.Event()
         self._lanes: dict[str, _Lane] = {}
         self.stream_missing = False
         """Whether nothing answered for a subject: its stream may be gone."""
@@ -107,16 +108,16 @@ class Publisher:
             acks = PubAcks(client)
             await acks.listen()
             self._client, self._acks = client, acks
+            self._serving.set()
 
     async def publish(self, origin: Origin, blocks: Mapping[str, list[Block]], seconds: float) -> None:
         """Publish blocks by subject; return when each is on JetStream's disk.
 
         The lists are empty afterwards: a block is let go of as soon as it is stored.
         Raises StreamFull, Doubled, and, when PubAcks are missing after `seconds`, StreamUnreachable: some of the
-        blocks may be stored then. Raises NotServing before the first `serve`; nothing was published then.
+        blocks may be stored then. Raises NotServing when the first `serve` has not come so long; nothing was published.
         """
-        if self._acks is None:
-            raise NotServing("JetStream has not been reached since the start")
+        await self._reached(seconds)
         request = _Request(origin, sum(map(len, blocks.values())))
         for subject, of_subject in blocks.items():
             if (lane := self._lanes.get(subject)) is None:
@@ -128,6 +129,19 @@ class Publisher:
             await request.done
         finally:
             patience.cancel()
+
+    async def _reached(self, seconds: float) -> None:
+        """Wait for the first `serve`: a new worker gets requests, on a port that others serve, before its link stands.
+
+        Raises NotServing.
+        """
+        if self._serving.is_set():
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._serving.wait()
+        except TimeoutError:
+            raise NotServing("JetStream has not been reached since the start") from None
 
     async def deliver(self, message: _Message) -> None:
         """Publish one message until its PubAck comes or no request waits for it any more. Tells the requests."""
