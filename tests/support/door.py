@@ -1,0 +1,46 @@
+"""A body at the door, without a server: what the gateway would accept of it, and what it would refuse and keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from core.events import refused
+from core.events.contract import Contract, Reason
+from core.events.refused import RefusedEvent
+from gateway.body import Form
+from gateway.decode import SMALLEST_EVENT_BYTES, Batch, Decode
+from tests.support.events import Event, encoded, microseconds
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)
+
+
+async def read(content: bytes, form: Form = Form.JSON, *, at: datetime | None = None) -> Batch:
+    """What becomes of a body that arrives now, or at `at`. Raises Refused."""
+    decode = Decode(CONTRACT, most_events=MAX_BODY_BYTES // SMALLEST_EVENT_BYTES)
+    return await decode(content, form, microseconds(at))
+
+
+async def read_array(*events: Event | bytes, at: datetime | None = None) -> Batch:
+    """What becomes of an array of these events. Raises Refused."""
+    return await read(b"[" + b",".join(map(encoded, events)) + b"]", at=at)
+
+
+def accepted(batch: Batch) -> dict[str, list[bytes]]:
+    """The events that would be published, by source, in their order."""
+    return {
+        source: [line for block in blocks for line in block.content.split(b"\n")]
+        for source, blocks in batch.blocks.items()
+        if blocks
+    }
+
+
+def kept(batch: Batch) -> list[RefusedEvent]:
+    """The copies of refused events that would go to the stream REFUSED."""
+    return [refused.decode(block.content) for blocks in batch.kept.values() for block in blocks]
+
+
+def reasons(batch: Batch) -> Sequence[tuple[int, Reason, str]]:
+    """Index, reason and path of each refused event that the answer lists."""
+    return [(told.index, told.reason, told.path) for told in batch.told]

@@ -1,0 +1,62 @@
+"""Bytes in flight: what fits is taken, what does not is refused at once, and all of it is given back."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import pytest
+
+from gateway.admission import REQUEST_BYTES, Admission
+from gateway.refusal import Overloaded
+
+SHARE = 1_000_000
+
+
+def test_bodies_are_taken_up_to_the_share() -> None:
+    """Bodies are let in until the share is full to the byte; the next one is not, and costs nothing."""
+    admission = Admission(SHARE)
+    with ExitStack() as held:
+        for _ in range(4):
+            held.enter_context(admission.hold(SHARE // 4 - REQUEST_BYTES))
+        assert admission.held_bytes == SHARE
+        with pytest.raises(Overloaded):
+            held.enter_context(admission.hold(0))
+        assert (admission.held_bytes, admission.requests) == (SHARE, 4)
+    assert (admission.held_bytes, admission.requests) == (0, 0)
+
+
+def test_an_idle_worker_takes_a_body_larger_than_its_share() -> None:
+    """One body alone is always taken, for it is legal; while it is held, nothing else is."""
+    admission = Admission(SHARE)
+    with admission.hold(3 * SHARE), pytest.raises(Overloaded), admission.hold(1):
+        pass
+    with admission.hold(1):
+        pass
+
+
+def test_a_body_larger_than_the_share_waits_for_an_idle_worker() -> None:
+    """Beside others, a body larger than the share is refused."""
+    admission = Admission(SHARE)
+    with admission.hold(1), pytest.raises(Overloaded), admission.hold(3 * SHARE):
+        pass
+
+
+def test_growing_counts_like_coming() -> None:
+    """A body that grows while it is inflated is refused beside others, and alone goes on past the share."""
+    admission = Admission(SHARE)
+    with admission.hold(0) as alone:
+        alone.grow(2 * SHARE)
+        assert admission.held_bytes == 2 * SHARE + REQUEST_BYTES
+    with admission.hold(0), admission.hold(0) as other:
+        other.grow(SHARE // 2)
+        with pytest.raises(Overloaded):
+            other.grow(SHARE // 2)
+    assert admission.held_bytes == 0
+
+
+def test_tiny_requests_are_not_free() -> None:
+    """Each request is charged for its own cost beside its bytes: even empty ones fill the share in the end."""
+    admission = Admission(SHARE)
+    with ExitStack() as held, pytest.raises(Overloaded):
+        for _ in range(SHARE // REQUEST_BYTES + 1):
+            held.enter_context(admission.hold(0))

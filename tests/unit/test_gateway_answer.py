@@ -1,0 +1,107 @@
+"""Answers: every refusal has its status, and every answer says enough to act on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from core.errors import StreamFull, StreamUnreachable, TryAgain
+from core.events.contract import Invalid, Reason
+from gateway import answer
+from gateway.answer import Answer
+from gateway.decode import Batch
+from gateway.refusal import Doubled, NotServing, Overloaded, Refusal, Refused
+
+STATUS = {
+    Refusal.EMPTY_BODY: 400,
+    Refusal.NO_EVENTS: 400,
+    Refusal.NOT_JSON: 400,
+    Refusal.NOT_EVENTS: 400,
+    Refusal.NOT_GZIP: 400,
+    Refusal.TRUNCATED: 400,
+    Refusal.UNKNOWN_PATH: 404,
+    Refusal.WRONG_METHOD: 405,
+    Refusal.TOO_LARGE: 413,
+    Refusal.TOO_MANY_EVENTS: 413,
+    Refusal.UNSUPPORTED_TYPE: 415,
+    Refusal.UNSUPPORTED_ENCODING: 415,
+}
+STORED_BEFORE = {Overloaded: False, NotServing: False, StreamFull: True, StreamUnreachable: True, Doubled: True}
+
+
+def problem(given: Answer, status: int, name: str) -> dict[str, Any]:
+    """The document of an answer, which has to be a problem of this kind, complete and under correlation ID c-1."""
+    document: dict[str, Any] = json.loads(given.body)
+    assert given.status == document["status"] == status
+    assert given.headers["Content-Type"] == "application/problem+json"
+    assert given.headers["X-Correlation-Id"] == document["correlationId"] == "c-1"
+    assert document["type"] == f"urn:sluice:problem:{name}"
+    assert document["title"]
+    assert document["detail"]
+    return document
+
+
+@pytest.mark.parametrize("refusal", Refusal)
+def test_every_refusal_is_a_problem_of_its_status(refusal: Refusal) -> None:
+    """Each whole-request refusal is answered with its status and a problem document that says what was wrong."""
+    document = problem(answer.refused(Refused(refusal, "the detail"), "c-1"), STATUS[refusal], refusal.value)
+    assert document["detail"] == "the detail"
+
+
+def test_an_unknown_encoding_is_told_which_one_is_known() -> None:
+    """415 for an encoding names the encodings that are taken, as RFC 9110 asks."""
+    given = answer.refused(Refused(Refusal.UNSUPPORTED_ENCODING, "?"), "c-1")
+    assert given.headers["Accept-Encoding"] == "gzip"
+
+
+@pytest.mark.parametrize("kind", STORED_BEFORE)
+def test_our_own_trouble_is_503_with_retry_after(kind: type[TryAgain]) -> None:
+    """503 says when to come again, and truthfully whether part of the request may be stored already."""
+    given = answer.try_again(kind("why"), "c-1")
+    document = json.loads(given.body)
+    problem(given, 503, document["type"].rpartition(":")[2])
+    assert int(given.headers["Retry-After"]) >= 1
+    assert ("may be stored" in document["detail"]) is STORED_BEFORE[kind]
+    assert ("Nothing of it is stored" in document["detail"]) is not STORED_BEFORE[kind]
+
+
+def test_every_error_of_ours_has_an_answer() -> None:
+    """No kind of TryAgain is without a row in the table."""
+    assert set(TryAgain.__subclasses__()) == set(STORED_BEFORE)
+
+
+def test_a_defect_is_500_and_hides_nothing_but_its_cause() -> None:
+    """500 admits that part may be stored, and names the correlation ID under which it was logged."""
+    assert "may be stored" in problem(answer.failed("c-1"), 500, "unexpected")["detail"]
+
+
+def batch(accepted: int, refused: int) -> Batch:
+    made = Batch()
+    if accepted:
+        made.accept("tiktok", [b"{}"] * accepted)
+    for index in range(refused):
+        made.refuse(index, b'{"eventId":"e-1"}', Invalid(Reason.MISSING_FIELD, "$.source", "missing"))
+    return made
+
+
+def test_accepted_events_are_202_with_the_counts() -> None:
+    """202 counts what was accepted and refused, and lists what was refused with index, id, reason and path."""
+    given = answer.batch(batch(accepted=3, refused=1), "c-1")
+    assert given.status == 202
+    assert given.headers == {"Content-Type": "application/json", "X-Correlation-Id": "c-1"}
+    assert json.loads(given.body) == {
+        "correlationId": "c-1",
+        "accepted": 3,
+        "refused": 1,
+        "errors": [
+            {"index": 0, "eventId": "e-1", "reason": "missing_field", "path": "$.source", "detail": "missing"},
+        ],
+    }
+
+
+def test_nothing_accepted_is_a_422_with_the_same_counts() -> None:
+    """422 is a problem document that carries the counts and errors of a 202; the first 100 errors, all counted."""
+    document = problem(answer.batch(batch(accepted=0, refused=101), "c-1"), 422, "nothing_accepted")
+    assert (document["accepted"], document["refused"], len(document["errors"])) == (0, 101, 100)

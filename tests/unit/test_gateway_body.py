@@ -1,0 +1,147 @@
+"""From HTTP to plain bytes: types, lengths, compression, and the bounds that hold while inflating."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.admission import Admission, Hold
+from gateway.body import PIECE_BYTES, Form, form_of, plain
+from gateway.refusal import Overloaded, Refusal, Refused
+
+MOST_BYTES = 4 * 1024 * 1024
+LARGE = b'{"a":"' + bytes(range(32, 127)).replace(b'"', b"").replace(b"\\", b"") * 20_000 + b'"}'
+
+
+@pytest.fixture
+def hold() -> Iterator[Hold]:
+    """Room for a body on an otherwise idle worker."""
+    with Admission(MOST_BYTES).hold(0) as held:
+        yield held
+
+
+async def refusal(hold: Hold, body: bytes | str, **headers: str) -> Refusal:
+    with pytest.raises(Refused) as caught:
+        await plain(body, {name.replace("_", "-"): value for name, value in headers.items()}, hold, MOST_BYTES)
+    return caught.value.refusal
+
+
+@pytest.mark.parametrize(
+    ("content_type", "form"),
+    [
+        (None, Form.JSON),
+        ("", Form.JSON),
+        ("application/json", Form.JSON),
+        ("APPLICATION/JSON; charset=utf-8", Form.JSON),
+        ("application/cloudevents+json", Form.JSON),
+        ("text/json", Form.JSON),
+        ("text/plain", Form.JSON),
+        ("application/octet-stream", Form.JSON),
+        ("application/x-www-form-urlencoded", Form.JSON),  # what curl sends when it is not told otherwise
+        ("application/x-ndjson", Form.LINES),
+        ("Application/X-NDJSON;charset=utf-8", Form.LINES),
+        ("application/jsonl", Form.LINES),
+    ],
+)
+def test_a_type_says_how_events_stand(content_type: str | None, form: Form) -> None:
+    """NDJSON is one event a line; whatever else could be meant as JSON is read as JSON."""
+    assert form_of(content_type) is form
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data; boundary=x", "image/png", "video/mp4", "message/http"])
+def test_a_type_that_cannot_hold_events_is_refused(content_type: str) -> None:
+    """Forms and media are refused by their type, before their bytes are looked at."""
+    with pytest.raises(Refused) as caught:
+        form_of(content_type)
+    assert caught.value.refusal is Refusal.UNSUPPORTED_TYPE
+
+
+@pytest.mark.parametrize("body", [b"[1]", "[1]", '["é"]', '["\U0001f600"]'])
+async def test_text_and_bytes_give_the_same(hold: Hold, body: bytes | str) -> None:
+    """A body handed over as text or as bytes gives its UTF-8 bytes; its length is counted in bytes."""
+    content = body.encode() if isinstance(body, str) else body
+    assert await plain(body, {"content-length": str(len(content))}, hold, MOST_BYTES) == content
+
+
+@pytest.mark.parametrize("announced", ["4", "2"])
+async def test_a_length_that_is_not_true_is_refused(hold: Hold, announced: str) -> None:
+    """A body that is shorter than announced was cut off on its way: it is refused whole, as is a longer one."""
+    assert await refusal(hold, b"[1]", content_length=announced) is Refusal.TRUNCATED
+
+
+@pytest.mark.parametrize("body", [b"", "", b" \r\n\t ", "\ufeff", b"\xef\xbb\xbf \n"])
+async def test_an_empty_body_is_refused(hold: Hold, body: bytes | str) -> None:
+    """Nothing, only space, or only a byte order mark: there is no body."""
+    assert await refusal(hold, body) is Refusal.EMPTY_BODY
+
+
+async def test_a_byte_order_mark_is_no_part_of_the_body(hold: Hold) -> None:
+    """Editors and .NET write a byte order mark before JSON; it is left out."""
+    assert await plain("\ufeff[1]", {}, hold, MOST_BYTES) == b"[1]"
+
+
+async def test_the_size_limit_is_the_last_size_taken(hold: Hold) -> None:
+    """A body of exactly the limit is taken, one byte more is not, however it came."""
+    assert await plain(b"1" * MOST_BYTES, {}, hold, MOST_BYTES)
+    assert await refusal(hold, b"1" * (MOST_BYTES + 1)) is Refusal.TOO_LARGE
+    assert await refusal(hold, b"[1]", content_length=str(MOST_BYTES + 1)) is Refusal.TOO_LARGE
+
+
+@pytest.mark.parametrize("name", ["gzip", "x-gzip", " GZIP "])
+@pytest.mark.parametrize("content", [b"[1]", LARGE], ids=["small", "large"])
+async def test_gzip_is_inflated(hold: Hold, name: str, content: bytes) -> None:
+    """Gzip of any size gives what was packed; what is held grows by it."""
+    before = hold.bytes
+    assert await plain(gzip.compress(content), {"content-encoding": name}, hold, MOST_BYTES) == content
+    assert hold.bytes == before + len(content)
+
+
+async def test_gzip_of_several_members_is_one_body(hold: Hold) -> None:
+    """Members that follow each other, as `cat a.gz b.gz` makes them, are inflated as one."""
+    packed = gzip.compress(b"[1,") + gzip.compress(b"2]") + gzip.compress(b"")
+    assert await plain(packed, {"content-encoding": "gzip"}, hold, MOST_BYTES) == b"[1,2]"
+
+
+async def test_inflating_stops_at_the_size_limit(hold: Hold) -> None:
+    """The limit holds for what is inflated, to the byte; a bomb is left alone a piece after it."""
+    assert await plain(gzip.compress(b"1" * MOST_BYTES), {"content-encoding": "gzip"}, hold, MOST_BYTES)
+    hold.grow(-MOST_BYTES)
+    before = hold.bytes
+    bomb = gzip.compress(b"\0" * (64 * MOST_BYTES))
+    assert await refusal(hold, bomb, content_encoding="gzip") is Refusal.TOO_LARGE
+    assert hold.bytes <= before + MOST_BYTES + PIECE_BYTES
+
+
+async def test_inflating_needs_room_for_each_piece() -> None:
+    """A body that was let in while it was small is refused when it inflates past the room that is left."""
+    admission = Admission(MOST_BYTES)
+    with admission.hold(MOST_BYTES // 2), admission.hold(1000) as hold:
+        with pytest.raises(Overloaded):
+            await plain(gzip.compress(b"1" * MOST_BYTES), {"content-encoding": "gzip"}, hold, MOST_BYTES)
+        assert admission.held_bytes <= MOST_BYTES
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        pytest.param(b"[1]", id="not gzip at all"),
+        pytest.param(gzip.compress(LARGE)[:-1], id="cut off at the end"),
+        pytest.param(gzip.compress(LARGE)[:20], id="cut off early"),
+        pytest.param(gzip.compress(LARGE)[:-8] + b"\0" * 8, id="wrong checksum"),
+        pytest.param(gzip.compress(b"[1]") + b"more", id="more behind it"),
+        pytest.param(zlib.compress(b"[1]"), id="zlib"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+async def test_broken_gzip_is_refused(hold: Hold, packed: bytes) -> None:
+    """What is not whole and sound gzip is refused, not taken as far as it goes."""
+    assert await refusal(hold, packed, content_encoding="gzip") is Refusal.NOT_GZIP
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "zstd", "gzip, gzip", "utf-8"])
+async def test_other_encodings_are_refused(hold: Hold, encoding: str) -> None:
+    """An encoding that the gateway does not know is refused by its name."""
+    assert await refusal(hold, b"[1]", content_encoding=encoding) is Refusal.UNSUPPORTED_ENCODING

@@ -1,0 +1,188 @@
+"""Splitting a body: every element comes out as it stands, in order, whatever is wrong with its neighbours."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway import split as splitting
+from gateway.body import Form
+from gateway.refusal import Refusal, Refused
+from gateway.split import split
+from tests.support.events import encoded, facebook, tiktok
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=12,
+)
+OBJECT = b'{"a":[1,{"b":"},{"}],"c":"\\"]"}'
+HOSTILE = st.binary(max_size=40) | st.text(alphabet='[]{},:"\\ \n1a', max_size=40).map(str.encode)
+
+
+def elements(content: bytes, form: Form = Form.JSON) -> list[bytes]:
+    return [element for piece in split(content, form) for element in piece]
+
+
+def refusal(content: bytes) -> Refusal:
+    with pytest.raises(Refused) as caught:
+        elements(content)
+    return caught.value.refusal
+
+
+@pytest.fixture(params=["as it is", "small pieces"])
+def piece_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces so small that every body has many of them, and cuts fall anywhere."""
+    if request.param == "small pieces":
+        monkeypatch.setattr(splitting, "PIECE_BYTES", 16)
+        monkeypatch.setattr(splitting, "REACH_BYTES", 24)
+        monkeypatch.setattr(splitting, "CAREFUL_BYTES", 3)
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_body_of_many_pieces_comes_out_whole(indent: int | None) -> None:
+    """Events of a body of several pieces, compact or pretty-printed, come out one by one, in order and unchanged."""
+    events = [event for _ in range(1500) for event in (facebook(), tiktok("bottom"))]
+    content = json.dumps(events, indent=indent).encode()
+    assert len(content) > 4 * splitting.PIECE_BYTES
+    assert [json.loads(element) for element in elements(content)] == events
+
+
+@settings(max_examples=200, deadline=None)
+@given(values=st.lists(JSON_VALUES, max_size=8), indent=st.sampled_from([None, 1]), careful=st.booleans())
+def test_any_array_is_split_as_a_json_reader_would(values: list[Any], indent: int | None, careful: bool) -> None:
+    """Any array splits into exactly its elements, by msgspec or by brackets and strings alone."""
+    content = json.dumps(values, indent=indent).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(splitting, "PIECE_BYTES", 16)
+        patch.setattr(splitting, "REACH_BYTES", 24)
+        patch.setattr(splitting, "CAREFUL_BYTES", 3)
+        if careful and values:
+            patch.setattr(splitting, "_elements", _unreadable)
+        assert [json.loads(element) for element in elements(content)] == values
+
+
+def _unreadable(_: bytes) -> Any:
+    raise ValueError("not this way")
+
+
+@settings(max_examples=300, deadline=None)
+@given(content=HOSTILE, closed=st.booleans())
+def test_no_body_does_more_than_be_refused(content: bytes, closed: bool) -> None:
+    """Whatever stands in an array, it is split or refused; it never ends in another error."""
+    body = b"[" + content + (b"]" if closed else b"")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(splitting, "PIECE_BYTES", 16)
+        patch.setattr(splitting, "REACH_BYTES", 24)
+        patch.setattr(splitting, "CAREFUL_BYTES", 3)
+        try:
+            found = elements(body)
+        except Refused as error:
+            assert error.refusal is Refusal.NOT_JSON
+        else:
+            assert all(isinstance(element, bytes) for element in found)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(b'{"eventId":"\\ud800"}', id="lone surrogate"),
+        pytest.param(b"[" * 100_000 + b"]" * 100_000, id="nested 100,000 deep"),
+        pytest.param(b'{"a":1 "b":2}', id="grammar error"),
+        pytest.param(b"{'a':1}", id="other quotes"),
+        pytest.param(b'{"a":\xff}', id="no UTF-8"),
+        pytest.param(b"nul", id="no literal"),
+        pytest.param(b'{"a":1e}', id="no number"),
+        pytest.param(b"", id="nothing at all"),
+    ],
+)
+@pytest.mark.parametrize("at", [0, 700, 1999])
+def test_one_bad_element_costs_one_element(bad: bytes, at: int) -> None:
+    """An element that no JSON reader takes comes out as one element; all others come out unchanged around it."""
+    good = [encoded(facebook()) for _ in range(2000)]
+    events = [*good[:at], bad, *good[at:]]
+    assert elements(b"[" + b",".join(events) + b"]") == events
+
+
+def test_an_object_is_one_event(piece_bytes: None) -> None:
+    """A top-level object is one event, whatever it holds; space around it is not part of it."""
+    assert elements(b" \r\n" + OBJECT + b"\n") == [OBJECT]
+
+
+def test_an_empty_array_holds_no_event(piece_bytes: None) -> None:
+    """`[]` has no elements, with space or without."""
+    assert elements(b"[]") == elements(b" [ \n] ") == []
+
+
+def test_lines_are_events() -> None:
+    """Each line of NDJSON is an event; blank lines and carriage returns are nothing, and no line is special."""
+    lines = [encoded(facebook()) for _ in range(1000)] + [b"nonsense", b"[1]"]
+    assert elements(b"\r\n\n".join(lines) + b"\n", Form.LINES) == lines
+
+
+def test_what_follows_the_array_is_an_element(piece_bytes: None) -> None:
+    """Bytes behind the closing bracket are not lost: they come out as one more element."""
+    assert elements(b"[" + OBJECT + b"] " + OBJECT) == [OBJECT, OBJECT]
+
+
+@pytest.mark.parametrize(
+    "content", [b"[", b"[1", b'["a]', b'[{"a":1}', b'[{"a":[1}', b'["\\"]', b"[" + OBJECT * 40_000]
+)
+def test_an_array_that_does_not_close_is_not_json(content: bytes) -> None:
+    """A bracket or a quote that is missing makes the whole body unreadable: nothing says where its events end."""
+    assert refusal(content) is Refusal.NOT_JSON
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"null", Refusal.NOT_EVENTS),
+        (b'"[]"', Refusal.NOT_EVENTS),
+        (b" 12.5 ", Refusal.NOT_EVENTS),
+        (b"true", Refusal.NOT_EVENTS),
+        (b"hello", Refusal.NOT_JSON),
+        (b"}", Refusal.NOT_JSON),
+        (b'"', Refusal.NOT_JSON),
+        (b"\x00", Refusal.NOT_JSON),
+        (b"<a/>", Refusal.NOT_JSON),
+        ("é".encode("latin-1"), Refusal.NOT_JSON),
+        (b"1 2", Refusal.NOT_JSON),
+    ],
+)
+def test_a_scalar_is_refused_and_told_from_no_json(content: bytes, expected: Refusal) -> None:
+    """A body that is neither array nor object is refused, as JSON of the wrong kind or as no JSON at all."""
+    assert refusal(content) is expected
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"[" + b"0," * 1_000_000 + b"0]", id="numbers"),
+        pytest.param(b"[" + b"{}," * 700_000 + b"{}]", id="empty objects"),
+        pytest.param(b"[" + b"[]," * 700_000 + b"0]", id="empty arrays"),
+        pytest.param(b"[" + b"," * 2_000_000 + b"]", id="commas"),
+        pytest.param(b'["' + b"\\\\" * 1_000_000 + b'"]', id="escapes"),
+        pytest.param(b'["' + b"a" * 2_000_000 + b'"]', id="one long text"),
+        pytest.param(b"[" + b'""' * 1_000_000 + b"]", id="quotes"),
+        pytest.param(b"[" + b"[1," * 700_000 + b"]" * 700_001, id="nested"),
+        pytest.param(b"[{}" + b" " * 2_000_000 + b",{}]", id="space"),
+    ],
+)
+def test_each_step_is_short(content: bytes) -> None:
+    """However hostile a body, no step of splitting it works for long or yields many elements."""
+    steps = split(content, Form.JSON)
+    longest = most = 0.0
+    while True:
+        began = time.thread_time()
+        piece = next(steps, None)
+        longest = max(longest, time.thread_time() - began)
+        if piece is None:
+            break
+        most = max(most, len(piece))
+    assert longest < 0.1  # 2 to 10 ms on an idle machine; without pieces each of these takes 0.3 s and more
+    assert most <= splitting.PIECE_BYTES
