@@ -1,8 +1,8 @@
 """Tell the reports how fresh they are: up to which instant everything accepted is stored.
 
 In a work queue a message stays until a collector confirms it, which is after its commit. So the first message's
-instant, or the answer's own where the stream is empty, is such an instant. It is JetStream's clock alone; it goes
-stale when collectors die, and is never wrong.
+instant is such an instant, or, where the stream is empty, that of an answer from before it was looked at. It is
+JetStream's clock alone; it goes stale when collectors die, and is never wrong.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ async def keep_watermark(client: Client, dsn: str, source: Source) -> None:
     try:
         while True:
             try:
+                earlier = (await stream_info(client, source.stream)).ts
                 info = await stream_info(client, source.stream)
                 if connection is None or connection.is_closed():
                     connection = await postgres.connect(dsn, name="sluice-watermark", patience_seconds=5)
                 _tell(source, info)
                 if source.table is not None:
                     await connection.execute(
-                        _SQL["advance_watermark"], source.name, info.stored_until, info.state.messages
+                        _SQL["advance_watermark"], source.name, info.stored_until(earlier), info.state.messages
                     )
             except StreamMissing as error:
                 log.warning("no word of the stream", error=str(error))
@@ -56,4 +57,4 @@ async def keep_watermark(client: Client, dsn: str, source: Source) -> None:
 
 def _tell(source: Source, info: StreamInfo) -> None:
     metrics.pending_messages.labels(source.name).set(info.state.messages)
-    metrics.lag_seconds.labels(source.name).set(max(0.0, (info.ts - info.stored_until).total_seconds()))
+    metrics.lag_seconds.labels(source.name).set(max(0.0, (info.ts - info.stored_until(info.ts)).total_seconds()))

@@ -39,19 +39,23 @@ class StreamState(msgspec.Struct):
 
 
 class StreamInfo(msgspec.Struct):
-    """One answer to a stream info request, with the server's own instant of it (nats-py drops `ts`)."""
+    """One answer to a stream info request, with the server's own instant of it (nats-py drops `ts`).
+
+    The server takes `ts` after it has read the state. Measured while messages came in: 72 % of answers bear an instant
+    later than that of a message which their state does not hold, by up to 24 ms.
+    """
 
     created: datetime
     ts: datetime
     state: StreamState
 
-    @property
-    def stored_until(self) -> datetime:
+    def stored_until(self, earlier: datetime) -> datetime:
         """The instant up to which everything published has been confirmed by a collector.
 
-        In a work queue the first message is the oldest one that is not confirmed.
+        In a work queue the first message is the oldest one that is not confirmed. Where there is none, it is
+        `earlier`: the server's instant of an answer that came before this one was asked for.
         """
-        return self.state.first_ts if self.state.messages else self.ts
+        return self.state.first_ts if self.state.messages else earlier
 
 
 class StreamMissing(SluiceError):
