@@ -1,0 +1,181 @@
+"""Reports are exact at any range, down to the millisecond, while events keep coming in.
+
+A report and the count that it is compared with see one and the same moment: the report's transaction exports its
+snapshot, and a second one takes it over. What is asked is the reporter's own code, on its own pool.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import repeat
+from random import Random
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from bench.bodies import Bodies
+from bench.sender import Sender
+from core import postgres
+from core.events.subjects import SOURCES
+from core.settings import ReporterSettings
+from reporter.query import Asked
+from reporter.read import Pool, Snapshot, open_pool, snapshot
+from reporter.reports import AnyReport
+from reporter.reports.demographics import DEMOGRAPHICS
+from reporter.reports.events import EVENTS
+from reporter.reports.revenue import REVENUE
+from tests.support.events import rfc3339
+from tests.support.system import System
+
+SPREAD = timedelta(days=2)  # that far into the past events are stamped
+MOMENTS = 40  # events keep coming until so many are compared
+ROWS_COMPARED = 4  # of each report, beside its totals
+INTERVALS = ("15minutes", "hour", "day", None)
+ZONES = ("UTC", "Asia/Kathmandu", "America/St_Johns", "Australia/Lord_Howe")
+PAID = {"facebook": "checkout.complete", "tiktok": "purchase"}
+
+
+@dataclass
+class Moment:
+    """One moment of the database: as the reporter reads it, and as a plain connection does."""
+
+    snapshot: Snapshot
+    plain: Any
+
+    async def report(self, report: AnyReport, **query: str) -> Any:
+        """The reporter's answer at this moment."""
+        asked = Asked(urlencode(query).encode(), report.parameters)
+        return await report.read(self.snapshot, report.ask(asked, ReporterSettings()))
+
+    async def counted(self, source: str, start: datetime, end: datetime, *conditions: str) -> int:
+        """How many rows of the range stand in the partitions at this moment."""
+        where = " AND ".join(("event_time >= $1 AND event_time < $2", *conditions))
+        found: int = await self.plain.fetchval(f"SELECT count(*) FROM {source}_events WHERE {where}", start, end)
+        return found
+
+    async def paid(self, start: datetime, end: datetime) -> tuple[Decimal, int]:
+        """Amounts of purchases in the range, and how many there are."""
+        amount, purchases = Decimal(0), 0
+        for source, event_type in PAID.items():
+            row = await self.plain.fetchrow(
+                f"SELECT coalesce(sum(purchase_amount), 0) AS amount, count(*) AS purchases FROM {source}_events "
+                "WHERE event_time >= $1 AND event_time < $2 AND event_type = $3",
+                start, end, event_type,
+            )  # fmt: skip
+            amount, purchases = amount + row["amount"], purchases + row["purchases"]
+        return amount, purchases
+
+
+@pytest.fixture
+async def pool(system: System) -> AsyncIterator[Pool]:
+    """The reporter's own pool."""
+    async with await open_pool(ReporterSettings(reporter_dsn=system.servers.reporter_dsn)) as pool:
+        yield pool
+
+
+@asynccontextmanager
+async def one_moment(system: System, pool: Pool) -> AsyncIterator[Moment]:
+    """What the reporter sees, seen by a second connection too."""
+    plain = await postgres.connect(system.servers.reporter_dsn, name="tests")
+    try:
+        async with snapshot(pool, SOURCES) as seen, plain.transaction(isolation="repeatable_read", readonly=True):
+            exported = await seen.connection.fetchval("SELECT pg_export_snapshot()")
+            await plain.execute(f"SET TRANSACTION SNAPSHOT '{exported}'")
+            yield Moment(seen, plain)
+    finally:
+        await plain.close()
+
+
+def ragged_range(rng: Random, now: datetime) -> tuple[datetime, datetime]:
+    """From milliseconds to days, with both ends at any millisecond; a third of them within one quarter-hour."""
+    longest = rng.choice((SPREAD, timedelta(hours=3), timedelta(minutes=10))) / timedelta(milliseconds=1)
+    length = timedelta(milliseconds=rng.randint(1, int(longest)))
+    start = now - timedelta(milliseconds=rng.randint(0, int(SPREAD / timedelta(milliseconds=1))))
+    return start.replace(microsecond=rng.randrange(1000) * 1000), start.replace(microsecond=0) + length
+
+
+async def test_reports_equal_the_rows_while_events_come_in(system: System, pool: Pool) -> None:
+    """Events, revenue and demographics at random ragged ranges are what a plain count of the rows gives."""
+    rng = Random("ranges")
+    bodies = Bodies("exact", corrupt_share=0, late=0.95, late_up_to_seconds=SPREAD.total_seconds())
+    sender = Sender(system.services.endpoint, bodies, repeat(300), every_seconds=0.1, on_answer=system.remember)
+    sending = asyncio.create_task(sender.run())
+    totals = []
+    try:
+        for _ in range(MOMENTS):
+            async with one_moment(system, pool) as moment:
+                totals.append(await everything_is_exact(moment))
+                start, end = ragged_range(rng, datetime.now(UTC))
+                await events_are_exact(moment, rng, start, end)
+                await revenue_is_exact(moment, rng, start, end)
+                await demographics_are_exact(moment, start, end)
+    finally:
+        sender.stop()
+        await sending
+    assert len(set(totals)) > MOMENTS // 3, f"hardly any events came in meanwhile: {totals}"
+
+
+async def everything_is_exact(moment: Moment) -> int:
+    """The range that ends a moment ago, where events come in; the count of all."""
+    now = datetime.now(UTC)
+    start, end = now - SPREAD - timedelta(minutes=1), now + timedelta(hours=1)
+    report = await moment.report(EVENTS, **{"from": rfc3339(start), "to": rfc3339(end)})
+    expected = sum([await moment.counted(source, start, end) for source in SOURCES])
+    assert report.totals.events == expected
+    return expected
+
+
+async def events_are_exact(moment: Moment, rng: Random, start: datetime, end: datetime) -> None:
+    query = {"from": rfc3339(start), "to": rfc3339(end), "groupBy": "source,eventType", "timeZone": rng.choice(ZONES)}
+    if interval := rng.choice(INTERVALS):
+        query["interval"] = interval
+    report = await moment.report(EVENTS, **query)
+    assert report.totals.events == sum([await moment.counted(source, start, end) for source in SOURCES]), query
+    assert report.totals.events == sum(row.events for row in report.rows)
+    for row in rng.sample(report.rows, min(ROWS_COMPARED, len(report.rows))):
+        kind = f"event_type = '{row.event_type}'"
+        assert row.events == await moment.counted(row.source, row.start, row.end, kind), (query, row)
+
+
+async def revenue_is_exact(moment: Moment, rng: Random, start: datetime, end: datetime) -> None:
+    query = {"from": rfc3339(start), "to": rfc3339(end), "timeZone": rng.choice(ZONES)}
+    if interval := rng.choice(INTERVALS):
+        query["interval"] = interval
+    report = await moment.report(REVENUE, **query)
+    assert (report.totals.revenue, report.totals.purchases) == await moment.paid(start, end), query
+    for row in rng.sample(report.rows, min(ROWS_COMPARED, len(report.rows))):
+        assert (row.revenue, row.purchases) == await moment.paid(row.start, row.end), (query, row)
+
+
+async def demographics_are_exact(moment: Moment, start: datetime, end: datetime) -> None:
+    facebook, tiktok = (await moment.report(DEMOGRAPHICS, **{"from": rfc3339(start), "to": rfc3339(end)})).rows
+    assert facebook.events == await moment.counted("facebook", start, end)
+    assert tiktok.events == await moment.counted("tiktok", start, end)
+    for share in facebook.gender:
+        assert share.events == await moment.counted("facebook", start, end, f"gender = '{share.value}'")
+    for share in facebook.age[:ROWS_COMPARED]:
+        assert share.events == await moment.counted("facebook", start, end, f"age = {share.value}")
+    for share in tiktok.country[:ROWS_COMPARED]:
+        country = share.value.replace("'", "''")
+        assert share.events == await moment.counted("tiktok", start, end, f"country = '{country}'")
+
+
+async def test_reports_over_http_equal_the_rows_at_rest(system: System) -> None:
+    """What a user gets is what the partitions hold, at ranges from a millisecond to two days."""
+    rng = Random("http")
+    await system.until_stored()
+    found = 0
+    for _ in range(30):
+        start, end = ragged_range(rng, datetime.now(UTC))
+        report = await system.report("events", start, end, groupBy="source")
+        for row in report["rows"]:
+            (counted,) = await system.select(
+                f"SELECT count(*) FROM {row['source']}_events WHERE event_time >= $1 AND event_time < $2", start, end
+            )
+            assert row["events"] == counted["count"], (start, end)
+            found += row["events"]
+    assert found, "no range held an event"
