@@ -1,0 +1,314 @@
+"""The gateway over HTTP, with a real NATS behind it: what is answered, and what the streams then hold."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from core.events import refused
+from core.events.fields import instant
+from ops.local.ports import LOOPBACK
+from tests.support.events import changed, encoded, facebook, microseconds, tiktok
+from tests.support.gateway import Gateway, start_gateway
+from tests.support.stack import FreshNats, start_nats
+from tests.support.waiting import eventually
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+MOST_BYTES = 1 << 20
+
+
+@pytest.fixture(scope="module")
+async def nats(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FreshNats]:
+    """One NATS for the tests of this module."""
+    async with start_nats(Path(tmp_path_factory.mktemp("nats"))) as nats:
+        yield nats
+
+
+@pytest.fixture(scope="module")
+async def shared(nats: FreshNats) -> AsyncIterator[Gateway]:
+    """One gateway for the tests of this module. Bodies of 1 MiB are its largest."""
+    async with start_gateway(nats, GATEWAY_MAX_BODY_BYTES=str(MOST_BYTES), LOG_LEVEL="debug") as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def gateway(shared: Gateway) -> Gateway:
+    """The shared gateway, with empty streams."""
+    for stream in ("EVENTS_FACEBOOK", "EVENTS_TIKTOK", "REFUSED"):
+        await shared.client.jetstream().purge_stream(stream)
+    return shared
+
+
+def problem(answer: httpx.Response, status: int, name: str) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == f"urn:sluice:problem:{name}"
+    assert answer.headers["x-correlation-id"] == answer.json()["correlationId"]
+
+
+async def test_202_means_that_every_event_is_in_its_stream(gateway: Gateway) -> None:
+    """When 202 is there, both streams hold the events byte for byte, with where they came from and when."""
+    events = [facebook(), tiktok("bottom"), facebook("bottom")]
+    before = microseconds()
+    answer = await gateway.post(events, x_correlation_id="c-1", traceparent=f"00-{TRACE}-b7ad6b7169203331-01")
+    assert answer.status_code == 202
+    assert answer.json() == {"correlationId": "c-1", "accepted": 3, "refused": 0, "errors": []}
+    assert answer.headers["x-correlation-id"] == "c-1"
+    for source, expected in {"facebook": [events[0], events[2]], "tiktok": [events[1]]}.items():
+        (message,) = await gateway.published(source)
+        assert message.lines == list(map(encoded, expected))
+        assert message.subject == f"events.{source}"
+        assert message.headers["Sluice-Events"] == str(len(expected))
+        (part,) = message.parts
+        assert (part.correlation_id, part.events) == ("c-1", len(expected))
+        assert part.traceparent == f"00-{TRACE}-b7ad6b7169203331-01"
+        assert before <= instant(part.received_at) <= microseconds()
+
+
+async def test_bad_events_are_told_and_kept_and_good_ones_accepted(gateway: Gateway) -> None:
+    """One answer for both: the good events are stored, the bad ones named with index, id, reason and path, and kept."""
+    good, bad = facebook(), changed(tiktok(), "data.user.followers", -1)
+    answer = await gateway.post([bad, good, b"{}"], x_correlation_id="c-2")
+    assert answer.status_code == 202
+    told = answer.json()
+    assert (told["accepted"], told["refused"]) == (1, 2)
+    first, second = told["errors"]
+    assert (first["index"], first["eventId"], first["reason"]) == (0, bad["eventId"], "out_of_range")
+    assert first["path"] == "$.data.user.followers"
+    assert (second["index"], second["eventId"], second["reason"]) == (2, None, "missing_field")
+    assert await gateway.lines("facebook") == [encoded(good)]
+    assert await gateway.lines("tiktok") == []
+    kept = {message.subject: message for message in await gateway.published("refused")}
+    assert set(kept) == {"refused.tiktok", "refused.unknown"}
+    assert {part.correlation_id for message in kept.values() for part in message.parts} == {"c-2"}
+    assert refused.decode(kept["refused.tiktok"].lines[0]).body == encoded(bad)
+    assert refused.decode(kept["refused.unknown"].lines[0]).body == b"{}"
+
+
+async def test_nothing_accepted_is_422(gateway: Gateway) -> None:
+    """Where no event holds to the contract the answer is 422, and the events are kept all the same."""
+    answer = await gateway.post([b"{}", b"1"])
+    problem(answer, 422, "nothing_accepted")
+    assert (answer.json()["accepted"], answer.json()["refused"]) == (0, 2)
+    assert len(await gateway.lines("refused")) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (b"", "empty_body"),
+        (b" \n", "empty_body"),
+        (b"[]", "no_events"),
+        (b"hello", "not_json"),
+        (b'[{"eventId":"e-1"', "not_json"),
+        (b"17", "not_events"),
+        (b"\xff\xfe", "not_json"),
+    ],
+)
+async def test_what_holds_no_events_is_400(gateway: Gateway, body: bytes, name: str) -> None:
+    """A body that is empty, no JSON, or JSON of another kind is refused whole, and nothing is published."""
+    problem(await gateway.send(body), 400, name)
+    assert await gateway.lines("refused") == []
+
+
+async def test_the_largest_body(gateway: Gateway) -> None:
+    """A body of exactly the limit is read, one more byte is 413: by its announcement, its bytes, and inflated."""
+    event = encoded(facebook())
+    body = b"[" + event + b" " * (MOST_BYTES - len(event) - 2) + b"]"
+    assert (await gateway.send(body)).status_code == 202
+    problem(await gateway.send(body + b" "), 413, "too_large")
+    problem(await gateway.send(gzip.compress(body + b" "), content_encoding="gzip"), 413, "too_large")
+    chunked = await gateway.http.post(f"{gateway.url}/events", content=_chunks(body + b" "))
+    problem(chunked, 413, "too_large")
+    assert await gateway.lines("facebook") == [event]
+
+
+async def _chunks(body: bytes) -> AsyncIterator[bytes]:
+    for at in range(0, len(body), 100_000):
+        yield body[at : at + 100_000]
+
+
+async def test_every_form_of_a_body(gateway: Gateway) -> None:
+    """An array, one object, lines, gzip of each, in chunks, with and without a type: the event arrives unchanged."""
+    event = encoded(facebook())
+    lines = event + b"\n" + event
+    answers = [
+        await gateway.send(event),
+        await gateway.send(b"[" + event + b"]"),
+        await gateway.send(lines, content_type="application/x-ndjson"),
+        await gateway.send(gzip.compress(event), content_encoding="gzip"),
+        await gateway.send(gzip.compress(lines), content_encoding="gzip", content_type="application/x-ndjson"),
+        await gateway.http.post(f"{gateway.url}/events", content=_chunks(event)),
+        await gateway.http.post(f"{gateway.url}/events", content=event),
+        await gateway.send(event, content_type="text/plain"),
+    ]
+    assert [answer.status_code for answer in answers] == [202] * 8
+    assert await gateway.lines("facebook") == [event] * 10
+
+
+async def test_text_outside_ascii_arrives_unchanged(gateway: Gateway) -> None:
+    """Names in any script go through as the bytes that they came in."""
+    events = [encoded(changed(facebook(), "data.user.name", name)) for name in ("Zoë", "Łukasz", "田中", "🦊" * 1000)]
+    for event in events:
+        assert (await gateway.send(event)).status_code == 202
+    assert await gateway.lines("facebook") == events
+
+
+@pytest.mark.parametrize(
+    ("headers", "name"),
+    [
+        ({"content_type": "image/png"}, "unsupported_type"),
+        ({"content_type": "message/http"}, "unsupported_type"),
+        ({"content_encoding": "br"}, "unsupported_encoding"),
+    ],
+)
+async def test_types_and_encodings_that_are_not_taken(gateway: Gateway, headers: dict[str, str], name: str) -> None:
+    """415 names what is not taken, whatever the body holds."""
+    problem(await gateway.send(encoded(facebook()), **headers), 415, name)
+    assert await gateway.lines("facebook") == []
+
+
+async def test_a_form_is_not_taken(gateway: Gateway) -> None:
+    """A file upload is 415: an event is the body, not a part of it."""
+    problem(
+        await gateway.http.post(f"{gateway.url}/events", files={"file": encoded(facebook())}), 415, "unsupported_type"
+    )
+
+
+async def test_other_paths_and_methods(gateway: Gateway) -> None:
+    """Unknown paths are 404, methods that a path does not take 405 with those that it does."""
+    for path in ("/", "/event", "/events/1", "/health", "/docs"):
+        problem(await gateway.http.get(gateway.url + path), 404, "unknown_path")
+    for method in ("GET", "PUT", "PATCH", "DELETE"):
+        answer = await gateway.http.request(method, f"{gateway.url}/events")
+        problem(answer, 405, "wrong_method")
+        assert answer.headers["allow"] == "POST"
+    assert (await gateway.http.post(f"{gateway.url}/metrics")).headers["allow"] == "GET"
+
+
+async def test_pages(gateway: Gateway) -> None:
+    """Live, ready and metrics are served beside the events."""
+    live, ready, metrics = [
+        await gateway.http.get(gateway.url + page) for page in ("/health/live", "/health/ready", "/metrics")
+    ]
+    assert (live.status_code, live.json()) == (200, {"status": "live"})
+    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "missing": {}})
+    assert metrics.headers["content-type"].startswith("text/plain")
+    assert "sluice_build_info{" in metrics.text
+
+
+async def test_a_body_that_is_cut_off_is_not_taken(gateway: Gateway) -> None:
+    """A sender that goes away in the middle of its body leaves nothing behind, even where the part is valid JSON."""
+    before = await gateway.metric("gateway_requests_refused_total", refusal="truncated")
+    event = encoded(facebook())
+    _, writer = await asyncio.open_connection(LOOPBACK, gateway.port)
+    writer.write(b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (len(event) + 1) + event)
+    await writer.drain()
+    writer.close()
+
+    async def noticed() -> bool:
+        return await gateway.metric("gateway_requests_refused_total", refusal="truncated") == before + 1
+
+    await eventually(noticed, what="the body was refused as truncated")
+    assert await gateway.lines("facebook") == []
+
+
+async def test_the_doors_ledger_balances(gateway: Gateway) -> None:
+    """Of the events received each was accepted, failed or left without an answer, and is counted once as such."""
+
+    async def counted() -> dict[str, float]:
+        names = ("received", "accepted", "failed", "unanswered", "processed")
+        text = (await gateway.http.get(f"{gateway.url}/metrics")).text
+        return {
+            name: sum(
+                float(line.rpartition(" ")[2])
+                for line in text.splitlines()
+                if line.startswith((f"gateway_events_{name}_total{{", f"gateway_events_{name}_total "))
+            )
+            for name in names
+        }
+
+    before = await counted()
+    await gateway.post([facebook(), tiktok(), b"{}"])
+    await gateway.post([b"{}"])
+    await gateway.send(b"not json")
+    after = await counted()
+    grown = {name: after[name] - before[name] for name in after}
+    assert grown == {"received": 4, "accepted": 2, "failed": 2, "unanswered": 0, "processed": 2}
+
+
+async def test_log_lines_carry_the_correlation_id_and_no_payload(gateway: Gateway, nats: FreshNats) -> None:
+    """What became of a request stands in the log under its correlation ID; names and texts of its events do not."""
+    await gateway.post(
+        [changed(facebook(), "data.user.name", "Nobody Knows"), b'{"secret":1}'], x_correlation_id="c-log"
+    )
+    log = (nats.server.store.parent / "gateway.log").read_text()
+    lines = [json.loads(line) for line in log.splitlines() if '"c-log"' in line]
+    assert {line["event"] for line in lines} == {"events refused", "request taken"}
+    assert all(line["service"] == "gateway" and line["level"] and line["timestamp"] for line in lines)
+    assert "Nobody Knows" not in log
+    assert "secret" not in log
+
+
+async def test_old_and_early_events_are_refused_by_the_arrival(gateway: Gateway) -> None:
+    """The window of time is measured by the gateway's own clock."""
+    now = datetime.now(UTC)
+    moments = [now, now - timedelta(days=8), now + timedelta(hours=2)]
+    answer = await gateway.post([facebook(at=moment) for moment in moments])
+    assert [error["reason"] for error in answer.json()["errors"]] == ["too_old", "too_far_ahead"]
+    assert answer.json()["accepted"] == 1
+
+
+async def test_a_full_stream_is_503_at_once_and_refused_ones_never_fail_good_ones(fresh_nats: FreshNats) -> None:
+    """A stream without room is answered 503 with Retry-After; a full REFUSED costs copies alone, and is counted."""
+    small = {"STREAM_MAX_BYTES": str(1 << 20), "REFUSED_STREAM_MAX_BYTES": str(1 << 20)}
+    async with start_gateway(fresh_nats, **small) as gateway:
+        large = [changed(facebook(), "more", "x" * 200_000) for _ in range(2)]
+        bad = b'{"a":"' + b"x" * 60_000 + b'"}'
+        for _ in range(20):
+            answer = await gateway.post([tiktok(), *[bad] * 10])
+            assert answer.status_code == 202
+        assert await gateway.metric("gateway_refused_unkept_total", reason="stream_full") >= 10
+        while (answer := await gateway.post(large)).status_code == 202:
+            pass
+        began = time.monotonic()
+        answer = await gateway.post(large)
+        assert time.monotonic() - began < 1
+        problem(answer, 503, "stream_full")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert "may safely be sent again" in answer.json()["detail"]
+        assert await gateway.metric("gateway_events_unanswered_total", source="facebook") >= 2
+
+
+async def test_what_finds_no_room_is_503_at_once(fresh_nats: FreshNats) -> None:
+    """Past the bytes in flight the answer comes at once, with Retry-After; what was taken before is still answered."""
+    async with start_gateway(fresh_nats, GATEWAY_MAX_IN_FLIGHT_BYTES="500000") as gateway:
+        server = gateway.supervisor.pid("nats")
+        os.kill(server, signal.SIGSTOP)
+        try:
+            held = asyncio.create_task(gateway.post([changed(facebook(), "more", "x" * 240_000), facebook()]))
+
+            async def in_flight() -> bool:
+                return await gateway.metric("gateway_requests_in_flight") == 1
+
+            await eventually(in_flight, what="the first request is held")
+            began = time.monotonic()
+            answer = await gateway.post([changed(tiktok(), "more", "x" * 260_000)])
+            assert time.monotonic() - began < 1
+            problem(answer, 503, "overloaded")
+            assert int(answer.headers["retry-after"]) >= 1
+            assert not held.done()
+        finally:
+            os.kill(server, signal.SIGCONT)
+        assert (await held).status_code == 202
+        assert (await gateway.post([changed(tiktok(), "more", "x" * 260_000)])).status_code in (202, 422)
