@@ -86,7 +86,7 @@ class Worker:
             "/*elsewhere": {},
         }
         for path, handlers in pages.items():
-            for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+            for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
                 yield name, path, handlers.get(name) or self._not_here(", ".join(handlers))
 
     async def _events(self, request: Request) -> Response:
