@@ -100,7 +100,7 @@ class System:
 
     async def get(self, path: str, **query: str) -> httpx.Response:
         """GET a path of the reporter."""
-        return await self.http.get(self.services.reports + path, params=query)
+        return await self.http.get(self.services.reports + path, params=query or None)
 
     async def report(self, name: str, since: datetime, until: datetime, **query: str) -> dict[str, Any]:
         """One report, which has to be answered 200."""
