@@ -71,7 +71,7 @@ class Gateway:
         state = (await jetstream.stream_info(self.client, stream)).state
         read = self.client.jetstream().get_msg
         found = []
-        for sequence in range(state.first_seq, state.last_seq + 1):
+        for sequence in range(state.first_seq, state.last_seq + 1) if state.messages else ():
             stored = await read(stream, seq=sequence)
             assert stored.data is not None
             parts, lines = wire.decode(stored.data)

@@ -1,0 +1,301 @@
+"""How the gateway lives: it starts without NATS, outlives its workers and NATS, and ends without losing anything.
+
+Judged by what senders were told: an event that was answered 202 is in the stream, once; one that was answered 503,
+or not at all, is there once or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import httpx
+import psutil
+import pytest
+
+from core import jetstream
+from ops.local.ports import LOOPBACK, free_port
+from tests.support.events import Event, encoded, facebook, tiktok
+from tests.support.gateway import SETTINGS, Gateway, start_gateway
+from tests.support.processes import ROOT, ended
+from tests.support.stack import FreshNats
+from tests.support.waiting import eventually
+
+SENDERS = 8
+
+
+@dataclass
+class Sent:
+    """What senders were told, by event ID."""
+
+    accepted: set[str] = field(default_factory=set)
+    unsure: set[str] = field(default_factory=set)
+    statuses: Counter[int | None] = field(default_factory=Counter)
+
+    def judge(self, stored: list[bytes]) -> None:
+        """Nothing accepted is lost, nothing is doubled, nothing is there that was never sent."""
+        counted = Counter(json.loads(line)["eventId"] for line in stored)
+        assert not self.accepted - counted.keys(), "accepted events are lost"
+        assert set(counted.values()) <= {1}, "events are doubled"
+        assert not counted.keys() - self.accepted - self.unsure, "events that nobody sent"
+
+
+@contextlib.asynccontextmanager
+async def senders(gateway: Gateway, batch: int = 20) -> AsyncIterator[Sent]:
+    """Senders that post all the time, small bodies and large ones, and remember what they were told."""
+    sent = Sent()
+    stopping = asyncio.Event()
+
+    async def send(number: int) -> None:
+        async with httpx.AsyncClient(timeout=60) as http:
+            while not stopping.is_set():
+                events: list[Event] = [
+                    facebook() if number % 2 else tiktok() for _ in range(batch * (1 + 50 * (number < 2)))
+                ]
+                body = b"[" + b",".join(map(encoded, events)) + b"]"
+                ids = {event["eventId"] for event in events}
+                try:
+                    status: int | None = (await http.post(f"{gateway.url}/events", content=body)).status_code
+                except httpx.TransportError:
+                    status = None
+                    await asyncio.sleep(0.02)
+                sent.statuses[status] += 1
+                (sent.accepted if status == 202 else sent.unsure).update(ids)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(SENDERS):
+            group.create_task(send(number))
+        yield sent
+        stopping.set()
+
+
+async def answered(sent: Sent, more: int) -> None:
+    """Wait until so many more requests were answered 202."""
+    wanted = sent.statuses[202] + more
+
+    async def enough() -> bool:
+        return sent.statuses[202] >= wanted
+
+    await eventually(enough, what=f"{more} more requests are answered 202", seconds=60)
+
+
+async def stored(gateway: Gateway) -> list[bytes]:
+    return [*await gateway.lines("facebook"), *await gateway.lines("tiktok")]
+
+
+async def test_it_starts_without_nats_and_becomes_ready_by_itself(fresh_nats: FreshNats) -> None:
+    """While NATS is not there the gateway lives, is not ready and answers 503; it is ready soon after NATS came."""
+    await fresh_nats.supervisor.stop("nats")
+    async with start_gateway(fresh_nats, wait_ready=False, GATEWAY_PUBLISH_SECONDS="0.5") as gateway:
+        ready = await gateway.http.get(f"{gateway.url}/health/ready")
+        assert (ready.status_code, set(ready.json()["missing"])) == (503, {"nats", "streams"})
+        answer = await gateway.post([facebook()])
+        assert answer.status_code == 503
+        assert answer.json()["type"] == "urn:sluice:problem:not_serving"
+        await fresh_nats.supervisor.start_again("nats")
+
+        async def is_ready() -> bool:
+            return (await gateway.http.get(f"{gateway.url}/health/ready")).status_code == 200
+
+        await eventually(is_ready, what="the gateway is ready")
+        assert (await gateway.post([facebook()])).status_code == 202
+
+
+async def test_nats_is_killed_and_comes_back_under_load(fresh_nats: FreshNats) -> None:
+    """kill -9 of NATS in the middle, twice: senders wait, and every event that was answered 202 is stored once."""
+    async with start_gateway(fresh_nats, GATEWAY_WORKERS="2") as gateway:
+        async with senders(gateway) as sent:
+            for _ in range(2):
+                await answered(sent, 100)
+                pid = fresh_nats.supervisor.kill("nats")
+                await fresh_nats.supervisor.wait_ready("nats", after=pid)
+            await answered(sent, 100)
+        sent.judge(await stored(gateway))
+        assert sent.statuses[202] == sent.statuses.total(), "an outage shorter than the patience costs no request"
+        assert await gateway.metric("gateway_publish_doubled_total") == 0
+
+
+async def test_ready_says_that_nats_is_away(fresh_nats: FreshNats) -> None:
+    """Readiness follows the connection: not ready, and why, while NATS is away; live all the time."""
+    async with start_gateway(fresh_nats) as gateway:
+        await fresh_nats.supervisor.stop("nats")
+
+        async def says(status: int) -> bool:
+            return (await gateway.http.get(f"{gateway.url}/health/ready")).status_code == status
+
+        await eventually(lambda: says(503), what="not ready without NATS")
+        missing = (await gateway.http.get(f"{gateway.url}/health/ready")).json()["missing"]
+        assert missing == {"nats": "not connected"}
+        assert (await gateway.http.get(f"{gateway.url}/health/live")).status_code == 200
+        await fresh_nats.supervisor.start_again("nats")
+        await eventually(lambda: says(200), what="ready again")
+
+
+async def test_sigterm_under_load_loses_nothing(fresh_nats: FreshNats) -> None:
+    """SIGTERM under load: what is in flight is finished, exit code 0 in time, and each 202 is in the stream."""
+    async with alone(fresh_nats, {"GATEWAY_WORKERS": "2"}) as (process, gateway):
+        workers = psutil.Process(process.pid).children()
+        async with senders(gateway) as sent:
+            await answered(sent, 100)
+            process.terminate()
+            began = time.monotonic()
+            assert await asyncio.wait_for(process.wait(), 20) == 0
+            assert time.monotonic() - began < 5  # 0.7 s on an idle machine, of which 0.5 are for load balancers
+        await ended(*(worker.pid for worker in workers))
+        sent.judge(await stored(gateway))
+        assert set(sent.statuses) <= {202, 503, None}
+
+
+async def _gateway(settings: Mapping[str, str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway"), cwd=ROOT, env={**os.environ, **settings}, stderr=asyncio.subprocess.PIPE
+    )
+
+
+@contextlib.asynccontextmanager
+async def alone(
+    nats: FreshNats, settings: Mapping[str, str]
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, Gateway]]:
+    """A gateway that no supervisor looks after, ready; ended with the test."""
+    settings = {"GATEWAY_PORT": str(free_port()), **SETTINGS, "NATS_URL": nats.url, **settings}
+    client = await jetstream.connect(nats.url, name="tests")
+    process = await _gateway(settings)
+    try:
+        async with httpx.AsyncClient(timeout=60) as http:
+            gateway = Gateway(int(settings["GATEWAY_PORT"]), nats.supervisor, client, http)
+            await _until_ready(gateway)
+            yield process, gateway
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+        await client.close()
+
+
+async def _until_ready(gateway: Gateway) -> None:
+    async def ready() -> bool:
+        try:
+            return (await gateway.http.get(f"{gateway.url}/health/ready")).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    await eventually(ready, what="the gateway is ready", seconds=30)
+
+
+@contextlib.contextmanager
+def standing_still(nats: FreshNats) -> Iterator[None]:
+    """NATS stands still: connected, but nothing is answered."""
+    pid = nats.supervisor.pid("nats")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def _in_flight(gateway: Gateway) -> None:
+    async def one() -> bool:
+        return await gateway.metric("gateway_requests_in_flight") == 1
+
+    await eventually(one, what="the request is in flight")
+
+
+async def test_a_drain_waits_for_pubacks(fresh_nats: FreshNats) -> None:
+    """A request that waits for its PubAck when SIGTERM comes is answered 202 before the end; no new one is taken."""
+    async with alone(fresh_nats, {}) as (process, gateway):
+        with standing_still(fresh_nats):
+            request = asyncio.create_task(gateway.post([facebook()]))
+            await _in_flight(gateway)
+            process.terminate()
+
+            async def not_listening() -> bool:
+                try:
+                    _, writer = await asyncio.open_connection(LOOPBACK, gateway.port)
+                except OSError:
+                    return True
+                writer.close()
+                return False
+
+            await eventually(not_listening, what="new connections are refused")
+            assert process.returncode is None
+        assert (await request).status_code == 202
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert len(await stored(gateway)) == 1
+
+
+async def test_a_drain_ends_in_time(fresh_nats: FreshNats) -> None:
+    """Where a PubAck never comes the gateway ends at GATEWAY_DRAIN_SECONDS all the same, and owns up to it."""
+    async with alone(fresh_nats, {"GATEWAY_DRAIN_SECONDS": "2"}) as (process, gateway):
+        with standing_still(fresh_nats):
+            request = asyncio.create_task(gateway.post([facebook()]))
+            await _in_flight(gateway)
+            process.terminate()
+            began = time.monotonic()
+            assert await asyncio.wait_for(process.wait(), 20) == 1
+            assert 1.5 < time.monotonic() - began < 4.5
+            with pytest.raises(httpx.TransportError):
+                await request
+
+
+async def test_a_killed_worker_is_started_again_under_load(fresh_nats: FreshNats) -> None:
+    """kill -9 of a worker costs its unanswered requests alone: another one serves within seconds, and is counted."""
+    async with start_gateway(fresh_nats, GATEWAY_WORKERS="2") as gateway:
+        async with senders(gateway) as sent:
+            for _ in range(2):
+                await answered(sent, 50)
+                victim = gateway.workers()[0]
+                victim.kill()
+                await ended(victim.pid)
+                began = time.monotonic()
+
+                async def replaced(pid: int = victim.pid) -> bool:
+                    return len(gateway.workers()) == 2 and pid not in {worker.pid for worker in gateway.workers()}
+
+                await eventually(replaced, what="there are two workers again")
+                assert time.monotonic() - began < 1
+            await answered(sent, 50)
+        sent.judge(await stored(gateway))
+        assert await gateway.metric("gateway_worker_restarts_total") == 2
+        assert await gateway.metric("gateway_requests_in_flight") == 0, "dead workers' gauges are gone"
+
+
+async def test_workers_do_not_outlive_their_parent(fresh_nats: FreshNats) -> None:
+    """kill -9 of the parent ends its workers: nothing keeps the port, and a new gateway starts on it at once."""
+    settings = {**SETTINGS, "NATS_URL": fresh_nats.url, "GATEWAY_WORKERS": "2"}
+    async with alone(fresh_nats, settings) as (process, gateway):
+        workers = psutil.Process(process.pid).children()
+        process.kill()
+        await process.wait()
+        await ended(*(worker.pid for worker in workers))
+        async with alone(fresh_nats, {**settings, "GATEWAY_PORT": str(gateway.port)}) as (_, after):
+            assert (await after.post([facebook()])).status_code == 202
+
+
+async def test_a_taken_port_is_told(fresh_nats: FreshNats) -> None:
+    """A port that another gateway serves is not shared without a word: the start fails and names the setting."""
+    async with start_gateway(fresh_nats) as gateway:
+        settings = {**SETTINGS, "NATS_URL": fresh_nats.url, "GATEWAY_PORT": str(gateway.port)}
+        process = await _gateway(settings)
+        _, told = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode == 2
+        assert b"GATEWAY_PORT" in told
+        assert str(gateway.port).encode() in told
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("GATEWAY_PORT", "eighty"), ("GATEWAY_WORKERS", "0"), ("LOG_LEVEL", "loud")]
+)
+async def test_a_wrong_setting_is_told(name: str, value: str) -> None:
+    """A setting that cannot be ends the start with exit code 2 and its name."""
+    process = await _gateway({name: value})
+    _, told = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 2
+    assert name.encode() in told
