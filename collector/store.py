@@ -122,7 +122,8 @@ class Store:
         if self._source.table is None:
             rows = await connection.fetch(merge)
         else:
-            await connection.execute(_SQL["learn_countries"])
+            if await connection.fetch(_SQL["lock_countries"]):
+                await connection.execute(_SQL["learn_countries"])
             rows = await connection.fetch(
                 merge.format(partition=f"{self._source.table}_{_date(day):%Y%m%d}"), self._shard
             )

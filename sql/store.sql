@@ -1,10 +1,12 @@
 -- What a collector asks to store a batch, in the order of the flow. {partition} is a leaf's name, made of a date.
 
 -- name: take_shard
--- The lowest slot that no other collector of this source holds; the session keeps it until it ends.
-SELECT slot FROM generate_series(0, 255) AS slot
-WHERE pg_try_advisory_lock(hashtext('sluice.shard.' || $1::text), slot)
-LIMIT 1
+-- The lowest slot that no other collector of this source holds; the session keeps it until it ends. Where all are
+-- held, 0 is shared: slower, not wrong.
+SELECT coalesce((
+    SELECT slot FROM generate_series(0, 255) AS slot
+    WHERE pg_try_advisory_lock(hashtext('sluice.shard.' || $1::text), slot)
+    LIMIT 1), 0)
 
 -- name: take_receipts
 -- A message whose receipt stands was stored before: it is not returned and is left out. A message that another
@@ -41,8 +43,17 @@ WITH NO DATA
 -- name: empty_staging
 TRUNCATE staging
 
+-- name: lock_countries
+-- A row where staging holds countries to learn. One collector learns at a time: of two that see the same room and
+-- fill it twice, one would have counted as other what the other one knows.
+SELECT pg_advisory_xact_lock(hashtext('sluice.countries'))
+WHERE (SELECT count(*) FROM known_countries) < 1000 AND EXISTS (
+    SELECT FROM staging
+    WHERE length(country) <= 64 AND NOT EXISTS (SELECT FROM known_countries known WHERE known.country = staging.country))
+
 -- name: learn_countries
--- Before the merge, so that a country is known from its first event on.
+-- Before the merge, so that a country is known from its first event on. A statement of its own: it sees what was
+-- learnt while the lock was waited for.
 INSERT INTO known_countries
 SELECT DISTINCT country FROM staging
 WHERE length(country) <= 64 AND NOT EXISTS (SELECT FROM known_countries known WHERE known.country = staging.country)
