@@ -1,0 +1,204 @@
+"""Daily partitions: made ahead and on demand, dropped past their retention, and never made again below the floor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from collector.maintain import make_ahead
+from collector.verdict import Verdict, verdict
+from core import postgres
+from sql import statements
+from tests.support.collecting import ANY_TIME, balanced, storing
+from tests.support.events import NOON, facebook, message, part, tiktok
+from tests.support.stack import Database
+
+PARTITIONS = statements("partitions")
+
+
+@pytest.fixture
+async def owner(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A connection of the owner's."""
+    connection = await postgres.connect(database.owner_dsn, name="tests")
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def collector(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A connection of the collector's role."""
+    connection = await postgres.connect(database.collector_dsn, name="tests")
+    yield connection
+    await connection.close()
+
+
+async def days(connection: asyncpg.Connection[Any], table: str = "facebook_events") -> list[date]:
+    return [row["day"] for row in await connection.fetch(PARTITIONS["days"], table)]
+
+
+async def drop_before(connection: asyncpg.Connection[Any], floor: date) -> int:
+    dropped: int = await connection.fetchval(PARTITIONS["drop_before"], "facebook_events", floor)
+    return dropped
+
+
+async def test_partitions_are_made_ahead(collector: asyncpg.Connection[Any]) -> None:
+    """From yesterday to the last day ahead, each day once, however often it is asked for."""
+    today = date(2026, 11, 23)
+    for _ in range(2):
+        await make_ahead(collector, "facebook_events", today, 3)
+    assert await days(collector) == [today + timedelta(days=offset) for offset in range(-1, 4)]
+    assert await days(collector, "tiktok_events") == []
+
+
+async def test_a_late_event_gets_its_partition(database: Database, collector: asyncpg.Connection[Any]) -> None:
+    """An event of a day that has no partition is stored: its partition is made before the transaction."""
+    late = [NOON - timedelta(days=offset) for offset in (1, 5, 6)]
+    async with storing("facebook", database, ANY_TIME) as store:
+        assert (await store.save(message(*(facebook(at=moment) for moment in late)))).stored == 3
+    assert await days(collector) == sorted(moment.date() for moment in late)
+    await balanced(collector)
+
+
+async def test_a_days_bounds_are_utcs(database: Database, collector: asyncpg.Connection[Any]) -> None:
+    """Whatever the session's time zone, a partition holds a day of UTC, from its first microsecond to its last."""
+    await collector.execute("SET timezone = 'Pacific/Auckland'")
+    await collector.fetchval(PARTITIONS["ensure"], "facebook_events", NOON.date())
+    first = NOON.replace(hour=0)
+    last = first + timedelta(days=1) - timedelta(microseconds=1)
+    async with storing("facebook", database, ANY_TIME) as store:
+        await store.save(message(facebook(at=first), facebook(at=last)))
+    rows = await collector.fetch("SELECT tableoid::regclass::text AS leaf FROM facebook_events")
+    assert {row["leaf"] for row in rows} == {f"facebook_events_{NOON:%Y%m%d}"}
+
+
+async def test_collectors_that_make_one_partition_at_once(database: Database, owner: asyncpg.Connection[Any]) -> None:
+    """Several collectors that meet the first event of a day make one partition and store all events."""
+    async with (
+        storing("facebook", database) as one,
+        storing("facebook", database) as two,
+        storing("facebook", database) as three,
+    ):
+        outcomes = await asyncio.gather(
+            *(
+                store.save(message(*(facebook(at=NOON - timedelta(days=number)) for number in range(4))))
+                for store in (one, two, three)
+            )
+        )
+    assert sum(outcome.stored for outcome in outcomes) == 12
+    assert len(await days(owner)) == 4
+    await balanced(owner)
+
+
+async def test_writers_are_not_held_up_by_a_new_partition(
+    database: Database, owner: asyncpg.Connection[Any], collector: asyncpg.Connection[Any]
+) -> None:
+    """A partition is made while others write into their days and a report reads the parent."""
+    async with storing("facebook", database) as store:
+        await store.save(message(facebook()))
+        async with owner.transaction():
+            await owner.fetchval("SELECT count(*) FROM facebook_events")
+            assert await collector.fetchval(PARTITIONS["ensure"], "facebook_events", date(2026, 1, 1)) is True
+
+
+async def test_a_partition_dropped_behind_the_collectors_back_is_made_again(
+    database: Database, owner: asyncpg.Connection[Any]
+) -> None:
+    """A store that knows a partition which is gone fails once, as a missing partition, and stores the next time."""
+    async with storing("facebook", database) as store:
+        await store.save(message(facebook()))
+        await owner.execute(f"DROP TABLE facebook_events_{NOON:%Y%m%d}")
+        entry = store.entry(message(facebook()))
+        with pytest.raises(asyncpg.PostgresError) as caught:
+            await store.store.save([entry])
+        assert verdict(caught.value) is Verdict.PARTITION
+        assert (await store.store.save([entry])).stored == 1
+    assert await owner.fetchval("SELECT count(*) FROM facebook_events") == 1
+
+
+async def test_retention_drops_days_and_raises_the_floor(database: Database, owner: asyncpg.Connection[Any]) -> None:
+    """Days before the new floor go with their rows; their rollups stay, and later days are untouched."""
+    moments = [NOON - timedelta(days=offset) for offset in range(5)]
+    async with storing("facebook", database, ANY_TIME) as store:
+        await store.save(message(*(facebook("bottom", at=moment) for moment in moments)))
+        floor = (NOON - timedelta(days=2)).date()
+        assert await drop_before(owner, floor) == 2
+        assert await drop_before(owner, floor) == 0
+    assert await days(owner) == sorted(moment.date() for moment in moments[:3])
+    assert await owner.fetchval("SELECT count(*) FROM facebook_events") == 3
+    assert await owner.fetchval("SELECT sum(events) FROM event_counts") == 5
+    assert await owner.fetchval("SELECT floor FROM partition_floors WHERE parent = 'facebook_events'") == floor
+    await balanced(owner)
+
+
+async def test_the_floor_never_sinks(owner: asyncpg.Connection[Any]) -> None:
+    """A shorter retention that is taken back brings nothing back: the days are gone."""
+    await drop_before(owner, date(2026, 11, 20))
+    await drop_before(owner, date(2026, 11, 1))
+    assert await owner.fetchval("SELECT floor FROM partition_floors WHERE parent = 'facebook_events'") == date(
+        2026, 11, 20
+    )
+    with pytest.raises(asyncpg.CheckViolationError, match="below the floor"):
+        await owner.fetchval(PARTITIONS["ensure"], "facebook_events", date(2026, 11, 19))
+
+
+async def test_an_event_below_the_floor_is_a_dead_letter(database: Database, owner: asyncpg.Connection[Any]) -> None:
+    """An event of a dropped day is kept as dead letter, and so is one whose day is dropped while its batch waits."""
+    old, new = NOON - timedelta(days=3), NOON
+    parts = [part(1, "request-a"), part(3, "request-b", NOON)]
+    async with storing("facebook", database, ANY_TIME) as store:
+        await store.save(message(facebook(at=old), facebook(at=new)))  # the store knows both days
+        await drop_before(owner, (NOON - timedelta(days=2)).date())
+        late = facebook(at=old, event_id="late")
+        entry = store.entry(
+            message(facebook(at=new), b"{", late, facebook(at=new), parts=parts),
+            published_at=datetime(2026, 1, 2, tzinfo=UTC),
+        )
+        with pytest.raises(asyncpg.PostgresError) as caught:
+            await store.store.save([entry])
+        assert verdict(caught.value) is Verdict.PARTITION
+        outcome = await store.store.save([entry])
+        assert (outcome.events, outcome.stored, len(outcome.letters)) == (4, 2, 2)
+        again = await store.save(message(late))
+        assert (again.stored, len(again.letters)) == (0, 1)
+    letters = await owner.fetch("SELECT reason, path, position, correlation_id FROM dead_letters ORDER BY id")
+    assert sorted(tuple(row) for row in letters) == [
+        ("below_floor", "$.timestamp", 0, "test-1"),
+        ("below_floor", "$.timestamp", 2, "request-b"),
+        ("malformed", "$", 1, "request-b"),
+    ]
+    assert await owner.fetchval("SELECT count(*) FROM facebook_events") == 3
+    await balanced(owner)
+
+
+async def test_a_report_that_reads_holds_up_retention_for_a_moment_only(
+    database: Database, owner: asyncpg.Connection[Any], collector: asyncpg.Connection[Any]
+) -> None:
+    """Dropping waits at most two seconds for a reader, then gives up, changes nothing and may be tried again."""
+    old = NOON - timedelta(days=3)
+    async with storing("facebook", database) as store:
+        await store.save(message(facebook(at=old)))
+    async with owner.transaction():
+        await owner.fetchval("SELECT count(*) FROM facebook_events")
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(asyncpg.LockNotAvailableError) as caught:
+            await drop_before(collector, NOON.date())
+        assert asyncio.get_running_loop().time() - started < 4
+        assert verdict(caught.value) is Verdict.WAIT
+        assert await collector.fetchval("SELECT floor FROM partition_floors WHERE parent = 'facebook_events'") == date(
+            2000, 1, 1
+        )
+    assert await drop_before(collector, NOON.date()) == 1
+
+
+async def test_sources_have_floors_of_their_own(database: Database, owner: asyncpg.Connection[Any]) -> None:
+    """Retention of one source leaves the other's days alone."""
+    old = NOON - timedelta(days=3)
+    async with storing("tiktok", database) as store:
+        await store.save(message(tiktok(at=old)))
+        await drop_before(owner, NOON.date())
+        assert (await store.save(message(tiktok(at=old)))).stored == 1
