@@ -6,7 +6,7 @@ Every collector does all of it: each step is safe beside another collector doing
 from __future__ import annotations
 
 import asyncio
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -18,7 +18,7 @@ from collector.source import Source
 from collector.verdict import Verdict, verdict
 from core import postgres
 from core.errors import Misconfigured
-from core.jetstream import StreamMissing, stream_info
+from core.jetstream import StreamInfo, StreamMissing, stream_info
 from core.settings import CollectorSettings
 from sql import statements
 
@@ -46,7 +46,7 @@ async def maintain(client: Client, source: Source, settings: CollectorSettings) 
         connection: asyncpg.Connection[Any] | None = None
         try:
             connection = await postgres.connect(settings.collector_dsn, name="sluice-maintenance", patience_seconds=5)
-            await _round(connection, source, settings, await _created(client, source))
+            await _round(connection, source, settings, await _stream(client, source))
         except Exception as error:
             if verdict(error) is not Verdict.WAIT:
                 raise
@@ -58,7 +58,7 @@ async def maintain(client: Client, source: Source, settings: CollectorSettings) 
 
 
 async def _round(
-    connection: asyncpg.Connection[Any], source: Source, settings: CollectorSettings, created: datetime | None
+    connection: asyncpg.Connection[Any], source: Source, settings: CollectorSettings, stream: StreamInfo | None
 ) -> None:
     for row in await connection.fetch(_SQL["end_stuck_sessions"], STUCK_AFTER):
         log.warning("ended a session that was stuck", pid=row["pid"])
@@ -69,9 +69,9 @@ async def _round(
         if dropped := await connection.fetchval(_PARTITIONS["drop_before"], source.table, floor):
             log.info("dropped partitions", table=source.table, before=str(floor), partitions=dropped)
         metrics.partitions_ahead.labels(source.name).set(await _days_ahead(connection, source.table, today))
-    if created is not None:
+    if stream is not None:
         kept = timedelta(days=settings.receipt_retention_days)
-        await connection.execute(_SQL["sum_old_receipts"], source.stream, kept, created)
+        await connection.execute(_SQL["sum_old_receipts"], source.stream, kept, stream.created, stream.state.first_seq)
     kept = timedelta(days=settings.letter_retention_days)
     await connection.execute(_SQL["drop_old_dead_letters"], kept)
     if source.table is None:
@@ -93,8 +93,8 @@ async def _days_ahead(connection: asyncpg.Connection[Any], table: str, today: da
     return ahead
 
 
-async def _created(client: Client, source: Source) -> datetime | None:
+async def _stream(client: Client, source: Source) -> StreamInfo | None:
     try:
-        return (await stream_info(client, source.stream)).created
+        return await stream_info(client, source.stream)
     except StreamMissing:
         return None

@@ -6,18 +6,21 @@ SELECT (now() AT TIME ZONE 'UTC')::date
 
 -- name: end_stuck_sessions
 -- A client that stalls in the middle of a COPY holds its locks, and no time-out of the server's catches it. Only
--- sessions of our own role and name are ended.
+-- sessions of our own role and name are ended, and none whose long transaction moves on: state_change is the instant
+-- of its last statement.
 SELECT pid, pg_terminate_backend(pid) AS ended
 FROM pg_stat_activity
 WHERE usename = current_user AND datname = current_database() AND application_name LIKE 'sluice-collector-%'
-  AND wait_event = 'ClientRead' AND xact_start < now() - $1::interval
+  AND wait_event = 'ClientRead' AND xact_start IS NOT NULL AND state_change < now() - $1::interval
 
 -- name: sum_old_receipts
--- Receipts past their retention become one sum of their stream's life.
+-- Receipts past their retention become one sum of their stream's life ($3, since when it is). Those of messages that
+-- the stream still holds ($4, its first) stay: such a message will come again.
 WITH old AS (
     DELETE FROM receipts
     WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM receipts WHERE stream = $1 AND stored_at < now() - $2::interval
+        SELECT ctid FROM receipts
+        WHERE stream = $1 AND stored_at < now() - $2::interval AND (published_at < $3 OR stream_sequence < $4)
         LIMIT 50000 FOR UPDATE SKIP LOCKED))
     RETURNING CASE WHEN published_at >= $3 THEN $3 ELSE '-infinity' END AS stream_created,
               events, stored, repeated, dead
