@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -24,6 +24,7 @@ from core.settings import Settings
 
 log = structlog.get_logger()
 
+MICROSECOND = timedelta(microseconds=1)
 # Longer than a publish is ever tried again (GATEWAY_PUBLISH_SECONDS, 15 by default).
 DUPLICATE_WINDOW_SECONDS = 120
 
@@ -55,7 +56,8 @@ class StreamInfo(msgspec.Struct):
         In a work queue the first message is the oldest one that is not confirmed. Where there is none, it is
         `earlier`: the server's instant of an answer that came before this one was asked for.
         """
-        return self.state.first_ts if self.state.messages else earlier
+        # The server counts nanoseconds, and msgspec rounds them: up, perhaps, past the message.
+        return self.state.first_ts - MICROSECOND if self.state.messages else earlier
 
 
 class StreamMissing(SluiceError):
