@@ -1,0 +1,234 @@
+"""What a collector does beside storing: ending stuck sessions, summing old receipts, dropping old letters and days."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from nats.aio.client import Client
+
+from collector import copying, maintain
+from collector.sources import SOURCES
+from core import postgres
+from core.jetstream import stream_info
+from core.settings import CollectorSettings
+from ops.ledger import read_ledger
+from sql import statements
+from tests.support.collecting import balanced, collecting, connected, drained, publish, storing
+from tests.support.events import NOON, facebook, message
+from tests.support.stack import Database, FreshNats
+from tests.support.waiting import eventually
+
+SQL = statements("maintenance")
+A_MOMENT = timedelta(milliseconds=300)
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A connection of the owner's."""
+    connection = await postgres.connect(database.owner_dsn, name="tests")
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def client(fresh_nats: FreshNats) -> AsyncIterator[Client]:
+    """A client of a NATS server with all streams."""
+    async with connected(fresh_nats) as client:
+        yield client
+
+
+async def end_stuck(connection: asyncpg.Connection[Any], after: timedelta = A_MOMENT) -> list[int]:
+    return [row["pid"] for row in await connection.fetch(SQL["end_stuck_sessions"], after)]
+
+
+@asynccontextmanager
+async def session(dsn: str, name: str = "sluice-collector-facebook") -> AsyncIterator[asyncpg.Connection[Any]]:
+    connection = await postgres.connect(dsn, name=name)
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+
+
+async def stall(connection: asyncpg.Connection[Any]) -> asyncio.Task[str]:
+    """A COPY whose client has stopped sending."""
+    await connection.execute("BEGIN")
+    started = asyncio.Event()
+
+    async def source() -> AsyncIterator[bytes]:
+        yield copying.HEADER
+        started.set()
+        await asyncio.Event().wait()
+
+    copy = asyncio.create_task(connection.copy_to_table("facebook_events", source=source(), format="binary"))
+    await started.wait()
+    return copy
+
+
+async def test_a_stalled_copy_is_ended(database: Database) -> None:
+    """A collector's session that waits for its client in a transaction is ended after the time allowed, not before."""
+    async with (
+        session(database.collector_dsn, "sluice-maintenance") as keeper,
+        session(database.collector_dsn) as stuck,
+    ):
+        copy = await stall(stuck)
+        assert await end_stuck(keeper, timedelta(seconds=15)) == []
+
+        async def found() -> list[int]:
+            return await end_stuck(keeper)
+
+        assert await eventually(found, what="the stalled session is ended") == [stuck.get_server_pid()]
+        copy.cancel()
+
+        async def closed() -> bool:
+            return stuck.is_closed()
+
+        await eventually(closed, what="the stalled client is told")
+
+
+async def test_a_transaction_left_open_is_ended(database: Database) -> None:
+    """A session that is idle in a transaction holds its locks just the same."""
+    async with (
+        session(database.collector_dsn, "sluice-maintenance") as keeper,
+        session(database.collector_dsn) as stuck,
+    ):
+        await stuck.execute("BEGIN; INSERT INTO known_countries VALUES ('Peru')")
+
+        async def found() -> list[int]:
+            return await end_stuck(keeper)
+
+        assert await eventually(found, what="the idle session is ended") == [stuck.get_server_pid()]
+
+
+async def test_sessions_that_are_not_stuck_stay(database: Database) -> None:
+    """A long transaction that moves on, one that works, one without a transaction, and others' sessions stay."""
+    async with (
+        session(database.collector_dsn, "sluice-maintenance") as keeper,
+        session(database.collector_dsn) as moving,
+        session(database.collector_dsn) as working,
+        session(database.collector_dsn) as idle,
+        session(database.collector_dsn, "psql") as named_otherwise,
+        session(database.owner_dsn) as of_another_role,
+    ):
+        await idle.fetchval("SELECT 1")
+        for other in (moving, named_otherwise, of_another_role):
+            await other.execute("BEGIN; SELECT 1")
+        at_work = asyncio.create_task(working.execute("BEGIN; SELECT pg_sleep(1.2)"))
+        for _ in range(12):
+            await moving.fetchval("SELECT pg_sleep(0.1)")
+            assert await end_stuck(keeper) == []
+        await at_work
+
+
+async def test_a_stuck_collector_holds_up_nobody_for_long(
+    database: Database, connection: asyncpg.Connection[Any]
+) -> None:
+    """A collector that waits for a row of a stalled one goes on as soon as that one's session is ended."""
+    async with storing("facebook", database) as store, session(database.collector_dsn) as stuck:
+        entry = store.entry(message(facebook()))
+        await store.save(message(facebook()))
+        await stuck.execute(
+            "BEGIN; INSERT INTO receipts (stream, stream_sequence, published_at, events, stored) "
+            f"VALUES ('EVENTS_FACEBOOK', {entry.message.sequence}, '{entry.message.published_at.isoformat()}', 1, 1)"
+        )
+        saving = asyncio.create_task(store.store.save([entry]))
+        async with session(database.collector_dsn, "sluice-maintenance") as keeper:
+
+            async def ended() -> list[int]:
+                return await end_stuck(keeper)
+
+            await eventually(ended, what="the stalled session is ended")
+        assert (await asyncio.wait_for(saving, 5)).stored == 1
+    await balanced(connection)
+
+
+async def test_old_receipts_become_a_sum(
+    database: Database, connection: asyncpg.Connection[Any], client: Client
+) -> None:
+    """Receipts past their retention are summed, once, whoever does it; the ledger balances before and after."""
+    for _ in range(20):
+        await publish(client, "facebook", message(facebook(), facebook(), b"{"))
+    async with collecting(database, client):
+        await drained(client, "facebook")
+    await connection.execute("UPDATE receipts SET stored_at = now() - interval '4 days' WHERE stream_sequence <= 15")
+    stream = await stream_info(client, "EVENTS_FACEBOOK")
+    async with session(database.collector_dsn) as one, session(database.collector_dsn) as two:
+        for _ in range(2):
+            await asyncio.gather(
+                *(
+                    keeper.execute(
+                        SQL["sum_old_receipts"],
+                        "EVENTS_FACEBOOK",
+                        timedelta(days=3),
+                        stream.created,
+                        stream.state.first_seq,
+                    )
+                    for keeper in (one, two)
+                )
+            )
+    assert await connection.fetchval("SELECT count(*) FROM receipts") == 5
+    row = await connection.fetchrow(
+        "SELECT sum(messages), sum(events), sum(stored), sum(repeated), sum(dead) FROM receipt_totals"
+    )
+    assert row is not None
+    assert tuple(row) == (15, 45, 30, 0, 15)
+    ledger = (await read_ledger(client, connection)).streams["EVENTS_FACEBOOK"]
+    assert (ledger.published, ledger.messages, ledger.events, ledger.dead) == (20, 20, 60, 20)
+    await balanced(connection, client)
+
+
+async def test_a_message_that_waits_keeps_its_receipt(
+    database: Database, connection: asyncpg.Connection[Any], client: Client
+) -> None:
+    """A stored message whose confirmation was lost is known when it comes again, however old its receipt is."""
+    await publish(client, "refused", message(b"{}"))
+    waiting = await client.jetstream().get_msg("REFUSED", 1)
+    await connection.execute(
+        "INSERT INTO receipts (stream, stream_sequence, published_at, events, stored, stored_at) "
+        "VALUES ('REFUSED', 1, $1, 1, 1, now() - interval '4 days')",
+        waiting.time,
+    )
+    settings = CollectorSettings(collector_dsn=database.collector_dsn)
+    async with session(database.collector_dsn) as keeper:
+        for source in SOURCES.values():
+            await maintain._round(keeper, source, settings, await stream_info(client, source.stream))
+    assert await connection.fetchval("SELECT count(*) FROM receipts") == 1
+
+
+async def test_a_round_keeps_days_and_letters(
+    database: Database, connection: asyncpg.Connection[Any], client: Client
+) -> None:
+    """The task makes days ahead, drops those past the retention, and letters past theirs, and says how far ahead."""
+    today = await connection.fetchval(SQL["today"])
+    old = NOON - timedelta(days=6)
+    async with storing("facebook", database) as store:
+        await store.save(message(facebook(at=old), b"{", b"{"))
+    await connection.execute("UPDATE dead_letters SET stored_at = now() - interval '8 days' WHERE position = 1")
+    settings = CollectorSettings(
+        collector_dsn=database.collector_dsn,
+        max_event_age_days=1, retention_days=5, partitions_ahead_days=2, letter_retention_days=7,
+    )  # fmt: skip
+    keeping = asyncio.create_task(maintain.maintain(client, SOURCES["facebook"], settings))
+    try:
+
+        async def done() -> bool:
+            kept = await connection.fetchval("SELECT count(*) FROM dead_letters")
+            days = {row["day"] for row in await connection.fetch(statements("partitions")["days"], "facebook_events")}
+            return (
+                kept == 1
+                and old.date() not in days
+                and {today + timedelta(days=offset) for offset in range(-1, 3)} <= days
+            )
+
+        await eventually(done, what="a round of maintenance is done")
+        floor = await connection.fetchval("SELECT floor FROM partition_floors WHERE parent = 'facebook_events'")
+        assert floor == today - timedelta(days=5)
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
