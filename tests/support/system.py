@@ -23,7 +23,7 @@ from bench.bodies import Body
 from bench.post import Answer
 from core import jetstream, postgres
 from ops.ledger import Ledger, read_ledger, until_stored
-from ops.local import Servers, Supervisor
+from ops.local import Death, Servers, Supervisor
 from ops.local.services import COLLECTORS, start_services
 from tests.support.events import Event, encoded, facebook, rfc3339, tiktok
 from tests.support.oracle import Oracle
@@ -35,12 +35,15 @@ ARRAY = {"Content-Type": "application/json"}
 
 
 class System:
-    """Sluice in `folder`, its services under these settings. `oracle` knows everything that went through `post`,
-    `send` or `remember`."""
+    """Sluice in `folder`, its services under these settings.
+
+    `oracle` knows everything that went through `post`, `send` or `remember`; `deaths` holds every end unasked.
+    """
 
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self.oracle = Oracle()
         self.folder = folder
+        self.deaths: list[Death] = []
         self._settings = settings
         self._opened = AsyncExitStack()
         self._judged = True
@@ -48,7 +51,9 @@ class System:
     async def start(self) -> None:
         """Start servers and services; return when all are ready."""
         async with AsyncExitStack() as opened:
-            self.servers = await opened.enter_async_context(Servers(self.folder, environ={}))
+            self.servers = await opened.enter_async_context(
+                Servers(self.folder, environ={}, on_death=self.deaths.append)
+            )
             self.services = await start_services(self.servers, self._settings)
             self.client = await jetstream.connect(self.servers.nats_url, name="tests")
             opened.push_async_callback(self.client.close)
