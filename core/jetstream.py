@@ -7,6 +7,7 @@ when it is full: what was accepted is never thrown out to make room.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 MICROSECOND = timedelta(microseconds=1)
 # Longer than a publish is ever tried again (GATEWAY_PUBLISH_SECONDS, 15 by default).
 DUPLICATE_WINDOW_SECONDS = 120
+TELL_AGAIN_SECONDS = 10.0
 
 
 class StreamState(msgspec.Struct):
@@ -77,8 +79,14 @@ async def connect(url: str, *, name: str, **options: Any) -> Client:
     async def back() -> None:
         log.info("NATS connection back")
 
+    told, told_at = "", 0.0
+
     async def failed(error: Exception) -> None:
-        log.warning("NATS error", error=repr(error))
+        # While a server is away each attempt fails, five times a second: the same error is told now and then.
+        nonlocal told, told_at
+        if (text := repr(error)) != told or time.monotonic() - told_at > TELL_AGAIN_SECONDS:
+            told, told_at = text, time.monotonic()
+            log.warning("NATS error", error=text)
 
     client = Client()
     await client.connect(
