@@ -48,7 +48,7 @@ def form_of(content_type: str | None) -> Form:
 def announced_bytes(headers: Mapping[str, str]) -> int | None:
     """What Content-Length says. None where the body came in chunks."""
     text = headers.get("content-length", "")
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 async def plain(body: bytes | str, headers: Mapping[str, str], hold: Hold, most_bytes: int) -> bytes:

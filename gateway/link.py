@@ -19,7 +19,8 @@ from nats.aio.client import Client
 from core import jetstream
 from core.health import Readiness
 from core.settings import GatewaySettings
-from gateway.publish import MESSAGE_MOST_BYTES, Publisher
+from gateway.commit import MESSAGE_MOST_BYTES
+from gateway.publish import Publisher
 
 WATCH_SECONDS: Final = 0.25
 PAUSE_SECONDS: Final = 1.0

@@ -1,94 +1,39 @@
-"""Publish blocks of events: group commit -> seal -> PubAck, again and again until it comes or nobody waits.
+r"""Publish blocks of events to JetStream, each message again and again until its PubAck comes or nobody waits for it.
 
-    blocks of requests --queue of one subject--> message, sealed --publish--> PubAck --> each request it served
-         |  at once when nothing is unacknowledged,              |                \\--no PubAck: same id, same bytes
-         |  else after 2 ms or 256 KiB                           \\--stream full--> its requests fail at once
+    blocks --group commit--> message --publish--> PubAck --> each request that it served goes on
+                                |   |                \--none in time: the same id and bytes once more
+                                |    \--stream full--> its requests fail at once
+                                 \--not connected: it waits
 
-Invariants: a request is done only when every message that holds a block of it has its PubAck. A message never changes
-once it is sealed, and its id is random and its own: JetStream may drop a second copy of it, and nothing else.
-Blocks of one request are published in their order; a block whose request has failed already is not sent any more.
+Invariants: a request is done only when every message that holds a block of it has its PubAck. A retry sends the same
+id and the same bytes: JetStream may drop a second copy of a message, and nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
-from operator import itemgetter
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Final
 
 import structlog
 from nats.aio.client import Client
 
-from core.errors import StreamFull, StreamUnreachable, TryAgain
-from core.events import wire
+from core.errors import StreamFull
 from core.events.subjects import EVENTS_HEADER, MESSAGE_ID_HEADER, SOURCES, events_subject
 from gateway import metrics
-from gateway.correlation import Origin, new_id
+from gateway.commit import Lane, Message, Waiting
+from gateway.correlation import Origin
 from gateway.decode import Block
 from gateway.puback import NoPubAck, NoStream, PubAcks
 from gateway.refusal import Doubled, NotServing
 
-SEAL_BYTES: Final = 512 * 1024  # a message holds at most this (its server takes 1 MiB), or one block
-SEAL_PARTS: Final = 500
-MESSAGE_MOST_BYTES: Final = SEAL_BYTES + SEAL_PARTS * 512  # with the line that names its parts
-COMMIT_BYTES: Final = 256 * 1024  # enough to send without waiting for more
-LINGER_SECONDS: Final = 0.002
-UNACKED_MOST: Final = 8  # messages of one subject on their way; JetStream writes them one after the other
 ATTEMPT_SECONDS: Final = 2.5
 PAUSE_SECONDS: Final = 0.1
 _NO_ROOM: Final = frozenset({10077, 10023, 10047})  # stream at its limit; server or account out of storage
 _PROCESSED: Final = {events_subject(source): metrics.processed[source] for source in SOURCES}
 
 log = structlog.get_logger()
-
-
-class _Request:
-    """One request's wait for the PubAcks of all its blocks."""
-
-    def __init__(self, origin: Origin, blocks: int) -> None:
-        self.origin = origin
-        self._left = blocks
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def stored(self) -> None:
-        """One more block has its PubAck."""
-        self._left -= 1
-        if not self._left and not self.done.done():
-            self.done.set_result(None)
-
-    def fail(self, error: TryAgain) -> None:
-        """Nothing more is done for this request."""
-        if not self.done.done():
-            self.done.set_exception(error)
-
-    def give_up(self, seconds: float) -> None:
-        """Its time is over."""
-        self.fail(StreamUnreachable(f"no PubAck came within {seconds:g} seconds"))
-
-
-class _Queued(NamedTuple):
-    request: _Request
-    block: Block
-
-
-class _Message(NamedTuple):
-    """Sealed. `requests` has each request once for each of its blocks."""
-
-    subject: str
-    id: str
-    events: int
-    content: bytes
-    requests: Sequence[_Request]
-
-    def awaited(self) -> bool:
-        return any(not request.done.done() for request in self.requests)
-
-    def fail(self, error: TryAgain) -> None:
-        for request in self.requests:
-            request.fail(error)
 
 
 class Publisher:
@@ -98,7 +43,7 @@ class Publisher:
         self._client: Client | None = None
         self._acks: PubAcks | None = None
         self._serving = asyncio.Event()
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[str, Lane] = {}
         self.stream_missing = False
         """Whether nothing answered for a subject: its stream may be gone."""
 
@@ -118,10 +63,10 @@ class Publisher:
         blocks may be stored then. Raises NotServing when the first `serve` has not come so long; nothing was published.
         """
         await self._reached(seconds)
-        request = _Request(origin, sum(map(len, blocks.values())))
+        request = Waiting(origin, sum(map(len, blocks.values())))
         for subject, of_subject in blocks.items():
             if (lane := self._lanes.get(subject)) is None:
-                lane = self._lanes[subject] = _Lane(self, subject)
+                lane = self._lanes[subject] = Lane(subject, self._deliver)
             lane.add(request, of_subject)
             of_subject.clear()
         patience = asyncio.get_running_loop().call_later(seconds, request.give_up, seconds)
@@ -143,7 +88,7 @@ class Publisher:
         except TimeoutError:
             raise NotServing("JetStream has not been reached since the start") from None
 
-    async def deliver(self, message: _Message) -> None:
+    async def _deliver(self, message: Message) -> None:
         """Publish one message until its PubAck comes or no request waits for it any more. Tells the requests."""
         attempts = 0
         began = time.perf_counter()
@@ -170,11 +115,10 @@ class Publisher:
             metrics.batch_events.observe(message.events)
             if message.subject in _PROCESSED:
                 _PROCESSED[message.subject].inc(message.events)
-            for request in message.requests:
-                request.stored()
+            message.stored()
             return
 
-    async def _attempt(self, message: _Message) -> bool:
+    async def _attempt(self, message: Message) -> bool:
         """Publish once; whether JetStream had this id before. Raises StreamFull and NoPubAck."""
         assert self._client and self._acks
         while not self._client.is_connected:  # what waits inside the client may be stored long after we gave up
@@ -192,79 +136,3 @@ class Publisher:
         if ack.error.err_code in _NO_ROOM:
             raise StreamFull(f"{message.subject}: {ack.error.description}")
         raise NoPubAck(f"{ack.error.err_code} {ack.error.description}")
-
-
-class _Lane:
-    """The blocks that wait to be published on one subject."""
-
-    def __init__(self, publisher: Publisher, subject: str) -> None:
-        self._publisher = publisher
-        self._subject = subject
-        self._queue: deque[_Queued] = deque()
-        self._bytes = 0
-        self._unacked: set[asyncio.Task[None]] = set()
-        self._linger: asyncio.Handle | None = None
-
-    def add(self, request: _Request, blocks: Sequence[Block]) -> None:
-        self._queue.extend(_Queued(request, block) for block in blocks)
-        self._bytes += sum(len(block.content) for block in blocks)
-        self._arrange()
-
-    def _arrange(self, *, now: bool = False) -> None:
-        """Send what has to be sent, and see to the rest."""
-        while self._queue and len(self._unacked) < UNACKED_MOST and (now or self._bytes >= COMMIT_BYTES):
-            self._send()
-        if self._queue and self._linger is None and len(self._unacked) < UNACKED_MOST:
-            loop = asyncio.get_running_loop()
-            # Idle: the next run of the loop, so that requests that arrived together share a message.
-            self._linger = (
-                loop.call_later(LINGER_SECONDS, self._lingered) if self._unacked else loop.call_soon(self._lingered)
-            )
-
-    def _lingered(self) -> None:
-        self._linger = None
-        self._arrange(now=True)
-
-    def _send(self) -> None:
-        if message := self._seal():
-            task = asyncio.get_running_loop().create_task(self._publisher.deliver(message))
-            self._unacked.add(task)
-            task.add_done_callback(self._delivered)
-
-    def _delivered(self, task: asyncio.Task[None]) -> None:
-        self._unacked.discard(task)
-        self._arrange(now=not self._unacked)
-
-    def _seal(self) -> _Message | None:
-        """One message of the blocks that wait longest. None where none is awaited any more."""
-        taken = list(self._take())
-        if not taken:
-            return None
-        parts = []
-        for request, group in groupby(taken, key=itemgetter(0)):
-            origin = request.origin
-            events = sum(queued.block.events for queued in group)
-            parts.append(wire.Part(origin.correlation_id, origin.traceparent, origin.received_at, events))
-        return _Message(
-            subject=self._subject,
-            id=new_id(),
-            events=sum(part.events for part in parts),
-            content=wire.encode(parts, [queued.block.content for queued in taken]),
-            requests=[queued.request for queued in taken],
-        )
-
-    def _take(self) -> Iterator[_Queued]:
-        """The blocks of the next message. Those of requests that have failed are dropped."""
-        left_bytes, left_parts = SEAL_BYTES, SEAL_PARTS
-        last = None
-        while self._queue:
-            request, block = self._queue[0]
-            if not request.done.done():
-                left_bytes -= len(block.content) + 1
-                left_parts -= request is not last
-                if last and (left_bytes < 0 or left_parts < 0):
-                    return
-                last = request
-                yield self._queue[0]
-            self._bytes -= len(block.content)
-            self._queue.popleft()

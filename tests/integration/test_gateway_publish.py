@@ -18,10 +18,12 @@ from core import jetstream
 from core.errors import StreamFull, StreamUnreachable
 from core.events import wire
 from core.settings import GatewaySettings
+from gateway import commit
 from gateway import publish as publishing
+from gateway.commit import SEAL_BYTES, SEAL_PARTS, UNACKED_MOST
 from gateway.correlation import Origin, origin
 from gateway.decode import Block
-from gateway.publish import SEAL_BYTES, SEAL_PARTS, UNACKED_MOST, Publisher
+from gateway.publish import Publisher
 from gateway.refusal import Doubled, NotServing
 from tests.support.stack import FreshNats
 from tests.support.waiting import eventually
@@ -98,7 +100,7 @@ async def test_requests_that_come_together_share_a_message(bench: Bench) -> None
 
 async def test_an_idle_publisher_does_not_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """With nothing unacknowledged a request is published at once, however long others would linger."""
-    monkeypatch.setattr(publishing, "LINGER_SECONDS", 30)
+    monkeypatch.setattr(commit, "LINGER_SECONDS", 30)
     for number in range(3):
         await asyncio.wait_for(bench.publish(b"%d" % number), 10)
     assert len(await bench.stored()) == 3
@@ -106,7 +108,7 @@ async def test_an_idle_publisher_does_not_wait(bench: Bench, monkeypatch: pytest
 
 async def test_what_comes_behind_shares_the_next_message(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a message is on its way later requests gather, and go when its PubAck comes; they do not wait for more."""
-    monkeypatch.setattr(publishing, "LINGER_SECONDS", 30)
+    monkeypatch.setattr(commit, "LINGER_SECONDS", 30)
     bench.signal(signal.SIGSTOP)
     first = asyncio.create_task(bench.publish(b"first"))
     await asyncio.sleep(0)  # the next run of the loop sends it
@@ -213,7 +215,7 @@ async def test_a_missing_stream_is_noticed_and_waited_for(bench: Bench) -> None:
 
 async def test_a_duplicate_at_the_first_attempt_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """If JetStream knows an id that was never sent, other bytes are stored under it: the request must not be done."""
-    monkeypatch.setattr(publishing, "new_id", lambda: "the same each time")
+    monkeypatch.setattr(commit, "new_id", lambda: "the same each time")
     await bench.publish(b"one")
     with pytest.raises(Doubled):
         await bench.publish(b"two")

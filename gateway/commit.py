@@ -1,0 +1,154 @@
+"""Group commit: the blocks of requests that wait for one subject, and the messages that are sealed of them.
+
+    blocks of requests --queue--> message, sealed --> deliver
+        at once when nothing is unacknowledged, else after 2 ms or 256 KiB
+
+Invariants: blocks of one request go on in their order. A message never changes once it is sealed, and its id is random
+and its own. A block whose request has failed already is not sent any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+from core.errors import StreamUnreachable, TryAgain
+from core.events import wire
+from gateway.correlation import Origin, new_id
+from gateway.decode import Block
+
+SEAL_BYTES: Final = 512 * 1024  # of blocks in a message, whose server takes 1 MiB
+SEAL_PARTS: Final = 500
+MESSAGE_MOST_BYTES: Final = SEAL_BYTES + SEAL_PARTS * 512  # with the line that names its parts
+COMMIT_BYTES: Final = 256 * 1024  # enough to send without waiting for more
+LINGER_SECONDS: Final = 0.002
+UNACKED_MOST: Final = 8  # messages of one subject on their way; JetStream writes them one after the other
+
+
+class Waiting:
+    """One request's wait until all of its blocks are stored."""
+
+    def __init__(self, origin: Origin, blocks: int) -> None:
+        self.origin = origin
+        self._left = blocks
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def stored(self) -> None:
+        """One more block has its PubAck."""
+        self._left -= 1
+        if not self._left and not self.done.done():
+            self.done.set_result(None)
+
+    def fail(self, error: TryAgain) -> None:
+        """Nothing more is done for this request."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def give_up(self, seconds: float) -> None:
+        """Its time is over."""
+        self.fail(StreamUnreachable(f"no PubAck came within {seconds:g} seconds"))
+
+
+class Message(NamedTuple):
+    """Sealed. `requests` has each request once for each of its blocks."""
+
+    subject: str
+    id: str
+    events: int
+    content: bytes
+    requests: Sequence[Waiting]
+
+    def awaited(self) -> bool:
+        """Whether any request still waits for it."""
+        return any(not request.done.done() for request in self.requests)
+
+    def stored(self) -> None:
+        """It has its PubAck."""
+        for request in self.requests:
+            request.stored()
+
+    def fail(self, error: TryAgain) -> None:
+        """It will not be stored: its requests fail."""
+        for request in self.requests:
+            request.fail(error)
+
+
+class Lane:
+    """What waits to be published on one subject. `deliver` publishes a message and tells its requests."""
+
+    def __init__(self, subject: str, deliver: Callable[[Message], Coroutine[Any, Any, None]]) -> None:
+        self._subject = subject
+        self._deliver = deliver
+        self._queue: deque[tuple[Waiting, Block]] = deque()
+        self._bytes = 0
+        self._unacked: set[asyncio.Task[None]] = set()
+        self._linger: asyncio.Handle | None = None
+
+    def add(self, request: Waiting, blocks: Sequence[Block]) -> None:
+        """Let these blocks go out as soon as may be."""
+        self._queue.extend((request, block) for block in blocks)
+        self._bytes += sum(len(block.content) for block in blocks)
+        self._arrange()
+
+    def _arrange(self, *, now: bool = False) -> None:
+        """Send what has to be sent, and see to the rest."""
+        while self._queue and len(self._unacked) < UNACKED_MOST and (now or self._bytes >= COMMIT_BYTES):
+            self._send()
+        if self._queue and self._linger is None and len(self._unacked) < UNACKED_MOST:
+            loop = asyncio.get_running_loop()
+            # Idle: the next run of the loop, so that requests that arrived together share a message.
+            self._linger = (
+                loop.call_later(LINGER_SECONDS, self._lingered) if self._unacked else loop.call_soon(self._lingered)
+            )
+
+    def _lingered(self) -> None:
+        self._linger = None
+        self._arrange(now=True)
+
+    def _send(self) -> None:
+        if message := self._seal():
+            task = asyncio.get_running_loop().create_task(self._deliver(message))
+            self._unacked.add(task)
+            task.add_done_callback(self._delivered)
+
+    def _delivered(self, task: asyncio.Task[None]) -> None:
+        self._unacked.discard(task)
+        self._arrange(now=not self._unacked)
+
+    def _seal(self) -> Message | None:
+        """One message of the blocks that wait longest. None where nobody waits for any."""
+        taken = list(self._take())
+        if not taken:
+            return None
+        parts = []
+        for request, group in groupby(taken, key=itemgetter(0)):
+            origin = request.origin
+            events = sum(block.events for _, block in group)
+            parts.append(wire.Part(origin.correlation_id, origin.traceparent, origin.received_at, events))
+        return Message(
+            subject=self._subject,
+            id=new_id(),
+            events=sum(part.events for part in parts),
+            content=wire.encode(parts, [block.content for _, block in taken]),
+            requests=[request for request, _ in taken],
+        )
+
+    def _take(self) -> Iterator[tuple[Waiting, Block]]:
+        """The blocks of the next message."""
+        left_bytes, left_parts = SEAL_BYTES, SEAL_PARTS
+        last = None
+        while self._queue:
+            request, block = self._queue[0]
+            if not request.done.done():
+                left_bytes -= len(block.content) + 1
+                left_parts -= request is not last
+                if last and (left_bytes < 0 or left_parts < 0):
+                    return
+                last = request
+                yield request, block
+            self._bytes -= len(block.content)
+            self._queue.popleft()
