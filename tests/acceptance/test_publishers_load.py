@@ -21,8 +21,8 @@ from bench.sender import Sender, varied_sizes
 from bench.tally import Tally
 from tests.support.system import System
 
-LARGE_SECONDS = 6
-SMALL_POSTS = 300
+LARGE_SECONDS = 5
+SMALL_POSTS = 250
 SMALL_EVENTS = 20
 # When the publisher stops, all is to be stored within 5 s; a machine that does other things too gets this many times
 # as long. The figure itself is a benchmark's business.
