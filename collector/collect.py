@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter
-from typing import Final
+from typing import Any, Final, Literal
 
 import structlog
 
@@ -61,13 +61,8 @@ class Collect:
         stopping = asyncio.create_task(stop.wait())
         storing: asyncio.Task[None] | None = None
         try:
-            while not stop.is_set():
-                taking = asyncio.create_task(self._fetch())
-                await asyncio.wait((taking, stopping), return_when=asyncio.FIRST_COMPLETED)
-                if not taking.done():
-                    taking.cancel()
-                    break
-                entries = await self._parsed(taking.result())
+            while (messages := await self._next(stopping, storing)) is not None:
+                entries = await self._parsed(messages)
                 if storing is not None:
                     await storing
                 storing = asyncio.create_task(self._store_and_ack(entries, stop))
@@ -75,6 +70,23 @@ class Collect:
             stopping.cancel()
             if storing is not None:
                 await storing
+
+    async def _next(
+        self, stopping: asyncio.Task[Literal[True]], storing: asyncio.Task[None] | None
+    ) -> list[Message] | None:
+        """The next batch's messages; None after a stop. Raises at once what storing the batch before raised."""
+        taking = asyncio.create_task(self._fetch())
+        awaited: set[asyncio.Task[Any]] = {taking, stopping} if storing is None else {taking, stopping, storing}
+        try:
+            while not taking.done():
+                done, awaited = await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+                if storing in done:
+                    storing.result()
+                if stopping in done:
+                    return None
+            return taking.result()
+        finally:
+            taking.cancel()
 
     async def _fetch(self) -> list[Message]:
         with metrics.stage_seconds.labels(self._source, "fetch").time():
@@ -109,7 +121,7 @@ class Collect:
                 outcome = await self._store.save(entries)
             except Exception as error:
                 judged = verdict(error)
-                if judged is Verdict.OURS or isinstance(error, OurFault):
+                if judged is Verdict.OURS:
                     raise OurFault(f"{self._source}: {error!r}") from error
                 # The connection may be in any state: a new one is cheap beside an error.
                 await self._store.close()

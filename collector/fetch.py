@@ -74,12 +74,11 @@ class Fetcher:
         self._tasks = [asyncio.create_task(self._keep_pulling()), asyncio.create_task(self._keep_unsettled())]
 
     async def stop(self) -> None:
-        """Ask for nothing more and give back at once what was not settled."""
+        """Ask for nothing more and give back at once what was not settled. Safe to call twice."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for pull in self._pulls:
-            await pull.stop()
+        await asyncio.gather(*(pull.stop() for pull in self._pulls))
         await self._settle(list(self._unsettled), b"-NAK")
         self._waiting.clear()
 
@@ -117,10 +116,10 @@ class Fetcher:
         for message in messages:
             self._unsettled.discard(message)
             await self._tell(message, how)
-        if self._client.is_connected:
-            await self._client.flush()
 
     async def _tell(self, message: Message, what: bytes) -> None:
+        # Not flushed: nats-py sends at once by itself, and in 2.16 a PONG that comes after a flush has timed out or
+        # was cancelled ends the client's reading, for some 15 s, until its own pings are found to be unanswered.
         try:
             await self._client.publish(message.reply, what)
         except nats.errors.Error as error:  # not connected: JetStream delivers again, and the receipt knows it
@@ -185,6 +184,7 @@ class _Pull:
         self._subscription: Subscription | None = None
         self._remaining = 0
         self._deadline = 0.0
+        self._connection = 0  # the count of reconnects when it was asked: a server that restarted has forgotten it
         self.consumer_missing = False
 
     async def start(self) -> None:
@@ -194,14 +194,21 @@ class _Pull:
         )
 
     async def stop(self) -> None:
-        if self._subscription is not None and not self._client.is_closed:
-            await self._subscription.unsubscribe()
+        """Ask for nothing more, and take in what is on its way: only what has arrived can be given back."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None and self._client.is_connected:
+            try:
+                await subscription.drain()  # type: ignore[no-untyped-call]
+            except nats.errors.Error as error:
+                log.debug("could not end a pull", error=repr(error))
 
     @property
     def over(self) -> bool:
-        return self._remaining <= 0 or asyncio.get_running_loop().time() > self._deadline
+        late = asyncio.get_running_loop().time() > self._deadline
+        return self._remaining <= 0 or late or self._client.stats["reconnects"] != self._connection
 
     async def ask(self) -> None:
+        self._connection = self._client.stats["reconnects"]
         self._remaining = PULL_MESSAGES
         self._deadline = asyncio.get_running_loop().time() + PULL_SECONDS + 1.0
         request = {"batch": PULL_MESSAGES, "max_bytes": PULL_BYTES, "expires": int(PULL_SECONDS * 1e9)}
