@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from collector.parse import Parser, python_parser
 from collector.source import Source
 from collector.sources import SOURCES
 from collector.store import Store
-from core import jetstream
+from core import jetstream, postgres
 from core.events.contract import Contract
 from core.events.subjects import EVENTS_HEADER, REFUSED, stream_of
 from core.health import Readiness
@@ -154,6 +154,22 @@ async def drained(client: Client, name: str, seconds: float = 20.0) -> None:
         return (await stream_info(client, stream_of(name))).state.messages == 0
 
     await eventually(empty, what=f"the stream of {name} is empty", seconds=seconds)
+
+
+@asynccontextmanager
+async def blocked(database: Database) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """While open, no collector gets past its first statement; call what it gives to wait until one stands there."""
+    holder = await postgres.connect(database.owner_dsn, name="tests-blocking")
+
+    async def stands() -> bool:
+        # pg_locks is asked anew each time, unlike pg_stat_activity within a transaction.
+        return bool(await holder.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+    try:
+        await holder.execute("BEGIN; LOCK TABLE receipts IN EXCLUSIVE MODE")
+        yield lambda: eventually(stands, what="a collector stands before the lock")  # type: ignore[arg-type]
+    finally:
+        await holder.close()
 
 
 async def balanced(connection: asyncpg.Connection[Any], client: Client | None = None) -> None:

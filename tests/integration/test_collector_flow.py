@@ -1,0 +1,373 @@
+"""The flow, in this process against real servers: fetch, parse, store, ack, and what happens when a step fails.
+
+Invariant under test: a message is confirmed only after its rows are committed, and each event is stored once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from nats.aio.client import Client
+
+from collector import fetch
+from collector.batch import Entry
+from collector.fetch import Fetcher
+from core import jetstream, postgres
+from core.errors import OurFault
+from core.events.subjects import consumer_of, stream_of
+from core.jetstream import stream_info
+from core.settings import Settings
+from tests.support.collecting import (
+    Collecting,
+    balanced,
+    blocked,
+    collecting,
+    connected,
+    drained,
+    publish,
+    publish_all,
+    storing,
+)
+from tests.support.events import NOON, changed, facebook, message, tiktok
+from tests.support.stack import Database, FreshNats
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A connection of the owner's."""
+    connection = await postgres.connect(database.owner_dsn, name="tests")
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def client(fresh_nats: FreshNats) -> AsyncIterator[Client]:
+    """A client of a NATS server with all streams."""
+    async with connected(fresh_nats) as client:
+        yield client
+
+
+async def rows(connection: asyncpg.Connection[Any], source: str = "facebook") -> int:
+    count: int = await connection.fetchval(f"SELECT count(*) FROM {source}_events")
+    return count
+
+
+async def waiting(client: Client, source: str = "facebook") -> int:
+    return (await stream_info(client, stream_of(source))).state.messages
+
+
+def many(count: int, first: int = 0) -> list[bytes]:
+    """Messages of three events each."""
+    return [
+        message(*(facebook(event_id=f"fb-{number}-{place}") for place in range(3)))
+        for number in range(first, first + count)
+    ]
+
+
+def fetcher_of(client: Client, *, ack_wait_seconds: float = 10.0) -> Fetcher:
+    return Fetcher(client, "EVENTS_FACEBOOK", "facebook", ack_wait_seconds=ack_wait_seconds, batch_rows=20_000)
+
+
+@pytest.mark.parametrize("source", ["facebook", "tiktok"])
+async def test_what_is_published_is_stored_and_confirmed(
+    database: Database, connection: asyncpg.Connection[Any], client: Client, source: str
+) -> None:
+    """Messages published before and after the start end up as rows, and the stream is empty."""
+    make = {"facebook": facebook, "tiktok": tiktok}[source]
+    await publish_all(client, source, [message(make(), make("bottom")) for _ in range(50)])
+    async with collecting(database, client, source):
+        await drained(client, source)
+        await publish_all(client, source, [message(make(), make("bottom")) for _ in range(50)])
+        await drained(client, source)
+    assert await rows(connection, source) == 200
+    await balanced(connection, client)
+
+
+async def test_a_fresh_event_does_not_wait(
+    database: Database, connection: asyncpg.Connection[Any], client: Client
+) -> None:
+    """With little to do a message is stored and confirmed within a second of its publication."""
+    async with collecting(database, client):
+        await publish(client, "facebook", message(facebook()))
+        await drained(client, "facebook")  # connected, partition made
+        for _ in range(3):
+            started = asyncio.get_running_loop().time()
+            await publish(client, "facebook", message(facebook()))
+            await drained(client, "facebook")
+            assert asyncio.get_running_loop().time() - started < 1
+
+
+async def test_batches_are_bounded(database: Database, connection: asyncpg.Connection[Any], client: Client) -> None:
+    """A batch holds at most so many events; a message that alone holds more is a batch of its own."""
+    await publish_all(client, "facebook", many(20))
+    await publish(client, "facebook", message(*(facebook() for _ in range(50))))
+    fetcher = fetcher_of(client)
+    await fetcher.start()
+    sizes: list[int] = []
+    while sum(sizes) < 110:
+        taken = await asyncio.wait_for(fetcher.take(10, 0.2), 5)
+        sizes.append(sum(message.events for message in taken))
+    assert sum(sizes) == 110
+    assert sorted(sizes)[-1] == 50
+    assert all(size <= 10 for size in sizes if size != 50)
+    await fetcher.stop()
+
+
+async def test_nothing_is_confirmed_before_the_commit(
+    database: Database, connection: asyncpg.Connection[Any], client: Client
+) -> None:
+    """While the transaction waits, the message stays in the stream; after the commit it goes."""
+    await publish(client, "facebook", message(facebook()))
+    async with collecting(database, client):
+        async with blocked(database) as until_it_stands:
+            await until_it_stands()
+            assert await waiting(client) == 1
+        await drained(client, "facebook")
+    await balanced(connection, client)
+
+
+async def test_a_slow_store_causes_no_redelivery(
+    database: Database, connection: asyncpg.Connection[Any], client: Client
+) -> None:
+    """A batch that takes longer than the acknowledgement wait, and what waits behind it, is not delivered again."""
+    async with collecting(database, client, ack_wait_seconds=1.0, batch_rows=3):
+        async with blocked(database) as until_it_stands:
+            await publish_all(client, "facebook", many(5))
+            await until_it_stands()
+            held = asyncio.get_running_loop().time()
+
+            async def long_enough() -> bool:
+                return asyncio.get_running_loop().time() - held > 2.5
+
+            await eventually(long_enough, what="the acknowledgement wait is over, twice")
+        await drained(client, "facebook")
+        info = await client.jetstream().consumer_info("EVENTS_FACEBOOK", consumer_of("facebook"))
+    assert info.delivered.consumer_seq == 5
+    await balanced(connection, client)
+
+
+async def test_a_collector_that_dies_between_commit_and_ack(
+    database: Database, connection: asyncpg.Connection[Any], fresh_nats: FreshNats, client: Client
+) -> None:
+    """Rows committed and never confirmed are delivered again, known by their receipt, and stored once."""
+    await publish_all(client, "facebook", many(10))
+    dying = await jetstream.connect(fresh_nats.url, name="dying")
+    fetcher = fetcher_of(dying, ack_wait_seconds=1.0)
+    async with storing("facebook", database) as store:
+        await fetcher.start()
+        taken = await fetcher.take(20_000, 0.3)
+        await store.store.save([Entry(held, store.parse(held.body, held.sequence)) for held in taken])
+    await dying.close()  # without a word about the messages
+    for task in fetcher._tasks:
+        task.cancel()
+    assert await rows(connection) == 30
+    assert await waiting(client) == 10
+    async with collecting(database, client, ack_wait_seconds=1.0):
+        await drained(client, "facebook")
+    assert await rows(connection) == 30
+    assert await connection.fetchval("SELECT count(*) FROM receipts WHERE repeated > 0") == 0
+    await balanced(connection, client)
+
+
+async def test_collectors_share_a_stream(
+    database: Database, connection: asyncpg.Connection[Any], fresh_nats: FreshNats, client: Client
+) -> None:
+    """Several collectors of a source split its messages, sent twice under other numbers; each event is stored once."""
+    async with (
+        connected(fresh_nats) as second,
+        connected(fresh_nats) as third,
+        collecting(database, client, batch_rows=60),
+        collecting(database, second, batch_rows=60),
+        collecting(database, third, batch_rows=60),
+    ):
+        await asyncio.gather(publish_all(client, "facebook", many(200)), publish_all(second, "facebook", many(200)))
+        await drained(client, "facebook")
+    assert await rows(connection) == 600
+    assert await connection.fetchval("SELECT count(DISTINCT shard) FROM event_counts") > 1
+    await balanced(connection, client)
+
+
+async def test_what_is_taken_on_after_a_stop_is_given_back_at_once(
+    database: Database, connection: asyncpg.Connection[Any], fresh_nats: FreshNats, client: Client
+) -> None:
+    """A collector that stops while it stores finishes that batch; another gets the rest without waiting for it."""
+    async with connected(fresh_nats) as another:
+        async with collecting(database, client, batch_rows=3) as stopping, blocked(database) as until_it_stands:
+            await publish_all(client, "facebook", many(300))
+            await until_it_stands()
+            stopping.stop.set()
+        stored = await rows(connection)
+        assert 0 < stored < 900
+        started = asyncio.get_running_loop().time()
+        async with collecting(database, another):
+            await drained(client, "facebook")
+        assert asyncio.get_running_loop().time() - started < 5  # half the acknowledgement wait
+    assert await rows(connection) == 900
+    await balanced(connection, client)
+
+
+async def ended_by_itself(collector: Collecting) -> None:
+    """Wait until the flow has ended without being told to."""
+
+    async def done() -> bool:
+        assert collector.running is not None
+        return collector.running.done()
+
+    await eventually(done, what="the flow ends by itself", seconds=5)
+
+
+async def test_our_fault_stops_the_flow_at_once(
+    database: Database, connection: asyncpg.Connection[Any], client: Client
+) -> None:
+    """A single message that cannot be stored for a reason of ours ends the flow, also when no other message comes."""
+    await connection.execute("REVOKE INSERT ON event_counts FROM sluice_collector")
+    await publish(client, "facebook", message(facebook()))
+    with pytest.raises(OurFault, match="permission denied"):
+        async with collecting(database, client) as collector:
+            await ended_by_itself(collector)
+    assert await waiting(client) == 1
+    assert await rows(connection) == 0
+    await connection.execute("GRANT INSERT ON event_counts TO sluice_collector")
+    async with collecting(database, client):
+        await drained(client, "facebook")
+    await balanced(connection, client)
+
+
+async def test_too_much_poison_stops_the_flow(
+    database: Database, connection: asyncpg.Connection[Any], client: Client
+) -> None:
+    """More than ten events of a batch that cannot be stored are no poison: nothing is confirmed, nothing kept."""
+    await connection.execute("ALTER TABLE facebook_events ADD CONSTRAINT no_poison CHECK (city <> 'POISON')")
+    bad = [changed(facebook(), "data.user.location.city", "POISON") for _ in range(11)]
+    await publish(client, "facebook", message(*bad, facebook()))
+    with pytest.raises(OurFault, match="more than 10 events"):
+        async with collecting(database, client) as collector:
+            await ended_by_itself(collector)
+    assert await waiting(client) == 1
+    assert await connection.fetchval("SELECT count(*) FROM receipts") == 0
+
+
+async def test_a_stop_twice_is_one_stop(database: Database, client: Client) -> None:
+    """The fetcher and the store may be stopped again: an end that was begun is always finished."""
+    async with collecting(database, client) as collector:
+        pass
+    await collector.fetcher.stop()
+    await collector.store.close()
+
+
+async def test_the_consumer_is_made_again(
+    database: Database, connection: asyncpg.Connection[Any], client: Client
+) -> None:
+    """A consumer that somebody deletes is made again, and what was delivered before comes again, known."""
+    async with collecting(database, client):
+        await publish_all(client, "facebook", many(10))
+        await drained(client, "facebook")
+        await client.jetstream().delete_consumer("EVENTS_FACEBOOK", consumer_of("facebook"))
+        await publish_all(client, "facebook", many(10, first=10))
+        await drained(client, "facebook")
+    assert await rows(connection) == 60
+    await balanced(connection, client)
+
+
+async def test_a_stream_that_is_made_again_is_read(
+    database: Database, connection: asyncpg.Connection[Any], client: Client
+) -> None:
+    """A stream that was deleted and declared anew is collected from its first message on."""
+    async with collecting(database, client):
+        await publish_all(client, "facebook", many(10))
+        await drained(client, "facebook")
+        await client.jetstream().delete_stream("EVENTS_FACEBOOK")
+        await jetstream.ensure_streams(client, Settings())
+        await publish_all(client, "facebook", many(10, first=10))
+        await drained(client, "facebook")
+    assert await rows(connection) == 60
+    assert await connection.fetchval("SELECT count(*) FROM receipts") == 20
+
+
+async def test_nats_restarts_while_we_collect(
+    database: Database, connection: asyncpg.Connection[Any], fresh_nats: FreshNats, client: Client
+) -> None:
+    """kill -9 of NATS in the middle: the flow goes on by itself when it is back; what was published is stored once."""
+    async with collecting(database, client, ack_wait_seconds=2.0, batch_rows=30) as collector:
+        for number in range(3):
+            await publish_all(client, "facebook", many(100, first=100 * number))
+            pid = fresh_nats.supervisor.kill("nats")
+            await fresh_nats.supervisor.wait_ready("nats", after=pid)
+
+            async def back() -> bool:
+                return client.is_connected
+
+            await eventually(back, what="the client is connected again")
+        await drained(client, "facebook", seconds=30)
+        assert collector.running is not None
+        assert not collector.running.done()
+    assert await rows(connection) == 900
+    await balanced(connection, client)
+
+
+async def test_nats_is_away_when_a_batch_is_confirmed(
+    database: Database, connection: asyncpg.Connection[Any], fresh_nats: FreshNats, client: Client
+) -> None:
+    """A confirmation that nobody hears is no error: the message comes again and its receipt is known."""
+    async with collecting(database, client, ack_wait_seconds=2.0) as collector:
+        async with blocked(database) as until_it_stands:
+            await publish_all(client, "facebook", many(5))
+            await until_it_stands()
+            await fresh_nats.supervisor.stop("nats")
+
+        async def committed() -> bool:
+            return await rows(connection) == 15
+
+        await eventually(committed, what="the batch is stored while NATS is away")
+        await fresh_nats.supervisor.start_again("nats")
+        await drained(client, "facebook", seconds=30)
+        await publish(client, "facebook", message(facebook()))
+        await drained(client, "facebook")
+        assert collector.running is not None
+        assert not collector.running.done()
+    assert await rows(connection) == 16
+    await balanced(connection, client)
+
+
+async def test_what_waits_is_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing is taken, a collector holds no more than its pulls allow, however much the stream holds."""
+    monkeypatch.setattr(fetch, "PULL_BYTES", 64 * 1024)
+    body = message(*(facebook(at=NOON + timedelta(seconds=second)) for second in range(20)))
+    await publish_all(client, "facebook", [body] * 200)
+    fetcher = fetcher_of(client)
+    await fetcher.start()
+    first = await fetcher.take(1, 0)
+    await fetcher.take(1, 0)
+
+    async def quiet() -> bool:
+        before = len(fetcher._waiting)
+        await asyncio.sleep(0.3)
+        return len(fetcher._waiting) == before
+
+    await eventually(quiet, what="no more messages come")
+    held = sum(len(message.body) for message in fetcher._waiting)
+    assert len(first) == 1
+    assert 64 * 1024 <= held <= 4 * 64 * 1024
+    await fetcher.stop()
+
+
+@pytest.mark.parametrize("header", [None, "", "many", "-5", "0", "1.5", "999999999999999999999"])
+async def test_a_count_that_is_wrong_does_no_harm(
+    database: Database, connection: asyncpg.Connection[Any], client: Client, header: str | None
+) -> None:
+    """The header is a hint for the size of a batch: a message that lies is stored as what it holds."""
+    headers = {} if header is None else {"Sluice-Events": header}
+    for number in range(3):
+        await client.jetstream().publish(
+            "events.facebook", message(facebook(), facebook(event_id=f"fb-{number}")), headers=headers
+        )
+    async with collecting(database, client):
+        await drained(client, "facebook")
+    assert await rows(connection) == 6
+    await balanced(connection, client)
