@@ -50,10 +50,12 @@ async def collect(source: Source, stop: asyncio.Event) -> None:
     port, stop_serving = health.serve(chosen.collector_host, chosen.collector_port, readiness)
     log.info("serving health and metrics", port=port)
 
-    await postgres.prepare_schema(chosen.collector_dsn, chosen.sluice_migrate_dsn, stop)
+    migrated = postgres.prepare_schema(chosen.collector_dsn, chosen.sluice_migrate_dsn, stop)
+    await lifecycle.unless_stopped(stop, migrated)
     readiness.fine("postgres")
-    client = await jetstream.connect(chosen.nats_url, name=f"collector-{source.name}")
-    await jetstream.ensure_streams_when_up(client, chosen)
+    connected = jetstream.connect(chosen.nats_url, name=f"collector-{source.name}", readiness=readiness)
+    client = await lifecycle.unless_stopped(stop, connected)
+    await lifecycle.unless_stopped(stop, jetstream.ensure_streams_when_up(client, chosen))
     readiness.fine("nats")
 
     contract = Contract(max_age_days=chosen.max_event_age_days, max_ahead_seconds=chosen.max_event_ahead_seconds)

@@ -14,6 +14,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 import orjson
 
+from core.errors import Misconfigured
 from core.metrics import CONTENT_TYPE, exposition
 
 
@@ -45,7 +46,10 @@ LIVE = orjson.dumps({"status": "live"})
 
 
 def serve(host: str, port: int, readiness: Readiness) -> tuple[int, Callable[[], None]]:
-    """Serve the three pages from a thread of their own. The port in use and a call that stops it."""
+    """Serve the three pages from a thread of their own. The port in use and a call that stops it.
+
+    Raises Misconfigured where it cannot listen there.
+    """
 
     def pages(environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         status, kind, body = 404, "application/json", b'{"title":"Not Found","status":404}'
@@ -66,6 +70,9 @@ def serve(host: str, port: int, readiness: Readiness) -> tuple[int, Callable[[],
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = make_server(host, port, pages, server_class=WSGIServer, handler_class=Quiet)
+    try:
+        server = make_server(host, port, pages, server_class=WSGIServer, handler_class=Quiet)
+    except OSError as error:
+        raise Misconfigured(f"cannot serve health and metrics on {host}:{port}: {error.strerror}") from error
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
     return server.server_port, server.shutdown

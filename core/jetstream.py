@@ -21,6 +21,7 @@ from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfi
 
 from core.errors import SluiceError
 from core.events.subjects import REFUSED, SOURCES, stream_of, stream_subjects
+from core.health import Readiness
 from core.settings import Settings
 
 log = structlog.get_logger()
@@ -69,15 +70,19 @@ class StreamMissing(SluiceError):
 _decode_info = msgspec.json.Decoder(StreamInfo).decode
 
 
-async def connect(url: str, *, name: str, **options: Any) -> Client:
-    """Connect and stay connected: reconnects for ever, and says so in the log."""
+async def connect(url: str, *, name: str, readiness: Readiness | None = None, **options: Any) -> Client:
+    """Connect and stay connected: reconnects for ever, and says so in the log and as the need "nats" of `readiness`."""
 
     async def lost() -> None:
         if not client.is_closed:
             log.warning("NATS connection lost")
+            if readiness is not None:
+                readiness.missing("nats", "connection lost")
 
     async def back() -> None:
         log.info("NATS connection back")
+        if readiness is not None:
+            readiness.fine("nats")
 
     told, told_at = "", 0.0
 

@@ -10,11 +10,14 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import uvloop
 
 from core.errors import Misconfigured
+
+T = TypeVar("T")
 
 
 def run(
@@ -37,6 +40,8 @@ def run(
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(lives())
+    except Stopped:
+        pass  # before it had started: there is nothing to end
     except Misconfigured as error:
         sys.exit(_misconfigured(error))
 
@@ -53,6 +58,23 @@ def collect_garbage_rarely() -> None:
 def _misconfigured(error: Misconfigured) -> int:
     sys.stderr.write(f"sluice: {error}\n")
     return 2
+
+
+class Stopped(Exception):
+    """A stop came while a service was still starting."""
+
+
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` gives, a step of a start that may wait for a server. Raises Stopped where a stop comes first."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Stopped
+        return working.result()
+    finally:
+        working.cancel()
+        stopping.cancel()
 
 
 async def until(stop: asyncio.Event, seconds: float) -> bool:

@@ -29,6 +29,16 @@ UNREACHABLE = (
     asyncpg.ConnectionDoesNotExistError,
 )
 
+# What only an operator mends.
+REFUSED = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.ClientConfigurationError,
+)
+
+# A service that starts waits for its database: they are often started together, and in any order.
+START_PATIENCE_SECONDS = 3600.0
+
 
 class Migration(NamedTuple):
     version: int
@@ -50,8 +60,8 @@ def migrations() -> list[Migration]:
 async def connect(dsn: str, *, name: str, patience_seconds: float = 60.0, **settings: str) -> asyncpg.Connection[Any]:
     """Connect, and wait for a server that is still starting.
 
-    `name` is what pg_stat_activity shows. Raises the last error when patience ends, and at once what waiting
-    does not mend (a wrong password, an unknown database).
+    `name` is what pg_stat_activity shows. Raises the last error when patience ends, and at once Misconfigured where
+    waiting does not mend it (a wrong password, an unknown database, a DSN that is none).
     """
     deadline = asyncio.get_running_loop().time() + patience_seconds
     pause = 0.05
@@ -64,6 +74,8 @@ async def connect(dsn: str, *, name: str, patience_seconds: float = 60.0, **sett
             if asyncio.get_running_loop().time() + pause > deadline:
                 raise
             log.debug("waiting for PostgreSQL", error=repr(error))
+        except REFUSED as error:
+            raise Misconfigured(f"PostgreSQL cannot be used as {name}: {error}") from error
         await asyncio.sleep(pause)
         pause = min(pause * 2, 1.0)
 
@@ -73,7 +85,7 @@ async def migrate(dsn: str) -> int:
 
     Raises Misconfigured where an applied migration has changed or the database is newer than this program.
     """
-    connection = await connect(dsn, name="sluice-migrate")
+    connection = await connect(dsn, name="sluice-migrate", patience_seconds=START_PATIENCE_SECONDS)
     try:
         await connection.execute(_SQL["lock"])
         await connection.execute(_SQL["journal"])
@@ -104,7 +116,7 @@ async def wait_for_schema(dsn: str, stop: asyncio.Event) -> None:
     """Wait until somebody else has brought the schema to the version of this program, or until a stop."""
     wanted = migrations()[-1].version
     while not stop.is_set():
-        connection = await connect(dsn, name="sluice-wait", patience_seconds=3600)
+        connection = await connect(dsn, name="sluice-wait", patience_seconds=START_PATIENCE_SECONDS)
         try:
             if (
                 await connection.fetchval(_SQL["journal_exists"])
