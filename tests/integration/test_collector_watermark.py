@@ -1,0 +1,209 @@
+"""The watermark: up to when everything published is stored. It may be stale, and is never wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from nats.aio.client import Client
+
+from collector import watermark
+from collector.sources import SOURCES
+from collector.watermark import keep_watermark
+from core import postgres
+from core.jetstream import stream_info
+from sql import statements
+from tests.support.collecting import blocked, collecting, connected, drained, publish, publish_all
+from tests.support.events import facebook, message
+from tests.support.stack import Database, FreshNats
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A connection of the owner's."""
+    connection = await postgres.connect(database.owner_dsn, name="tests")
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def client(fresh_nats: FreshNats) -> AsyncIterator[Client]:
+    """A client of a NATS server with all streams."""
+    async with connected(fresh_nats) as client:
+        yield client
+
+
+@asynccontextmanager
+async def keeping(client: Client, database: Database, source: str = "facebook") -> AsyncIterator[asyncio.Task[None]]:
+    """The task that writes the watermark."""
+    task = asyncio.create_task(keep_watermark(client, database.collector_dsn, SOURCES[source]))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(connection: asyncpg.Connection[Any]) -> datetime | None:
+    moment: datetime | None = await connection.fetchval("SELECT stored_until FROM watermarks WHERE source = 'facebook'")
+    return moment
+
+
+async def advanced(connection: asyncpg.Connection[Any], past: datetime) -> None:
+    """Wait until the watermark is past this instant."""
+
+    async def past_it() -> bool:
+        moment = await until(connection)
+        return moment is not None and moment > past
+
+    await eventually(past_it, what=f"the watermark is past {past}", seconds=5)
+
+
+async def test_nothing_is_claimed_that_is_not_stored(
+    database: Database,
+    connection: asyncpg.Connection[Any],
+    fresh_nats: FreshNats,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whenever it is read, while events flow, every message published before the watermark has its receipt."""
+    monkeypatch.setattr(watermark, "EVERY_SECONDS", 0.0)  # as many instants as there can be
+    samples: list[tuple[datetime, set[int]]] = []
+    async with (
+        connected(fresh_nats) as telling,
+        connected(fresh_nats) as publishing,
+        collecting(database, client, batch_rows=50),
+        keeping(telling, database),
+    ):
+        sending = asyncio.create_task(_trickle(publishing))
+        while not sending.done():
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                claimed = await until(connection)
+                stored = await connection.fetch("SELECT stream_sequence FROM receipts")
+            if claimed is not None:
+                samples.append((claimed, {row["stream_sequence"] for row in stored}))
+            await asyncio.sleep(0)
+        await drained(client, "facebook")
+    published = {
+        row["stream_sequence"]: row["published_at"]
+        for row in await connection.fetch("SELECT stream_sequence, published_at FROM receipts")
+    }
+    assert len(published) == 1_000
+    assert len({claimed for claimed, _ in samples}) > 50
+    wrong = [
+        (claimed, sequence)
+        for claimed, stored in samples
+        for sequence, at in published.items()
+        if at < claimed and sequence not in stored
+    ]
+    assert wrong == []
+
+
+async def _trickle(client: Client) -> None:
+    """A thousand messages, a few at a time, so that the stream is empty again and again."""
+    for _ in range(200):
+        await publish_all(client, "facebook", [message(facebook()) for _ in range(5)])
+        await asyncio.sleep(0.005)  # a rate, not a wait
+
+
+async def test_it_follows_the_clock_where_nothing_waits(
+    database: Database, connection: asyncpg.Connection[Any], client: Client
+) -> None:
+    """Of an empty stream everything is stored up to now, by JetStream's clock."""
+    async with keeping(client, database):
+        for _ in range(2):
+            now = (await stream_info(client, "EVENTS_FACEBOOK")).ts
+            await advanced(connection, now)
+    assert await connection.fetchval("SELECT pending_messages FROM watermarks") == 0
+
+
+async def test_it_stands_at_the_oldest_message_that_waits(
+    database: Database, connection: asyncpg.Connection[Any], client: Client
+) -> None:
+    """While the database holds up storing, the watermark stays before the oldest message, and tells how many wait."""
+    async with keeping(client, database), collecting(database, client):
+        await publish(client, "facebook", message(facebook()))
+        await drained(client, "facebook")
+        async with blocked(database) as until_it_stands:
+            await publish_all(client, "facebook", [message(facebook())] * 20)
+            await until_it_stands()
+            oldest = (await stream_info(client, "EVENTS_FACEBOOK")).state.first_ts
+
+            async def told() -> bool:
+                return bool(await connection.fetchval("SELECT pending_messages = 20 FROM watermarks"))
+
+            await eventually(told, what="twenty messages are told to wait")
+            claimed = await until(connection)
+            assert claimed is not None
+            assert claimed <= oldest
+        await drained(client, "facebook")
+        await advanced(connection, oldest)
+
+
+async def test_it_goes_stale_where_collectors_are_dead(
+    database: Database, connection: asyncpg.Connection[Any], client: Client
+) -> None:
+    """Without a collector the watermark stands still, whatever is published; it goes on when one is back."""
+    async with keeping(client, database), collecting(database, client):
+        await publish(client, "facebook", message(facebook()))
+        await drained(client, "facebook")
+        await advanced(connection, datetime.now(UTC) - timedelta(minutes=1))
+    stale = await until(connection)
+    await publish(client, "facebook", message(facebook()))
+    assert await until(connection) == stale
+    async with keeping(client, database), collecting(database, client):
+        assert stale is not None
+        await advanced(connection, stale + timedelta(milliseconds=1))
+        await drained(client, "facebook")
+
+
+async def test_it_only_ever_goes_forward(database: Database, connection: asyncpg.Connection[Any]) -> None:
+    """Several collectors write it: an older word never takes a newer one's place."""
+    advance = statements("maintenance")["advance_watermark"]
+    now = datetime.now(UTC)
+    for moment, pending in ((now, 1), (now - timedelta(seconds=5), 9), (now + timedelta(seconds=1), 2)):
+        await connection.execute(advance, "facebook", moment, pending)
+        await connection.execute(advance, "tiktok", moment, pending)
+    rows = await connection.fetch("SELECT stored_until, pending_messages FROM watermarks")
+    assert [tuple(row) for row in rows] == [(now + timedelta(seconds=1), 2)] * 2
+
+
+async def test_it_outlives_its_servers(
+    database: Database, connection: asyncpg.Connection[Any], fresh_nats: FreshNats, client: Client
+) -> None:
+    """A session that is ended and a NATS server that restarts make it late, nothing else."""
+    async with keeping(client, database) as task:
+        await advanced(connection, datetime.now(UTC) - timedelta(minutes=1))
+        superuser_like = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sluice-watermark'"
+        )
+        collector = await postgres.connect(database.collector_dsn, name="tests")
+        await collector.fetch(superuser_like)
+        await collector.close()
+        await advanced(connection, (await stream_info(client, "EVENTS_FACEBOOK")).ts)
+        pid = fresh_nats.supervisor.kill("nats")
+        await fresh_nats.supervisor.wait_ready("nats", after=pid)
+        await advanced(connection, datetime.now(UTC))
+        assert not task.done()
+
+
+async def test_refused_events_have_no_watermark(
+    database: Database, connection: asyncpg.Connection[Any], client: Client
+) -> None:
+    """No report is made of refused events: their task tells the metrics alone."""
+    async with keeping(client, database, "refused") as task:
+        await publish(client, "refused", message(b"{}"))
+
+        async def asked() -> bool:
+            sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sluice-watermark'"
+            return bool(await connection.fetchval(sessions))
+
+        await eventually(asked, what="the task has connected")
+        assert not task.done()
+    assert await connection.fetchval("SELECT count(*) FROM watermarks") == 0
