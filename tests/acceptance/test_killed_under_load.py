@@ -80,6 +80,25 @@ async def test_a_killed_worker_of_the_gateway_comes_back(system: System, load: S
     await goes_on(system, load)
 
 
+async def test_nothing_is_accepted_that_jetstream_has_not_confirmed(system: System, load: Sender) -> None:
+    """While JetStream says nothing, requests wait and none is answered 202; when it is back, they are."""
+    await goes_on(system, load)
+    system.supervisor.kill("nats", signal.SIGSTOP)
+    try:
+        # All that JetStream confirmed before is answered by the time that so many wait.
+        await eventually(lambda: in_flight(load, 10), what="requests wait")
+        accepted = load.tally.answered[202]
+        await eventually(lambda: in_flight(load, 25), what="more requests wait")
+        assert load.tally.answered[202] == accepted
+    finally:
+        system.supervisor.kill("nats", signal.SIGCONT)
+    await goes_on(system, load)
+
+
+async def in_flight(load: Sender, least: int) -> bool:
+    return load.tally.in_flight >= least
+
+
 async def test_nothing_was_lost_and_nothing_doubled(system: System, load: Sender) -> None:
     """After all that: every event that was answered 202 stands in its table once and unchanged, every refused one is
     kept, rollups equal the rows, the ledger balances, and fresh events go through."""
