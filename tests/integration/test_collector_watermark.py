@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -110,6 +111,29 @@ async def _trickle(client: Client) -> None:
     for _ in range(200):
         await publish_all(client, "facebook", [message(facebook()) for _ in range(5)])
         await asyncio.sleep(0.005)  # a rate, not a wait
+
+
+async def test_an_earlier_answers_instant_can_be_trusted(fresh_nats: FreshNats, client: Client) -> None:
+    """Every message that an answer's state does not hold is younger than the answer before it, however busy the server.
+
+    It is often older than the answer itself, whose instant is taken after its state.
+    """
+    stop = asyncio.Event()
+
+    async def publish_all_the_time() -> None:
+        async with connected(fresh_nats) as publishing:
+            while not stop.is_set():
+                await publish_all(publishing, "facebook", [b"x"] * 20)
+
+    sending = [asyncio.create_task(publish_all_the_time()) for _ in range(2)]
+    answers = [await stream_info(client, "EVENTS_FACEBOOK") for _ in range(400)]
+    stop.set()
+    await asyncio.gather(*sending)
+    await publish(client, "facebook", b"x")  # so that the last answer has a message after it
+    for earlier, answer in itertools.pairwise(answers):
+        following = await client.jetstream().get_msg("EVENTS_FACEBOOK", answer.state.last_seq + 1)
+        assert following.time is not None
+        assert following.time >= earlier.ts
 
 
 async def test_it_follows_the_clock_where_nothing_waits(
