@@ -84,7 +84,7 @@ async def test_each_event_stands_for_itself(system: System) -> None:
     good = [facebook(), tiktok("bottom"), facebook("bottom")]
     old = datetime.now(UTC) - timedelta(days=8)
     amount = "data.engagement.purchaseAmount"
-    bad = [
+    bad: list[tuple[Event | bytes, str, str]] = [
         (without(facebook(), "eventId"), "missing_field", "$.eventId"),
         (changed(tiktok(), "data.user.followers", "many"), "wrong_type", "$.data.user.followers"),
         (changed(facebook(), "data.user.gender", "alien"), "not_allowed", "$.data.user.gender"),
@@ -98,7 +98,8 @@ async def test_each_event_stands_for_itself(system: System) -> None:
         (tiktok(at=datetime.now(UTC) + timedelta(hours=2)), "too_far_ahead", "$.timestamp"),
         (b"17", "wrong_type", "$"),
     ]  # fmt: skip
-    mixed = [good[0], *(event for event, _, _ in bad[:6]), good[1], *(event for event, _, _ in bad[6:]), good[2]]
+    events = [event for event, _, _ in bad]
+    mixed = [good[0], *events[:6], good[1], *events[6:], good[2]]
     answer = await system.post(mixed)
     assert answer.status_code == 202
     told = answer.json()

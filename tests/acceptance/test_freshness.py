@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -96,49 +96,51 @@ async def watching(system: System, at: datetime) -> AsyncIterator[Watched]:
     assert watched.reports > 20
 
 
-def seen(watched: Watched, condition: Callable[[Source], bool], *sources: Source) -> Callable[[], Any]:
-    async def ask() -> bool:
-        return all(condition(source) for source in sources)
+async def until_past(watched: Watched, instants: Mapping[Source, datetime]) -> None:
+    """Wait until each source's freshness lies past its instant."""
 
-    return ask
+    async def past() -> bool:
+        return all(source in watched.until and watched.until[source] > instant for source, instant in instants.items())
+
+    await eventually(past, what=f"reports are complete past {instants}")
 
 
 async def test_freshness_is_never_ahead_of_what_is_stored(system: System) -> None:
     """While collectors keep up: many reports, each with everything that it claims; and the claim moves on."""
     at = datetime.now(UTC) - 2 * HOUR
     async with watching(system, at) as watched:
-        await eventually(seen(watched, lambda source: source in watched.until, *SOURCES), what="a first freshness")
+        await until_past(watched, dict.fromkeys(SOURCES, at))
         for _ in range(8):
-            before = dict(watched.until)
-            moved_on = seen(watched, lambda source, before=before: watched.until[source] > before[source], *SOURCES)
-            await eventually(moved_on, what="storedUntil moves on")
+            await until_past(watched, dict(watched.until))
 
 
-@pytest.mark.parametrize("how", ["frozen", "stopped"])
-async def test_freshness_is_honest_while_a_collector_is_away(system: System, how: str) -> None:
-    """A report then says how far behind it is; the other source's is as fresh as ever; and all of it catches up."""
-    at = datetime.now(UTC) - (4 if how == "frozen" else 6) * HOUR
-    away: Source = "facebook" if how == "frozen" else "tiktok"
-    there: Source = "tiktok" if how == "frozen" else "facebook"
+@pytest.mark.parametrize(("away", "there", "frozen"), [("facebook", "tiktok", True), ("tiktok", "facebook", False)])
+async def test_freshness_is_honest_while_a_collector_is_away(
+    system: System, away: Source, there: Source, frozen: bool
+) -> None:
+    """Frozen or stopped: reports say how far behind they are, those of the other source are as fresh as ever, and in
+    the end all catch up."""
+    at = datetime.now(UTC) - (4 if frozen else 6) * HOUR
     collector = COLLECTOR_OF[away]
     async with watching(system, at) as watched:
-        await eventually(seen(watched, lambda source: source in watched.until, *SOURCES), what="a first freshness")
-        if how == "frozen":
+        await until_past(watched, dict.fromkeys(SOURCES, at))
+        if frozen:
             system.supervisor.kill(collector, signal.SIGSTOP)
         else:
             await system.supervisor.stop(collector)
         went = datetime.now(UTC)
-        fell_behind = seen(watched, lambda source: watched.behind[source] > FALL_BEHIND_SECONDS, away)
+
+        async def fell_behind() -> bool:
+            return watched.behind[away] > FALL_BEHIND_SECONDS
+
         await eventually(fell_behind, what=f"reports of {away} tell that they are behind")
         assert watched.until[away] < went
-        kept_up = seen(watched, lambda source: watched.until[source] > went, there)
-        await eventually(kept_up, what=f"reports of {there} stay fresh")
-        if how == "frozen":
+        await until_past(watched, {there: went})
+        if frozen:
             system.supervisor.kill(collector, signal.SIGCONT)
         else:
             await system.supervisor.start_again(collector)
-        back = datetime.now(UTC)
-        await eventually(seen(watched, lambda source: watched.until[source] > back, *SOURCES), what="reports catch up")
+        await until_past(watched, dict.fromkeys(SOURCES, datetime.now(UTC)))
 
 
 async def test_without_a_collector_nothing_new_is_claimed(system: System) -> None:

@@ -18,8 +18,8 @@ from ops.local.services import COLLECTORS
 from tests.support.system import System
 from tests.support.waiting import eventually
 
-EVENTS = 120
-EVERY_SECONDS = 0.03  # 4,000 events a second
+EVENTS = 60
+EVERY_SECONDS = 0.03  # 2,000 events a second
 SERVICES = ("gateway", *COLLECTORS)
 ENDS = (signal.SIGTERM, signal.SIGKILL)
 

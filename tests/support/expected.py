@@ -8,7 +8,7 @@ Nothing here is taken from the code that stores events.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -77,7 +77,11 @@ _PATHS = {
     for source in SOURCES
     for stage in STAGES
 }
-_CONVERSIONS = {"timestamp": datetime.fromisoformat, "actionTime": datetime.fromisoformat, "purchaseAmount": Decimal}
+_CONVERSIONS: dict[str, Callable[[str], Any]] = {
+    "timestamp": datetime.fromisoformat,
+    "actionTime": datetime.fromisoformat,
+    "purchaseAmount": Decimal,
+}
 _instant = cache(datetime.fromisoformat)  # a few thousand different ones
 _QUARTER_HOUR = timedelta(minutes=15)
 

@@ -131,8 +131,9 @@ class Oracle:
                     self._judge_row(judgement, source, row)
             for letter in await connection.fetch("SELECT event, reason, path FROM dead_letters"):
                 judgement.dead.append(f"{letter['reason']} at {letter['path']}: {letter['event'][:200]!r}")
-                if is_event(letter["event"]) and (sent := self._known.get(key_of(orjson.loads(letter["event"])))):
-                    sent.dead += 1
+                key = key_of(orjson.loads(letter["event"])) if is_event(letter["event"]) else None
+                if key in self._known:
+                    self._known[key].dead += 1
             await self._judge_refused(judgement, connection)
             judgement.rollups = await rollups.differences(connection)
         for key, sent in self._known.items():

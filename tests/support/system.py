@@ -24,7 +24,7 @@ from bench.post import Answer
 from core import jetstream, postgres
 from ops.ledger import Ledger, read_ledger, until_stored
 from ops.local import Death, Servers, Supervisor
-from ops.local.services import COLLECTORS, start_services
+from ops.local.services import start_services
 from tests.support.events import Event, encoded, facebook, rfc3339, tiktok
 from tests.support.oracle import Oracle
 from tests.support.stack import reachable_folder
@@ -167,15 +167,12 @@ class System:
 
 
 @asynccontextmanager
-async def running(folder: Path | None = None, **settings: str) -> AsyncIterator[System]:
-    """A system in a folder of its own, or in this one; stopped at the end."""
-    with reachable_folder() as own:
-        system = System(folder or own / "stack", settings)
+async def running(**settings: str) -> AsyncIterator[System]:
+    """A system in a folder of its own, its services under these settings; stopped at the end."""
+    with reachable_folder() as folder:
+        system = System(folder / "stack", settings)
         await system.start()
         try:
             yield system
         finally:
             await system.stop()
-
-
-__all__ = ["ARRAY", "COLLECTORS", "REPORTS", "System", "running"]
