@@ -35,6 +35,7 @@ async def load(system: System) -> AsyncIterator[Sender]:
         on_answer=system.remember,
     )
     sending = asyncio.create_task(sender.run())
+    await goes_on(system, sender)
     yield sender
     sender.stop()
     await sending
@@ -57,7 +58,6 @@ async def goes_on(system: System, load: Sender) -> None:
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_service_that_ends_comes_back(system: System, load: Sender, service: str, how: signal.Signals) -> None:
     """Told to end or killed, it is started again and everything goes on. Told to end, it drains first: exit code 0."""
-    await goes_on(system, load)
     ended = system.supervisor.kill(service, how)
     await system.supervisor.wait_ready(service, after=ended)
     await goes_on(system, load)
@@ -82,7 +82,6 @@ async def test_a_killed_worker_of_the_gateway_comes_back(system: System, load: S
 
 async def test_nothing_is_accepted_that_jetstream_has_not_confirmed(system: System, load: Sender) -> None:
     """While JetStream says nothing, requests wait and none is answered 202; when it is back, they are."""
-    await goes_on(system, load)
     system.supervisor.kill("nats", signal.SIGSTOP)
     try:
         # All that JetStream confirmed before is answered by the time that so many wait.
