@@ -2,18 +2,34 @@
 
 A row is its count of fields (16 bits), then for each field its length (32 bits) and its bytes; NULL has the
 length -1. All numbers are big-endian. Source: PostgreSQL's manual, "COPY", binary format, and the types' `recv`
-functions. An encoder takes a decoded value and gives the whole field.
+functions. An encoder takes a decoded value and gives the whole field. `collector/native/src/copying.rs` writes the
+same bytes.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 from typing import Any, Final
 
 from core.events.fields import instant
 
 Encoder = Callable[[Any], bytes]
+
+
+class Kind(StrEnum):
+    """How a column's value is written. The native parser knows the same names, but for BYTES."""
+
+    TEXT = "text"
+    LABEL = "label"
+    SMALLINT = "smallint"
+    INTEGER = "integer"
+    BIGINT = "bigint"
+    TIMESTAMP = "timestamp"
+    AMOUNT = "amount"
+    BYTES = "bytes"
+
 
 HEADER: Final = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 TRAILER: Final = struct.pack(">h", -1)
@@ -88,3 +104,19 @@ def one_of(labels: Iterable[str]) -> Encoder:
     written: dict[str | None, bytes] = {None: NULL}
     written.update((label, text(label)) for label in labels)
     return written.__getitem__
+
+
+_ENCODERS: Final[dict[Kind, Encoder]] = {
+    Kind.TEXT: text,
+    Kind.SMALLINT: smallint,
+    Kind.INTEGER: integer,
+    Kind.BIGINT: bigint,
+    Kind.TIMESTAMP: timestamp,
+    Kind.AMOUNT: amount,
+    Kind.BYTES: raw,
+}
+
+
+def encoder(kind: Kind, labels: Iterable[str]) -> Encoder:
+    """What writes values of this kind; `labels` are those of a LABEL."""
+    return one_of(labels) if kind is Kind.LABEL else _ENCODERS[kind]

@@ -3,20 +3,19 @@
     message --wire--> lines --contract--> events --columns--> rows of each day
                                 \\--breaks the contract--> rejects
 
-This is the readable reference, and it always works; a faster parser has to give the same bytes.
+This is the readable reference, and it always works; the native parser (`collector.parsers`) gives the same bytes.
 Measured on the 1,000 events of the contract's sample: 7 µs an event, of which 2.2 µs are the contract's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter, call
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from collector import copying
+from collector.shape import Key, keys
 from collector.source import Column, Source
 from core.events import wire
 from core.events.contract import DAY_MICROSECONDS, Contract, Invalid, Reason
@@ -56,6 +55,7 @@ class Parsed(NamedTuple):
 
 
 Parser = Callable[[bytes, int], Parsed]
+RowReader = Callable[[bytes, int, bytes], tuple[int, bytes]]
 
 
 def copied_columns(source: Source) -> tuple[str, ...]:
@@ -65,10 +65,7 @@ def copied_columns(source: Source) -> tuple[str, ...]:
 
 def python_parser(source: Source, contract: Contract) -> Parser:
     """The parser of one source: parse(message, stream_sequence) -> Parsed. It never raises on any input."""
-    read = source.reader(contract)
-    encoders = {shape: _encoder(shape, source.columns) for shape in source.shapes}
-    opening = copying.fields_in_row(len(source.columns) + len(MESSAGE_COLUMNS))
-    partitioned = source.table is not None
+    row = row_reader(source, contract)
 
     def parse(message: bytes, sequence: int) -> Parsed:
         try:
@@ -78,22 +75,50 @@ def python_parser(source: Source, contract: Contract) -> Parser:
             return Parsed(1, {}, [Reject(-1, Reason.MALFORMED.value, "$", str(error))])
         days: dict[int, list[bytes]] = {}
         rejects: list[Reject] = []
-        position = 0
+        first = 0
         for part, received_at in zip(parts, received, strict=True):
-            closing = copying.timestamp(part.received_at) + copying.bigint(sequence) + copying.text(part.correlation_id)
-            for line in lines[position : position + part.events]:
+            end = closing(part, sequence)
+            for position, line in enumerate(lines[first : first + part.events], first):
                 try:
-                    event = read(line, received_at)
+                    day, copy = row(line, received_at, end)
                 except Invalid as why:
-                    rejects.append(Reject(position, why.reason.value, why.path, why.detail))
+                    rejects.append(rejected(position, why))
                 else:
-                    day = instant(event.timestamp) // DAY_MICROSECONDS if partitioned else 0
-                    row = opening + encoders[type(event)](event) + closing
-                    days.setdefault(day, []).append(row)
-                position += 1
+                    days.setdefault(day, []).append(copy)
+            first += part.events
         return Parsed(len(lines), {day: Rows(len(rows), b"".join(rows)) for day, rows in days.items()}, rejects)
 
     return parse
+
+
+def row_reader(source: Source, contract: Contract) -> RowReader:
+    """What reads a line, received at an instant, into its day and its row with the given end. It raises Invalid."""
+    read = source.reader(contract)
+    encoders = {shape: _encoder(shape, source.columns) for shape in source.shapes}
+    begin = opening(source)
+    partitioned = source.table is not None
+
+    def row(line: bytes, received_at: int, end: bytes) -> tuple[int, bytes]:
+        event = read(line, received_at)
+        day = instant(event.timestamp) // DAY_MICROSECONDS if partitioned else 0
+        return day, begin + encoders[type(event)](event) + end
+
+    return row
+
+
+def rejected(position: int, why: Invalid) -> Reject:
+    """The reject of the line at this position."""
+    return Reject(position, why.reason.value, why.path, why.detail)
+
+
+def opening(source: Source) -> bytes:
+    """What begins each row."""
+    return copying.fields_in_row(len(copied_columns(source)))
+
+
+def closing(part: wire.Part, sequence: int) -> bytes:
+    """What ends each row of a part: the values of MESSAGE_COLUMNS."""
+    return copying.timestamp(part.received_at) + copying.bigint(sequence) + copying.text(part.correlation_id)
 
 
 def _encoder(shape: type[Any], columns: Iterable[Column]) -> Callable[[Any], bytes]:
@@ -101,19 +126,21 @@ def _encoder(shape: type[Any], columns: Iterable[Column]) -> Callable[[Any], byt
 
     All calls in it are C's: one that gets every value, one that applies each encoder to its value.
     """
-    paths: list[str] = []
+    attributes: list[str] = []
     encoders: list[copying.Encoder] = []
     constants: list[tuple[int, bytes]] = []  # where in the row, and what
+    has = keys(shape)
     for column in columns:
-        if (constant := _constant(shape, column)) is not None:
+        if (constant := constant_of(column, shape, has)) is not None:
             if constants and constants[-1][0] == len(encoders) + len(constants) - 1:
                 constants[-1] = (constants[-1][0], constants[-1][1] + constant)
             else:
                 constants.append((len(encoders) + len(constants), constant))
         else:
-            paths.append(".".join(_attributes(shape, column.path)))
-            encoders.append(column.encode)
-    values = attrgetter(*paths)
+            key = has[column.path]
+            attributes.append(key.attribute)
+            encoders.append(copying.encoder(column.kind, key.labels))
+    values = attrgetter(*attributes)
     if not constants:
         return lambda event: b"".join(map(call, encoders, values(event)))
 
@@ -126,21 +153,9 @@ def _encoder(shape: type[Any], columns: Iterable[Column]) -> Callable[[Any], byt
     return encode
 
 
-def _constant(shape: type[Any], column: Column) -> bytes | None:
-    """The column's bytes where every event of this shape has the same: its tag, or NULL. Else None."""
+def constant_of(column: Column, shape: type[Any], has: Mapping[str, Key]) -> bytes | None:
+    """The column's bytes where every event of a shape with these keys has the same: its tag, or NULL. Else None."""
     config = shape.__struct_config__
     if column.path == config.tag_field:
-        return column.encode(config.tag)
-    return None if _attributes(shape, column.path) else copying.NULL
-
-
-def _attributes(shape: type[Any], path: str) -> list[str]:
-    """The Python attributes along a JSON path; empty where the shape does not have it."""
-    names: list[str] = []
-    for key in path.split("."):
-        field = next((field for field in msgspec.structs.fields(shape) if field.encode_name == key), None)
-        if field is None:
-            return []
-        names.append(field.name)
-        shape = field.type
-    return names
+        return copying.text(config.tag)
+    return None if column.path in has else copying.NULL

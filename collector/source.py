@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from collector.copying import Encoder
+from collector.copying import Kind
 from core.events.contract import Contract
 
 Reader = Callable[[bytes, int], Any]
@@ -19,12 +19,13 @@ Reader = Callable[[bytes, int], Any]
 class Column(NamedTuple):
     """A column of the table: its name, where its value stands in the event, and how it is written.
 
-    path is a JSON path without `$.`; an event whose shape does not have it gives NULL.
+    path is a JSON path without `$.`; an event whose shape does not have it gives NULL. What its value may be, the
+    shape says.
     """
 
     name: str
     path: str
-    encode: Encoder
+    kind: Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collector.copying import bigint, one_of, raw, text
+from collector.copying import Kind
 from collector.source import Column, Source
 from core.events.contract import Invalid, Reason, texts
 from core.events.refused import RefusedEvent, decode
-from core.events.subjects import REFUSED, SOURCES, stream_of
+from core.events.subjects import REFUSED, stream_of
 
 
 def _read(line: bytes, _received_at: int) -> RefusedEvent:
@@ -25,13 +25,13 @@ SOURCE = Source(
     reader=lambda _contract: _read,
     shapes=(RefusedEvent,),
     columns=(
-        Column("length", "length", bigint),
-        Column("source", "source", one_of(SOURCES)),
-        Column("reason", "reason", text),
-        Column("path", "path", text),
-        Column("detail", "detail", text),
-        Column("event_id", "eventId", text),
-        Column("sha256", "sha256", raw),
-        Column("event", "body", raw),
+        Column("length", "length", Kind.BIGINT),
+        Column("source", "source", Kind.LABEL),
+        Column("reason", "reason", Kind.TEXT),
+        Column("path", "path", Kind.TEXT),
+        Column("detail", "detail", Kind.TEXT),
+        Column("event_id", "eventId", Kind.TEXT),
+        Column("sha256", "sha256", Kind.BYTES),
+        Column("event", "body", Kind.BYTES),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from collector.copying import amount, integer, one_of, smallint, text, timestamp
+from collector.copying import Kind
 from collector.source import Column, Source
 from core.events.subjects import stream_of
 from core.events.tiktok import Bottom, Top
@@ -16,25 +16,21 @@ SOURCE = Source(
     shapes=(Top, Bottom),
     table="tiktok_events",
     columns=(
-        Column("event_time", "timestamp", timestamp),
-        Column("funnel_stage", "funnelStage", one_of(("top", "bottom"))),
-        Column(
-            "event_type",
-            "eventType",
-            one_of(("video.view", "like", "share", "comment", "profile.visit", "purchase", "follow")),
-        ),
-        Column("followers", "data.user.followers", integer),
-        Column("event_id", "eventId", text),
-        Column("user_id", "data.user.userId", text),
-        Column("username", "data.user.username", text),
-        Column("device", "data.engagement.device", one_of(("Android", "iOS", "Desktop"))),
-        Column("watch_time", "data.engagement.watchTime", integer),
-        Column("percentage_watched", "data.engagement.percentageWatched", smallint),
-        Column("country", "data.engagement.country", text),
-        Column("video_id", "data.engagement.videoId", text),
-        Column("action_time", "data.engagement.actionTime", timestamp),
-        Column("profile_id", "data.engagement.profileId", text),
-        Column("purchased_item", "data.engagement.purchasedItem", text),
-        Column("purchase_amount", "data.engagement.purchaseAmount", amount),
+        Column("event_time", "timestamp", Kind.TIMESTAMP),
+        Column("funnel_stage", "funnelStage", Kind.LABEL),
+        Column("event_type", "eventType", Kind.LABEL),
+        Column("followers", "data.user.followers", Kind.INTEGER),
+        Column("event_id", "eventId", Kind.TEXT),
+        Column("user_id", "data.user.userId", Kind.TEXT),
+        Column("username", "data.user.username", Kind.TEXT),
+        Column("device", "data.engagement.device", Kind.LABEL),
+        Column("watch_time", "data.engagement.watchTime", Kind.INTEGER),
+        Column("percentage_watched", "data.engagement.percentageWatched", Kind.SMALLINT),
+        Column("country", "data.engagement.country", Kind.TEXT),
+        Column("video_id", "data.engagement.videoId", Kind.TEXT),
+        Column("action_time", "data.engagement.actionTime", Kind.TIMESTAMP),
+        Column("profile_id", "data.engagement.profileId", Kind.TEXT),
+        Column("purchased_item", "data.engagement.purchasedItem", Kind.TEXT),
+        Column("purchase_amount", "data.engagement.purchaseAmount", Kind.AMOUNT),
     ),
 )

@@ -1,0 +1,56 @@
+"""What the structs of an event hold, key by key: both parsers go by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from msgspec import inspect
+
+
+class Key(NamedTuple):
+    """A key with a value that is no object.
+
+    attribute is dotted, from the event; type is what the value may be beside null.
+    """
+
+    attribute: str
+    type: inspect.Type
+    nullable: bool
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The closed list of texts that are allowed; empty where there is none."""
+        values = self.type.values if isinstance(self.type, inspect.LiteralType) else ()
+        return tuple(value for value in values if isinstance(value, str))
+
+
+def keys(shape: type[Any]) -> dict[str, Key]:
+    """The keys of a struct by their JSON paths without `$.`, in its own order and without its tag.
+
+    Raises TypeError where a key is optional, where unknown keys are forbidden, where it is an array or where an object
+    in it has a tag of its own: no event is so.
+    """
+    return dict(_keys(inspect.type_info(shape), "", ""))
+
+
+def _keys(of: inspect.Type, path: str, attribute: str) -> Iterator[tuple[str, Key]]:
+    if not isinstance(of, inspect.StructType) or of.array_like or of.forbid_unknown_fields:
+        raise TypeError(f"{path or 'the event'}: not a struct that ignores unknown keys, but {of}")
+    for field in of.fields:
+        where, attributes = path + field.encode_name, attribute + field.name
+        if not field.required:
+            raise TypeError(f"{where} is optional")
+        if isinstance(field.type, inspect.StructType):
+            if field.type.tag_field is not None:
+                raise TypeError(f"{where} has a tag of its own")
+            yield from _keys(field.type, f"{where}.", f"{attributes}.")
+        else:
+            yield where, _key(field.type, attributes)
+
+
+def _key(of: inspect.Type, attribute: str) -> Key:
+    if not isinstance(of, inspect.UnionType):
+        return Key(attribute, of, nullable=False)
+    some = [choice for choice in of.types if not isinstance(choice, inspect.NoneType)]
+    return Key(attribute, some[0] if len(some) == 1 else of, nullable=of.includes_none)
