@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from core.events import facebook, tiktok
-from core.events.fields import MAX_EVENT_BYTES, MAX_ID_BYTES, MAX_TEXT_BYTES, instant
+from core.events.fields import END, MAX_EVENT_BYTES, MAX_ID_BYTES, MAX_TEXT_BYTES, instant
 from core.events.subjects import SOURCES, Source
 
 Event = facebook.Event | tiktok.Event
@@ -100,6 +100,10 @@ class Contract:
             raise Invalid(Reason.EMPTY, "$.eventId", "an eventId is not empty")
         self._check_instants(event, received_at)
         return event
+
+    def window(self, received_at: int) -> tuple[int, int]:
+        """The first and the last instant that an event may have, in microseconds since 2000, as is received_at."""
+        return max(0, received_at - self._max_age), min(END - 1, received_at + self._max_ahead)
 
     def _check_instants(self, event: Event, received_at: int) -> None:
         path = "$.timestamp"

@@ -29,7 +29,9 @@ Amount = Annotated[str, Meta(pattern=r"^[0-9]{1,10}(\.[0-9]{1,2})?\Z")]
 EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """PostgreSQL's epoch: an instant is a number of microseconds since it."""
 
-_END: Final = (datetime(2101, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+END: Final = (datetime(2101, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+"""The first instant that is too late for any event, in microseconds since EPOCH."""
+
 _MICROSECOND: Final = timedelta(microseconds=1)
 _RFC3339: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
@@ -59,7 +61,7 @@ def _read_instant(text: str) -> int:
         microseconds = (datetime.fromisoformat(text.upper()) - EPOCH) // _MICROSECOND
     except (ValueError, OverflowError) as error:
         raise ValueError("no such day or time") from error
-    if not 0 <= microseconds < _END:
+    if not 0 <= microseconds < END:
         raise ValueError("outside the years 2000-2100")
     if len(_known) >= _KNOWN_MOST:
         _known.clear()

@@ -51,18 +51,36 @@ def encode(parts: Sequence[Part], lines: Sequence[bytes]) -> bytes:
 def decode(message: bytes) -> tuple[list[Part], list[bytes]]:
     """Parts and lines of a message. Raises UnknownWire."""
     first, *lines = message.split(b"\n")
+    parts = _read_header(first)
+    counted = sum(part.events for part in parts)
+    if counted != len(lines) or any(part.events < 0 for part in parts):
+        raise UnknownWire(f"{len(lines)} events where the parts count {counted}")
+    return parts, lines
+
+
+def decode_header(message: bytes) -> tuple[list[Part], int]:
+    """Parts of a message, and where its first event begins. Raises UnknownWire.
+
+    Whether there are as many lines as the parts count is left to whoever reads them.
+    """
+    end = message.find(b"\n")
+    header = message if end < 0 else message[:end]
+    parts = _read_header(header)
+    if any(not 0 <= part.events <= len(message) for part in parts):
+        raise UnknownWire("a part counts more events than the message can hold, or fewer than none")
+    return parts, len(header) + 1
+
+
+def _read_header(line: bytes) -> list[Part]:
     try:
-        header = _decode_header(first)
+        header = _decode_header(line)
     except (ValueError, RecursionError) as error:
         raise UnknownWire(f"no header in the first line: {error}") from error
     if header.v != VERSION:
         raise UnknownWire(f"version {header.v}; this program reads version {VERSION}")
-    counted = sum(part.events for part in header.parts)
-    if counted != len(lines) or any(part.events < 0 for part in header.parts):
-        raise UnknownWire(f"{len(lines)} events where the parts count {counted}")
     if any("\0" in part.correlation_id for part in header.parts):  # no row could hold it
         raise UnknownWire("a correlation ID with a NUL character")
-    return header.parts, lines
+    return header.parts
 
 
 def cut(parts: Sequence[Part], lines: Sequence[bytes], start: int, stop: int) -> bytes:

@@ -1,0 +1,137 @@
+//! What Python sees: the class `Parser`, described in `collector/_native.pyi`.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::copying::Kind;
+use crate::plan::{Field, Part, Plan, Shape};
+use crate::rows::{Request, Rows, lines};
+
+#[pymodule(gil_used = false)]
+mod _native {
+    #[pymodule_export]
+    use super::Parser;
+}
+
+#[pyclass(frozen, module = "collector._native")]
+struct Parser {
+    plan: Plan,
+}
+
+#[pymethods]
+impl Parser {
+    #[new]
+    fn new(tag: &str, instant: &str, most_bytes: usize, shapes: Vec<GivenShape>) -> PyResult<Self> {
+        let shapes = shapes.into_iter().map(Shape::try_from).collect::<Result<_, _>>();
+        let plan = shapes.and_then(|shapes| Plan::new(tag, instant, most_bytes, shapes));
+        plan.map(|plan| Self { plan }).map_err(PyValueError::new_err)
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 hands over what it made of the arguments")]
+    fn rows<'py>(
+        &self,
+        py: Python<'py>,
+        message: &Bound<'py, PyBytes>,
+        start: usize,
+        requests: Vec<GivenRequest<'py>>,
+        otherwise: Py<PyAny>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let body = message.as_bytes().get(start..);
+        let requests: Vec<_> = requests.iter().map(GivenRequest::request).collect();
+        let days = py.detach(|| {
+            let mut rows = Rows::new(&self.plan, body.map_or(0, <[u8]>::len));
+            let mut lines = lines(body).enumerate();
+            for (number, (events, request)) in requests.iter().enumerate() {
+                for _ in 0..*events {
+                    let (position, line) = lines.next().ok_or_else(|| PyValueError::new_err("too few lines"))?;
+                    if !rows.take(line, request)
+                        && let Some((day, row)) = ask(&otherwise, position, number, line)?
+                    {
+                        rows.add(day, &row);
+                    }
+                }
+            }
+            match lines.next() {
+                None => Ok(rows.into_days()),
+                Some(_) => Err(PyValueError::new_err("too many lines")),
+            }
+        })?;
+        let found = PyDict::new(py);
+        for day in days {
+            found.set_item(day.number, (day.count, PyBytes::new(py, &day.copy)))?;
+        }
+        Ok(found)
+    }
+}
+
+/// What Python makes of a line: its day and its row, or nothing.
+fn ask(otherwise: &Py<PyAny>, position: usize, request: usize, line: &[u8]) -> PyResult<Option<(i64, Vec<u8>)>> {
+    Python::attach(|py| otherwise.call1(py, (position, request, PyBytes::new(py, line)))?.extract(py))
+}
+
+/// Events of the request, its first and last instant, and what ends its rows.
+#[derive(FromPyObject)]
+struct GivenRequest<'py>(usize, i64, i64, Bound<'py, PyBytes>);
+
+impl GivenRequest<'_> {
+    fn request(&self) -> (usize, Request<'_>) {
+        let Self(events, earliest, latest, closing) = self;
+        (*events, Request { earliest: *earliest, latest: *latest, closing: closing.as_bytes() })
+    }
+}
+
+#[derive(FromPyObject)]
+struct GivenShape {
+    label: String,
+    fields: Vec<GivenField>,
+    row: Vec<GivenPart>,
+}
+
+#[derive(FromPyObject)]
+struct GivenField {
+    path: String,
+    kind: String,
+    nullable: bool,
+    least: i64,
+    most: i64,
+    labels: Vec<String>,
+}
+
+#[derive(FromPyObject)]
+enum GivenPart {
+    Field(usize),
+    Constant(Vec<u8>),
+}
+
+impl TryFrom<GivenShape> for Shape {
+    type Error = String;
+
+    fn try_from(given: GivenShape) -> Result<Self, String> {
+        let fields = given.fields.into_iter().map(Field::try_from).collect::<Result<_, _>>()?;
+        let row = given.row.into_iter().map(|part| match part {
+            GivenPart::Field(number) => Part::Field(number),
+            GivenPart::Constant(bytes) => Part::Constant(bytes),
+        });
+        Ok(Self { label: given.label, fields, row: row.collect() })
+    }
+}
+
+impl TryFrom<GivenField> for Field {
+    type Error = String;
+
+    fn try_from(given: GivenField) -> Result<Self, String> {
+        let GivenField { path, kind, nullable, least, most, labels } = given;
+        let kind = match kind.as_str() {
+            "text" => Kind::Text { least, most },
+            "label" => Kind::Label(labels.into_iter().map(String::into_bytes).collect()),
+            "smallint" => Kind::Smallint { least, most },
+            "integer" => Kind::Integer { least, most },
+            "bigint" => Kind::Bigint { least, most },
+            "timestamp" => Kind::Timestamp,
+            "amount" => Kind::Amount,
+            _ => return Err(format!("{path} is of the kind {kind}, which has to be left to Python")),
+        };
+        Ok(Self { path, nullable, kind })
+    }
+}

@@ -1,0 +1,15 @@
+//! The collector's parser, made fast: a message's events in, rows in PostgreSQL's binary COPY format out.
+//!
+//!     line --json--> tokens of the known keys --copying--> row of its day
+//!        \__ not proved to be valid __ Python reference __ row, or why not
+//!
+//! The Python reference is `collector/parse.py`. This one only takes what it can prove to be valid, so that whatever
+//! is refused, and the reason, is the reference's own word.
+
+#[cfg(not(test))]
+mod binding;
+mod copying;
+mod instant;
+mod json;
+mod plan;
+mod rows;

@@ -1,0 +1,161 @@
+//! What the parser is told of a source, once: which keys its events have, and how they become a row.
+
+use crate::copying::Kind;
+use crate::json::{Cursor, Token};
+
+/// A key that a shape has, and what its value has to be. `path` is a JSON path without `$.`.
+#[derive(Debug)]
+pub struct Field {
+    pub path: String,
+    pub nullable: bool,
+    pub kind: Kind,
+}
+
+/// A part of a row, in the order in which it is written: bytes that all rows of the shape have, or a field by its
+/// number.
+#[derive(Debug)]
+pub enum Part {
+    Constant(Vec<u8>),
+    Field(usize),
+}
+
+/// The events whose tag has this label. A field that is no part of the row is held to the contract all the same.
+#[derive(Debug)]
+pub struct Shape {
+    pub label: String,
+    pub fields: Vec<Field>,
+    pub row: Vec<Part>,
+}
+
+#[derive(Debug)]
+pub struct Plan {
+    pub shapes: Vec<PlannedShape>,
+    /// The place of the key that chooses the shape.
+    pub tag: usize,
+    /// The place of the instant that the window of time is about, and that gives a row its day.
+    pub instant: usize,
+    /// An event of more bytes is not taken.
+    pub most_bytes: usize,
+    places: usize,
+    root: Node,
+}
+
+#[derive(Debug)]
+pub struct PlannedShape {
+    pub label: String,
+    pub fields: Vec<Placed>,
+    pub row: Vec<Part>,
+    /// The fields that are no part of the row.
+    pub unwritten: Vec<usize>,
+}
+
+/// A field with the place of its value among an event's tokens.
+#[derive(Debug)]
+pub struct Placed {
+    pub place: usize,
+    pub nullable: bool,
+    pub kind: Kind,
+}
+
+impl Plan {
+    /// The error says which part of the description is wrong.
+    pub fn new(tag: &str, instant: &str, most_bytes: usize, shapes: Vec<Shape>) -> Result<Self, String> {
+        let (mut root, mut places) = (Node::default(), 0);
+        let mut place = |path: &str| root.place(path, &mut places).ok_or(format!("{path} is an object elsewhere"));
+        let mut planned = Vec::new();
+        for Shape { label, fields, row } in shapes {
+            let fields = fields
+                .into_iter()
+                .map(|Field { path, nullable, kind }| Ok(Placed { place: place(&path)?, nullable, kind }))
+                .collect::<Result<Vec<_>, String>>()?;
+            let mut unwritten: Vec<_> = (0..fields.len()).collect();
+            for part in &row {
+                if let Part::Field(number) = *part {
+                    if number >= fields.len() {
+                        return Err(format!("{label} has no field {number}"));
+                    }
+                    unwritten.retain(|&other| other != number);
+                }
+            }
+            planned.push(PlannedShape { label, fields, row, unwritten });
+        }
+        let (tag, instant) = (place(tag)?, place(instant)?);
+        Ok(Self { shapes: planned, tag, instant, most_bytes, places, root })
+    }
+
+    /// Find the value of each known key. `None` where the line is not proved to be an event: it is no JSON object, or
+    /// a known key stands twice.
+    pub fn tokens<'a>(&self, line: &'a [u8], tokens: &mut Vec<Token<'a>>, scratch: &mut Vec<u8>) -> Option<()> {
+        tokens.clear();
+        tokens.resize(self.places, Token::Missing);
+        let mut cursor = Cursor::new(line);
+        self.root.read(&mut cursor, tokens, scratch)?;
+        cursor.finished().then_some(())
+    }
+}
+
+/// The keys of one object, those of all shapes together, in the order in which events are likely to have them.
+#[derive(Debug, Default)]
+struct Node {
+    keys: Vec<Key>,
+}
+
+#[derive(Debug)]
+struct Key {
+    /// The key and its closing quote.
+    quoted: Vec<u8>,
+    place: usize,
+    /// What is in it, where it is an object.
+    inner: Option<Node>,
+}
+
+impl Node {
+    /// The place of the key at this path, which is made if need be. `None` where it is an object, or in a value.
+    fn place(&mut self, path: &str, places: &mut usize) -> Option<usize> {
+        let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
+        let quoted = [name.as_bytes(), b"\""].concat();
+        let index = self.keys.iter().position(|key| key.quoted == quoted).unwrap_or_else(|| {
+            self.keys.push(Key { quoted, place: *places, inner: rest.map(|_| Self::default()) });
+            *places += 1;
+            self.keys.len() - 1
+        });
+        let key = &mut self.keys[index];
+        match (rest, &mut key.inner) {
+            (None, None) => Some(key.place),
+            (Some(rest), Some(inner)) => inner.place(rest, places),
+            _ => None,
+        }
+    }
+
+    /// Read an object.
+    fn read<'a>(&self, cursor: &mut Cursor<'a>, tokens: &mut [Token<'a>], scratch: &mut Vec<u8>) -> Option<()> {
+        let mut likely = 0;
+        cursor.object(|cursor| {
+            let index = self.key(likely, cursor, scratch)?;
+            cursor.take(b':')?;
+            let Some(key) = self.keys.get(index) else {
+                return cursor.value().map(drop);
+            };
+            likely = index + 1;
+            if !matches!(tokens[key.place], Token::Missing) {
+                return None; // the reference knows what counts then
+            }
+            tokens[key.place] = match &key.inner {
+                None => cursor.value()?,
+                Some(inner) => inner.read(cursor, tokens, scratch).map(|()| Token::Other)?,
+            };
+            Some(())
+        })
+    }
+
+    /// Read a key and give its number, or one past the last where it is not known.
+    fn key(&self, likely: usize, cursor: &mut Cursor, scratch: &mut Vec<u8>) -> Option<usize> {
+        let mut order = (likely..self.keys.len()).chain(0..likely);
+        if let Some(known) = order.find(|&index| cursor.take_exactly(&self.keys[index].quoted)) {
+            return Some(known);
+        }
+        let name = cursor.text()?.meant(scratch); // with an escape, it may still be one that we know
+        let known = self.keys.iter().position(|key| key.quoted.strip_suffix(b"\"") == Some(name));
+        Some(known.unwrap_or(self.keys.len()))
+    }
+}

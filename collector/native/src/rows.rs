@@ -1,0 +1,232 @@
+//! From the lines of a message to the rows of each day.
+//!
+//! Invariant: a line that is taken here is one that the Python reference takes, and gives the same bytes. One that is
+//! not taken is not wrong for that: the reference decides.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::copying;
+use crate::instant::{self, DAY};
+use crate::json::Token;
+use crate::plan::{Part, Plan};
+
+/// What the events of one request share.
+pub struct Request<'a> {
+    /// The first and the last instant that its events may have, in microseconds since 2000.
+    pub earliest: i64,
+    pub latest: i64,
+    /// The columns that end each of its rows.
+    pub closing: &'a [u8],
+}
+
+/// Rows of one day, without COPY's header and trailer.
+pub struct Day {
+    /// Of the day, counted from 2000-01-01.
+    pub number: i64,
+    pub count: usize,
+    pub copy: Vec<u8>,
+}
+
+pub struct Rows<'a> {
+    plan: &'a Plan,
+    /// In the order in which they were first met.
+    days: Vec<Day>,
+    /// How much the first day's rows are likely to need.
+    likely_bytes: usize,
+    row: Vec<u8>,
+    tokens: Vec<Token<'a>>,
+    scratch: Vec<u8>,
+}
+
+impl<'a> Rows<'a> {
+    pub fn new(plan: &'a Plan, likely_bytes: usize) -> Self {
+        Self { plan, days: Vec::new(), likely_bytes, row: Vec::new(), tokens: Vec::new(), scratch: Vec::new() }
+    }
+
+    /// Read an event and add its row; whether it was taken.
+    pub fn take(&mut self, line: &'a [u8], request: &Request) -> bool {
+        let mut row = std::mem::take(&mut self.row);
+        row.clear();
+        // A defect of ours costs its line the short way, and nothing else.
+        let day = catch_unwind(AssertUnwindSafe(|| self.write(line, request, &mut row))).ok().flatten();
+        if let Some(day) = day {
+            self.add(day, &row);
+        }
+        self.row = row;
+        day.is_some()
+    }
+
+    /// Add a row that is written already.
+    pub fn add(&mut self, day: i64, row: &[u8]) {
+        let index = self.days.iter().rposition(|rows| rows.number == day).unwrap_or_else(|| {
+            let copy = Vec::with_capacity(if self.days.is_empty() { self.likely_bytes } else { 0 });
+            self.days.push(Day { number: day, count: 0, copy });
+            self.days.len() - 1
+        });
+        self.days[index].count += 1;
+        self.days[index].copy.extend_from_slice(row);
+    }
+
+    pub fn into_days(self) -> Vec<Day> {
+        self.days
+    }
+
+    /// Write an event's row and give its day, or `None` where the event is not proved to be valid.
+    fn write(&mut self, line: &'a [u8], request: &Request, row: &mut Vec<u8>) -> Option<i64> {
+        if line.len() > self.plan.most_bytes {
+            return None;
+        }
+        let (tokens, scratch) = (&mut self.tokens, &mut self.scratch);
+        self.plan.tokens(line, tokens, scratch)?;
+        let Token::Text(instant) = tokens[self.plan.instant] else {
+            return None;
+        };
+        let instant = instant::read(instant.read(scratch)?)?;
+        if !(request.earliest..=request.latest).contains(&instant) {
+            return None;
+        }
+        let Token::Text(tag) = tokens[self.plan.tag] else {
+            return None;
+        };
+        let tag = tag.read(scratch)?;
+        let shape = self.plan.shapes.iter().find(|shape| shape.label.as_bytes() == tag)?;
+        let mut field = |number: usize, row: &mut Vec<u8>| {
+            let field = &shape.fields[number];
+            copying::write(&field.kind, field.nullable, tokens[field.place], row, scratch)
+        };
+        for &number in &shape.unwritten {
+            field(number, row)?;
+        }
+        row.clear();
+        for part in &shape.row {
+            match part {
+                Part::Constant(bytes) => row.extend_from_slice(bytes),
+                Part::Field(number) => field(*number, row)?,
+            }
+        }
+        row.extend_from_slice(request.closing);
+        Some(instant.div_euclid(DAY))
+    }
+}
+
+/// The lines of a message behind its header, if there is anything behind it. A line break separates two of them.
+pub fn lines(mut rest: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let body = rest?;
+        let end = memchr::memchr(b'\n', body);
+        rest = end.map(|end| &body[end + 1..]);
+        Some(&body[..end.unwrap_or(body.len())])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::copying::Kind;
+    use crate::plan::{Field, Shape};
+
+    const ALL: Request = Request { earliest: 0, latest: i64::MAX, closing: b"." };
+
+    fn field(path: &str, nullable: bool) -> Field {
+        let kind = if path == "at" { Kind::Timestamp } else { Kind::Text { least: 0, most: 9 } };
+        Field { path: path.into(), nullable, kind }
+    }
+
+    fn plan() -> Plan {
+        let shape = |label: &str, key: &str| Shape {
+            label: label.into(),
+            fields: vec![field("at", false), field("in.text", false), field(key, true)],
+            row: vec![Part::Constant(b">".to_vec()), Part::Field(2)],
+        };
+        Plan::new("tag", "at", 200, vec![shape("a", "in.a"), shape("b", "in.b")]).unwrap()
+    }
+
+    /// The days' rows, and how many lines were not taken.
+    fn read(lines: &[&str], request: &Request) -> (Vec<(i64, usize, String)>, usize) {
+        let plan = plan();
+        let mut rows = Rows::new(&plan, 0);
+        let left = lines.iter().filter(|line| !rows.take(line.as_bytes(), request)).count();
+        let days = rows.into_days().into_iter();
+        (days.map(|day| (day.number, day.count, String::from_utf8_lossy(&day.copy).into_owned())).collect(), left)
+    }
+
+    #[test]
+    fn rows_of_a_day_stand_together_in_their_order() {
+        let lines = [
+            r#"{"tag":"a","at":"2000-01-02T00:00:00Z","in":{"text":"","a":"1"}}"#,
+            r#"{"tag":"b","at":"2000-01-01T00:00:00Z","in":{"b":"2","text":""}}"#,
+            r#" { "in" : { "a" : "3" , "text" : "" , "b" : {} } , "at" : "2000-01-02T23:59:59Z" , "tag" : "a" } "#,
+        ];
+        let day = |day, count, copy: &str| (day, count, copy.to_owned());
+        let expected = vec![day(1, 2, ">\0\0\0\x011.>\0\0\0\x013."), day(0, 1, ">\0\0\0\x012.")];
+        assert_eq!(read(&lines, &ALL), (expected, 0));
+    }
+
+    #[test]
+    fn whatever_is_not_proved_leaves_no_trace() {
+        for line in [
+            "",
+            "[]",
+            "{}",
+            "{",
+            r#"{"tag":"a","at":"2000-01-02T00:00:00Z","in":{"text":"","a":"1"}},"#,
+            r#"{"tag":"c","at":"2000-01-02T00:00:00Z","in":{"text":"","a":"1"}}"#,
+            r#"{"tag":"a","at":"2000-01-02T00:00:00Z","in":{"text":"","b":"1"}}"#,
+            r#"{"tag":"a","at":"2000-01-02T00:00:00Z","in":{"text":7,"a":"1"}}"#,
+            r#"{"tag":"a","at":"2000-01-02T00:00:00Z","in":{"text":null,"a":"1"}}"#,
+            r#"{"tag":"a","at":"2000-01-02T00:00:00Z","in":{"text":"","a":"1","a":"1"}}"#,
+            r#"{"tag":"a","at":"2000-01-02T00:00:00Z","in":{"text":"","a":"1","\u0061":"1"}}"#,
+            r#"{"tag":"a","at":"2000-01-02T00:00:00Z","in":{"text":"","a":"1"},"in":1}"#,
+            r#"{"tag":"a","at":"2000-01-02T00:00:00Z","in":[]}"#,
+            r#"{"tag":"a","at":"soon","in":{"text":"","a":"1"}}"#,
+            r#"{"tag":"a","at":null,"in":{"text":"","a":"1"}}"#,
+            r#"{"tag":"a","in":{"text":"","a":"1"}}"#,
+        ] {
+            assert_eq!(read(&[line], &ALL), (vec![], 1), "{line}");
+        }
+        let long =
+            format!(r#"{{"tag":"a","at":"2000-01-02T00:00:00Z","in":{{"text":"","a":"1"}}}}{}"#, " ".repeat(200));
+        assert_eq!(read(&[&long], &ALL), (vec![], 1));
+    }
+
+    #[test]
+    fn the_window_of_time_is_the_requests() {
+        let line = r#"{"tag":"a","at":"2000-01-01T00:00:01Z","in":{"text":"","a":null}}"#;
+        let taken = |earliest, latest| read(&[line], &Request { earliest, latest, closing: b"" }).1 == 0;
+        assert!(taken(1_000_000, 1_000_000));
+        assert!(!taken(1_000_001, 2_000_000));
+        assert!(!taken(0, 999_999));
+    }
+
+    #[test]
+    fn a_defect_costs_its_line_the_short_way_and_no_more() {
+        let mut broken = plan();
+        broken.shapes[0].row.push(Part::Field(99));
+        let mut rows = Rows::new(&broken, 0);
+        let [a, b] = ["a", "b"]
+            .map(|tag| format!(r#"{{"tag":"{tag}","at":"2000-01-01T00:00:00Z","in":{{"text":"","{tag}":null}}}}"#));
+        assert!(!rows.take(a.as_bytes(), &ALL));
+        assert!(rows.take(b.as_bytes(), &ALL));
+        assert_eq!(rows.into_days()[0].copy, b">\xff\xff\xff\xff.");
+    }
+
+    #[test]
+    fn a_description_that_does_not_fit_together_is_refused() {
+        let shape = |path: &str, number| Shape {
+            label: "a".into(),
+            fields: vec![field(path, false)],
+            row: vec![Part::Field(number)],
+        };
+        assert!(Plan::new("tag", "at", 1, vec![shape("in", 0), shape("in.text", 0)]).is_err());
+        assert!(Plan::new("tag", "at", 1, vec![shape("in.text", 0), shape("in", 0)]).is_err());
+        assert!(Plan::new("tag", "at", 1, vec![shape("in", 1)]).is_err());
+    }
+
+    #[test]
+    fn lines_are_what_line_breaks_separate() {
+        let all = |body| lines(body).map(<[u8]>::len).collect::<Vec<_>>();
+        assert_eq!(all(None), []);
+        assert_eq!(all(Some(b"")), [0]);
+        assert_eq!(all(Some(b"a\nbc\n")), [1, 2, 0]);
+    }
+}
