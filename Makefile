@@ -3,13 +3,15 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+NATIVE := collector/_native.abi3.so
+NATIVE_SOURCES := $(wildcard collector/native/src/*.rs) $(addprefix collector/native/,Cargo.toml Cargo.lock .cargo/config.toml)
 
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/ready ## make the virtual environment and install what is locked (other targets do it themselves)
+setup: $(VENV)/ready $(NATIVE) ## install what is locked and build the native parser (other targets do it themselves)
 
 $(VENV)/ready: requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Sluice needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Give another one: make PYTHON=python3.12 …"; exit 1; }
@@ -19,22 +21,36 @@ $(VENV)/ready: requirements-dev.lock
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
-up: $(VENV)/ready ## run everything until Ctrl-C; PUBLISHER=0 leaves the publisher out
+# Never fails: without it the collector runs its Python parser, and says so.
+$(NATIVE): $(NATIVE_SOURCES)
+	@if ! command -v cargo > /dev/null; then rm -f $@; echo "no Rust toolchain: the Python parser serves"; \
+	elif echo "building the native parser (a minute) …"; (cd collector/native && cargo build --release --locked --quiet); then \
+	  cp collector/native/target/release/lib_native.so $@.new && mv $@.new $@; \
+	else rm -f $@; echo "the native parser was not built: the Python parser serves"; fi
+
+up: $(VENV)/ready $(NATIVE) ## run everything until Ctrl-C; PUBLISHER=0 leaves the publisher out
 	@exec $(RUN) -m ops up
 
-demo: $(VENV)/ready ## run everything under the publisher's load for DEMO_SECONDS (30) and check that nothing is lost
+demo: $(VENV)/ready $(NATIVE) ## run everything under the publisher's load for DEMO_SECONDS (30) and check that nothing is lost
 	@exec $(RUN) -m ops demo
 
-test: $(VENV)/ready lint ## lint, check types and layers, run all tests
+test: $(VENV)/ready $(NATIVE) lint ## lint, check types and layers, run all tests
 	@$(RUN) -m pytest
 
-lint: $(VENV)/ready ## ruff, mypy and the layers
+lint: $(VENV)/ready ## ruff, mypy, the layers and clippy
 	@$(RUN) -m ruff format --check --quiet .
 	@$(RUN) -m ruff check --quiet .
 	@$(RUN) -m mypy
 	@$(VENV)/bin/lint-imports
+	@if cargo clippy --version > /dev/null 2>&1; then \
+	  cd collector/native && cargo fmt --check && cargo clippy --locked --quiet --all-targets -- -D warnings; \
+	else echo "no Rust toolchain: the native parser is not linted"; fi
 
-bench: $(VENV)/ready ## stored events a second of the whole pipeline, beside the machine's own limit
+SECONDS ?= 600
+fuzz: $(VENV)/ready $(NATIVE) ## hold both parsers to each other on random messages for SECONDS (600)
+	@exec $(RUN) -m tests.fuzz.differential --seconds $(SECONDS)
+
+bench: $(VENV)/ready $(NATIVE) ## stored events a second of the whole pipeline, beside the machine's own limit
 	@exec $(RUN) -m bench.pipeline
 
 lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
@@ -47,4 +63,4 @@ lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
 clean: ## delete the data of the local stack (.sluice)
 	@rm -rf .sluice
 
-.PHONY: help setup up demo test lint bench lock clean
+.PHONY: help setup up demo test lint fuzz bench lock clean
