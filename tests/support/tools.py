@@ -10,6 +10,8 @@ from collections import Counter
 
 import pytest
 
+from collector.parsers import NOT_BUILT
+
 lacking: Counter[str] = Counter()
 
 
@@ -26,6 +28,11 @@ def require(there: bool, what: str) -> None:
     if not there and os.environ.get("SLUICE_REQUIRE_TOOLS") == "1":
         pytest.fail(f"SLUICE_REQUIRE_TOOLS=1, but this needs {what}")
     only_where(there, what)
+
+
+def require_native() -> None:
+    """End the test unless the native parser is built."""
+    require(NOT_BUILT is None, "the native parser, which make setup builds where there is a Rust toolchain")
 
 
 def only_where(applies: bool, circumstance: str) -> None:

@@ -1,4 +1,4 @@
-"""The parser: messages of every shape into rows, and what is wrong with the rest."""
+"""The parsers, both by the same tests: messages of every shape into rows, and what is wrong with the rest."""
 
 import struct
 from datetime import timedelta
@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collector import copying
-from collector.parse import Parsed, Parser, Reject, copied_columns, python_parser
+from collector.parse import Parsed, Parser, Reject, copied_columns
+from collector.parsers import Choice, choose
 from collector.sources import SOURCES
 from core.events import refused as refused_events
 from core.events import wire
@@ -31,10 +32,20 @@ from tests.support.events import (
     tiktok,
     without,
 )
+from tests.support.tools import require_native
 
 CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)
-PARSERS: dict[str, Parser] = {name: python_parser(source, CONTRACT) for name, source in SOURCES.items()}
+Parsers = dict[str, Parser]
 DAY = microseconds(NOON) // DAY_MICROSECONDS
+
+
+@pytest.fixture(scope="module", params=["python", "native"])
+def parsers(request: pytest.FixtureRequest) -> Parsers:
+    """Each source's parser of one kind; a source that the native one does not know is Python's in any case."""
+    if request.param == "native":
+        require_native()
+    choice: Choice = "python" if request.param == "python" else "auto"
+    return {name: choose(choice, source, CONTRACT)[1] for name, source in SOURCES.items()}
 
 
 def rows(source: str, parsed: Parsed, day: int = DAY) -> list[dict[str, bytes | None]]:
@@ -45,9 +56,9 @@ def rows(source: str, parsed: Parsed, day: int = DAY) -> list[dict[str, bytes | 
 
 
 @pytest.mark.parametrize(("source", "stage"), SHAPES)
-def test_each_column_comes_from_its_own_key(source: str, stage: str) -> None:
+def test_each_column_comes_from_its_own_key(parsers: Parsers, source: str, stage: str) -> None:
     """A change of one key changes one column, the one that the source declares for it, and no other."""
-    parse = PARSERS[source]
+    parse = parsers[source]
     event = MAKERS[source](stage, event_id="same")
     columns = {column.path: column.name for column in SOURCES[source].columns}
     received = part(1, received_at=NOON)
@@ -94,9 +105,9 @@ def _value(event: dict[str, object], path: str) -> object:
 
 
 @pytest.mark.parametrize("source", ["facebook", "tiktok"])
-def test_types_and_stages_are_written_as_labels(source: str) -> None:
+def test_types_and_stages_are_written_as_labels(parsers: Parsers, source: str) -> None:
     """The columns that the last test leaves out: stage, type and device stand as their labels."""
-    top, bottom = rows(source, PARSERS[source](message(MAKERS[source]("top"), MAKERS[source]("bottom")), 7))
+    top, bottom = rows(source, parsers[source](message(MAKERS[source]("top"), MAKERS[source]("bottom")), 7))
     assert (top["funnel_stage"], bottom["funnel_stage"]) == (b"top", b"bottom")
     assert (top["event_type"], bottom["event_type"]) == {
         "facebook": (b"page.like", b"checkout.complete"),
@@ -105,11 +116,11 @@ def test_types_and_stages_are_written_as_labels(source: str) -> None:
     assert (top["device"], bottom["device"]) == {"facebook": (None, b"mobile"), "tiktok": (b"iOS", None)}[source]
 
 
-def test_a_row_holds_its_requests_marks() -> None:
+def test_a_row_holds_its_requests_marks(parsers: Parsers) -> None:
     """Each row has the correlation ID and the instant of the request it came with, and the message's sequence."""
     first = part(2, "request-a", NOON + timedelta(seconds=1))
     second = part(1, "request-b", NOON + timedelta(seconds=2))
-    parsed = PARSERS["facebook"](message(facebook(), facebook(), facebook(), parts=[first, second]), 2**40)
+    parsed = parsers["facebook"](message(facebook(), facebook(), facebook(), parts=[first, second]), 2**40)
     got = rows("facebook", parsed)
     assert [row["correlation_id"] for row in got] == [b"request-a", b"request-a", b"request-b"]
     assert [row["received_at"] for row in got] == [
@@ -118,27 +129,27 @@ def test_a_row_holds_its_requests_marks() -> None:
     assert {row["stream_sequence"] for row in got} == {struct.pack(">q", 2**40)}
 
 
-def test_rows_are_split_by_day_in_the_order_they_came() -> None:
+def test_rows_are_split_by_day_in_the_order_they_came(parsers: Parsers) -> None:
     """Each day (UTC, of the event's own timestamp) has its rows, and midnight belongs to the day it opens."""
     midnight = NOON.replace(hour=0)
     moments = [NOON, midnight - timedelta(microseconds=1), midnight, NOON - timedelta(days=2), NOON]
     events = [facebook(at=moment, event_id=f"fb-{number}") for number, moment in enumerate(moments)]
-    parsed = PARSERS["facebook"](message(*events), 7)
+    parsed = parsers["facebook"](message(*events), 7)
     ids = {day: [row["event_id"] for row in rows("facebook", parsed, day)] for day in parsed.days}
     assert ids == {DAY: [b"fb-0", b"fb-2", b"fb-4"], DAY - 1: [b"fb-1"], DAY - 2: [b"fb-3"]}
 
 
-def test_a_day_is_utcs_whatever_the_senders_zone() -> None:
+def test_a_day_is_utcs_whatever_the_senders_zone(parsers: Parsers) -> None:
     """An instant written on another clock belongs to the day that UTC has then."""
     event = changed(facebook(), "timestamp", f"{NOON + timedelta(hours=14):%Y-%m-%dT%H:%M:%S}+14:00")
-    assert list(PARSERS["facebook"](message(event), 7).days) == [DAY]
+    assert list(parsers["facebook"](message(event), 7).days) == [DAY]
 
 
-def test_rejects_have_the_position_in_the_message() -> None:
+def test_rejects_have_the_position_in_the_message(parsers: Parsers) -> None:
     """What breaks the contract is told by its position over all parts; the rest of the message becomes rows."""
     parts = [part(3, "a"), part(0, "b"), part(3, "c")]
     lines: list[Event | bytes] = [facebook(), b"{", facebook(), without(facebook(), "data.user"), facebook(), tiktok()]
-    parsed = PARSERS["facebook"](message(*lines, parts=parts), 7)
+    parsed = parsers["facebook"](message(*lines, parts=parts), 7)
     assert parsed.events == 6
     assert len(rows("facebook", parsed)) == 3
     assert [reject[:3] for reject in parsed.rejects] == [
@@ -148,12 +159,12 @@ def test_rejects_have_the_position_in_the_message() -> None:
     ]
 
 
-def test_an_event_is_as_old_as_when_it_was_received() -> None:
+def test_an_event_is_as_old_as_when_it_was_received(parsers: Parsers) -> None:
     """The window of time is measured from the request's instant: a message that waited long is stored all the same."""
     long_ago = NOON - timedelta(days=30)
     received = part(2, received_at=long_ago + timedelta(days=6))
     lines = [facebook(at=long_ago), facebook(at=long_ago - timedelta(days=1, microseconds=1))]
-    parsed = PARSERS["facebook"](message(*lines, parts=[received]), 7)
+    parsed = parsers["facebook"](message(*lines, parts=[received]), 7)
     assert [reject[:2] for reject in parsed.rejects] == [(1, "too_old")]
     assert sum(day.count for day in parsed.days.values()) == 1
 
@@ -172,20 +183,20 @@ def test_an_event_is_as_old_as_when_it_was_received() -> None:
     ids=["empty", "no header", "version", "count", "no instant", "instant out of range", "NUL in the correlation ID"],
 )
 @pytest.mark.parametrize("source", SOURCES)
-def test_a_message_that_cannot_be_read_is_one_reject(source: str, body: bytes) -> None:
+def test_a_message_that_cannot_be_read_is_one_reject(parsers: Parsers, source: str, body: bytes) -> None:
     """An unreadable message gives no rows and a single reject for the whole, counted as one event."""
-    parsed = PARSERS[source](body, 7)
+    parsed = parsers[source](body, 7)
     assert parsed.days == {}
     assert [(reject.position, reject.reason, reject.path) for reject in parsed.rejects] == [(-1, "malformed", "$")]
     assert parsed.events == 1
 
 
-def test_a_message_without_events_is_empty() -> None:
+def test_a_message_without_events_is_empty(parsers: Parsers) -> None:
     """A header that counts nothing is neither rows nor a reject."""
-    assert PARSERS["facebook"](b'{"v":1,"parts":[]}', 7) == Parsed(0, {}, [])
+    assert parsers["facebook"](b'{"v":1,"parts":[]}', 7) == Parsed(0, {}, [])
 
 
-def test_refused_events_are_rows_of_one_day() -> None:
+def test_refused_events_are_rows_of_one_day(parsers: Parsers) -> None:
     """The refused source has one table without days; source and id may be NULL, bytes are kept as they were."""
     raw = b'{"source":"tiktok","eventId":"t-1"}\x00\xff'
     lines = [
@@ -195,7 +206,7 @@ def test_refused_events_are_rows_of_one_day() -> None:
         ),
         b'{"source":"facebook"}',
     ]
-    parsed = PARSERS["refused"](message(*lines), 7)
+    parsed = parsers["refused"](message(*lines), 7)
     first, second = rows("refused", parsed, 0)
     assert (first["source"], first["event_id"], first["event"], first["length"]) == (
         None,
@@ -211,11 +222,11 @@ def test_refused_events_are_rows_of_one_day() -> None:
     ("key", "value"),
     [("length", -1), ("length", 2**63), ("length", 10**40), ("reason", "nul\0"), ("eventId", "nul\0"), ("body", "!")],
 )
-def test_a_refused_event_that_no_row_can_hold_is_a_reject(key: str, value: object) -> None:
+def test_a_refused_event_that_no_row_can_hold_is_a_reject(parsers: Parsers, key: str, value: object) -> None:
     """What another sender puts into the stream costs that event alone."""
     line = refused_events.encode(refused_events.refused(b"{}", Invalid(Reason.MALFORMED, "$", "broken")))
     broken = msgspec.json.encode(msgspec.json.decode(line) | {key: value})
-    parsed = PARSERS["refused"](message(line, broken), 7)
+    parsed = parsers["refused"](message(line, broken), 7)
     assert [reject[:2] for reject in parsed.rejects] == [(1, "invalid_text" if value == "nul\0" else "malformed")]
     assert len(rows("refused", parsed, 0)) == 1
 
@@ -232,9 +243,9 @@ def _messages(draw: st.DrawFn) -> bytes:
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.binary(max_size=300) | _messages(), st.sampled_from(sorted(SOURCES)))
-def test_no_message_raises(body: bytes, source: str) -> None:
+def test_no_message_raises(parsers: Parsers, body: bytes, source: str) -> None:
     """Any bytes give rows and rejects that add up to the message's events, with details that can be stored."""
-    parsed = PARSERS[source](body, 7)
+    parsed = parsers[source](body, 7)
     assert parsed.events == sum(day.count for day in parsed.days.values()) + len(parsed.rejects)
     for day in parsed.days:
         rows(source, parsed, day)
