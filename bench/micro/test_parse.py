@@ -1,0 +1,161 @@
+"""CPU of an event in both parsers, and in what they stand in for: decoded structs and asyncpg's own encoder.
+
+    python -m pytest bench/micro/test_parse.py
+
+A round is 1,000 events, so milliseconds of the table are microseconds an event. All threads of this process count,
+PostgreSQL's does not. Its own weakness: the same events are read again and again, so caches and the branch predictor
+know them, as does the Python parser's memory of instants; and asyncpg's figure holds its share of sending.
+"""
+
+import asyncio
+import gc
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from decimal import Decimal
+from operator import attrgetter
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import orjson
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.events import Drawn, make
+from collector.copying import Kind
+from collector.parse import Parser, copied_columns
+from collector.parsers import NOT_BUILT, choose
+from collector.shape import keys
+from collector.source import Column
+from collector.sources import SOURCES
+from core import postgres
+from core.events import wire
+from core.events.contract import Contract
+from core.events.fields import EPOCH, instant
+from core.lifecycle import collect_garbage_rarely
+from ops.local import Servers
+from sql import statements
+
+EVENTS = 1_000
+CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)
+NOW = datetime.now(EPOCH.tzinfo)
+pytestmark = pytest.mark.benchmark(timer=time.process_time, min_rounds=50, warmup=True, warmup_iterations=5)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def as_in_the_service() -> Iterator[None]:
+    """Garbage is collected as rarely as in a collector."""
+    before = gc.get_threshold()
+    collect_garbage_rarely()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*before)
+
+
+def message(source: str, events: int = EVENTS) -> bytes:
+    """Events of one source as the publisher makes them, within 50 ms, in one request."""
+    rng = Random(source)
+    fresh = Drawn(rng, lambda: NOW.timestamp() + rng.random() * 0.05)
+    lines: list[bytes] = []
+    while len(lines) < events:
+        event = make(rng, fresh)
+        if event["source"] == source:
+            lines.append(orjson.dumps(event))
+    return wire.encode([wire.Part("benchmark", None, NOW.isoformat(), events)], lines)
+
+
+def parser(source: str, name: str) -> Parser:
+    """The parser of this name, or the benchmark's end where it is not built."""
+    if name == "native" and NOT_BUILT:
+        pytest.skip(NOT_BUILT)
+    return choose("native" if name == "native" else "python", SOURCES[source], CONTRACT)[1]
+
+
+def tell(benchmark: BenchmarkFixture, size: int, events: int = EVENTS) -> None:
+    """Add what the table does not show."""
+    assert benchmark.stats is not None
+    seconds = benchmark.stats.stats.median
+    benchmark.extra_info["us_per_event"] = round(seconds / events * 1e6, 3)
+    benchmark.extra_info["mb_per_second"] = round(size / seconds / 1e6, 1)
+    print(f"\n{benchmark.name}: {benchmark.extra_info}")
+
+
+@pytest.mark.parametrize("name", ["python", "native"])
+@pytest.mark.parametrize("source", ["facebook", "tiktok"])
+def test_parse(benchmark: BenchmarkFixture, source: str, name: str) -> None:
+    """A message of 1,000 events into binary COPY rows."""
+    body, parse = message(source), parser(source, name)
+    parsed = benchmark(parse, body, 7)
+    assert (parsed.events, parsed.rejects) == (EVENTS, [])
+    tell(benchmark, len(body))
+
+
+@pytest.mark.parametrize("name", ["python", "native"])
+def test_parse_a_message_of_one_event(benchmark: BenchmarkFixture, name: str) -> None:
+    """What a message costs beside its events; the table's unit is then one event."""
+    body, parse = message("facebook", 1), parser("facebook", name)
+    assert benchmark(parse, body, 7).rejects == []
+    tell(benchmark, len(body), events=1)
+
+
+@pytest.mark.parametrize("name", ["python", "native"])
+def test_parse_what_is_refused(benchmark: BenchmarkFixture, name: str) -> None:
+    """A flood of events that all break the contract: the native parser asks Python about each."""
+    body = message("facebook").replace(b'"gender":"', b'"gender":"x')
+    parsed = benchmark(parser("facebook", name), body, 7)
+    assert len(parsed.rejects) == EVENTS
+    tell(benchmark, len(body))
+
+
+@pytest.mark.parametrize("source", ["facebook", "tiktok"])
+def test_decode_and_let_asyncpg_encode(benchmark: BenchmarkFixture, source: str) -> None:
+    """The same events by the usual way: msgspec's structs, tuples of Python values, `copy_records_to_table`."""
+    body = message(source)
+    (part,), lines = wire.decode(body)
+    read = SOURCES[source].reader(CONTRACT)
+    rows = {shape: _row(source, shape) for shape in SOURCES[source].shapes}
+    ending = (NOW, 7, part.correlation_id)
+
+    async def prepared(servers: Servers) -> Any:
+        await postgres.migrate(servers.owner_dsn)
+        connection = await postgres.connect(servers.collector_dsn, name="bench")
+        await connection.execute(statements("store")[f"staging_{source}"])
+        return connection
+
+    async def copy(connection: Any) -> None:
+        events = (read(line, instant(part.received_at)) for line in lines)
+        records = [rows[type(event)](event) + ending for event in events]
+        async with connection.transaction():
+            await connection.copy_records_to_table("staging", records=records, columns=copied_columns(SOURCES[source]))
+
+    with asyncio.Runner() as runner, tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
+        Path(folder).chmod(0o711)  # PostgreSQL may have to run as another user
+        servers = runner.run(Servers(Path(folder) / "stack", environ={}).__aenter__())
+        try:
+            connection = runner.run(prepared(servers))
+            benchmark(lambda: runner.run(copy(connection)))
+            runner.run(connection.close())
+        finally:
+            runner.run(servers.__aexit__(None, None, None))
+    tell(benchmark, len(body))
+
+
+def _row(source: str, shape: type[Any]) -> Callable[[Any], tuple[Any, ...]]:
+    """What makes a tuple of Python values, as asyncpg takes them, of an event of this shape."""
+    has, config = keys(shape), shape.__struct_config__
+    converted: dict[Kind, Callable[[Any], Any]] = {
+        Kind.TIMESTAMP: datetime.fromisoformat,
+        Kind.AMOUNT: lambda text: text and Decimal(text),
+    }
+
+    def getter(column: Column) -> Callable[[Any], Any]:
+        if column.path not in has:
+            constant = config.tag if column.path == config.tag_field else None
+            return lambda _event: constant
+        get, convert = attrgetter(has[column.path].attribute), converted.get(column.kind)
+        return (lambda event: convert(get(event))) if convert else get
+
+    getters = [getter(column) for column in SOURCES[source].columns]
+    return lambda event: tuple(get(event) for get in getters)
