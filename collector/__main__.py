@@ -1,4 +1,4 @@
-"""Run a collector: `python -m collector --source facebook|tiktok|refused`."""
+"""Run a collector: `python -m collector --source facebook|tiktok|refused [--parser auto|native|python]`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 
 import structlog
 
-from collector import maintain, metrics
+from collector import maintain, metrics, parsers
 from collector.collect import Collect
 from collector.fetch import Fetcher
-from collector.parse import python_parser
 from collector.source import Source
 from collector.sources import SOURCES
 from collector.store import Store
@@ -33,17 +32,24 @@ def main() -> None:
         description="Store the events of one source. Any number may run per source. Settings: see .env.example.",
     )
     arguments.add_argument("--source", required=True, choices=sorted(SOURCES), help="whose stream to collect")
-    source = SOURCES[arguments.parse_args().source]
-    lifecycle.run(lambda stop: collect(source, stop))
+    arguments.add_argument(
+        "--parser", default="auto", choices=parsers.CHOICES,
+        help="who reads the events: auto takes the native one where it is built and knows the source",
+    )  # fmt: skip
+    given = arguments.parse_args()
+    lifecycle.run(lambda stop: collect(SOURCES[given.source], given.parser, stop))
 
 
-async def collect(source: Source, stop: asyncio.Event) -> None:
+async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -> None:
     """Start everything, collect until told to stop, end everything."""
     chosen = settings.load(CollectorSettings)
     maintain.check_retention(chosen)
     logs.configure(f"collector-{source.name}", chosen.log_level)
     tell_build("collector")
-    metrics.parser_in_use.labels(source.name, "python").set(1)
+    contract = Contract(max_age_days=chosen.max_event_age_days, max_ahead_seconds=chosen.max_event_ahead_seconds)
+    parser, parse = parsers.choose(choice, source, contract)
+    metrics.parser_in_use.labels(source.name, parser).set(1)
+    log.info("parser chosen", parser=parser, asked_for=choice)
     metrics.stopped.labels(source.name).set(0)
 
     readiness = health.Readiness("postgres", "nats", "collecting")
@@ -58,8 +64,6 @@ async def collect(source: Source, stop: asyncio.Event) -> None:
     await lifecycle.unless_stopped(stop, jetstream.ensure_streams_when_up(client, chosen))
     readiness.fine("nats")
 
-    contract = Contract(max_age_days=chosen.max_event_age_days, max_ahead_seconds=chosen.max_event_ahead_seconds)
-    parse = python_parser(source, contract)
     store = Store(chosen.collector_dsn, source, parse)
     fetcher = Fetcher(
         client, source.stream, source.name,
@@ -75,7 +79,7 @@ async def collect(source: Source, stop: asyncio.Event) -> None:
         _beside("maintenance", maintain.maintain(client, source, chosen), readiness),
     ]
     readiness.fine("collecting")
-    log.info("collecting", source=source.name, stream=source.stream, parser="python")
+    log.info("collecting", source=source.name, stream=source.stream, parser=parser)
     try:
         await _until_stopped(asyncio.create_task(flow.run(stop)), stop, chosen.collector_drain_seconds)
     except OurFault as fault:

@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 from nats.aio.client import Client
 
+from collector.parsers import NOT_BUILT
 from core import postgres
 from core.events.subjects import stream_of
 from core.jetstream import stream_info
@@ -22,8 +23,10 @@ from tests.support.collector_process import CollectorProcess, collector_process
 from tests.support.events import facebook, message, tiktok
 from tests.support.line import line
 from tests.support.stack import Database, FreshNats
+from tests.support.tools import require_native
 from tests.support.waiting import eventually
 
+LIKELY_PARSER = "python" if NOT_BUILT else "native"
 Start = Callable[..., AbstractAsyncContextManager[CollectorProcess]]
 
 
@@ -46,9 +49,11 @@ async def client(fresh_nats: FreshNats) -> AsyncIterator[Client]:
 def start(database: Database, fresh_nats: FreshNats) -> Start:
     """Start a collector of facebook on this test's servers; settings may be given by name."""
 
-    def started(source: str = "facebook", **settings: str) -> AbstractAsyncContextManager[CollectorProcess]:
+    def started(
+        source: str = "facebook", *arguments: str, **settings: str
+    ) -> AbstractAsyncContextManager[CollectorProcess]:
         ours = {"collector_dsn": database.collector_dsn, "nats_url": fresh_nats.url, "log_level": "debug"}
-        return collector_process(source, **ours | settings)
+        return collector_process(source, *arguments, **ours | settings)
 
     return started
 
@@ -84,7 +89,7 @@ async def test_a_collector_lives_and_ends(connection: asyncpg.Connection[Any], c
                 'collector_events_failed_total{reason="malformed",source="facebook"}',
                 'collector_messages_total{source="facebook"}',
                 'collector_stopped{source="facebook"}',
-                'collector_parser_info{parser="python",source="facebook"}',
+                f'collector_parser_info{{parser="{LIKELY_PARSER}",source="facebook"}}',
             )
         }
         assert list(counted.values()) == [7, 3, 2, 2, 3, 0, 1], counted
@@ -111,6 +116,30 @@ async def test_each_source_has_its_collector(
     counts = await connection.fetch("SELECT stream, stored, dead FROM receipts ORDER BY stream")
     assert [tuple(row) for row in counts] == [("EVENTS_FACEBOOK", 1, 0), ("EVENTS_TIKTOK", 1, 0), ("REFUSED", 0, 1)]
     await balanced(connection, client)
+
+
+@pytest.mark.parametrize("parser", ["auto", "native", "python"])
+async def test_the_parser_is_chosen_at_start(client: Client, start: Start, parser: str) -> None:
+    """The log says which one was asked for and which one runs, the metric too; either one stores the events."""
+    if parser == "native":
+        require_native()
+    chosen = LIKELY_PARSER if parser == "auto" else parser
+    async with start("facebook", f"--parser={parser}") as collector:
+        await collector.is_ready()
+        await publish(client, "facebook", message(facebook()))
+        await drained(client, "facebook")
+        said = await collector.logged("parser chosen")
+        assert (said["parser"], said["asked_for"]) == (chosen, parser)
+        assert await collector.metric(f'collector_parser_info{{parser="{chosen}",source="facebook"}}') == 1
+        assert await collector.metric('collector_events_processed_total{source="facebook"}') == 1
+
+
+async def test_a_parser_that_cannot_serve_ends_the_start(start: Start) -> None:
+    """A source that is Python's alone does not start with the native parser, and says why."""
+    require_native()
+    async with start("refused", "--parser=native") as collector:
+        assert await collector.end() == 2
+    assert collector.errors.startswith("sluice: --parser=native cannot serve refused: ")
 
 
 async def test_it_makes_what_is_missing(database: Database, fresh_nats: FreshNats, start: Start) -> None:

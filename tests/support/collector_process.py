@@ -103,10 +103,12 @@ class CollectorProcess:
 
 
 @asynccontextmanager
-async def collector_process(source: str = "facebook", **settings: str) -> AsyncIterator[CollectorProcess]:
+async def collector_process(
+    source: str = "facebook", *arguments: str, **settings: str
+) -> AsyncIterator[CollectorProcess]:
     """A collector with these settings (in lower case) and nothing else of our environment's; killed at the end."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "collector", "--source", source),
+        *(sys.executable, "-m", "collector", "--source", source, *arguments),
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], **{name.upper(): value for name, value in settings.items()}},
         stdout=asyncio.subprocess.PIPE,
