@@ -89,9 +89,7 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
         await fetcher.stop()
         await stop.wait()
     finally:
-        for task in beside:
-            task.cancel()
-        await asyncio.gather(*beside, return_exceptions=True)
+        await lifecycle.cancelled(beside)
         await fetcher.stop()
         await store.close()
         await client.close()

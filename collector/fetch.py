@@ -28,6 +28,7 @@ from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from core.events.subjects import EVENTS_HEADER, consumer_of
+from core.lifecycle import cancelled
 
 log = structlog.get_logger()
 
@@ -75,9 +76,7 @@ class Fetcher:
 
     async def stop(self) -> None:
         """Ask for nothing more and give back at once what was not settled. Safe to call twice."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancelled(self._tasks)
         await asyncio.gather(*(pull.stop() for pull in self._pulls))
         await self._settle(list(self._unsettled), b"-NAK")
         self._waiting.clear()

@@ -10,7 +10,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import uvloop
@@ -75,6 +75,19 @@ async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T
     finally:
         working.cancel()
         stopping.cancel()
+
+
+async def cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel these tasks and wait until all have ended, whatever they raise.
+
+    Asked again where need be: Python 3.11's `asyncio.wait_for` loses a cancellation that comes with its answer.
+    """
+    ending = list(tasks)
+    while not all(task.done() for task in ending):
+        for task in ending:
+            task.cancel()
+        await asyncio.wait(ending, timeout=1)
+    await asyncio.gather(*ending, return_exceptions=True)
 
 
 async def until(stop: asyncio.Event, seconds: float) -> bool:
