@@ -16,6 +16,7 @@ from collector import copying, maintain
 from collector.sources import SOURCES
 from core import postgres
 from core.jetstream import stream_info
+from core.lifecycle import cancelled
 from core.settings import CollectorSettings
 from ops.ledger import read_ledger
 from sql import statements
@@ -230,5 +231,4 @@ async def test_a_round_keeps_days_and_letters(
         floor = await connection.fetchval("SELECT floor FROM partition_floors WHERE parent = 'facebook_events'")
         assert floor == today - timedelta(days=5)
     finally:
-        keeping.cancel()
-        await asyncio.gather(keeping, return_exceptions=True)
+        await cancelled([keeping])

@@ -18,6 +18,7 @@ from collector.sources import SOURCES
 from collector.watermark import keep_watermark
 from core import postgres
 from core.jetstream import stream_info
+from core.lifecycle import cancelled
 from sql import statements
 from tests.support.collecting import blocked, collecting, connected, drained, publish, publish_all
 from tests.support.events import facebook, message
@@ -47,8 +48,7 @@ async def keeping(client: Client, database: Database, source: str = "facebook") 
     try:
         yield task
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancelled([task])
 
 
 async def until(connection: asyncpg.Connection[Any]) -> datetime | None:

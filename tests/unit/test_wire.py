@@ -10,7 +10,7 @@ from core.events import wire
 from core.events.wire import Part, UnknownWire
 
 lines = st.lists(st.binary(max_size=30).map(lambda raw: raw.replace(b"\n", b"")), max_size=8)
-names = st.text(max_size=10)
+names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=10)
 
 
 @st.composite
