@@ -20,6 +20,7 @@ from tests.support.waiting import eventually
 
 EVENTS = 60
 EVERY_SECONDS = 0.03  # 2,000 events a second
+WELL_AGAIN_SECONDS = 30.0
 SERVICES = ("gateway", *COLLECTORS)
 ENDS = (signal.SIGTERM, signal.SIGKILL)
 
@@ -51,7 +52,7 @@ async def goes_on(system: System, load: Sender) -> None:
         stored = all(now.streams[name].stored > before.streams[name].stored for name in now.streams)
         return stored and load.tally.answered[202] > accepted
 
-    await eventually(more, what="events are accepted and stored again")
+    await eventually(more, what="events are accepted and stored again", seconds=WELL_AGAIN_SECONDS)
 
 
 @pytest.mark.parametrize("how", ENDS, ids=lambda how: how.name)
