@@ -88,8 +88,9 @@ async def migrate(dsn: str) -> int:
     connection = await connect(dsn, name="sluice-migrate", patience_seconds=START_PATIENCE_SECONDS)
     try:
         await connection.execute(_SQL["lock"])
-        await connection.execute(_SQL["journal"])
-        await connection.execute(_SQL["journal_readable"])
+        async with connection.transaction():  # whoever waits for the schema must not find a journal it may not read
+            await connection.execute(_SQL["journal"])
+            await connection.execute(_SQL["journal_readable"])
         applied = {row["version"]: row["sha256"] for row in await connection.fetch(_SQL["applied"])}
         carried = migrations()
         if unknown := set(applied) - {migration.version for migration in carried}:
