@@ -128,6 +128,32 @@ async def test_poison_among_refused_events(database: Database, connection: async
     assert await connection.fetchval("SELECT count(*) FROM dead_letters WHERE source = 'refused'") == 2
 
 
+@pytest.mark.parametrize(
+    ("change", "sqlstate"),
+    [
+        ("ALTER TYPE gender RENAME VALUE 'non-binary' TO 'other'", "22P02"),  # found by COPY, before any merge
+        ("CREATE INDEX ON facebook_events (city)", "54000"),  # a text too long for an index entry
+        ("ALTER TABLE facebook_events ADD CHECK (length(city) / (length(city) - 2048) >= 0)", "22012"),
+        ("ALTER TABLE facebook_events ALTER COLUMN video_id SET NOT NULL", "23502"),
+    ],
+)
+async def test_whatever_the_database_finds_wrong_with_a_row(
+    database: Database, connection: asyncpg.Connection[Any], change: str, sqlstate: str
+) -> None:
+    """Each class of poison costs its own event: a value, a limit, an expression that fails, a null."""
+    scrambled = "".join(chr(0x4E00 + (17 * place * place) % 20_000) for place in range(2_048))
+    bad = changed(facebook(), "data.user.location.city", scrambled)
+    bad = changed(changed(bad, "data.user.gender", "non-binary"), "data.engagement.videoId", None)
+    good = [changed(facebook(), "data.engagement.videoId", "vid-1") for _ in range(9)]
+    await connection.execute(change)
+    async with storing("facebook", database) as store:
+        assert counts(await store.save(message(*good[:6], bad, *good[6:]))) == (10, 9, 0, 1)
+    letter = await connection.fetchrow("SELECT detail, event, position FROM dead_letters")
+    assert letter is not None
+    assert (letter["detail"][:5], letter["event"], letter["position"]) == (sqlstate, encoded(bad), 6)
+    await balanced(connection)
+
+
 @pytest.mark.parametrize(("events", "bad"), [(20, 11), (1_000, 11), (1_500, 16)])
 async def test_more_poison_than_can_be_is_our_fault(
     database: Database, connection: asyncpg.Connection[Any], events: int, bad: int
