@@ -35,12 +35,14 @@ from bench.machine import describe
 from collector.batch import Entry
 from collector.fetch import Message
 from collector.parse import Parser, python_parser
+from collector.parsers import choose
 from collector.sources import SOURCES
 from collector.store import Store
 from core import jetstream, postgres
 from core.events import wire
 from core.events.contract import Contract
 from core.lifecycle import collect_garbage_rarely
+from core.logs import configure
 from core.settings import CollectorSettings
 from ops.ledger import until_stored
 from ops.local import Servers
@@ -69,7 +71,13 @@ async def run(rounds: int, posts: int) -> dict[str, Any]:
             await connection.close()
     return {
         **machine,
-        "settings": {"rounds": rounds, "posts": posts, "events_a_post": "1,000-50,000", "batch_rows": BATCH_ROWS},
+        "settings": {
+            "rounds": rounds,
+            "posts": posts,
+            "events_a_post": "1,000-50,000",
+            "batch_rows": BATCH_ROWS,
+            "parser": choose("auto", SOURCES["facebook"], _contract())[0],
+        },
         "stored_per_second": round(median(pipeline)),
         "limit_rows_per_second": round(median(limit)),
         "pipeline_of_limit": round(median(one / other for one, other in zip(pipeline, limit, strict=True)), 3),
@@ -108,8 +116,7 @@ async def _pipeline(servers: Servers, services: Services, posts: int, seed: int)
 
 async def _limit(servers: Servers, seed: int) -> float:
     """Rows a second of the storing transaction alone."""
-    defaults = CollectorSettings()
-    contract = Contract(max_age_days=defaults.max_event_age_days, max_ahead_seconds=defaults.max_event_ahead_seconds)
+    contract = _contract()
     stores: dict[str, Store] = {}
     batches: dict[str, list[list[Entry]]] = {}
     for name in MEASURED:
@@ -126,6 +133,11 @@ async def _limit(servers: Servers, seed: int) -> float:
     for store in stores.values():
         await store.close()
     return stored / seconds
+
+
+def _contract() -> Contract:
+    defaults = CollectorSettings()
+    return Contract(max_age_days=defaults.max_event_age_days, max_ahead_seconds=defaults.max_event_ahead_seconds)
 
 
 def _batches(source: str, parse: Parser, seed: int) -> Iterator[list[Entry]]:
@@ -162,6 +174,7 @@ def main() -> None:
     parser.add_argument("--no-result", action="store_true", help="print only, leave the kept result as it is")
     options = parser.parse_args()
     collect_garbage_rarely()
+    configure("bench", "warning")
     result = asyncio.run(run(options.rounds, options.posts))
     if not options.no_result:
         RESULT.write_text(json.dumps(result, indent=2) + "\n")
