@@ -30,6 +30,7 @@ from sql import statements
 
 _SQL: Final = statements("store")
 _PARTITIONS: Final = statements("partitions")
+COMMAND_SECONDS: Final = 60.0  # a batch takes well under a second
 _FIRST_DAY: Final = date(2000, 1, 1)
 log = structlog.get_logger()
 
@@ -182,7 +183,12 @@ class Store:
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
         await self.close()
-        connection = await postgres.connect(self._dsn, name=f"sluice-collector-{self._source.name}", patience_seconds=5)
+        connection = await postgres.connect(
+            self._dsn,
+            name=f"sluice-collector-{self._source.name}",
+            patience_seconds=5,
+            command_seconds=COMMAND_SECONDS,
+        )
         try:
             await connection.execute(_SQL[f"staging_{self._source.name}"])
             self._shard = await connection.fetchval(_SQL["take_shard"], self._source.name)

@@ -35,7 +35,9 @@ async def keep_watermark(client: Client, dsn: str, source: Source) -> None:
                 earlier = (await stream_info(client, source.stream)).ts
                 info = await stream_info(client, source.stream)
                 if connection is None or connection.is_closed():
-                    connection = await postgres.connect(dsn, name="sluice-watermark", patience_seconds=5)
+                    connection = await postgres.connect(
+                        dsn, name="sluice-watermark", patience_seconds=5, command_seconds=60
+                    )
                 _tell(source, info)
                 if source.table is not None:
                     await connection.execute(

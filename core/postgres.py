@@ -57,18 +57,26 @@ def migrations() -> list[Migration]:
     return found
 
 
-async def connect(dsn: str, *, name: str, patience_seconds: float = 60.0, **settings: str) -> asyncpg.Connection[Any]:
+async def connect(
+    dsn: str, *, name: str, patience_seconds: float = 60.0, command_seconds: float | None = None
+) -> asyncpg.Connection[Any]:
     """Connect, and wait for a server that is still starting.
 
-    `name` is what pg_stat_activity shows. Raises the last error when patience ends, and at once Misconfigured where
-    waiting does not mend it (a wrong password, an unknown database, a DSN that is none).
+    `name` is what pg_stat_activity shows. A command without an answer for `command_seconds` raises TimeoutError: of a
+    server that vanished without a word nothing else is heard.
+
+    Raises the last error when patience ends, and at once Misconfigured where waiting does not mend it (a wrong
+    password, an unknown database, a DSN that is none).
     """
     deadline = asyncio.get_running_loop().time() + patience_seconds
     pause = 0.05
     while True:
         try:
             return await asyncpg.connect(
-                dsn, server_settings={"application_name": name, "timezone": "UTC", **settings}, timeout=5
+                dsn,
+                server_settings={"application_name": name, "timezone": "UTC"},
+                timeout=5,
+                command_timeout=command_seconds,
             )
         except UNREACHABLE as error:
             if asyncio.get_running_loop().time() + pause > deadline:

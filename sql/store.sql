@@ -63,7 +63,7 @@ ON CONFLICT DO NOTHING
 
 -- name: merge_facebook
 -- Insert what staging holds into one day's leaf. The first copy of an event wins: a second one is a repeat.
--- Everything is written in key order, so that two collectors wait for each other and never deadlock.
+-- Everything is written in key order, so that two collectors of one day wait for each other and do not deadlock.
 -- Rollups count the rows that were really inserted, and only those.
 WITH inserted AS (
     INSERT INTO {partition}

@@ -65,8 +65,7 @@ def _read_instant(text: str) -> int:
         raise ValueError("outside the years 2000-2100")
     if len(_known) >= _KNOWN_MOST:
         _known.clear()
-    if len(text) <= 40:
-        _known[text] = microseconds
+    _known[text] = microseconds
     return microseconds
 
 
