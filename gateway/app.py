@@ -157,12 +157,14 @@ class Worker:
         log.info("worker draining", slot=self._slot, in_flight=self._door.admission.requests)
         await asyncio.sleep(min(ANNOUNCE_SECONDS, self._settings.gateway_drain_seconds / 4))
         self._door.draining = True
-        self._listener.shutdown(socket.SHUT_RD)
         quiet = loop.time()
         while loop.time() < min(quiet + QUIET_SECONDS, until):
             await asyncio.sleep(0.01)
             if self._door.admission.requests:
                 quiet = loop.time()
+        # Not before: while the listener is shut, Robyn may keep the answer of a request that was in flight.
+        self._listener.shutdown(socket.SHUT_RD)
+        await asyncio.sleep(QUIET_SECONDS)
         if left := self._door.admission.requests:
             log.error("requests were left without an answer", slot=self._slot, requests=left)
             self._exit_code = 1

@@ -216,15 +216,10 @@ async def test_a_drain_waits_for_pubacks(fresh_nats: FreshNats) -> None:
             await _in_flight(gateway)
             process.terminate()
 
-            async def not_listening() -> bool:
-                try:
-                    _, writer = await asyncio.open_connection(LOOPBACK, gateway.port)
-                except OSError:
-                    return True
-                writer.close()
-                return False
+            async def refused() -> bool:
+                return (await gateway.send(b"")).status_code == 503  # 400 while requests are taken
 
-            await eventually(not_listening, what="new connections are refused")
+            await eventually(refused, what="new requests are refused")
             assert process.returncode is None
         assert (await request).status_code == 202
         assert await asyncio.wait_for(process.wait(), 10) == 0
