@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from core import jetstream
-from ops.local.ports import LOOPBACK, free_port
+from ops.local.ports import free_port
 from tests.support.events import Event, encoded, facebook, tiktok
 from tests.support.gateway import SETTINGS, Gateway, start_gateway
 from tests.support.processes import ROOT, ended
