@@ -1,7 +1,7 @@
 """One worker: Robyn in front, the door behind. Only this module knows Robyn.
 
-    start -> connecting to NATS, not ready -> serving --SIGTERM--> not ready, still serving -> refusing, not listening
-                                                                           -> nothing in flight -> exit 0
+    start -> connecting to NATS, not ready -> serving --SIGTERM--> not ready, still serving -> refusing
+                                                       -> nothing in flight -> not listening -> exit 0
 
 Robyn's Server is used as it is, without the application class on top: that one parses the command line, asks about
 ports, wraps handlers (20-40 µs a request) and never ends on SIGTERM. `python -m gateway` starts workers and keeps
