@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from ops.local import Servers
+from tests.support import tally as tallying
 from tests.support import tools
 from tests.support.stack import Database, FreshNats, fresh_database, make_template, reachable_folder, start_nats
+from tests.support.tally import Tally
 
 
 @pytest.fixture
@@ -45,8 +47,15 @@ async def fresh_nats(tmp_path: Path) -> AsyncIterator[FreshNats]:
         yield nats
 
 
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Tally:
+    """Counts what this test tries and finds, for the summary of faults: see tests/support/tally.py."""
+    return Tally(request.node.user_properties)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at the end what could not be tested here."""
+    """Say at the end what faults were tried, and what could not be tested here."""
+    tallying.summarize(terminalreporter)
     if lines := tools.report():
         terminalreporter.section("not tested on this machine")
         for line in lines:
