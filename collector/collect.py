@@ -23,6 +23,7 @@ from collector.fetch import Fetcher, Message
 from collector.parse import Parser
 from collector.store import Store
 from collector.verdict import Verdict, verdict
+from core import faults
 from core.errors import OurFault
 from core.health import Readiness
 
@@ -90,7 +91,10 @@ class Collect:
 
     async def _fetch(self) -> list[Message]:
         with metrics.stage_seconds.labels(self._source, "fetch").time():
-            return await self._fetcher.take(self._batch_rows, self._linger)
+            messages = await self._fetcher.take(self._batch_rows, self._linger)
+            if faults.ARMED:
+                faults.reached("collector.fetched")
+            return messages
 
     async def _parsed(self, messages: list[Message]) -> list[Entry]:
         """Parse in a thread, so that acknowledgements and health go on meanwhile."""
@@ -100,6 +104,8 @@ class Collect:
 
         with metrics.stage_seconds.labels(self._source, "parse").time():
             entries = await asyncio.to_thread(parse)
+        if faults.ARMED:
+            faults.reached("collector.parsed")
         fetched = sum(entry.parsed.events for entry in entries if entry.message.first_delivery)
         metrics.accepted.labels(self._source).inc(fetched)
         return entries
@@ -108,8 +114,12 @@ class Collect:
         outcome = await self._stored(entries, stop)
         if outcome is None:
             return
+        if faults.ARMED:
+            faults.reached("collector.committed")
         with metrics.stage_seconds.labels(self._source, "ack").time():
             await self._fetcher.ack(entry.message for entry in entries)
+        if faults.ARMED:
+            faults.reached("collector.acked")
         self._count(entries, outcome)
 
     async def _stored(self, entries: list[Entry], stop: asyncio.Event) -> Outcome | None:

@@ -24,7 +24,7 @@ from collector.isolate import Isolation, Write
 from collector.parse import Parser, Reject, copied_columns
 from collector.source import Source
 from collector.verdict import Verdict, verdict
-from core import postgres
+from core import faults, postgres
 from core.events import wire
 from sql import statements
 
@@ -82,6 +82,8 @@ class Store:
         outcome.letters += [found for entry in fresh for found in self._too_late(entry, below_floor)]
         isolation = Isolation(connection, self._parse, self._writer(connection, below_floor), outcome.events)
         stored = await isolation.store(fresh)
+        if faults.ARMED:
+            faults.reached("collector.merged")
         outcome.letters += isolation.letters
         outcome.stored = stored.total()
         await self._keep_letters(connection, outcome.letters)
@@ -209,5 +211,7 @@ async def _stream(rows: list[bytes]) -> AsyncIterator[bytes]:
     yield copying.HEADER
     for buffer in rows:
         yield buffer
+        if faults.ARMED:
+            faults.reached("collector.copying")
         await asyncio.sleep(0)  # a large batch must not hold the loop
     yield copying.TRAILER

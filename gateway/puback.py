@@ -15,6 +15,8 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from core import faults
+
 NO_RESPONDERS: Final = "503"
 
 
@@ -76,6 +78,8 @@ class PubAcks:
             del self._waiting[reply]
 
     async def _answered(self, message: Msg) -> None:
+        if faults.ARMED:
+            faults.reached("gateway.published")
         answer = self._waiting.get(message.subject)
         if answer is None or answer.done():  # too late: that attempt was given up
             return

@@ -17,6 +17,7 @@ from typing import Final
 
 import structlog
 
+from core import faults
 from core.errors import StreamFull, TryAgain
 from core.events.contract import Contract
 from core.events.subjects import events_subject, refused_subject
@@ -65,14 +66,20 @@ class Door:
                 content = await plain(body, headers, hold, self._most_bytes)
                 del body
                 stages.done(Stages.RECEIVE)
+                if faults.ARMED:
+                    faults.reached("gateway.read")
 
                 decoding = self._decode(content, form, came.received)
                 del content
                 batch = await decoding
                 stages.done(Stages.DECODE)
+                if faults.ARMED:
+                    faults.reached("gateway.decoded")
 
                 await self._publish(came, batch)
                 stages.done(Stages.PUBLISH)
+                if faults.ARMED:
+                    faults.reached("gateway.acked")
             answered = answer.batch(batch, came.correlation_id)
             log.debug("request taken", correlation_id=came.correlation_id, events=batch.events)
         except Refused as error:
