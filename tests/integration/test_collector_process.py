@@ -21,7 +21,7 @@ from core.jetstream import stream_info
 from tests.support.collecting import balanced, blocked, connected, drained, publish, publish_all
 from tests.support.collector_process import CollectorProcess, collector_process
 from tests.support.events import facebook, message, tiktok
-from tests.support.line import line
+from tests.support.proxy import FROM_CLIENT, proxy
 from tests.support.stack import Database, FreshNats
 from tests.support.tools import require_native
 from tests.support.waiting import eventually
@@ -246,12 +246,12 @@ async def test_kill_between_commit_and_ack(
 ) -> None:
     """kill -9 after the commit and before the confirmation arrives: the messages come again and change nothing."""
     await publish_all(client, "facebook", many(10))
-    async with line(fresh_nats.server.port) as wire:
+    async with proxy(fresh_nats.server.port) as wire:
         ours = {"nats_url": f"nats://127.0.0.1:{wire.port}", "collector_ack_wait_seconds": "1"}
         async with start(**ours) as collector:
             async with blocked(database) as until_it_stands:
                 await until_it_stands()
-                wire.hold()
+                wire.hold(FROM_CLIENT)
 
             async def committed() -> bool:
                 return await rows(connection) == 200

@@ -2,7 +2,7 @@
 
     events of a request --202--> accepted          stored once, unchanged
                         --named in `errors`-->     refused: its bytes kept once for each time, and never a row
-                        --503, no answer-->        indeterminate: stored once or not at all
+                        --5xx, no answer-->        indeterminate: stored once or not at all
                         --any other answer-->      nothing of it is stored
 
 Invariant: it takes nothing from the code that it judges. It reads answers and tables alone, and says by itself what
@@ -91,7 +91,7 @@ class Oracle:
             events = _elements(body) if isinstance(body, bytes) else body
             if status in (202, 422):
                 self._learn_of_each(events, orjson.loads(payload))
-            elif status is None or status == 503:
+            elif status is None or status >= 500:
                 for event in events:
                     self._perhaps[_sha256(event)] += 1
                     if is_event(event):

@@ -40,6 +40,8 @@ class System:
     `oracle` knows everything that went through `post`, `send` or `remember`; `deaths` holds every end unasked.
     """
 
+    servers_made_by = Servers
+
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self.oracle = Oracle()
         self.folder = folder
@@ -52,10 +54,10 @@ class System:
         """Start servers and services; return when all are ready."""
         async with AsyncExitStack() as opened:
             self.servers = await opened.enter_async_context(
-                Servers(self.folder, environ={}, on_death=self.deaths.append)
+                self.servers_made_by(self.folder, environ={}, on_death=self.deaths.append)
             )
             self.services = await start_services(self.servers, self._settings)
-            self.client = await jetstream.connect(self.servers.nats_url, name="tests")
+            self.client = await jetstream.connect(self.servers.nats.url, name="tests")
             opened.push_async_callback(self.client.close)
             self.connection = await postgres.connect(self.servers.reporter_dsn, name="tests")
             opened.push_async_callback(self.connection.close)
