@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from prometheus_client import Counter, Gauge, Histogram
 
+from core.events.contract import Reason
 from core.metrics import BATCH_BUCKETS, DURATION_BUCKETS
+
+DEAD_FOR: Final = (*(reason.value for reason in Reason), "unstorable", "below_floor")
+"""Why an accepted event becomes a dead letter: the closed list."""
 
 accepted = Counter("collector_events_accepted", "Events of messages fetched for the first time", ["source"])
 processed = Counter("collector_events_processed", "Events stored, each once", ["source"])
@@ -18,8 +24,17 @@ stage_seconds = Histogram(
     "collector_stage_seconds", "Time of a batch in fetch, parse, store and ack", ["source", "stage"],
     buckets=DURATION_BUCKETS,
 )  # fmt: skip
+parse_cpu_seconds = Counter("collector_parse_cpu_seconds", "CPU time of parsing, out of the process's own", ["source"])
 pending_messages = Gauge("collector_pending_messages", "Messages in the stream that are not confirmed", ["source"])
 lag_seconds = Gauge("collector_lag_seconds", "Age of the oldest message that is not confirmed", ["source"])
 partitions_ahead = Gauge("collector_partitions_ahead_days", "Days from today that have their partition", ["source"])
+ledger_missing = Gauge(
+    "collector_ledger_missing_messages", "Messages that left the stream without a receipt: must stay 0", ["source"]
+)
+ledger_uncounted = Gauge(
+    "collector_ledger_uncounted_events",
+    "Events stored by the receipts less those in the rollups: must stay 0",
+    ["source"],
+)
 stopped = Gauge("collector_stopped", "1 where the source stopped for a reason that waiting does not mend", ["source"])
 parser_in_use = Gauge("collector_parser_info", "Always 1; the label says which parser runs", ["source", "parser"])

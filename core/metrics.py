@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from typing import Final
 
 from prometheus_client import (
@@ -15,9 +16,12 @@ from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
     Gauge,
+    disable_created_metrics,
     generate_latest,
     multiprocess,
 )
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody reads
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 VERSION: Final = "0.1.0"
@@ -33,11 +37,18 @@ build_info = Gauge(
     ["service", "version", "python"],
     multiprocess_mode="max",
 )
+start_time = Gauge(
+    "sluice_start_time_seconds",
+    "When the service started, in seconds since 1970; it changes with each restart",
+    ["service"],
+    multiprocess_mode="min",  # of workers that ended, too: one that is replaced is no restart of the service
+)
 
 
 def tell_build(service: str) -> None:
-    """Set sluice_build_info for this service."""
+    """Set sluice_build_info and sluice_start_time_seconds for this service, which starts now."""
     build_info.labels(service, VERSION, platform.python_version()).set(1)
+    start_time.labels(service).set(time.time())
 
 
 def exposition() -> bytes:

@@ -41,6 +41,7 @@ class Admission:
 
     def __init__(self, share_bytes: int) -> None:
         self.share_bytes = share_bytes
+        metrics.bytes_in_flight_max.set(share_bytes)
         self.held_bytes = 0
         self.requests = 0
         self._refused = 0
@@ -68,7 +69,8 @@ class Admission:
         self.held_bytes += more_bytes
 
     def measure(self) -> None:
-        """Set the gauges to what is held now."""
+        """Set the gauges to what is held, and what the process takes, now."""
+        metrics.measure_process()
         metrics.bytes_in_flight.set(self.held_bytes)
         metrics.requests_in_flight.set(self.requests)
 

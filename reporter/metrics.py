@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from core.events.subjects import SOURCES
 from core.metrics import DURATION_BUCKETS
-from reporter.read import Pool
+from reporter.read import AWAY, PATIENCE_SECONDS, SQL, Pool
 
 duration: Final = Histogram(
     "reporter_report_duration_seconds", "From the query to the answer", ["report"], buckets=DURATION_BUCKETS
@@ -15,6 +17,19 @@ duration: Final = Histogram(
 reports: Final = Counter("reporter_reports", "Reports asked for, by HTTP status of the answer", ["report", "status"])
 pool_connections: Final = Gauge("reporter_pool_connections", "Connections to PostgreSQL", ["state"])
 pool_limit: Final = Gauge("reporter_pool_connections_max", "Most connections to PostgreSQL (REPORTER_CONNECTIONS)")
+stored_until: Final = Gauge(
+    "reporter_stored_until_timestamp_seconds",
+    "Up to which instant all that was accepted is in the reports, in seconds since 1970; now less this is freshness",
+    ["source"],
+)
+
+
+async def read_freshness(pool: Pool) -> None:
+    """Bring the watermarks up to date. While the database is away they stay as they are: the reports grow older."""
+    with contextlib.suppress(*AWAY):
+        for row in await pool.fetch(SQL["watermarks"], SOURCES, timeout=PATIENCE_SECONDS):
+            if row["stored_until"] is not None:
+                stored_until.labels(row["source"]).set(row["stored_until"].timestamp())
 
 
 def watch(pool: Pool) -> None:

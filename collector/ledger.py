@@ -1,0 +1,65 @@
+"""Watch the ledger while events flow: no message leaves a stream without a receipt, and all that is stored is counted.
+
+Invariant: what is told is wrong for certain. The stream is asked first and the receipts are read after: a message that
+left the stream before has its receipt by then, whatever flows meanwhile. Receipts and rollups are written together, so
+one snapshot must find them equal. `ops/ledger.py` reads the whole, rows counted too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import asyncpg
+import structlog
+from nats.aio.client import Client
+
+from collector import metrics
+from collector.source import Source
+from collector.verdict import Verdict, verdict
+from core import postgres
+from core.jetstream import StreamMissing, stream_info
+from sql import statements
+
+# A sum over all receipts, some millions where they are kept for days.
+EVERY_SECONDS: Final = 300.0
+AGAIN_SECONDS: Final = 15.0
+_SQL: Final = statements("ledger")
+log = structlog.get_logger()
+
+
+async def watch(client: Client, dsn: str, source: Source) -> None:
+    """Check the ledger of a source for ever, first at once. Errors that pass are waited out."""
+    while True:
+        connection: asyncpg.Connection[Any] | None = None
+        pause = AGAIN_SECONDS
+        try:
+            connection = await postgres.connect(dsn, name="sluice-ledger", patience_seconds=5)
+            await _check(client, connection, source)
+            pause = EVERY_SECONDS
+        except StreamMissing as error:
+            log.warning("no word of the stream", error=str(error))
+        except Exception as error:
+            if verdict(error) is not Verdict.WAIT:
+                raise
+            log.warning("ledger later", error=repr(error))
+        finally:
+            if connection is not None:
+                connection.terminate()
+        await asyncio.sleep(pause)
+
+
+async def _check(client: Client, connection: asyncpg.Connection[Any], source: Source) -> None:
+    info = await stream_info(client, source.stream)
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        receipts = await connection.fetchval(_SQL["receipts"], source.stream, info.created)
+        missing = max(0, info.state.last_seq - info.state.messages - receipts)
+        uncounted = 0
+        if source.table is not None:
+            uncounted = await connection.fetchval(_SQL["stored_in_all"], source.stream) - await connection.fetchval(
+                _SQL["rolled_up"], source.name
+            )
+    metrics.ledger_missing.labels(source.name).set(missing)
+    metrics.ledger_uncounted.labels(source.name).set(uncounted)
+    if missing or uncounted:
+        log.critical("the ledger does not balance", missing_messages=missing, uncounted_events=uncounted)
