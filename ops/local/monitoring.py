@@ -1,0 +1,104 @@
+"""Prometheus beside the local stack, and the exporter that it needs: the deployment's own rules, other addresses.
+
+    services --/metrics--> Prometheus <--/metrics-- ops.exporter <-- NATS, PostgreSQL, the disk
+
+Invariant: Prometheus and promtool are what the machine has installed (Debian: `apt-get install prometheus`). Without
+them nothing starts here, and `find_prometheus` says so.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from ops.local import ports
+from ops.local.program import Program
+from ops.local.ready import answers_ok
+from ops.local.servers import Servers
+from ops.local.services import COLLECTORS, Services
+
+RULES: Final = Path(__file__).parents[1] / "prometheus" / "rules"
+PROMETHEUS_PORT: Final = 9090
+
+
+def find_prometheus() -> str | None:
+    """The Prometheus of this machine; None where it has none."""
+    return shutil.which("prometheus")
+
+
+async def start_monitoring(
+    servers: Servers,
+    services: Services,
+    environ: Mapping[str, str],
+    *,
+    rules: Path = RULES,
+    every: str = "5s",
+    disk: Path | None = None,
+) -> str:
+    """Start the exporter and Prometheus on the stack's supervisor; where Prometheus serves, once it is ready.
+
+    Its data lives in <folder>/prometheus, its port is PROMETHEUS_PORT of `environ` or a free one. It scrapes and
+    evaluates `rules` every so often; `disk` is a folder on the disk to watch, else the stack's own.
+    Raises StackError.
+    """
+    exporter = ports.free_port()
+    await servers.supervisor.start(
+        Program(
+            name="exporter",
+            argv=[
+                *(sys.executable, "-m", "ops.exporter", "--port", str(exporter)),
+                *("--nats", servers.nats.monitor_url, "--disk", str(disk or servers.folder)),
+            ],
+            env={"EXPORTER_DSN": servers.dsn("postgres")},
+            is_ready=partial(answers_ok, exporter, "/health/ready"),
+        )
+    )
+    port = ports.choose("PROMETHEUS_PORT", environ)
+    folder = servers.folder / "prometheus"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    settings = folder / "prometheus.yml"  # JSON is YAML, too
+    settings.write_text(json.dumps(_settings(services, exporter, port, rules, every), indent=2))
+    await servers.supervisor.start(
+        Program(
+            name="prometheus",
+            argv=[
+                find_prometheus() or "prometheus",
+                *(f"--config.file={settings}", f"--storage.tsdb.path={folder / 'data'}"),
+                *(f"--web.listen-address={ports.LOOPBACK}:{port}", "--storage.tsdb.retention.time=2d"),
+                *("--web.enable-lifecycle", "--log.level=warn"),
+            ],
+            is_ready=partial(answers_ok, port, "/-/ready"),
+        )
+    )
+    return f"http://{ports.LOOPBACK}:{port}"
+
+
+def _settings(services: Services, exporter: int, port: int, rules: Path, every: str) -> dict[str, Any]:
+    jobs = {"gateway": "gateway", "reporter": "reporter", **dict.fromkeys(COLLECTORS, "collector")}
+    targets = [(jobs[name], name, found) for name, found in services.ports.items()]
+    targets += [("exporter", "exporter", exporter), ("prometheus", "prometheus", port)]
+    return {
+        "global": {
+            "scrape_interval": every,
+            "scrape_timeout": every,
+            "evaluation_interval": every,
+            "external_labels": {"environment": "local"},
+        },
+        "rule_files": [f"{rules}/*.yml"],
+        "scrape_configs": [
+            {
+                "job_name": job,
+                "static_configs": [
+                    {"targets": [f"{ports.LOOPBACK}:{found}"], "labels": {"service": service}}
+                    for of, service, found in targets
+                    if of == job
+                ],
+            }
+            for job in dict.fromkeys(of for of, _, _ in targets)
+        ],
+    }
