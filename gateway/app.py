@@ -1,6 +1,6 @@
 """One worker: Robyn in front, the door behind. Only this module knows Robyn.
 
-    start -> connecting to NATS, not ready -> serving --SIGTERM--> not ready, still serving -> refusing
+    start -> connecting to NATS, not ready -> serving --told to stop--> not ready, still serving -> refusing
                                                        -> nothing in flight -> not listening -> exit 0
 
 Robyn's Server is used as it is, without the application class on top: that one parses the command line, asks about
@@ -120,10 +120,12 @@ class Worker:
         if self._settings.gateway_pin == "auto":
             _pin(self._settings.gateway_pin_offset + self._slot)
         loop = asyncio.get_running_loop()
+        if stat.S_ISFIFO(os.fstat(0).st_mode) or stat.S_ISSOCK(os.fstat(0).st_mode):
+            loop.add_reader(0, self._stop)  # our parent never writes: it has closed the pipe, or ended
+        # For whoever signals a worker itself. Robyn's server, which starts next, acts on these signals too: it closes
+        # connections at once, and requests on their way to us are cut off.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        if stat.S_ISFIFO(os.fstat(0).st_mode) or stat.S_ISSOCK(os.fstat(0).st_mode):
-            loop.add_reader(0, self._stop)  # our parent never writes: it has ended
         self._run_in_background(self._link.keep())
         self._run_in_background(self._measure())
         sys.setswitchinterval(SWITCH_SECONDS)

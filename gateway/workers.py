@@ -1,11 +1,13 @@
 """Keep the workers running: N processes that share one port, each restarted when it ends unasked.
 
     start --> serving --died--> pause: 0.05 s, doubling up to 5 s, small again after 10 s of life --> start
-                 \\--SIGTERM--> drains --> ended; not within GATEWAY_DRAIN_SECONDS: SIGKILL
+                 \\--its standard input closes--> drains --> ended; not within GATEWAY_DRAIN_SECONDS: SIGKILL
 
 Invariant: the port is ours from before the first worker to after the last. The parent binds it without listening, so
 that it stays reserved while workers come and go, and so that another program's port is refused instead of shared.
-A worker ends when the pipe to its standard input closes: it does not outlive its parent, however that ends.
+A worker ends when the pipe to its standard input closes: so it is told to stop, and so it does not outlive its parent,
+however that ends. It is never told by a signal: Robyn's HTTP server has handlers of its own for those, which would close
+connections under the requests that are on their way.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import signal
 import socket
 import sys
 import time
@@ -36,7 +37,7 @@ STEADY_SECONDS: Final = 10.0
 PORT_SECONDS: Final = 5.0  # workers of a parent that was killed need a moment to end
 KILL_SECONDS: Final = 2.0  # past the drain that a worker bounds itself
 
-_ENVIRONMENT: Final = {
+ENVIRONMENT: Final = {
     "UV_USE_IO_URING": "0",  # costs more than it gives beside Robyn's own threads
     # Give large buffers back at once. Measured with three bodies of 21 MB in flight: 300 MB for all processes, where
     # the allocator's own way, which learns to keep them, came to 400 and grew.
@@ -98,7 +99,7 @@ class _Slot:
 
     def __init__(self, number: int, port: int, drain_seconds: float) -> None:
         self._number = number
-        self._environment = {**os.environ, **_ENVIRONMENT, "GATEWAY_PORT": str(port)}
+        self._environment = {**os.environ, **ENVIRONMENT, "GATEWAY_PORT": str(port)}
         self._drain_seconds = drain_seconds
         self.clean = False
 
@@ -126,13 +127,16 @@ class _Slot:
 
     async def _start(self) -> Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway.app", str(self._number), stdin=PIPE, env=self._environment
+            *(sys.executable, "-m", "gateway.app", str(self._number)),
+            stdin=PIPE,
+            env=self._environment,
+            start_new_session=True,  # Ctrl-C in a terminal is for us alone
         )
 
     async def _drain(self, worker: Process, ended: asyncio.Future[int]) -> int:
         """Stop a worker. Its exit code: 0 where it finished what was in flight."""
-        if worker.returncode is None:
-            worker.send_signal(signal.SIGTERM)
+        assert worker.stdin is not None
+        worker.stdin.close()
         try:
             return await asyncio.wait_for(ended, self._drain_seconds + KILL_SECONDS)
         except TimeoutError:
