@@ -39,6 +39,7 @@ async def keep_watermark(client: Client, dsn: str, source: Source) -> None:
                         dsn, name="sluice-watermark", patience_seconds=5, command_seconds=60
                     )
                 _tell(source, info)
+                await connection.execute(_SQL["note_life"], source.stream, info.created, info.state.last_seq)
                 if source.table is not None:
                     await connection.execute(
                         _SQL["advance_watermark"], source.name, info.stored_until(earlier), info.state.messages

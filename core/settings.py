@@ -132,6 +132,14 @@ class ReporterSettings(Settings, frozen=True, kw_only=True):
     reporter_drain_seconds: Annotated[Seconds, Meta(description="Longest stop after SIGTERM")] = 15.0
 
 
+class OperatorSettings(CollectorSettings, frozen=True, kw_only=True):
+    """What `python -m ops` goes by: the owner's database, the collectors' settings, and where the others answer."""
+
+    gateway_url: Annotated[str, Meta(description="Where the gateway answers /health/ready")] = "http://127.0.0.1:8080"
+    reporter_url: Annotated[str, Meta(description="Where the reporter answers /health/ready")] = "http://127.0.0.1:8081"
+    nats_monitor_url: Annotated[str, Meta(description="Where NATS answers /varz")] = "http://127.0.0.1:8222"
+
+
 Chosen = TypeVar("Chosen", bound=Settings)
 
 

@@ -3,6 +3,8 @@
     stream   messages published = receipts + messages still in the stream
     store    each receipt's events = stored + repeated + dead (the database holds it as a constraint)
     rollups  events stored, by the receipts = events counted by the rollups; rows = rollups of the days not dropped
+    letters  dead events, by the receipts = letters kept + replayed + discarded; so for what was refused at the door
+    lost     what is published and neither has a receipt nor waits: deleted by somebody, with its stream or out of it
 
 Read while events flow, a message between commit and confirmation stands on both sides; at rest all must be equal.
 """
@@ -11,14 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import asyncpg
 from nats.aio.client import Client
 
 from core.events.subjects import REFUSED, SOURCES, stream_of
-from core.jetstream import stream_info
+from core.jetstream import StreamInfo, stream_info
 from sql import statements
 
 _SQL: Final = statements("ledger")
@@ -35,6 +37,25 @@ class StreamLedger:
     stored: int
     repeated: int
     dead: int
+    lost_before: int = 0
+    """Messages of earlier lives of the stream that have no receipt, as far as collectors saw them: perhaps more."""
+    accepted_loss: int = 0
+    """Lost messages that an operator knows of (`ops streams accept-loss`)."""
+
+    @property
+    def lost(self) -> int:
+        """Messages that are gone without a receipt, and that nobody has accepted."""
+        return self.lost_before + max(0, self.published - self.messages - self.waiting) - self.accepted_loss
+
+
+@dataclass(frozen=True)
+class LetterLedger:
+    """Letters of one kind and stream: how many the receipts say there are, and what became of them."""
+
+    counted: int
+    kept: int
+    replayed: int
+    discarded: int
 
 
 @dataclass(frozen=True)
@@ -49,16 +70,19 @@ class SourceLedger:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The ledger at one moment, by stream and by source."""
+    """The ledger at one moment, by stream and by source. Letters are those of a stream, and "refused" at the door."""
 
     streams: dict[str, StreamLedger]
     sources: dict[str, SourceLedger]
+    letters: dict[str, LetterLedger] = field(default_factory=dict)
 
     def wrong(self) -> list[str]:
         """What does not balance, a sentence each; empty where all is well."""
         found = []
         for name, stream in self.streams.items():
-            if stream.published != stream.messages + stream.waiting:
+            if stream.lost > 0:
+                found.append(f"{name}: {stream.lost} messages are lost: published, and deleted before they were stored")
+            if stream.published < stream.messages + stream.waiting:
                 found.append(
                     f"{name}: {stream.published} messages published, but {stream.messages} receipts "
                     f"and {stream.waiting} waiting"
@@ -70,6 +94,9 @@ class Ledger:
                 found.append(f"{name}: {source.stored} events stored, but the rollups count {source.rolled_up}")
             if source.rows != source.rolled_up_from_floor:
                 found.append(f"{name}: {source.rows} rows, but the rollups count {source.rolled_up_from_floor}")
+        for name, letters in self.letters.items():
+            if letters.counted != letters.kept + letters.replayed + letters.discarded:
+                found.append(f"{name}: {letters.counted} letters in receipts, but {letters}")
         return found
 
     def events(self, what: str) -> int:
@@ -83,10 +110,7 @@ async def read_ledger(client: Client, connection: asyncpg.Connection[Any]) -> Le
     for collected in (*SOURCES, REFUSED):
         name = stream_of(collected)
         info = await stream_info(client, name)
-        row = await connection.fetchrow(_SQL["receipts"], name, info.created)
-        assert row is not None
-        # The number of a stream's last message is how many it ever took.
-        streams[name] = StreamLedger(published=info.state.last_seq, waiting=info.state.messages, **dict(row))
+        streams[name] = await read_stream(connection, name, info)
     sources: dict[str, SourceLedger] = {}
     for source in SOURCES:
         sources[source] = SourceLedger(
@@ -95,7 +119,36 @@ async def read_ledger(client: Client, connection: asyncpg.Connection[Any]) -> Le
             rolled_up_from_floor=await connection.fetchval(_SQL["rolled_up_from"], source),
             rows=await connection.fetchval(_SQL[f"rows_{source}"]),
         )
-    return Ledger(streams, sources)
+    return Ledger(streams, sources, await read_letters(connection))
+
+
+async def read_stream(connection: asyncpg.Connection[Any], name: str, info: StreamInfo) -> StreamLedger:
+    """One stream's ledger. What JetStream said was asked before: what is lost then is so whatever flows meanwhile."""
+    receipts = await connection.fetchrow(_SQL["receipts"], name, info.created)
+    lost = await connection.fetchrow(_SQL["lost"], name, info.created)
+    assert receipts is not None
+    assert lost is not None
+    # The number of a stream's last message is how many it ever took.
+    return StreamLedger(published=info.state.last_seq, waiting=info.state.messages, **dict(receipts), **dict(lost))
+
+
+async def read_letters(connection: asyncpg.Connection[Any]) -> dict[str, LetterLedger]:
+    """The letters of every stream, and those of the door as "refused"."""
+    found: dict[str, LetterLedger] = {}
+    for name in map(stream_of, (*SOURCES, REFUSED)):
+        row = await connection.fetchrow(_SQL["letters"], "dead", name)
+        found[name] = LetterLedger(await connection.fetchval(_SQL["dead_in_all"], name), **dict(row or {}))
+    row = await connection.fetchrow(_SQL["letters"], "refused", stream_of(REFUSED))
+    counted = await connection.fetchval(_SQL["stored_in_all"], stream_of(REFUSED))
+    return {**found, REFUSED: LetterLedger(counted, **dict(row or {}))}
+
+
+async def accept_loss(connection: asyncpg.Connection[Any], name: str, info: StreamInfo) -> int:
+    """Take what a stream has lost as known, so that it is told no more; the messages."""
+    lost = (await read_stream(connection, name, info)).lost
+    if lost > 0:
+        await connection.execute(_SQL["accept_loss"], name, info.created, info.state.last_seq, lost)
+    return max(0, lost)
 
 
 async def until_stored(client: Client, seconds: float) -> int:

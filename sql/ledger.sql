@@ -32,3 +32,43 @@ SELECT count(*) FROM facebook_events
 
 -- name: rows_tiktok
 SELECT count(*) FROM tiktok_events
+
+-- name: lost
+-- Messages that were published in lives of the stream that ended before $2 and have no receipt, as far as collectors saw
+-- them; and how many lost messages of any life an operator knows of.
+SELECT coalesce(sum(greatest(0, life.last_sequence - kept.messages - summed.messages)), 0)::bigint AS lost_before,
+       (SELECT coalesce(sum(accepted_loss), 0)::bigint FROM stream_lives WHERE stream = $1) AS accepted_loss
+FROM (
+    SELECT created, last_sequence, lead(created, 1, $2) OVER (ORDER BY created) AS ended
+    FROM stream_lives WHERE stream = $1 AND created < $2
+) AS life, LATERAL (
+    SELECT count(*) AS messages FROM receipts
+    WHERE stream = $1 AND published_at >= life.created AND published_at < life.ended
+) AS kept, LATERAL (
+    SELECT coalesce(sum(messages), 0) AS messages FROM receipt_totals
+    WHERE stream = $1 AND stream_created = life.created
+) AS summed
+
+-- name: accept_loss
+INSERT INTO stream_lives AS kept (stream, created, last_sequence, accepted_loss)
+VALUES ($1, $2, $3, $4)
+ON CONFLICT (stream, created) DO UPDATE SET accepted_loss = kept.accepted_loss + excluded.accepted_loss
+
+-- name: dead_in_all
+SELECT coalesce(sum(dead), 0)::bigint
+FROM (
+    SELECT dead FROM receipts WHERE stream = $1
+    UNION ALL
+    SELECT dead FROM receipt_totals WHERE stream = $1
+) AS lives
+
+-- name: letters
+-- What became of the letters of a kind that a stream gave, those past their retention included.
+SELECT coalesce(sum(letters) FILTER (WHERE outcome = 'kept'), 0)::bigint AS kept,
+       coalesce(sum(letters) FILTER (WHERE outcome = 'replayed'), 0)::bigint AS replayed,
+       coalesce(sum(letters) FILTER (WHERE outcome = 'discarded'), 0)::bigint AS discarded
+FROM (
+    SELECT outcome, count(*) AS letters FROM letters WHERE kind = $1 AND stream = $2 GROUP BY outcome
+    UNION ALL
+    SELECT outcome, letters FROM letter_totals WHERE kind = $1 AND stream = $2
+) AS every

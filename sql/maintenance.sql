@@ -14,7 +14,7 @@ WHERE usename = current_user AND datname = current_database() AND application_na
   AND wait_event = 'ClientRead' AND xact_start IS NOT NULL AND state_change < now() - $1::interval
 
 -- name: sum_old_receipts
--- Receipts past their retention become one sum of their stream's life ($3, since when it is). Those of messages that
+-- Receipts past their retention become one sum of their stream's life ($3, since when it is; -infinity: not known). Those of messages that
 -- the stream still holds ($4, its first) stay: such a message will come again.
 WITH old AS (
     DELETE FROM receipts
@@ -22,7 +22,9 @@ WITH old AS (
         SELECT ctid FROM receipts
         WHERE stream = $1 AND stored_at < now() - $2::interval AND (published_at < $3 OR stream_sequence < $4)
         LIMIT 50000 FOR UPDATE SKIP LOCKED))
-    RETURNING CASE WHEN published_at >= $3 THEN $3 ELSE '-infinity' END AS stream_created,
+    RETURNING CASE WHEN published_at >= $3 THEN $3 ELSE coalesce(
+                  (SELECT max(created) FROM stream_lives WHERE stream_lives.stream = $1 AND created <= published_at),
+                  '-infinity') END AS stream_created,
               events, stored, repeated, dead
 )
 INSERT INTO receipt_totals AS kept (stream, stream_created, messages, events, stored, repeated, dead)
@@ -34,10 +36,20 @@ SET messages = kept.messages + excluded.messages, events = kept.events + exclude
     dead = kept.dead + excluded.dead
 
 -- name: drop_old_dead_letters
-DELETE FROM dead_letters WHERE stored_at < now() - $1::interval
+WITH old AS (
+    DELETE FROM dead_letters WHERE stored_at < now() - $1::interval RETURNING stream, outcome
+)
+INSERT INTO letter_totals AS kept (kind, stream, outcome, letters)
+SELECT 'dead', stream, outcome, count(*) FROM old GROUP BY stream, outcome ORDER BY stream, outcome
+ON CONFLICT (kind, stream, outcome) DO UPDATE SET letters = kept.letters + excluded.letters
 
 -- name: drop_old_refused_events
-DELETE FROM refused_events WHERE stored_at < now() - $1::interval
+WITH old AS (
+    DELETE FROM refused_events WHERE stored_at < now() - $1::interval RETURNING 'REFUSED' AS stream, outcome
+)
+INSERT INTO letter_totals AS kept (kind, stream, outcome, letters)
+SELECT 'refused', stream, outcome, count(*) FROM old GROUP BY stream, outcome ORDER BY stream, outcome
+ON CONFLICT (kind, stream, outcome) DO UPDATE SET letters = kept.letters + excluded.letters
 
 -- name: advance_watermark
 -- Several collectors of a source write it: it only ever goes forward. With an older instant, nothing changes.
@@ -46,3 +58,10 @@ VALUES ($1::text::source, $2, $3)
 ON CONFLICT (source) DO UPDATE
 SET stored_until = excluded.stored_until, pending_messages = excluded.pending_messages, observed_at = now()
 WHERE excluded.stored_until >= kept.stored_until
+
+-- name: note_life
+-- A stream may be deleted: how far it had come is then known from here alone.
+INSERT INTO stream_lives AS kept (stream, created, last_sequence)
+VALUES ($1, $2, $3)
+ON CONFLICT (stream, created) DO UPDATE SET last_sequence = excluded.last_sequence, observed_at = now()
+WHERE excluded.last_sequence > kept.last_sequence

@@ -11,3 +11,11 @@ SELECT drop_partitions($1, $2)
 SELECT to_date(right(inhrelid::regclass::text, 8), 'YYYYMMDD') AS day
 FROM pg_inherits WHERE inhparent = to_regclass($1)
 ORDER BY day
+
+-- name: sizes
+-- Each day's partition, with the planner's estimate of its rows (-1: none yet) and its bytes, indexes included.
+SELECT to_date(right(inhrelid::regclass::text, 8), 'YYYYMMDD') AS day, reltuples::bigint AS rows,
+       pg_total_relation_size(inhrelid) AS bytes
+FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+WHERE inhparent = to_regclass($1)
+ORDER BY day

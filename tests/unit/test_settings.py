@@ -9,7 +9,7 @@ import pytest
 
 from collector.maintain import check_retention
 from core.errors import Misconfigured
-from core.settings import CollectorSettings, GatewaySettings, ReporterSettings, Settings, load
+from core.settings import CollectorSettings, GatewaySettings, OperatorSettings, ReporterSettings, Settings, load
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 SERVICES: dict[str, type[Settings]] = {
@@ -17,6 +17,7 @@ SERVICES: dict[str, type[Settings]] = {
     "Gateway": GatewaySettings,
     "Collector": CollectorSettings,
     "Reporter": ReporterSettings,
+    "Operator": OperatorSettings,
 }
 
 

@@ -8,10 +8,11 @@ import pytest
 
 import sql
 from collector.sources import SOURCES
+from ops.letters import KINDS
 from sql import statements
 
 ROOT = Path(sql.__file__).parents[1]
-OURS = ("store", "maintenance", "partitions", "migrations")
+OURS = ("store", "maintenance", "partitions", "migrations", "dead_letters")
 
 
 @pytest.fixture
@@ -51,7 +52,9 @@ def test_each_source_has_its_statements(source: str) -> None:
 @pytest.mark.parametrize("file", OURS)
 def test_no_statement_is_dead(file: str) -> None:
     """Every statement of a file is named somewhere in the code."""
-    code = "\n".join(path.read_text() for folder in ("core", "collector") for path in (ROOT / folder).rglob("*.py"))
-    by_source = {f"{prefix}_{source}" for prefix in ("staging", "merge") for source in SOURCES}
-    unused = {name for name in statements(file) if not re.search(rf'\["{name}"\]', code)} - by_source
+    paths = (path for folder in ("core", "collector", "ops") for path in (ROOT / folder).rglob("*.py"))
+    code = "\n".join(path.read_text() for path in paths)
+    composed = {f"{prefix}_{source}" for prefix in ("staging", "merge") for source in SOURCES}
+    composed |= {f"close_{kind}" for kind in KINDS}
+    unused = {name for name in statements(file) if not re.search(rf'\["{name}"\]', code)} - composed
     assert not unused

@@ -1,0 +1,156 @@
+"""Which running system an operator's command looks at, and the connections to it.
+
+    a connection variable is set in the environment --> the environment, like a service
+    else a local stack runs in .sluice              --> .sluice/env, which `ops up` writes while it runs
+    else                                            --> the defaults of core/settings.py
+
+Invariant: never a mixture. A command that moves events must not read one system's database and write to another's
+stream because a variable was forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import asyncpg
+import msgspec
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+
+from core import jetstream, postgres, settings
+from core.errors import Misconfigured, SluiceError
+from core.settings import OperatorSettings
+
+# Their owners say which system is meant; a *_FILE counts as well.
+CONNECTIONS: Final = ("NATS_URL", "SLUICE_MIGRATE_DSN", "GATEWAY_URL", "REPORTER_URL", "NATS_MONITOR_URL")
+LOCAL: Final = Path(".sluice")
+PATIENCE_SECONDS: Final = 5.0
+COMMAND_SECONDS: Final = 600.0
+LOST: Final = (*postgres.UNREACHABLE, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
+
+
+class Unreachable(SluiceError):
+    """A server does not answer. The message says which one and what to do."""
+
+
+def operator_settings(environ: Mapping[str, str] = os.environ, folder: Path = LOCAL) -> OperatorSettings:
+    """The settings of the system that is meant. Raises Misconfigured."""
+    named = any(environ.get(name) or environ.get(f"{name}_FILE") for name in CONNECTIONS)
+    local = None if named else read_local(folder)
+    return settings.load(OperatorSettings, {**environ, **(local or {})})
+
+
+@contextmanager
+def told_locally(folder: Path, variables: Mapping[str, str]) -> Iterator[None]:
+    """While open, commands of this folder's parent find the system of these variables. Holds passwords: ours alone."""
+    path, new = folder / "env", folder / "env.new"
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.writelines(f"{name}={value}\n" for name, value in variables.items())
+    new.rename(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def read_local(folder: Path) -> dict[str, str] | None:
+    """What the stack that runs in this folder has told; None where none runs."""
+    try:
+        if not _held(folder / "lock"):
+            return None  # it was killed, and its ports may be anyone's
+        lines = (folder / "env").read_text().splitlines()
+    except FileNotFoundError:
+        return None
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+def _held(lock: Path) -> bool:
+    """Whether a stack holds its lock. Raises FileNotFoundError."""
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def where(url: str) -> str:
+    """Host and port of a URL or DSN, without its secrets."""
+    return ", ".join(urlsplit(one).netloc.rpartition("@")[2] for one in url.split(","))
+
+
+@asynccontextmanager
+async def connected(chosen: OperatorSettings) -> AsyncIterator[tuple[Client, asyncpg.Connection[Any]]]:
+    """A client of JetStream and a connection of the owner's. Raises Unreachable, also for what breaks on the way."""
+    async with to_nats(chosen) as client, to_database(chosen) as connection:
+        yield client, connection
+
+
+@asynccontextmanager
+async def to_nats(chosen: OperatorSettings) -> AsyncIterator[Client]:
+    """A client of JetStream. Raises Unreachable."""
+    advice = f"NATS at {where(chosen.nats_url)} does not answer: is it running, and is NATS_URL right? See `ops doctor`"
+    connecting = asyncio.create_task(jetstream.connect(chosen.nats_url, name="sluice-operator"))
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            client = await connecting
+    except (OSError, TimeoutError, nats.errors.Error) as error:
+        raise Unreachable(f"{advice} ({_short(error)})") from error
+    try:
+        yield client
+    except nats.js.errors.APIError as error:
+        raise SluiceError(f"JetStream refused: {error.description}") from error
+    except (jetstream.StreamMissing, nats.errors.Error) as error:
+        raise Unreachable(f"{advice} ({_short(error)})") from error
+    finally:
+        with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
+            await client.close()
+
+
+@asynccontextmanager
+async def to_database(chosen: OperatorSettings) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A connection as the owner. Raises Unreachable, or Misconfigured where there is no DSN or it is refused."""
+    if not chosen.sluice_migrate_dsn:
+        raise Misconfigured(
+            "SLUICE_MIGRATE_DSN is not set, and no local stack runs in .sluice: commands use the owner's connection"
+        )
+    advice = (
+        f"PostgreSQL at {where(chosen.sluice_migrate_dsn)} does not answer: "
+        "is it running, and is SLUICE_MIGRATE_DSN right? See `ops doctor`"
+    )
+    try:
+        connection = await postgres.connect(
+            chosen.sluice_migrate_dsn, name="sluice-operator", patience_seconds=PATIENCE_SECONDS,
+            command_seconds=COMMAND_SECONDS,
+        )  # fmt: skip
+    except LOST as error:
+        raise Unreachable(f"{advice} ({_short(error)})") from error
+    try:
+        yield connection
+    except asyncpg.UndefinedTableError as error:
+        raise SluiceError(f"the database lacks a table ({error}): run `python -m ops migrate`") from error
+    except LOST as error:
+        raise Unreachable(f"{advice} ({_short(error)})") from error
+    finally:
+        connection.terminate()
+
+
+def _short(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if text and len(text) < 120 else type(error).__name__
+
+
+def setting_variables() -> set[str]:
+    """The variables of all settings."""
+    kinds = (settings.GatewaySettings, settings.ReporterSettings, OperatorSettings)
+    return {field.name.upper() for kind in kinds for field in msgspec.structs.fields(kind)}

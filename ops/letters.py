@@ -1,0 +1,156 @@
+"""Letters: events that did not become rows, and what became of them.
+
+    kept --replayed--> replayed     went out again; its new message has a receipt of its own
+       \\--discarded--> discarded
+
+A letter is dead (accepted at the door, not storable) or refused (at the door). Its name is its kind and number:
+`dead-17`, `refused-4`. A closed letter is never opened again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final, Literal, NamedTuple
+
+import asyncpg
+
+from core.errors import SluiceError
+from sql import statements
+
+Kind = Literal["dead", "refused"]
+Outcome = Literal["kept", "replayed", "discarded"]
+KINDS: Final[tuple[Kind, ...]] = ("dead", "refused")
+OUTCOMES: Final[tuple[Outcome, ...]] = ("kept", "replayed", "discarded")
+_NAME: Final = re.compile(r"(dead|refused)-([0-9]{1,18})")
+_SQL: Final = statements("dead_letters")
+
+
+class Busy(SluiceError):
+    """Somebody else replays or discards."""
+
+
+class Name(NamedTuple):
+    """A letter's kind and number."""
+
+    kind: Kind
+    id: int
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.id}"
+
+
+def name_of(text: str) -> Name:
+    """A name as a person writes it. Raises ValueError."""
+    if (found := _NAME.fullmatch(text)) is None:
+        raise ValueError(f"{text} is no letter: names are like dead-17 or refused-4")
+    return Name("dead" if found[1] == "dead" else "refused", int(found[2]))
+
+
+@dataclass(frozen=True)
+class Which:
+    """Which letters are meant: all that each given condition holds for. `since` is inclusive, `until` is not."""
+
+    kind: Kind | None = None
+    source: str | None = None
+    reason: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    outcome: Outcome | None = "kept"
+    names: Sequence[Name] = ()
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing is narrowed down."""
+        return self == Which(outcome=self.outcome)
+
+    def parameters(self) -> tuple[Any, ...]:
+        """As the statements take them. With names, of one kind (see `by_kind`)."""
+        ids = [name.id for name in self.names] if self.names else None
+        return self.kind, self.source, self.reason, self.since, self.until, self.outcome, ids
+
+    def by_kind(self) -> list[Which]:
+        """The same letters, one kind after the other."""
+        kinds = [kind for kind in KINDS if self.kind in (None, kind)]
+        if not self.names:
+            return [replace(self, kind=kind) for kind in kinds]
+        named = {kind: [name for name in self.names if name.kind == kind] for kind in kinds}
+        return [replace(self, kind=kind, names=names) for kind, names in named.items() if names]
+
+
+class Letter(NamedTuple):
+    """One letter, as it is replayed. position is -1 for a whole message; length is the whole event's."""
+
+    name: Name
+    received_at: datetime | None
+    source: str
+    stream: str
+    position: int | None
+    length: int
+    correlation_id: str | None
+    event: bytes
+
+
+async def groups(connection: asyncpg.Connection[Any], which: Which) -> list[asyncpg.Record]:
+    """How many letters there are of each kind, source, reason and outcome; oldest, newest and last id."""
+    return [row for part in which.by_kind() for row in await connection.fetch(_SQL["groups"], *part.parameters())]
+
+
+async def newest(connection: asyncpg.Connection[Any], which: Which, most: int) -> list[asyncpg.Record]:
+    """The newest letters, without their events."""
+    rows = [row for part in which.by_kind() for row in await connection.fetch(_SQL["newest"], *part.parameters(), most)]
+    return sorted(rows, key=lambda row: row["stored_at"], reverse=True)[:most]
+
+
+async def one(connection: asyncpg.Connection[Any], name: Name) -> asyncpg.Record:
+    """A letter with all that is known of it. Raises SluiceError where there is none."""
+    row: asyncpg.Record | None = await connection.fetchrow(_SQL["one"], name.kind, name.id)
+    if row is None:
+        raise SluiceError(f"there is no letter {name}: see `python -m ops dead-letters list`")
+    return row
+
+
+async def take(connection: asyncpg.Connection[Any]) -> None:
+    """Be the only one who closes letters, as long as the connection lives. Raises Busy."""
+    if not await connection.fetchval(_SQL["lock"]):
+        raise Busy("another replay or discard is at work: wait until it ends")
+
+
+async def pages(
+    connection: asyncpg.Connection[Any], which: Which, size: int, most: int | None = None
+) -> AsyncIterator[list[Letter]]:
+    """The letters of a kind after the other, `size` at a time and `most` in all. Those that come meanwhile are not."""
+    left = most
+    for part in which.by_kind():
+        rows = await connection.fetch(_SQL["groups"], *part.parameters())
+        last = max((row["last"] for row in rows), default=0)
+        after = 0
+        while left is None or left > 0:
+            wanted = size if left is None else min(size, left)
+            found = await connection.fetch(_SQL["page"], *part.parameters(), after, last, wanted)
+            if not found:
+                break
+            after = found[-1]["id"]
+            left = None if left is None else left - len(found)
+            yield [Letter(Name(row["kind"], row["id"]), *tuple(row)[2:]) for row in found]
+
+
+async def close(
+    connection: asyncpg.Connection[Any], names: Sequence[Name], outcome: Outcome, sequence: int | None = None
+) -> int:
+    """Close these letters, of one kind; how many were still open. sequence is of the message that they went out in."""
+    if not names:
+        return 0
+    status = await connection.execute(_SQL[f"close_{names[0].kind}"], [name.id for name in names], outcome, sequence)
+    return int(status.rpartition(" ")[2])
+
+
+async def became(
+    connection: asyncpg.Connection[Any], stream: str, sequences: Sequence[int], created: datetime
+) -> asyncpg.Record:
+    """messages, stored, repeated and dead, by the receipts of these messages of a stream."""
+    row: asyncpg.Record | None = await connection.fetchrow(_SQL["became"], stream, sequences, created)
+    assert row is not None
+    return row

@@ -1,0 +1,102 @@
+"""How operators' commands speak: tables for people, JSON for programs, progress on stderr, and questions.
+
+Results go to stdout and nothing else does, so that `--format json` can be piped on. On a terminal progress is a bar;
+elsewhere it is a line now and then.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from typing import Any, Final, Protocol
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from core.errors import SluiceError
+
+PIPED_WIDTH: Final = 140
+LINE_SECONDS: Final = 2.0
+
+
+class NotConfirmed(SluiceError):
+    """Nobody said yes: nothing was changed."""
+
+
+class Advance(Protocol):
+    """Tells a progress how far it has come, and what is said beside the bar."""
+
+    def __call__(self, done: int, remark: str = "") -> None: ...
+
+
+def console() -> Console:
+    """Where results are printed."""
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    sys.stdout.buffer.flush()
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something is destroyed. Raises NotConfirmed."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise NotConfirmed(f"{question}: nobody can be asked here, so give --yes (or --dry-run to look first)")
+    sys.stderr.write(f"{question}? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise NotConfirmed("nothing was changed")
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Advance]:
+    """Show how something goes on, out of `total`."""
+    if not sys.stderr.isatty():
+        yield _lines(what, total)
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(),
+        TimeRemainingColumn(), TextColumn("{task.fields[remark]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task(what, total=total, remark="")
+
+        def advance(done: int, remark: str = "") -> None:
+            shown.update(task, completed=done, remark=remark)
+
+        yield advance
+
+
+def _lines(what: str, total: int) -> Advance:
+    told = time.monotonic()
+
+    def advance(done: int, remark: str = "") -> None:
+        nonlocal told
+        if done >= total or time.monotonic() - told >= LINE_SECONDS:
+            told = time.monotonic()
+            sys.stderr.write(f"{what}: {done:,} of {total:,}{remark and '  ' + remark}\n")
+
+    return advance
+
+
+def moment(instant: datetime | None) -> str:
+    """An instant for a table: UTC, to the second."""
+    return "" if instant is None else instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def plural(count: int, what: str) -> str:
+    """`1 letter`, `2 letters`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def day(text: str) -> date:
+    """A day as it is given on the command line. Raises ValueError."""
+    return date.fromisoformat(text)
