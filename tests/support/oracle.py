@@ -80,6 +80,11 @@ class Oracle:
         """
         self._answers.append((events, status, payload))
 
+    def __len__(self) -> int:
+        """How many different events were sent."""
+        self._learn()
+        return len(self._known)
+
     def accepted(self) -> int:
         """How many different events answers have accepted."""
         self._learn()
