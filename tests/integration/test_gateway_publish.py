@@ -144,7 +144,7 @@ async def test_a_full_stream_refuses_at_once(bench: Bench) -> None:
         await bench.publish(*[b"x" * 200_000] * 30)
     kept = len(await bench.stored())
     assert kept >= 1
-    assert await took(_fails(bench.publish(b"x" * 500_000), StreamFull)) < 1
+    assert await took(_fails(bench.publish(b"x" * 500_000), StreamFull)) < 5, "not after the patience, which is 10 s"
     assert len(await bench.stored()) == kept
 
 
@@ -192,7 +192,7 @@ async def test_patience_ends(bench: Bench) -> None:
     """Without a PubAck a request fails when its time is over, and its waiting blocks are not sent any more."""
     bench.signal(signal.SIGSTOP)
     blocks = [b"%06d" % number + b"x" * 400_000 for number in range(3 * UNACKED_MOST)]
-    assert 0.5 <= await took(_fails(bench.publish(*blocks, seconds=0.5), StreamUnreachable)) < 2
+    assert 0.5 <= await took(_fails(bench.publish(*blocks, seconds=0.5), StreamUnreachable)) < 10
     bench.signal(signal.SIGCONT)
     await bench.publish(b"small", seconds=30)
     lines = [line for _, lines in await bench.stored() for line in lines]

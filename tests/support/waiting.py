@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def eventually(ask: Callable[[], Awaitable[T]], *, what: str, seconds: float = 15.0, every: float = 0.03) -> T:
+async def eventually(ask: Callable[[], Awaitable[T]], *, what: str, seconds: float = 30.0, every: float = 0.03) -> T:
     """The first true answer of `ask`. Fails with `what` was waited for, and the last answer, after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (answer := await ask()):
