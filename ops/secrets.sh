@@ -1,0 +1,32 @@
+#!/bin/sh
+# Make the secrets that docker-compose.yml names, random, in a folder (default: secrets). What is there stays.
+#
+#   sh ops/secrets.sh [FOLDER]
+#
+# The folder is closed to others; the files in it are readable, because each container reads its own under a user of its
+# own. A managed database: write its DSNs into owner_dsn, collector_dsn and reporter_dsn before.
+set -eu
+folder=${1:-secrets}
+mkdir -p "$folder"
+chmod 700 "$folder"
+
+random() { od -An -N32 -tx1 /dev/urandom | tr -d ' \n'; }
+
+keep() { # NAME VALUE
+    if [ -e "$folder/$1" ]; then
+        echo "kept  $folder/$1"
+    else
+        printf '%s\n' "$2" > "$folder/$1.new"
+        chmod 444 "$folder/$1.new"
+        mv "$folder/$1.new" "$folder/$1"
+        echo "made  $folder/$1"
+    fi
+}
+
+host=${POSTGRES_HOST:-postgres:5432}
+for role in owner collector reporter; do
+    keep "${role}_dsn" "postgresql://sluice_$role:$(random)@$host/sluice"
+done
+for name in postgres monitor grafana; do
+    keep "${name}_password" "$(random)"
+done
