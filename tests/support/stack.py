@@ -84,9 +84,9 @@ class FreshNats:
 
 
 @asynccontextmanager
-async def start_nats(folder: Path) -> AsyncIterator[FreshNats]:
-    """A NATS server in `folder`, with the settings that we run it with."""
+async def start_nats(folder: Path, *, sync_always: bool = True) -> AsyncIterator[FreshNats]:
+    """A NATS server in `folder`, with the settings that we run it with unless told otherwise."""
     async with Supervisor(folder) as supervisor:
-        server = Nats(folder, free_port(), free_port())
+        server = Nats(folder, free_port(), free_port(), sync_always=sync_always)
         await supervisor.start(server.program())
         yield FreshNats(server, supervisor)
