@@ -23,6 +23,10 @@ stored_until: Final = Gauge(
     ["source"],
 )
 
+for _report in ("events", "revenue", "demographics"):  # there from the start, or rate() would not see the first
+    for _status in (200, 400, 406, 500, 503, 504):
+        reports.labels(_report, _status)
+
 
 async def read_freshness(pool: Pool) -> None:
     """Bring the watermarks up to date. While the database is away they stay as they are: the reports grow older."""

@@ -38,13 +38,12 @@ async def start_monitoring(
     *,
     rules: Path = RULES,
     every: str = "5s",
-    disk: Path | None = None,
+    listed: Mapping[str, int] | None = None,
 ) -> str:
     """Start the exporter and Prometheus on the stack's supervisor; where Prometheus serves, once it is ready.
 
     Its data lives in <folder>/prometheus, its port is PROMETHEUS_PORT of `environ` or a free one. It scrapes and
-    evaluates `rules` every so often; `disk` is a folder on the disk to watch, else the stack's own.
-    Raises StackError.
+    evaluates `rules` every so often; `listed` names the ports of other services to scrape. Raises StackError.
     """
     exporter = ports.free_port()
     await servers.supervisor.start(
@@ -52,7 +51,7 @@ async def start_monitoring(
             name="exporter",
             argv=[
                 *(sys.executable, "-m", "ops.exporter", "--port", str(exporter)),
-                *("--nats", servers.nats.monitor_url, "--disk", str(disk or servers.folder)),
+                *("--nats", servers.nats.monitor_url, "--disk", str(servers.folder)),
             ],
             env={"EXPORTER_DSN": servers.dsn("postgres")},
             is_ready=partial(answers_ok, exporter, "/health/ready"),
@@ -62,7 +61,11 @@ async def start_monitoring(
     folder = servers.folder / "prometheus"
     folder.mkdir(mode=0o700, exist_ok=True)
     settings = folder / "prometheus.yml"  # JSON is YAML, too
-    settings.write_text(json.dumps(_settings(services, exporter, port, rules, every), indent=2))
+    settings.write_text(
+        json.dumps(
+            _settings(services, {"exporter": exporter, "prometheus": port, **(listed or {})}, rules, every), indent=2
+        )
+    )
     await servers.supervisor.start(
         Program(
             name="prometheus",
@@ -78,10 +81,10 @@ async def start_monitoring(
     return f"http://{ports.LOOPBACK}:{port}"
 
 
-def _settings(services: Services, exporter: int, port: int, rules: Path, every: str) -> dict[str, Any]:
+def _settings(services: Services, beside: Mapping[str, int], rules: Path, every: str) -> dict[str, Any]:
     jobs = {"gateway": "gateway", "reporter": "reporter", **dict.fromkeys(COLLECTORS, "collector")}
     targets = [(jobs[name], name, found) for name, found in services.ports.items()]
-    targets += [("exporter", "exporter", exporter), ("prometheus", "prometheus", port)]
+    targets += [(name, name, found) for name, found in beside.items()]
     return {
         "global": {
             "scrape_interval": every,
