@@ -21,6 +21,7 @@ MEBIBYTE = 1024 * 1024
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Positive = Annotated[int, Meta(ge=1)]
+Scheme = Literal["off", "meta", "tiktok", "standard", "key"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +76,20 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
     ] = 128 * MEBIBYTE
     gateway_publish_seconds: Annotated[Seconds, Meta(description="How long a missing PubAck is asked for again")] = 15.0
     gateway_drain_seconds: Annotated[Seconds, Meta(description="Longest stop after SIGTERM")] = 20.0
+    gateway_facebook_scheme: Annotated[
+        Scheme, Meta(description="Proof for facebook events: off, meta, tiktok, standard (Standard Webhooks) or key")
+    ] = "off"
+    gateway_facebook_secrets: Annotated[
+        str | None, Meta(description="Secrets of which any is good, to replace one by another; separated by spaces")
+    ] = None
+    gateway_tiktok_scheme: Annotated[Scheme, Meta(description="The same for tiktok events")] = "off"
+    gateway_tiktok_secrets: Annotated[str | None, Meta(description="The same for tiktok events")] = None
+    gateway_signature_seconds: Annotated[
+        Seconds, Meta(description="How far the time in a signature may lie from our clock")
+    ] = 300.0
+    gateway_meta_verify_token: Annotated[
+        str | None, Meta(description="What Meta has to know when it asks GET /events?hub.mode=subscribe; unset: 405")
+    ] = None
 
 
 class CollectorSettings(Settings, frozen=True, kw_only=True):

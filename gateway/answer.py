@@ -35,6 +35,11 @@ _REFUSALS: Final[dict[Refusal, tuple[int, str]]] = {
     Refusal.UNSUPPORTED_ENCODING: (415, "This Content-Encoding is not taken"),
     Refusal.UNKNOWN_PATH: (404, "There is nothing here"),
     Refusal.WRONG_METHOD: (405, "This method is not taken"),
+    Refusal.UNSIGNED: (401, "The request is not signed"),
+    Refusal.BAD_SIGNATURE: (401, "The signature does not hold"),
+    Refusal.STALE_SIGNATURE: (401, "The signature is too old, or too new"),
+    Refusal.FOREIGN_SOURCE: (403, "The request holds events that it may not hold"),
+    Refusal.NOT_VERIFIED: (403, "The verify token is not known"),
 }
 _MAY_SEND_AGAIN: Final = "Part of the request may be stored already. The whole may safely be sent again: "
 _STORED_ONCE: Final = "each event is stored once."
@@ -47,6 +52,7 @@ _TRY_AGAIN: Final[dict[type[TryAgain], tuple[str, str, str]]] = {
     Doubled: ("doubled", "The stream confirmed something else", _MAY_SEND_AGAIN + _STORED_ONCE),
 }
 _JSON: Final = "application/json"
+_PROOFS: Final = 'Signature realm="events", Bearer realm="events"'  # whichever this gateway demands
 _PROBLEM: Final = "application/problem+json"
 _encode = msgspec.json.Encoder().encode
 
@@ -70,6 +76,8 @@ def refused(error: Refused, correlation_id: str, **headers: str) -> Answer:
     status, title = _REFUSALS[error.refusal]
     if error.refusal is Refusal.UNSUPPORTED_ENCODING:
         headers["Accept-Encoding"] = "gzip"
+    if status == 401:
+        headers["WWW-Authenticate"] = _PROOFS
     return _problem(status, error.refusal.value, title, error.detail, correlation_id, headers=headers)
 
 
@@ -78,6 +86,12 @@ def try_again(error: TryAgain, correlation_id: str) -> Answer:
     name, title, advice = _TRY_AGAIN[type(error)]
     headers = {"Retry-After": str(error.retry_after_seconds)}
     return _problem(503, name, title, f"{error}. {advice}", correlation_id, headers=headers)
+
+
+def challenge(text: str, correlation_id: str) -> Answer:
+    """200 with what Meta wants to hear, as text that no browser takes for a page."""
+    headers = {"Content-Type": "text/plain", "X-Content-Type-Options": "nosniff", HEADER: correlation_id}
+    return Answer(200, headers, text.encode())
 
 
 def failed(correlation_id: str) -> Answer:

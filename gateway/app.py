@@ -77,8 +77,11 @@ class Worker:
         return self._exit_code
 
     def _routes(self) -> Iterator[tuple[str, str, Handler]]:
+        events: dict[str, Handler] = {"POST": self._events}
+        if self._door.answers_challenges:
+            events["GET"] = self._challenge
         pages: dict[str, dict[str, Handler]] = {
-            "/events": {"POST": self._events},
+            "/events": events,
             "/health/live": {"GET": self._live, "HEAD": self._live},
             "/health/ready": {"GET": self._ready, "HEAD": self._ready},
             "/metrics": {"GET": self._metrics},
@@ -91,6 +94,10 @@ class Worker:
 
     async def _events(self, request: Request) -> Response:
         return _response(await self._door.receive(request.headers.to_dict(), _take_body(request)))
+
+    async def _challenge(self, request: Request) -> Response:
+        asked = {name: values[-1] for name, values in request.query_params.to_dict().items()}
+        return _response(self._door.challenge(request.headers.to_dict(), asked))
 
     async def _live(self, _: Request) -> Response:
         return Response(200, {"Content-Type": "application/json"}, LIVE)

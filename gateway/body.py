@@ -51,12 +51,8 @@ def announced_bytes(headers: Mapping[str, str]) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
-async def plain(body: bytes | str, headers: Mapping[str, str], hold: Hold, most_bytes: int) -> bytes:
-    """The body as plain bytes, neither truncated nor empty.
-
-    `headers` has lower-case names. `hold` has room for what was announced; it grows where the body turns out larger.
-    Raises Refused and Overloaded.
-    """
+def raw(body: bytes | str, headers: Mapping[str, str], most_bytes: int) -> bytes:
+    """The body as the bytes that came, whole and within the limit. `headers` has lower-case names. Raises Refused."""
     announced = announced_bytes(headers)
     if announced is not None and announced > most_bytes:
         raise too_large(most_bytes)
@@ -65,6 +61,14 @@ async def plain(body: bytes | str, headers: Mapping[str, str], hold: Hold, most_
         raise Refused(Refusal.TRUNCATED, f"{announced} bytes were announced and {len(content)} came")
     if len(content) > most_bytes:
         raise too_large(most_bytes)
+    return content
+
+
+async def plain(content: bytes, headers: Mapping[str, str], hold: Hold, most_bytes: int) -> bytes:
+    """A raw body inflated where it is packed, and not empty.
+
+    `hold` has room for what was announced; it grows where the body turns out larger. Raises Refused and Overloaded.
+    """
     encoding = headers.get("content-encoding", "").strip().lower()
     if encoding in ("gzip", "x-gzip"):
         content = await _inflate(content, hold, most_bytes)

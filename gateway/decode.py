@@ -86,6 +86,11 @@ class Batch:
             self.kept_bytes += len(line)
 
     @property
+    def sources(self) -> set[Source]:
+        """The sources of all events that would be published or kept."""
+        return {source for source in SOURCES if self.blocks[source] or source in self.kept}
+
+    @property
     def accepted_events(self) -> int:
         return sum(self.accepted.values())
 

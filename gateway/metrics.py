@@ -48,7 +48,7 @@ unkept: Final[dict[str, Counter]] = {
 }
 refusals: Final[dict[Refusal, Counter]] = {refusal: _refusals.labels(refusal.value) for refusal in Refusal}
 requests: Final[dict[int, Counter]] = {
-    status: _requests.labels(str(status)) for status in (202, 400, 413, 415, 422, 500, 503)
+    status: _requests.labels(str(status)) for status in (202, 400, 401, 403, 413, 415, 422, 500, 503)
 }
 
 bytes_in_flight = Gauge("gateway_bytes_in_flight", "Bytes of bodies held now", multiprocess_mode="livesum")

@@ -2,7 +2,7 @@
 
     body --receive--> plain bytes --decode--> blocks of valid events --publish--> on disk --answer--> 202
       \\--no room: 503                \\--refused events --> REFUSED       \\--no PubAck: 503
-       \\--none at all: 4xx
+       \\--none at all, or of a sender that may not: 4xx
 
 Invariant: 202 is answered only when every message that holds an event of this request has its PubAck, and nothing is
 published before everything of the request was validated. It knows no web server: headers and body in, answer out.
@@ -25,12 +25,13 @@ from core.settings import GatewaySettings
 from gateway import answer, metrics
 from gateway.admission import Admission, Hold
 from gateway.answer import Answer
-from gateway.body import announced_bytes, form_of, plain, too_large
+from gateway.body import announced_bytes, form_of, plain, raw, too_large
 from gateway.correlation import Origin, origin
 from gateway.decode import SMALLEST_EVENT_BYTES, Batch, Decode
 from gateway.metrics import Stages
 from gateway.publish import Publisher
 from gateway.refusal import NotServing, Refused
+from gateway.signature import Signatures
 
 # Refused events are worth waiting for, but not as long as accepted ones.
 KEEP_SECONDS: Final = 5.0
@@ -50,6 +51,7 @@ class Door:
             Contract(max_age_days=settings.max_event_age_days, max_ahead_seconds=settings.max_event_ahead_seconds),
             most_events=max(1, self._most_bytes // SMALLEST_EVENT_BYTES),
         )
+        self._signatures = Signatures(settings)
         self.draining = False
         """Set to refuse everything that comes from now on."""
 
@@ -63,8 +65,10 @@ class Door:
         try:
             with self._admit(headers, body) as hold:
                 form = form_of(headers.get("content-type"))
-                content = await plain(body, headers, hold, self._most_bytes)
+                content = raw(body, headers, self._most_bytes)
                 del body
+                allowed = await self._signatures.check(headers, content)
+                content = await plain(content, headers, hold, self._most_bytes)
                 stages.done(Stages.RECEIVE)
                 if faults.ARMED:
                     faults.reached("gateway.read")
@@ -72,6 +76,7 @@ class Door:
                 decoding = self._decode(content, form, came.received)
                 del content
                 batch = await decoding
+                self._signatures.only(allowed, batch.sources)
                 stages.done(Stages.DECODE)
                 if faults.ARMED:
                     faults.reached("gateway.decoded")
@@ -93,6 +98,20 @@ class Door:
         metrics.requests[answered.status].inc()
         stages.done(Stages.ANSWER)
         return answered
+
+    @property
+    def answers_challenges(self) -> bool:
+        """Whether a verify token is set, so that Meta may ask."""
+        return self._signatures.answers_challenges
+
+    def challenge(self, headers: Mapping[str, str], asked: Mapping[str, str]) -> Answer:
+        """Answer Meta's question whether we know its verify token. `asked` holds the parameters of the query."""
+        correlation_id = origin(headers).correlation_id
+        names = ("hub.mode", "hub.verify_token", "hub.challenge")
+        try:
+            return answer.challenge(self._signatures.challenge(*map(asked.get, names)), correlation_id)
+        except Refused as error:
+            return self.refuse(error, correlation_id)
 
     def refuse(self, error: Refused, correlation_id: str, **headers: str) -> Answer:
         """Refuse a request as a whole: count it, log it, say why."""

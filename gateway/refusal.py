@@ -33,6 +33,11 @@ class Refusal(StrEnum):
     UNSUPPORTED_ENCODING = "unsupported_encoding"
     UNKNOWN_PATH = "unknown_path"
     WRONG_METHOD = "wrong_method"
+    UNSIGNED = "unsigned"
+    BAD_SIGNATURE = "bad_signature"
+    STALE_SIGNATURE = "stale_signature"
+    FOREIGN_SOURCE = "foreign_source"
+    NOT_VERIFIED = "not_verified"
 
 
 class Refused(SluiceError):

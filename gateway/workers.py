@@ -30,6 +30,7 @@ from core.lifecycle import run as run_service
 from core.lifecycle import until
 from core.settings import GatewaySettings, load
 from gateway import metrics
+from gateway.signature import Signatures
 
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -56,6 +57,7 @@ def run() -> None:
 async def _main(stop: asyncio.Event) -> None:
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level)
+    Signatures(settings)  # what is wrong with it is told once, not by each worker over and over
     with await _reserve(settings.gateway_host, settings.gateway_port) as reserved:
         port = reserved.getsockname()[1]
         log.info("gateway starting", host=settings.gateway_host, port=port, workers=settings.gateway_workers)

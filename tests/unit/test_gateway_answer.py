@@ -21,6 +21,11 @@ STATUS = {
     Refusal.NOT_EVENTS: 400,
     Refusal.NOT_GZIP: 400,
     Refusal.TRUNCATED: 400,
+    Refusal.UNSIGNED: 401,
+    Refusal.BAD_SIGNATURE: 401,
+    Refusal.STALE_SIGNATURE: 401,
+    Refusal.FOREIGN_SOURCE: 403,
+    Refusal.NOT_VERIFIED: 403,
     Refusal.UNKNOWN_PATH: 404,
     Refusal.WRONG_METHOD: 405,
     Refusal.TOO_LARGE: 413,
@@ -54,6 +59,11 @@ def test_an_unknown_encoding_is_told_which_one_is_known() -> None:
     """415 for an encoding names the encodings that are taken, as RFC 9110 asks."""
     given = answer.refused(Refused(Refusal.UNSUPPORTED_ENCODING, "?"), "c-1")
     assert given.headers["Accept-Encoding"] == "gzip"
+
+
+def test_401_says_what_would_do() -> None:
+    """A missing or broken proof is answered with the kinds of proof that there are, as RFC 9110 asks."""
+    assert "Bearer" in answer.refused(Refused(Refusal.UNSIGNED, "?"), "c-1").headers["WWW-Authenticate"]
 
 
 @pytest.mark.parametrize("kind", STORED_BEFORE)

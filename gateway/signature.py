@@ -1,0 +1,239 @@
+"""Who may post: proof of the sender, on the raw body, before anything of it is read.
+
+A source may demand a proof (GATEWAY_FACEBOOK_SCHEME, GATEWAY_TIKTOK_SCHEME; off by default). A request is for all or
+some sources, and what it may hold follows from what it proves:
+
+    no proof ------------------> events of the sources that demand none; where each demands one: refused (401)
+    a proof that holds --------> those, and events of the sources whose scheme and secret it was made with
+    proofs, none of which holds: refused (401), even where a source demands none
+
+Invariant: no event of a source that demands a proof is published, and no refused one kept, from a request without it.
+What a request holds is known after decoding: one event of a source that it may not hold refuses it whole (403).
+
+Each secret is tried in constant time and none ends the search. A proof is no guard against sending the same again:
+each event is stored once, however often it comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from core.errors import Misconfigured
+from core.events.subjects import SOURCES, Source
+from core.settings import GatewaySettings
+from gateway.refusal import Refusal, Refused
+
+INLINE_BYTES: Final = 64 * 1024  # hashed on the event loop: 0.1 ms; a thread costs more
+SHORTEST_SECRET: Final = 16
+SHORTEST_KEY_BYTES: Final = 24  # of Standard Webhooks, by its specification
+MOST_CLAIMS: Final = 10
+
+_EVERY: Final = frozenset(SOURCES)
+_META: Final = re.compile(r"sha256=([0-9a-f]{64})")
+_TIKTOK: Final = re.compile(r"t=([0-9]{1,12}),s=([0-9a-f]{64})")
+_SECONDS: Final = re.compile(r"[0-9]{1,12}")
+_CHALLENGE: Final = re.compile(r"[A-Za-z0-9_.-]{1,256}")
+
+Headers = Mapping[str, str]
+
+
+class Proof(NamedTuple):
+    """What a request says for itself.
+
+    Of a signature: HMAC-SHA256 over `prefix` and the body, and `signed_at`, in seconds since 1970 where it tells so.
+    Of a key: its SHA-256, and no signature.
+    """
+
+    claims: list[bytes]
+    prefix: bytes | None = None
+    signed_at: int | None = None
+
+
+def _meta(headers: Headers) -> Proof | None:
+    """Meta: `X-Hub-Signature-256: sha256=<hex>` over the body."""
+    if (given := headers.get("x-hub-signature-256")) is None:
+        return None
+    if not (found := _META.fullmatch(given.strip())):
+        raise _bad("X-Hub-Signature-256 is not sha256= and 64 hexadecimal digits")
+    return Proof([bytes.fromhex(found[1])], b"")
+
+
+def _tiktok(headers: Headers) -> Proof | None:
+    """TikTok: `TikTok-Signature: t=<seconds>,s=<hex>` over time, point and body."""
+    if (given := headers.get("tiktok-signature")) is None:
+        return None
+    if not (found := _TIKTOK.fullmatch(given.replace(" ", ""))):
+        raise _bad("TikTok-Signature is not t=<seconds>,s=<64 hexadecimal digits>")
+    return Proof([bytes.fromhex(found[2])], f"{found[1]}.".encode(), int(found[1]))
+
+
+def _standard(headers: Headers) -> Proof | None:
+    """Standard Webhooks: `webhook-signature: v1,<base64> …` over id, point, time, point and body."""
+    if (given := headers.get("webhook-signature")) is None:
+        return None
+    name, at = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+    if not name or not _SECONDS.fullmatch(at):
+        raise _bad("webhook-signature needs webhook-id and, in seconds, webhook-timestamp beside it")
+    try:
+        # Others, such as v1a, are of a key pair: a sender may give both.
+        claims = [base64.b64decode(claim[3:], validate=True) for claim in given.split() if claim.startswith("v1,")]
+    except binascii.Error:
+        raise _bad("webhook-signature is not base64") from None
+    if not 1 <= len(claims) <= MOST_CLAIMS:
+        raise _bad(f"webhook-signature holds {len(claims)} signatures of version v1, not 1 to {MOST_CLAIMS}")
+    return Proof(claims, f"{name}.{at}.".encode(errors="replace"), int(at))
+
+
+def _key(headers: Headers) -> Proof | None:
+    """A plain sender's key: `X-Api-Key: <key>` or `Authorization: Bearer <key>`."""
+    if (given := headers.get("x-api-key")) is None:
+        kind, _, given = headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer":
+            return None
+    return Proof([_digest(given.strip())])
+
+
+_PROOFS: Final[dict[str, Callable[[Headers], Proof | None]]] = {
+    "meta": _meta,
+    "tiktok": _tiktok,
+    "standard": _standard,
+    "key": _key,
+}
+
+
+class Demand(NamedTuple):
+    """What a source demands: a scheme, and the secrets of which any will do."""
+
+    scheme: str
+    secrets: tuple[bytes, ...]
+
+
+class Signatures:
+    """Holds requests to what the settings demand. Raises Misconfigured."""
+
+    def __init__(self, settings: GatewaySettings, clock: Callable[[], float] = time.time) -> None:
+        self._tolerance_seconds = settings.gateway_signature_seconds
+        self._clock = clock
+        self._token = settings.gateway_meta_verify_token
+        self._demands: dict[Demand, set[Source]] = defaultdict(set)
+        for source in SOURCES:
+            if demand := _demand(settings, source):
+                self._demands[demand].add(source)
+        self._free = _EVERY.difference(*self._demands.values())
+
+    async def check(self, headers: Headers, body: bytes) -> frozenset[Source]:
+        """The sources of which this request may hold events. `headers` has lower-case names. Raises Refused."""
+        if not self._demands:
+            return _EVERY
+        proved: set[Source] = set()
+        why: Refused | None = None
+        for demand, sources in self._demands.items():
+            try:
+                if proof := _PROOFS[demand.scheme](headers):
+                    await self._hold(proof, demand, body)
+                    proved |= sources
+            except Refused as error:
+                why = why or error
+        if proved:
+            return self._free | proved
+        if why:
+            raise why
+        if not self._free:
+            schemes = ", ".join(sorted({demand.scheme for demand in self._demands}))
+            raise Refused(Refusal.UNSIGNED, f"this gateway takes signed requests alone; schemes: {schemes}")
+        return self._free
+
+    async def _hold(self, proof: Proof, demand: Demand, body: bytes) -> None:
+        """Raises Refused where the proof does not hold."""
+        if proof.signed_at is not None and abs(self._clock() - proof.signed_at) > self._tolerance_seconds:
+            raise Refused(
+                Refusal.STALE_SIGNATURE,
+                f"the signature's time lies more than {self._tolerance_seconds:g} s from this gateway's clock",
+            )
+        if proof.prefix is None:
+            expected = list(demand.secrets)
+        elif len(body) <= INLINE_BYTES:
+            expected = _signed(demand.secrets, proof.prefix, body)
+        else:  # hashing lets go of the interpreter
+            expected = await asyncio.to_thread(_signed, demand.secrets, proof.prefix, body)
+        holds = False
+        for secret in expected:
+            for claim in proof.claims:
+                holds |= hmac.compare_digest(secret, claim)
+        if not holds:
+            raise _bad("the key is not known" if proof.prefix is None else "the signature is not one of this body")
+
+    def only(self, allowed: frozenset[Source], held: set[Source]) -> None:
+        """Raises Refused where a request holds events of a source that it may not hold."""
+        if foreign := held - allowed:
+            names = ", ".join(sorted(foreign))
+            raise Refused(Refusal.FOREIGN_SOURCE, f"this request does not prove that it may hold events of {names}")
+
+    @property
+    def answers_challenges(self) -> bool:
+        """Whether Meta may ask if we know its verify token."""
+        return self._token is not None
+
+    def challenge(self, mode: str | None, token: str | None, challenge: str | None) -> str:
+        """The answer to Meta's question before it sends anything (`hub.mode` and so on). Raises Refused."""
+        known = hmac.compare_digest(_digest(self._token or ""), _digest(token or ""))
+        if not (self._token and known and mode == "subscribe" and challenge and _CHALLENGE.fullmatch(challenge)):
+            raise Refused(Refusal.NOT_VERIFIED, "hub.mode, hub.verify_token or hub.challenge is not as it should be")
+        return challenge
+
+
+def _demand(settings: GatewaySettings, source: Source) -> Demand | None:
+    """What one source demands by the settings. Raises Misconfigured, without the secret."""
+    scheme = getattr(settings, f"gateway_{source}_scheme")
+    variable = f"GATEWAY_{source.upper()}_SECRETS"
+    given = re.split(r"[\s,]+", (getattr(settings, variable.lower()) or "").strip(" \t\r\n,"))
+    secrets = [secret for secret in given if secret]
+    if scheme == "off":
+        if secrets:
+            raise Misconfigured(f"{variable} is set and GATEWAY_{source.upper()}_SCHEME is off: choose a scheme")
+        return None
+    if not secrets:
+        raise Misconfigured(f"{variable}: GATEWAY_{source.upper()}_SCHEME={scheme} needs at least one secret")
+    if scheme == "standard":
+        return Demand(scheme, tuple(_standard_key(secret, variable) for secret in secrets))
+    if min(map(len, secrets)) < SHORTEST_SECRET:
+        raise Misconfigured(f"{variable}: a secret has at least {SHORTEST_SECRET} characters")
+    return Demand(scheme, tuple(_digest(secret) if scheme == "key" else secret.encode() for secret in secrets))
+
+
+def _standard_key(secret: str, variable: str) -> bytes:
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        key = b""
+    if len(key) < SHORTEST_KEY_BYTES:
+        raise Misconfigured(f"{variable}: a secret is whsec_ and the base64 of at least {SHORTEST_KEY_BYTES} bytes")
+    return key
+
+
+def _signed(secrets: tuple[bytes, ...], prefix: bytes, body: bytes) -> list[bytes]:
+    """The HMAC-SHA256 of prefix and body under each secret."""
+    signed = []
+    for secret in secrets:
+        code = hmac.new(secret, prefix, hashlib.sha256)
+        code.update(body)
+        signed.append(code.digest())
+    return signed
+
+
+def _digest(text: str) -> bytes:
+    """Of one length whatever the text: comparing it does not tell how long a secret is."""
+    return hashlib.sha256(text.encode(errors="replace")).digest()
+
+
+def _bad(detail: str) -> Refused:
+    return Refused(Refusal.BAD_SIGNATURE, detail)

@@ -1,0 +1,164 @@
+"""Signatures over HTTP: proved on the bytes that came, before they are read; what is refused leaves nothing behind."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import hmac
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.events import changed, encoded, facebook, tiktok
+from tests.support.gateway import Gateway, start_gateway
+from tests.support.processes import ROOT
+from tests.support.stack import FreshNats, start_nats
+
+APP_SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+KEY = "a-key-of-a-plain-sender"
+TOKEN = "a-verify-token"
+
+
+@pytest.fixture(scope="module")
+async def nats(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FreshNats]:
+    """One NATS for the tests of this module."""
+    async with start_nats(Path(tmp_path_factory.mktemp("nats"))) as nats:
+        yield nats
+
+
+@pytest.fixture(scope="module")
+async def shared(nats: FreshNats, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+    """A gateway that takes facebook's events signed by Meta's scheme and tiktok's from who knows a key."""
+    secrets = tmp_path_factory.mktemp("secrets") / "meta"
+    secrets.write_text(f"{'e' * 32}\n{APP_SECRET}\n")
+    settings = {
+        "GATEWAY_FACEBOOK_SCHEME": "meta",
+        "GATEWAY_FACEBOOK_SECRETS_FILE": str(secrets),
+        "GATEWAY_TIKTOK_SCHEME": "key",
+        "GATEWAY_TIKTOK_SECRETS": KEY,
+        "GATEWAY_META_VERIFY_TOKEN": TOKEN,
+        "LOG_LEVEL": "debug",
+    }
+    async with start_gateway(nats, **settings) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def gateway(shared: Gateway) -> Gateway:
+    """The shared gateway, with empty streams."""
+    for stream in ("EVENTS_FACEBOOK", "EVENTS_TIKTOK", "REFUSED"):
+        await shared.client.jetstream().purge_stream(stream)
+    return shared
+
+
+def signature(body: bytes) -> str:
+    return "sha256=" + hmac.new(APP_SECRET.encode(), body, hashlib.sha256).hexdigest()
+
+
+async def refused(gateway: Gateway, answer: httpx.Response, status: int, name: str) -> None:
+    """The answer is this problem, and nothing of the request stands in any stream."""
+    assert answer.status_code == status, answer.text
+    assert answer.json()["type"] == f"urn:sluice:problem:{name}"
+    assert ("www-authenticate" in answer.headers) is (status == 401)
+    for collected in ("facebook", "tiktok", "refused"):
+        assert await gateway.lines(collected) == []
+
+
+@pytest.mark.parametrize("name", ["plain", "gzip", "beyond ASCII", "not UTF-8", "large"])
+async def test_the_signature_is_of_the_bytes_that_came(gateway: Gateway, name: str) -> None:
+    """Packed bodies are signed packed; letters of any script, and bytes that are no text, count as they are."""
+    event = encoded(changed(facebook(), "data.user.name", "Łukasz 田中" if name == "beyond ASCII" else "Ann"))
+    body = b"[" + event + b"]"
+    headers = {}
+    if name == "gzip":
+        body, headers = gzip.compress(body), {"content_encoding": "gzip"}
+    if name == "not UTF-8":
+        body = b"[" + event + b',"\xff"]'
+    if name == "large":
+        body += b" " * 300_000
+    answer = await gateway.send(body, x_hub_signature_256=signature(body), **headers)
+    assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
+    assert await gateway.lines("facebook") == [event]
+
+
+async def test_who_proves_nothing_is_refused(gateway: Gateway) -> None:
+    """Without proof, with another body's, and with a proof that cannot be read: 401, and it is counted for an alert."""
+    body = encoded(facebook())
+    before = await gateway.metric("gateway_requests_refused_total", refusal="bad_signature")
+    await refused(gateway, await gateway.send(body), 401, "unsigned")
+    wrong = signature(body + b" ")
+    await refused(gateway, await gateway.send(body, x_hub_signature_256=wrong), 401, "bad_signature")
+    await refused(gateway, await gateway.send(body, x_hub_signature_256="rubbish"), 401, "bad_signature")
+    await refused(gateway, await gateway.send(body, x_api_key="another key"), 401, "bad_signature")
+    assert await gateway.metric("gateway_requests_refused_total", refusal="bad_signature") == before + 3
+    assert await gateway.metric("gateway_requests_total", status="401") >= 4
+
+
+async def test_a_signature_comes_before_everything_that_costs(gateway: Gateway) -> None:
+    """An unsigned bomb is not inflated, and unsigned rubbish is not read."""
+    bomb = gzip.compress(b" " * 30_000_000)
+    await refused(gateway, await gateway.send(bomb, content_encoding="gzip"), 401, "unsigned")
+    await refused(gateway, await gateway.send(b"[" * 100_000), 401, "unsigned")
+
+
+async def test_a_proof_is_good_for_its_own_source(gateway: Gateway) -> None:
+    """One event of the other source, valid or not, refuses the request whole: nothing of it is stored or kept."""
+    mixed = b"[" + encoded(facebook()) + b"," + encoded(tiktok()) + b"]"
+    broken = b"[" + encoded(facebook()) + b"," + encoded(changed(tiktok(), "data.user.followers", -1)) + b"]"
+    for body in (mixed, broken):
+        answer = await gateway.send(body, x_hub_signature_256=signature(body))
+        await refused(gateway, answer, 403, "foreign_source")
+        assert "tiktok" in answer.json()["detail"]
+    await refused(gateway, await gateway.send(mixed, x_api_key=KEY), 403, "foreign_source")
+    answer = await gateway.send(mixed, x_api_key=KEY, x_hub_signature_256=signature(mixed))
+    assert answer.json()["accepted"] == 2
+
+
+async def test_a_key_opens_the_door(gateway: Gateway) -> None:
+    """A plain sender's key does in either header, and is no part of the event."""
+    events = [tiktok(), tiktok("bottom")]
+    assert (await gateway.post(events[:1], x_api_key=KEY)).status_code == 202
+    assert (await gateway.post(events[1:], authorization=f"Bearer {KEY}")).status_code == 202
+    assert await gateway.lines("tiktok") == list(map(encoded, events))
+
+
+async def test_meta_asks_before_it_sends(gateway: Gateway) -> None:
+    """GET /events answers the challenge to who knows the token, as plain text, and 403 to anybody else."""
+    asked = {"hub.mode": "subscribe", "hub.verify_token": TOKEN, "hub.challenge": "1158201444"}
+    answer = await gateway.http.get(f"{gateway.url}/events", params=asked)
+    assert (answer.status_code, answer.text) == (200, "1158201444")
+    assert answer.headers["content-type"] == "text/plain"
+    for wrong in ({"hub.verify_token": "guessed"}, {"hub.mode": "x"}, {"hub.challenge": "<b>"}):
+        answer = await gateway.http.get(f"{gateway.url}/events", params=asked | wrong)
+        await refused(gateway, answer, 403, "not_verified")
+    await refused(gateway, await gateway.http.get(f"{gateway.url}/events"), 403, "not_verified")
+    assert (await gateway.http.put(f"{gateway.url}/events")).headers["allow"] == "POST, GET"
+
+
+async def test_no_secret_is_logged(gateway: Gateway, nats: FreshNats) -> None:
+    """Whatever is refused, neither the secrets nor what was given for them stand in the log, at any level."""
+    body = encoded(facebook())
+    given = "x" * 40
+    await gateway.send(body, x_api_key=given)
+    await gateway.send(body, authorization=f"Bearer {given}")
+    await gateway.send(body, x_hub_signature_256=f"sha256={'f' * 64}")
+    await gateway.http.get(f"{gateway.url}/events", params={"hub.mode": "subscribe", "hub.verify_token": given})
+    log = (nats.server.store.parent / "gateway.log").read_text()
+    assert '"bad_signature"' in log
+    for secret in (APP_SECRET, KEY, TOKEN, given, "f" * 64):
+        assert secret not in log
+
+
+def test_half_a_setting_ends_the_start() -> None:
+    """A scheme without a secret is told by name, and the gateway does not start: exit code 2."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway"],
+        env={"GATEWAY_FACEBOOK_SCHEME": "meta", "GATEWAY_PORT": "0"},
+        cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "GATEWAY_FACEBOOK_SECRETS" in done.stdout + done.stderr
