@@ -72,6 +72,7 @@ class Oracle:
         self._known: dict[Key, _Sent] = {}
         self._refused: Counter[bytes] = Counter()  # by SHA-256: so often an answer named it as refused
         self._perhaps: Counter[bytes] = Counter()  # ... or it stood in a request without an answer
+        self._unstorable: set[Key] = set()
 
     def answered(self, events: Sequence[bytes] | bytes, status: int | None, payload: bytes = b"") -> None:
         """One request came back: its events, or its body where that is a JSON array, and its answer.
@@ -79,6 +80,10 @@ class Oracle:
         The status is None where no answer came. This costs nothing: it may be called under load.
         """
         self._answers.append((events, status, payload))
+
+    def will_be_dead(self, events: Sequence[bytes]) -> None:
+        """These events are accepted and yet cannot be stored: they belong in dead_letters."""
+        self._unstorable.update(key_of(orjson.loads(event)) for event in events)
 
     def __len__(self) -> int:
         """How many different events were sent."""
@@ -135,8 +140,9 @@ class Oracle:
                     rollups.count(source, row)
                     self._judge_row(judgement, source, row)
             for letter in await connection.fetch("SELECT event, reason, path FROM dead_letters"):
-                judgement.dead.append(f"{letter['reason']} at {letter['path']}: {letter['event'][:200]!r}")
                 key = key_of(orjson.loads(letter["event"])) if is_event(letter["event"]) else None
+                if key not in self._unstorable:
+                    judgement.dead.append(f"{letter['reason']} at {letter['path']}: {letter['event'][:200]!r}")
                 if key in self._known:
                     self._known[key].dead += 1
             await self._judge_refused(judgement, connection)
