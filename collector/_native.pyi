@@ -21,8 +21,13 @@ class Parser:
         start: int,
         requests: Sequence[tuple[int, int, int, bytes]],
         otherwise: Callable[[int, int, bytes], tuple[int, bytes] | None],
-    ) -> dict[int, tuple[int, bytes]]:
-        """Count and bytes of each day's rows, the days in the order in which they were first met.
+    ) -> tuple[
+        dict[int, tuple[int, bytes]],
+        dict[tuple[int, str, str], tuple[int, int]],
+        dict[tuple[int, str, str | None], int],
+    ]:
+        """Count and bytes of each day's rows, the days in the order in which they were first met; then the `Counts` of
+        `collector/rollup.py`, but for the lines that were asked about.
 
         start      where in the message the first event begins
         requests   of each: its events, the first and the last instant that they may have (microseconds since 2000),

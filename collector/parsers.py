@@ -9,12 +9,14 @@ a header: the reference does, so that both agree by construction.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Final, Literal
 
 import structlog
 
 from collector import plan
 from collector.parse import Parsed, Parser, Reject, Rows, closing, python_parser, rejected, row_reader
+from collector.rollup import Counts, Seen, total
 from collector.source import Source
 from core.errors import Misconfigured
 from core.events import wire
@@ -60,14 +62,15 @@ def native_parser(source: Source, contract: Contract) -> Parser:
     except ValueError as error:
         raise plan.LeftToPython(str(error)) from error
     python = python_parser(source, contract)
-    row = row_reader(source, contract)
+    row, counted = row_reader(source, contract)
 
     def parse(message: bytes, sequence: int) -> Parsed:
         rejects: list[Reject] = []
+        asked: Seen = defaultdict(list)
 
         def ask(position: int, request: int, line: bytes) -> tuple[int, bytes] | None:
             try:
-                return row(line, received[request], ends[request])
+                return row(line, received[request], ends[request], asked)
             except Invalid as why:
                 rejects.append(rejected(position, why))
             return None
@@ -78,10 +81,13 @@ def native_parser(source: Source, contract: Contract) -> Parser:
             ends = [closing(part, sequence) for part in parts]
             windows = map(contract.window, received)
             requests = [(part.events, *window, end) for part, window, end in zip(parts, windows, ends, strict=True)]
-            found = native.rows(message, start, requests, ask)
+            found, of_events, of_audience = native.rows(message, start, requests, ask)
         except ValueError:  # what is wrong with the message as a whole
             return python(message, sequence)
         events = sum(part.events for part in parts)
-        return Parsed(events, {day: Rows(count, copy) for day, (count, copy) in found.items()}, rejects)
+        counts = Counts(of_events, of_audience)
+        if asked:
+            counts = total([counts, counted(asked)])
+        return Parsed(events, {day: Rows(count, copy) for day, (count, copy) in found.items()}, rejects, counts)
 
     return parse

@@ -38,12 +38,27 @@ class Field(NamedTuple):
     labels: tuple[str, ...] = ()
 
 
+class Counted(NamedTuple):
+    """How events of a shape are counted, by the numbers of their fields.
+
+    type        whose labels have a count each, and the label that is a purchase
+    amount      is its revenue
+    dimensions  of the audience: their names, fields and bands
+    """
+
+    type: int
+    purchase: str
+    amount: int | None
+    dimensions: list[tuple[str, int, list[tuple[int, str]]]]
+
+
 class Shape(NamedTuple):
     """Events whose tag has this label. The row is made of bytes that never change, and of fields by their number."""
 
     label: str
     fields: list[Field]
     row: list[bytes | int]
+    counted: Counted
 
 
 def describe(source: Source) -> tuple[str, list[Shape]]:
@@ -66,7 +81,19 @@ def _shape(source: Source, shape: type[Any]) -> Shape:
     for column in source.columns:
         constant = constant_of(column, shape, has)
         row.append(numbers[column.path] if constant is None else constant)
-    return Shape(str(shape.__struct_config__.tag), fields, row)
+    return Shape(str(shape.__struct_config__.tag), fields, row, _counted(source, numbers))
+
+
+def _counted(source: Source, numbers: dict[str, int]) -> Counted:
+    if source.audience is None or "eventType" not in numbers:
+        raise LeftToPython(f"{source.name} has no types to count")
+    purchase, amount, dimensions = source.audience
+    return Counted(
+        type=numbers["eventType"],
+        purchase=purchase,
+        amount=numbers.get(amount),
+        dimensions=[(one.name, numbers[one.path], list(one.bands)) for one in dimensions if one.path in numbers],
+    )
 
 
 def _field(path: str, key: Key, kind: Kind | None) -> Field:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from collector.copying import Kind
+from collector.rollup import Audience
 from core.events.contract import Contract
 
 Reader = Callable[[bytes, int], Any]
@@ -38,6 +39,7 @@ class Source:
     shapes       the structs that a line is read into
     columns      of the table that come from the event
     table        the partitioned parent; None where all rows go into one plain table
+    audience     what its rollups count; None where it has none
     """
 
     name: str
@@ -46,3 +48,4 @@ class Source:
     shapes: tuple[type[Any], ...]
     columns: tuple[Column, ...]
     table: str | None = None
+    audience: Audience | None = None

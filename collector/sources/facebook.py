@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from collector.copying import Kind
+from collector.rollup import Audience, Dimension
 from collector.source import Column, Source
 from core.events.facebook import Bottom, Top
 from core.events.subjects import stream_of
@@ -15,6 +16,15 @@ SOURCE = Source(
     reader=lambda contract: partial(contract.read, source="facebook"),
     shapes=(Top, Bottom),
     table="facebook_events",
+    audience=Audience(
+        purchase="checkout.complete",
+        amount="data.engagement.purchaseAmount",
+        dimensions=(
+            Dimension("age", "data.user.age", (*((age, str(age)) for age in range(120)), (120, "120+"))),
+            Dimension("gender", "data.user.gender"),
+            Dimension("country", "data.user.location.country"),
+        ),
+    ),
     columns=(
         Column("event_time", "timestamp", Kind.TIMESTAMP),
         Column("funnel_stage", "funnelStage", Kind.LABEL),

@@ -5,9 +5,18 @@ from __future__ import annotations
 from functools import partial
 
 from collector.copying import Kind
+from collector.rollup import Audience, Dimension
 from collector.source import Column, Source
 from core.events.subjects import stream_of
 from core.events.tiktok import Bottom, Top
+
+_FOLLOWERS = (
+    (0, "0-999"),
+    (1_000, "1000-9999"),
+    (10_000, "10000-99999"),
+    (100_000, "100000-999999"),
+    (1_000_000, "1000000+"),
+)
 
 SOURCE = Source(
     name="tiktok",
@@ -15,6 +24,15 @@ SOURCE = Source(
     reader=lambda contract: partial(contract.read, source="tiktok"),
     shapes=(Top, Bottom),
     table="tiktok_events",
+    audience=Audience(
+        purchase="purchase",
+        amount="data.engagement.purchaseAmount",
+        dimensions=(
+            Dimension("followers", "data.user.followers", _FOLLOWERS),
+            Dimension("device", "data.engagement.device"),
+            Dimension("country", "data.engagement.country"),
+        ),
+    ),
     columns=(
         Column("event_time", "timestamp", Kind.TIMESTAMP),
         Column("funnel_stage", "funnelStage", Kind.LABEL),

@@ -19,6 +19,7 @@ from collector import parsers, plan
 from collector.copying import Kind
 from collector.parse import Parsed, Parser, RowReader, python_parser
 from collector.parsers import choose, native_parser
+from collector.rollup import Counts, Seen, nothing
 from collector.source import Column, Source
 from collector.sources import SOURCES
 from core.errors import Misconfigured
@@ -195,11 +196,11 @@ def test_a_source_declared_otherwise_is_read_alike() -> None:
 def alone(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Parser]:
     """Makes native parsers whose reference fails when it is asked."""
 
-    def failing(source: Source, contract: Contract) -> RowReader:
-        def row(line: bytes, received_at: int, end: bytes) -> tuple[int, bytes]:
+    def failing(source: Source, contract: Contract) -> tuple[RowReader, Callable[[Seen], Counts]]:
+        def row(line: bytes, received_at: int, end: bytes, seen: Seen) -> tuple[int, bytes]:
             raise AssertionError(line)
 
-        return row
+        return row, lambda seen: nothing()
 
     monkeypatch.setattr(parsers, "row_reader", failing)
     return lambda source: native_parser(SOURCES[source], CONTRACT)
@@ -334,6 +335,7 @@ def test_a_key_that_is_both_object_and_value_is_left_to_python() -> None:
     """Shapes that do not fit together are told by the native parser itself."""
 
     class Flat(_Envelope, tag="flat"):
+        event_type: Literal["none"]
         data: Literal["none"]
 
     source = replace(SOURCES["tiktok"], shapes=(*SOURCES["tiktok"].shapes, Flat))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from collector import copying
 from collector.parse import Parsed, Parser, Reject, copied_columns
 from collector.parsers import Choice, choose
+from collector.rollup import QUARTER_MICROSECONDS, nothing, total
 from collector.sources import SOURCES
 from core.events import refused as refused_events
 from core.events import wire
@@ -193,7 +194,7 @@ def test_a_message_that_cannot_be_read_is_one_reject(parsers: Parsers, source: s
 
 def test_a_message_without_events_is_empty(parsers: Parsers) -> None:
     """A header that counts nothing is neither rows nor a reject."""
-    assert parsers["facebook"](b'{"v":1,"parts":[]}', 7) == Parsed(0, {}, [])
+    assert parsers["facebook"](b'{"v":1,"parts":[]}', 7) == Parsed(0, {}, [], nothing())
 
 
 def test_refused_events_are_rows_of_one_day(parsers: Parsers) -> None:
@@ -247,6 +248,8 @@ def test_no_message_raises(parsers: Parsers, body: bytes, source: str) -> None:
     """Any bytes give rows and rejects that add up to the message's events, with details that can be stored."""
     parsed = parsers[source](body, 7)
     assert parsed.events == sum(day.count for day in parsed.days.values()) + len(parsed.rejects)
+    if SOURCES[source].audience:
+        assert sum(events for events, _ in parsed.counts.events.values()) == parsed.events - len(parsed.rejects)
     for day in parsed.days:
         rows(source, parsed, day)
     for reject in parsed.rejects:
@@ -259,3 +262,70 @@ def test_the_columns_of_a_source_are_its_tables() -> None:
     """COPY is told the columns in the order in which the parser writes them."""
     assert copied_columns(SOURCES["facebook"])[-3:] == ("received_at", "stream_sequence", "correlation_id")
     assert copying.fields_in_row(2) == b"\x00\x02"
+
+
+def test_rows_are_counted_as_the_rollups_do(parsers: Parsers) -> None:
+    """By quarter-hour: events and cents of each type, and values of the audience with their bounds; rejects are not."""
+    before = NOON - timedelta(microseconds=1)
+    sold = "data.engagement.purchaseAmount"
+    lines: list[Event | bytes] = [
+        changed(facebook("bottom"), sold, "9999999999.99"),
+        changed(facebook("bottom"), sold, "0.1"),
+        changed(facebook("bottom"), sold, None),
+        changed(changed(facebook("bottom"), "eventType", "ad.click"), sold, "5"),
+        changed(facebook(at=before), "data.user.age", 119),
+        changed(facebook(), "data.user.age", 120),
+        changed(facebook(), "data.user.location.country", "é" * 65),
+        without(facebook(), "data.user.age"),
+        b"{",
+    ]
+    quarter = microseconds(NOON) // QUARTER_MICROSECONDS
+    counts = parsers["facebook"](message(*lines), 7).counts
+    assert counts.events == {
+        (quarter, "bottom", "checkout.complete"): (3, 1_000_000_000_009),
+        (quarter, "bottom", "ad.click"): (1, 0),
+        (quarter - 1, "top", "page.like"): (1, 0),
+        (quarter, "top", "page.like"): (2, 0),
+    }
+    assert counts.audience == {
+        (quarter, "age", "36"): 5,
+        (quarter - 1, "age", "119"): 1,
+        (quarter, "age", "120+"): 1,
+        (quarter, "gender", "female"): 6,
+        (quarter - 1, "gender", "female"): 1,
+        (quarter, "country", "Norway"): 5,
+        (quarter - 1, "country", "Norway"): 1,
+        (quarter, "country", None): 1,
+    }
+
+
+def test_followers_are_counted_in_bands(parsers: Parsers) -> None:
+    """The first and the last number of each band; device and country stand on top-stage events alone."""
+    numbers = [0, 999, 1_000, 9_999, 10_000, 99_999, 100_000, 999_999, 1_000_000, 2**31 - 1]
+    events = [changed(tiktok(), "data.user.followers", number) for number in numbers] + [tiktok("bottom")]
+    quarter = microseconds(NOON) // QUARTER_MICROSECONDS
+    counts = parsers["tiktok"](message(*events), 7).counts
+    assert counts.audience == {
+        (quarter, "followers", "0-999"): 2,
+        (quarter, "followers", "1000-9999"): 3,
+        (quarter, "followers", "10000-99999"): 2,
+        (quarter, "followers", "100000-999999"): 2,
+        (quarter, "followers", "1000000+"): 2,
+        (quarter, "device", "iOS"): 10,
+        (quarter, "country", "Peru"): 10,
+    }
+    assert counts.events[quarter, "bottom", "purchase"] == (1, 1250)
+
+
+@pytest.mark.parametrize("source", ["facebook", "tiktok"])
+def test_counts_of_messages_add_up(parsers: Parsers, source: str) -> None:
+    """Together two messages count as one of all their events, and days may be left out."""
+    moments = [NOON - timedelta(minutes=7 * number) for number in range(200)]
+    events = [MAKERS[source](stage, at=moment) for moment in moments for stage in ("top", "bottom")]
+    parse = parsers[source]
+    whole = parse(message(*events), 7).counts
+    parts = [parse(message(*events[start : start + 50]), 7).counts for start in range(0, 400, 50)]
+    assert total(parts) == whole
+    kept = [event for event in events if event["timestamp"] >= rfc3339(NOON.replace(hour=0))]
+    assert 0 < len(kept) < len(events)
+    assert total(parts, without_days=[DAY - 1]) == parse(message(*kept), 7).counts

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::copying::Kind;
+use crate::counts::{Counted, Counts, Dimension};
 use crate::plan::{Field, Part, Plan, Shape};
 use crate::rows::{Request, Rows, lines};
 
@@ -36,10 +37,10 @@ impl Parser {
         start: usize,
         requests: Vec<GivenRequest<'py>>,
         otherwise: Py<PyAny>,
-    ) -> PyResult<Bound<'py, PyDict>> {
+    ) -> PyResult<Found<'py>> {
         let body = message.as_bytes().get(start..);
         let requests: Vec<_> = requests.iter().map(GivenRequest::request).collect();
-        let days = py.detach(|| {
+        let (days, counts) = py.detach(|| {
             let mut rows = Rows::new(&self.plan, body.map_or(0, <[u8]>::len));
             let mut lines = lines(body).enumerate();
             for (number, (events, request)) in requests.iter().enumerate() {
@@ -53,7 +54,7 @@ impl Parser {
                 }
             }
             match lines.next() {
-                None => Ok(rows.into_days()),
+                None => Ok(rows.finish()),
                 Some(_) => Err(PyValueError::new_err("too many lines")),
             }
         })?;
@@ -61,8 +62,23 @@ impl Parser {
         for day in days {
             found.set_item(day.number, (day.count, PyBytes::new(py, &day.copy)))?;
         }
-        Ok(found)
+        let (events, audience) = counted(py, &counts)?;
+        Ok((found, events, audience))
     }
+}
+
+/// The rows of each day, and the counts of events and audience.
+type Found<'py> = (Bound<'py, PyDict>, Bound<'py, PyDict>, Bound<'py, PyDict>);
+
+fn counted<'py>(py: Python<'py>, counts: &Counts) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
+    let (events, audience) = (PyDict::new(py), PyDict::new(py));
+    for (quarter, stage, kind, count, cents) in counts.events() {
+        events.set_item((quarter, stage, kind), (count, cents))?;
+    }
+    for (quarter, dimension, value, count) in counts.audience() {
+        audience.set_item((quarter, dimension, value), count)?;
+    }
+    Ok((events, audience))
 }
 
 /// What Python makes of a line: its day and its row, or nothing.
@@ -86,7 +102,18 @@ struct GivenShape {
     label: String,
     fields: Vec<GivenField>,
     row: Vec<GivenPart>,
+    counted: GivenCounted,
 }
+
+#[derive(FromPyObject)]
+struct GivenCounted {
+    r#type: usize,
+    purchase: String,
+    amount: Option<usize>,
+    dimensions: Vec<(String, usize, GivenBands)>,
+}
+
+type GivenBands = Vec<(i64, String)>;
 
 #[derive(FromPyObject)]
 struct GivenField {
@@ -113,7 +140,15 @@ impl TryFrom<GivenShape> for Shape {
             GivenPart::Field(number) => Part::Field(number),
             GivenPart::Constant(bytes) => Part::Constant(bytes),
         });
-        Ok(Self { label: given.label, fields, row: row.collect() })
+        Ok(Self { label: given.label, fields, row: row.collect(), counted: given.counted.into() })
+    }
+}
+
+impl From<GivenCounted> for Counted {
+    fn from(given: GivenCounted) -> Self {
+        let GivenCounted { r#type: kind, purchase, amount, dimensions } = given;
+        let dimensions = dimensions.into_iter().map(|(name, field, bands)| Dimension { name, field, bands });
+        Self { kind, purchase, amount, dimensions: dimensions.collect() }
     }
 }
 

@@ -62,7 +62,7 @@ fn write_integer(kind: &Kind, digits: &[u8], out: &mut Vec<u8>) -> Option<()> {
 }
 
 /// A number that is digits alone. A sign, a point, an exponent or more than 18 digits are not proved.
-fn unsigned(digits: &[u8]) -> Option<i64> {
+pub fn unsigned(digits: &[u8]) -> Option<i64> {
     if digits.len() > 18 {
         return None;
     }
@@ -88,8 +88,8 @@ fn bytes(value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(value);
 }
 
-/// `[0-9]{1,10}(\.[0-9]{1,2})?` as numeric with two decimals, in digits of base 10,000.
-fn write_amount(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
+/// `[0-9]{1,10}(\.[0-9]{1,2})?`: what stands before the point, and cents.
+fn amount(text: &[u8]) -> Option<(i64, i64)> {
     let (whole, cents) = match text.iter().position(|&byte| byte == b'.') {
         None => (text, 0),
         Some(point) => {
@@ -105,7 +105,17 @@ fn write_amount(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     if whole.is_empty() || whole.len() > 10 {
         return None;
     }
-    let whole = unsigned(whole)?;
+    Some((unsigned(whole)?, cents))
+}
+
+/// An amount in cents.
+pub fn cents(text: &[u8]) -> Option<i64> {
+    amount(text).map(|(whole, cents)| whole * 100 + cents)
+}
+
+/// An amount as numeric with two decimals, in digits of base 10,000.
+fn write_amount(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let (whole, cents) = amount(text)?;
     let digits = [whole / 100_000_000, whole / 10_000 % 10_000, whole % 10_000, cents * 100].map(|digit| digit as u16);
     let first = digits.iter().position(|&digit| digit != 0).unwrap_or(4);
     let last = digits.iter().rposition(|&digit| digit != 0).map_or(4, |last| last + 1);

@@ -9,6 +9,7 @@
 #[cfg(not(test))]
 mod binding;
 mod copying;
+mod counts;
 mod instant;
 mod json;
 mod plan;

@@ -1,6 +1,7 @@
 //! What the parser is told of a source, once: which keys its events have, and how they become a row.
 
 use crate::copying::Kind;
+use crate::counts::{Counted, CountedShape, Slots};
 use crate::json::{Cursor, Token};
 
 /// A key that a shape has, and what its value has to be. `path` is a JSON path without `$.`.
@@ -25,11 +26,13 @@ pub struct Shape {
     pub label: String,
     pub fields: Vec<Field>,
     pub row: Vec<Part>,
+    pub counted: Counted,
 }
 
 #[derive(Debug)]
 pub struct Plan {
     pub shapes: Vec<PlannedShape>,
+    pub slots: Slots,
     /// The place of the key that chooses the shape.
     pub tag: usize,
     /// The place of the instant that the window of time is about, and that gives a row its day.
@@ -47,6 +50,7 @@ pub struct PlannedShape {
     pub row: Vec<Part>,
     /// The fields that are no part of the row.
     pub unwritten: Vec<usize>,
+    pub counted: CountedShape,
 }
 
 /// A field with the place of its value among an event's tokens.
@@ -62,8 +66,8 @@ impl Plan {
     pub fn new(tag: &str, instant: &str, most_bytes: usize, shapes: Vec<Shape>) -> Result<Self, String> {
         let (mut root, mut places) = (Node::default(), 0);
         let mut place = |path: &str| root.place(path, &mut places).ok_or(format!("{path} is an object elsewhere"));
-        let mut planned = Vec::new();
-        for Shape { label, fields, row } in shapes {
+        let (mut planned, mut slots) = (Vec::new(), Slots::default());
+        for Shape { label, fields, row, counted } in shapes {
             let fields = fields
                 .into_iter()
                 .map(|Field { path, nullable, kind }| Ok(Placed { place: place(&path)?, nullable, kind }))
@@ -77,10 +81,11 @@ impl Plan {
                     unwritten.retain(|&other| other != number);
                 }
             }
-            planned.push(PlannedShape { label, fields, row, unwritten });
+            let counted = slots.plan(&label, counted, &fields)?;
+            planned.push(PlannedShape { label, fields, row, unwritten, counted });
         }
         let (tag, instant) = (place(tag)?, place(instant)?);
-        Ok(Self { shapes: planned, tag, instant, most_bytes, places, root })
+        Ok(Self { shapes: planned, slots, tag, instant, most_bytes, places, root })
     }
 
     /// Find the value of each known key. `None` where the line is not proved to be an event: it is no JSON object, or

@@ -6,6 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::copying;
+use crate::counts::Counts;
 use crate::instant::{self, DAY};
 use crate::json::Token;
 use crate::plan::{Part, Plan};
@@ -31,6 +32,7 @@ pub struct Rows<'a> {
     plan: &'a Plan,
     /// In the order in which they were first met.
     days: Vec<Day>,
+    counts: Counts<'a>,
     /// How much the first day's rows are likely to need.
     likely_bytes: usize,
     row: Vec<u8>,
@@ -40,10 +42,11 @@ pub struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     pub fn new(plan: &'a Plan, likely_bytes: usize) -> Self {
-        Self { plan, days: Vec::new(), likely_bytes, row: Vec::new(), tokens: Vec::new(), scratch: Vec::new() }
+        let (row, tokens, scratch) = (Vec::new(), Vec::new(), Vec::new());
+        Self { plan, days: Vec::new(), counts: Counts::new(&plan.slots), likely_bytes, row, tokens, scratch }
     }
 
-    /// Read an event and add its row; whether it was taken.
+    /// Read an event, add its row and count it; whether it was taken.
     pub fn take(&mut self, line: &'a [u8], request: &Request) -> bool {
         let mut row = std::mem::take(&mut self.row);
         row.clear();
@@ -56,7 +59,7 @@ impl<'a> Rows<'a> {
         day.is_some()
     }
 
-    /// Add a row that is written already.
+    /// Add a row that is written, and counted, elsewhere.
     pub fn add(&mut self, day: i64, row: &[u8]) {
         let index = self.days.iter().rposition(|rows| rows.number == day).unwrap_or_else(|| {
             let copy = Vec::with_capacity(if self.days.is_empty() { self.likely_bytes } else { 0 });
@@ -67,8 +70,8 @@ impl<'a> Rows<'a> {
         self.days[index].copy.extend_from_slice(row);
     }
 
-    pub fn into_days(self) -> Vec<Day> {
-        self.days
+    pub fn finish(self) -> (Vec<Day>, Counts<'a>) {
+        (self.days, self.counts)
     }
 
     /// Write an event's row and give its day, or `None` where the event is not proved to be valid.
@@ -105,6 +108,7 @@ impl<'a> Rows<'a> {
             }
         }
         row.extend_from_slice(request.closing);
+        self.counts.count(instant, &shape.counted, &shape.fields, tokens, scratch)?;
         Some(instant.div_euclid(DAY))
     }
 }
@@ -123,6 +127,7 @@ pub fn lines(mut rest: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
 mod tests {
     use super::*;
     use crate::copying::Kind;
+    use crate::counts::Counted;
     use crate::plan::{Field, Shape};
 
     const ALL: Request = Request { earliest: 0, latest: i64::MAX, closing: b"." };
@@ -132,11 +137,21 @@ mod tests {
         Field { path: path.into(), nullable, kind }
     }
 
+    /// The shape's tag, which is its one type too.
+    fn tag(label: &str) -> Field {
+        Field { path: "tag".into(), nullable: false, kind: Kind::Label(vec![label.into()]) }
+    }
+
+    fn counted(kind: usize) -> Counted {
+        Counted { kind, purchase: String::new(), amount: None, dimensions: Vec::new() }
+    }
+
     fn plan() -> Plan {
         let shape = |label: &str, key: &str| Shape {
             label: label.into(),
-            fields: vec![field("at", false), field("in.text", false), field(key, true)],
+            fields: vec![field("at", false), field("in.text", false), field(key, true), tag(label)],
             row: vec![Part::Constant(b">".to_vec()), Part::Field(2)],
+            counted: counted(3),
         };
         Plan::new("tag", "at", 200, vec![shape("a", "in.a"), shape("b", "in.b")]).unwrap()
     }
@@ -146,7 +161,7 @@ mod tests {
         let plan = plan();
         let mut rows = Rows::new(&plan, 0);
         let left = lines.iter().filter(|line| !rows.take(line.as_bytes(), request)).count();
-        let days = rows.into_days().into_iter();
+        let days = rows.finish().0.into_iter();
         (days.map(|day| (day.number, day.count, String::from_utf8_lossy(&day.copy).into_owned())).collect(), left)
     }
 
@@ -207,19 +222,22 @@ mod tests {
             .map(|tag| format!(r#"{{"tag":"{tag}","at":"2000-01-01T00:00:00Z","in":{{"text":"","{tag}":null}}}}"#));
         assert!(!rows.take(a.as_bytes(), &ALL));
         assert!(rows.take(b.as_bytes(), &ALL));
-        assert_eq!(rows.into_days()[0].copy, b">\xff\xff\xff\xff.");
+        let (days, counts) = rows.finish();
+        assert_eq!(days[0].copy, b">\xff\xff\xff\xff.");
+        assert_eq!(counts.events().collect::<Vec<_>>(), [(0, "b", "b", 1, 0)]);
     }
 
     #[test]
     fn a_description_that_does_not_fit_together_is_refused() {
         let shape = |path: &str, number| Shape {
             label: "a".into(),
-            fields: vec![field(path, false)],
+            fields: vec![field(path, false), tag("a")],
             row: vec![Part::Field(number)],
+            counted: counted(1),
         };
         assert!(Plan::new("tag", "at", 1, vec![shape("in", 0), shape("in.text", 0)]).is_err());
         assert!(Plan::new("tag", "at", 1, vec![shape("in.text", 0), shape("in", 0)]).is_err());
-        assert!(Plan::new("tag", "at", 1, vec![shape("in", 1)]).is_err());
+        assert!(Plan::new("tag", "at", 1, vec![shape("in", 2)]).is_err());
     }
 
     #[test]

@@ -1,0 +1,147 @@
+"""Count a message's rows as the rollups do, while every field is at hand.
+
+    rows of a message --by quarter-hour--> events and revenue of each type
+                                       \\-> events of each audience value
+
+Invariant: what is counted here is what the merge in `sql/store.sql` counts from the rows it inserted, so that a batch
+whose rows are all new can take its rollups from here. Counts are kept per message: one may be left out.
+Money is whole cents. This is the reference; the native parser counts the same (`collector/native/src/counts.rs`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+from collector.shape import keys
+
+QUARTER_MICROSECONDS: Final = 900_000_000
+QUARTERS_IN_DAY: Final = 96
+MOST_CHARACTERS: Final = 64
+"""A text that is longer has no count of its own: it is counted as other."""
+
+
+class Dimension(NamedTuple):
+    """A dimension of the audience: its name, and where its value stands in the event (a JSON path without `$.`).
+
+    bands are those of a number: the first number of each and its name, in order, from 0 on. A text without a closed
+    list of labels is a country: the store finds out whether it has a count of its own (`known_countries`).
+    """
+
+    name: str
+    path: str
+    bands: tuple[tuple[int, str], ...] = ()
+
+
+class Audience(NamedTuple):
+    """What the rollups of a source count beside types: whose revenue, and which dimensions.
+
+    purchase is the event type whose `amount` (a JSON path) is revenue.
+    """
+
+    purchase: str
+    amount: str
+    dimensions: tuple[Dimension, ...]
+
+
+class Counts(NamedTuple):
+    """What rows add to the rollups. A quarter is a quarter-hour, counted from 2000-01-01T00:00:00Z.
+
+    events     (quarter, stage, type) -> events, and revenue in cents
+    audience   (quarter, dimension, value) -> events; the value None is other
+    """
+
+    events: dict[tuple[int, str, str], tuple[int, int]]
+    audience: dict[tuple[int, str, str | None], int]
+
+
+Picked = tuple[Any, ...]
+Seen = defaultdict[tuple[int, type[Any]], list[Picked]]
+"""Of each quarter and shape, what was picked of its events."""
+
+
+class Rollup:
+    """How the events of a source are counted: `pick` of each event's values, and at the end `counts` of all."""
+
+    def __init__(self, audience: Audience, shapes: Iterable[type[Any]]) -> None:
+        self._audience = audience
+        self._values = {dimension.name: _value_of(dimension) for dimension in audience.dimensions}
+        self._counted = {shape: _Counted(audience, shape) for shape in shapes}
+
+    def picker(self, shape: type[Any], attributes: list[str]) -> Callable[[Picked], Picked]:
+        """What picks the values that are counted out of those of these attributes."""
+        return itemgetter(*(attributes.index(name) for name in self._counted[shape].attributes))
+
+    def counts(self, seen: Seen) -> Counts:
+        """The counts of what was picked."""
+        events: dict[tuple[int, str, str], tuple[int, int]] = {}
+        columns: defaultdict[tuple[int, str], Counter[Any]] = defaultdict(Counter)
+        for (quarter, shape), picked in seen.items():
+            counted = self._counted[shape]
+            types, *values = zip(*picked, strict=True)
+            stage, purchase = str(shape.__struct_config__.tag), self._audience.purchase
+            revenue = _revenue(zip(types, values.pop(0), strict=True), purchase) if counted.amount else 0
+            for kind, number in Counter(types).items():
+                events[quarter, stage, kind] = (number, revenue if kind == purchase else 0)
+            for dimension, column in zip(counted.dimensions, values, strict=True):
+                columns[quarter, dimension.name].update(column)
+        audience: dict[tuple[int, str, str | None], int] = {}
+        for (quarter, name), found in columns.items():
+            value_of = self._values[name]
+            for value, number in found.items():
+                key = (quarter, name, value_of(value))
+                audience[key] = audience.get(key, 0) + number
+        return Counts(events, audience)
+
+
+class _Counted:
+    """What is counted of one shape: its attributes, type first, then the amount where it has one, then dimensions."""
+
+    def __init__(self, audience: Audience, shape: type[Any]) -> None:
+        has = keys(shape)
+        self.dimensions = [dimension for dimension in audience.dimensions if dimension.path in has]
+        self.amount = audience.amount in has and audience.purchase in has["eventType"].labels
+        paths = ["eventType", *([audience.amount] if self.amount else []), *(one.path for one in self.dimensions)]
+        self.attributes = [has[path].attribute for path in paths]
+
+
+def _value_of(dimension: Dimension) -> Callable[[Any], str | None]:
+    """How a value is counted. No label of a closed list is too long to have a count of its own."""
+    if dimension.bands:
+        bounds, names = zip(*dimension.bands, strict=True)
+        return lambda number: str(names[bisect_right(bounds, number) - 1])
+    return lambda text: text if len(text) <= MOST_CHARACTERS else None
+
+
+def _revenue(sold: Iterable[tuple[str, str | None]], purchase: str) -> int:
+    """Cents of the purchases' amounts, as the contract took them: digits, and at most two behind a point."""
+    cents = 0
+    for kind, amount in sold:
+        if kind == purchase and amount is not None:
+            whole, _, fraction = amount.partition(".")
+            cents += int(whole) * 100 + int(fraction.ljust(2, "0"))
+    return cents
+
+
+def nothing() -> Counts:
+    """The counts of no rows."""
+    return Counts({}, {})
+
+
+def total(many: Iterable[Counts], without_days: Iterable[int] = ()) -> Counts:
+    """All of these together, but for the rows of some days (counted from 2000-01-01)."""
+    left_out = frozenset(without_days)
+    events: dict[tuple[int, str, str], tuple[int, int]] = {}
+    audience: dict[tuple[int, str, str | None], int] = {}
+    for counts in many:
+        for key, (number, cents) in counts.events.items():
+            if key[0] // QUARTERS_IN_DAY not in left_out:
+                before = events.get(key, (0, 0))
+                events[key] = (before[0] + number, before[1] + cents)
+        for value, number in counts.audience.items():
+            if value[0] // QUARTERS_IN_DAY not in left_out:
+                audience[value] = audience.get(value, 0) + number
+    return Counts(events, audience)
