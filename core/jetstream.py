@@ -142,7 +142,7 @@ async def ensure_streams(client: Client, settings: Settings) -> dict[str, list[s
             await js.add_stream(wanted)
             log.info("stream made", stream=name, max_bytes=wanted.max_bytes)
             continue
-        if differing := _differences(wanted.as_dict(), found.as_dict()):
+        if differing := differences(wanted.as_dict(), found.as_dict()):
             drift[name] = differing
             log.warning("stream settings drift", stream=name, drift=differing)
     return drift
@@ -158,7 +158,8 @@ async def ensure_streams_when_up(client: Client, settings: Settings) -> dict[str
         await asyncio.sleep(0.5)
 
 
-def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """What a stream has otherwise than declared, a sentence each."""
     return [
         f"{key} is {found.get(key)}, declared {value}"
         for key, value in wanted.items()

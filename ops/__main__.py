@@ -1,40 +1,42 @@
-"""The operator's command line: `python -m ops <command>`."""
+"""The operator's command line: `python -m ops <command>`.
+
+Exit codes: 0 all is well, 1 something is wrong, 2 a mistake of the caller, 130 interrupted.
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
+from pathlib import Path
+from typing import Any
+
+import structlog
 
 from core import lifecycle
 from core.errors import SluiceError
-from ops.demo import demo
-from ops.up import up
+from ops import commands, dead_letters, doctor
+from ops.arguments import COLLECTED, days, dry_run, format_, letter, meant, positive, seconds, which, yes
+from ops.connection import operator_settings
+from ops.letters import OUTCOMES
+
+INTERRUPTED = 130
 
 
 def main() -> None:
-    """Parse the command line and run one command. Exit code 0 is success, 1 a failure, 2 a mistake of the caller."""
-    parser = argparse.ArgumentParser(prog="python -m ops", description="Run and look after Sluice.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up", help="run everything on this machine until Ctrl-C (PUBLISHER=0: without a publisher)")
-    shown = commands.add_parser("demo", help="run everything under the publisher's load for a while, and check it")
-    shown.add_argument(
-        "--seconds",
-        type=float,
-        default=float(os.environ.get("DEMO_SECONDS") or 30),
-        help="how long to publish (default: DEMO_SECONDS, else 30)",
-    )
-    shown.add_argument("publisher", nargs="*", metavar="-- OPTION", help="options for the publisher (see its --help)")
-    options = parser.parse_args()
-    code = 0
+    """Parse the command line and run one command."""
+    options = command_line().parse_args()
+    code = INTERRUPTED
 
     async def run(stop: asyncio.Event) -> None:
         nonlocal code
-        if options.command == "up":
-            await up(stop, with_publisher=os.environ.get("PUBLISHER", "1") != "0")
+        if options.command in ("up", "demo"):
+            code = await _run_stack(stop, options)
         else:
-            code = await demo(stop, options.seconds, options.publisher)
+            structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # told in words
+            code = await lifecycle.unless_stopped(stop, options.run(operator_settings(), options))
 
     try:
         # Not on uvloop: it starts children in a way in which they cannot have a user namespace of their own.
@@ -42,7 +44,177 @@ def main() -> None:
     except SluiceError as error:
         sys.stderr.write(f"sluice: {error}\n")
         code = 1
+    except BrokenPipeError:  # `… list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+async def _run_stack(stop: asyncio.Event, options: argparse.Namespace) -> int:
+    # Imported here: what runs a stack on one machine is not installed where services run in containers.
+    from ops.demo import demo  # noqa: PLC0415
+    from ops.up import up  # noqa: PLC0415
+
+    if options.command == "demo":
+        return await demo(stop, options.seconds, options.publisher)
+    await up(stop, with_publisher=os.environ.get("PUBLISHER", "1") != "0")
+    return 0
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The parser. Its result has `command` and, for all but up and demo, `run(settings, options)`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ops",
+        description="Run and look after Sluice.",
+        epilog="Operators' commands look at the stack that `up` runs in this folder, or at the servers that the "
+        "environment names (NATS_URL, SLUICE_MIGRATE_DSN, …: .env.example). Exit codes: 0 all is well, 1 something is "
+        "wrong, 2 a mistake of the caller, 130 interrupted.",
+    )
+    group = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    group.add_parser("up", help="run everything on this machine until Ctrl-C (PUBLISHER=0: without a publisher)")
+    shown = group.add_parser("demo", help="run everything under the publisher's load for a while, and check it")
+    default = float(os.environ.get("DEMO_SECONDS") or 30)
+    shown.add_argument(
+        "--seconds", type=float, default=default, help="how long to publish (default: DEMO_SECONDS, else 30)"
+    )
+    shown.add_argument("publisher", nargs="*", metavar="-- OPTION", help="options for the publisher (see its --help)")
+    _doctor(group)
+    what = "events that could not be stored (dead) or were refused at the door (refused)"
+    _dead_letters(_group(group, "dead-letters", f"work with {what}"))
+    _sources(group)
+    _partitions(_group(group, "partitions", "list, make and drop the daily partitions"))
+    _streams(_group(group, "streams", "compare the streams with what is declared"))
+    migrate = _add(group, "migrate", "bring the database's schema up to date; safe at any time")
+    migrate.set_defaults(run=lambda chosen, _: commands.migrate(chosen))
+    return parser
+
+
+def _add(group: Any, name: str, what: str, more: str = "") -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = group.add_parser(
+        name, help=what, description=f"{what[0].upper()}{what[1:]}. {more}"
+    )
+    return parser
+
+
+def _group(group: Any, name: str, what: str) -> Any:
+    return _add(group, name, what).add_subparsers(dest="action", required=True, metavar="ACTION")
+
+
+def _doctor(group: Any) -> None:
+    parser = _add(group, "doctor", "check everything, and say what mends what is wrong")
+    parser.add_argument("--lag", type=seconds, default=30.0, metavar="SECONDS", help="wrong is what waits longer (30)")
+    parser.add_argument(
+        "--disk", type=Path, action="append", default=[], metavar="FOLDER", help="a disk to check; may be repeated"
+    )
+    format_(parser)
+    parser.set_defaults(
+        run=lambda chosen, options: doctor.doctor(
+            chosen, most_lag_seconds=options.lag, disks=options.disk, as_json=options.format == "json"
+        )
+    )
+
+
+def _dead_letters(group: Any) -> None:
+    listed = _add(group, "list", "list letters, the newest first")
+    which(listed)
+    listed.add_argument("--outcome", choices=(*OUTCOMES, "any"), default="kept", help="what became of them (kept)")
+    listed.add_argument("--limit", type=positive, default=20, metavar="N", help="how many to show (20)")
+    listed.add_argument("--by-reason", action="store_true", help="count them instead, by kind, source and reason")
+    format_(listed)
+    listed.set_defaults(
+        run=lambda chosen, options: dead_letters.list_(
+            chosen, meant(options), most=options.limit, by_reason=options.by_reason, as_json=options.format == "json"
+        )
+    )
+    one = _add(group, "show", "show one letter with its event, which may hold personal data")
+    one.add_argument("name", type=letter, metavar="LETTER", help="its name: dead-17, refused-4")
+    format_(one)
+    one.set_defaults(
+        run=lambda chosen, options: dead_letters.show(chosen, options.name, as_json=options.format == "json")
+    )
+    again = _add(
+        group, "replay", "send kept letters out again",
+        "Each is held to the contract first; one that still breaks it stays kept. What was stored before is not stored "
+        "twice, so this may be interrupted and run again at any time.",
+    )  # fmt: skip
+    which(again, chosen=True)
+    again.add_argument("--rate", type=positive, default=1000, metavar="N", help="at most so many a second (1000)")
+    again.add_argument("--limit", type=positive, metavar="N", help="look at so many letters at most")
+    again.add_argument(
+        "--wait", type=seconds, default=30.0, metavar="SECONDS", help="how long to wait until they are stored (30)"
+    )
+    dry_run(again)
+    format_(again)
+    again.set_defaults(
+        run=lambda chosen, options: dead_letters.replay_(
+            chosen, meant(options), dry_run=options.dry_run, rate=options.rate, most=options.limit, wait=options.wait,
+            as_json=options.format == "json",
+        )
+    )  # fmt: skip
+    gone = _add(group, "discard", "close kept letters without sending them anywhere")
+    which(gone, chosen=True)
+    dry_run(gone)
+    yes(gone)
+    gone.set_defaults(
+        run=lambda chosen, options: dead_letters.discard(
+            chosen, meant(options), dry_run=options.dry_run, yes=options.yes
+        )
+    )
+
+
+def _sources(group: Any) -> None:
+    paused = _add(
+        group, "pause", "let the collectors of a source fetch nothing more, until resume",
+        "All of them, and over restarts. Events are accepted meanwhile and wait in the stream.",
+    )  # fmt: skip
+    paused.set_defaults(run=lambda chosen, options: commands.pause_sources(chosen, options.sources))
+    resumed = _add(group, "resume", "let the collectors of a source go on")
+    resumed.set_defaults(run=lambda chosen, options: commands.resume_sources(chosen, options.sources))
+    for parser in (paused, resumed):
+        parser.add_argument("sources", nargs="+", choices=COLLECTED, metavar="SOURCE", help=", ".join(COLLECTED))
+    drained = _add(
+        group, "drain", "wait until everything accepted by now is stored", "Before an upgrade, for instance."
+    )
+    drained.add_argument("--source", choices=COLLECTED, action="append", help="of this source only; may be repeated")
+    drained.add_argument("--timeout", type=seconds, default=600.0, metavar="SECONDS", help="give up then, code 1 (600)")
+    drained.set_defaults(
+        run=lambda chosen, options: commands.drain(chosen, options.source or COLLECTED, options.timeout)
+    )
+
+
+def _partitions(group: Any) -> None:
+    listed = _add(group, "list", "list the days that have a partition")
+    format_(listed)
+    listed.set_defaults(run=lambda chosen, options: commands.list_partitions(chosen, as_json=options.format == "json"))
+    made = _add(group, "ensure", "make the partitions ahead that are missing")
+    made.add_argument("--days", type=days, metavar="N", help="how many days ahead (PARTITIONS_AHEAD_DAYS)")
+    dry_run(made)
+    made.set_defaults(
+        run=lambda chosen, options: commands.ensure_partitions(chosen, options.days, dry_run=options.dry_run)
+    )
+    gone = _add(group, "drop", "drop old days with their events, for good", "Reports keep their counts, by rollups.")
+    gone.add_argument("--older-than", type=days, required=True, metavar="DAYS", help="days to keep, such as 90")
+    dry_run(gone)
+    yes(gone)
+    gone.set_defaults(
+        run=lambda chosen, options: commands.drop_partitions(
+            chosen, options.older_than, dry_run=options.dry_run, yes=options.yes
+        )
+    )
+
+
+def _streams(group: Any) -> None:
+    listed = _add(group, "list", "list the streams, and where they are not as declared")
+    format_(listed)
+    listed.set_defaults(run=lambda chosen, options: commands.list_streams(chosen, as_json=options.format == "json"))
+    applied = _add(group, "apply", "make the streams as they are declared")
+    dry_run(applied)
+    yes(applied)
+    applied.set_defaults(
+        run=lambda chosen, options: commands.apply_streams(chosen, dry_run=options.dry_run, yes=options.yes)
+    )
+    accepted = _add(group, "accept-loss", "take what doctor tells as lost as known", "It stays in the ledger.")
+    yes(accepted)
+    accepted.set_defaults(run=lambda chosen, options: commands.accept_losses(chosen, yes=options.yes))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,11 @@ LOST: Final = (*postgres.UNREACHABLE, asyncpg.InterfaceError, asyncpg.PostgresCo
 
 
 class Unreachable(SluiceError):
-    """A server does not answer. The message says which one and what to do."""
+    """A server does not answer. The message says what to do, `what` only which one and why."""
+
+    def __init__(self, server: str, url: str, variable: str, error: BaseException) -> None:
+        self.what = f"{where(url)} does not answer ({_short(error)})"
+        super().__init__(f"{server} at {self.what}: is it running, and is {variable} right? See python -m ops doctor")
 
 
 def operator_settings(environ: Mapping[str, str] = os.environ, folder: Path = LOCAL) -> OperatorSettings:
@@ -99,19 +103,18 @@ async def connected(chosen: OperatorSettings) -> AsyncIterator[tuple[Client, asy
 @asynccontextmanager
 async def to_nats(chosen: OperatorSettings) -> AsyncIterator[Client]:
     """A client of JetStream. Raises Unreachable."""
-    advice = f"NATS at {where(chosen.nats_url)} does not answer: is it running, and is NATS_URL right? See `ops doctor`"
     connecting = asyncio.create_task(jetstream.connect(chosen.nats_url, name="sluice-operator"))
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             client = await connecting
     except (OSError, TimeoutError, nats.errors.Error) as error:
-        raise Unreachable(f"{advice} ({_short(error)})") from error
+        raise Unreachable("NATS", chosen.nats_url, "NATS_URL", error) from error
     try:
         yield client
     except nats.js.errors.APIError as error:
         raise SluiceError(f"JetStream refused: {error.description}") from error
     except (jetstream.StreamMissing, nats.errors.Error) as error:
-        raise Unreachable(f"{advice} ({_short(error)})") from error
+        raise Unreachable("NATS", chosen.nats_url, "NATS_URL", error) from error
     finally:
         with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
             await client.close()
@@ -120,27 +123,22 @@ async def to_nats(chosen: OperatorSettings) -> AsyncIterator[Client]:
 @asynccontextmanager
 async def to_database(chosen: OperatorSettings) -> AsyncIterator[asyncpg.Connection[Any]]:
     """A connection as the owner. Raises Unreachable, or Misconfigured where there is no DSN or it is refused."""
-    if not chosen.sluice_migrate_dsn:
+    if not (dsn := chosen.sluice_migrate_dsn):
         raise Misconfigured(
             "SLUICE_MIGRATE_DSN is not set, and no local stack runs in .sluice: commands use the owner's connection"
         )
-    advice = (
-        f"PostgreSQL at {where(chosen.sluice_migrate_dsn)} does not answer: "
-        "is it running, and is SLUICE_MIGRATE_DSN right? See `ops doctor`"
-    )
     try:
         connection = await postgres.connect(
-            chosen.sluice_migrate_dsn, name="sluice-operator", patience_seconds=PATIENCE_SECONDS,
-            command_seconds=COMMAND_SECONDS,
-        )  # fmt: skip
+            dsn, name="sluice-operator", patience_seconds=PATIENCE_SECONDS, command_seconds=COMMAND_SECONDS
+        )
     except LOST as error:
-        raise Unreachable(f"{advice} ({_short(error)})") from error
+        raise Unreachable("PostgreSQL", dsn, "SLUICE_MIGRATE_DSN", error) from error
     try:
         yield connection
     except asyncpg.UndefinedTableError as error:
         raise SluiceError(f"the database lacks a table ({error}): run `python -m ops migrate`") from error
     except LOST as error:
-        raise Unreachable(f"{advice} ({_short(error)})") from error
+        raise Unreachable("PostgreSQL", dsn, "SLUICE_MIGRATE_DSN", error) from error
     finally:
         connection.terminate()
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 import orjson
@@ -95,8 +95,3 @@ def moment(instant: datetime | None) -> str:
 def plural(count: int, what: str) -> str:
     """`1 letter`, `2 letters`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def day(text: str) -> date:
-    """A day as it is given on the command line. Raises ValueError."""
-    return date.fromisoformat(text)

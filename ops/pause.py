@@ -71,17 +71,17 @@ async def drain(client: Client, sources: tuple[str, ...], seconds: float) -> boo
 async def until_confirmed(client: Client, targets: dict[str, int], seconds: float) -> bool:
     """Wait until each source's stream holds no message up to a number, at most so long; whether that is so."""
     deadline = time.monotonic() + seconds
-    total: int | None = None
     left = await _left(client, targets)
-    with progress("storing", sum(left.values())) as advance:
+    if not (total := sum(left.values())):
+        return True
+    with progress("storing", total) as advance:
         while waiting := sum(left.values()):
-            total = total or waiting
             advance(total - waiting, ", ".join(f"{source} {count:,}" for source, count in left.items() if count))
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(LOOK_SECONDS)
             left = await _left(client, targets)
-        advance(total or 0)
+        advance(total)
     return True
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
 
 from core.lifecycle import until
+from ops.connection import setting_variables, told_locally
 from ops.flow import Flow, Sample, line, table
 from ops.local import Servers
 from ops.local.ports import LOOPBACK
@@ -25,9 +26,10 @@ async def up(stop: asyncio.Event, *, with_publisher: bool) -> None:
         console.print("starting the services …")
         services = await start_services(servers, well_known_ports(os.environ))
         _print_addresses(console, servers, services)
-        if with_publisher:
-            await servers.supervisor.start(publisher(services.endpoint, "--quiet"))
-        await show(stop, Flow(servers.supervisor, services), console)
+        with told_locally(servers.folder, variables(servers, services)):
+            if with_publisher:
+                await servers.supervisor.start(publisher(services.endpoint, "--quiet"))
+            await show(stop, Flow(servers.supervisor, services), console)
         console.print("stopping: what was accepted is stored first, or kept in the streams until the next start …")
     console.print("stopped")
 
@@ -43,6 +45,20 @@ async def show(stop: asyncio.Event, flow: Flow, console: Console) -> None:
             else:
                 live.update(table(before, now))
             before = now
+
+
+def variables(servers: Servers, services: Services, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What operators' commands need to find this stack, and the settings that it was started with."""
+    return {
+        **{name: environ[name] for name in setting_variables() & environ.keys()},
+        "NATS_URL": servers.nats_url,
+        "NATS_MONITOR_URL": servers.nats.monitor_url,
+        "SLUICE_MIGRATE_DSN": servers.owner_dsn,
+        "COLLECTOR_DSN": servers.collector_dsn,
+        "REPORTER_DSN": servers.reporter_dsn,
+        "GATEWAY_URL": services.endpoint.removesuffix("/events"),
+        "REPORTER_URL": services.reports,
+    }
 
 
 @contextmanager

@@ -1,0 +1,113 @@
+"""What a check of `doctor` is, and those that need no connection: services, NATS's monitoring port, disks, clocks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+import orjson
+
+from core.settings import OperatorSettings
+
+State = Literal["ok", "wrong", "unknown"]
+ANSWER_SECONDS: Final = 3.0
+MOST_SKEW_SECONDS: Final = 2.0
+LEAST_FREE: Final = 0.05
+LEAST_FREE_BYTES: Final = 1 << 30
+GIBIBYTE: Final = 1 << 30
+
+
+class Check(NamedTuple):
+    """One thing that was looked at. mend is a command, or what to do where no command does it."""
+
+    check: str
+    state: State
+    found: str
+    mend: str = ""
+
+
+def judged(check: str, wrong: Sequence[str], mend: str, ok: str) -> Check:
+    """Wrong where there is something to say, else ok."""
+    return Check(check, "wrong", "; ".join(wrong), mend) if wrong else Check(check, "ok", ok)
+
+
+async def get(url: str) -> tuple[int, bytes]:
+    """GET a URL of ours. Raises OSError where no answer comes."""
+
+    def ask() -> tuple[int, bytes]:
+        if not url.startswith(("http://", "https://")):
+            raise OSError(f"{url} is no http URL")
+        try:
+            with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:  # noqa: S310  # its scheme is checked
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+
+    return await asyncio.to_thread(ask)
+
+
+async def service(name: str, url: str, mend: str) -> Check:
+    """Whether a service is ready."""
+    try:
+        status, body = await get(f"{url.rstrip('/')}/health/ready")
+    except OSError as error:
+        return Check(name, "wrong", f"{url} does not answer ({getattr(error, 'reason', error)})", mend)
+    if status == 200:
+        return Check(name, "ok", f"{url} is ready")
+    try:
+        missing = [f"{what}: {why}" for what, why in orjson.loads(body)["missing"].items()]
+    except (ValueError, LookupError, AttributeError):
+        missing = [f"{url} answered {status}"]
+    return Check(name, "wrong", "not ready: " + "; ".join(missing), mend)
+
+
+async def nats_fsync(chosen: OperatorSettings) -> tuple[Check, Path | None]:
+    """Whether JetStream has everything on disk before it confirms; and the folder that it tells."""
+    name, url = "NATS fsync", f"{chosen.nats_monitor_url.rstrip('/')}/varz"
+    try:
+        told = orjson.loads((await get(url))[1])
+        config = told["jetstream"]["config"]
+        always, store = bool(config.get("sync_always")), Path(config["store_dir"])
+    except (OSError, ValueError, LookupError, TypeError):
+        mend = "set NATS_MONITOR_URL to NATS's monitoring port (its option http_port)"
+        return Check(name, "unknown", f"{url} does not tell", mend), None
+    wrong = [] if always else ["a message is confirmed before it is on disk"]
+    mend = "set sync_interval: always in nats.conf and restart NATS"
+    return judged(name, wrong, mend, f"sync_interval is always, NATS {told['version']}"), store
+
+
+def disks(paths: Sequence[Path]) -> list[Check]:
+    """Whether the file systems of these folders have room, each once."""
+    devices = {os.stat(path).st_dev if path.exists() else path: path for path in reversed(paths)}  # noqa: PTH116
+    return [disk(path) for path in reversed(devices.values())]
+
+
+def disk(path: Path) -> Check:
+    """Whether a file system has room."""
+    try:
+        usage = shutil.disk_usage(path)
+    except OSError as error:
+        return Check("disk", "unknown", f"{path}: {error.strerror}", "give a folder that is there")
+    least = max(min(LEAST_FREE_BYTES, usage.total / 2), usage.total * LEAST_FREE)
+    free = f"{path}: {usage.free / GIBIBYTE:.1f} of {usage.total / GIBIBYTE:.1f} GiB are free"
+    mend = "make room, or drop old days: python -m ops partitions drop --older-than DAYS"
+    return judged("disk", [free] if usage.free < least else [], mend, free)
+
+
+def clock(ours: datetime, told: dict[str, datetime]) -> Check:
+    """Whether the servers' clocks agree with ours, each told at about the same moment."""
+    wrong = [
+        f"{name} is {abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} this machine"
+        for name, theirs in told.items()
+        if abs(seconds := (theirs - ours).total_seconds()) > MOST_SKEW_SECONDS
+    ]
+    agree = f"this machine, {' and '.join(told)} agree"
+    return judged("clock", wrong, "keep time by NTP on each machine: timedatectl set-ntp true", agree)

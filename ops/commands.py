@@ -1,0 +1,153 @@
+"""The small commands: partitions, streams, pause, resume, drain, migrate. Each says what it did and gives its code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich.markup import escape
+from rich.table import Table
+
+from core import postgres
+from core.errors import Misconfigured
+from core.jetstream import declared, stream_info
+from core.settings import OperatorSettings
+from ops import partitions, pause, streams
+from ops.connection import connected, to_database, to_nats
+from ops.ledger import accept_loss
+from ops.output import confirm, console, plural, print_json
+
+MEBIBYTE: Final = 1 << 20
+DRY_RUN: Final = "(dry run: nothing was changed)"
+
+
+async def list_partitions(chosen: OperatorSettings, *, as_json: bool) -> int:
+    """Print every day that has a partition."""
+    async with to_database(chosen) as connection:
+        found = await partitions.read(connection)
+    if as_json:
+        print_json([partition._asdict() for partition in found])
+        return 0
+    table = Table("day (UTC)", "table", "rows (estimate)", "size")
+    for partition in found:
+        rows = "" if partition.rows < 0 else f"{partition.rows:,}"
+        table.add_row(str(partition.day), partition.table, rows, f"{partition.bytes / MEBIBYTE:,.1f} MiB")
+    console().print(table if found else "there is no partition: python -m ops partitions ensure")
+    return 0
+
+
+async def ensure_partitions(chosen: OperatorSettings, days: int | None, *, dry_run: bool) -> int:
+    """Make the days ahead that are missing."""
+    days = chosen.partitions_ahead_days if days is None else days
+    async with to_database(chosen) as connection:
+        missing = await partitions.missing(connection, days)
+        for table, day in missing:
+            console().print(f"{table} {day}")
+        if not dry_run:
+            await partitions.ensure(connection, missing)
+    said = f"would be made {DRY_RUN}" if dry_run else "made"
+    console().print(f"{plural(len(missing), 'partition')} {said}; wanted are yesterday to {days} days ahead")
+    return 0
+
+
+async def drop_partitions(chosen: OperatorSettings, days: int, *, dry_run: bool, yes: bool) -> int:
+    """Drop the days that are older."""
+    async with to_database(chosen) as connection:
+        floor, found = await partitions.old(connection, days, chosen)
+        for partition in found:
+            console().print(f"{partition.table} {partition.day}  {partition.bytes / MEBIBYTE:,.1f} MiB")
+        if dry_run or not found:
+            said = f"would be dropped {DRY_RUN}" if dry_run else "to drop"
+            console().print(f"{plural(len(found), 'partition')} {said}: days before {floor}")
+            return 0
+        confirm(f"drop {plural(len(found), 'partition')} with their events for good", yes=yes)
+        dropped = await partitions.drop(connection, floor)
+    console().print(f"{plural(dropped, 'partition')} dropped; nothing before {floor} is stored any more")
+    return 0
+
+
+async def list_streams(chosen: OperatorSettings, *, as_json: bool) -> int:
+    """Print every stream, and where it is not as declared."""
+    async with to_nats(chosen) as client:
+        found = await streams.read(client, chosen)
+    if as_json:
+        print_json([
+            {"stream": one.name, "drift": one.drift, **({} if one.info is None else {
+                "created": one.info.created, "messages": one.info.state.messages, "bytes": one.info.state.bytes,
+                "last_sequence": one.info.state.last_seq, "max_bytes": one.wanted.max_bytes,
+            })}
+            for one in found
+        ])  # fmt: skip
+        return 0
+    table = Table("stream", "waiting", "size", "of", "drift")
+    for one in found:
+        state = one.info.state if one.info else None
+        waiting, size = (f"{state.messages:,}", f"{state.bytes / MEBIBYTE:,.1f} MiB") if state else ("", "")
+        limit = f"{(one.wanted.max_bytes or 0) / MEBIBYTE:,.0f} MiB"
+        table.add_row(one.name, waiting, size, limit, escape("; ".join(one.drift)))
+    console().print(table)
+    return 0
+
+
+async def apply_streams(chosen: OperatorSettings, *, dry_run: bool, yes: bool) -> int:
+    """Make streams as they are declared."""
+    async with to_nats(chosen) as client:
+        differing = [stream for stream in await streams.read(client, chosen) if stream.drift]
+        for stream in differing:
+            console().print(f"{stream.name}: {escape('; '.join(stream.drift))}")
+        if dry_run or not differing:
+            console().print(f"{plural(len(differing), 'stream')} would be changed {DRY_RUN}" if dry_run else "no drift")
+            return 0
+        confirm(f"change {plural(len(differing), 'stream')}", yes=yes)
+        for stream in differing:
+            await streams.apply(client, stream)
+    console().print(f"{plural(len(differing), 'stream')} as declared now")
+    return 0
+
+
+async def accept_losses(chosen: OperatorSettings, *, yes: bool) -> int:
+    """Take what is lost as known: it stays in the ledger and is no fault any more."""
+    async with connected(chosen) as (client, connection):
+        names = [str(wanted.name) for wanted in declared(chosen)]
+        confirm("accept that what `doctor` tells as lost is lost", yes=yes)
+        for name in names:
+            accepted = await accept_loss(connection, name, await stream_info(client, name))
+            console().print(f"{name}: {plural(accepted, 'message')} accepted as lost")
+    return 0
+
+
+async def pause_sources(chosen: OperatorSettings, sources: Sequence[str]) -> int:
+    """Pause these sources."""
+    async with to_nats(chosen) as client:
+        for source in sources:
+            console().print(await pause.pause(client, source))
+    return 0
+
+
+async def resume_sources(chosen: OperatorSettings, sources: Sequence[str]) -> int:
+    """Let these sources go on."""
+    async with to_nats(chosen) as client:
+        for source in sources:
+            console().print(await pause.resume(client, source))
+    return 0
+
+
+async def drain(chosen: OperatorSettings, sources: Sequence[str], seconds: float) -> int:
+    """Wait until what is accepted by now is stored; 1 where that takes longer."""
+    async with to_nats(chosen) as client:
+        drained = await pause.drain(client, tuple(sources), seconds)
+    console().print(
+        "everything that was accepted is stored" if drained
+        else f"not stored within {seconds:g} s: see python -m ops doctor"
+    )  # fmt: skip
+    return 0 if drained else 1
+
+
+async def migrate(chosen: OperatorSettings) -> int:
+    """Bring the schema up to date."""
+    if not chosen.sluice_migrate_dsn:
+        raise Misconfigured("SLUICE_MIGRATE_DSN is not set, and no local stack runs in .sluice")
+    async with to_database(chosen):
+        version = await postgres.migrate(chosen.sluice_migrate_dsn)
+    console().print(f"the schema is at version {version}")
+    return 0

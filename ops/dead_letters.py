@@ -1,0 +1,215 @@
+"""The commands `dead-letters list|show|replay|discard`: what they print and ask. The work is in letters and replay."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import signal
+from typing import Any, Final
+
+import asyncpg
+from nats.aio.client import Client
+from rich.markup import escape
+from rich.table import Table
+
+from core.events.contract import Contract
+from core.events.subjects import stream_of
+from core.jetstream import stream_info
+from core.settings import OperatorSettings
+from ops import letters
+from ops.connection import connected, to_database
+from ops.letters import Name, Which
+from ops.output import confirm, console, moment, plural, print_json, progress
+from ops.pause import until_confirmed
+from ops.replay import PAGE_LETTERS, Pace, Replay, replay
+
+SHOWN_DETAIL: Final = 60
+
+
+async def list_(chosen: OperatorSettings, which: Which, *, most: int, by_reason: bool, as_json: bool) -> int:
+    """Print the newest of these letters, or how many there are by reason."""
+    async with to_database(chosen) as connection:
+        groups = await letters.groups(connection, which)
+        rows = [] if by_reason else await letters.newest(connection, which, most)
+    if as_json:
+        print_json([_plain(row) for row in (groups if by_reason else rows)])
+        return 0
+    total = sum(row["letters"] for row in groups)
+    if by_reason:
+        console().print(_groups_table(groups))
+    elif rows:
+        console().print(_letters_table(rows))
+    kind = "" if which.outcome is None else f"{which.outcome} "
+    more = f", the newest {len(rows)} shown (--limit)" if not by_reason and len(rows) < total else ""
+    console().print(f"{plural(total, f'{kind}letter')}{more}")
+    return 0
+
+
+async def show(chosen: OperatorSettings, name: Name, *, as_json: bool) -> int:
+    """Print all that is known of one letter, its event too."""
+    async with to_database(chosen) as connection:
+        row = dict(await letters.one(connection, name))
+    event: bytes = row.pop("event")
+    row["outcome"] = row.pop("became")
+    row["sha256"] = row["sha256"].hex()
+    try:
+        text = event.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if as_json:
+        kept = {"event": text} if text or not event else {"event_base64": base64.b64encode(event).decode()}
+        print_json({"name": str(name), **_plain(row), **kept})
+        return 0
+    table = Table.grid(padding=(0, 2))
+    for key, value in row.items():
+        if value is not None and key not in ("kind", "id"):
+            table.add_row(f"[dim]{key.replace('_', ' ')}[/]", escape(_safe(str(value))))
+    out = console()
+    out.print(f"[bold]{name}[/]")
+    out.print(table)
+    part = f", the first {len(event):,} bytes of {row['length']:,}" if len(event) < row["length"] else ""
+    out.print(f"[dim]event{part}:[/]")
+    out.print(escape(_safe(_pretty(text) if text else repr(event))), soft_wrap=True)
+    return 0
+
+
+async def discard(chosen: OperatorSettings, which: Which, *, dry_run: bool, yes: bool) -> int:
+    """Close these letters without sending them anywhere."""
+    async with to_database(chosen) as connection:
+        groups = await letters.groups(connection, which)
+        total = sum(row["letters"] for row in groups)
+        if not total:
+            console().print("no kept letter is meant: nothing to do")
+            return 0
+        console().print(_groups_table(groups))
+        if dry_run:
+            console().print(f"{plural(total, 'letter')} would be discarded (dry run: nothing was changed)")
+            return 0
+        confirm(f"discard {plural(total, 'letter')} for good", yes=yes)
+        await letters.take(connection)
+        closed = 0
+        with progress("discarding", total) as advance:
+            async for page in letters.pages(connection, which, PAGE_LETTERS):
+                closed += await letters.close(connection, [letter.name for letter in page], "discarded")
+                advance(closed)
+    console().print(f"{plural(closed, 'letter')} discarded")
+    return 0
+
+
+async def replay_(
+    chosen: OperatorSettings, which: Which, *, dry_run: bool, rate: int, most: int | None, wait: float, as_json: bool
+) -> int:
+    """Send these letters out again, then say what became of them. 1 where some of that is not stored."""
+    async with connected(chosen) as (client, connection):
+        groups = await letters.groups(connection, which)
+        total = sum(row["letters"] for row in groups)
+        total = total if most is None else min(total, most)
+        if not dry_run:
+            await letters.take(connection)
+        run = await _replay(None if dry_run else client, connection, which, chosen, rate=rate, most=most, total=total)
+        became = await _became(client, connection, run, wait)
+    figures = {
+        "chosen": total, "seen": run.seen, "replayed": run.replayed, "dry_run": dry_run, **became,
+        "kept": sum(run.unfit.values()), "kept_by_reason": dict(run.unfit),
+    }  # fmt: skip
+    if as_json:
+        print_json(figures)
+    else:
+        _print_replay(figures)
+    return 1 if became["dead_again"] or became["waiting_messages"] or run.seen < total else 0
+
+
+async def _replay(
+    client: Client | None, connection: asyncpg.Connection[Any], which: Which, chosen: OperatorSettings, *,
+    rate: int, most: int | None, total: int,
+) -> Replay:  # fmt: skip
+    """Replay with progress. Ctrl-C ends it after the page at hand: what is closed is closed, the rest stays kept."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    with progress("looking" if client is None else "replaying", total) as advance:
+        return await replay(
+            client, connection, which,
+            Contract(max_age_days=chosen.max_event_age_days, max_ahead_seconds=chosen.max_event_ahead_seconds),
+            pace=Pace(rate), page_letters=min(PAGE_LETTERS, rate), most=most, stop=stop,
+            told=lambda run: advance(run.seen, f"{sum(run.unfit.values()):,} stay kept"),
+        )  # fmt: skip
+
+
+async def _became(client: Client, connection: asyncpg.Connection[Any], run: Replay, wait: float) -> dict[str, int]:
+    """What became of the messages that went out, once they are stored or after so many seconds."""
+    last = {collected: max(sequences) for collected, sequences in run.sent.items()}
+    await until_confirmed(client, last, wait)
+    total = {"stored": 0, "repeated": 0, "dead_again": 0, "waiting_messages": 0}
+    for collected, sequences in run.sent.items():
+        created = (await stream_info(client, stream_of(collected))).created
+        row = await letters.became(connection, stream_of(collected), sequences, created)
+        total["stored"] += row["stored"]
+        total["repeated"] += row["repeated"]
+        total["dead_again"] += row["dead"]
+        total["waiting_messages"] += len(sequences) - row["messages"]
+    return total
+
+
+def _print_replay(figures: dict[str, Any]) -> None:
+    out = console()
+    if not figures["chosen"]:
+        out.print("no kept letter is meant: nothing to do")
+        return
+    said = "would be replayed (dry run: nothing was changed)" if figures["dry_run"] else "replayed"
+    out.print(f"{plural(figures['replayed'], 'letter')} {said}")
+    if not figures["dry_run"] and figures["replayed"]:
+        out.print(
+            f"  of their events {figures['stored']:,} stored, {figures['repeated']:,} stood already, "
+            f"{figures['dead_again']:,} dead again (new letters)"
+        )
+    if figures["waiting_messages"]:
+        out.print(
+            f"  {plural(figures['waiting_messages'], 'message')} not stored yet: python -m ops drain waits for them"
+        )
+    for reason, count in sorted(figures["kept_by_reason"].items()):
+        out.print(f"{plural(count, 'letter')} not fit, kept: {reason}")
+    if figures["seen"] < figures["chosen"]:
+        out.print(f"stopped after {figures['seen']:,} of {figures['chosen']:,}: run it again to go on")
+
+
+def _letters_table(rows: list[asyncpg.Record]) -> Table:
+    table = Table("letter", "stored at", "source", "reason", "where", "detail", "became")
+    for row in rows:
+        name = str(Name(row["kind"], row["id"]))
+        detail = _safe(row["detail"])
+        detail = detail if len(detail) <= SHOWN_DETAIL else f"{detail[:SHOWN_DETAIL]}…"
+        cells = (name, moment(row["stored_at"]), row["source"], row["reason"], row["path"], detail, row["outcome"])
+        table.add_row(*(escape(_safe(cell)) for cell in cells))
+    return table
+
+
+def _groups_table(groups: list[asyncpg.Record]) -> Table:
+    table = Table("kind", "source", "reason", "outcome", "letters", "oldest", "newest")
+    for row in groups:
+        cells = (row["kind"], row["source"], row["reason"], row["outcome"], f"{row['letters']:,}")
+        table.add_row(*map(escape, cells), moment(row["oldest"]), moment(row["newest"]))
+    return table
+
+
+def _plain(row: asyncpg.Record | dict[str, Any]) -> dict[str, Any]:
+    """A row for a program, with the letter's name where it is one."""
+    plain = dict(row)
+    if "id" in plain and "kind" in plain:
+        plain = {"name": str(Name(plain["kind"], plain.pop("id"))), **plain}
+    plain.pop("last", None)
+    return plain
+
+
+def _pretty(text: str) -> str:
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _safe(text: str) -> str:
+    """Without what a terminal would obey: what a sender wrote is only ever shown."""
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
