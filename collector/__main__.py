@@ -55,6 +55,8 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
         reason
     ) in metrics.DEAD_FOR:  # there from the start: a counter that appears with its first event hides it from rate()
         metrics.failed.labels(source.name, reason)
+    for reason in metrics.RETRIED_FOR:
+        metrics.retries.labels(source.name, reason)
 
     readiness = health.Readiness("postgres", "nats", "collecting")
     port, stop_serving = health.serve(chosen.collector_host, chosen.collector_port, readiness)

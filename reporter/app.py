@@ -135,5 +135,5 @@ async def ready(request: Asking) -> Response[bytes]:
 
 @get("/metrics", include_in_schema=False)
 async def scrape(request: Asking) -> Response[bytes]:
-    await metrics.read_freshness(request.app.state.pool)
+    await metrics.read_database(request.app.state.pool)
     return Response(exposition(), headers={"Content-Type": CONTENT_TYPE})

@@ -22,15 +22,17 @@ stored_until: Final = Gauge(
     "Up to which instant all that was accepted is in the reports, in seconds since 1970; now less this is freshness",
     ["source"],
 )
+schema_version: Final = Gauge("reporter_schema_version", "The newest migration that the database holds")
 
 for _report in ("events", "revenue", "demographics"):  # there from the start, or rate() would not see the first
     for _status in (200, 400, 406, 500, 503, 504):
         reports.labels(_report, _status)
 
 
-async def read_freshness(pool: Pool) -> None:
-    """Bring the watermarks up to date. While the database is away they stay as they are: the reports grow older."""
+async def read_database(pool: Pool) -> None:
+    """Bring up to date what the database knows. While it is away nothing changes here: the reports grow older."""
     with contextlib.suppress(*AWAY):
+        schema_version.set(await pool.fetchval(SQL["schema_version"], timeout=PATIENCE_SECONDS))
         for row in await pool.fetch(SQL["watermarks"], SOURCES, timeout=PATIENCE_SECONDS):
             if row["stored_until"] is not None:
                 stored_until.labels(row["source"]).set(row["stored_until"].timestamp())

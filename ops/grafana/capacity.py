@@ -1,0 +1,157 @@
+"""The dashboard Capacity: how much of what there is is used, part by part, and how long it will last."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+from ops.grafana.panels import BYTES, EVENTS, EVENTS_A_SECOND, SHARE, bars, board, curves, number
+
+_STORED = "sum(source:collector_events_processed:rate1m)"
+_LIMIT = "scalar(sluice:measured_limit:events_per_second)"
+_GROWTH = "clamp_min(sum(deriv(pg_database_size_bytes[6h])), 1)"
+
+
+def capacity() -> Dashboard:
+    """The dashboard."""
+    now = [
+        number("Stored", EVENTS_A_SECOND, _STORED, meaning="Events stored a second", width=6),
+        number(
+            "Of the measured limit",
+            SHARE,
+            "sluice:saturation:ratio",
+            width=6,
+            bad_from=0.8,
+            meaning="The limit is what `make bench` said; put your own into rules/recording.yml",
+        ),
+        number(
+            "Headroom",
+            EVENTS_A_SECOND,
+            f"{_LIMIT} - {_STORED}",
+            width=6,
+            bad_below=1000,
+            meaning="Events a second to the measured limit",
+        ),
+        number(
+            "Days of disk left",
+            "d",
+            f"min(node_filesystem_avail_bytes) / {_GROWTH} / 86400",
+            width=6,
+            bad_below=7,
+            meaning="At the database's growth of the last six hours, without what retention will free",
+            runbook="DiskFilling",
+        ),
+    ]
+    load = [
+        curves(
+            "Events a second against the limit",
+            EVENTS_A_SECOND,
+            ("sum(source:gateway_events_processed:rate1m)", "published"),
+            (_STORED, "stored"),
+            ("sluice:measured_limit:events_per_second", "measured limit"),
+            meaning="Published above stored: the streams fill",
+        ),
+        curves(
+            "CPU µs an event, by stage",
+            "µs",
+            ("stage:cpu_microseconds_per_event:rate1m", "{{stage}}"),
+            stacked=True,
+            meaning="What an event costs on its way; PostgreSQL's own CPU is its machine's figure",
+        ),
+        bars(
+            "Saturation of each part",
+            SHARE,
+            ("sum(gateway_bytes_in_flight) / sum(gateway_bytes_in_flight_max)", "gateway: bytes in flight"),
+            ("max(stream:used:ratio)", "NATS: fullest stream"),
+            ("max(jetstream_server_total_message_bytes) / max(jetstream_server_max_storage)", "NATS: store"),
+            ("sum(pg_stat_activity_count) / max(pg_settings_max_connections)", "PostgreSQL: sessions"),
+            (
+                'sum(reporter_pool_connections{state="busy"}) / sum(reporter_pool_connections_max)',
+                "reporter: connections",
+            ),
+            ("1 - min(mountpoint:free:ratio)", "fullest disk"),
+            ("max(sluice:saturation:ratio)", "pipeline: events"),
+            most=1,
+            meaning="The part that is nearest to 100 % is the next to grow",
+        ),
+        curves(
+            "CPU by service",
+            "none",
+            ("sum(rate(gateway_cpu_seconds_total[$__rate_interval]))", "gateway"),
+            (
+                'sum by (service) (rate(process_cpu_seconds_total{job=~"collector|reporter"}[$__rate_interval]))',
+                "{{service}}",
+            ),
+            ("sum(max by (server_id) (gnatsd_varz_cpu)) / 100", "nats"),
+            stacked=True,
+            meaning="Cores in use",
+        ),
+    ]
+    streams = [
+        curves(
+            "Streams: filled",
+            SHARE,
+            ("stream:used:ratio", "{{stream_name}}"),
+            runbook="StreamNearLimit",
+            meaning="Of each stream's limit. When it is full, the door answers 503",
+        ),
+        curves(
+            "Streams: bytes",
+            BYTES,
+            ("max by (stream_name) (jetstream_stream_total_bytes)", "{{stream_name}}"),
+            meaning="On disk, not yet confirmed",
+            stacked=True,
+        ),
+        curves(
+            "Consumers: waiting and on their way",
+            EVENTS,
+            ("max by (consumer_name) (jetstream_consumer_num_pending)", "{{consumer_name}} waiting"),
+            ("max by (consumer_name) (jetstream_consumer_num_ack_pending)", "{{consumer_name}} unconfirmed"),
+            meaning="Messages",
+        ),
+        curves(
+            "NATS: traffic",
+            "Bps",
+            ("sum(rate(gnatsd_varz_in_bytes[$__rate_interval]))", "in"),
+            ("sum(rate(gnatsd_varz_out_bytes[$__rate_interval]))", "out"),
+            meaning="Bytes a second",
+        ),
+    ]
+    database = [
+        curves(
+            "PostgreSQL: size",
+            BYTES,
+            ("sum by (datname) (pg_database_size_bytes)", "{{datname}}"),
+            meaning="Rows, indexes and rollups",
+        ),
+        curves(
+            "PostgreSQL: rows inserted",
+            "rowsps",
+            ("sum by (datname) (rate(pg_stat_database_tup_inserted[$__rate_interval]))", "{{datname}}"),
+            meaning="Staging counts too: about twice the events, and the rollups",
+        ),
+        curves(
+            "PostgreSQL: transactions",
+            "ops",
+            ("sum(rate(pg_stat_database_xact_commit[$__rate_interval]))", "committed"),
+            ("sum(rate(pg_stat_database_xact_rollback[$__rate_interval]))", "rolled back"),
+            meaning="A second",
+        ),
+        curves(
+            "PostgreSQL: reads from its buffers",
+            SHARE,
+            (
+                "sum(rate(pg_stat_database_blks_hit[$__rate_interval]))"
+                " / (sum(rate(pg_stat_database_blks_hit[$__rate_interval]))"
+                " + sum(rate(pg_stat_database_blks_read[$__rate_interval])) > 0)",
+                "buffers",
+            ),
+            meaning="The rest came from the disk or the system's cache",
+        ),
+    ]
+    return board(
+        "Sluice: Capacity",
+        "sluice-capacity",
+        "What is used of what there is",
+        [("Now", now), ("Load", load), ("JetStream", streams), ("PostgreSQL", database)],
+        'job!=""',
+    )

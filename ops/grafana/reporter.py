@@ -1,0 +1,118 @@
+"""The dashboard Reporter: how fast, how often, how fresh, and with what success reports are answered."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+from ops.grafana.panels import BYTES, EVENTS, REQUESTS_A_SECOND, SECONDS, SHARE, board, curves, number
+
+_OF = '{instance=~"$instance"}'
+_FRESHNESS = 'time() - max by (source) (reporter_stored_until_timestamp_seconds{source=~"$source"})'
+
+
+def _quantile(share: float) -> str:
+    metric = "reporter_report_duration_seconds_bucket"
+    return f"histogram_quantile({share}, sum by (le, report) (rate({metric}{_OF}[$__rate_interval])))"
+
+
+def reporter() -> Dashboard:
+    """The dashboard."""
+    now = [
+        number(
+            "Reports",
+            EVENTS,
+            f"sum(increase(reporter_reports_total{_OF}[$__range]))",
+            meaning="In the range shown",
+            width=6,
+        ),
+        number(
+            "Errors",
+            SHARE,
+            f'sum(rate(reporter_reports_total{{status=~"5..", instance=~"$instance"}}[$__range]))'
+            f" / (sum(rate(reporter_reports_total{_OF}[$__range])) > 0)",
+            meaning="Share of reports answered 5xx",
+            bad_from=0.01,
+            width=6,
+            runbook="ReportsFailing",
+        ),
+        number(
+            "Freshness",
+            SECONDS,
+            f"max({_FRESHNESS})",
+            meaning="How far the reports of the slowest source are behind",
+            bad_from=60,
+            width=6,
+            runbook="ReportsStale",
+        ),
+        number(
+            "Busy connections",
+            SHARE,
+            f'sum(reporter_pool_connections{{state="busy", instance=~"$instance"}})'
+            f" / sum(reporter_pool_connections_max{_OF})",
+            meaning="Of those that may be open; at 100 % reports wait for each other",
+            bad_from=0.9,
+            width=6,
+        ),
+    ]
+    answers = [
+        *(
+            curves(
+                f"Latency by report, p{share * 100:g}",
+                SECONDS,
+                (_quantile(share), "{{report}}"),
+                meaning="From the query to the answer",
+            )
+            for share in (0.5, 0.99)
+        ),
+        curves(
+            "Rate by report",
+            REQUESTS_A_SECOND,
+            (f"sum by (report) (rate(reporter_reports_total{_OF}[$__rate_interval]))", "{{report}}"),
+            meaning="Reports a second",
+            stacked=True,
+        ),
+        curves(
+            "Answers by status",
+            REQUESTS_A_SECOND,
+            (f"sum by (status) (rate(reporter_reports_total{_OF}[$__rate_interval])) > 0", "{{status}}"),
+            meaning="400 is the client's mistake, 503 and 504 are ours",
+            stacked=True,
+            runbook="ReportsFailing",
+        ),
+        curves(
+            "Freshness by source",
+            SECONDS,
+            (_FRESHNESS, "{{source}}"),
+            runbook="ReportsStale",
+            meaning="Now less the instant up to which everything accepted is in the reports",
+        ),
+        curves(
+            "Connections to PostgreSQL",
+            EVENTS,
+            (f"sum by (state) (reporter_pool_connections{_OF})", "{{state}}"),
+            (f"sum(reporter_pool_connections_max{_OF})", "limit"),
+            meaning="The pool",
+        ),
+    ]
+    process = '{job="reporter", instance=~"$instance"}'
+    machines = [
+        curves(
+            "CPU",
+            "none",
+            (f"sum by (instance) (rate(process_cpu_seconds_total{process}[$__rate_interval]))", "{{instance}}"),
+            meaning="Cores in use",
+        ),
+        curves(
+            "Memory",
+            BYTES,
+            (f"sum by (instance) (process_resident_memory_bytes{process})", "{{instance}}"),
+            meaning="By instance",
+        ),
+    ]
+    return board(
+        "Sluice: Reporter",
+        "sluice-reporter",
+        "The reports",
+        [("Now", now), ("Reports", answers), ("Processes", machines)],
+        'job="reporter"',
+    )

@@ -1,0 +1,108 @@
+"""Every panel of every dashboard shows something: its queries are asked of a real Prometheus over a real load."""
+
+import asyncio
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from bench.bodies import Bodies
+from bench.sender import Sender, varied_sizes
+from ops.grafana.__main__ import FOLDER
+from ops.metrics_table import described
+from tests.support.collecting import publish
+from tests.support.events import facebook, message, tiktok
+from tests.support.prometheus import Prometheus, watched
+from tests.support.system import System, running
+from tests.support.tools import require_tool
+from tests.support.waiting import eventually
+
+DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+# What Grafana puts in. The window is short because the load is.
+OURS = re.compile(r"(sluice|gateway|collector|reporter)_")
+VARIABLES = {"$__rate_interval": "20s", "$__range": "1m", "$source": ".*", "$instance": ".*"}
+
+
+def queries(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every query of a dashboard with where it stands: its panels', its variables', its annotations'."""
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", ()):
+            yield f"{dashboard['title']}, {panel['title']}, {target['refId']}", filled(target["expr"])
+
+
+def filled(expression: str) -> str:
+    for variable, value in VARIABLES.items():
+        expression = expression.replace(variable, value)
+    assert "$" not in expression, expression
+    return expression
+
+
+async def load(system: System) -> None:
+    """Some seconds of the publisher's load, with what is rare in it, and reports being read."""
+    sender = Sender(
+        system.services.endpoint,
+        Bodies("dashboards", corrupt_share=1.0),
+        sizes=varied_sizes("dashboards", 200, 1_000),
+        every_seconds=0.25,
+    )
+    sending = asyncio.create_task(sender.run(seconds=8))
+    repeated = facebook()
+    while not sending.done():
+        await system.post([repeated, tiktok()])
+        for report in ("events", "revenue", "demographics"):
+            await system.get(f"/reports/{report}", **{"from": "2026-01-01", "to": "2026-01-02"})
+        await publish(system.client, "tiktok", message(tiktok(), b'{"eventId": "past the door"}'))
+        await asyncio.sleep(0.5)  # a load, not a wait
+    await sending
+
+
+async def test_every_panel_shows_something() -> None:
+    """No query of any panel comes back empty, and none is wrong; so for variables and annotations."""
+    require_tool("prometheus")
+    async with running(GATEWAY_WORKERS="2") as system, watched(system) as prometheus:
+        await prometheus.scrapes_everything()
+        await load(system)
+        empty = {where: query for dashboard in DASHBOARDS.values() for where, query in queries(dashboard)}
+        assert len(empty) > 80
+
+        async def all_answered() -> bool:
+            for where, query in list(empty.items()):
+                if await prometheus.query(query):
+                    del empty[where]
+            return not empty
+
+        with contextlib.suppress(AssertionError):
+            await eventually(all_answered, what="every panel shows something", seconds=20, every=1.0)
+        assert not empty
+        await variables_and_annotations(prometheus)
+        await metrics_are_documented(prometheus)
+
+
+async def variables_and_annotations(prometheus: Prometheus) -> None:
+    """What variables offer is there, and Prometheus takes the annotations' queries."""
+    for dashboard in DASHBOARDS.values():
+        for variable in dashboard["templating"]["list"]:
+            if variable["type"] == "query":
+                found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
+                assert found
+                assert await prometheus.query(f"group by ({found[2]}) ({found[1]})"), variable["query"]
+        for annotation in dashboard["annotations"]["list"]:
+            if "expr" in annotation:
+                await prometheus.query(annotation["expr"])
+
+
+async def metrics_are_documented(prometheus: Prometheus) -> None:
+    """What the services expose is what docs/metrics.md says: names, types and labels."""
+    documented = {metric.name: metric for metric in described()}
+    exposed = await prometheus.get("metadata")
+    ours = {name: told for name, told in exposed.items() if OURS.match(name)}
+    assert {name for name in ours if not name.endswith("_info")} <= set(documented)
+    for name, (told, *_) in ours.items():
+        assert told["type"] == documented[name].kind, name
+        assert told["help"] == documented[name].meaning, name
+    for name, metric in documented.items():
+        series = await prometheus.query(f"{name}_count" if metric.kind == "histogram" else name)
+        assert series, f"{name} is documented and nobody exposes it"
+        for labels, _ in series:
+            assert set(labels) - {"__name__", "job", "instance", "service"} == set(metric.labels) - {"service"}, name
