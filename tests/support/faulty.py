@@ -16,8 +16,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -156,12 +156,13 @@ class FaultySystem(System):
 
     @contextmanager
     def frozen(self, name: str) -> Iterator[None]:
-        """SIGSTOP of a service's or server's process, SIGCONT at the end."""
-        pid = self.supervisor.kill(name, signal.SIGSTOP)
+        """SIGSTOP of all processes of a service or server, SIGCONT at the end."""
+        pids = self.supervisor.pids(name)
+        _tell(pids, signal.SIGSTOP)
         try:
             yield
         finally:
-            os.kill(pid, signal.SIGCONT)
+            _tell(pids, signal.SIGCONT)
 
     async def restart(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a program's process a signal that ends it; return when the supervisor has another one ready."""
@@ -183,6 +184,12 @@ class FaultySystem(System):
         await self.reconnected()
         ledger = await read_ledger(self.client, self.connection)
         return {name: stream.stored for name, stream in ledger.streams.items()}
+
+
+def _tell(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):  # a session of PostgreSQL that has ended since
+            os.kill(pid, number)
 
 
 @asynccontextmanager
