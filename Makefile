@@ -6,12 +6,15 @@ RUN := $(VENV)/bin/python
 NATIVE := collector/_native.abi3.so
 NATIVE_SOURCES := $(wildcard collector/native/src/*.rs) $(addprefix collector/native/,Cargo.toml Cargo.lock .cargo/config.toml)
 
+TOOLS := ops/tools/bin/ready
+TOOLS_SOURCES := $(addprefix ops/tools/,build.sh go.mod go.sum compose/main.go)
+
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/ready $(NATIVE) ## install what is locked and build the native parser (other targets do it themselves)
+setup: $(VENV)/ready $(NATIVE) $(TOOLS) ## install what is locked, build the native parser and checkers (other targets do it themselves)
 
 $(VENV)/ready: requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Sluice needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Give another one: make PYTHON=python3.12 …"; exit 1; }
@@ -28,13 +31,19 @@ $(NATIVE): $(NATIVE_SOURCES)
 	  cp collector/native/target/release/lib_native.so $@.new && mv $@.new $@; \
 	else rm -f $@; echo "the native parser was not built: the Python parser serves"; fi
 
-up: $(VENV)/ready $(NATIVE) ## run everything until Ctrl-C; PUBLISHER=0 leaves the publisher out
+# Never fails: without it the tests of compose files and Kubernetes manifests are skipped, and counted.
+$(TOOLS): $(TOOLS_SOURCES)
+	@if ! command -v go > /dev/null; then echo "no Go toolchain: compose files and manifests are not checked"; \
+	elif echo "building the checkers of compose files and manifests (a minute) …"; ! sh ops/tools/build.sh; then \
+	  rm -f $@; echo "the checkers were not built: compose files and manifests are not checked"; fi
+
+up: $(VENV)/ready $(NATIVE) ## run everything until Ctrl-C; PUBLISHER=0 leaves the publisher out, MONITORING=1 starts Prometheus
 	@exec $(RUN) -m ops up
 
 demo: $(VENV)/ready $(NATIVE) ## run everything under the publisher's load for DEMO_SECONDS (30) and check that nothing is lost
 	@exec $(RUN) -m ops demo
 
-test: $(VENV)/ready $(NATIVE) lint ## lint, check types and layers, run all tests
+test: $(VENV)/ready $(NATIVE) $(TOOLS) lint ## lint, check types and layers, run all tests
 	@$(RUN) -m pytest
 
 lint: $(VENV)/ready ## ruff, mypy, the layers and clippy

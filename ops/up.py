@@ -14,6 +14,7 @@ from core.lifecycle import until
 from ops.connection import setting_variables, told_locally
 from ops.flow import Flow, Sample, line, table
 from ops.local import Servers
+from ops.local.monitoring import PROMETHEUS_PORT, find_prometheus, start_monitoring
 from ops.local.ports import LOOPBACK
 from ops.local.services import Services, publisher, start_services, well_known_ports
 
@@ -25,7 +26,8 @@ async def up(stop: asyncio.Event, *, with_publisher: bool) -> None:
     async with Servers() as servers:
         console.print("starting the services …")
         services = await start_services(servers, well_known_ports(os.environ))
-        _print_addresses(console, servers, services)
+        monitoring = await _monitor(console, servers, services)
+        _print_addresses(console, servers, services, monitoring)
         with told_locally(servers.folder, variables(servers, services)):
             if with_publisher:
                 await servers.supervisor.start(publisher(services.endpoint, "--quiet"))
@@ -71,11 +73,24 @@ def _live(console: Console) -> Iterator[Live | None]:
         yield live
 
 
-def _print_addresses(console: Console, servers: Servers, services: Services) -> None:
+async def _monitor(console: Console, servers: Servers, services: Services) -> dict[str, str]:
+    """With MONITORING=1: start Prometheus where the machine has one; its addresses."""
+    if os.environ.get("MONITORING", "0") in ("", "0"):
+        return {}
+    if find_prometheus() is None:
+        console.print("MONITORING=1, but there is no prometheus on this machine (Debian: apt-get install prometheus)")
+        return {}
+    console.print("starting Prometheus …")
+    url = await start_monitoring(servers, services, {"PROMETHEUS_PORT": str(PROMETHEUS_PORT), **os.environ})
+    return {"Prometheus": f"{url}/graph", "alerts": f"{url}/alerts"}
+
+
+def _print_addresses(console: Console, servers: Servers, services: Services, monitoring: dict[str, str]) -> None:
     addresses = {
         "post events to": services.endpoint,
         "read reports at": f"{services.reports}/docs",
         **{f"{name} metrics": f"http://{LOOPBACK}:{port}/metrics" for name, port in services.ports.items()},
+        **monitoring,
         "NATS": servers.nats_url,
         "PostgreSQL": f"{LOOPBACK}:{servers.postgres.port}",
         "data and logs": os.path.relpath(servers.folder),
