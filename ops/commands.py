@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from rich.markup import escape
-from rich.table import Table
 
 from core import postgres
 from core.errors import Misconfigured
@@ -15,7 +14,7 @@ from core.settings import OperatorSettings
 from ops import partitions, pause, streams
 from ops.connection import connected, to_database, to_nats
 from ops.ledger import accept_loss
-from ops.output import confirm, console, plural, print_json
+from ops.output import confirm, console, plural, print_json, table
 
 MEBIBYTE: Final = 1 << 20
 DRY_RUN: Final = "(dry run: nothing was changed)"
@@ -28,11 +27,12 @@ async def list_partitions(chosen: OperatorSettings, *, as_json: bool) -> int:
     if as_json:
         print_json([partition._asdict() for partition in found])
         return 0
-    table = Table("day (UTC)", "table", "rows (estimate)", "size")
-    for partition in found:
-        rows = "" if partition.rows < 0 else f"{partition.rows:,}"
-        table.add_row(str(partition.day), partition.table, rows, f"{partition.bytes / MEBIBYTE:,.1f} MiB")
-    console().print(table if found else "there is no partition: python -m ops partitions ensure")
+    cells = [
+        (str(day), name, "" if rows < 0 else f"{rows:,}", f"{size / MEBIBYTE:,.1f} MiB")
+        for name, day, rows, size in found
+    ]
+    shown = table(("day (UTC)", "table", "rows (estimate)", "size"), cells)
+    console().print(shown if found else "there is no partition: python -m ops partitions ensure")
     return 0
 
 
@@ -41,8 +41,8 @@ async def ensure_partitions(chosen: OperatorSettings, days: int | None, *, dry_r
     days = chosen.partitions_ahead_days if days is None else days
     async with to_database(chosen) as connection:
         missing = await partitions.missing(connection, days)
-        for table, day in missing:
-            console().print(f"{table} {day}")
+        for name, day in missing:
+            console().print(f"{name} {day}")
         if not dry_run:
             await partitions.ensure(connection, missing)
     said = f"would be made {DRY_RUN}" if dry_run else "made"
@@ -79,13 +79,13 @@ async def list_streams(chosen: OperatorSettings, *, as_json: bool) -> int:
             for one in found
         ])  # fmt: skip
         return 0
-    table = Table("stream", "waiting", "size", "of", "drift")
+    cells = []
     for one in found:
         state = one.info.state if one.info else None
         waiting, size = (f"{state.messages:,}", f"{state.bytes / MEBIBYTE:,.1f} MiB") if state else ("", "")
         limit = f"{(one.wanted.max_bytes or 0) / MEBIBYTE:,.0f} MiB"
-        table.add_row(one.name, waiting, size, limit, escape("; ".join(one.drift)))
-    console().print(table)
+        cells.append((one.name, waiting, size, limit, "; ".join(one.drift)))
+    console().print(table(("stream", "waiting", "size", "of", "drift"), cells, cut=("drift",)))
     return 0
 
 

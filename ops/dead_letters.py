@@ -20,11 +20,11 @@ from core.settings import OperatorSettings
 from ops import letters
 from ops.connection import connected, to_database
 from ops.letters import Name, Which
-from ops.output import confirm, console, moment, plural, print_json, progress
+from ops.output import confirm, console, moment, plural, print_json, progress, table
 from ops.pause import until_confirmed
 from ops.replay import PAGE_LETTERS, Pace, Replay, replay
 
-SHOWN_DETAIL: Final = 60
+WIDE: Final = 110
 
 
 async def list_(chosen: OperatorSettings, which: Which, *, most: int, by_reason: bool, as_json: bool) -> int:
@@ -39,7 +39,8 @@ async def list_(chosen: OperatorSettings, which: Which, *, most: int, by_reason:
     if by_reason:
         console().print(_groups_table(groups))
     elif rows:
-        console().print(_letters_table(rows))
+        narrow = console().width < WIDE
+        console().print(_letters_table(rows, narrow=narrow))
     kind = "" if which.outcome is None else f"{which.outcome} "
     more = f", the newest {len(rows)} shown (--limit)" if not by_reason and len(rows) < total else ""
     console().print(f"{plural(total, f'{kind}letter')}{more}")
@@ -61,13 +62,13 @@ async def show(chosen: OperatorSettings, name: Name, *, as_json: bool) -> int:
         kept = {"event": text} if text or not event else {"event_base64": base64.b64encode(event).decode()}
         print_json({"name": str(name), **_plain(row), **kept})
         return 0
-    table = Table.grid(padding=(0, 2))
+    shown = Table.grid(padding=(0, 2))
     for key, value in row.items():
         if value is not None and key not in ("kind", "id"):
-            table.add_row(f"[dim]{key.replace('_', ' ')}[/]", escape(_safe(str(value))))
+            shown.add_row(f"[dim]{key.replace('_', ' ')}[/]", escape(_safe(str(value))))
     out = console()
     out.print(f"[bold]{name}[/]")
-    out.print(table)
+    out.print(shown)
     part = f", the first {len(event):,} bytes of {row['length']:,}" if len(event) < row["length"] else ""
     out.print(f"[dim]event{part}:[/]")
     out.print(escape(_safe(_pretty(text) if text else repr(event))), soft_wrap=True)
@@ -175,23 +176,26 @@ def _print_replay(figures: dict[str, Any]) -> None:
         out.print(f"stopped after {figures['seen']:,} of {figures['chosen']:,}: run it again to go on")
 
 
-def _letters_table(rows: list[asyncpg.Record]) -> Table:
-    table = Table("letter", "stored at", "source", "reason", "where", "detail", "became")
-    for row in rows:
-        name = str(Name(row["kind"], row["id"]))
-        detail = _safe(row["detail"])
-        detail = detail if len(detail) <= SHOWN_DETAIL else f"{detail[:SHOWN_DETAIL]}…"
-        cells = (name, moment(row["stored_at"]), row["source"], row["reason"], row["path"], detail, row["outcome"])
-        table.add_row(*(escape(_safe(cell)) for cell in cells))
-    return table
+def _letters_table(rows: list[asyncpg.Record], *, narrow: bool) -> Table:
+    """The letters; a narrow terminal has no room for what is wrong in words (`show` tells it)."""
+    more = [*_outcome(rows), "path", *(() if narrow else ("detail",))]
+    names = ["source", "reason", *more]
+    cells = [
+        [str(Name(row["kind"], row["id"])), moment(row["stored_at"]), *(_safe(row[name]) for name in names)]
+        for row in rows
+    ]
+    return table(["letter", "kept (UTC)", *names], cells, cut=("path", "detail"))
 
 
 def _groups_table(groups: list[asyncpg.Record]) -> Table:
-    table = Table("kind", "source", "reason", "outcome", "letters", "oldest", "newest")
-    for row in groups:
-        cells = (row["kind"], row["source"], row["reason"], row["outcome"], f"{row['letters']:,}")
-        table.add_row(*map(escape, cells), moment(row["oldest"]), moment(row["newest"]))
-    return table
+    names = ["kind", "source", "reason", *_outcome(groups)]
+    cells = [[*(row[name] for name in names), f"{row['letters']:,}", moment(row["oldest"])] for row in groups]
+    return table([*names, "letters", "oldest (UTC)"], cells)
+
+
+def _outcome(rows: list[asyncpg.Record]) -> list[str]:
+    """The column that says what became of them, where that is not the same for all."""
+    return ["outcome"] if len({row["outcome"] for row in rows}) > 1 else []
 
 
 def _plain(row: asyncpg.Record | dict[str, Any]) -> dict[str, Any]:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 import orjson
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from core.errors import SluiceError
 
@@ -36,6 +39,17 @@ class Advance(Protocol):
 def console() -> Console:
     """Where results are printed."""
     return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+
+
+def table(names: Sequence[str], rows: Sequence[Sequence[str]], *, cut: Sequence[str] = ()) -> Table:
+    """A table of texts. Where the terminal is too narrow, the columns of `cut` are cut and no others."""
+    shown = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for place, name in enumerate(names):
+        width = max(len(name), *(len(row[place]) for row in rows)) if rows else len(name)
+        shown.add_column(name, no_wrap=True, min_width=8 if name in cut else width)
+    for row in rows:
+        shown.add_row(*map(escape, row))
+    return shown
 
 
 def print_json(value: Any) -> None:
@@ -89,7 +103,7 @@ def _lines(what: str, total: int) -> Advance:
 
 def moment(instant: datetime | None) -> str:
     """An instant for a table: UTC, to the second."""
-    return "" if instant is None else instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return "" if instant is None else instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def plural(count: int, what: str) -> str:
