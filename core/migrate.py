@@ -14,6 +14,7 @@ import structlog
 from msgspec import Meta
 
 from core import lifecycle, logs
+from core.errors import Misconfigured
 from core.postgres import migrate
 from core.settings import Settings, load
 
@@ -21,15 +22,17 @@ log = structlog.get_logger()
 
 
 class MigrateSettings(Settings, frozen=True, kw_only=True):
-    """The owner's DSN, which has to be there."""
+    """The owner's DSN."""
 
-    sluice_migrate_dsn: Annotated[str, Meta(description="PostgreSQL, as the owner")]
+    sluice_migrate_dsn: Annotated[str | None, Meta(description="PostgreSQL, as the owner")] = None
 
 
 async def main(stop: asyncio.Event) -> None:
     """Migrate, unless told to stop first. Raises Misconfigured."""
     settings = load(MigrateSettings)
     logs.configure("migrate", settings.log_level)
+    if settings.sluice_migrate_dsn is None:
+        raise Misconfigured("SLUICE_MIGRATE_DSN: is missing, and only the owner may migrate")
     version = await lifecycle.unless_stopped(stop, migrate(settings.sluice_migrate_dsn))
     log.info("schema is up to date", version=version)
 

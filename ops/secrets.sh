@@ -1,5 +1,6 @@
 #!/bin/sh
-# Make the secrets that docker-compose.yml names, random, in a folder (default: secrets). What is there stays.
+# Make the secrets that docker-compose.yml names in a folder (default: secrets). What is there stays. Passwords are
+# random; what others give us (senders' secrets, tokens of pager and tickets) is empty, for you to fill in.
 #
 #   sh ops/secrets.sh [FOLDER]
 #
@@ -29,4 +30,7 @@ for role in owner collector reporter; do
 done
 for name in postgres monitor grafana; do
     keep "${name}_password" "$(random)"
+done
+for name in facebook_secrets tiktok_secrets meta_verify_token pager_token tickets_token; do
+    keep "$name" ""
 done

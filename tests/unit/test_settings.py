@@ -19,6 +19,7 @@ SERVICES: dict[str, type[Settings]] = {
     "Reporter": ReporterSettings,
     "Operator": OperatorSettings,
 }
+COMPOSE = "Compose"  # variables of the compose files, which tests/contract/test_compose.py holds to those
 
 
 def described(kind: type[Settings]) -> dict[str, tuple[Any, str]]:
@@ -48,7 +49,7 @@ def example() -> list[tuple[str, str, str, str]]:
             group = heading[1]
         elif line.startswith("# "):
             comment = line[2:]
-        elif "=" in line:
+        elif "=" in line and group != COMPOSE:
             name, _, value = line.partition("=")
             found.append((group, name, value, comment))
     return found

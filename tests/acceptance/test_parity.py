@@ -1,0 +1,192 @@
+"""docker-compose.yml works: the very file, run as containers without an engine (tests/support/containers.py).
+
+`docker compose up --scale gateway=3 --scale fb-collector=2`, with the secrets that ops/secrets.sh makes, the edge's own
+configuration, and the publisher's load through the edge. Left out is who only watches: prometheus, alertmanager,
+grafana and the two exporters, for whose images this machine has no programs.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from core import jetstream, postgres
+from ops.ledger import read_ledger, until_stored
+from tests.support.compose import BASE, ROOT, resolve, start_order
+from tests.support.containers import Container, Engine
+from tests.support.tools import require, require_tool
+
+SCALE = {"gateway": 3, "fb-collector": 2}
+WANTED = ("fb-collector", "ttk-collector", "refused-collector", "reporter", "stand-in")
+SETTINGS = {
+    "GATEWAY_WORKERS": "1",
+    "STREAM_MAX_BYTES": str(1 << 30),
+    "REFUSED_STREAM_MAX_BYTES": str(1 << 28),
+    "NATS_MAX_FILE_STORE": "4GB",
+}
+POSTS = 6
+LOAD = ("--posts", str(POSTS), "--max-events", "20000", "--corrupt-share", "0.5", "--seed", "parity")
+OURS = ("gateway", "fb-collector", "ttk-collector", "refused-collector", "reporter")
+
+
+@dataclass
+class Running:
+    """The project's containers, and what the stand-in said of its load."""
+
+    engine: Engine
+    secrets: Path
+    sent: dict[str, Any]
+
+    def dsn(self, role: str) -> str:
+        """A role's DSN, for this side of the bridge."""
+        (database,) = self.engine.replicas("postgres")
+        return (self.secrets / f"{role}_dsn").read_text().strip().replace("@postgres:", f"@{database.address}:")
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """An empty folder but for the secrets. Not below /tmp: a container's own /tmp would hide it."""
+    with tempfile.TemporaryDirectory(prefix="sluice-", dir="/var/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        subprocess.run(["sh", "ops/secrets.sh", folder / "secrets"], cwd=ROOT, check=True, capture_output=True)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+async def running(folder: Path) -> AsyncIterator[Running]:
+    """The whole project, healthy, after the publisher's load."""
+    require(os.geteuid() == 0, "root, for network namespaces")
+    for tool in ("ip", "nsenter", "unshare", "setpriv", "nginx", "wget"):
+        require_tool(tool)
+    secrets = folder / "secrets"
+    project = resolve(BASE, env={**SETTINGS, "SECRETS_FOLDER": str(secrets)})
+    services = dict(start_order(project, WANTED))
+    # nginx looks names up anew since 1.27.3; Debian's takes all addresses of a name once, at its start.
+    edge = services["edge"]["environment"]
+    edge["EDGE_GATEWAYS"] = edge["EDGE_GATEWAYS"].replace(" resolve", "")
+    engine = Engine(project, folder, SCALE)
+    try:
+        engine.prepare(services)
+        await engine.up({name: spec for name, spec in services.items() if name != "stand-in"})
+        (stand_in,) = engine.replicas("stand-in")
+        said = await engine.run(stand_in, [*stand_in.spec["command"], *LOAD])
+        yield Running(engine, secrets, json.loads(said[said.index("{") :]))
+    finally:
+        await engine.close()
+
+
+async def scraped(container: Container) -> dict[str, float]:
+    """A container's counters, summed over their labels."""
+    (port,) = (int(number) for number in container.spec["expose"])
+    async with httpx.AsyncClient(timeout=30) as http:
+        text = (await http.get(f"http://{container.address}:{port}/metrics")).text
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[sample.name] = found.get(sample.name, 0) + sample.value
+    return found
+
+
+async def test_the_load_goes_through_the_edge_and_nothing_is_lost(running: Running) -> None:
+    """Every POST is answered 202, and the ledger finds each accepted event stored once and each refused one kept."""
+    sent = running.sent
+    assert sent["answered"] == {"202": POSTS}, sent
+    (nats,) = running.engine.replicas("nats")
+    client = await jetstream.connect(f"nats://{nats.address}:4222", name="tests")
+    connection = await postgres.connect(running.dsn("reporter"), name="tests")
+    try:
+        assert await until_stored(client, 60) == 0
+        ledger = await read_ledger(client, connection)
+    finally:
+        await connection.close()
+        await client.close()
+    assert not ledger.wrong(), ledger.wrong()
+    assert ledger.events("stored") == sent["accepted"]
+    assert ledger.streams["REFUSED"].stored == sent["refused"]
+    assert sent["accepted"] + sent["refused"] == sent["events_sent"]
+
+
+async def test_the_reports_count_the_same(running: Running) -> None:
+    """The reporter's container answers what the publisher counted."""
+    (reporter,) = running.engine.replicas("reporter")
+    now = datetime.now(UTC)
+    query = {"from": (now - timedelta(hours=2)).isoformat(), "to": (now + timedelta(hours=2)).isoformat()}
+    async with httpx.AsyncClient(timeout=30) as http:
+        answer = await http.get(f"http://{reporter.address}:8081/reports/events", params=query)
+    assert answer.status_code == 200, answer.text
+    assert sum(row["events"] for row in answer.json()["rows"]) == running.sent["accepted"]
+
+
+async def test_the_edge_shares_the_load_out(running: Running) -> None:
+    """Each of the three gateways took its part, and together they took all."""
+    taken = [(await scraped(gateway))["gateway_requests_total"] for gateway in running.engine.replicas("gateway")]
+    assert len(taken) == SCALE["gateway"]
+    assert min(taken) >= 1
+    assert sum(taken) == POSTS
+
+
+async def test_scaled_collectors_share_one_stream(running: Running) -> None:
+    """Both collectors of a source serve, and what they stored together is all that there is."""
+    collectors = running.engine.replicas("fb-collector")
+    assert len(collectors) == SCALE["fb-collector"]
+    stored = [await scraped(collector) for collector in collectors]
+    connection = await postgres.connect(running.dsn("reporter"), name="tests")
+    try:
+        rows = await connection.fetchval("SELECT count(*) FROM facebook_events")
+    finally:
+        await connection.close()
+    assert sum(metrics["collector_events_processed_total"] for metrics in stored) == rows
+
+
+def told_by_the_kernel(pid: int) -> tuple[dict[str, str], dict[str, str]]:
+    """A process's status, and the options of its mounts by their place."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    mounts = (line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines())
+    found = (line.split(":", 1) for line in status)
+    return {name: value.strip() for name, value in found}, {mount[4]: mount[5] for mount in mounts}
+
+
+async def test_our_containers_have_no_rights_and_write_nowhere(running: Running) -> None:
+    """Not root, no capability, none to be gained; the root file system is read-only, /tmp is not."""
+    for container in (c for service in OURS for c in running.engine.replicas(service)):
+        status, mounts = told_by_the_kernel(running.engine.supervisor.pid(container.name))
+        assert status["Uid"].split() == ["10001"] * 4, container.name
+        assert {int(status[kind], 16) for kind in ("CapPrm", "CapEff", "CapBnd")} == {0}, container.name
+        assert status["NoNewPrivs"] == "1", container.name
+        assert mounts["/"].split(",")[0] == "ro", container.name
+        assert mounts["/tmp"].split(",")[0] == "rw", container.name
+
+
+async def test_who_only_sends_gets_no_further_than_the_edge(running: Running) -> None:
+    """From the publisher's network the edge answers, and no server behind it can be reached."""
+    (stand_in,) = running.engine.replicas("stand-in")
+    (edge,) = running.engine.replicas("edge")
+    reach = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)"
+    await running.engine.run(stand_in, ["python", "-c", reach, "edge", "8080"])
+    for service, port in (("nats", 4222), ("postgres", 5432), ("gateway", 8080)):
+        (behind, *_) = running.engine.replicas(service)
+        with pytest.raises(AssertionError, match="Network is unreachable"):
+            await running.engine.run(stand_in, ["python", "-c", reach, behind.address, str(port)])
+    assert await running.engine.ask(edge, ["python", "-c", reach, "gateway", "8080"]) == 0
+
+
+async def test_a_stopped_gateway_is_not_missed(running: Running) -> None:
+    """While one gateway is down, the others answer what comes through the edge."""
+    gateway = running.engine.replicas("gateway")[1]
+    (edge,) = running.engine.replicas("edge")
+    await running.engine.supervisor.stop(gateway.name)
+    async with httpx.AsyncClient(timeout=60) as http:
+        posts = (http.post(f"http://{edge.address}:8080/events", json=[{"source": "facebook"}]) for _ in range(6))
+        answers = await asyncio.gather(*posts)
+    assert [answer.status_code for answer in answers] == [422] * 6

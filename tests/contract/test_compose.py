@@ -1,0 +1,219 @@
+"""The compose files keep what they promise, in every environment: read as `docker compose config` reads them."""
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from core.settings import CollectorSettings, GatewaySettings, ReporterSettings, Settings
+from tests.support.compose import BASE, ENVIRONMENTS, ROOT, Service, built, resolve
+from tests.support.containers import seconds
+
+SERVICES: dict[str, type[Settings]] = {
+    "gateway": GatewaySettings,
+    "fb-collector": CollectorSettings,
+    "ttk-collector": CollectorSettings,
+    "refused-collector": CollectorSettings,
+    "reporter": ReporterSettings,
+}
+OURS = (*SERVICES, "migrate", "stand-in")
+SCALED = ("gateway", "fb-collector", "ttk-collector", "refused-collector")
+# What ends by itself, what only sends, and an image that holds nothing but its one program.
+UNCHECKED = {"migrate", "stand-in", "publisher", "nats-exporter"}
+GIVEN = {"publisher"}  # not ours to pin
+EXTERNAL_SECRETS = {"edge_certificate", "edge_certificate_key"}
+
+
+def project(environment: str) -> dict[str, Any]:
+    """One environment, with every profile."""
+    return resolve(
+        BASE,
+        f"docker-compose.{environment}.yml",
+        env={"SLUICE_IMAGE": "sluice:1.0.0"},
+        profiles=("publisher", "stand-in"),
+    )
+
+
+@pytest.fixture(scope="module", params=ENVIRONMENTS)
+def services(request: pytest.FixtureRequest) -> dict[str, Service]:
+    """The services of one environment."""
+    found: dict[str, Service] = project(request.param)["services"]
+    return found
+
+
+def test_every_container_is_bounded_and_comes_back(services: dict[str, Service]) -> None:
+    """A restart policy, a first process that reaps, bounded logs, CPU and memory, and no way to new privileges."""
+    for name, service in services.items():
+        assert service["restart"] in {"always", "unless-stopped", "on-failure"}, name
+        assert service["init"] is True, name
+        assert service["logging"]["options"] == {"max-size": "20m", "max-file": "5"}, name
+        assert {"cpus", "memory"} <= set(service["deploy"]["resources"]["limits"]), name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+def test_all_but_the_database_write_nowhere(services: dict[str, Service]) -> None:
+    """A read-only root and no capability: of ours, and of every image that needs none. Ours are never root."""
+    for name in services.keys() - {"postgres", "publisher"}:
+        assert services[name]["read_only"] is True, name
+        assert services[name]["cap_drop"] == ["ALL"], name
+    for name in OURS:
+        assert services[name]["user"] == "10001:10001", name
+
+
+def test_each_waits_until_what_it_needs_is_healthy(services: dict[str, Service]) -> None:
+    """A dependency is healthy, or has ended well; only one whose image cannot be asked is merely started."""
+    for name, service in services.items():
+        assert ("test" in service.get("healthcheck", {})) == (name not in UNCHECKED), name
+        for needed, how in service.get("depends_on", {}).items():
+            wanted = {"migrate": "service_completed_successfully", "nats-exporter": "service_started"}
+            assert how["condition"] == wanted.get(needed, "service_healthy"), (name, needed)
+
+
+def test_a_stop_leaves_time_to_drain(services: dict[str, Service]) -> None:
+    """The engine kills later than a service that takes all of its drain, by default settings."""
+    for name, kind in SERVICES.items():
+        drain = getattr(kind(), f"{kind.__name__.removesuffix('Settings').lower()}_drain_seconds")
+        assert seconds(services[name]["stop_grace_period"]) >= drain + 5, name
+
+
+def test_every_setting_reaches_its_service(services: dict[str, Service]) -> None:
+    """What .env says counts: a setting of core/settings.py is passed on or fixed, and nothing else is passed."""
+    for name, kind in SERVICES.items():
+        passed = {variable.removesuffix("_FILE") for variable in services[name]["environment"]}
+        # Migrations are a step of their own: no service holds the owner's DSN.
+        known = {field.name.upper() for field in msgspec.structs.fields(kind)} - {"SLUICE_MIGRATE_DSN"}
+        assert passed == known, f"{name}: make docker-compose.yml pass on every setting, and only those"
+
+
+def test_what_is_scaled_has_no_name_or_port_of_its_own(services: dict[str, Service]) -> None:
+    """Replicas would fight for either."""
+    for name in SCALED:
+        assert "container_name" not in services[name], name
+        assert "ports" not in services[name], name
+
+
+def test_images_are_pinned(services: dict[str, Service]) -> None:
+    """By a version; the given publisher's image is not ours to pin."""
+    for name in services.keys() - GIVEN:
+        _, _, tag = services[name]["image"].partition(":")
+        assert tag and tag != "latest", name
+    bases = re.findall(r"^ARG \w+_IMAGE=\S+:(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert len(bases) == 2
+    assert "latest" not in bases
+
+
+def test_what_is_mounted_is_there(services: dict[str, Service]) -> None:
+    """An engine would make an empty folder of a missing file."""
+    for name, service in services.items():
+        for volume in service.get("volumes", []):
+            if volume["type"] == "bind":
+                assert Path(volume["source"]).exists(), (name, volume["source"])
+                assert volume["read_only"] is True, name
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_secrets_are_files_that_the_script_makes(environment: str, tmp_path: Path) -> None:
+    """Each secret of the files is made by ops/secrets.sh or comes from outside, and none stands in a variable."""
+    found = project(environment)
+    folder = tmp_path / "secrets"
+    subprocess.run(["sh", "ops/secrets.sh", folder], cwd=ROOT, check=True, capture_output=True)
+    made = {path.name for path in folder.iterdir()}
+    assert found["secrets"].keys() - EXTERNAL_SECRETS == made
+    for name, service in found["services"].items():
+        for variable, value in service.get("environment", {}).items():
+            if re.search("PASS|SECRET|DSN|TOKEN", variable):
+                assert str(value).startswith("/run/secrets/"), (name, variable)
+                assert Path(value).name in {secret["source"] for secret in service["secrets"]}, (name, variable)
+
+
+def test_secrets_stay_as_they_are(tmp_path: Path) -> None:
+    """Made once, unlike each other; nobody else gets into the folder, and every container may read its own file."""
+    folder = tmp_path / "secrets"
+    make = ["sh", "ops/secrets.sh", str(folder)]
+    subprocess.run(make, cwd=ROOT, check=True, capture_output=True)
+    first = {path.name: path.read_text() for path in folder.iterdir()}
+    subprocess.run(make, cwd=ROOT, check=True, capture_output=True)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == first
+    filled = [text for text in first.values() if text.strip()]
+    assert len(set(filled)) == len(filled)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o444}
+
+
+def test_production_has_no_stand_in_and_names_its_image() -> None:
+    """Nobody sends but the world outside; and an image is chosen, never built on the way."""
+    files = (BASE, "docker-compose.production.yml")
+    found = resolve(*files, env={"SLUICE_IMAGE": "sluice:1.0.0"})["services"]
+    assert not {"stand-in", "publisher"} & found.keys()
+    assert not [name for name, service in found.items() if service.get("build")]
+    with pytest.raises(AssertionError, match="SLUICE_IMAGE is missing a value"):
+        resolve(*files)
+
+
+def test_the_example_names_every_variable_of_the_files() -> None:
+    """.env.example has each variable that the compose files ask for, and no other under that heading."""
+    settings = {field.name.upper() for kind in SERVICES.values() for field in msgspec.structs.fields(kind)}
+    asked = set()
+    for path in ROOT.glob("docker-compose*.yml"):
+        asked |= set(re.findall(r"\$\{([A-Z_]+)", path.read_text()))
+    _, _, section = (ROOT / ".env.example").read_text().partition("# --- Compose ---\n")
+    named = re.findall(r"^([A-Z_]+)=", section.partition("\n# --- ")[0], re.MULTILINE)
+    assert sorted(named) == sorted(asked - settings)
+
+
+def test_the_dockerfile_is_sound() -> None:
+    """hadolint finds nothing; what is copied is what the build context holds; every package of a service is in it."""
+    hadolint = Path(sys.executable).with_name("hadolint")
+    ran = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout
+    text = (ROOT / "Dockerfile").read_text()
+    copied = {source.partition("/")[0] for source in re.findall(r"^COPY (?!--from)(\S+) ", text, re.MULTILINE)}
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert copied == allowed
+    assert {"core", "sql", "gateway", "collector", "reporter"} <= copied
+    assert re.findall(r"^USER (\S+)", text, re.MULTILINE) == ["10001:10001"]
+
+
+def test_compose_says_what_is_wrong(tmp_path: Path) -> None:
+    """The check can fail: a key that compose does not know, and a dependency that is not there."""
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text("services: {one: {image: one, restrat: always}}\n")
+    with pytest.raises(AssertionError, match="restrat"):
+        resolve(str(wrong))
+    wrong.write_text("services: {one: {image: one, depends_on: [two]}}\n")
+    with pytest.raises(AssertionError, match="two"):
+        resolve(str(wrong))
+
+
+@pytest.mark.parametrize("arguments", [["core.probe", "http://127.0.0.1:1"], ["core.probe"], ["core.migrate"]])
+def test_the_containers_own_commands_fail_in_words(arguments: list[str]) -> None:
+    """A probe that nobody answers and a migration without a DSN end with a code and one sentence."""
+    ran = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    code, word = {
+        ("core.probe", 2): (1, "127.0.0.1:1"),
+        ("core.probe", 1): (2, "usage"),
+        ("core.migrate", 1): (2, "SLUICE_MIGRATE_DSN"),
+    }[(arguments[0], len(arguments))]
+    assert ran.returncode == code
+    assert word in "".join(chain(ran.stdout, ran.stderr))
+    assert "Traceback" not in ran.stderr
+
+
+def test_the_checker_is_built_from_pinned_sources() -> None:
+    """Its versions stand in go.mod and their checksums in go.sum."""
+    assert os.access(built("compose"), os.X_OK)
+    assert "github.com/compose-spec/compose-go/v2 v2" in (ROOT / "ops" / "tools" / "go.sum").read_text()

@@ -1,0 +1,61 @@
+"""docker-compose.yml as `docker compose config` sees it, without an engine (ops/tools/compose)."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.support.tools import require
+
+ROOT = Path(__file__).parents[2]
+TOOLS = ROOT / "ops" / "tools" / "bin"
+BASE = "docker-compose.yml"
+ENVIRONMENTS = ("override", "staging", "production")
+
+Service = dict[str, Any]
+
+
+def built(name: str) -> Path:
+    """A program of ops/tools, or the test's end where it is not built."""
+    path = TOOLS / name
+    require(path.exists(), f"{name}, which make setup builds where there is a Go toolchain")
+    return path
+
+
+def resolve(*files: str, env: Mapping[str, str] | None = None, profiles: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The project that these files make, as JSON. Fails with the loader's own words where they make none.
+
+    Only `env` is given to it: neither this process's settings nor a .env of the folder's owner count.
+    """
+    command = [str(built("compose")), *(w for p in profiles for w in ("--profile", p))]
+    ran = subprocess.run(
+        [*command, *files],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "COMPOSE_DISABLE_ENV_FILE": "1", **(env or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    project: dict[str, Any] = json.loads(ran.stdout)
+    return project
+
+
+def start_order(project: Mapping[str, Any], wanted: tuple[str, ...]) -> Iterator[tuple[str, Service]]:
+    """These services and all that they depend on, each after what it depends on."""
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> Iterator[tuple[str, Service]]:
+        assert name not in above, f"{name} depends on itself: {above}"
+        if name in done:
+            return
+        service = project["services"][name]
+        for needed in service.get("depends_on", {}):
+            yield from visit(needed, (*above, name))
+        done.add(name)
+        yield name, service
+
+    for name in wanted:
+        yield from visit(name, ())
