@@ -10,6 +10,7 @@ from datetime import date, timedelta
 from typing import Any, Final
 
 import asyncpg
+import nats.errors
 import structlog
 from nats.aio.client import Client
 
@@ -18,6 +19,7 @@ from collector.source import Source
 from collector.verdict import Verdict, verdict
 from core import postgres
 from core.errors import Misconfigured
+from core.events.subjects import consumer_of
 from core.jetstream import StreamInfo, StreamMissing, stream_info
 from core.settings import CollectorSettings
 from sql import statements
@@ -46,6 +48,7 @@ async def maintain(client: Client, source: Source, settings: CollectorSettings) 
         connection: asyncpg.Connection[Any] | None = None
         try:
             connection = await postgres.connect(settings.collector_dsn, name="sluice-maintenance", patience_seconds=5)
+            await _tell_pause(client, source)
             await _round(connection, source, settings, await _stream(client, source))
         except Exception as error:
             if verdict(error) is not Verdict.WAIT:
@@ -91,6 +94,16 @@ async def _days_ahead(connection: asyncpg.Connection[Any], table: str, today: da
     while today + timedelta(days=ahead + 1) in made:
         ahead += 1
     return ahead
+
+
+async def _tell_pause(client: Client, source: Source) -> None:
+    """A pause is the consumer's: JetStream hands out nothing, and nothing else here would show it."""
+    try:
+        info = await client.jetstream().consumer_info(source.stream, consumer_of(source.name))
+    except nats.errors.Error as error:
+        log.debug("no word of the consumer", error=repr(error))
+    else:
+        metrics.paused.labels(source.name).set(bool(info.paused))
 
 
 async def _stream(client: Client, source: Source) -> StreamInfo | None:

@@ -40,5 +40,6 @@ ledger_uncounted = Gauge(
     "Events stored by the receipts less those in the rollups: must stay 0",
     ["source"],
 )
+paused = Gauge("collector_paused", "1 while an operator has paused the source", ["source"])
 stopped = Gauge("collector_stopped", "1 where the source stopped for a reason that waiting does not mend", ["source"])
 parser_in_use = Gauge("collector_parser_info", "Always 1; the label says which parser runs", ["source", "parser"])
