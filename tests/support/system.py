@@ -26,7 +26,7 @@ from ops.ledger import Ledger, read_ledger, until_stored
 from ops.local import Death, Servers, Supervisor
 from ops.local.services import start_services
 from tests.support.events import Event, encoded, facebook, rfc3339, tiktok
-from tests.support.oracle import Oracle
+from tests.support.oracle import Judgement, Oracle
 from tests.support.stack import reachable_folder
 
 STORED_WITHIN_SECONDS = 30.0
@@ -49,6 +49,7 @@ class System:
         self._settings = settings
         self._opened = AsyncExitStack()
         self._judged = True
+        self.judgement: Judgement | None = None  # the last one
 
     async def start(self) -> None:
         """Start servers and services; return when all are ready."""
@@ -155,7 +156,7 @@ class System:
             return
         await self.until_stored()
         await self.ledger()
-        judgement = await self.oracle.judge(self.connection)
+        judgement = self.judgement = await self.oracle.judge(self.connection)
         assert not judgement.wrong(), "\n".join(judgement.wrong())
         now = datetime.now(UTC)
         fresh = [facebook(at=now), tiktok(at=now)]
