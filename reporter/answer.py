@@ -1,15 +1,18 @@
-"""Write an answer: JSON or CSV as the client accepts, or a problem document (RFC 9457).
+"""Answer a report: in the format that the client prefers, with how long it keeps; or a problem document (RFC 9457).
 
-Money and other decimals are strings, instants ISO 8601 with an offset. In CSV an empty field is null; empty text is
-written as "".
+Invariant: an answer may be kept for long only where nothing that it counts can still come: its range is closed once
+all that was accepted up to MAX_EVENT_AGE after its end is stored. All others are asked for again each time, and the
+entity tag, which leaves freshness out, tells whether anything has changed.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from datetime import timedelta
+from hashlib import blake2b
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import asyncpg
 import msgspec
@@ -17,21 +20,22 @@ from litestar.exceptions import HTTPException
 from msgspec import UNSET, Meta, UnsetType
 
 from core.errors import SluiceError
+from reporter.formats import FORMATS, JSON
 from reporter.query import BadQuery
 from reporter.read import AWAY
 from reporter.reports import Answer
 
-JSON: Final = "application/json"
-CSV: Final = "text/csv"
 PROBLEM: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
+CLOSED_SECONDS: Final = 24 * 3600
+"""How long an answer on a closed range may be kept. Not for ever: an operator may replay a dead letter."""
 
-_NEEDS_QUOTES: Final = re.compile(r'[",\r\n]|^\s|\s$|^$')
+_PERSON: Final[Mapping[str, bytes]] = {kind: kind[-16:].encode() for kind in FORMATS}
 _QUALITY: Final = re.compile(r"q\s*=\s*([01](?:\.[0-9]{0,3})?)", re.IGNORECASE)
 
 
 class NotAcceptable(SluiceError):
-    """The client accepts neither JSON nor CSV."""
+    """The client accepts none of the formats."""
 
 
 class Problem(msgspec.Struct, kw_only=True, rename="camel"):
@@ -47,7 +51,7 @@ class Problem(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 def media_type(accept: str | None) -> str:
-    """Which of JSON and CSV an Accept header prefers; JSON where it does not care. Raises NotAcceptable."""
+    """Which of FORMATS an Accept header prefers; JSON where it does not care. Raises NotAcceptable."""
     if accept is None or not accept.strip():
         return JSON
     ranges: dict[str, float] = {}
@@ -61,24 +65,47 @@ def media_type(accept: str | None) -> str:
         names = (kind, kind.split("/", maxsplit=1)[0] + "/*", "*/*")
         return next((ranges[name] for name in names if name in ranges), 0.0)
 
-    best = max((JSON, CSV), key=quality)  # the first of equals
+    best = max(FORMATS, key=quality)  # the first of equals
     if quality(best) == 0.0:
-        raise NotAcceptable(f"reports come as {JSON} or {CSV}; the Accept header takes neither")
+        raise NotAcceptable(f"reports come as {', '.join(FORMATS)}; the Accept header takes none of them")
     return best
 
 
-def body(kind: str, answer: Answer) -> bytes:
-    """The answer as JSON or CSV."""
-    return msgspec.json.encode(answer) if kind == JSON else "".join(_csv(*answer.table())).encode()
+def entity_tag(kind: str, answer: Answer) -> str:
+    """What changes whenever the answer does, but for its freshness: so it is a weak one."""
+    without = msgspec.json.encode(msgspec.structs.replace(answer, freshness={}))  # type: ignore[type-var]
+    return f'W/"{blake2b(without, digest_size=12, person=_PERSON[kind]).hexdigest()}"'
 
 
-def headers(answer: Answer) -> dict[str, str]:
-    """What a reader of a CSV has to know too: freshness and notes. Told with every answer."""
+def is_known(tag: str, if_none_match: str | None) -> bool:
+    """Whether the client has this answer already."""
+    if if_none_match is None:
+        return False
+    opaque = tag.removeprefix("W/")
+    return any(part.strip().removeprefix("W/") in (opaque, "*") for part in if_none_match.split(","))
+
+
+def is_closed(answer: Answer, max_event_age: timedelta) -> bool:
+    """Whether all that the answer counts has come and is stored."""
+    after = answer.query.end + max_event_age
+    untils = [fresh.stored_until for fresh in answer.freshness.values()]
+    return all(until is not None and until >= after for until in untils)
+
+
+def headers(answer: Answer, tag: str, *, closed: bool, following: str | None) -> dict[str, str]:
+    """What goes with every answer; for formats other than JSON also what only the header can tell."""
     until = (
         f"{source}={fresh.stored_until.isoformat() if fresh.stored_until else 'unknown'}"
         for source, fresh in answer.freshness.items()
     )
-    told = {"Cache-Control": "no-store", "Vary": "Accept", "Sluice-Stored-Until": ", ".join(until)}
+    told = {
+        "Cache-Control": f"public, max-age={CLOSED_SECONDS}" if closed else "no-cache",
+        "ETag": tag,
+        "Vary": "Accept",
+        "Sluice-Stored-Until": ", ".join(until),
+    }
+    if following is not None:
+        told["Link"] = f'<{following}>; rel="next"'
     return {**told, "Sluice-Notes": "; ".join(answer.notes)} if answer.notes else told
 
 
@@ -113,22 +140,3 @@ def encode(told: Problem) -> bytes:
 
 def _problem(status: HTTPStatus, detail: str) -> Problem:
     return Problem(title=status.phrase, status=status.value, detail=detail)
-
-
-def _csv(kind: type[msgspec.Struct], rows: Sequence[msgspec.Struct]) -> Iterator[str]:
-    names = [
-        field.encode_name
-        for field in msgspec.structs.fields(kind)
-        if not rows or getattr(rows[0], field.name) is not UNSET
-    ]
-    yield ",".join(names) + "\r\n"
-    for row in rows:
-        values: dict[str, Any] = msgspec.to_builtins(row)
-        yield ",".join(_field(values[name]) for name in names) + "\r\n"
-
-
-def _field(value: Any) -> str:
-    if value is None:
-        return ""
-    text = str(value)
-    return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text

@@ -5,23 +5,25 @@ Every answer carries an X-Correlation-Id, and every error is a problem document.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from time import perf_counter
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import structlog
 from litestar import Litestar, Request, Response, get
 from litestar.datastructures import State
-from litestar.response import Redirect
+from litestar.response import Redirect, Stream
 from litestar.types import ASGIApp
 
 from core.health import LIVE, Readiness
 from core.metrics import CONTENT_TYPE, exposition
 from core.settings import ReporterSettings
-from reporter import answer, metrics, openapi
+from reporter import answer, formats, metrics, openapi
 from reporter.correlate import correlated, current
-from reporter.query import Asked
-from reporter.read import Pool, check, snapshot
-from reporter.reports import AnyReport
+from reporter.query import AFTER, Asked
+from reporter.read import Pool, check, snapshot, statement
+from reporter.reports import Answer, AnyReport
 from reporter.reports.demographics import DEMOGRAPHICS, DemographicsAnswer
 from reporter.reports.events import EVENTS, EventsAnswer
 from reporter.reports.revenue import REVENUE, RevenueAnswer
@@ -82,19 +84,40 @@ async def demographics(request: Asking) -> Response[DemographicsAnswer]:
 async def report(request: Asking, asked: AnyReport) -> Response[Any]:
     """Answer one report, whatever comes: query -> read -> answer."""
     began = perf_counter()
+    settings: ReporterSettings = request.app.state.settings
     try:
         kind = answer.media_type(request.headers.get("accept"))
-        query = asked.ask(Asked(request.scope["query_string"], asked.parameters), request.app.state.settings)
-        async with snapshot(request.app.state.pool, query.sources) as moment:
-            found = await asked.read(moment, query)
-        response = Response(answer.body(kind, found), media_type=kind, headers=answer.headers(found))
+        query = asked.ask(Asked(request.scope["query_string"], asked.parameters), settings)
+        moment = statement if query.in_one_statement else snapshot
+        async with moment(request.app.state.pool, query.sources) as seen:
+            found = await asked.read(seen, query)
+        response = answered(request, kind, found, timedelta(days=settings.max_event_age_days))
     except Exception as error:
         response = failed(request, error)
     seconds, status = perf_counter() - began, response.status_code or 200
+    response.headers["Server-Timing"] = f"report;dur={seconds * 1000:.2f}"
     metrics.duration.labels(asked.name).observe(seconds)
     metrics.reports.labels(asked.name, status).inc()
     log.info("report", report=asked.name, status=status, milliseconds=round(seconds * 1000, 1))
     return response
+
+
+def answered(request: Asking, kind: str, found: Answer, max_event_age: timedelta) -> Response[Any]:
+    """The answer, or 304 where the client has it already."""
+    tag = answer.entity_tag(kind, found)
+    following = f"{request.url.path}?{_next(request, found.next)}" if found.next else None
+    headers = answer.headers(found, tag, closed=answer.is_closed(found, max_event_age), following=following)
+    if answer.is_known(tag, request.headers.get("if-none-match")):
+        return Response(None, status_code=304, headers=headers)
+    body = formats.body(kind, found, found.query.time_zone)
+    if isinstance(body, bytes):
+        return Response(body, media_type=kind, headers=headers)
+    return Stream(body, media_type=kind, headers=headers)
+
+
+def _next(request: Asking, after: str) -> str:
+    kept = [(name, value) for name, value in parse_qsl(request.url.query, keep_blank_values=True) if name != AFTER.name]
+    return urlencode([*kept, (AFTER.name, after)])
 
 
 def failed(_: Asking, error: Exception) -> Response[Any]:
@@ -120,7 +143,7 @@ async def document(request: Asking) -> dict[str, Any]:
     return request.app.openapi_schema.to_schema()
 
 
-@get("/health/live", include_in_schema=False, media_type=answer.JSON)
+@get("/health/live", include_in_schema=False, media_type=formats.JSON)
 async def live() -> bytes:
     return LIVE
 
@@ -130,7 +153,7 @@ async def ready(request: Asking) -> Response[bytes]:
     readiness = request.app.state.readiness
     await check(request.app.state.pool, readiness)
     status, body = readiness.answer()
-    return Response(body, status_code=status, media_type=answer.JSON)
+    return Response(body, status_code=status, media_type=formats.JSON)
 
 
 @get("/metrics", include_in_schema=False)

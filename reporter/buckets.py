@@ -51,6 +51,21 @@ def day_start(day: date, zone: tzinfo) -> datetime:
     return _jump(after, before, zone) if after < before else before
 
 
+def previous(start: datetime, end: datetime, zone: tzinfo) -> tuple[datetime, datetime]:
+    """The period before (UTC): as many months or days where the period is of whole ones, else of the same length.
+
+    Raises OverflowError where it would lie before the year 1.
+    """
+    first, last = start.astimezone(zone).date(), end.astimezone(zone).date()
+    if day_start(first, zone) == start and day_start(last, zone) == end:
+        if first.day == last.day == 1:
+            months = (last.year - first.year) * 12 + last.month - first.month
+            year, month = divmod(first.year * 12 + first.month - 1 - months, 12)
+            return day_start(date(year, month + 1, 1), zone), start
+        return day_start(first - (last - first), zone), start
+    return start - (end - start), start
+
+
 def _steps(start: datetime, step: timedelta, zone: tzinfo) -> Iterator[datetime]:
     """Each instant after start at which the local clock shows a multiple of step."""
     offset = _offset(start, zone)

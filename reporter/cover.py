@@ -1,89 +1,128 @@
-"""Decide which figures come from the rollups and which from the rows.
+"""Decide which figures come from the rollups, in which units, and which from the rows.
 
-Rollups count whole quarter-hours. A bound of the report that lies inside a quarter-hour leaves a ragged edge; the
-rows on the shorter side of the bound are counted, and added or taken away:
+Events are counted by quarter-hour, hour, day and week (UTC). All events before a bound of the report are those before
+the nearest end of a week, and between the two some days, hours, quarter-hours and rows, added or taken away:
 
-                     from                                    to
-    ----|------------x-----|-----------|---  ...  ---|-------x--------|---- quarter-hours
-                     +rows |<-------- rollups ------>| +rows              the shorter side lies inside
-        |<--- -rows -x---------- rollups ------------------->|            ... or outside the report
+             week                    bound        week
+    ----------|----|----|----|----|-..|-|----|----|---------
+              |  +day +day +day    +hour +quarter +rows
+    what comes after the nearer end is taken away; a bucket is what lies before its end less what lies before its start
 
-Invariant: rollups and signed rows together count each event of the period once and no other, and each of them
-falls into the right bucket once it is put into the nearest one: what lies outside the report belongs to its first
-or its last bucket.
+So each bound costs at most 3 days, 12 hours, 2 quarter-hours and half a quarter-hour of rows, whatever the zone, and a
+report's cost does not depend on how many events there are. Reports with short buckets use short units alone.
+
+Invariant: buckets of whole units (`inner` tells where they meet) and the signed spans of each bound together count
+each event of the period once, in its own bucket.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from itertools import pairwise
+from typing import Final, Literal, NamedTuple
 
-QUARTER_HOUR: Final = timedelta(minutes=15)
-_ORIGIN: Final = datetime(2000, 1, 1, tzinfo=UTC)  # as quarter_hour() in the schema
+Unit = Literal["rows", "quarter", "hour", "day", "week"]
+
+LENGTHS: Final[dict[Unit, timedelta]] = {
+    "quarter": timedelta(minutes=15),
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+    "week": timedelta(days=7),
+}
+_ORIGIN: Final = datetime(2000, 1, 3, tzinfo=UTC)  # a Monday, as unit_start() in the schema
 _ZERO: Final = timedelta(0)
+# The longest unit of use for buckets of an interval. Longer ones would be taken apart again at each bound.
+_COARSEST: Final[dict[str | None, Unit]] = {
+    "minute": "rows",
+    "15minutes": "quarter",
+    "hour": "hour",
+    "day": "day",
+}
 
 
 class Span(NamedTuple):
-    """Rows with start <= event_time < end; sign is 1 where they are added, -1 where they are taken away."""
+    """Whole units, or rows, with start <= time < end.
 
+    bound   the number of the bound at which they are added to, or taken away from, all that lies before it; None: they
+            fall into the buckets by themselves
+    sign    1 where they are added, -1 where they are taken away
+    """
+
+    unit: Unit
     start: datetime
     end: datetime
+    bound: int | None
     sign: int
 
 
 class Cover(NamedTuple):
-    """Rollups of the quarter-hours from start to end without those in left_out, and signed rows."""
+    """What has to be read, and where buckets meet: in the units of the spans without a bound."""
 
-    start: datetime
-    end: datetime
-    left_out: tuple[datetime, ...]
     spans: tuple[Span, ...]
+    inner: tuple[datetime, ...]
 
     @property
-    def has_rollups(self) -> bool:
-        return (self.end - self.start) // QUARTER_HOUR > len(self.left_out)
+    def rollups(self) -> list[Span]:
+        return [span for span in self.spans if span.unit != "rows"]
+
+    @property
+    def rows(self) -> list[Span]:
+        return [span for span in self.spans if span.unit == "rows"]
 
 
-def cover(bounds: Sequence[datetime], now: datetime) -> Cover:
+def cover(bounds: Sequence[datetime], interval: str | None, now: datetime) -> Cover:
     """What has to be read for a report with these bounds of buckets (ascending instants in UTC, at least two).
 
     `now` only weighs what is cheaper: few events lie after it.
     """
-    ragged: dict[datetime, list[datetime]] = {}
-    for bound in bounds:
-        if (quarter := quarter_hour(bound)) != bound:
-            ragged.setdefault(quarter, []).append(bound)
-    first, last = bounds[0], bounds[-1]
-    left_out: list[datetime] = []
+    units = _units(bounds, interval)
+    marks: list[datetime] = []
     spans: list[Span] = []
-    for quarter, inside in ragged.items():
-        inner = Span(max(quarter, first), min(quarter + QUARTER_HOUR, last), 1)
-        outer = _outer(quarter, inside, first, last)
-        if outer is not None and _length(outer, now) < _length(inner, now):
-            spans.append(outer)
-            continue
-        left_out.append(quarter)
-        if spans and spans[-1].sign == 1 and spans[-1].end == inner.start:
-            inner = spans.pop()._replace(end=inner.end)
-        spans.append(inner)
-    end = quarter_hour(last)
-    return Cover(quarter_hour(first), end if end == last else end + QUARTER_HOUR, tuple(left_out), tuple(spans))
+    for number, bound in enumerate(bounds):
+        at: datetime = bound
+        finer: Unit = "rows"
+        for unit in units:
+            if (nearest := _nearest(at, unit, now)) != at:
+                spans.append(Span(finer, min(at, nearest), max(at, nearest), number, 1 if nearest < at else -1))
+            at, finer = nearest, unit
+        marks.append(at)
+    if marks[0] < marks[-1]:
+        coarsest: Unit = units[-1] if units else "rows"
+        spans.append(Span(coarsest, marks[0], marks[-1], None, 1))
+    return Cover(tuple(spans), tuple(marks[1:-1]))
 
 
-def quarter_hour(at: datetime) -> datetime:
-    """The start of the quarter-hour that holds this instant."""
-    return at - (at - _ORIGIN) % QUARTER_HOUR
+def unit_start(at: datetime, unit: Unit) -> datetime:
+    """The start of the unit that holds this instant."""
+    return at - (at - _ORIGIN) % LENGTHS[unit]
 
 
-def _outer(quarter: datetime, inside: Sequence[datetime], first: datetime, last: datetime) -> Span | None:
-    """The rows of a quarter-hour that lie outside the report, where the quarter-hour holds no other bound."""
-    if inside == [first]:
-        return Span(quarter, first, -1)
-    if inside == [last]:
-        return Span(last, quarter + QUARTER_HOUR, -1)
-    return None
+def _units(bounds: Sequence[datetime], interval: str | None) -> list[Unit]:
+    """The units to use, short ones first; none: rows alone."""
+    coarsest = _COARSEST.get(interval, "week")
+    if coarsest == "hour" and any(unit_start(bound, "hour") != bound for bound in bounds[1:-1]):
+        coarsest = "quarter"  # hours of a half-hour zone are not those of UTC
+    found: list[Unit] = []
+    length = bounds[-1] - bounds[0]
+    for unit, step in LENGTHS.items():
+        if coarsest == "rows" or length < (step if unit == "quarter" else 2 * step):
+            break
+        found.append(unit)
+        if unit == coarsest:
+            break
+    return found
 
 
-def _length(span: Span, now: datetime) -> timedelta:
-    return max(min(span.end, now) - span.start, _ZERO)
+def _nearest(at: datetime, unit: Unit, now: datetime) -> datetime:
+    """The end of a unit between which and this instant there is least to read."""
+    start = unit_start(at, unit)
+    if start == at:
+        return at
+    end = start + LENGTHS[unit]
+    before, after = (_length(low, high, now) for low, high in pairwise((start, at, end)))
+    return end if after <= before else start
+
+
+def _length(start: datetime, end: datetime, now: datetime) -> timedelta:
+    return max(min(end, now) - start, _ZERO)

@@ -8,6 +8,7 @@ from typing import Final
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import (
     Example,
+    OpenAPIFormat,
     OpenAPIMediaType,
     OpenAPIResponse,
     OpenAPIType,
@@ -18,7 +19,8 @@ from litestar.openapi.spec import (
 
 from core.metrics import VERSION
 from reporter import query
-from reporter.answer import CSV, PROBLEM, Problem
+from reporter.answer import PROBLEM, Problem
+from reporter.formats import ARROW, CSV
 from reporter.page import DocumentationPage
 from reporter.query import MOST_ROWS
 from reporter.reports import AnyReport
@@ -41,7 +43,7 @@ RESPONSES: Final = {
     status: ResponseSpec(Problem, media_type=PROBLEM, description=description, generate_examples=False)
     for status, description in {
         400: "A parameter is unknown, repeated, malformed or out of bounds; `parameter` names it",
-        406: "The Accept header takes neither JSON nor CSV",
+        406: "The Accept header takes none of the formats",
         503: "The database does not answer; try again after the seconds of `Retry-After`",
         504: "The report took too long",
     }.items()
@@ -83,6 +85,9 @@ def operation(report: AnyReport) -> type[Operation]:
             if isinstance(found, OpenAPIResponse) and found.content is not None:
                 found.description = "The report"
                 found.content[CSV] = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
+                found.content[ARROW] = OpenAPIMediaType(
+                    schema=Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
+                )
 
     return Described
 

@@ -17,7 +17,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from core.errors import SluiceError
 from core.events.subjects import SOURCES
-from reporter.buckets import Interval, bounds, day_start
+from reporter.buckets import Interval, bounds, day_start, previous
+from reporter.cover import Cover, cover
 
 MOST_ROWS: Final = 25_000
 """Rows that one answer holds at most: buckets times groups."""
@@ -75,8 +76,22 @@ INTERVAL: Final = Parameter(
     f"Length of a bucket, by the clocks of `timeZone`; `minute` for ranges up to {MINUTE_RANGE_HOURS} hours. Without "
     "it the whole range is one bucket.",
     allowed=get_args(Interval),
+    example="day",
 )
-SOURCE: Final = Parameter("source", "Events of this source alone.", allowed=SOURCES)
+SOURCE: Final = Parameter("source", "Events of this source alone.", allowed=SOURCES, example="facebook")
+COMPARE: Final = Parameter(
+    "compare",
+    "`previous`: beside each figure that of the period before, bucket by bucket. Whole months are compared with as "
+    "many months before, whole days (in `timeZone`) with as many days, other ranges with the same length of time.",
+    allowed=("previous",),
+)
+LIMIT: Final = Parameter(
+    "limit",
+    f"Rows of a page; the whole answer (at most {MOST_ROWS} rows) if not given. `totals` are of the whole answer.",
+    bounds=(1, MOST_ROWS),
+    example="1000",
+)
+AFTER: Final = Parameter("after", "The page after this one: `next` of the page before.")
 
 
 class Period(NamedTuple):
@@ -92,6 +107,14 @@ class Period(NamedTuple):
     def inner_bounds(self) -> tuple[datetime, ...]:
         """Where one bucket ends and the next begins."""
         return self.bounds[1:-1]
+
+    def cover(self) -> Cover:
+        """What rollups and rows together have to be read."""
+        return cover(self.bounds, self.interval, datetime.now(UTC))
+
+    def rows(self) -> Cover:
+        """The same from rows alone, for what the rollups do not hold."""
+        return cover(self.bounds, "minute", datetime.now(UTC))
 
     def buckets(self) -> Iterator[tuple[datetime, datetime]]:
         """Start and end of each bucket, with the zone's offset."""
@@ -170,6 +193,16 @@ class Asked:
                 "a shorter range or fewer groups",
             )
         return Period(start, end, zone, interval, cut)
+
+    def compared(self, period: Period) -> Period | None:
+        """The period before this one, where it is to be compared with."""
+        if self.choice("compare") is None:
+            return None
+        start, end = previous(period.start, period.end, period.zone)
+        if start < EARLIEST:
+            raise BadQuery("compare", f"the period before begins at {start.isoformat()}, before {EARLIEST.isoformat()}")
+        cut = tuple(bounds(start, end, period.interval, period.zone))
+        return Period(start, end, period.zone, period.interval, cut)
 
     def _zone(self) -> ZoneInfo:
         name = self._given.get("timeZone", "UTC")

@@ -1,9 +1,11 @@
 """Read one report from one moment of the database.
 
-    lock --> snapshot: watermarks and partition floors --> rollups --> ragged edges --> end
+    rollups alone       freshness --> one statement
+    rows, or several    lock --> snapshot: freshness and partition floors --> rollups --> rows --> end
 
-Invariant: everything that a report says comes from one REPEATABLE READ, READ ONLY transaction. Partitions are locked
-against being dropped before its snapshot is taken, so the floor that it reads holds to its end.
+Invariant: the figures of a report are of one moment: one statement's, or one REPEATABLE READ, READ ONLY transaction's.
+Freshness is read before them and so never claims what they do not hold. Partitions are locked against being dropped
+before the snapshot of the transaction is taken, so the floor that it reads holds to its end.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -21,7 +23,7 @@ from core.events.subjects import Source
 from core.health import Readiness
 from core.postgres import UNREACHABLE, migrations
 from core.settings import ReporterSettings
-from reporter.cover import cover, quarter_hour
+from reporter.cover import Cover, Span, unit_start
 from reporter.freshness import Freshness, freshness
 from reporter.query import BadQuery, Period
 from sql import statements
@@ -57,11 +59,19 @@ async def open_pool(settings: ReporterSettings) -> Pool:
             "timezone": "UTC",
             "default_transaction_read_only": "on",
             "statement_timeout": str(max(1, round(settings.reporter_statement_seconds * 1000))),  # 0 would mean none
-            # A generic plan knows neither the range nor what is filtered: it would look at every partition.
-            "plan_cache_mode": "force_custom_plan",
+            # Rollups are read by ranges of their keys whatever is asked: planned once. For rows see plan_rows.
+            "plan_cache_mode": "force_generic_plan",
+            "enable_seqscan": "off",
+            "enable_hashjoin": "off",
+            "enable_mergejoin": "off",
             "jit": "off",
         },
+        reset=_as_it_is,
     )
+
+
+async def _as_it_is(_connection: asyncpg.Connection[Record]) -> None:
+    """Nothing is left behind that would have to be reset: transactions end with their block, and set what is local."""
 
 
 async def check(pool: Pool, readiness: Readiness) -> None:
@@ -79,9 +89,17 @@ async def check(pool: Pool, readiness: Readiness) -> None:
         readiness.missing("schema", f"version {found}, this program needs {wanted}")
 
 
-class Figure(NamedTuple):
-    """Figures of one source; sign is -1 where they are to be taken away."""
+class Statements(NamedTuple):
+    """What a report reads: its figures from the rollups, and from each source's rows."""
 
+    rollups: str
+    rows: Mapping[Source, str]
+
+
+class Figure(NamedTuple):
+    """Figures of one source that belong to a bucket, by its number; sign is -1 where they are to be taken away."""
+
+    bucket: int
     sign: int
     source: Source
     record: Record
@@ -97,42 +115,76 @@ class Snapshot:
         """Rows before this instant are no longer kept."""
 
     async def figures(
-        self, period: Period, rollups: str, rows: Mapping[Source, str], arguments: Sequence[Any] = ()
+        self,
+        period: Period,
+        covered: Cover,
+        read: Statements,
+        arguments: Sequence[Any] = (),
+        filters: Sequence[Any] = (),
     ) -> AsyncIterator[Figure]:
-        """A period's figures from rollups and ragged edges.
+        """A period's figures from rollups and rows, as they are covered.
 
-        `rollups` takes ($1 start, $2 end, $3 quarter-hours left out, $4 sources, arguments...) and names the source
-        of each record; `rows` of a source takes ($1 start, $2 end, arguments...). Raises BadQuery where rows are
-        needed that are no longer kept.
+        `read.rollups` takes ($1 to $5 spans: unit, start, end, number, sign; $6 where buckets meet, $7 sources,
+        arguments...) and names the source of each record; `read.rows` of a source takes ($1 start, $2 end, $3 number,
+        $4 where buckets meet, arguments..., filters...). Each record has the number of its bucket, or of its bound:
+        -1 for the first. Raises BadQuery where rows are needed that are no longer kept.
         """
-        covered = cover(period.bounds, datetime.now(UTC))
-        if any(span.start < self.floor for span in covered.spans):
+        if any(span.start < self.floor for span in covered.rows):
             raise self._ragged(period)
-        if covered.has_rollups:
+        last = len(period.bounds) - 1
+        if spans := covered.rollups:
+            columns = [list(column) for column in zip(*map(_parameters, spans), strict=True)]
             for record in await self.connection.fetch(
-                rollups, covered.start, covered.end, covered.left_out, list(self.freshness), *arguments
+                read.rollups, *columns, covered.inner, list(self.freshness), *arguments
             ):
-                yield Figure(1, record["source"], record)
+                for bucket, sign in _buckets(record["number"], last):
+                    yield Figure(bucket, sign, record["source"], record)
         for source in self.freshness:
-            for span in covered.spans:
-                for record in await self.connection.fetch(rows[source], span.start, span.end, *arguments):
-                    yield Figure(span.sign, source, record)
+            for span in covered.rows:
+                for record in await self.connection.fetch(
+                    read.rows[source], span.start, span.end, _number(span), covered.inner, *arguments, *filters
+                ):
+                    for bucket, sign in _buckets(record["number"], last):
+                        yield Figure(bucket, sign * span.sign, source, record)
 
-    async def rows(self, period: Period, rows: Mapping[Source, str], arguments: Sequence[Any]) -> AsyncIterator[Figure]:
-        """A period's figures from rows alone; as `figures`."""
+    async def rows(self, period: Period, statement: str, *arguments: Any) -> list[Record]:
+        """A period's records from rows alone; the statement takes ($1 start, $2 end, $3 where buckets meet, ...)."""
         if period.start < self.floor:
             raise BadQuery("from", f"is for ranges from {self.floor.isoformat()} on: older rows are not kept")
-        for source in self.freshness:
-            for record in await self.connection.fetch(rows[source], period.start, period.end, *arguments):
-                yield Figure(1, source, record)
+        return await self.connection.fetch(statement, period.start, period.end, period.inner_bounds, *arguments)
+
+    async def in_time(self, period: Period, statement: str, *arguments: Any) -> list[Record] | None:
+        """As `rows`; None where it takes too long, and the report may go on without. In a `snapshot` alone."""
+        try:
+            async with self.connection.transaction():  # a savepoint
+                return await self.rows(period, statement, *arguments)
+        except asyncpg.QueryCanceledError:
+            return None
 
     def _ragged(self, period: Period) -> BadQuery:
-        ragged = next(bound for bound in period.bounds if quarter_hour(bound) != bound)
+        ragged = next((bound for bound in period.bounds if unit_start(bound, "quarter") != bound), period.start)
         return BadQuery(
             {period.start: "from", period.end: "to"}.get(ragged, "interval"),
-            f"{ragged.isoformat()} lies inside a quarter-hour. Before {self.floor.isoformat()} events are kept as "
-            "counts of quarter-hours only: let from, to and every bucket begin on one (:00, :15, :30, :45 UTC)",
+            f"{ragged.isoformat()} needs events one by one, which are kept from {self.floor.isoformat()} on. Before, "
+            "they are kept as counts of quarter-hours: let from, to and every bucket begin on one (:00, :15, :30, :45 "
+            "UTC), and ask for what the rollups hold",
         )
+
+
+def _parameters(span: Span) -> tuple[Any, ...]:
+    return span.unit, span.start, span.end, _number(span), span.sign
+
+
+def _number(span: Span) -> int | None:
+    return None if span.bound is None else -1 - span.bound
+
+
+def _buckets(number: int, last: int) -> list[tuple[int, int]]:
+    """A record's buckets, with signs: what lies before a bound is of the bucket that it ends, not of the next."""
+    if number >= 0:
+        return [(number, 1)]
+    bound = -1 - number
+    return [(bucket, sign) for bucket, sign in ((bound - 1, 1), (bound, -1)) if 0 <= bucket < last]
 
 
 @asynccontextmanager
@@ -142,6 +194,12 @@ async def snapshot(pool: Pool, sources: Sequence[Source]) -> AsyncIterator[Snaps
         pool.acquire(timeout=PATIENCE_SECONDS) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
-        for source in sources:
-            await connection.execute(SQL[f"lock_{source}"])
+        await connection.execute(";\n".join([SQL["plan_rows"], *(SQL[f"lock_{source}"] for source in sources)]))
+        yield Snapshot(connection, await connection.fetch(SQL["watermarks"], sources))
+
+
+@asynccontextmanager
+async def statement(pool: Pool, sources: Sequence[Source]) -> AsyncIterator[Snapshot]:
+    """For a report that reads rollups, in one statement: that one is of one moment by itself."""
+    async with pool.acquire(timeout=PATIENCE_SECONDS) as connection:
         yield Snapshot(connection, await connection.fetch(SQL["watermarks"], sources))

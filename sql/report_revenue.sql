@@ -1,23 +1,33 @@
--- Revenue comes from checkout.complete (facebook) and purchase (tiktok) alone. Buckets as in report_events.
+-- Revenue comes from checkout.complete (facebook) and purchase (tiktok) alone. Numbers as in report_events.
 
 -- name: rollups
-SELECT width_bucket(bucket, $5::timestamptz[]) AS bucket, source,
-       sum(events)::bigint AS purchases, sum(revenue) AS revenue
-FROM event_counts
-WHERE bucket >= $1 AND bucket < $2 AND bucket <> ALL ($3::timestamptz[])
-  AND source = ANY ($4::source[])
-  AND event_type IN ('checkout.complete', 'purchase')
+WITH span AS (
+    SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::integer[], $5::integer[])
+        AS span (unit, lower, upper, number, sign)
+)
+SELECT coalesce(number, width_bucket(bucket, $6::timestamptz[])) AS number, source::text,
+       sum(sign * events)::bigint AS purchases, sum(sign * revenue) AS revenue
+FROM (
+    SELECT number, sign, bucket, source, event_type, events, revenue
+    FROM span JOIN event_totals total ON total.unit = span.unit::rollup_unit AND bucket >= lower AND bucket < upper
+    WHERE span.unit <> 'quarter'
+    UNION ALL
+    SELECT number, sign, bucket, source, event_type, events, revenue
+    FROM span JOIN event_counts ON bucket >= lower AND bucket < upper
+    WHERE span.unit = 'quarter'
+) AS counted
+WHERE source = ANY ($7::source[]) AND event_type IN ('checkout.complete', 'purchase')
 GROUP BY 1, 2
 
 -- name: facebook_rows
-SELECT width_bucket(event_time, $3::timestamptz[]) AS bucket,
+SELECT coalesce($3, width_bucket(event_time, $4::timestamptz[])) AS number,
        count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
 FROM facebook_events
 WHERE event_time >= $1 AND event_time < $2 AND event_type = 'checkout.complete'
 GROUP BY 1
 
 -- name: tiktok_rows
-SELECT width_bucket(event_time, $3::timestamptz[]) AS bucket,
+SELECT coalesce($3, width_bucket(event_time, $4::timestamptz[])) AS number,
        count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
 FROM tiktok_events
 WHERE event_time >= $1 AND event_time < $2 AND event_type = 'purchase'
@@ -25,8 +35,25 @@ GROUP BY 1
 
 -- name: campaign
 -- By the hash index of each day; its condition is the event type.
-SELECT width_bucket(event_time, $3::timestamptz[]) AS bucket,
+SELECT width_bucket(event_time, $3::timestamptz[]) AS number,
        count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
 FROM facebook_events
 WHERE campaign_id = $4 AND event_type = 'checkout.complete' AND event_time >= $1 AND event_time < $2
 GROUP BY 1
+
+-- name: campaigns
+-- The campaigns with most revenue, or those in $5 where they are known, and the rest as NULL.
+WITH paid AS (
+    SELECT width_bucket(event_time, $3::timestamptz[]) AS number, campaign_id,
+           count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
+    FROM facebook_events
+    WHERE event_type = 'checkout.complete' AND event_time >= $1 AND event_time < $2
+    GROUP BY 1, 2
+), top AS (
+    SELECT campaign_id AS campaign FROM paid
+    WHERE $5::text[] IS NULL OR campaign_id = ANY ($5)
+    GROUP BY campaign_id ORDER BY sum(revenue) DESC, campaign_id LIMIT $4
+)
+SELECT number, campaign, sum(purchases)::bigint AS purchases, sum(revenue) AS revenue
+FROM paid LEFT JOIN top ON campaign = campaign_id
+GROUP BY 1, 2

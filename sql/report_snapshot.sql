@@ -1,5 +1,12 @@
 -- What every report asks first, and what readiness asks.
 
+-- name: plan_rows
+-- Rows are planned for the range that is asked: a plan for any range would look at every partition.
+SET LOCAL plan_cache_mode = force_custom_plan;
+SET LOCAL enable_seqscan = on;
+SET LOCAL enable_hashjoin = on;
+SET LOCAL enable_mergejoin = on
+
 -- name: lock_facebook
 -- Before the snapshot is taken: no partition is dropped between our reading of its floor and of its rows.
 LOCK TABLE ONLY facebook_events IN ACCESS SHARE MODE

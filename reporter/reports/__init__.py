@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Generic, Protocol, TypeVar
@@ -12,20 +12,30 @@ from msgspec import Meta
 
 from core.events.subjects import Source
 from core.settings import ReporterSettings
+from reporter.buckets import Interval
 from reporter.freshness import Freshness
-from reporter.query import Asked, Parameter
+from reporter.query import Asked, Parameter, Period
 from reporter.read import Snapshot
 
 BucketStart = Annotated[datetime, Meta(description="First instant of the bucket, with the time zone's offset")]
 BucketEnd = Annotated[datetime, Meta(description="End of the bucket, exclusive")]
 
 
-class Understood(msgspec.Struct, frozen=True, rename="camel"):
+class Compared(msgspec.Struct, frozen=True):
+    """The period that is compared with."""
+
+    start: Annotated[datetime, Meta(description="Inclusive")] = msgspec.field(name="from")
+    end: Annotated[datetime, Meta(description="Exclusive")] = msgspec.field(name="to")
+
+
+class Understood(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """The query as it was understood; what was not given is null."""
 
     start: Annotated[datetime, Meta(description="Inclusive")] = msgspec.field(name="from")
     end: Annotated[datetime, Meta(description="Exclusive")] = msgspec.field(name="to")
     time_zone: str
+    interval: Interval | None
+    compare: Annotated[Compared | None, Meta(description="The previous period")]
 
 
 class Query(Protocol):
@@ -35,18 +45,31 @@ class Query(Protocol):
     def sources(self) -> tuple[Source, ...]:
         """The sources that can contribute: they alone are read, and their freshness is told."""
 
+    @property
+    def period(self) -> Period:
+        """What is asked for."""
+
+    @property
+    def in_one_statement(self) -> bool:
+        """Whether one statement on the rollups answers it."""
+
 
 class Answer(Protocol):
     """What a report says: a struct that is the JSON answer as it stands."""
 
+    @property
+    def query(self) -> Understood:
+        """The query as it was understood."""
+
     freshness: dict[Source, Freshness]
+    next: str | None
 
     @property
     def notes(self) -> Sequence[str]:
         """What is missing from the answer, and how to get it."""
 
-    def table(self) -> tuple[type[msgspec.Struct], Sequence[msgspec.Struct]]:
-        """The rows as CSV has them, and their type. Columns that are UNSET in the first row are left out."""
+    def table(self) -> tuple[type[msgspec.Struct], Iterable[msgspec.Struct]]:
+        """The rows as CSV and Arrow have them, and their type. Columns that are UNSET in the first row are left out."""
 
 
 AskedFor = TypeVar("AskedFor", bound=Query)
@@ -63,3 +86,8 @@ class Report(Generic[AskedFor]):
 
 
 AnyReport = Report[Any]
+
+
+def compared(period: Period | None) -> Compared | None:
+    """How the understood query tells it."""
+    return Compared(start=period.start, end=period.end) if period else None

@@ -2,6 +2,9 @@
 
 Every facebook event has all of its dimensions. A tiktok event has followers always, country and device at the top
 stage alone. Countries past the first 1,000 (and those of more than 64 characters) are counted together as other.
+
+    rollups hold    age, gender, country, followers, device      any range
+    rows give       city; all of it by funnelStage or eventType  ranges up to REPORTER_ROWS_RANGE_HOURS
 """
 
 from __future__ import annotations
@@ -10,35 +13,51 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Final, Literal, cast
+from typing import Annotated, Final, cast
 
-import asyncpg
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from core.events.subjects import SOURCES, Source
 from core.settings import ReporterSettings
+from reporter import pages
+from reporter.cover import Cover
 from reporter.freshness import Freshness
-from reporter.query import FROM, SOURCE, TIME_ZONE, TO, Asked, Parameter, Period
-from reporter.read import Snapshot
-from reporter.reports import Report, Understood
+from reporter.query import (
+    AFTER,
+    COMPARE,
+    FROM,
+    INTERVAL,
+    LIMIT,
+    SOURCE,
+    TIME_ZONE,
+    TO,
+    Asked,
+    BadQuery,
+    Parameter,
+    Period,
+)
+from reporter.read import Snapshot, Statements
+from reporter.reports import BucketEnd, BucketStart, Report, Understood, audience, compared
+from reporter.reports.audience import BY_DEFAULT, DIMENSIONS, OF, Counts, Dimension
+from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, Stage, chosen, sources_of
 from sql import statements
 
-Dimension = Literal["age", "gender", "country", "city", "followers", "device"]
-Counts = defaultdict[tuple[Source, str], Counter[str | None]]
-
-FOLLOWERS: Final = ("0-999", "1000-9999", "10000-99999", "100000-999999", "1000000+")
 TOP: Final = 20
 MOST_TOP: Final = 100
+_FROM_ROWS: Final = "For ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise): no rollup holds it."
 
 _SQL: Final = statements("report_demographics")
-_ROWS: Final[dict[Source, str]] = {source: _SQL[f"{source}_rows"] for source in SOURCES}
+_FIGURES: Final = Statements(_SQL["rollups"], {source: _SQL[f"{source}_rows"] for source in SOURCES})
 
 
-class UnderstoodDemographics(Understood, frozen=True):
+class UnderstoodDemographics(Understood, frozen=True, kw_only=True):
     """The query as it was understood."""
 
     source: Source | None
+    funnel_stage: Stage | None
+    event_type: EventType | None
+    group_by: tuple[Dimension, ...]
     top: int
 
 
@@ -48,8 +67,22 @@ class DemographicsQuery:
 
     understood: UnderstoodDemographics
     period: Period
+    covered: Cover
+    previous: Period | None
     sources: tuple[Source, ...]
     no_cities: str | None
+    page: pages.Page
+
+    @property
+    def in_one_statement(self) -> bool:
+        return not (self.covered.rows or self.previous or self.with_cities)
+
+    @property
+    def with_cities(self) -> bool:
+        return "city" in self.understood.group_by and "facebook" in self.sources and self.no_cities is None
+
+    def cover_of(self, period: Period) -> Cover:
+        return period.rows() if self.understood.funnel_stage or self.understood.event_type else period.cover()
 
 
 class Share(msgspec.Struct):
@@ -57,135 +90,205 @@ class Share(msgspec.Struct):
 
     value: Annotated[str | None, Meta(description="null: other, all values that are not listed")]
     events: int
+    previous: Annotated[int | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
 
 
-Shares = Annotated[list[Share], Meta(description="Most events first; age and followers in their own order")]
+Shares = Annotated[
+    list[Share] | UnsetType | None,
+    Meta(description="Most events first; ages, bands and followers in their own order. null: see notes"),
+]
 
 
-class FacebookAudience(msgspec.Struct, tag_field="source", tag="facebook"):
-    """Facebook's events by who caused them. Ages are '0' to '119' and '120+'."""
+class Audience(msgspec.Struct, kw_only=True, rename="camel"):
+    """Events of one bucket and source by who caused them. What is not asked for, or not known of it, is left out."""
+
+    start: BucketStart
+    end: BucketEnd
+    source: Source
+    events: int
+    age: Annotated[Shares, Meta(description="'0' to '119' and '120+'; facebook")] = UNSET
+    age_band: Annotated[Shares, Meta(description="'0-17' to '65+'; facebook")] = UNSET
+    gender: Annotated[Shares, Meta(description="Facebook")] = UNSET
+    country: Shares = UNSET
+    city: Annotated[Shares, Meta(description="The `top` most frequent ones of the bucket, and other; facebook")] = UNSET
+    followers: Annotated[Shares, Meta(description="Tiktok")] = UNSET
+    device: Annotated[Shares, Meta(description="Tiktok, top stage")] = UNSET
+
+
+class DemographicsTotals(msgspec.Struct, rename="camel"):
+    """All events of the report, of all pages."""
 
     events: int
-    age: Shares
-    gender: Shares
-    country: Shares
-    city: Annotated[list[Share] | None, Meta(description="The `top` most frequent ones and other; null: see notes")]
+    previous_events: Annotated[int | UnsetType, Meta(description="Of the whole previous period")] = UNSET
 
 
-class TiktokAudience(msgspec.Struct, tag_field="source", tag="tiktok"):
-    """Tiktok's events by who caused them. Country and device are those of top-stage events."""
+class DemographicsLine(msgspec.Struct, rename="camel"):
+    """One row of the table. An empty value without quotes is other."""
 
-    events: int
-    followers: Shares
-    country: Shares
-    device: Shares
-
-
-class DemographicsTotals(msgspec.Struct):
-    """All events of the report."""
-
-    events: int
-
-
-class DemographicsLine(msgspec.Struct):
-    """One row of the CSV. An empty value without quotes is other."""
-
+    start: BucketStart
+    end: BucketEnd
     source: Source
     dimension: Dimension
     value: str | None
     events: int
+    previous_events: int | UnsetType | None = UNSET
 
 
 class DemographicsAnswer(msgspec.Struct):
-    """One row a source."""
+    """One row a bucket and source."""
 
     query: UnderstoodDemographics
     freshness: dict[Source, Freshness]
-    rows: list[FacebookAudience | TiktokAudience]
+    rows: list[Audience]
     totals: DemographicsTotals
     notes: Annotated[list[str], Meta(description="What is missing from the answer, and how to get it")]
+    next: Annotated[str | None, Meta(description="`after` of the next page; null: this is the last one")]
 
-    def table(self) -> tuple[type[msgspec.Struct], Sequence[msgspec.Struct]]:
-        return DemographicsLine, list(self._lines())
+    def table(self) -> tuple[type[msgspec.Struct], Iterator[msgspec.Struct]]:
+        return DemographicsLine, self._lines()
 
     def _lines(self) -> Iterator[DemographicsLine]:
         for row in self.rows:
-            facebook = isinstance(row, FacebookAudience)
-            dimensions = ("age", "gender", "country", "city") if facebook else ("followers", "country", "device")
-            for dimension in cast(tuple[Dimension, ...], dimensions):
-                for share in getattr(row, dimension) or ():
-                    yield DemographicsLine("facebook" if facebook else "tiktok", dimension, share.value, share.events)
+            for dimension in OF[row.source]:
+                for share in getattr(row, audience.attribute(dimension)) or ():
+                    yield DemographicsLine(
+                        row.start, row.end, row.source, dimension, share.value, share.events, share.previous
+                    )
 
 
 def ask(asked: Asked, settings: ReporterSettings) -> DemographicsQuery:
     """Raises BadQuery."""
-    source, top, period = cast(Source | None, asked.choice("source")), asked.integer("top", TOP), asked.period()
+    kinds = chosen(asked)
+    sources = sources_of(kinds)
+    by = cast(tuple[Dimension, ...], asked.several("groupBy")) or BY_DEFAULT
+    if not any(dimension in OF[source] for dimension in by for source in sources):
+        known = [name for name in DIMENSIONS if any(name in OF[source] for source in sources)]
+        raise BadQuery("groupBy", f"{','.join(by)} is not known of {' and '.join(sources)}", known)
+    top = asked.integer("top", TOP)
+    period = asked.period(groups=audience.values(by, sources, top))
+    previous = asked.compared(period)
     understood = UnderstoodDemographics(
-        start=period.start, end=period.end, time_zone=period.zone.key, source=source, top=top
+        start=period.start,
+        end=period.end,
+        time_zone=period.zone.key,
+        interval=period.interval,
+        compare=compared(previous),
+        source=cast(Source | None, asked.choice("source")),
+        funnel_stage=cast(Stage | None, asked.choice("funnelStage")),
+        event_type=cast(EventType | None, asked.choice("eventType")),
+        group_by=by,
+        top=top,
     )
     hours = settings.reporter_rows_range_hours
     too_long = period.end - period.start > timedelta(hours=hours)
+    filtered = "funnelStage" if understood.funnel_stage else "eventType" if understood.event_type else None
+    if filtered and too_long:
+        raise BadQuery(filtered, f"is for ranges up to {hours} hours: no rollup holds the audience by type")
     no_cities = f"city is told for ranges up to {hours} hours: ask for a shorter one" if too_long else None
-    return DemographicsQuery(understood, period, (source,) if source else SOURCES, no_cities)
+    covered = period.rows() if filtered else period.cover()
+    return DemographicsQuery(understood, period, covered, previous, sources, no_cities, pages.page(asked))
 
 
 async def read(snapshot: Snapshot, query: DemographicsQuery) -> DemographicsAnswer:
     """Raises BadQuery where the period needs rows that are no longer kept."""
+    counts = await _count(snapshot, query, query.period, query.covered)
+    note = await _count_cities(snapshot, query, query.period, counts)
+    now = {source: audience.events(counts, source) for source in query.sources}
+    totals = DemographicsTotals(sum(events.total() for events in now.values()))
+    before: Counts | None = None
+    if query.previous is not None:
+        before = await _count(snapshot, query, query.previous, query.cover_of(query.previous))
+        listed = {
+            city for (_, _, name), found in counts.items() if name == "city" for city in found if city is not None
+        }
+        note = note or await _count_cities(snapshot, query, query.previous, before, sorted(listed))
+        totals.previous_events = sum(audience.events(before, source).total() for source in query.sources)
+    shares = _Shares(query, counts, before, with_cities=note is None)
+    rows = [
+        Audience(start=start, end=end, source=source, events=now[source][number], **shares.of(number, source))
+        for number, (start, end) in enumerate(query.period.buckets())
+        for source in query.sources
+    ]
+    rows, following = pages.cut(rows, query.page, lambda row: [row.start, row.source])
+    return DemographicsAnswer(query.understood, snapshot.freshness, rows, totals, [note] if note else [], following)
+
+
+async def _count(snapshot: Snapshot, query: DemographicsQuery, period: Period, covered: Cover) -> Counts:
+    """Without cities. Each source's events are counted by a dimension that all of its events have."""
     counts: Counts = defaultdict(Counter)
-    async for sign, source, row in snapshot.figures(query.period, _SQL["rollups"], _ROWS):
-        counts[source, row["dimension"]][row["value"]] += sign * row["events"]
-    rows: list[FacebookAudience | TiktokAudience] = []
-    notes: list[str] = []
-    if "facebook" in query.sources:
-        events = counts["facebook", "gender"].total()
-        rows.append(
-            FacebookAudience(
-                events=events,
-                age=_shares(counts["facebook", "age"], lambda age: int(age.rstrip("+"))),
-                gender=_shares(counts["facebook", "gender"]),
-                country=_shares(counts["facebook", "country"]),
-                city=await _cities(snapshot, query, events, notes),
-            )
-        )
-    if "tiktok" in query.sources:
-        rows.append(
-            TiktokAudience(
-                events=counts["tiktok", "followers"].total(),
-                followers=_shares(counts["tiktok", "followers"], FOLLOWERS.index),
-                country=_shares(counts["tiktok", "country"]),
-                device=_shares(counts["tiktok", "device"]),
-            )
-        )
-    totals = DemographicsTotals(sum(row.events for row in rows))
-    return DemographicsAnswer(query.understood, snapshot.freshness, rows, totals, notes)
+    asked = query.understood
+    wanted = audience.counted(asked.group_by, query.sources)
+    filters = (asked.funnel_stage, asked.event_type)
+    async for bucket, sign, source, row in snapshot.figures(period, covered, _FIGURES, (wanted,), filters):
+        counts[bucket, source, row["dimension"]][row["value"]] += sign * row["events"]
+    return counts
 
 
-def _shares(counts: Counter[str | None], order: Callable[[str], int] | None = None) -> list[Share]:
-    """What has events, by the given order, else most events first; other comes last."""
-    listed = [Share(value, events) for value, events in counts.items() if value is not None and events]
-    listed.sort(key=lambda share: (order(share.value or "") if order else -share.events, share.value))
-    return [*listed, Share(None, counts[None])] if counts[None] else listed
-
-
-async def _cities(snapshot: Snapshot, query: DemographicsQuery, events: int, notes: list[str]) -> list[Share] | None:
-    """The most frequent cities and the rest, counted from the rows; None, and a note why, where they cannot be."""
+async def _count_cities(
+    snapshot: Snapshot, query: DemographicsQuery, period: Period, counts: Counts, listed: Sequence[str] | None = None
+) -> str | None:
+    """Add the most frequent cities of each bucket, or the listed ones, and the rest; or tell why not."""
+    asked = query.understood
+    if "city" not in asked.group_by or "facebook" not in query.sources:
+        return None
     if query.no_cities is not None:
-        notes.append(query.no_cities)
-        return None
-    if query.period.start < snapshot.floor:
-        notes.append(f"city is told for ranges from {snapshot.floor.isoformat()} on: older rows are not kept")
-        return None
-    try:
-        async with snapshot.connection.transaction():  # a savepoint: the report goes on without cities
-            found = await snapshot.connection.fetch(
-                _SQL["cities"], query.period.start, query.period.end, query.understood.top
+        return query.no_cities
+    if period.start < snapshot.floor:
+        return f"city is told for ranges from {snapshot.floor.isoformat()} on: older rows are not kept"
+    top = asked.top if listed is None else len(listed)
+    found = await snapshot.in_time(period, _SQL["cities"], top, asked.funnel_stage, asked.event_type, listed)
+    if found is None:
+        return "city took too long to count: ask for a shorter range"
+    rest = audience.events(counts, "facebook")
+    for row in found:
+        counts[row["number"], "facebook", "city"][row["value"]] = row["events"]
+        rest[row["number"]] -= row["events"]
+    for number, events in rest.items():
+        counts[number, "facebook", "city"][None] = events
+    return None
+
+
+class _Shares:
+    """Makes the lists of a row."""
+
+    def __init__(self, query: DemographicsQuery, counts: Counts, before: Counts | None, *, with_cities: bool) -> None:
+        self._by = query.understood.group_by
+        self._counts, self._before, self._with_cities = counts, before, with_cities
+        self._last = len(query.previous.bounds) - 1 if query.previous else 0
+
+    def of(self, number: int, source: Source) -> dict[str, list[Share] | None]:
+        """The lists of one bucket and source, by their names in Python."""
+        return {
+            audience.attribute(dimension): self._list(number, source, dimension)
+            if dimension != "city" or self._with_cities
+            else None
+            for dimension in OF[source]
+            if dimension in self._by
+        }
+
+    def _list(self, number: int, source: Source, dimension: Dimension) -> list[Share]:
+        """What has events, by the dimension's own order, else most events first; other comes last."""
+        counts = audience.of(self._counts, number, source, dimension)
+        if self._before is None:
+            listed = [Share(value, events) for value, events in counts.items() if events]
+        elif number >= self._last:
+            listed = [Share(value, events, None) for value, events in counts.items() if events]
+        else:
+            before = audience.of(self._before, number, source, dimension)
+            values = counts.keys() | before.keys() if dimension != "city" else counts.keys() | {None}
+            then = {value: before[value] for value in values}
+            if dimension == "city":  # of those that are not listed in this bucket, though in another one
+                then[None] = before.total() - sum(found for value, found in then.items() if value is not None)
+            listed = [Share(value, counts[value], then[value]) for value in values if counts[value] or then[value]]
+        order: Callable[[str], int] | None = audience.ORDERS.get(dimension)
+        listed.sort(
+            key=lambda share: (
+                share.value is None,
+                order(share.value) if order and share.value is not None else -share.events,
+                share.value or "",
             )
-    except asyncpg.QueryCanceledError:
-        notes.append("city took too long to count: ask for a shorter range")
-        return None
-    cities = [Share(row["value"], row["events"]) for row in found]
-    rest = events - sum(city.events for city in cities)
-    return [*cities, Share(None, rest)] if rest else cities
+        )
+        return listed
 
 
 DEMOGRAPHICS: Final = Report(
@@ -194,8 +297,22 @@ DEMOGRAPHICS: Final = Report(
         FROM,
         TO,
         SOURCE,
-        Parameter("top", f"How many cities are listed; {TOP} if not given.", bounds=(1, MOST_TOP)),
+        FUNNEL_STAGE._replace(description=f"{FUNNEL_STAGE.description} {_FROM_ROWS}"),
+        EVENT_TYPE._replace(description=f"{EVENT_TYPE.description} {_FROM_ROWS}"),
+        INTERVAL,
         TIME_ZONE,
+        Parameter(
+            "groupBy",
+            "What is told of the audience, comma separated; all but `ageBand` if not given. `city` is told for ranges "
+            "up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise).",
+            allowed=DIMENSIONS,
+            several=True,
+            example="ageBand,gender",
+        ),
+        Parameter("top", f"How many cities are listed; {TOP} if not given. The rest is other.", bounds=(1, MOST_TOP)),
+        COMPARE,
+        LIMIT,
+        AFTER,
     ),
     ask=ask,
     read=read,

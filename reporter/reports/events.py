@@ -3,51 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, cast, get_args
+from typing import Annotated, Any, Final, Literal, cast, get_args
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
-from core.events import facebook, tiktok
 from core.events.subjects import SOURCES, Source
 from core.settings import ReporterSettings
-from reporter.buckets import Interval
+from reporter import pages
+from reporter.cover import Cover
 from reporter.freshness import Freshness
-from reporter.query import FROM, INTERVAL, SOURCE, TIME_ZONE, TO, Asked, BadQuery, Parameter, Period
-from reporter.read import Snapshot
-from reporter.reports import BucketEnd, BucketStart, Report, Understood
+from reporter.query import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO, Asked, Parameter, Period
+from reporter.read import Snapshot, Statements
+from reporter.reports import BucketEnd, BucketStart, Report, Understood, compared
+from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, Kind, Stage, chosen, sources_of
 from sql import statements
 
-Stage = Literal["top", "bottom"]
-EventType = Literal[facebook.TopType, facebook.BottomType, tiktok.TopType, tiktok.BottomType]
 Dimension = Literal["source", "funnelStage", "eventType"]
-
-
-class Kind(NamedTuple):
-    """A source, stage and type that occur together; as a group, UNSET where it is not grouped by."""
-
-    source: Source | UnsetType
-    funnel_stage: Stage | UnsetType
-    event_type: EventType | UnsetType
-
-
-KINDS: Final = (
-    *(Kind("facebook", "top", event_type) for event_type in get_args(facebook.TopType)),
-    *(Kind("facebook", "bottom", event_type) for event_type in get_args(facebook.BottomType)),
-    *(Kind("tiktok", "top", event_type) for event_type in get_args(tiktok.TopType)),
-    *(Kind("tiktok", "bottom", event_type) for event_type in get_args(tiktok.BottomType)),
-)
+Counts = Counter[tuple[int, Kind]]
 
 _SQL: Final = statements("report_events")
-_ROWS: Final[dict[Source, str]] = {source: _SQL[f"{source}_rows"] for source in SOURCES}
+_FIGURES: Final = Statements(_SQL["rollups"], {source: _SQL[f"{source}_rows"] for source in SOURCES})
 
 
-class UnderstoodEvents(Understood, frozen=True):
+class UnderstoodEvents(Understood, frozen=True, kw_only=True):
     """The query as it was understood."""
 
-    interval: Interval | None
     source: Source | None
     funnel_stage: Stage | None
     event_type: EventType | None
@@ -60,8 +43,20 @@ class EventsQuery:
 
     understood: UnderstoodEvents
     period: Period
+    covered: Cover
+    previous: Period | None
     sources: tuple[Source, ...]
     groups: tuple[Kind, ...]
+    page: pages.Page
+
+    @property
+    def in_one_statement(self) -> bool:
+        return not (self.covered.rows or self.previous)
+
+
+Previous = Annotated[
+    int | UnsetType | None, Meta(description="Of the previous period's bucket; null where it has none so late")
+]
 
 
 class EventsRow(msgspec.Struct, kw_only=True, rename="camel"):
@@ -73,12 +68,14 @@ class EventsRow(msgspec.Struct, kw_only=True, rename="camel"):
     funnel_stage: Stage | UnsetType = UNSET
     event_type: EventType | UnsetType = UNSET
     events: int
+    previous_events: Previous = UNSET
 
 
-class EventsTotals(msgspec.Struct):
-    """The sum of all rows."""
+class EventsTotals(msgspec.Struct, rename="camel"):
+    """The sum of all rows, of all pages."""
 
     events: int
+    previous_events: Annotated[int | UnsetType, Meta(description="Of the whole previous period")] = UNSET
 
 
 class EventsAnswer(msgspec.Struct):
@@ -88,55 +85,43 @@ class EventsAnswer(msgspec.Struct):
     freshness: dict[Source, Freshness]
     rows: list[EventsRow]
     totals: EventsTotals
+    next: Annotated[str | None, Meta(description="`after` of the next page; null: this is the last one")]
 
     notes = ()
 
-    def table(self) -> tuple[type[msgspec.Struct], Sequence[msgspec.Struct]]:
+    def table(self) -> tuple[type[msgspec.Struct], Iterable[msgspec.Struct]]:
         return EventsRow, self.rows
 
 
 def ask(asked: Asked, _settings: ReporterSettings) -> EventsQuery:
     """Raises BadQuery."""
-    source, stage, event_type = asked.choice("source"), asked.choice("funnelStage"), asked.choice("eventType")
-    possible = [kind for kind in KINDS if source in (None, kind.source) and stage in (None, kind.funnel_stage)]
-    kinds = [kind for kind in possible if event_type in (None, kind.event_type)]
-    if not kinds:
-        raise BadQuery(
-            "eventType",
-            f"{event_type} does not occur with source={source or 'any'} and funnelStage={stage or 'any'}",
-            list(dict.fromkeys(str(kind.event_type) for kind in possible)),
-        )
+    kinds = chosen(asked)
     by = asked.several("groupBy")
-    groups = tuple(dict.fromkeys(_group(kind, by) for kind in kinds))
+    groups = tuple(dict.fromkeys(kind.grouped(by) for kind in kinds))
     period = asked.period(groups=len(groups))
+    previous = asked.compared(period)
     understood = UnderstoodEvents(
         start=period.start,
         end=period.end,
         time_zone=period.zone.key,
         interval=period.interval,
-        source=cast(Source | None, source),
-        funnel_stage=cast(Stage | None, stage),
-        event_type=cast(EventType | None, event_type),
+        compare=compared(previous),
+        source=cast(Source | None, asked.choice("source")),
+        funnel_stage=cast(Stage | None, asked.choice("funnelStage")),
+        event_type=cast(EventType | None, asked.choice("eventType")),
         group_by=cast(tuple[Dimension, ...], by),
     )
-    sources = tuple(source for source in SOURCES if any(kind.source == source for kind in kinds))
-    return EventsQuery(understood, period, sources, groups)
+    return EventsQuery(understood, period, period.cover(), previous, sources_of(kinds), groups, pages.page(asked))
 
 
 async def read(snapshot: Snapshot, query: EventsQuery) -> EventsAnswer:
     """Raises BadQuery where the period needs rows that are no longer kept."""
-    asked = query.understood
-    arguments = (
-        query.period.inner_bounds,
-        asked.funnel_stage,
-        asked.event_type,
-        "funnelStage" in asked.group_by,
-        "eventType" in asked.group_by,
-    )
-    counted: Counter[tuple[int, Kind]] = Counter()
-    async for sign, source, row in snapshot.figures(query.period, _SQL["rollups"], _ROWS, arguments):
-        group = _group(Kind(source, row["funnel_stage"], row["event_type"]), asked.group_by)
-        counted[row["bucket"], group] += sign * row["events"]
+    counted = await _count(snapshot, query, query.period, query.covered)
+    totals = EventsTotals(counted.total())
+    before: Counts | None = None
+    if query.previous is not None:
+        before = await _count(snapshot, query, query.previous, query.previous.cover())
+        totals.previous_events = before.total()
     rows = [
         EventsRow(
             start=start,
@@ -145,19 +130,32 @@ async def read(snapshot: Snapshot, query: EventsQuery) -> EventsAnswer:
             funnel_stage=group.funnel_stage,
             event_type=group.event_type,
             events=counted[number, group],
+            previous_events=UNSET if before is None else _previous(query, before, number, group),
         )
         for number, (start, end) in enumerate(query.period.buckets())
         for group in query.groups
     ]
-    return EventsAnswer(asked, snapshot.freshness, rows, EventsTotals(counted.total()))
+    rows, following = pages.cut(rows, query.page, _key)
+    return EventsAnswer(query.understood, snapshot.freshness, rows, totals, following)
 
 
-def _group(kind: Kind, by: Sequence[str]) -> Kind:
-    return Kind(
-        kind.source if "source" in by else UNSET,
-        kind.funnel_stage if "funnelStage" in by else UNSET,
-        kind.event_type if "eventType" in by else UNSET,
-    )
+async def _count(snapshot: Snapshot, query: EventsQuery, period: Period, covered: Cover) -> Counts:
+    asked = query.understood
+    by = asked.group_by
+    filters = (asked.funnel_stage, asked.event_type, "funnelStage" in by, "eventType" in by)
+    counted: Counts = Counter()
+    async for bucket, sign, source, row in snapshot.figures(period, covered, _FIGURES, filters):
+        group = Kind(source, row["funnel_stage"], row["event_type"]).grouped(by)
+        counted[bucket, group] += sign * row["events"]
+    return counted
+
+
+def _previous(query: EventsQuery, before: Counts, number: int, group: Kind) -> int | None:
+    return before[number, group] if query.previous and number < len(query.previous.bounds) - 1 else None
+
+
+def _key(row: EventsRow) -> list[Any]:
+    return [row.start, *(None if part is UNSET else part for part in (row.source, row.funnel_stage, row.event_type))]
 
 
 EVENTS: Final = Report(
@@ -166,17 +164,20 @@ EVENTS: Final = Report(
         FROM,
         TO,
         SOURCE,
-        Parameter("funnelStage", "Events of this funnel stage alone.", allowed=get_args(Stage)),
-        Parameter(
-            "eventType",
-            "Events of this type alone; the type has to occur with `source` and `funnelStage`.",
-            allowed=tuple(dict.fromkeys(str(kind.event_type) for kind in KINDS)),
-        ),
+        FUNNEL_STAGE,
+        EVENT_TYPE,
         INTERVAL,
         TIME_ZONE,
         Parameter(
-            "groupBy", "A row for each value of these, comma separated.", allowed=get_args(Dimension), several=True
+            "groupBy",
+            "A row for each value of these, comma separated.",
+            allowed=get_args(Dimension),
+            several=True,
+            example="source,funnelStage",
         ),
+        COMPARE,
+        LIMIT,
+        AFTER,
     ),
     ask=ask,
     read=read,

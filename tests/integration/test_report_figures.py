@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from ops.local import Servers
-from reporter.reports.events import KINDS
+from reporter.reports.kinds import KINDS
 from tests.support.events import MAKERS, Event, changed
 from tests.support.report_rows import collecting, connected, reporter
 from tests.support.stack import fresh_database

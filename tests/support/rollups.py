@@ -36,6 +36,14 @@ DIMENSIONS = {
 }
 
 
+# What the totals of each rollup are by, and where their units begin: the epoch was a Thursday.
+TOTALS = {
+    "event": ("source, funnel_stage, event_type, shard", "sum(events)::bigint AS events, sum(revenue) AS revenue"),
+    "audience": ("source, dimension, value, shard", "sum(events)::bigint AS events"),
+}
+UNITS = {"hour": (3_600, 0), "day": (86_400, 0), "week": (604_800, 345_600)}
+
+
 async def rollup_differences(connection: asyncpg.Connection[Any]) -> list[str]:
     """Where the rollups differ from the rows of the partitions, a line each; empty where they are equal."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -43,6 +51,8 @@ async def rollup_differences(connection: asyncpg.Connection[Any]) -> list[str]:
         for source in DIMENSIONS:
             found += await _event_counts(connection, source)
             found += await _audience_counts(connection, source)
+        for table, key in TOTALS.items():
+            found += await _totals(connection, table, key)
         return found
 
 
@@ -78,6 +88,25 @@ async def _audience_counts(connection: asyncpg.Connection[Any], source: str) -> 
         list(DIMENSIONS[source]),
     )
     return found + [f"{source} has no {row['dimension']}" for row in stray]
+
+
+async def _totals(connection: asyncpg.Connection[Any], table: str, said: tuple[str, str]) -> list[str]:
+    key, sums = said
+    found = []
+    for unit, (seconds, shift) in UNITS.items():
+        start = f"to_timestamp(floor((extract(epoch FROM bucket) - {shift}) / {seconds}) * {seconds} + {shift})"
+        keys = 1 + key.count(",") + 1
+        totals = await connection.fetch(
+            f"SELECT bucket, {key}, {sums} FROM {table}_totals WHERE unit = '{unit}' GROUP BY bucket, {key}"
+        )
+        quarters = await connection.fetch(
+            f"SELECT {start} AS start, {key}, {sums} FROM {table}_counts GROUP BY start, {key}"
+        )
+        # A rollup that was taken back leaves a total of nothing.
+        left = {key: values for key, values in _keyed(totals, keys).items() if any(values)}
+        there = {key: values for key, values in _keyed(quarters, keys).items() if any(values)}
+        found += _differences(f"{table}_totals by {unit}", left, there)
+    return found
 
 
 def _kept(source: str) -> str:

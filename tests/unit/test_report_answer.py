@@ -3,30 +3,32 @@
 import csv
 import io
 from decimal import Decimal
+from typing import Any
 
 import asyncpg
 import msgspec
 import pytest
 
-from reporter import answer
+from reporter import answer, formats
 from reporter.query import BadQuery
 
 
 @pytest.mark.parametrize(
     ("accept", "expected"),
     [
-        (None, answer.JSON),
-        ("", answer.JSON),
-        ("*/*", answer.JSON),
-        ("application/json", answer.JSON),
-        ("text/csv", answer.CSV),
-        ("TEXT/CSV; charset=utf-8", answer.CSV),
-        ("text/*", answer.CSV),
-        ("text/html, application/xhtml+xml, */*;q=0.8", answer.JSON),
-        ("text/csv;q=0.5, application/json;q=0.4", answer.CSV),
-        ("text/csv, */*;q=0.1", answer.CSV),
-        ("application/json;q=0, */*", answer.CSV),
-        ("text/csv;q=0.9, application/*", answer.JSON),
+        (None, formats.JSON),
+        ("", formats.JSON),
+        ("*/*", formats.JSON),
+        ("application/json", formats.JSON),
+        ("text/csv", formats.CSV),
+        ("TEXT/CSV; charset=utf-8", formats.CSV),
+        ("text/*", formats.CSV),
+        ("text/html, application/xhtml+xml, */*;q=0.8", formats.JSON),
+        ("text/csv;q=0.5, application/json;q=0.4", formats.CSV),
+        ("text/csv, */*;q=0.1", formats.CSV),
+        ("application/json;q=0, */*", formats.CSV),
+        ("text/csv;q=0.9, application/*", formats.JSON),
+        ("application/vnd.apache.arrow.stream, application/json;q=0.5", formats.ARROW),
     ],
 )
 def test_the_preferred_format(accept: str | None, expected: str) -> None:
@@ -56,12 +58,16 @@ class Lines(msgspec.Struct):
         return Line, self.rows
 
 
+def csv_of(lines: Any) -> str:
+    return b"".join(formats.body(formats.CSV, lines, "UTC")).decode()  # type: ignore[arg-type]
+
+
 TEXTS = ["plain", 'say "hi"', "a,b", "two\nlines", "cr\rlf\r\n", " around ", "", "ünï\U0001f600", "=1+1"]
 
 
 def test_csv_reads_back() -> None:
     """Whatever a text holds, a CSV reader gets it back; money keeps its digits; unset columns are not there."""
-    written = answer.body(answer.CSV, Lines([Line(text, Decimal("1.50")) for text in TEXTS])).decode()
+    written = csv_of(Lines([Line(text, Decimal("1.50")) for text in TEXTS]))
     head, *rows = csv.reader(io.StringIO(written, newline=""))
     assert head == ["someText", "money"]
     assert rows == [[text, "1.50"] for text in TEXTS]
@@ -69,7 +75,7 @@ def test_csv_reads_back() -> None:
 
 def test_csv_tells_null_from_empty_text() -> None:
     """null is nothing between the commas, empty text is two quotes."""
-    written = answer.body(answer.CSV, Lines([Line(None, Decimal(1)), Line("", Decimal(1))])).decode()
+    written = csv_of(Lines([Line(None, Decimal(1)), Line("", Decimal(1))]))
     assert written == 'someText,money\r\n,1\r\n"",1\r\n'
 
 

@@ -4,74 +4,109 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reporter.cover import QUARTER_HOUR, Cover, Span, cover, quarter_hour
+from reporter.buckets import Interval
+from reporter.cover import LENGTHS, Cover, Span, Unit, cover, unit_start
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
+LATER = NOON + timedelta(days=100)
 
-# Few distinct instants, most of them at the ends of quarter-hours or of minutes: bounds and events often meet.
+# Few distinct instants, many at the ends of units: bounds and events often meet.
 instants = st.builds(
     lambda minute, shift: NOON + timedelta(minutes=minute, microseconds=shift),
-    st.one_of(st.sampled_from(range(0, 121, 15)), st.integers(0, 120)),
+    st.one_of(
+        st.sampled_from(range(0, 121, 15)),
+        st.integers(0, 120),
+        st.integers(-48, 48).map(lambda hour: 60 * hour),
+        st.integers(-30, 30).map(lambda day: 24 * 60 * day + 12 * 60),
+    ),
     st.sampled_from((0, 0, 0, 1, -1, 30_000_000)),
 )
+intervals = st.sampled_from((None, *get_args(Interval)))
 
 
 def counted(covered: Cover, bounds: list[datetime], events: Iterable[datetime]) -> Counter[int]:
-    """What the database makes of a cover: each figure goes into the nearest bucket."""
+    """What the database and the reader make of a cover."""
     found: Counter[int] = Counter()
-
-    def add(at: datetime, sign: int) -> None:
-        found[bisect_right(bounds[1:-1], at)] += sign
-
     for event in events:
-        quarter = quarter_hour(event)
-        if covered.start <= quarter < covered.end and quarter not in covered.left_out:
-            assert covered.has_rollups
-            add(quarter, 1)
         for span in covered.spans:
-            if span.start <= event < span.end:
-                add(event, span.sign)
-    return +found
+            at = event if span.unit == "rows" else unit_start(event, span.unit)
+            if not span.start <= at < span.end:
+                continue
+            if span.bound is None:
+                found[bisect_right(covered.inner, at)] += span.sign
+            else:
+                found[span.bound - 1] += span.sign
+                found[span.bound] -= span.sign
+    return Counter({number: count for number, count in found.items() if count and 0 <= number < len(bounds) - 1})
 
 
 @given(
     bounds=st.lists(instants, min_size=2, max_size=6, unique=True).map(sorted),
+    interval=intervals,
     events=st.lists(instants, max_size=40),
-    now=st.one_of(instants, st.just(NOON + timedelta(days=1))),
+    now=st.one_of(instants, st.just(LATER)),
 )
-@example(bounds=[NOON, NOON + timedelta(minutes=14)], events=[NOON + timedelta(minutes=14)], now=NOON)
-def test_each_event_counts_once_in_its_bucket(bounds: list[datetime], events: list[datetime], now: datetime) -> None:
-    """Whatever the bounds, the buckets hold what counting the events one by one gives."""
+@example(bounds=[NOON, NOON + timedelta(minutes=14)], interval=None, events=[NOON + timedelta(minutes=14)], now=NOON)
+def test_each_event_counts_once_in_its_bucket(
+    bounds: list[datetime], interval: str | None, events: list[datetime], now: datetime
+) -> None:
+    """Whatever the bounds and units, the buckets hold what counting the events one by one gives."""
     expected = Counter(bisect_right(bounds, event) - 1 for event in events if bounds[0] <= event < bounds[-1])
-    assert counted(cover(bounds, now), bounds, events) == expected
+    assert counted(cover(bounds, interval, now), bounds, events) == expected
 
 
-@given(bounds=st.lists(instants, min_size=2, max_size=2, unique=True).map(sorted))
-def test_at_most_half_a_quarter_hour_of_rows_at_either_end(bounds: list[datetime]) -> None:
-    """Past ranges longer than a quarter-hour read no more than 7.5 minutes of rows at each end."""
-    spans = cover(bounds, NOON + timedelta(days=1)).spans
-    if bounds[1] - bounds[0] > QUARTER_HOUR:
-        assert all(span.end - span.start <= QUARTER_HOUR / 2 for span in spans)
+@given(bounds=st.lists(instants, min_size=2, max_size=2, unique=True).map(sorted), interval=intervals)
+def test_a_bound_costs_little(bounds: list[datetime], interval: str | None) -> None:
+    """A bound of the past reads at most 7.5 minutes of rows, and of each unit at most half of the next one."""
+    covered = cover(bounds, interval, LATER)
+    if bounds[1] - bounds[0] < LENGTHS["quarter"] or interval == "minute":
+        return
+    units: tuple[Unit, ...] = get_args(Unit)
+    for span in covered.spans:
+        if span.bound is not None:
+            following = LENGTHS[units[units.index(span.unit) + 1]]
+            assert span.end - span.start <= following / 2
 
 
 def test_until_now_reads_no_rows_of_the_past() -> None:
     """A range that ends now takes the running quarter-hour's rollup, less what lies after now: next to nothing."""
     now = NOON + timedelta(minutes=14)
-    assert cover([NOON, now], now).spans == (Span(now, NOON + QUARTER_HOUR, -1),)
+    end = NOON + LENGTHS["quarter"]
+    covered = cover([NOON - timedelta(hours=1), now], "15minutes", now)
+    assert covered.rows == [Span("rows", now, end, 1, -1)]
 
 
 def test_minutes_are_read_from_rows_in_one_go() -> None:
     """An hour by minutes needs no rollup and one span of rows."""
-    covered = cover([NOON + timedelta(minutes=minute) for minute in range(61)], NOON)
-    assert not covered.has_rollups
-    assert covered.spans == (Span(NOON, NOON + timedelta(hours=1), 1),)
+    covered = cover([NOON + timedelta(minutes=minute) for minute in range(61)], "minute", NOON)
+    assert covered.spans == (Span("rows", NOON, NOON + timedelta(hours=1), None, 1),)
 
 
-def test_quarter_hours_need_no_rows() -> None:
-    """Bounds on quarter-hours are answered from the rollups alone."""
-    covered = cover([NOON, NOON + QUARTER_HOUR, NOON + 4 * QUARTER_HOUR], NOON)
-    assert covered == Cover(NOON, NOON + 4 * QUARTER_HOUR, (), ())
+@pytest.mark.parametrize(
+    ("step", "interval", "unit"),
+    [("quarter", "15minutes", "quarter"), ("hour", "hour", "hour"), ("day", "day", "day"), ("week", "week", "week")],
+)
+def test_whole_units_are_read_as_they_are(step: Unit, interval: str, unit: Unit) -> None:
+    """Buckets that are units need nothing else, and no row."""
+    bounds = [MONDAY + LENGTHS[step] * number for number in range(5)]
+    assert cover(bounds, interval, LATER) == Cover((Span(unit, bounds[0], bounds[-1], None, 1),), tuple(bounds[1:-1]))
+
+
+def test_a_month_by_days_of_another_zone_reads_few_hours() -> None:
+    """Days that begin at 23:00 UTC are those of UTC, give or take an hour at each end of one."""
+    bounds = [MONDAY - timedelta(hours=1) + timedelta(days=day) for day in range(31)]
+    covered = cover(bounds, "day", LATER)
+    assert [span.unit for span in covered.spans] == ["hour"] * 31 + ["day"]
+
+
+def test_hours_of_a_half_hour_zone_come_from_quarter_hours() -> None:
+    """Hours that begin at half past would each be taken apart again."""
+    bounds = [NOON + timedelta(minutes=30, hours=hour) for hour in range(30)]
+    assert {span.unit for span in cover(bounds, "hour", LATER).spans} == {"quarter"}

@@ -10,7 +10,8 @@ from core.settings import ReporterSettings
 from reporter.query import Asked, BadQuery
 from reporter.reports import AnyReport
 from reporter.reports.demographics import DEMOGRAPHICS
-from reporter.reports.events import EVENTS, KINDS
+from reporter.reports.events import EVENTS
+from reporter.reports.kinds import KINDS
 from reporter.reports.revenue import REVENUE
 
 SETTINGS = ReporterSettings()
@@ -75,11 +76,11 @@ BAD = [
     (EVENTS, "from=2026-11-22&to=2026-11-23&source=tiktok&funnelStage=top&eventType=purchase", "eventType",
      ("video.view", "like", "share", "comment")),
     (REVENUE, "from=2026-11-22&to=2026-11-23&source=tiktok&campaignId=c", "campaignId", ("facebook",)),
-    (REVENUE, "from=2026-11-22&to=2026-11-23T00:00:01Z&campaignId=c", "campaignId", None),
+    (REVENUE, "from=2026-11-22&to=2026-11-23T00:00:01Z&groupBy=campaignId", "groupBy", None),
     (REVENUE, "from=2026-11-22&to=2026-11-23&campaignId=%00", "campaignId", None),
     (REVENUE, "from=2026-11-22&to=2026-11-23&campaignId=" + "c" * 8193, "campaignId", None),
-    (REVENUE, "from=2026-11-22&to=2026-11-23&groupBy=eventType", "groupBy", ("source",)),
-    (DEMOGRAPHICS, "from=2026-11-22&to=2026-11-23&interval=day", "interval", None),
+    (REVENUE, "from=2026-11-22&to=2026-11-23&groupBy=eventType", "groupBy", ("source", "campaignId")),
+    (DEMOGRAPHICS, "from=2026-01-01&to=2026-11-23&interval=day", "interval", None),
     (DEMOGRAPHICS, "from=2026-11-22&to=2026-11-23&top=0", "top", None),
     (DEMOGRAPHICS, "from=2026-11-22&to=2026-11-23&top=101", "top", None),
     (DEMOGRAPHICS, "from=2026-11-22&to=2026-11-23&top=%D9%A3", "top", None),

@@ -1,0 +1,225 @@
+"""Fill a database with made events, as many and over as many days as one likes: for demonstrations and benchmarks.
+
+    templates --fill--> events --parse--> rows --COPY--> each day's partition --count--> rollups, receipt --> commit
+
+The events are those of the stand-in publisher, spread evenly over the days before now; the rows are what the
+collector's parser makes of them. Invariant: a source's day is one transaction, so a fill that is broken off leaves
+whole days, and the ledger balances at every moment. Its receipts lie before the life of any stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bench.templates import PAGE_EVENTS, Page, make_page, uuid_lots
+from collector import copying
+from collector.parse import Parser, copied_columns
+from collector.parsers import choose
+from collector.sources import SOURCES as COLLECTED
+from core import postgres
+from core.errors import SluiceError
+from core.events import subjects, wire
+from core.events.contract import Contract
+from core.settings import CollectorSettings, load
+from ops.local import Servers
+from sql import statements
+
+BYTES_PER_EVENT: Final = 600  # rows and indexes take 420 on average; the log and the rollups the rest
+SPARE_BYTES: Final = 6 * 1024**3  # left free: PostgreSQL's log alone may take 4 GiB
+MOST_DAYS: Final = 3650
+_PAGES: Final = 1024  # so many different people, places, goods and prices as the publisher has, times 64
+_MESSAGE_PAGES: Final = 64
+_QUEUED: Final = 8  # messages that are made ahead of the COPY
+_FACEBOOK: Final = b'{"eventId":"fb-'
+_SQL: Final = statements("fill")
+_PARTITIONS: Final = statements("partitions")
+
+
+class NoRoom(SluiceError):
+    """The disk has no room for so many events."""
+
+
+class Day(NamedTuple):
+    """What one day (UTC) gets: events spread evenly from start to end."""
+
+    start: datetime
+    end: datetime
+    events: int
+
+
+def days_of(events: int, days: int, now: datetime) -> list[Day]:
+    """Cut the `days` times 24 hours before `now` into days (UTC), each with its share of the events."""
+    first = now - timedelta(days=days)
+    found: list[Day] = []
+    start, given = first, 0
+    while start < now:
+        end = min((start + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0), now)
+        upto = round(events * ((end - first) / (now - first)))
+        found.append(Day(start, end, upto - given))
+        start, given = end, upto
+    return found
+
+
+class Made:
+    """Makes the events of a day and parses them: messages of each source, as COPY takes them."""
+
+    def __init__(self, seed: object) -> None:
+        self._rng = Random(f"{seed}/fill")  # noqa: S311
+        self._uuids = uuid_lots(self._rng, 2 * PAGE_EVENTS)
+        shared: dict[bytes, bytes] = {}
+        rngs = (Random(f"{seed}/page/{number}") for number in range(_PAGES))  # noqa: S311
+        self._pages: list[Page] = [make_page(rng, shared) for rng in rngs]
+        contract = Contract(max_age_days=36_500, max_ahead_seconds=86_400)
+        self._parsers: dict[subjects.Source, Parser] = {
+            source: choose("auto", COLLECTED[source], contract)[1] for source in subjects.SOURCES
+        }
+
+    def messages(self, day: Day, sequence: int) -> Iterator[dict[subjects.Source, tuple[int, bytes]]]:
+        """By source: how many rows, and their bytes. About a microsecond and a half an event."""
+        step = (day.end - day.start) / max(day.events, 1)
+        made = 0
+        while made < day.events:
+            lines: dict[subjects.Source, list[bytes]] = {source: [] for source in self._parsers}
+            for _ in range(_MESSAGE_PAGES):
+                if (left := day.events - made) <= 0:
+                    break
+                at = day.start + step * made
+                for line in self._page(at, min(left, PAGE_EVENTS)):
+                    lines["facebook" if line.startswith(_FACEBOOK) else "tiktok"].append(line)
+                made += min(left, PAGE_EVENTS)
+            yield {source: self._rows(source, theirs, at, sequence) for source, theirs in lines.items() if theirs}
+
+    def _page(self, at: datetime, events: int) -> list[bytes]:
+        page = self._pages[self._rng.randrange(_PAGES)]
+        stamp = at.isoformat(timespec="milliseconds")[:23].encode() + b"Z"
+        text = page.fill(next(self._uuids), stamp, self._rng.randbytes(page.letters.size))
+        return text[: page.ends[events - 1]].replace(b"},{", b"}\n{").split(b"\n")
+
+    def _rows(self, source: subjects.Source, lines: list[bytes], at: datetime, sequence: int) -> tuple[int, bytes]:
+        part = wire.Part("fill", None, at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), len(lines))
+        parsed = self._parsers[source](wire.encode([part], lines), sequence)
+        if parsed.rejects or len(parsed.days) != 1:
+            raise AssertionError(f"the events that were made are not what was meant: {parsed.rejects[:1]}")
+        (rows,) = parsed.days.values()
+        return rows.count, rows.copy
+
+
+async def fill(dsn: str, events: int, days: int, *, show: bool = True, seed: object = None) -> Counter[str]:
+    """Store so many events of the last so many days, both sources together; how many each source got.
+
+    dsn is that of a role that may write, of a database whose schema is there.
+    """
+    seed = time.time_ns() if seed is None else seed
+    made = await asyncio.to_thread(Made, seed)
+    stored: Counter[str] = Counter()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    connections = {
+        source: await postgres.connect(dsn, name=f"sluice-fill-{source}", patience_seconds=5)
+        for source in subjects.SOURCES
+    }
+    try:
+        with Progress(*columns, disable=not show) as progress:
+            bar = progress.add_task("filling", total=events)
+            # Newest first: what is asked for first is there first, however early one stops.
+            for day in reversed(days_of(events, days, datetime.now(UTC))):
+                stored += await _fill_day(connections, made, day, lambda count: progress.advance(bar, count))
+    finally:
+        for connection in connections.values():
+            connection.terminate()
+    return stored
+
+
+async def _fill_day(
+    connections: Mapping[subjects.Source, asyncpg.Connection[Any]], made: Made, day: Day, advance: Any
+) -> Counter[str]:
+    sequence = -time.time_ns()  # no stream has such a number: it marks the rows of this fill and day
+    queues: dict[subjects.Source, asyncio.Queue[tuple[int, bytes] | None]] = {
+        source: asyncio.Queue(_QUEUED) for source in connections
+    }
+    stored: Counter[str] = Counter()
+
+    async def make() -> None:
+        messages = made.messages(day, sequence)
+        while (message := await asyncio.to_thread(next, messages, None)) is not None:
+            for source, rows in message.items():
+                await queues[source].put(rows)
+                stored[source] += rows[0]
+                advance(rows[0])
+        for queue in queues.values():
+            await queue.put(None)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(make())
+        for source, connection in connections.items():
+            tasks.create_task(_store_day(connection, source, day, sequence, queues[source]))
+    return stored
+
+
+async def _store_day(
+    connection: asyncpg.Connection[Any],
+    source: subjects.Source,
+    day: Day,
+    sequence: int,
+    queue: asyncio.Queue[tuple[int, bytes] | None],
+) -> None:
+    """One source's day in one transaction."""
+    table = f"{source}_events"
+    leaf = f"{table}_{day.start:%Y%m%d}"
+    rows = 0
+
+    async def copy() -> AsyncIterator[bytes]:
+        nonlocal rows
+        yield copying.HEADER
+        while (message := await queue.get()) is not None:
+            rows += message[0]
+            yield message[1]
+        yield copying.TRAILER
+
+    await connection.fetchval(_PARTITIONS["ensure"], table, day.start.date())
+    async with connection.transaction():
+        await connection.copy_to_table(leaf, source=copy(), columns=copied_columns(COLLECTED[source]), format="binary")
+        await connection.execute(_SQL["receipt"], subjects.stream_of(source), sequence, rows)
+        await connection.execute(_SQL["lock_countries"])
+        await connection.execute(_SQL["learn_countries"].format(partition=leaf), sequence)
+        await connection.execute(_SQL["count_events"].format(partition=leaf), sequence, source)
+        await connection.execute(_SQL[f"count_{source}"].format(partition=leaf), sequence)
+
+
+def check_room(folder: Path, events: int) -> None:
+    """Raises NoRoom where the disk under `folder` would be full before all are stored."""
+    free, needed = shutil.disk_usage(folder).free, events * BYTES_PER_EVENT + SPARE_BYTES
+    if free < needed:
+        raise NoRoom(
+            f"{events:,} events need {needed / 1024**3:,.1f} GiB (a part of it to spare), {folder} has "
+            f"{free / 1024**3:,.1f}: fill fewer"
+        )
+
+
+@asynccontextmanager
+async def database(events: int) -> AsyncIterator[str]:
+    """The DSN of what is filled: COLLECTOR_DSN where it is set, else the local stack's, started for as long as needed.
+
+    Raises NoRoom for the local one; a database elsewhere looks after its own disk. Raises StackError.
+    """
+    if "COLLECTOR_DSN" in os.environ or "COLLECTOR_DSN_FILE" in os.environ:
+        dsn = load(CollectorSettings).collector_dsn
+        await postgres.wait_for_schema(dsn, asyncio.Event())
+        yield dsn
+        return
+    async with Servers() as servers:
+        check_room(servers.folder, events)
+        await postgres.migrate(servers.owner_dsn)
+        yield servers.collector_dsn
