@@ -55,6 +55,10 @@ lint: $(VENV)/ready ## ruff, mypy, the layers and clippy
 	  cd collector/native && cargo fmt --check && cargo clippy --locked --quiet --all-targets -- -D warnings; \
 	else echo "no Rust toolchain: the native parser is not linted"; fi
 
+faults: $(VENV)/ready $(NATIVE) ## break every part under load and judge what is stored (20 minutes; SHORT=1: 3); figures go to .sluice/faults.json
+	@SLUICE_FAULTS=$(if $(SHORT),short,long) SLUICE_FAULTS_REPORT=.sluice/faults.json \
+	  $(RUN) -m pytest --quiet --numprocesses=2 --dist=loadfile tests/faults
+
 SECONDS ?= 600
 fuzz: $(VENV)/ready $(NATIVE) ## hold both parsers to each other on random messages for SECONDS (600)
 	@exec $(RUN) -m tests.fuzz.differential --seconds $(SECONDS)
@@ -72,4 +76,4 @@ lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
 clean: ## delete the data of the local stack (.sluice)
 	@rm -rf .sluice
 
-.PHONY: help setup up demo test lint fuzz bench lock clean
+.PHONY: help setup up demo test lint faults fuzz bench lock clean
