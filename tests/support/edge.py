@@ -6,6 +6,7 @@ async with start_edge(supervisor, [gateway.port], EDGE_BODY_SECONDS="1") as edge
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +19,6 @@ import httpx
 
 from ops.local import Program, Supervisor
 from ops.local.ports import LOOPBACK, free_port
-from ops.local.ready import answers_ok
 from tests.support.stack import reachable_folder
 from tests.support.tools import require_tool
 
@@ -33,10 +33,11 @@ class Edge:
     supervisor: Supervisor
     log: Path
     http: httpx.AsyncClient
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.port}"
+        return f"{self.scheme}://{LOOPBACK}:{self.port}"
 
 
 def defaults() -> dict[str, str]:
@@ -50,9 +51,18 @@ def filled_in(file: str, settings: dict[str, str]) -> str:
     return re.sub(r"\$\{([A-Z_]+)\}", lambda found: settings[found[1]], (FOLDER / file).read_text(encoding="utf-8"))
 
 
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(LOOPBACK, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
 @asynccontextmanager
 async def start_edge(
-    supervisor: Supervisor, gateways: Sequence[int], *, include: Sequence[str] = (), **settings: str
+    supervisor: Supervisor, gateways: Sequence[int], *, include: Sequence[str] = (), tls: bool = False, **settings: str
 ) -> AsyncIterator[Edge]:
     """An edge before the gateways on these ports, with files of ops/edge to `include` into its server block."""
     nginx = require_tool("nginx")
@@ -60,7 +70,7 @@ async def start_edge(
     with reachable_folder() as folder:
         chosen = {
             **defaults(),
-            "EDGE_LISTEN": f"{LOOPBACK}:{port}",
+            "EDGE_LISTEN": f"{LOOPBACK}:{port}{' ssl' if tls else ''}",
             "EDGE_GATEWAYS": " ".join(f"server {LOOPBACK}:{gateway} max_fails=0;" for gateway in gateways),
             "EDGE_FOLDER": str(folder),
             "EDGE_INCLUDE": f"{folder}/include-*.conf",
@@ -83,11 +93,11 @@ async def start_edge(
                     "-g",
                     "daemon off;",
                 ],
-                is_ready=partial(answers_ok, port, "/health/live"),
+                is_ready=partial(_listens, port),
             )
         )
         try:
             async with httpx.AsyncClient(timeout=60) as http:
-                yield Edge(port, supervisor, log, http)
+                yield Edge(port, supervisor, log, http, "https" if tls else "http")
         finally:
             await supervisor.stop("edge")

@@ -1,0 +1,257 @@
+"""The edge: Debian's nginx with ops/edge/nginx.conf, in front of two gateways on one NATS."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bench.post import Poster
+from ops.local import Supervisor
+from tests.support.edge import FOLDER, Edge, defaults, start_edge
+from tests.support.events import encoded, facebook
+from tests.support.gateway import JSON, Gateway, start_gateway
+from tests.support.stack import FreshNats, start_nats
+from tests.support.tools import require_tool
+from tests.support.waiting import eventually
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.fixture(scope="module")
+async def gateways(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Gateway, Gateway]]:
+    """Two gateways on one NATS."""
+    folder, second = (Path(tmp_path_factory.mktemp(name)) for name in ("first", "second"))
+    async with (
+        start_nats(folder) as nats,
+        Supervisor(second) as supervisor,
+        start_gateway(nats) as one,
+        start_gateway(FreshNats(nats.server, supervisor)) as other,
+    ):
+        yield one, other
+
+
+@pytest.fixture(scope="module")
+async def edge(gateways: tuple[Gateway, Gateway]) -> AsyncIterator[Edge]:
+    """An edge before both. Bodies of 100,000 bytes are its largest."""
+    ports = [gateway.port for gateway in gateways]
+    async with start_edge(gateways[0].supervisor, ports, GATEWAY_MAX_BODY_BYTES="100000") as edge:
+        yield edge
+
+
+async def send(edge: Edge, body: bytes | None = None, **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await edge.http.post(f"{edge.url}/events", content=body or encoded(facebook()), headers={**JSON, **named})
+
+
+def problem(answer: httpx.Response, status: int, name: str) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == f"urn:sluice:problem:{name}"
+    assert answer.json()["status"] == status
+    assert answer.json()["correlationId"] == answer.headers["x-correlation-id"]
+    assert answer.json()["title"]
+    assert answer.json()["detail"]
+
+
+def test_every_variable_of_the_edge_has_a_default() -> None:
+    """edge.env names what the files of ops/edge are filled in with, and nothing else."""
+    used = {name for file in FOLDER.glob("*.conf") for name in re.findall(r"\$\{([A-Z_]+)\}", file.read_text())}
+    assert used == defaults().keys()
+
+
+async def test_an_event_goes_through_under_one_correlation_id(edge: Edge) -> None:
+    """The sender's correlation ID, else its trace's, else a new one, is the gateway's too."""
+    for headers, expected in (
+        ({"x_correlation_id": "c-1", "traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}, "c-1"),
+        ({"x_correlation_id": "no good", "traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}, TRACE),
+        ({}, None),
+    ):
+        answer = await send(edge, **headers)
+        assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
+        given = answer.json()["correlationId"]
+        assert answer.headers["x-correlation-id"] == given
+        assert given == expected or (expected is None and re.fullmatch("[0-9a-f]{32}", given))
+        assert answer.headers["server"] == "nginx"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "taken"),
+    [
+        ("application/json", True),
+        ("Application/JSON; charset=utf-8", True),
+        ("application/x-ndjson", True),
+        ("application/cloudevents+json", True),
+        ("application/jsonp", False),
+        ("application/json, text/html", False),
+        ("text/plain", False),
+        ("application/x-www-form-urlencoded", False),
+        ("multipart/form-data", False),
+        ("multipart/form-data; boundary=application/json", False),
+        ("", False),
+    ],
+)
+async def test_only_json_comes_in(edge: Edge, content_type: str, taken: bool) -> None:
+    """JSON, NDJSON and types that end in +json pass; all others are 415, malformed forms among them."""
+    answer = await send(edge, content_type=content_type)
+    if taken:
+        assert answer.status_code == 202
+    else:
+        problem(answer, 415, "unsupported_type")
+
+
+async def test_what_is_public_and_what_is_not(edge: Edge) -> None:
+    """POST /events and the health pages; metrics, reports and other methods are not there."""
+    for path in ("/metrics", "/", "/reports/events", "/docs", "/event", "/.problem", "/events/../metrics"):
+        problem(await edge.http.get(edge.url + path), 404, "unknown_path")
+    for page in ("live", "ready"):
+        assert (await edge.http.get(f"{edge.url}/health/{page}")).status_code == 200
+    for path, allowed in (("/events", "POST"), ("/health/ready", "GET, HEAD")):
+        answer = await edge.http.delete(edge.url + path)
+        problem(answer, 405, "wrong_method")
+        assert answer.headers["allow"] == allowed
+
+
+async def test_a_body_past_the_limit_is_refused(edge: Edge) -> None:
+    """413, by its announced length and by what came in chunks."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(11):
+            yield b" " * 10_000
+
+    problem(await send(edge, b" " * 100_001), 413, "too_large")
+    problem(await edge.http.post(f"{edge.url}/events", content=chunks(), headers=JSON), 413, "too_large")
+
+
+async def test_chunks_arrive_with_their_length(edge: Edge) -> None:
+    """A body in chunks is whole, and plain, before a gateway sees it."""
+    event = encoded(facebook())
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for at in range(0, len(event), 100):
+            yield event[at : at + 100]
+
+    answer = await edge.http.post(f"{edge.url}/events", content=chunks(), headers=JSON)
+    assert answer.json()["accepted"] == 1
+
+
+async def test_the_gateways_own_answers_pass(edge: Edge) -> None:
+    """What a gateway says is passed on as it is: 400, 422, and who is refused for what."""
+    problem(await send(edge, b"nope"), 400, "not_json")
+    answer = await send(edge, b"[{}]")
+    problem(answer, 422, "nothing_accepted")
+    assert answer.json()["errors"][0]["reason"] == "missing_field"
+
+
+async def test_a_gateway_that_drains_costs_nobody_a_request(edge: Edge, gateways: tuple[Gateway, Gateway]) -> None:
+    """While one of two gateways is stopped, and while it is gone, and while it is killed: every request is answered 202
+    by one of them."""
+    statuses: Counter[int | None] = Counter()
+    stop = asyncio.Event()
+
+    async def post() -> None:
+        poster = Poster(f"{edge.url}/events")
+        while not stop.is_set():
+            statuses[(await poster.post(encoded(facebook()))).status] += 1
+        poster.close()
+
+    async def more() -> None:
+        wanted = statuses.total() + 50
+
+        async def enough() -> bool:
+            return statuses.total() >= wanted
+
+        await eventually(enough, what="50 more answers", seconds=60)
+
+    posting = [asyncio.create_task(post()) for _ in range(4)]
+    other = gateways[1].supervisor
+    await more()
+    await other.stop("gateway")
+    await more()
+    await other.start_again("gateway")
+    await more()
+    pid = other.kill("gateway", signal.SIGKILL)
+    await more()
+    await other.wait_ready("gateway", after=pid)
+    await more()
+    stop.set()
+    await asyncio.gather(*posting)
+    assert set(statuses) == {202}
+
+
+async def test_no_gateway_at_all_is_told_truthfully(tmp_path: Path) -> None:
+    """503 of the only gateway is passed on with its words; where none is there, 502 says that a repeat is safe."""
+    async with (
+        start_nats(tmp_path) as nats,
+        start_gateway(nats, GATEWAY_PUBLISH_SECONDS="0.5") as gateway,
+        start_edge(nats.supervisor, [gateway.port, gateway.port], EDGE_REQUESTS_PER_SENDER="1") as edge,
+    ):
+        await nats.supervisor.stop("nats")
+        answer = await send(edge)
+        problem(answer, 503, "stream_unreachable")
+        assert int(answer.headers["retry-after"]) >= 1
+        pair = await asyncio.gather(send(edge), send(edge))
+        (limited,) = [answer for answer in pair if answer.status_code == 429]
+        problem(limited, 429, "too_many_requests")
+        await nats.supervisor.stop("gateway")
+        answer = await send(edge)
+        problem(answer, 502, "no_gateway")
+        assert "may safely be sent again" in answer.json()["detail"]
+        assert int(answer.headers["retry-after"]) >= 1
+        await nats.supervisor.start_again("nats")
+        await nats.supervisor.start_again("gateway")
+
+
+async def test_the_log_holds_no_address_no_query_and_no_payload(edge: Edge) -> None:
+    """A line a request: JSON, with the correlation ID, and nothing that names a person or a secret."""
+    await send(edge, b'[{"name":"Nobody Knows"}]', x_correlation_id="c-log")
+    await edge.http.get(f"{edge.url}/events?hub.verify_token=hush")
+    await edge.http.get(f"{edge.url}/elsewhere?hub.verify_token=hush")
+    text = edge.log.read_text()
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    (line,) = [line for line in lines if line["correlation_id"] == "c-log"]
+    assert (line["request"], line["status"], line["gateway_status"]) == ("POST /events", 422, "422")
+    assert "GET /elsewhere" in {line["request"] for line in lines}
+    for secret in ("hush", "Nobody", '"127.0.0.1"'):
+        assert secret not in text
+
+
+async def test_tls_and_reports_by_setting(gateways: tuple[Gateway, Gateway], tmp_path: Path) -> None:
+    """With tls.conf and a certificate the door speaks TLS alone; with reports.conf the reporter is behind it."""
+    openssl = require_tool("openssl")
+    certificate, key = tmp_path / "certificate", tmp_path / "key"
+    making = await asyncio.create_subprocess_exec(
+        openssl,
+        *(
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-subj",
+            "/CN=localhost",
+        ),
+        *("-keyout", key, "-out", certificate),
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert await making.wait() == 0
+    files = {"EDGE_CERTIFICATE": str(certificate), "EDGE_CERTIFICATE_KEY": str(key)}
+    async with start_edge(
+        gateways[1].supervisor, [gateways[1].port], include=["tls.conf", "reports.conf"], tls=True, **files
+    ) as edge:
+        async with httpx.AsyncClient(verify=False) as http:  # its own certificate
+            answer = await http.post(f"{edge.url}/events", content=encoded(facebook()), headers=JSON)
+            assert answer.status_code == 202
+            problem(await http.get(f"{edge.url}/reports/events"), 502, "no_gateway")
+            problem(await http.post(f"{edge.url}/reports/events"), 405, "wrong_method")
+        plain = await edge.http.get(edge.url.replace("https", "http") + "/health/live")
+        assert plain.status_code == 400
