@@ -19,7 +19,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     echo 'host all all all scram-sha-256' >> "$PGDATA/pg_hba.conf"
     as_postgres pg_ctl --pgdata "$PGDATA" --wait --silent --options "$(shift; echo "$*") -c listen_addresses=''" start
     for script in /docker-entrypoint-initdb.d/*.sh; do
-        as_postgres env PGHOST=/var/run/postgresql sh "$script"
+        as_postgres env PGHOST=/var/run/postgresql "$script"  # as the image does with executable ones
     done
     as_postgres pg_ctl --pgdata "$PGDATA" --wait --silent --mode fast stop
 fi
