@@ -16,6 +16,7 @@ from collector.source import Source
 from collector.sources import SOURCES
 from collector.store import Store
 from collector.watermark import keep_watermark
+from collector.write import Path
 from core import health, jetstream, lifecycle, logs, postgres, settings
 from core.errors import OurFault
 from core.events.contract import Contract
@@ -57,6 +58,9 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
         metrics.failed.labels(source.name, reason)
     for reason in metrics.RETRIED_FOR:
         metrics.retries.labels(source.name, reason)
+    for path in Path:
+        metrics.batches_stored.labels(source.name, path)
+    metrics.conflicts.labels(source.name)
 
     readiness = health.Readiness("postgres", "nats", "collecting")
     port, stop_serving = health.serve(chosen.collector_host, chosen.collector_port, readiness)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from typing import NamedTuple
 
 from collector.fetch import Message
@@ -37,12 +38,17 @@ class Entry:
 
 @dataclass(slots=True)
 class Outcome:
-    """What one transaction did. Its counts are events, but for `left_out`: messages whose receipt stood."""
+    """What one transaction did. Its counts are events, but for `left_out`: messages whose receipt stood.
+
+    path is how its rows were written, None where there was nothing to write; conflicts is how often that met a repeat.
+    """
 
     events: int = 0
     stored: int = 0
     letters: list[Letter] = field(default_factory=list)
     left_out: int = 0
+    path: str | None = None
+    conflicts: int = 0
 
     @property
     def repeated(self) -> int:
@@ -69,17 +75,38 @@ def letter(message: Message, reject: Reject) -> Letter:
     )
 
 
-def halve(entries: list[Entry], parse: Parser) -> tuple[list[Entry], list[Entry]]:
+def halve(entries: list[Entry], parse: Parser) -> list[list[Entry]]:
     """Two halves of a batch of more than one event: by messages, or one message by its events."""
     if len(entries) > 1:
         middle = len(entries) // 2
-        return entries[:middle], entries[middle:]
+        return [entries[:middle], entries[middle:]]
     (entry,) = entries
-    parts, lines = wire.decode(entry.message.body)
-    stop = entry.start + entry.parsed.events
     middle = entry.start + entry.parsed.events // 2
-    first, second = (
-        Entry(entry.message, parse(wire.cut(parts, lines, start, end), entry.message.sequence), start)
-        for start, end in ((entry.start, middle), (middle, stop))
-    )
-    return [first], [second]
+    return _cut(entry, parse, middle)
+
+
+def around(entry: Entry, day: int, row: int, parse: Parser) -> list[list[Entry]]:
+    """A message of more than one event, cut before and behind the event that gave the row of this number (from 1) of
+    a day; what is empty is left out."""
+    parts, lines = wire.decode(entry.message.body)
+    first, stop = entry.start, entry.start + entry.parsed.events  # the event lies in here
+    while stop - first > 1:
+        middle = (first + stop) // 2
+        rows = parse(wire.cut(parts, lines, first, middle), entry.message.sequence).days.get(day)
+        before = rows.count if rows else 0
+        if row <= before:
+            stop = middle
+        else:
+            first, row = middle, row - before
+    return _cut(entry, parse, first, first + 1)
+
+
+def _cut(entry: Entry, parse: Parser, *places: int) -> list[list[Entry]]:
+    """A message in parts that begin at these events; what is empty is left out."""
+    parts, lines = wire.decode(entry.message.body)
+    bounds = (entry.start, *places, entry.start + entry.parsed.events)
+    return [
+        [Entry(entry.message, parse(wire.cut(parts, lines, start, stop), entry.message.sequence), start)]
+        for start, stop in pairwise(bounds)
+        if start < stop
+    ]

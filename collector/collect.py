@@ -2,8 +2,8 @@
 
 Invariant: a message is acknowledged only after the transaction that holds its rows has committed.
 
-    fetched --parse--> rows --copy--> staged --merge--> stored --ack--> done
-       \\--cannot parse--> dead letter ------------------------ack--> done
+    fetched --parse--> rows --write--> stored --ack--> done
+       \\--cannot parse--> dead letter ----------ack--> done
 
 The next batch is fetched and parsed while this one is stored. Under load the batches fill by themselves, because
 messages gather while a batch is stored; with little to do a batch waits a moment only, so that reports are fresh.
@@ -12,6 +12,7 @@ messages gather while a batch is stored; with little to do a batch waits a momen
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from time import perf_counter, thread_time
 from typing import Any, Final, Literal
 
@@ -134,7 +135,7 @@ class Collect:
                 outcome = await self._store.save(entries)
             except Exception as error:
                 judged = verdict(error)
-                if judged is Verdict.OURS:
+                if judged in (Verdict.OURS, Verdict.POISON):  # poison that no row can be blamed for is ours, too
                     raise OurFault(f"{self._source}: {error!r}") from error
                 # The connection may be in any state: a new one is cheap beside an error.
                 await self._store.close()
@@ -156,15 +157,29 @@ class Collect:
         metrics.processed.labels(self._source).inc(outcome.stored)
         metrics.repeated.labels(self._source).inc(outcome.repeated)
         metrics.batch_events.labels(self._source).observe(outcome.events)
-        for letter in outcome.letters:
-            metrics.failed.labels(self._source, letter.reason).inc()
-            log.warning(
-                "dead letter",
-                reason=letter.reason,
-                path=letter.path,
-                correlationId=letter.correlation_id,
-                streamSequence=letter.stream_sequence,
-                position=letter.position,
-            )
+        if outcome.path is not None:
+            metrics.batches_stored.labels(self._source, outcome.path).inc()
+        metrics.conflicts.labels(self._source).inc(outcome.conflicts)
+        self._tell_dead(outcome)
         if outcome.events:
             log.debug("stored", events=outcome.events, stored=outcome.stored, repeated=outcome.repeated)
+
+    def _tell_dead(self, outcome: Outcome) -> None:
+        """One line a batch, however many there are: `dead_letters` holds each with its way."""
+        if not outcome.letters:
+            return
+        reasons = Counter(letter.reason for letter in outcome.letters)
+        for reason, events in reasons.items():
+            metrics.failed.labels(self._source, reason).inc(events)
+        first = outcome.letters[0]
+        log.warning(
+            "dead letters",
+            events=len(outcome.letters),
+            reasons=dict(reasons),
+            first={
+                "correlationId": first.correlation_id,
+                "streamSequence": first.stream_sequence,
+                "position": first.position,
+                "path": first.path,
+            },
+        )

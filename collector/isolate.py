@@ -1,60 +1,97 @@
 """Find the rows that PostgreSQL does not take, so that one bad event costs one event.
 
     batch --stored--> done
-       \\--poison--> halves --stored--> done
-                       \\--poison--> ... a single event --> its dead letter
+       \\--conflict--> staged --stored--> done
+       \\--poison--> halves, by messages --stored--> done
+                       \\--poison--> one message, cut around the row that PostgreSQL names --> its dead letter
 
-Each try is a savepoint of the storing transaction. Where more than 1 % of a batch (and more than 10 events) turn out
-poison, the fault is ours, not theirs: OurFault is raised and nothing is confirmed.
+Each try is a savepoint of the storing transaction. Parts go the direct path, whichever the batch went: many small
+tries are cheap there. Where more than 1 % of a batch (and more than 10 events) turn out dead, be it that PostgreSQL
+does not take them or that they break the contract, the fault is ours, not theirs: OurFault is raised and nothing is
+confirmed.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import asyncpg
 
-from collector.batch import Entry, Letter, halve, letter
+from collector.batch import Entry, Letter, around, halve, letter
 from collector.parse import Parser, Reject
 from collector.verdict import Verdict, verdict
+from collector.write import CONFLICTS, Path, Write, refused_row
 from core.errors import OurFault
 
-MOST_POISON: Final = 10
-MOST_POISON_SHARE: Final = 0.01
-
-Write = Callable[[list[Entry]], Awaitable[Counter[int]]]
-"""Write the rows of these entries; the rows really inserted, by stream sequence."""
+MOST_DEAD: Final = 10
+MOST_DEAD_SHARE: Final = 0.01
 
 
 class Isolation:
-    """One batch, taken apart. `letters` holds the dead letters found."""
+    """One batch, taken apart where need be.
 
-    def __init__(self, connection: asyncpg.Connection[Any], parse: Parser, write: Write, events: int) -> None:
+    letters     the dead letters found
+    conflicts   how often the direct path met a repeat
+    staged      whether any part was staged
+    """
+
+    def __init__(self, connection: asyncpg.Connection[Any], parse: Parser, write: Write) -> None:
         self._connection = connection
         self._parse = parse
         self._write = write
-        self._most = max(MOST_POISON, int(events * MOST_POISON_SHARE))
+        self._most = self._dead = 0
         self.letters: list[Letter] = []
+        self.conflicts = 0
+        self.staged = False
 
-    async def store(self, entries: list[Entry]) -> Counter[int]:
-        """Store all of these but the poison. Raises OurFault, or the error of a try that was not poison."""
+    async def store(self, entries: list[Entry], path: Path) -> Counter[int]:
+        """Store all of these but the poison; the rows inserted by stream sequence.
+
+        Raises OurFault, or the error of a try that was not poison.
+        """
+        self._most = max(MOST_DEAD, int(sum(entry.parsed.events for entry in entries) * MOST_DEAD_SHARE))
+        for entry in entries:
+            for reject in entry.parsed.rejects:
+                self._count_dead(f"{reject.reason} at {reject.path}")
+        return await self._try(entries, path)
+
+    async def _try(self, entries: list[Entry], path: Path) -> Counter[int]:
+        stored: Counter[int] = Counter()
         try:
             async with self._connection.transaction():
-                return await self._write(entries)
+                stored = await self._write.rows(entries, path)
         except asyncpg.PostgresError as error:
+            if path is Path.DIRECT and isinstance(error, CONFLICTS):
+                self.conflicts += 1
+                return await self._try(entries, Path.STAGED)
             if verdict(error) is not Verdict.POISON:
                 raise
             if len(entries) == 1 and entries[0].parsed.events == 1:
                 self._bury(entries[0], error)
                 return Counter()
-        first, second = halve(entries, self._parse)
-        return await self.store(first) + await self.store(second)
+            parts = self._parts(entries, error)
+        else:
+            self.staged |= path is Path.STAGED
+            return stored
+        path = Path.DIRECT if self._write.can_go_direct else Path.STAGED
+        for part in parts:
+            stored += await self._try(part, path)
+        return stored
+
+    def _parts(self, entries: list[Entry], error: asyncpg.PostgresError) -> list[list[Entry]]:
+        """What to try next. The row that PostgreSQL names is a hint: each part proves itself."""
+        if len(entries) == 1 and (place := refused_row(error)) is not None:
+            return around(entries[0], *place, self._parse)
+        return halve(entries, self._parse)
 
     def _bury(self, entry: Entry, error: asyncpg.PostgresError) -> None:
         # The message of a check names the constraint, never the row: details would repeat personal data.
         reject = Reject(entry.start, "unstorable", "$", f"{error.sqlstate}: {error.args[0]}")
         self.letters.append(letter(entry.message, reject))
-        if len(self.letters) > self._most:
-            raise OurFault(f"more than {self._most} events of one batch cannot be stored: {reject.detail}") from error
+        self._count_dead(reject.detail)
+
+    def _count_dead(self, why: str) -> None:
+        self._dead += 1
+        if self._dead > self._most:
+            raise OurFault(f"more than {self._most} events of one batch cannot be stored: {why}")

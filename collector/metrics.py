@@ -11,7 +11,7 @@ from core.metrics import BATCH_BUCKETS, DURATION_BUCKETS
 
 DEAD_FOR: Final = (*(reason.value for reason in Reason), "unstorable", "below_floor")
 """Why an accepted event becomes a dead letter: the closed list."""
-RETRIED_FOR: Final = ("wait", "partition", "poison")
+RETRIED_FOR: Final = ("wait", "partition")
 """Why a batch is stored again, by `collector.verdict.Verdict`."""
 
 accepted = Counter("collector_events_accepted", "Events of messages fetched for the first time", ["source"])
@@ -21,7 +21,7 @@ failed = Counter("collector_events_failed", "Events that went to the dead letter
 messages = Counter("collector_messages", "Messages confirmed after their commit", ["source"])
 redelivered = Counter("collector_messages_redelivered", "Messages whose receipt stood already", ["source"])
 retries = Counter("collector_store_retries", "Batches stored again after an error that passes", ["source", "reason"])
-batches_stored = Counter("collector_batches_stored", "Batches stored, by how their rows were written", ["source", "path"])
+batches_stored = Counter("collector_batches_stored", "Batches stored, by how rows were written", ["source", "path"])
 conflicts = Counter("collector_store_conflicts", "Direct writes taken back because of a repeat or deadlock", ["source"])
 batch_events = Histogram("collector_batch_events", "Events in a stored batch", ["source"], buckets=BATCH_BUCKETS)
 stage_seconds = Histogram(

@@ -1,29 +1,27 @@
 """Store a batch in one transaction: receipts -> rows -> rollups -> dead letters -> commit.
 
     messages --receipt stands--> left out (a redelivery)
-        \\--rows of each day--> staging --merge--> leaf partition + rollups
-                                   \\--poison--> isolate --> dead letters
+        \\--rows--> written, straight or merged (write) + rollups
+                      \\--poison--> taken apart (isolate) --> dead letters
 
 Invariant: a receipt, the rows it counts and the rollups of those rows are written together or not at all.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
-from datetime import date, timedelta
+from collections.abc import Iterable
 from typing import Any, Final
 
 import asyncpg
 import structlog
 
-from collector import copying
 from collector.batch import Entry, Letter, Outcome, letter
-from collector.isolate import Isolation, Write
-from collector.parse import Parser, Reject, copied_columns
+from collector.isolate import Isolation
+from collector.parse import Parser, Reject
 from collector.source import Source
 from collector.verdict import Verdict, verdict
+from collector.write import Path, Turn, Write, day_of
 from core import faults, postgres
 from core.events import wire
 from sql import statements
@@ -31,7 +29,6 @@ from sql import statements
 _SQL: Final = statements("store")
 _PARTITIONS: Final = statements("partitions")
 COMMAND_SECONDS: Final = 60.0  # a batch takes well under a second
-_FIRST_DAY: Final = date(2000, 1, 1)
 log = structlog.get_logger()
 
 
@@ -42,7 +39,7 @@ class Store:
         self._dsn = dsn
         self._source = source
         self._parse = parse
-        self._columns = copied_columns(source)
+        self._turn = Turn()
         self._connection: asyncpg.Connection[Any] | None = None
         self._shard = 0
         self._leaves: set[int] = set()
@@ -80,10 +77,17 @@ class Store:
         outcome.events = sum(entry.parsed.events for entry in fresh)
         outcome.letters = [letter(entry.message, reject) for entry in fresh for reject in entry.parsed.rejects]
         outcome.letters += [found for entry in fresh for found in self._too_late(entry, below_floor)]
-        isolation = Isolation(connection, self._parse, self._writer(connection, below_floor), outcome.events)
-        stored = await isolation.store(fresh)
+        write = Write(connection, self._source, self._shard, below_floor)
+        isolation = Isolation(connection, self._parse, write)
+        path = self._turn.take() if write.can_go_direct else Path.STAGED
+        stored = await isolation.store(fresh, path)
+        if path is Path.DIRECT:
+            self._turn.tell(conflicts=isolation.conflicts)
+        await write.counts()
         if faults.ARMED:
             faults.reached("collector.merged")
+        outcome.conflicts = isolation.conflicts
+        outcome.path = Path.STAGED if isolation.staged else Path.DIRECT
         outcome.letters += isolation.letters
         outcome.stored = stored.total()
         await self._keep_letters(connection, outcome.letters)
@@ -101,36 +105,6 @@ class Store:
         )
         taken = {row["stream_sequence"] for row in rows}
         return [entry for entry in entries if entry.message.sequence in taken]
-
-    def _writer(self, connection: asyncpg.Connection[Any], below_floor: set[int]) -> Write:
-        staged = False  # whether staging may hold rows: of the day before, or of the part of a batch stored before
-
-        async def write(entries: list[Entry]) -> Counter[int]:
-            """Stage and merge day by day, in order."""
-            nonlocal staged
-            stored: Counter[int] = Counter()
-            for day in sorted({day for entry in entries for day in entry.parsed.days} - below_floor):
-                if staged:
-                    await connection.execute(_SQL["empty_staging"])
-                staged = True
-                rows = [entry.parsed.days[day].copy for entry in entries if day in entry.parsed.days]
-                await connection.copy_to_table("staging", source=_stream(rows), columns=self._columns, format="binary")
-                stored += await self._merge(connection, day)
-            return stored
-
-        return write
-
-    async def _merge(self, connection: asyncpg.Connection[Any], day: int) -> Counter[int]:
-        merge = _SQL[f"merge_{self._source.name}"]
-        if self._source.table is None:
-            rows = await connection.fetch(merge)
-        else:
-            if await connection.fetch(_SQL["lock_countries"]):
-                await connection.execute(_SQL["learn_countries"])
-            rows = await connection.fetch(
-                merge.format(partition=f"{self._source.table}_{_date(day):%Y%m%d}"), self._shard
-            )
-        return Counter({row["stream_sequence"]: row["stored"] for row in rows})
 
     async def _keep_letters(self, connection: asyncpg.Connection[Any], letters: list[Letter]) -> None:
         if letters:
@@ -175,7 +149,7 @@ class Store:
             return below_floor
         for day in sorted({day for entry in entries for day in entry.parsed.days} - self._leaves):
             try:
-                await connection.fetchval(_PARTITIONS["ensure"], self._source.table, _date(day))
+                await connection.fetchval(_PARTITIONS["ensure"], self._source.table, day_of(day))
                 self._leaves.add(day)
             except asyncpg.CheckViolationError:
                 below_floor.add(day)
@@ -200,18 +174,3 @@ class Store:
         self._connection = connection
         log.info("connected to PostgreSQL", shard=self._shard)
         return connection
-
-
-def _date(day: int) -> date:
-    return _FIRST_DAY + timedelta(days=day)
-
-
-async def _stream(rows: list[bytes]) -> AsyncIterator[bytes]:
-    """A COPY: the buffers as they are, neither joined nor copied."""
-    yield copying.HEADER
-    for buffer in rows:
-        yield buffer
-        if faults.ARMED:
-            faults.reached("collector.copying")
-        await asyncio.sleep(0)  # a large batch must not hold the loop
-    yield copying.TRAILER

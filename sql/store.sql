@@ -41,25 +41,48 @@ FROM refused_events
 WITH NO DATA
 
 -- name: empty_staging
-TRUNCATE staging
+-- Not TRUNCATE: each one in a transaction makes every later savepoint dearer, and isolation takes thousands.
+DELETE FROM staging
 
 -- name: lock_countries
--- A row where staging holds countries to learn. One collector learns at a time: of two that see the same room and
--- fill it twice, one would have counted as other what the other one knows.
+-- A row where some of these countries ($1) are to be learnt. One collector learns at a time: of two that see the same
+-- room and fill it twice, one would have counted as other what the other one knows.
 SELECT pg_advisory_xact_lock(hashtext('sluice.countries'))
 WHERE (SELECT count(*) FROM known_countries) < 1000 AND EXISTS (
-    SELECT FROM staging
-    WHERE length(country) <= 64 AND NOT EXISTS (SELECT FROM known_countries known WHERE known.country = staging.country))
+    SELECT FROM unnest($1::text[]) AS met (country)
+    WHERE NOT EXISTS (SELECT FROM known_countries known WHERE known.country = met.country))
 
 -- name: learn_countries
--- Before the merge, so that a country is known from its first event on. A statement of its own: it sees what was
+-- Before the rollups, so that a country is known from its first event on. A statement of its own: it sees what was
 -- learnt while the lock was waited for.
 INSERT INTO known_countries
-SELECT DISTINCT country FROM staging
-WHERE length(country) <= 64 AND NOT EXISTS (SELECT FROM known_countries known WHERE known.country = staging.country)
+SELECT country FROM unnest($1::text[]) AS met (country)
+WHERE NOT EXISTS (SELECT FROM known_countries known WHERE known.country = met.country)
 ORDER BY country
 LIMIT greatest(0, 1000 - (SELECT count(*) FROM known_countries))
 ON CONFLICT DO NOTHING
+
+-- name: add_counts
+-- Add to the rollups what the parser counted of rows that were all new ($1 source, $2 shard; a quarter is a
+-- quarter-hour since 2000). In key order, as the merges do.
+WITH counted AS (
+    INSERT INTO event_counts AS kept (bucket, source, funnel_stage, event_type, shard, events, revenue)
+    SELECT timestamptz '2000-01-01 00:00+00' + quarter * interval '15 minutes', $1::text::source,
+           stage::funnel_stage, type::event_type, $2, events, cents * 0.01
+    FROM unnest($3::integer[], $4::text[], $5::text[], $6::integer[], $7::bigint[])
+        AS met (quarter, stage, type, events, cents)
+    ORDER BY 1, 3, 4
+    ON CONFLICT (bucket, source, funnel_stage, event_type, shard)
+    DO UPDATE SET events = kept.events + excluded.events, revenue = kept.revenue + excluded.revenue
+)
+INSERT INTO audience_counts AS kept (bucket, source, dimension, value, shard, events)
+SELECT timestamptz '2000-01-01 00:00+00' + quarter * interval '15 minutes', $1::text::source,
+       dimension::audience_dimension, CASE WHEN dimension = 'country' THEN known.country ELSE value END, $2, sum(events)
+FROM unnest($8::integer[], $9::text[], $10::text[], $11::integer[]) AS met (quarter, dimension, value, events)
+LEFT JOIN known_countries known ON dimension = 'country' AND known.country = value
+GROUP BY 1, 3, 4
+ORDER BY 3, 1, 4
+ON CONFLICT (source, dimension, bucket, value, shard) DO UPDATE SET events = kept.events + excluded.events
 
 -- name: merge_facebook
 -- Insert what staging holds into one day's leaf. The first copy of an event wins: a second one is a repeat.

@@ -19,9 +19,12 @@ from core import postgres
 from core.errors import OurFault
 from core.events import refused as refused_events
 from core.events.contract import Invalid, Reason
-from tests.support.collecting import balanced, storing
+from tests.support.collecting import balanced, each_path, storing
 from tests.support.events import NOON, Event, changed, encoded, facebook, message, part, without
 from tests.support.stack import Database
+
+__all__ = ["each_path"]  # a fixture
+pytestmark = pytest.mark.usefixtures("each_path")
 
 
 @pytest.fixture
@@ -193,3 +196,17 @@ async def test_bytes_that_we_wrote_wrong_are_our_fault(database: Database, conne
             assert verdict(caught.value) is Verdict.OURS
         assert await connection.fetchval("SELECT count(*) FROM receipts") == 0
         assert counts(await store.save(message(facebook()))) == (1, 1, 0, 0)
+
+
+@pytest.mark.parametrize(("broken", "bad"), [(11, 0), (5, 6)])
+async def test_what_breaks_the_contract_counts_as_dead_too(
+    database: Database, connection: asyncpg.Connection[Any], broken: int, bad: int
+) -> None:
+    """Events that a collector's contract refuses, alone or beside poison: too many of a batch stop the source."""
+    batch: list[Event | bytes] = [*[b"{"] * broken, *(poison() for _ in range(bad)), facebook(), facebook()]
+    async with storing("facebook", database) as store:
+        with pytest.raises(OurFault, match="cannot be stored"):
+            await store.save(message(*batch))
+        assert await connection.fetchval("SELECT count(*) FROM receipts") == 0
+        assert counts(await store.save(message(*batch[1:]))) == (len(batch) - 1, 2, 0, 10)
+    await balanced(connection)

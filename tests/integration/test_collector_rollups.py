@@ -11,12 +11,15 @@ import asyncpg
 import pytest
 
 from core import postgres
-from tests.support.collecting import balanced, storing
+from tests.support.collecting import balanced, each_path, storing
 from tests.support.events import NOON, Event, changed, facebook, message, tiktok
 from tests.support.rollups import rollup_differences
 from tests.support.stack import Database
 
 MOST_COUNTRIES = 1_000
+
+__all__ = ["each_path"]  # a fixture
+pytestmark = pytest.mark.usefixtures("each_path")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from collector.batch import Outcome
 from core import postgres
 from core.events import refused as refused_events
 from core.events.contract import Invalid, Reason
-from tests.support.collecting import ANY_TIME, balanced, storing
+from tests.support.collecting import ANY_TIME, balanced, each_path, storing
 from tests.support.events import (
     NOON,
     Event,
@@ -29,6 +29,9 @@ from tests.support.events import (
     without,
 )
 from tests.support.stack import Database
+
+__all__ = ["each_path"]  # a fixture
+pytestmark = pytest.mark.usefixtures("each_path")
 
 
 @pytest.fixture

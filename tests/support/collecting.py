@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
+import pytest
 from nats.aio.client import Client
 
 from collector.batch import Entry, Outcome
@@ -25,6 +26,7 @@ from collector.parse import Parser, python_parser
 from collector.source import Source
 from collector.sources import SOURCES
 from collector.store import Store
+from collector.write import Path, Turn
 from core import jetstream, postgres
 from core.events.contract import Contract
 from core.events.subjects import EVENTS_HEADER, REFUSED, stream_of
@@ -61,6 +63,14 @@ class Storing:
     async def save(self, *bodies: bytes) -> Outcome:
         """Store these messages in one batch."""
         return await self.store.save([self.entry(body) for body in bodies])
+
+
+@pytest.fixture(params=list(Path))
+def each_path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test once with the path that batches usually take, and once with all of them staged."""
+    if request.param is Path.STAGED:
+        monkeypatch.setattr(Turn, "take", lambda _: Path.STAGED)
+    return Path(request.param)
 
 
 @asynccontextmanager

@@ -1,0 +1,176 @@
+"""Write the rows of a batch: straight into the leaves of their days, or staged and merged where that meets a repeat.
+
+    rows --COPY--> leaf --all are new--> counts of the parser --> rollups
+              \\--unique violation, deadlock--> back to the savepoint
+    rows --COPY--> staging --merge--> leaf, and rollups of what was really inserted
+
+Invariant: both paths leave the same rows and rollups. The direct one takes rows that are all new or none of them, so
+what the parser counted is what was inserted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+import asyncpg
+
+from collector import copying
+from collector.batch import Entry
+from collector.parse import copied_columns
+from collector.rollup import QUARTERS_IN_DAY, Counts, total
+from collector.source import Source
+from core import faults
+from sql import statements
+
+_SQL: Final = statements("store")
+_FIRST_DAY: Final = date(2000, 1, 1)
+_COUNTRY: Final = "country"
+_PLACE: Final = re.compile(r"COPY \w+_(?P<day>\d{8}), \D*(?P<row>\d+)")  # in every language of the server
+MOST_STAGED: Final = 64
+
+
+class Path(StrEnum):
+    """How rows get into their leaf."""
+
+    DIRECT = "direct"
+    STAGED = "staged"
+
+
+# What sends the direct path to the staged one: a repeat; or two collectors that each wait for a key of the other.
+CONFLICTS: Final = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError)
+
+
+class Turn:
+    """Whose turn it is. After a conflict the staged path serves the next batches, 1, 2, 4 and so on up to 64: where
+    repeats are common, a COPY that is taken back costs more than it saves. A success of the direct path ends that."""
+
+    def __init__(self) -> None:
+        self._staged = 0  # batches that are still to be staged
+        self._next = 1
+
+    def take(self) -> Path:
+        """The path for the next batch."""
+        if not self._staged:
+            return Path.DIRECT
+        self._staged -= 1
+        return Path.STAGED
+
+    def tell(self, *, conflicts: int) -> None:
+        """What became of a batch that went the direct path."""
+        self._staged = self._next if conflicts else 0
+        self._next = min(self._next * 2, MOST_STAGED) if conflicts else 1
+
+
+class Write:
+    """What writes within one transaction. `rows` may be called for parts of a batch, `counts` once at the end."""
+
+    def __init__(self, connection: asyncpg.Connection[Any], source: Source, shard: int, below_floor: set[int]) -> None:
+        self._connection = connection
+        self._source = source
+        self._shard = shard
+        self._below_floor = below_floor
+        self._columns = copied_columns(source)
+        self._staging_in_use = False  # whether staging may hold rows: of another day, or of another part of the batch
+        self._direct: list[Counts] = []
+
+    @property
+    def can_go_direct(self) -> bool:
+        """Refused events are few and of one table: they are always staged."""
+        return self._source.table is not None
+
+    async def rows(self, entries: list[Entry], path: Path) -> Counter[int]:
+        """Write the rows of these entries; the rows really inserted, by stream sequence.
+
+        Raises what the database raised. The caller then goes back to a savepoint, and what was written is gone.
+        """
+        write = self._copy if path is Path.DIRECT else self._merge
+        stored: Counter[int] = Counter()
+        for day in sorted({day for entry in entries for day in entry.parsed.days} - self._below_floor):
+            stored += await write([entry for entry in entries if day in entry.parsed.days], day)
+        if path is Path.DIRECT:
+            self._direct += [entry.parsed.counts for entry in entries]
+        return stored
+
+    async def counts(self) -> None:
+        """Add what went the direct path to the rollups."""
+        counts = total(self._direct, without_days=self._below_floor)
+        if not counts.events:
+            return
+        await self._learn(counts)
+        of_events = ((*key, *sums) for key, sums in counts.events.items())
+        of_audience = ((*key, events) for key, events in counts.audience.items())
+        await self._connection.execute(
+            _SQL["add_counts"],
+            self._source.name,
+            self._shard,
+            *(list(column) for column in zip(*of_events, strict=True)),
+            *(list(column) for column in zip(*of_audience, strict=True)),
+        )
+
+    async def _copy(self, entries: list[Entry], day: int) -> Counter[int]:
+        await self._copy_into(leaf(self._source, day), entries, day)
+        return Counter({entry.message.sequence: entry.parsed.days[day].count for entry in entries})
+
+    async def _merge(self, entries: list[Entry], day: int) -> Counter[int]:
+        if self._staging_in_use:
+            await self._connection.execute(_SQL["empty_staging"])
+        self._staging_in_use = True
+        await self._copy_into("staging", entries, day)
+        merge = _SQL[f"merge_{self._source.name}"]
+        if self._source.table is None:
+            rows = await self._connection.fetch(merge)
+        else:
+            await self._learn(total((entry.parsed.counts for entry in entries), without_days=self._below_floor), day)
+            rows = await self._connection.fetch(merge.format(partition=leaf(self._source, day)), self._shard)
+        return Counter({row["stream_sequence"]: row["stored"] for row in rows})
+
+    async def _copy_into(self, table: str, entries: list[Entry], day: int) -> None:
+        rows = [entry.parsed.days[day].copy for entry in entries]
+        await self._connection.copy_to_table(table, source=_stream(rows), columns=self._columns, format="binary")
+
+    async def _learn(self, counts: Counts, of_day: int | None = None) -> None:
+        """Let the registry know the countries counted, where it has room for them."""
+        countries = sorted(
+            {
+                value
+                for quarter, dimension, value in counts.audience
+                if dimension == _COUNTRY and value is not None and of_day in (None, quarter // QUARTERS_IN_DAY)
+            }
+        )
+        if countries and await self._connection.fetch(_SQL["lock_countries"], countries):
+            await self._connection.execute(_SQL["learn_countries"], countries)
+
+
+def leaf(source: Source, day: int) -> str:
+    """The name of a day's leaf; the day counts from 2000-01-01."""
+    return f"{source.table}_{day_of(day):%Y%m%d}"
+
+
+def day_of(day: int) -> date:
+    """The date of a day that is counted from 2000-01-01."""
+    return _FIRST_DAY + timedelta(days=day)
+
+
+def refused_row(error: asyncpg.PostgresError) -> tuple[int, int] | None:
+    """The day and the number (from 1) of the row at which a COPY into a leaf failed, where PostgreSQL says so."""
+    found = _PLACE.match(str(getattr(error, "context", None)))
+    if found is None:
+        return None
+    return (datetime.strptime(found["day"], "%Y%m%d").date() - _FIRST_DAY).days, int(found["row"])
+
+
+async def _stream(rows: list[bytes]) -> AsyncIterator[bytes]:
+    """A COPY: the buffers as they are, neither joined nor copied."""
+    yield copying.HEADER
+    for buffer in rows:
+        yield buffer
+        if faults.ARMED:
+            faults.reached("collector.copying")
+        await asyncio.sleep(0)  # a large batch must not hold the loop
+    yield copying.TRAILER
