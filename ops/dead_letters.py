@@ -108,8 +108,15 @@ async def replay_(
         total = total if most is None else min(total, most)
         if not dry_run:
             await letters.take(connection)
-        run = await _replay(None if dry_run else client, connection, which, chosen, rate=rate, most=most, total=total)
-        became = await _became(client, connection, run, wait)
+        stop = _told_to_stop()
+        with progress("looking" if dry_run else "replaying", total) as advance:
+            run = await replay(
+                None if dry_run else client, connection, which,
+                Contract(max_age_days=chosen.max_event_age_days, max_ahead_seconds=chosen.max_event_ahead_seconds),
+                pace=Pace(rate), page_letters=min(PAGE_LETTERS, rate), most=most, stop=stop,
+                told=lambda run: advance(run.seen, f"{sum(run.unfit.values()):,} stay kept"),
+            )  # fmt: skip
+        became = await _became(client, connection, run, wait, stop)
     figures = {
         "chosen": total, "seen": run.seen, "replayed": run.replayed, "dry_run": dry_run, **became,
         "kept": sum(run.unfit.values()), "kept_by_reason": dict(run.unfit),
@@ -121,28 +128,20 @@ async def replay_(
     return 1 if became["dead_again"] or became["waiting_messages"] or run.seen < total else 0
 
 
-async def _replay(
-    client: Client | None, connection: asyncpg.Connection[Any], which: Which, chosen: OperatorSettings, *,
-    rate: int, most: int | None, total: int,
-) -> Replay:  # fmt: skip
-    """Replay with progress. Ctrl-C ends it after the page at hand: what is closed is closed, the rest stays kept."""
+def _told_to_stop() -> asyncio.Event:
+    """Set by Ctrl-C, which then ends a replay after the page at hand: what is closed is closed, the rest stays kept."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    with progress("looking" if client is None else "replaying", total) as advance:
-        return await replay(
-            client, connection, which,
-            Contract(max_age_days=chosen.max_event_age_days, max_ahead_seconds=chosen.max_event_ahead_seconds),
-            pace=Pace(rate), page_letters=min(PAGE_LETTERS, rate), most=most, stop=stop,
-            told=lambda run: advance(run.seen, f"{sum(run.unfit.values()):,} stay kept"),
-        )  # fmt: skip
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
-async def _became(client: Client, connection: asyncpg.Connection[Any], run: Replay, wait: float) -> dict[str, int]:
+async def _became(
+    client: Client, connection: asyncpg.Connection[Any], run: Replay, wait: float, stop: asyncio.Event
+) -> dict[str, int]:
     """What became of the messages that went out, once they are stored or after so many seconds."""
     last = {collected: max(sequences) for collected, sequences in run.sent.items()}
-    await until_confirmed(client, last, wait)
+    await until_confirmed(client, last, wait, stop)
     total = {"stored": 0, "repeated": 0, "dead_again": 0, "waiting_messages": 0}
     for collected, sequences in run.sent.items():
         created = (await stream_info(client, stream_of(collected))).created

@@ -68,8 +68,10 @@ async def drain(client: Client, sources: tuple[str, ...], seconds: float) -> boo
     return await until_confirmed(client, targets, seconds)
 
 
-async def until_confirmed(client: Client, targets: dict[str, int], seconds: float) -> bool:
-    """Wait until each source's stream holds no message up to a number, at most so long; whether that is so."""
+async def until_confirmed(
+    client: Client, targets: dict[str, int], seconds: float, stop: asyncio.Event | None = None
+) -> bool:
+    """Wait until each source's stream holds no message up to a number, at most so long or until a stop; whether so."""
     deadline = time.monotonic() + seconds
     left = await _left(client, targets)
     if not (total := sum(left.values())):
@@ -77,7 +79,7 @@ async def until_confirmed(client: Client, targets: dict[str, int], seconds: floa
     with progress("storing", total) as advance:
         while waiting := sum(left.values()):
             advance(total - waiting, ", ".join(f"{source} {count:,}" for source, count in left.items() if count))
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or (stop is not None and stop.is_set()):
                 return False
             await asyncio.sleep(LOOK_SECONDS)
             left = await _left(client, targets)

@@ -1,0 +1,327 @@
+"""Letters in an operator's hands: replayed, discarded, listed; interrupted and run again; each event stored once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from nats.aio.client import Client
+
+from core import postgres
+from core.errors import SluiceError
+from core.events import refused
+from core.events.contract import Invalid
+from core.events.fields import microseconds_of
+from core.jetstream import stream_info
+from core.settings import OperatorSettings
+from tests.support.collecting import CONTRACT, balanced, collecting, connected, drained, publish
+from tests.support.events import NOON, Event, changed, encoded, facebook, message, part, tiktok, without
+from tests.support.operator import ended, operator, ops, ops_json, start
+from tests.support.stack import Database, FreshNats
+from tests.support.waiting import eventually
+
+Capsys = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A connection of the owner's, on a table that takes no POISON."""
+    connection = await postgres.connect(database.owner_dsn, name="tests")
+    await connection.execute("ALTER TABLE facebook_events ADD CONSTRAINT no_poison CHECK (city <> 'POISON')")
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def client(fresh_nats: FreshNats) -> AsyncIterator[Client]:
+    """A client of a NATS server with all streams."""
+    async with connected(fresh_nats) as client:
+        yield client
+
+
+@pytest.fixture
+def chosen(fresh_nats: FreshNats, database: Database) -> OperatorSettings:
+    """The operator's settings of this test's servers."""
+    return operator(fresh_nats.url, database.owner_dsn)
+
+
+@asynccontextmanager
+async def all_collected(database: Database, client: Client) -> AsyncIterator[None]:
+    """Collectors of all sources run."""
+    async with (
+        collecting(database, client, "facebook"),
+        collecting(database, client, "tiktok"),
+        collecting(database, client, "refused"),
+    ):
+        yield
+
+
+def poison(number: int) -> Event:
+    return changed(facebook(event_id=f"poison-{number}"), "data.user.location.city", "POISON")
+
+
+async def bury(client: Client, count: int, first: int = 0) -> None:
+    """Have so many events become dead letters, as many as one batch may hold at a time."""
+    for start_ in range(first, first + count, 10):
+        events = [poison(number) for number in range(start_, min(start_ + 10, first + count))]
+        await publish(client, "facebook", message(*events, parts=[part(len(events), "request-1", NOON)]))
+        await drained(client, "facebook")
+
+
+async def refuse(client: Client, *events: Event | bytes, received: datetime | None = None) -> None:
+    """Have these events refused at the door, and kept; for the reason that the door gives."""
+    received = received or datetime.now(UTC)
+    lines = []
+    for event in events:
+        with pytest.raises(Invalid) as why:
+            CONTRACT.read(encoded(event), microseconds_of(received))
+        lines.append(refused.encode(refused.refused(encoded(event), why.value)))
+    await publish(client, "refused", message(*lines, parts=[part(len(lines), "request-2", received)]))
+    await drained(client, "refused")
+
+
+async def mend(connection: asyncpg.Connection[Any]) -> None:
+    await connection.execute("ALTER TABLE facebook_events DROP CONSTRAINT no_poison")
+
+
+async def ids(connection: asyncpg.Connection[Any]) -> list[str]:
+    rows = await connection.fetch("SELECT event_id FROM facebook_events ORDER BY length(event_id), event_id")
+    return [row["event_id"] for row in rows]
+
+
+async def outcomes(connection: asyncpg.Connection[Any], table: str = "dead_letters") -> dict[str, int]:
+    rows = await connection.fetch(f"SELECT outcome::text, count(*) FROM {table} GROUP BY 1")
+    return {row["outcome"]: row["count"] for row in rows}
+
+
+async def last(client: Client, stream: str = "EVENTS_FACEBOOK") -> int:
+    return (await stream_info(client, stream)).state.last_seq
+
+
+async def test_a_replay_after_the_cause_is_mended_stores_each_event_once(
+    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+) -> None:
+    """Every letter is stored once, as it was received the first time; a second run finds nothing to do."""
+    async with all_collected(database, client):
+        await bury(client, 12)
+        await mend(connection)
+        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--kind", "dead")
+        assert (code, figures["chosen"], figures["replayed"], figures["stored"]) == (0, 12, 12, 12)
+        assert await ids(connection) == [f"poison-{number}" for number in range(12)]
+        rows = await connection.fetch("SELECT DISTINCT correlation_id, received_at FROM facebook_events")
+        assert [tuple(row) for row in rows] == [("request-1", NOON)]
+        letter = await connection.fetchrow("SELECT outcome::text, outcome_at, replayed_as FROM dead_letters LIMIT 1")
+        assert letter is not None
+        assert letter["outcome"] == "replayed"
+        assert letter["replayed_as"] == await last(client)
+        published = await last(client)
+        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--all")
+        assert (code, figures["chosen"], figures["replayed"]) == (0, 0, 0)
+        assert await last(client) == published
+        await balanced(connection, client)
+
+
+async def test_a_cause_that_is_not_mended_gives_new_letters(
+    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+) -> None:
+    """What goes out too early is dead again, told with exit code 1; the ledger knows both letters by name."""
+    async with all_collected(database, client):
+        await bury(client, 3)
+        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--kind", "dead")
+        assert (code, figures["replayed"], figures["dead_again"]) == (1, 3, 3)
+        assert await outcomes(connection) == {"replayed": 3, "kept": 3}
+        await balanced(connection, client)
+
+
+async def test_killed_between_publishing_and_closing(
+    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+) -> None:
+    """SIGKILL where letters are out and not closed: the next run sends them again, and each event is stored once."""
+    async with all_collected(database, client):
+        await bury(client, 9)
+        await mend(connection)
+        published = await last(client)
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE dead_letters IN EXCLUSIVE MODE")  # it may be read, not changed
+            replaying = await start(chosen, "dead-letters", "replay", "--all", "--rate", "5")
+
+            async def out() -> bool:
+                return await last(client) > published
+
+            await eventually(out, what="the first page is out", seconds=60)
+            replaying.kill()
+            assert (await ended(replaying))[0] == -9
+        assert await outcomes(connection) == {"kept": 9}
+
+        async def alone() -> bool:
+            query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sluice-operator'"
+            return await connection.fetchval(query) == 0
+
+        await eventually(alone, what="the killed one's session has ended", seconds=60)
+        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--all")
+        assert (code, figures["replayed"], figures["stored"], figures["repeated"]) == (0, 9, 4, 5)
+        assert await ids(connection) == [f"poison-{number}" for number in range(9)]
+        assert await outcomes(connection) == {"replayed": 9}
+        await balanced(connection, client)
+
+
+async def test_a_rate_bounds_what_goes_out_at_a_time(
+    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+) -> None:
+    """With 4 a second no message holds more than 4 letters; --limit ends after so many, and the rest stays kept."""
+    async with collecting(database, client, "facebook"):
+        await bury(client, 10)
+    code, figures = await ops_json(
+        chosen, capsys, "dead-letters", "replay", "--all", "--rate", "4", "--limit", "7", "--wait", "0"
+    )
+    assert (code, figures["replayed"], figures["waiting_messages"]) == (1, 7, 2)
+    counts = await connection.fetch("SELECT count(*) FROM dead_letters GROUP BY replayed_as ORDER BY replayed_as")
+    assert [row["count"] for row in counts] == [4, 3, 3]  # two messages, and three letters that stay
+
+
+async def test_a_dry_run_changes_nothing(
+    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+) -> None:
+    """It says what would be done; nothing is published and no letter closed, by replay as by discard."""
+    async with all_collected(database, client):
+        await bury(client, 2)
+        await refuse(client, changed(facebook(), "data.user.gender", "alien"))
+        before = await last(client), await last(client, "REFUSED")
+        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--all", "--dry-run")
+        assert (code, figures["replayed"], figures["kept_by_reason"]) == (0, 2, {"not_allowed": 1})
+        code, said = await ops(chosen, capsys, "dead-letters", "discard", "--all", "--dry-run")
+        assert code == 0
+        assert "3 letters would be discarded (dry run: nothing was changed)" in said
+        assert (await last(client), await last(client, "REFUSED")) == before
+        assert await outcomes(connection) == {"kept": 2}
+        assert await outcomes(connection, "refused_events") == {"kept": 1}
+
+
+async def test_filters_choose_and_discard_closes(
+    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+) -> None:
+    """Kind, source, reason, time and name each narrow down; discard closes those alone, and asks before."""
+    async with all_collected(database, client):
+        await bury(client, 2)
+        await refuse(client, changed(facebook(), "data.user.gender", "alien"), changed(tiktok(), "eventId", ""))
+        await refuse(client, without(tiktok(), "data.user.username"), b"not json")
+    await connection.execute("UPDATE refused_events SET stored_at = now() - interval '3 days' WHERE id = 1")
+
+    async def names(*arguments: str) -> set[str]:
+        _, found = await ops_json(chosen, capsys, "dead-letters", "list", *arguments)
+        return {letter["name"] for letter in found}
+
+    assert await names() == {"dead-1", "dead-2", "refused-1", "refused-2", "refused-3", "refused-4"}
+    assert await names("--kind", "dead") == {"dead-1", "dead-2"}
+    assert await names("--source", "tiktok") == {"refused-2", "refused-3"}
+    assert await names("--source", "unknown") == {"refused-4"}
+    assert await names("--source", "tiktok", "--reason", "missing_field") == {"refused-3"}
+    assert await names("--kind", "refused", "--until", "2d") == {"refused-1"}
+    assert await names("--kind", "refused", "--since", "2d", "--source", "tiktok") == {"refused-2", "refused-3"}
+    _, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "dead-2", "refused-1", "--dry-run")
+    assert (figures["chosen"], figures["replayed"]) == (2, 1)
+    with pytest.raises(SluiceError, match="give --yes"):  # nobody can be asked here
+        await ops(chosen, capsys, "dead-letters", "discard", "--reason", "empty")
+    code, said = await ops(chosen, capsys, "dead-letters", "discard", "--reason", "empty", "--yes")
+    assert (code, said.splitlines()[-1]) == (0, "1 letter discarded")
+    assert await names("--outcome", "discarded") == {"refused-2"}
+    await ops(chosen, capsys, "dead-letters", "discard", "refused-2", "dead-1", "--yes")
+    assert await names("--outcome", "discarded") == {"refused-2", "dead-1"}
+    assert await names() == {"dead-2", "refused-1", "refused-3", "refused-4"}
+    await balanced(connection, client)
+
+
+async def test_what_still_breaks_the_contract_stays_kept(
+    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+) -> None:
+    """The door's own rules decide, as they are now: what they refuse stays, with its reason; the rest goes."""
+    long_ago, ahead = NOON - timedelta(days=9), datetime.now(UTC) + timedelta(minutes=30)
+    huge = changed(facebook(), "data.user.name", "x" * 70_000)
+    async with all_collected(database, client):
+        await refuse(client, facebook(event_id="old", at=long_ago), changed(facebook(), "data.user.age", -1), huge)
+        await refuse(client, facebook(event_id="ahead", at=ahead), received=ahead - timedelta(hours=2))
+        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--kind", "refused")
+        assert (code, figures["stored"]) == (0, 1)  # our clock was two hours behind, and is not any more
+        assert figures["kept_by_reason"] == {"too_old": 1, "out_of_range": 1, "kept_in_part": 1}
+        older = operator(chosen.nats_url, database.owner_dsn, max_event_age_days=30)
+        _, figures = await ops_json(older, capsys, "dead-letters", "replay", "--reason", "too_old", "--wait", "0")
+        assert (figures["replayed"], figures["kept"]) == (1, 0)
+        await drained(client, "facebook")
+        assert await ids(connection) == ["ahead"]  # collectors still go by 7 days: dead, and told so
+        _, (letter,) = await ops_json(chosen, capsys, "dead-letters", "list", "--kind", "dead")
+        assert (letter["reason"], letter["correlation_id"]) == ("too_old", "request-2")
+        await balanced(connection, client)
+
+
+async def test_whole_messages_and_records_of_refused_events(
+    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+) -> None:
+    """A message that could not be read stays until it can; a refused event's record goes back to its stream."""
+    await connection.execute("ALTER TABLE refused_events ADD CONSTRAINT no_poison CHECK (path <> 'POISON')")
+    record = refused.encode(refused.RefusedEvent(None, None, "malformed", "POISON", "broken", 3, b"x" * 32, b"{1}"))
+    async with all_collected(database, client):
+        await publish(client, "facebook", b"no message of ours", 1)
+        await publish(client, "refused", message(record))
+        for name in ("facebook", "refused"):
+            await drained(client, name)
+        await connection.execute("ALTER TABLE refused_events DROP CONSTRAINT no_poison")
+        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--kind", "dead")
+        assert (code, figures["replayed"], figures["stored"]) == (0, 1, 1)
+        assert figures["kept_by_reason"] == {"malformed": 1}
+        assert await connection.fetchval("SELECT event FROM refused_events") == b"{1}"
+        # As if this program could read what an older one could not.
+        await connection.execute(
+            "UPDATE dead_letters SET event = $1 WHERE position = -1", message(facebook(), facebook())
+        )
+        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--kind", "dead")
+        assert (code, figures["replayed"], figures["stored"]) == (0, 1, 2)
+
+
+async def test_a_letter_is_shown_as_it_is_and_harmless(
+    database: Database, client: Client, chosen: OperatorSettings, capsys: Capsys
+) -> None:
+    """All that is known of a letter is shown, its event too, and no byte of it reaches the terminal as a command."""
+    async with all_collected(database, client):
+        await refuse(client, changed(tiktok(), "eventType", "\x1b[31m[red]\x07"), b"\xff\xfe")
+    code, said = await ops(chosen, capsys, "dead-letters", "show", "refused-1")
+    assert code == 0
+    assert "\x1b" not in said
+    assert "[31m[red]" in said
+    assert "not_allowed" in said
+    _, letter = await ops_json(chosen, capsys, "dead-letters", "show", "refused-2")
+    assert (letter["event_base64"], letter["length"], letter["reason"]) == ("//4=", 2, "malformed")
+    with pytest.raises(SluiceError, match="there is no letter dead-7"):
+        await ops(chosen, capsys, "dead-letters", "show", "dead-7")
+
+
+async def test_two_do_not_work_at_once(
+    connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+) -> None:
+    """While somebody replays or discards, a second one is told to wait."""
+    await connection.fetchval("SELECT pg_advisory_lock(hashtext('sluice.letters'))")
+    with pytest.raises(SluiceError, match="another replay or discard is at work"):
+        await ops(chosen, capsys, "dead-letters", "replay", "--all")
+
+
+async def test_letters_past_their_retention_stay_in_the_ledger(
+    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+) -> None:
+    """What the maintenance deletes is counted by what had become of it: receipts and letters still agree."""
+    from sql import statements  # noqa: PLC0415
+
+    async with all_collected(database, client):
+        await bury(client, 3)
+        await refuse(client, b"not json", b"{}")
+    await ops(chosen, capsys, "dead-letters", "discard", "dead-1", "refused-1", "--yes")
+    for name in ("drop_old_dead_letters", "drop_old_refused_events"):
+        await connection.execute(statements("maintenance")[name], timedelta(0))
+    assert await outcomes(connection) == {}
+    rows = await connection.fetch("SELECT kind, outcome::text, letters FROM letter_totals ORDER BY 1, 2")
+    assert sorted(map(tuple, rows)) == [
+        ("dead", "discarded", 1), ("dead", "kept", 2), ("refused", "discarded", 1), ("refused", "kept", 1),
+    ]  # fmt: skip
+    await balanced(connection, client)
