@@ -9,10 +9,10 @@ tiny requests would be free.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 import structlog
 
@@ -20,16 +20,31 @@ from gateway import metrics
 from gateway.refusal import Overloaded
 
 REQUEST_BYTES: Final = 4096
+LONGEST_WAIT_SECONDS: Final = 30
+RATE_SECONDS: Final = 3.0  # over which the rate is smoothed
 
 log = structlog.get_logger()
 
 
 class Hold:
-    """The room that one request holds."""
+    """The room that one request holds while its `with` block lasts."""
 
-    def __init__(self, admission: Admission) -> None:
+    __slots__ = ("_admission", "_body_bytes", "bytes")
+
+    def __init__(self, admission: Admission, body_bytes: int) -> None:
         self._admission = admission
+        self._body_bytes = body_bytes
         self.bytes = 0
+
+    def __enter__(self) -> Self:
+        self._admission.take(self, self._body_bytes + REQUEST_BYTES)
+        self._admission.requests += 1
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._admission.requests -= 1
+        self._admission.held_bytes -= self.bytes
+        self._admission.answered_bytes += self.bytes
 
     def grow(self, more_bytes: int) -> None:
         """Hold more, as a body turns out larger while it is inflated. Raises Overloaded."""
@@ -44,33 +59,46 @@ class Admission:
         metrics.bytes_in_flight_max.set(share_bytes)
         self.held_bytes = 0
         self.requests = 0
+        self.answered_bytes = 0
+        self._rate = 0.0  # bytes answered a second of late; 0 while nothing is known
+        self._learned_bytes = 0
+        self._learned = time.monotonic()
         self._refused = 0
         self._told = 0.0
 
-    @contextmanager
-    def hold(self, body_bytes: int) -> Iterator[Hold]:
-        """Hold room for a body until the block ends. Raises Overloaded where there is none."""
-        hold = Hold(self)
-        self.take(hold, body_bytes + REQUEST_BYTES)
-        self.requests += 1
-        try:
-            yield hold
-        finally:
-            self.requests -= 1
-            self.held_bytes -= hold.bytes
+    def hold(self, body_bytes: int) -> Hold:
+        """Room for a body, held in a `with` block, whose start raises Overloaded where there is none."""
+        return Hold(self, body_bytes)
 
     def take(self, hold: Hold, more_bytes: int) -> None:
         """Give more room to one request. Raises Overloaded."""
         others = self.held_bytes - hold.bytes
         if others and self.held_bytes + more_bytes > self.share_bytes:
             self._tell()
-            raise Overloaded(f"{self.held_bytes} bytes are in flight and {self.share_bytes} may be: no room for more")
+            error = Overloaded(f"{self.held_bytes} bytes are in flight and {self.share_bytes} may be: no room for more")
+            error.retry_after_seconds = self.wait_seconds()
+            raise error
         hold.bytes += more_bytes
         self.held_bytes += more_bytes
+
+    def wait_seconds(self) -> int:
+        """How long it takes, at the rate of late, until all that is held is answered: 1 to LONGEST_WAIT_SECONDS."""
+        if not self._rate:
+            return 1
+        return max(1, min(LONGEST_WAIT_SECONDS, math.ceil(self.held_bytes / self._rate)))
+
+    def learn(self, now: float) -> None:
+        """Take the rate at which bodies are answered up to `now`, a monotonic time. Idle times teach nothing."""
+        elapsed, self._learned = now - self._learned, now
+        answered, self._learned_bytes = self.answered_bytes - self._learned_bytes, self.answered_bytes
+        if elapsed > 0 and (answered or (self.held_bytes and self._rate)):
+            share = min(1.0, elapsed / RATE_SECONDS) if self._rate else 1.0
+            self._rate += share * (answered / elapsed - self._rate)
 
     def measure(self) -> None:
         """Set the gauges to what is held, and what the process takes, now."""
         metrics.measure_process()
+        self.learn(time.monotonic())
         metrics.bytes_in_flight.set(self.held_bytes)
         metrics.requests_in_flight.set(self.requests)
 

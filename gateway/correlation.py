@@ -48,20 +48,20 @@ def new_id() -> str:
 def origin(headers: Mapping[str, str]) -> Origin:
     """The origin of a request that arrives now. `headers` has lower-case names."""
     now = datetime.now(UTC)
-    trace = _trace(headers.get("traceparent"))
+    trace = None if (given := headers.get("traceparent")) is None else _trace(given)
     given = headers.get("x-correlation-id")
     if given is None or not _USABLE.fullmatch(given):
         given = trace["trace"] if trace else new_id()
     return Origin(
-        correlation_id=given,
-        traceparent=trace.string if trace else None,
-        received_at=now.isoformat(timespec="microseconds")[:-6] + "Z",
-        received=microseconds_of(now),
+        given,
+        trace.string if trace else None,
+        now.isoformat(timespec="microseconds")[:-6] + "Z",
+        microseconds_of(now),
     )
 
 
-def _trace(given: str | None) -> re.Match[str] | None:
-    if given is None or len(given) > _LONGEST_TRACEPARENT:
+def _trace(given: str) -> re.Match[str] | None:
+    if len(given) > _LONGEST_TRACEPARENT:
         return None
     found = _TRACEPARENT.fullmatch(given)
     return None if found and found["version"] == "00" and found["more"] else found

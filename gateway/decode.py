@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -52,13 +52,15 @@ class Told(msgspec.Struct, rename="camel"):
 
 
 class Batch:
-    """What became of a request's events."""
+    """What became of a request's events: of each source or reason that there is among them, how many."""
+
+    __slots__ = ("accepted", "blocks", "events", "kept", "kept_bytes", "kept_events", "reasons", "told")
 
     def __init__(self) -> None:
         self.events = 0
-        self.accepted: dict[Source, int] = dict.fromkeys(SOURCES, 0)
-        self.blocks: dict[Source, list[Block]] = {source: [] for source in SOURCES}
-        self.reasons: Counter[Reason] = Counter()
+        self.accepted: dict[Source, int] = {}
+        self.blocks: dict[Source, list[Block]] = {}
+        self.reasons: dict[Reason, int] = defaultdict(int)
         self.told: list[Told] = []
         self.kept: dict[Source | None, list[Block]] = defaultdict(list)
         self.kept_events = 0
@@ -66,8 +68,9 @@ class Batch:
 
     def accept(self, source: Source, lines: list[bytes]) -> None:
         """These events are valid."""
-        self.accepted[source] += len(lines)
-        self.blocks[source].append(Block(len(lines), b"\n".join(lines)))
+        self.accepted[source] = self.accepted.get(source, 0) + len(lines)
+        block = Block(len(lines), lines[0] if len(lines) == 1 else b"\n".join(lines))
+        self.blocks.setdefault(source, []).append(block)
 
     def refuse(self, index: int, raw: bytes, why: Invalid) -> None:
         """This event breaks the contract: count it, list it among the first, keep it while there is room."""
@@ -88,7 +91,7 @@ class Batch:
     @property
     def sources(self) -> set[Source]:
         """The sources of all events that would be published or kept."""
-        return {source for source in SOURCES if self.blocks[source] or source in self.kept}
+        return {source for source in SOURCES if source in self.blocks or source in self.kept}
 
     @property
     def accepted_events(self) -> int:
@@ -96,7 +99,7 @@ class Batch:
 
     @property
     def refused_events(self) -> int:
-        return self.reasons.total()
+        return sum(self.reasons.values())
 
 
 class Turns:
@@ -147,7 +150,7 @@ class Decode:
             await self._turns.take()
         if not batch.events:
             raise Refused(Refusal.NO_EVENTS, "the body holds no event")
-        if batch.reasons[Reason.MALFORMED] == batch.events:
+        if batch.reasons.get(Reason.MALFORMED) == batch.events:
             first = batch.told[0].detail
             raise Refused(Refusal.NOT_JSON, f"the body is not JSON, nor is anything in it an event: {first}")
         return batch

@@ -30,6 +30,7 @@ from gateway.refusal import Doubled, NotServing
 
 ATTEMPT_SECONDS: Final = 2.5
 PAUSE_SECONDS: Final = 0.1
+LOOK_SECONDS: Final = 0.1
 _NO_ROOM: Final = frozenset({10077, 10023, 10047})  # stream at its limit; server or account out of storage
 _PROCESSED: Final = {events_subject(source): metrics.processed[source] for source in SOURCES}
 
@@ -44,6 +45,8 @@ class Publisher:
         self._acks: PubAcks | None = None
         self._serving = asyncio.Event()
         self._lanes: dict[str, Lane] = {}
+        self._waiting: set[Waiting] = set()
+        self._looking = False
         self.stream_missing = False
         """Whether nothing answered for a subject: its stream may be gone."""
 
@@ -62,26 +65,37 @@ class Publisher:
         Raises StreamFull, Doubled, and, when PubAcks are missing after `seconds`, StreamUnreachable: some of the
         blocks may be stored then. Raises NotServing when the first `serve` has not come so long; nothing was published.
         """
-        await self._reached(seconds)
-        request = Waiting(origin, sum(map(len, blocks.values())))
+        if not self._serving.is_set():
+            await self._reached(seconds)
+        request = Waiting(origin, sum([len(of_subject) for of_subject in blocks.values()]), seconds)
         for subject, of_subject in blocks.items():
             if (lane := self._lanes.get(subject)) is None:
                 lane = self._lanes[subject] = Lane(subject, self._deliver)
             lane.add(request, of_subject)
             of_subject.clear()
-        patience = asyncio.get_running_loop().call_later(seconds, request.give_up, seconds)
+        self._waiting.add(request)
+        if not self._looking:
+            self._look()
         try:
             await request.done
         finally:
-            patience.cancel()
+            self._waiting.discard(request)
+
+    def _look(self) -> None:
+        """Give up on requests whose time is over. One timer for all costs less than one for each."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for request in [request for request in self._waiting if request.until <= now]:
+            request.give_up()
+        self._looking = bool(self._waiting)
+        if self._looking:
+            loop.call_later(LOOK_SECONDS, self._look)
 
     async def _reached(self, seconds: float) -> None:
         """Wait for the first `serve`: a new worker gets requests, on a port that others serve, before its link stands.
 
         Raises NotServing.
         """
-        if self._serving.is_set():
-            return
         try:
             async with asyncio.timeout(seconds):
                 await self._serving.wait()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import Final
 
 import structlog
@@ -20,7 +19,7 @@ import structlog
 from core import faults
 from core.errors import StreamFull, TryAgain
 from core.events.contract import Contract
-from core.events.subjects import events_subject, refused_subject
+from core.events.subjects import SOURCES, events_subject, refused_subject
 from core.settings import GatewaySettings
 from gateway import answer, metrics
 from gateway.admission import Admission, Hold
@@ -35,6 +34,8 @@ from gateway.signature import Signatures
 
 # Refused events are worth waiting for, but not as long as accepted ones.
 KEEP_SECONDS: Final = 5.0
+
+_SUBJECTS: Final = {source: events_subject(source) for source in SOURCES}
 
 log = structlog.get_logger()
 
@@ -51,6 +52,7 @@ class Door:
             Contract(max_age_days=settings.max_event_age_days, max_ahead_seconds=settings.max_event_ahead_seconds),
             most_events=max(1, self._most_bytes // SMALLEST_EVENT_BYTES),
         )
+        self._log = log.bind()  # made once: the module's own looks its settings up with each line
         self._signatures = Signatures(settings)
         self.draining = False
         """Set to refuse everything that comes from now on."""
@@ -86,11 +88,11 @@ class Door:
                 if faults.ARMED:
                     faults.reached("gateway.acked")
             answered = answer.batch(batch, came.correlation_id)
-            log.debug("request taken", correlation_id=came.correlation_id, events=batch.events)
+            self._log.debug("request taken", correlation_id=came.correlation_id, events=batch.events)
         except Refused as error:
             answered = self.refuse(error, came.correlation_id)
         except TryAgain as error:
-            log.debug("request not taken", correlation_id=came.correlation_id, error=repr(error))
+            self._log.debug("request not taken", correlation_id=came.correlation_id, error=repr(error))
             answered = answer.try_again(error, came.correlation_id)
         except Exception:
             log.exception("request failed", correlation_id=came.correlation_id)
@@ -113,13 +115,18 @@ class Door:
         except Refused as error:
             return self.refuse(error, correlation_id)
 
+    def measure(self) -> None:
+        """Bring the metrics up to date, as Prometheus will read them."""
+        self.admission.measure()
+        metrics.flush()
+
     def refuse(self, error: Refused, correlation_id: str, **headers: str) -> Answer:
         """Refuse a request as a whole: count it, log it, say why."""
         metrics.refusals[error.refusal].inc()
         log.info("request refused", correlation_id=correlation_id, refusal=error.refusal.value)
         return answer.refused(error, correlation_id, **headers)
 
-    def _admit(self, headers: Mapping[str, str], body: bytes | str) -> AbstractContextManager[Hold]:
+    def _admit(self, headers: Mapping[str, str], body: bytes | str) -> Hold:
         """Hold room for a body until its answer. Raises Refused for what is announced too large, and TryAgain."""
         if self.draining:
             raise NotServing("this gateway is about to end")
@@ -138,7 +145,7 @@ class Door:
             for reason, events in batch.reasons.items():
                 metrics.failed[reason].inc(events)
             log.info("events refused", correlation_id=came.correlation_id, refused=batch.reasons, events=batch.events)
-        blocks = {events_subject(source): blocks for source, blocks in batch.blocks.items() if blocks}
+        blocks = {_SUBJECTS[source]: blocks for source, blocks in batch.blocks.items()}
         ledger = metrics.unanswered
         try:
             if not batch.reasons:
@@ -152,8 +159,7 @@ class Door:
             ledger = metrics.accepted
         finally:
             for source, events in batch.accepted.items():
-                if events:
-                    ledger[source].inc(events)
+                ledger[source].inc(events)
 
     async def _keep(self, came: Origin, batch: Batch) -> None:
         """Keep refused events in the stream REFUSED. Never raises: that must not fail those that were accepted."""

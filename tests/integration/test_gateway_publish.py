@@ -100,7 +100,7 @@ async def test_requests_that_come_together_share_a_message(bench: Bench) -> None
 
 async def test_an_idle_publisher_does_not_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """With nothing unacknowledged a request is published at once, however long others would linger."""
-    monkeypatch.setattr(commit, "LINGER_SECONDS", 30)
+    monkeypatch.setattr(commit, "QUIET_SECONDS", 30)
     for number in range(3):
         await asyncio.wait_for(bench.publish(b"%d" % number), 10)
     assert len(await bench.stored()) == 3
@@ -108,7 +108,7 @@ async def test_an_idle_publisher_does_not_wait(bench: Bench, monkeypatch: pytest
 
 async def test_what_comes_behind_shares_the_next_message(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a message is on its way later requests gather, and go when its PubAck comes; they do not wait for more."""
-    monkeypatch.setattr(commit, "LINGER_SECONDS", 30)
+    monkeypatch.setattr(commit, "QUIET_SECONDS", 30)
     bench.signal(signal.SIGSTOP)
     first = asyncio.create_task(bench.publish(b"first"))
     await asyncio.sleep(0)  # the next run of the loop sends it
@@ -117,6 +117,17 @@ async def test_what_comes_behind_shares_the_next_message(bench: Bench, monkeypat
     bench.signal(signal.SIGCONT)
     await asyncio.gather(first, *others)
     assert [lines for _, lines in await bench.stored()] == [[b"first"], [b"0", b"1", b"2", b"3", b"4"]]
+
+
+async def test_a_busy_lane_waits_for_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a message that served several requests the next one lingers, so that fewer messages serve them all."""
+    monkeypatch.setattr(commit, "BUSY_SECONDS", 1)
+    await asyncio.gather(*(bench.publish(b"%d" % number) for number in range(commit.BUSY_REQUESTS)))
+    first = asyncio.create_task(bench.publish(b"first"))
+    for _ in range(10):  # runs of the loop: in a quiet lane it would have been sent
+        await asyncio.sleep(0)
+    await asyncio.gather(first, bench.publish(b"second"))
+    assert [lines for _, lines in await bench.stored()][1:] == [[b"first", b"second"]]
 
 
 async def test_a_message_is_sealed_at_its_limits(bench: Bench) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 
 import pytest
 
-from gateway.admission import REQUEST_BYTES, Admission
+from gateway.admission import LONGEST_WAIT_SECONDS, REQUEST_BYTES, Admission
 from gateway.refusal import Overloaded
 
 SHARE = 1_000_000
@@ -60,3 +61,30 @@ def test_tiny_requests_are_not_free() -> None:
     with ExitStack() as held, pytest.raises(Overloaded):
         for _ in range(SHARE // REQUEST_BYTES + 1):
             held.enter_context(admission.hold(0))
+
+
+def test_retry_after_is_what_the_backlog_takes() -> None:
+    """Who finds no room is told to come again when what is held will be answered, at the rate of late."""
+    admission = Admission(SHARE)
+    start = time.monotonic()
+    admission.learn(start)
+    with admission.hold(SHARE // 2 - REQUEST_BYTES):
+        pass
+    admission.learn(start + 1)  # half a share in a second
+    with admission.hold(SHARE - REQUEST_BYTES):
+        with pytest.raises(Overloaded) as refused, admission.hold(0):
+            pass
+        assert refused.value.retry_after_seconds == 2
+        for second in range(2, 60):  # nothing is answered any more
+            admission.learn(start + second)
+        with pytest.raises(Overloaded) as refused, admission.hold(0):
+            pass
+        assert refused.value.retry_after_seconds == LONGEST_WAIT_SECONDS
+
+
+def test_retry_after_is_short_where_nothing_is_known() -> None:
+    """Before anything was answered there is no rate to go by."""
+    admission = Admission(SHARE)
+    with admission.hold(SHARE), pytest.raises(Overloaded) as refused, admission.hold(0):
+        pass
+    assert refused.value.retry_after_seconds == 1
