@@ -28,6 +28,14 @@ async def describe(connection: asyncpg.Connection[Any]) -> dict[str, Any]:
     """The machine, the versions in use and PostgreSQL's settings, as JSON types."""
     settings = {name: await connection.fetchval("SELECT current_setting($1)", name) for name in DURABILITY}
     return {
+        **describe_machine(),
+        "postgresql": {"version": await connection.fetchval("SHOW server_version"), **settings},
+    }
+
+
+def describe_machine() -> dict[str, Any]:
+    """The same without a database."""
+    return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
@@ -35,7 +43,6 @@ async def describe(connection: asyncpg.Connection[Any]) -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
-        "postgresql": {"version": await connection.fetchval("SHOW server_version"), **settings},
         "nats": {"sync_interval": "always"},
     }
 

@@ -1,0 +1,43 @@
+"""A gateway worker whose POST /events does nothing: what Robyn alone costs.
+
+    python -m bench.noop SLOT
+
+Everything else is the gateway's own: routes, workers, pinning, event loop, garbage collection, health.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Any, Final
+
+import uvloop
+
+from core import logs
+from core.settings import GatewaySettings, load
+from gateway.app import Worker
+
+from robyn.robyn import Response  # isort: skip  # after gateway.app, which hides the command line from it
+
+NOTHING: Final = Response(202, {"Content-Type": "application/json"}, b'{"accepted":1}')
+
+
+class Noop(Worker):
+    """Answers the same bytes to every POST."""
+
+    async def _events(self, _: Any) -> Response:
+        return NOTHING
+
+
+def main() -> int:
+    """Run one worker."""
+    settings = load(GatewaySettings)
+    logs.configure("noop", settings.log_level)
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    return Noop(settings, slot=int(sys.argv[1])).run()
+
+
+if __name__ == "__main__":
+    os._exit(main())

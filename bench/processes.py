@@ -1,0 +1,35 @@
+"""What the processes of a program have cost so far: CPU of all of them, those that ended included, and memory.
+
+Invariant: CPU only ever grows. A child that ended counts on in its parent, once that has waited for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """User and system time of these processes and of their children that ended."""
+    ticks = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it has just ended
+            # After the name, which may hold anything but ends with the last ")": utime, stime, cutime, cstime.
+            after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, after_name[11:15]))
+    return ticks / _TICKS
+
+
+def rss_bytes(pids: Iterable[int]) -> int:
+    """Memory of these processes together, as it is resident. What they share counts in each."""
+    pages = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * _PAGE_BYTES
