@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from core import jetstream, postgres
 from ops.ledger import read_ledger, until_stored
-from tests.support.compose import BASE, ROOT, resolve, start_order
+from tests.support.compose import BASE, ENVIRONMENTS, ROOT, Service, resolve, start_order
 from tests.support.containers import Container, Engine
 from tests.support.tools import require, require_tool
 
@@ -53,6 +53,19 @@ class Running:
         return (self.secrets / f"{role}_dsn").read_text().strip().replace("@postgres:", f"@{database.address}:")
 
 
+def needs_namespaces() -> None:
+    """End the test where no containers can be made."""
+    require(os.geteuid() == 0, "root, for network namespaces")
+    for tool in ("ip", "nsenter", "unshare", "setpriv", "nginx", "wget"):
+        require_tool(tool)
+
+
+def fit_to_debian(edge: Service) -> None:
+    """nginx looks names up anew since 1.27.3; Debian's takes all addresses of a name once, at its start."""
+    environment = edge["environment"]
+    environment["EDGE_GATEWAYS"] = environment["EDGE_GATEWAYS"].replace(" resolve", "")
+
+
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     """An empty folder but for the secrets. Not below /tmp: a container's own /tmp would hide it."""
@@ -66,15 +79,11 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 async def running(folder: Path) -> AsyncIterator[Running]:
     """The whole project, healthy, after the publisher's load."""
-    require(os.geteuid() == 0, "root, for network namespaces")
-    for tool in ("ip", "nsenter", "unshare", "setpriv", "nginx", "wget"):
-        require_tool(tool)
+    needs_namespaces()
     secrets = folder / "secrets"
     project = resolve(BASE, env={**SETTINGS, "SECRETS_FOLDER": str(secrets)})
     services = dict(start_order(project, WANTED))
-    # nginx looks names up anew since 1.27.3; Debian's takes all addresses of a name once, at its start.
-    edge = services["edge"]["environment"]
-    edge["EDGE_GATEWAYS"] = edge["EDGE_GATEWAYS"].replace(" resolve", "")
+    fit_to_debian(services["edge"])
     engine = Engine(project, folder, SCALE)
     try:
         engine.prepare(services)
@@ -190,3 +199,33 @@ async def test_a_stopped_gateway_is_not_missed(running: Running) -> None:
         posts = (http.post(f"http://{edge.address}:8080/events", json=[{"source": "facebook"}]) for _ in range(6))
         answers = await asyncio.gather(*posts)
     assert [answer.status_code for answer in answers] == [422] * 6
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+async def test_nginx_takes_the_edge_of_each_environment(environment: str, folder: Path) -> None:
+    """With reports in development and TLS in production: the files that compose mounts, where it mounts them."""
+    needs_namespaces()
+    alone = folder / environment
+    alone.mkdir()
+    certificate, key = folder / "secrets" / "edge_certificate", folder / "secrets" / "edge_certificate_key"
+    make = [require_tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    make += ["-nodes", "-subj", "/CN=edge", "-keyout", str(key), "-out", str(certificate)]
+    assert await (await asyncio.create_subprocess_exec(*make, stderr=subprocess.DEVNULL)).wait() == 0
+    key.chmod(0o444)
+    project = resolve(
+        BASE,
+        f"docker-compose.{environment}.yml",
+        env={"SLUICE_IMAGE": "sluice:1.0.0", "SECRETS_FOLDER": str(folder / "secrets")},
+    )
+    services = {name: project["services"][name] for name in ("edge", "gateway")}
+    fit_to_debian(services["edge"])
+    engine = Engine(project, alone, {})
+    try:
+        engine.prepare(services)
+        (edge,) = engine.replicas("edge")
+        await engine.run(edge, [*edge.spec["command"], "-t"])
+        written = engine.written(edge)
+    finally:
+        await engine.close()
+    assert ("location /reports/" in written) == (environment == "override")
+    assert ("ssl_certificate " in written) == ("listen 8443 ssl" in written) == (environment == "production")

@@ -11,7 +11,6 @@ Nothing of the machine is changed: what a container writes goes to its overlay, 
 """
 
 import asyncio
-import os
 import random
 import re
 import shlex
@@ -61,8 +60,10 @@ class Engine:
         self._project = project
         self._folder = folder
         self._scale = scale
-        self._tag = f"slc{os.getpid() % 100_000}"
-        self._net = random.randint(100, 250)  # 10.<net>.<network>.<host>
+        self._tag = f"s{random.randrange(16**6):06x}"  # a network device's name has at most 15 characters
+        taken = subprocess.run(["ip", "-o", "-4", "addr"], check=True, capture_output=True, text=True).stdout
+        # 10.<net>.<network>.<host>, beside whoever else makes such networks
+        self._net = random.choice([net for net in range(100, 250) if f" 10.{net}." not in taken])
         self._made: list[list[str]] = []  # what undoes what was made
         self.containers: dict[str, Container] = {}
         (folder / "logs").mkdir()
@@ -149,6 +150,10 @@ class Engine:
             stderr=subprocess.DEVNULL,
         )
         return await process.wait()
+
+    def written(self, container: Container) -> str:
+        """All that was filled in for a container before its start."""
+        return "\n".join(self._filled_in(container).values())
 
     def _program(self, container: Container) -> Program:
         spec = container.spec
