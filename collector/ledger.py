@@ -53,7 +53,10 @@ async def _check(client: Client, connection: asyncpg.Connection[Any], source: So
     info = await stream_info(client, source.stream)
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         receipts = await connection.fetchval(_SQL["receipts"], source.stream, info.created)
+        lost = await connection.fetchrow(_SQL["lost"], source.stream, info.created)
+        assert lost is not None
         missing = max(0, info.state.last_seq - info.state.messages - receipts)
+        missing = max(0, missing + lost["lost_before"] - lost["accepted_loss"])
         uncounted = 0
         if source.table is not None:
             uncounted = await connection.fetchval(_SQL["stored_in_all"], source.stream) - await connection.fetchval(
