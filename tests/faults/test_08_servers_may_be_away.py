@@ -190,7 +190,7 @@ async def test_a_collector_stands_still_in_the_middle(system: FaultySystem) -> N
 async def test_postgres_is_away_under_the_publishers_load(system: FaultySystem, tally: Tally) -> None:
     """Large bodies, one a second: every one is answered 202 while PostgreSQL is away, and when it is back the
     collectors catch up while the load goes on."""
-    largest = rounds(10_000, 50_000)
+    largest = rounds(2_000, 50_000)
     sender = Sender(
         system.services.endpoint,
         Bodies(time.time()),
