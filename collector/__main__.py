@@ -16,7 +16,6 @@ from collector.source import Source
 from collector.sources import SOURCES
 from collector.store import Store
 from collector.watermark import keep_watermark
-from collector.write import Path
 from core import health, jetstream, lifecycle, logs, postgres, settings
 from core.errors import OurFault
 from core.events.contract import Contract
@@ -51,16 +50,7 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
     parser, parse = parsers.choose(choice, source, contract)
     metrics.parser_in_use.labels(source.name, parser).set(1)
     log.info("parser chosen", parser=parser, asked_for=choice)
-    metrics.stopped.labels(source.name).set(0)
-    for (
-        reason
-    ) in metrics.DEAD_FOR:  # there from the start: a counter that appears with its first event hides it from rate()
-        metrics.failed.labels(source.name, reason)
-    for reason in metrics.RETRIED_FOR:
-        metrics.retries.labels(source.name, reason)
-    for path in Path:
-        metrics.batches_stored.labels(source.name, path)
-    metrics.conflicts.labels(source.name)
+    metrics.begin(source.name)
 
     readiness = health.Readiness("postgres", "nats", "collecting")
     port, stop_serving = health.serve(chosen.collector_host, chosen.collector_port, readiness)
@@ -99,6 +89,10 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
         metrics.stopped.labels(source.name).set(1)
         await fetcher.stop()
         await stop.wait()
+    except Exception as error:  # the process ends, and whoever watches it starts another one
+        log.critical("failed: the process ends", error=repr(error))
+        readiness.missing("collecting", repr(error))
+        raise
     finally:
         await lifecycle.cancelled(beside)
         await fetcher.stop()

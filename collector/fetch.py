@@ -73,6 +73,8 @@ class Fetcher:
         for pull in self._pulls:
             await pull.start()
         self._tasks = [asyncio.create_task(self._keep_pulling()), asyncio.create_task(self._keep_unsettled())]
+        for task in self._tasks:
+            task.add_done_callback(lambda _: self._arrived.set())  # who waits learns that nothing will come
 
     async def stop(self) -> None:
         """Ask for nothing more and give back at once what was not settled. Safe to call twice."""
@@ -82,10 +84,15 @@ class Fetcher:
         self._waiting.clear()
 
     async def take(self, most_events: int, linger_seconds: float) -> list[Message]:
-        """At least one message: wait for the first, then for more up to so many events or so long."""
+        """At least one message: wait for the first, then for more up to so many events or so long.
+
+        Raises what ended the pulling, if anything did: without it nothing would ever come again.
+        """
         while not self._waiting:
             self._arrived.clear()
+            self._raise_failure()
             await self._arrived.wait()
+        self._raise_failure()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + linger_seconds
         taken: dict[int, Message] = {}
@@ -123,6 +130,11 @@ class Fetcher:
             await self._client.publish(message.reply, what)
         except nats.errors.Error as error:  # not connected: JetStream delivers again, and the receipt knows it
             log.debug("could not tell JetStream", what=what.decode(), error=repr(error))
+
+    def _raise_failure(self) -> None:
+        for task in self._tasks:
+            if task.done() and not task.cancelled():
+                task.result()
 
     def _receive(self, message: Message) -> None:
         self._unsettled.add(message)

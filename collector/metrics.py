@@ -14,6 +14,9 @@ DEAD_FOR: Final = (*(reason.value for reason in Reason), "unstorable", "below_fl
 RETRIED_FOR: Final = ("wait", "partition")
 """Why a batch is stored again, by `collector.verdict.Verdict`."""
 
+PATHS: Final = ("direct", "staged")
+"""How a batch's rows are written, by `collector.write.Path`."""
+
 accepted = Counter("collector_events_accepted", "Events of messages fetched for the first time", ["source"])
 processed = Counter("collector_events_processed", "Events stored, each once", ["source"])
 repeated = Counter("collector_events_repeated", "Events that were stored before and change nothing", ["source"])
@@ -43,3 +46,15 @@ ledger_uncounted = Gauge(
 paused = Gauge("collector_paused", "1 while an operator has paused the source", ["source"])
 stopped = Gauge("collector_stopped", "1 where the source stopped for a reason that waiting does not mend", ["source"])
 parser_in_use = Gauge("collector_parser_info", "Always 1; the label says which parser runs", ["source", "parser"])
+
+
+def begin(source: str) -> None:
+    """Let every series be there from the start: a counter that appears with its first event hides it from rate()."""
+    stopped.labels(source).set(0)
+    conflicts.labels(source)
+    for reason in DEAD_FOR:
+        failed.labels(source, reason)
+    for reason in RETRIED_FOR:
+        retries.labels(source, reason)
+    for path in PATHS:
+        batches_stored.labels(source, path)

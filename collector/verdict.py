@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum, auto
 from typing import Final
 
@@ -20,9 +21,11 @@ class Verdict(Enum):
 
 _MALFORMED_COPY: Final = ("22P03", "22P04")  # the bytes that we wrote are wrong, not the event
 _UNDEFINED_TABLE: Final = "42P01"
+_READ_ONLY: Final = "25006"  # a standby: another connection may find the primary
 _CHECK_VIOLATION: Final = "23514"
 _NOT_NULL_VIOLATION: Final = "23502"
 _LOCK_NOT_AVAILABLE: Final = "55P03"
+_LEAF: Final = re.compile(r"_events_\d{8}\b")
 _POISON_CLASSES: Final = ("22", "54")
 _WAIT_CLASSES: Final = ("08", "40", "53", "57")
 
@@ -38,14 +41,14 @@ def verdict(error: BaseException) -> Verdict:
 
 def _of_sqlstate(error: asyncpg.PostgresError) -> Verdict:
     code = str(error.sqlstate)
-    if code == _UNDEFINED_TABLE:
-        return Verdict.PARTITION
+    if code == _UNDEFINED_TABLE:  # the message holds the name in every language
+        return Verdict.PARTITION if _LEAF.search(str(error)) else Verdict.OURS
     if code in _MALFORMED_COPY:
         return Verdict.OURS
     if code == _CHECK_VIOLATION:
-        return Verdict.POISON if error.constraint_name else Verdict.PARTITION
+        return Verdict.POISON if error.constraint_name else Verdict.OURS  # a row in a leaf that is not its day's
     if code == _NOT_NULL_VIOLATION or code[:2] in _POISON_CLASSES:
         return Verdict.POISON
-    if code == _LOCK_NOT_AVAILABLE or code[:2] in _WAIT_CLASSES:
+    if code in (_LOCK_NOT_AVAILABLE, _READ_ONLY) or code[:2] in _WAIT_CLASSES:
         return Verdict.WAIT
     return Verdict.OURS

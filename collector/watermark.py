@@ -51,6 +51,9 @@ async def keep_watermark(client: Client, dsn: str, source: Source) -> None:
                 if verdict(error) is not Verdict.WAIT:
                     raise
                 log.debug("watermark not written", error=repr(error))
+                if connection is not None:  # it may stand at a server that is a standby by now
+                    connection.terminate()
+                    connection = None
                 await asyncio.sleep(1)
             await asyncio.sleep(EVERY_SECONDS)
     finally:

@@ -13,12 +13,13 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from enum import StrEnum
+from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
 
 from core.events import facebook, tiktok
-from core.events.fields import END, MAX_EVENT_BYTES, MAX_ID_BYTES, MAX_TEXT_BYTES, instant
+from core.events.fields import END, MAX_DEPTH, MAX_EVENT_BYTES, MAX_ID_BYTES, MAX_TEXT_BYTES, instant
 from core.events.subjects import SOURCES, Source
 
 Event = facebook.Event | tiktok.Event
@@ -65,6 +66,12 @@ _DECODE: Final[dict[Source, Callable[[bytes], Event]]] = {
 }
 _WITH_ACTION_TIME: Final = (facebook.Top, tiktok.Bottom)
 
+# No valid event has more objects but in keys that are not listed.
+_MOST_OBJECTS: Final = 8
+_TEXT: Final = re.compile(rb'"(?:[^"\\]+|\\.)*"?', re.DOTALL)
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"{}[]"))
+_STEPS: Final = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
+
 # Shorter than any limit, whatever the characters: the id in code points, a whole event in bytes.
 _SURELY_SHORT_ID: Final = MAX_ID_BYTES // 4
 
@@ -87,6 +94,8 @@ class Contract:
         """
         if len(raw) > MAX_EVENT_BYTES:
             raise Invalid(Reason.TOO_LARGE, "$", f"an event holds at most {MAX_EVENT_BYTES} bytes, this {len(raw)}")
+        if (b"[" in raw or raw.count(b"{") > _MOST_OBJECTS) and _depth(raw) > MAX_DEPTH:
+            raise Invalid(Reason.TOO_DEEP, "$", f"nested deeper than {MAX_DEPTH} levels")
         # Without a source, a guess that costs little; a wrong one is found by the decoder and mended below.
         likely = source or ("tiktok" if raw.find(b'"tiktok"', 0, 256) >= 0 else "facebook")
         try:
@@ -120,6 +129,13 @@ class Contract:
         if at > received_at + self._max_ahead:
             seconds = self._max_ahead // SECOND_MICROSECONDS
             raise Invalid(Reason.TOO_FAR_AHEAD, "$.timestamp", f"more than {seconds} seconds ahead")
+
+
+def _depth(raw: bytes) -> int:
+    """How many objects and lists stand in each other. Told before decoding, and of broken JSON too: where a decoder
+    gives up depends on its stack."""
+    brackets = _TEXT.sub(b"", raw).translate(None, _NO_BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets), initial=0))
 
 
 def glimpse(raw: bytes) -> tuple[Source | None, str | None]:

@@ -15,6 +15,8 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 MAX_EVENT_BYTES: Final = 256 * 1024
+MAX_DEPTH: Final = 128
+"""Objects and lists in each other, the event itself counted, keys that are not listed too."""
 MAX_ID_BYTES: Final = 200
 MAX_TEXT_BYTES: Final = 8 * 1024
 MAX_SMALLINT: Final = 32_767

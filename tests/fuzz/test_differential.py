@@ -7,7 +7,7 @@ import pytest
 
 from collector.parse import Parsed
 from core.events import wire
-from core.events.fields import MAX_EVENT_BYTES
+from core.events.fields import MAX_DEPTH, MAX_EVENT_BYTES
 from tests.fuzz.differential import Pair, fuzz
 from tests.fuzz.mutations import RECEIVED, corpus
 from tests.support.events import MAKERS, SHAPES, changed, encoded, part, paths
@@ -90,13 +90,17 @@ def test_the_largest_events_are_read_alike(pair: Pair, size: int) -> None:
     read(pair, lines)
 
 
-@pytest.mark.parametrize("depth", [*range(60, 70), 500, 100_000])
+@pytest.mark.parametrize("depth", [64, *range(125, 131), 500, 950, 1_000, 40_000])
 def test_depth_is_read_alike(pair: Pair, depth: int) -> None:
     """Lists and objects in a value that is passed over, whether they are closed or not."""
     line = encoded(MAKERS[pair.source](at=RECEIVED))
     opened, closed = (b"[" * depth, b'{"a":' * depth), (b"]" * depth, b"1" + b"}" * depth)
     for first, last in zip(opened, closed, strict=True):
-        read(pair, [line[:-1] + b',"deep":' + first + last + b"}", line[:-1] + b',"deep":' + first, first + last])
+        deep = line[:-1] + b',"deep":' + first + last + b"}"
+        rejects = read(pair, [deep, line[:-1] + b',"deep":' + first, first + last]).rejects
+        assert (rejects[0].position == 0) == (1 + depth > MAX_DEPTH), "the event itself is the first level"
+        if 1 + depth > MAX_DEPTH:
+            assert [reject.reason for reject in rejects[:2]] == ["too_deep", "too_deep"]
 
 
 def test_messages_changed_at_random_are_read_alike() -> None:

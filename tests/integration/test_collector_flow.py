@@ -371,3 +371,39 @@ async def test_a_count_that_is_wrong_does_no_harm(
         await drained(client, "facebook")
     assert await rows(connection) == 6
     await balanced(connection, client)
+
+
+async def test_an_error_in_pulling_ends_the_flow(
+    database: Database, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody expected while messages are asked for is raised by the flow: a collector never stands idle unseen."""
+
+    async def fail(pull: object) -> None:
+        raise RuntimeError("not foreseen")
+
+    monkeypatch.setattr("collector.fetch._Pull.ask", fail)
+    with pytest.raises(RuntimeError, match="not foreseen"):
+        async with collecting(database, client) as collector:
+            assert collector.running is not None
+            await asyncio.wait([collector.running], timeout=30)
+            assert collector.running.done()
+
+
+async def test_a_read_only_server_is_waited_for(
+    database: Database, connection: asyncpg.Connection[Any], client: Client
+) -> None:
+    """After a failover to a standby the collector is not ready, and connects again until it finds one that writes."""
+
+    async def missed() -> bool:
+        return b'"postgres"' in collector.readiness.answer()[1]
+
+    async with collecting(database, client) as collector:
+        await publish(client, "facebook", message(facebook()))
+        await drained(client, "facebook")
+        await connection.execute(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
+        await collector.store.close()  # as the failover does
+        await publish(client, "facebook", message(facebook()))
+        await eventually(missed, what="it says that it cannot store", seconds=30)
+        await connection.execute(f"ALTER DATABASE {database.name} RESET default_transaction_read_only")
+        await drained(client, "facebook", seconds=60)
+    assert await connection.fetchval("SELECT count(*) FROM facebook_events") == 2

@@ -120,6 +120,18 @@ async def test_a_partition_dropped_behind_the_collectors_back_is_made_again(
     assert await owner.fetchval("SELECT count(*) FROM facebook_events") == 1
 
 
+async def test_another_table_that_is_missing_is_no_missing_leaf(
+    database: Database, owner: asyncpg.Connection[Any]
+) -> None:
+    """What no partition mends stops the source: it is not tried again for ever."""
+    async with storing("facebook", database) as store:
+        await store.save(message(facebook()))
+        await owner.execute("ALTER TABLE receipts RENAME TO gone")
+        with pytest.raises(asyncpg.UndefinedTableError) as caught:
+            await store.save(message(facebook()))
+        assert verdict(caught.value) is Verdict.OURS
+
+
 async def test_retention_drops_days_and_raises_the_floor(database: Database, owner: asyncpg.Connection[Any]) -> None:
     """Days before the new floor go with their rows; their rollups stay, and later days are untouched."""
     moments = [NOON - timedelta(days=offset) for offset in range(5)]

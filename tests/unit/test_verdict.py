@@ -13,7 +13,7 @@ POISON, WAIT, PARTITION, OURS = Verdict.POISON, Verdict.WAIT, Verdict.PARTITION,
 
 def server_error(sqlstate: str, **fields: str) -> asyncpg.PostgresError:
     """The error that asyncpg makes of a server's answer."""
-    names = {"constraint_name": "n", "table_name": "t"}
+    names = {"constraint_name": "n", "table_name": "t", "message": "M"}
     told = {"C": sqlstate, "M": "told by a test", **{names[name]: value for name, value in fields.items()}}
     error: asyncpg.PostgresError = asyncpg.exceptions.PostgresError.new(told)
     return error
@@ -42,14 +42,14 @@ def server_error(sqlstate: str, **fields: str) -> asyncpg.PostgresError:
         ("57P03", WAIT),  # starting up
         ("57014", WAIT),  # query cancelled
         ("08006", WAIT),
-        ("42P01", PARTITION),  # a leaf that was dropped
+        ("42P01", OURS),  # a table that is missing, and no leaf
         ("42501", OURS),  # a right is missing
         ("42703", OURS),
         ("0A000", OURS),
         ("XX000", OURS),
         ("P0001", OURS),
         ("28P01", OURS),
-        ("25006", OURS),
+        ("25006", WAIT),  # read-only: a standby
         ("99999", OURS),  # unknown to us and to asyncpg
     ],
 )
@@ -59,9 +59,23 @@ def test_each_sqlstate_has_its_verdict(sqlstate: str, expected: Verdict) -> None
 
 
 def test_a_check_that_has_a_name_is_about_the_row() -> None:
-    """A named constraint refused a row; without a name it is the leaf's range that did not fit."""
+    """A named constraint refused a row; without a name it is the leaf's range that did not fit: our mistake."""
     assert verdict(server_error("23514", constraint_name="facebook_events_city_check")) is POISON
-    assert verdict(server_error("23514")) is PARTITION
+    assert verdict(server_error("23514")) is OURS
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ('relation "facebook_events_20261122" does not exist', PARTITION),
+        ("Relation »tiktok_events_20261122« existiert nicht", PARTITION),
+        ('relation "event_counts" does not exist', OURS),
+        ('relation "facebook_events" does not exist', OURS),
+    ],
+)
+def test_a_missing_table_is_a_missing_leaf_only_where_it_is_one(message: str, expected: Verdict) -> None:
+    """A leaf that was dropped is made again; any other table is the schema's, and nothing that we could make."""
+    assert verdict(server_error("42P01", message=message)) is expected
 
 
 @pytest.mark.parametrize(
@@ -97,4 +111,4 @@ def test_every_error_that_asyncpg_knows_is_judged_by_its_code() -> None:
         for kind in classes(asyncpg.PostgresError)
         if (code := kind.sqlstate) is not None and verdict(server_error(code)) is WAIT
     }
-    assert {code for code in waits if code[:2] not in ("08", "40", "53", "57")} == {"55P03"}
+    assert {code for code in waits if code[:2] not in ("08", "40", "53", "57")} == {"55P03", "25006"}

@@ -4,8 +4,8 @@
 //! kind that is left to the Python reference, such as one that nests deeply. Raw bytes of texts are not checked to
 //! be UTF-8, since the reference does not check those that it skips; `Text::read` does.
 
-/// Deeper than any event, and far from the depth at which the reference gives up.
-const DEEPEST: u32 = 64;
+/// `MAX_DEPTH` of the contract. What is deeper is left to the reference, which refuses it.
+const DEEPEST: u32 = 128;
 
 /// One value. Numbers and texts keep their place in the line.
 #[derive(Clone, Copy, Debug, PartialEq)]
