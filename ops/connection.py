@@ -33,7 +33,7 @@ from core.settings import OperatorSettings
 # Their owners say which system is meant; a *_FILE counts as well.
 CONNECTIONS: Final = ("NATS_URL", "SLUICE_MIGRATE_DSN", "GATEWAY_URL", "REPORTER_URL", "NATS_MONITOR_URL")
 LOCAL: Final = Path(".sluice")
-PATIENCE_SECONDS: Final = 5.0
+PATIENCE_SECONDS: Final = 3.0
 COMMAND_SECONDS: Final = 600.0
 LOST: Final = (*postgres.UNREACHABLE, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
 

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -52,10 +53,14 @@ def environment(chosen: OperatorSettings) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], **{name.upper(): str(getattr(chosen, name)) for name in named}}
 
 
-async def start(chosen: OperatorSettings, *arguments: str) -> Process:
-    """Run one command as a program."""
+async def start(chosen: OperatorSettings, *arguments: str, through: Sequence[str] = ()) -> Process:
+    """Run one command as a program, started by another one where one is given."""
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ops", *arguments), cwd=ROOT, env=environment(chosen), stdout=PIPE, stderr=PIPE
+        *(*through, sys.executable, "-m", "ops", *arguments),
+        cwd=ROOT,
+        env=environment(chosen),
+        stdout=PIPE,
+        stderr=PIPE,
     )
 
 
