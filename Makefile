@@ -59,6 +59,9 @@ faults: $(VENV)/ready $(NATIVE) ## break every part under load and judge what is
 	@SLUICE_FAULTS=$(if $(SHORT),short,long) SLUICE_FAULTS_REPORT=.sluice/faults.json \
 	  $(RUN) -m pytest --quiet --numprocesses=2 --dist=loadfile tests/faults
 
+production-check: $(VENV)/ready $(NATIVE) $(TOOLS) ## compose, manifests, metrics, alerts, dashboards, runbooks, backup (SHORT=1: files only)
+	@exec $(RUN) -m tests.production
+
 SECONDS ?= 600
 fuzz: $(VENV)/ready $(NATIVE) ## hold both parsers to each other on random messages for SECONDS (600)
 	@exec $(RUN) -m tests.fuzz.differential --seconds $(SECONDS)
@@ -76,4 +79,4 @@ lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
 clean: ## delete the data of the local stack (.sluice)
 	@rm -rf .sluice
 
-.PHONY: help setup up demo test lint faults fuzz bench lock clean
+.PHONY: help setup up demo test lint faults production-check fuzz bench lock clean
