@@ -69,6 +69,10 @@ fuzz: $(VENV)/ready $(NATIVE) ## hold both parsers to each other on random messa
 bench: $(VENV)/ready $(NATIVE) ## stored events a second of the whole pipeline, beside the machine's own limit
 	@exec $(RUN) -m bench.pipeline
 
+SIZES ?= 1M,10M,50M
+bench-reports: $(VENV)/ready $(NATIVE) ## reports at SIZES stored events (1M,10M,50M), beside plain GROUP BY and while storing
+	@exec $(RUN) -m bench.reports --sizes $(SIZES)
+
 lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
 	@for extra in "" "--extra dev -c requirements.lock"; do \
 	  out=requirements$$([ -n "$$extra" ] && echo -dev).lock; \
@@ -79,4 +83,4 @@ lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
 clean: ## delete the data of the local stack (.sluice)
 	@rm -rf .sluice
 
-.PHONY: help setup up demo test lint faults production-check fuzz bench lock clean
+.PHONY: help setup up demo test lint faults production-check fuzz bench bench-reports lock clean

@@ -17,8 +17,9 @@ import structlog
 
 from core import lifecycle
 from core.errors import SluiceError
+from core.settings import OperatorSettings
 from ops import commands, dead_letters, doctor
-from ops.arguments import COLLECTED, days, dry_run, format_, letter, meant, positive, seconds, which, yes
+from ops.arguments import COLLECTED, amount, days, dry_run, format_, letter, meant, positive, seconds, which, yes
 from ops.connection import operator_settings
 from ops.letters import OUTCOMES
 
@@ -77,6 +78,7 @@ def command_line() -> argparse.ArgumentParser:
         "--seconds", type=float, default=default, help="how long to publish (default: DEMO_SECONDS, else 30)"
     )
     shown.add_argument("publisher", nargs="*", metavar="-- OPTION", help="options for the publisher (see its --help)")
+    _fill(group)
     _doctor(group)
     what = "events that could not be stored (dead) or were refused at the door (refused)"
     _dead_letters(_group(group, "dead-letters", f"work with {what}"))
@@ -97,6 +99,24 @@ def _add(group: Any, name: str, what: str, more: str = "") -> argparse.ArgumentP
 
 def _group(group: Any, name: str, what: str) -> Any:
     return _add(group, name, what).add_subparsers(dest="action", required=True, metavar="ACTION")
+
+
+def _fill(group: Any) -> None:
+    parser = _add(
+        group, "fill", "fill the database with made events, for demonstrations and benchmarks",
+        "Straight into partitions and rollups; the ledger balances. Where no system is meant, the local stack's "
+        "database in .sluice is filled.",
+    )  # fmt: skip
+    parser.add_argument("--events", type=amount, required=True, metavar="N", help="how many: 50000, 10M")
+    parser.add_argument("--days", type=days, default=30, metavar="N", help="spread over so many days before now (30)")
+    parser.set_defaults(run=_run_fill)
+
+
+async def _run_fill(chosen: OperatorSettings, options: argparse.Namespace) -> int:
+    # Imported here, as in _run_stack.
+    from ops.fill import run  # noqa: PLC0415
+
+    return await run(chosen, options.events, options.days)
 
 
 def _doctor(group: Any) -> None:

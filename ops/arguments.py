@@ -38,6 +38,12 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def amount(text: str) -> int:
+    """A number of at least 1, thousands and millions as k and M: 50000, 500k, 10M."""
+    factor = {"k": 1_000, "M": 1_000_000}.get(text[-1:], 1)
+    return positive(text[:-1] if factor > 1 else text) * factor
+
+
 def seconds(text: str) -> float:
     """Seconds, 0 or more."""
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?", text):

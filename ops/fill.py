@@ -10,8 +10,8 @@ whole days, and the ledger balances at every moment. Its receipts lie before the
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -30,16 +30,16 @@ from collector.parse import Parser, copied_columns
 from collector.parsers import choose
 from collector.sources import SOURCES as COLLECTED
 from core import postgres
-from core.errors import SluiceError
+from core.errors import Misconfigured, SluiceError
 from core.events import subjects, wire
 from core.events.contract import Contract
-from core.settings import CollectorSettings, load
+from core.settings import OperatorSettings
+from ops.connection import LOCAL, read_local
 from ops.local import Servers
 from sql import statements
 
 BYTES_PER_EVENT: Final = 600  # rows and indexes take 420 on average; the log and the rollups the rest
 SPARE_BYTES: Final = 6 * 1024**3  # left free: PostgreSQL's log alone may take 4 GiB
-MOST_DAYS: Final = 3650
 _PAGES: Final = 1024  # so many different people, places, goods and prices as the publisher has, times 64
 _MESSAGE_PAGES: Final = 64
 _QUEUED: Final = 8  # messages that are made ahead of the COPY
@@ -208,18 +208,33 @@ def check_room(folder: Path, events: int) -> None:
         )
 
 
-@asynccontextmanager
-async def database(events: int) -> AsyncIterator[str]:
-    """The DSN of what is filled: COLLECTOR_DSN where it is set, else the local stack's, started for as long as needed.
+async def run(chosen: OperatorSettings, events: int, days: int) -> int:
+    """The operator's command; its exit code. Raises NoRoom, StackError or Misconfigured."""
+    if days >= chosen.retention_days:
+        raise Misconfigured(
+            f"--days: {days} reaches past RETENTION_DAYS ({chosen.retention_days}): it would be dropped"
+        )
+    began = time.monotonic()
+    async with _database(chosen, events) as dsn:
+        stored = await fill(dsn, events, days)
+    seconds = time.monotonic() - began
+    sys.stdout.write(
+        f"{stored.total():,} events stored in {seconds:,.0f} s ({stored.total() / seconds:,.0f} a second): "
+        + ", ".join(f"{source} {count:,}" for source, count in sorted(stored.items()))
+        + "\n"
+    )
+    return 0
 
-    Raises NoRoom for the local one; a database elsewhere looks after its own disk. Raises StackError.
-    """
-    if "COLLECTOR_DSN" in os.environ or "COLLECTOR_DSN_FILE" in os.environ:
-        dsn = load(CollectorSettings).collector_dsn
-        await postgres.wait_for_schema(dsn, asyncio.Event())
-        yield dsn
+
+@asynccontextmanager
+async def _database(chosen: OperatorSettings, events: int) -> AsyncIterator[str]:
+    """The system that is meant; where that is none, the local stack's database, started for as long as needed."""
+    if chosen.sluice_migrate_dsn is not None:
+        if read_local(LOCAL) is not None:
+            check_room(LOCAL, events)
+        yield chosen.sluice_migrate_dsn
         return
-    async with Servers() as servers:
+    async with Servers(LOCAL) as servers:
         check_room(servers.folder, events)
         await postgres.migrate(servers.owner_dsn)
-        yield servers.collector_dsn
+        yield servers.owner_dsn

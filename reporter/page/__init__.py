@@ -5,11 +5,13 @@ It is made of the files in this folder alone and loads nothing from elsewhere; i
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-from litestar import Request, Router, get
+from litestar import Request, Response, Router, get
 from litestar.datastructures import ResponseHeader
+from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 
@@ -41,9 +43,17 @@ class DocumentationPage(OpenAPIRenderPlugin):
 
     def receive_router(self, router: Router) -> None:
         """Add the page's files, and the headers that keep it to them."""
+        router.after_request = _told
         router.response_headers = [ResponseHeader(name=name, value=value) for name, value in HEADERS.items()]
         for name, media_type in FILES.items():
             router.register(_file(name, media_type))
+
+
+async def _told(response: Response[Any]) -> Response[Any]:
+    """What is not there is told as everywhere else: the framework answers with a page of its own."""
+    if response.status_code == HTTPStatus.NOT_FOUND:
+        raise NotFoundException
+    return response
 
 
 def _file(name: str, media_type: str) -> HTTPRouteHandler:

@@ -166,6 +166,11 @@ def some_query(rng: random.Random, **choices: tuple[str, ...]) -> tuple[dict[str
     return parameters, start, end, interval
 
 
+ATTRIBUTES = {"source": "source", "funnelStage": "funnel_stage", "eventType": "event_type"}
+OF = {
+    "facebook": ("age", "ageBand", "gender", "country", "city"),
+    "tiktok": ("followers", "country", "device"),
+}
 DIMENSIONS: dict[str, Callable[[Kept], str]] = {
     "source": lambda kept: kept.source,
     "funnelStage": lambda kept: kept.funnel_stage,
@@ -254,50 +259,170 @@ def band(followers: int) -> str:
     return "0-999"
 
 
+BANDS = {17: "0-17", 24: "18-24", 34: "25-34", 44: "35-44", 54: "45-54", 64: "55-64", 10**6: "65+"}
+
+
+def values_of(kept: Kept, countries: set[str]) -> dict[str, str | None]:
+    """What the event says of who caused it, by dimension."""
+    user, engagement = kept.event["data"]["user"], kept.event["data"]["engagement"]
+    if kept.source == "tiktok":
+        found: dict[str, str | None] = {"followers": band(user["followers"])}
+        if kept.funnel_stage == "top":
+            country = engagement["country"]
+            found |= {"country": country if country in countries else None, "device": engagement["device"]}
+        return found
+    age, location = user["age"], user["location"]
+    return {
+        "age": str(age) if age < 120 else "120+",
+        "ageBand": next(name for most, name in BANDS.items() if age <= most),
+        "gender": user["gender"],
+        "country": location["country"] if location["country"] in countries else None,
+        "city": location["city"],
+    }
+
+
+def listed(counts: Counter[Any], top: int) -> dict[Any, int]:
+    """The most frequent values, and the rest as None."""
+    first = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:top])
+    rest = counts.total() - sum(first.values())
+    return first | ({None: rest} if rest else {})
+
+
 @pytest.mark.parametrize("seed", range(QUERIES))
 async def test_demographics(given: Given, seed: int) -> None:
-    """Every value of every dimension; countries past the bound count as other, and so do cities past the top."""
+    """Every value of every dimension, by any bucket and filter; what is past the bound or the top counts as other."""
     rng = random.Random(seed)
-    start, end = some_range(rng, timedelta(days=300))
-    top = rng.choice((1, 5, 100))
-    parameters = {"from": start.isoformat(), "to": end.isoformat(), "top": str(top)}
-    answer = await ask(given, "demographics", parameters)
+    kind = rng.choice(KINDS)
+    parameters, start, end, interval = some_query(
+        rng, source=(str(kind.source),), funnelStage=(str(kind.funnel_stage),), eventType=(str(kind.event_type),)
+    )
+    if interval in ("minute", "15minutes", "hour", "day"):
+        end = min(end, start + STEPS.get(interval, timedelta(days=1)) * 30)
+        parameters["to"] = end.isoformat()
+    sources = ["facebook", "tiktok"]
+    if filtered := {name: DIMENSIONS[name] for name in DIMENSIONS if name in parameters}:
+        sources = [source for source in sources if any(
+            str(k.source) == source and all(getattr(k, ATTRIBUTES[name]) == parameters[name] for name in filtered)
+            for k in KINDS
+        )]  # fmt: skip
+    known = ["age", "ageBand", "gender", "country", "city", "followers", "device"]
+    by = rng.sample(known, rng.randrange(1, 7)) if rng.random() < 0.7 else []
+    if by and any(dimension in OF[source] for dimension in by for source in sources):
+        parameters["groupBy"] = ",".join(by)
+    else:
+        by = [dimension for dimension in known if dimension != "ageBand"]
+    top = rng.choice((1, 5, 50))
+    parameters["top"] = str(top)
+    zone = ZoneInfo(parameters["timeZone"])
 
-    def known(country: str) -> str | None:
-        return country if country in given.countries else None
-
-    expected: dict[str, Counter[Any]] = {}
+    expected: dict[Any, Counter[Any]] = {}
     for kept in given.events:
-        if not start <= kept.at < end:
-            continue
-        user, engagement = kept.event["data"]["user"], kept.event["data"]["engagement"]
-        values: dict[str, Any]
-        if kept.source == "facebook":
-            age = user["age"]
-            values = {"age": str(age) if age < 120 else "120+", "gender": user["gender"]}
-            values |= {"country": known(user["location"]["country"]), "city": user["location"]["city"]}
-        else:
-            values = {"followers": band(user["followers"])}
-            if kept.funnel_stage == "top":
-                values |= {"country": known(engagement["country"]), "device": engagement["device"]}
-        for dimension, value in {"events": None, **values}.items():
-            expected.setdefault(f"{kept.source} {dimension}", Counter())[value] += 1
+        if start <= kept.at < end and all(of(kept) == parameters[name] for name, of in filtered.items()):
+            for dimension, value in {"events": None, **values_of(kept, given.countries)}.items():
+                key = key_of(kept.at, interval, zone), kept.source, dimension
+                expected.setdefault(key, Counter())[value] += 1
 
-    facebook, tiktok = answer["rows"]
-    for row, dimensions in ((facebook, ("age", "gender", "country")), (tiktok, ("followers", "country", "device"))):
-        for dimension in dimensions:
+    answer = await ask(given, "demographics", parameters)
+    assert answer["notes"] == []
+    seen = set()
+    for row in answer["rows"]:
+        bucket, source = key_of(datetime.fromisoformat(row["start"]), interval, zone), row["source"]
+        seen.add((bucket, source))
+        assert row["events"] == expected.get((bucket, source, "events"), Counter()).total()
+        assert set(row) == {"start", "end", "source", "events", *(name for name in by if name in OF[source])}
+        for dimension in set(row) - {"start", "end", "source", "events"}:
             shares = {share["value"]: share["events"] for share in row[dimension]}
             assert len(shares) == len(row[dimension])
-            assert shares == expected.get(f"{row['source']} {dimension}", {})
-        assert row["events"] == expected.get(f"{row['source']} events", Counter()).total()
+            counted = expected.get((bucket, source, dimension), Counter())
+            assert shares == (listed(counted, top) if dimension == "city" else counted)
+    assert len(seen) == len(answer["rows"])
+    assert {(bucket, source) for bucket, source, _ in expected} <= seen
+    assert answer["totals"]["events"] == sum(
+        counts.total() for (_, _, name), counts in expected.items() if name == "events"
+    )
+    check_buckets(answer["rows"], start, end, interval, zone)
 
-    cities = expected.get("facebook city", Counter())
-    listed = sorted(cities.items(), key=lambda item: (-item[1], item[0]))[:top]
-    rest = cities.total() - sum(events for _, events in listed)
-    wanted = [{"value": value, "events": events} for value, events in [*listed, *([(None, rest)] if rest else [])]]
-    assert facebook["city"] == wanted
-    assert answer["notes"] == []
-    assert answer["totals"]["events"] == facebook["events"] + tiktok["events"]
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_campaigns(given: Given, seed: int) -> None:
+    """The campaigns with most revenue each have their rows, in every bucket; the rest is other."""
+    rng = random.Random(seed)
+    parameters, start, end, interval = some_query(rng)
+    if interval in ("minute", "15minutes", "hour"):
+        end = min(end, start + STEPS[interval] * 40)
+        parameters["to"] = end.isoformat()
+    top = rng.choice((1, 3, 100))
+    zone = ZoneInfo(parameters["timeZone"])
+    paid: dict[str, dict[Any, Decimal]] = {}
+    for kept in given.events:
+        if start <= kept.at < end and kept.event_type == "checkout.complete":
+            of = paid.setdefault(kept.event["data"]["engagement"]["campaignId"], {})
+            key = key_of(kept.at, interval, zone)
+            of[key] = of.get(key, Decimal(0)) + (kept.amount or 0)
+    first = sorted(paid, key=lambda campaign: (-sum(paid[campaign].values()), campaign))[:top]
+    expected: dict[Any, Decimal] = {}
+    for campaign, of in paid.items():
+        for key, amount in of.items():
+            group = key, campaign if campaign in first else None
+            expected[group] = expected.get(group, Decimal(0)) + amount
+    answer = await ask(given, "revenue", parameters | {"groupBy": "campaignId", "top": str(top)})
+    assert answer["query"]["source"] == "facebook"
+    found = {
+        (key_of(datetime.fromisoformat(row["start"]), interval, zone), row["campaignId"]): Decimal(row["revenue"])
+        for row in answer["rows"]
+    }
+    assert len(found) == len(answer["rows"])
+    assert {key: amount for key, amount in found.items() if amount} == {k: a for k, a in expected.items() if a}
+    assert [row["campaignId"] for row in answer["rows"][: len(first) + 1]] == [*first, None]
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_the_previous_period(given: Given, seed: int) -> None:
+    """Beside each figure stands what the same report says of the period before, bucket by bucket."""
+    rng = random.Random(seed)
+    report = rng.choice(("events", "revenue", "demographics"))
+    parameters, *_, interval = some_query(rng)
+    if interval in ("minute", "15minutes", "hour"):
+        parameters["to"] = (datetime.fromisoformat(parameters["from"]) + STEPS[interval] * 30).isoformat()
+    if report == "demographics":
+        parameters["groupBy"] = "age,gender,country,followers,device"
+    now = await ask(given, report, parameters | {"compare": "previous"})
+    period = now["query"]["compare"]
+    assert period["to"] == now["query"]["from"]
+    before = await ask(given, report, parameters | period)
+    for number, row in enumerate(now["rows"]):
+        then = before["rows"][number] if number < len(before["rows"]) else None
+        for name in ("events", "revenue", "purchases"):
+            if name in row and report != "demographics":
+                assert row[f"previous{name.title()}"] == (then[name] if then else None)
+        for shares in (row[name] for name in ("age", "gender", "country", "followers", "device") if name in row):
+            assert all((share["previous"] is None) == (then is None) for share in shares)
+        if then:
+            for name in ("age", "gender", "country", "followers", "device"):
+                if name in then:
+                    previous = {share["value"]: share["previous"] for share in row[name] if share["previous"]}
+                    assert previous == {share["value"]: share["events"] for share in then[name]}
+    for name, total in before["totals"].items():
+        assert now["totals"][f"previous{name.title()}"] == total
+
+
+@pytest.mark.parametrize("report", ["events", "revenue", "demographics"])
+async def test_pages_together_are_the_whole(given: Given, report: str) -> None:
+    """Page by page the same rows come as at once, with the totals of all; the last page has no next."""
+    parameters = {"from": "2026-03-01", "to": "2026-11-10", "interval": "week", "timeZone": "Europe/Berlin"}
+    if report != "demographics":
+        parameters["groupBy"] = "source"
+    whole = await ask(given, report, parameters)
+    rows, after = [], {}
+    while True:
+        page = await ask(given, report, parameters | {"limit": "7"} | after)
+        assert page["totals"] == whole["totals"]
+        assert 0 < len(page["rows"]) <= 7
+        rows += page["rows"]
+        if page["next"] is None:
+            break
+        after = {"after": page["next"]}
+    assert rows == whole["rows"]
 
 
 async def test_countries_past_the_bound_are_among_the_events(given: Given) -> None:

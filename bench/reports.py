@@ -1,0 +1,346 @@
+"""Reports at growing numbers of stored events, beside a plain GROUP BY over the partitions, and while events come in.
+
+    python -m bench.reports [--sizes 1M,10M,50M] [--short]
+
+For each size, on one database that is filled further and further:
+
+- typical and worst supported query of each report, by 16 readers at once that ask again as soon as they are answered;
+- what only rows can give (cities, campaigns, the audience by type), each within its range, by 4 readers;
+- the typical answers by GROUP BY over the partitions, by one reader, beside the report by one reader: the ratio. Both
+  must say the same.
+
+At the largest size, with the publisher as fast as it is taken: 16 readers who ask once a second each, and how many
+events a second are stored with and without them.
+
+Its own weakness: readers, reporter, PostgreSQL and publisher share the machine's cores. Figures are the reporter's own
+(Server-Timing), the readers' stand beside them. They go to bench/results/reports.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import asyncpg
+import orjson
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bench.machine import describe
+from bench.readers import Costs, Query, Reader, read
+from core import jetstream, postgres
+from core.logs import configure
+from ops.arguments import amount
+from ops.fill import NoRoom, check_room, fill
+from ops.ledger import until_stored
+from ops.local import Servers
+from ops.local.services import Services, publisher, start_services
+from sql import statements
+
+RESULT: Final = Path(__file__).parent / "results" / "reports.json"
+DAYS: Final = 30
+READERS: Final = 16
+ROW_READERS: Final = 4
+ROUNDS: Final = 3  # of GROUP BY, and of storing with and without readers
+REPORTS: Final = ("events", "revenue", "demographics")
+_SQL: Final = statements("bench_reports")
+_RNG: Final = random.Random(1)
+
+
+def typical(report: str) -> Query:
+    """30 days by day, ending within the last days."""
+    end = _today() + timedelta(days=1 - _RNG.randrange(3))
+    by = "gender" if report == "demographics" else "source"
+    return Query(report, {**_range(end - timedelta(days=DAYS), end), "interval": "day", "groupBy": by})
+
+
+def worst(report: str) -> Query:
+    """Ragged ends, a zone that no hour of UTC fits, and as many rows as an answer may have."""
+    start = datetime.now(UTC) - timedelta(days=DAYS - 1, minutes=_RNG.randrange(1, 400), seconds=7)
+    end = datetime.now(UTC) - timedelta(minutes=_RNG.randrange(1, 400), seconds=3)
+    zone = {**_range(start, end), "timeZone": "Asia/Kathmandu"}
+    return Query(
+        report,
+        {
+            "events": {**zone, "interval": "hour", "groupBy": "source,funnelStage,eventType"},
+            "revenue": {**zone, "interval": "15minutes", "groupBy": "source"},
+            "demographics": {**zone, "interval": "day", "groupBy": "age,gender,country,followers,device"},
+        }[report],
+    )
+
+
+def whole_audience(_report: str) -> Query:
+    """All that rollups hold of the audience, of 30 days in one."""
+    end = _today() + timedelta(days=1 - _RNG.randrange(3))
+    by = "age,gender,country,followers,device"
+    return Query("demographics", {**_range(end - timedelta(days=DAYS), end), "groupBy": by})
+
+
+FROM_ROWS: Final[dict[str, tuple[str, dict[str, str]]]] = {
+    "one campaign, 29 days": ("revenue", {"campaignId": "camp-00000", "interval": "day"}),
+    "top campaigns, 24 hours": ("revenue", {"groupBy": "campaignId"}),
+    "cities, 24 hours": ("demographics", {"groupBy": "city"}),
+    "audience by type, 24 hours": ("demographics", {"eventType": "checkout.complete", "groupBy": "age,gender,country"}),
+}
+
+
+def from_rows(what: str) -> Query:
+    """What only rows can give, of the last whole days."""
+    report, parameters = FROM_ROWS[what]
+    days = DAYS - 1 if "days" in what else 1
+    return Query(report, {**_range(_today() - timedelta(days=days), _today()), **parameters})
+
+
+def _range(start: datetime, end: datetime) -> dict[str, str]:
+    return {"from": start.isoformat(), "to": end.isoformat()}
+
+
+def _today() -> datetime:
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+class Bench:
+    """One run: the servers, what is asked of them, and how far it is."""
+
+    def __init__(self, servers: Servers, services: Services, progress: Progress, *, short: bool) -> None:
+        self.servers, self.services, self.progress = servers, services, progress
+        self.answers, self.seconds = (48, 3.0) if short else (3_000, 20.0)
+        self.posts = 4 if short else 30
+
+    async def size(self, connection: asyncpg.Connection[Any], events: int) -> dict[str, Any]:
+        """All figures of one size."""
+        found: dict[str, Any] = {"events": events, "database_bytes": await _bytes(connection)}
+        for name, draw in (("typical", typical), ("worst", worst)):
+            found[name] = {report: (await self._read(f"{name} {report}", draw, report)).figures() for report in REPORTS}
+        found["whole_audience"] = (await self._read("whole audience", whole_audience, "")).figures()
+        found["from_rows"] = {
+            what: (await self._read(what, from_rows, what, readers=ROW_READERS, answers=40)).figures()
+            for what in FROM_ROWS
+        }
+        found["group_by"] = {report: await self._beside_group_by(connection, report) for report in REPORTS}
+        return found
+
+    async def while_storing(self) -> dict[str, Any]:
+        """Reports of readers who ask once a second each, at rest and while the collectors store at full speed."""
+        never, idle, busy = asyncio.Event(), Costs(), Costs()
+        alone, together = [], []
+        for number in range(ROUNDS):
+            idle.add(await self._paced("once a second, at rest", self.seconds / ROUNDS, never))
+            alone.append(await self._store(2 * number))
+            done = asyncio.Event()
+            reading = asyncio.create_task(self._paced("once a second, while storing", 600.0, done))
+            together.append(await self._store(2 * number + 1))
+            done.set()
+            busy.add(await reading)
+        at_rest, storing = idle.figures(), busy.figures()
+        stored, with_readers = median(alone), median(together)
+        return {
+            "at_rest": at_rest,
+            "while_storing": storing,
+            "slower_p50": round(storing["p50_ms"] / at_rest["p50_ms"], 2),
+            "slower_p99": round(storing["p99_ms"] / at_rest["p99_ms"], 2),
+            "stored_per_second": round(stored),
+            "stored_per_second_with_readers": round(with_readers),
+            "stored_lower": round(1 - with_readers / stored, 3),
+        }
+
+    async def _read(
+        self, what: str, draw: Callable[[str], Query], name: str, *, readers: int = READERS, answers: int | None = None
+    ) -> Costs:
+        answers = min(answers or self.answers, self.answers)
+        with self._bar(what, answers) as advance:
+            return await read(
+                self.services.reports,
+                lambda: draw(name),
+                readers=readers,
+                answers=answers,
+                seconds=self.seconds,
+                advance=advance,
+            )
+
+    async def _paced(self, what: str, seconds: float, stop: asyncio.Event) -> Costs:
+        with self._bar(what, None) as advance:
+            return await read(
+                self.services.reports,
+                lambda: typical(_RNG.choice(REPORTS)),
+                readers=READERS,
+                answers=1_000_000,
+                seconds=seconds,
+                every_seconds=1.0,
+                stop=stop,
+                advance=advance,
+            )
+
+    async def _beside_group_by(self, connection: asyncpg.Connection[Any], report: str) -> dict[str, Any]:
+        """The typical answer both ways, one at a time. Raises AssertionError where they differ."""
+        query = typical(report)
+        bounds = [datetime.fromisoformat(query.parameters[name]) for name in ("from", "to")]
+        plain, ours = [], []
+        reader = Reader(self.services.reports)
+        with self._bar(f"{report} by GROUP BY", ROUNDS) as advance:
+            for _ in range(ROUNDS):
+                began = time.perf_counter()
+                rows = await connection.fetch(_SQL[report], *bounds)
+                plain.append((time.perf_counter() - began) * 1000)
+                advance()
+            for _ in range(20):
+                cost, body = await reader.ask(query)
+                ours.append(cost)
+        reader.close()
+        counted, told = sum(row["figure"] for row in rows), _figures(report, orjson.loads(body))
+        if counted != told:
+            raise AssertionError(f"{report}: the report says {told}, the partitions {counted}")
+        return {
+            "group_by_ms": round(median(plain), 1),
+            "report_ms": round(median(ours), 2),
+            "speedup": round(median(plain) / median(ours), 1),
+            "events": counted,
+        }
+
+    async def _store(self, seed: int) -> float:
+        """Events stored a second: from the first POST until the streams are empty."""
+        counts = self.servers.folder / "publisher.json"
+        program = publisher(
+            self.services.endpoint, "--quiet", "--json", str(counts), "--seed", f"reports-{seed}-{time.time_ns()}",
+            "--prepare", str(self.posts), "--every", "0", "--concurrency", "2", "--wait", "120",
+        )  # fmt: skip
+        with self._bar("storing", 1) as advance:
+            process = await asyncio.create_subprocess_exec(
+                *program.argv, env={**os.environ, **program.env}, stdout=asyncio.subprocess.PIPE
+            )
+            assert process.stdout is not None
+            await process.stdout.readline()  # all bodies are prepared, and the first is about to leave
+            began = time.monotonic()
+            await process.stdout.read()
+            if await process.wait() != 0:
+                raise SystemExit("the publisher failed")
+            client = await jetstream.connect(self.servers.nats_url, name="bench")
+            try:
+                if await until_stored(client, seconds=600):
+                    raise SystemExit("not everything was stored")
+            finally:
+                await client.close()
+            seconds = time.monotonic() - began
+            advance()
+        return float(orjson.loads(counts.read_bytes())["accepted"]) / seconds
+
+    @contextmanager
+    def _bar(self, what: str, total: int | None) -> Iterator[Callable[[], None]]:
+        bar = self.progress.add_task(what, total=total)
+        try:
+            yield lambda: self.progress.advance(bar)
+        finally:
+            self.progress.remove_task(bar)
+
+
+def _figures(report: str, answer: dict[str, Any]) -> int:
+    """The counts of an answer, added up."""
+    if report == "demographics":
+        return sum(share["events"] for row in answer["rows"] for share in row.get("gender", ()))
+    return int(answer["totals"]["events" if report == "events" else "purchases"])
+
+
+async def _bytes(connection: asyncpg.Connection[Any]) -> int:
+    found: int = await connection.fetchval("SELECT pg_database_size(current_database())")
+    return found
+
+
+async def run(sizes: Sequence[int], *, short: bool) -> dict[str, Any]:
+    """Measure; the result as JSON types."""
+    columns = (TextColumn("{task.description:<34}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
+    found: list[dict[str, Any]] = []
+    left_out: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder, Progress(*columns) as progress:
+        async with Servers(Path(folder)) as servers:
+            services = await start_services(
+                servers, {**os.environ, "LOG_LEVEL": "warning", "REPORTER_CONNECTIONS": str(READERS)}
+            )
+            connection = await postgres.connect(servers.owner_dsn, name="bench")
+            bench = Bench(servers, services, progress, short=short)
+            stored = 0
+            for size in sizes:
+                try:
+                    check_room(servers.folder, size - stored)
+                except NoRoom as error:
+                    left_out[f"{size}"] = str(error)
+                    progress.console.print(f"left out: {error}")
+                    continue
+                began = time.monotonic()
+                stored += (await fill(servers.owner_dsn, size - stored, DAYS)).total()
+                filled = time.monotonic() - began
+                await connection.execute("VACUUM (ANALYZE)")
+                found.append({**await bench.size(connection, stored), "fill_seconds": round(filled)})
+                progress.console.print(_line(found[-1]))
+            storing = await bench.while_storing()
+            machine = await describe(connection)
+            await connection.close()
+    return {**machine, **_summary(found), "sizes": found, "left_out": left_out, "while_storing": storing}
+
+
+def _summary(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The figures that are quoted: of the largest size, and of the report that does worst."""
+    first, last = found[0], found[-1]
+    return {
+        "settings": {"days": DAYS, "readers": READERS, "readers_of_rows": ROW_READERS, "reporter_connections": READERS},
+        "largest_events": last["events"],
+        "typical_p50_ms": max(last["typical"][report]["p50_ms"] for report in REPORTS),
+        "typical_p99_ms": max(last["typical"][report]["p99_ms"] for report in REPORTS),
+        "worst_p99_ms": max(last["worst"][report]["p99_ms"] for report in REPORTS),
+        "growth": max(
+            round(last["typical"][report]["p99_ms"] / first["typical"][report]["p99_ms"], 2) for report in REPORTS
+        ),
+        "speedup_over_group_by": min(last["group_by"][report]["speedup"] for report in REPORTS),
+    }
+
+
+def _line(size: dict[str, Any]) -> str:
+    parts = [
+        f"{report} {size['typical'][report]['p50_ms']} / {size['typical'][report]['p99_ms']} ms "
+        f"({size['group_by'][report]['speedup']:,.0f} x GROUP BY), worst {size['worst'][report]['p99_ms']}"
+        for report in REPORTS
+    ]
+    return f"{size['events']:,} events, p50 / p99: " + "; ".join(parts)
+
+
+def main() -> None:
+    """Run the benchmark, print its figures and keep them."""
+    parser = argparse.ArgumentParser(prog="python -m bench.reports", description=__doc__.partition("\n")[0])
+    parser.add_argument("--sizes", default="1M,10M,50M", help="how many events are stored, comma separated")
+    parser.add_argument(
+        "--short", action="store_true", help="20,000 and 40,000 events and few answers; keeps no result"
+    )
+    parser.add_argument("--result", type=Path, default=RESULT, help="where the figures go")
+    options = parser.parse_args()
+    configure("bench", "warning")
+    sizes = [20_000, 40_000] if options.short else sorted(amount(text) for text in options.sizes.split(","))
+    result = asyncio.run(run(sizes, short=options.short))
+    if not options.short:
+        options.result.write_text(json.dumps(result, indent=2) + "\n")
+    for name in (
+        "largest_events",
+        "typical_p50_ms",
+        "typical_p99_ms",
+        "worst_p99_ms",
+        "growth",
+        "speedup_over_group_by",
+    ):
+        print(f"{name:<24}{result[name]:>12,}")
+    storing = result["while_storing"]
+    print(
+        f"while storing: reports {storing['slower_p50']} x (p50), {storing['slower_p99']} x (p99) as slow, "
+        f"{storing['stored_lower']:.1%} fewer events stored a second"
+    )
+
+
+if __name__ == "__main__":
+    main()

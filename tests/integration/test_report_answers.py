@@ -1,0 +1,144 @@
+"""What goes around a report's figures: formats, how long an answer keeps, pages and problems."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import nanoarrow
+import pytest
+
+from reporter.formats import ARROW, CHUNK_BYTES, CSV
+from tests.support.events import NOON, facebook, tiktok
+from tests.support.report_rows import collecting, connected, reporter
+from tests.support.stack import Database
+
+DAY = {"from": NOON.date().isoformat(), "to": f"{NOON.date()}T18:00:00Z"}
+LONG_AGO = {"from": "2026-01-01", "to": "2026-01-02"}
+REPORTS = ("events", "revenue", "demographics")
+TELL = """
+    INSERT INTO watermarks (source, stored_until, pending_messages) SELECT source, $1, 0
+    FROM unnest(enum_range(NULL::source)) AS source ON CONFLICT (source) DO UPDATE SET stored_until = $1
+"""
+
+
+@pytest.fixture
+async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
+    async with collecting(database.collector_dsn) as collected:
+        await collected.store([make(stage, at=NOON) for make in (facebook, tiktok) for stage in ("top", "bottom")])
+    async with reporter(database.reporter_dsn) as client:
+        yield client
+
+
+@pytest.mark.parametrize("report", REPORTS)
+async def test_what_is_known_is_not_sent_again(database: Database, client: httpx.AsyncClient, report: str) -> None:
+    """A tag stays while the figures do, though freshness goes on; other figures or formats have another."""
+    path = f"/reports/{report}"
+    first = await client.get(path, params=DAY)
+    async with connected(database.collector_dsn) as connection:
+        await connection.execute(TELL, datetime.now(UTC))
+    tag = {"If-None-Match": first.headers["ETag"]}
+    again = await client.get(path, params=DAY, headers=tag)
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["ETag"] == first.headers["ETag"]
+    assert again.headers["Sluice-Stored-Until"] != first.headers["Sluice-Stored-Until"]
+    assert (await client.get(path, params=DAY, headers=tag | {"Accept": CSV})).status_code == 200
+    assert (await client.get(path, params=DAY | {"timeZone": "Europe/Berlin"}, headers=tag)).status_code == 200
+    async with collecting(database.collector_dsn) as collected:
+        await collected.store([facebook("bottom", at=NOON)])
+    changed = await client.get(path, params=DAY, headers=tag)
+    assert changed.status_code == 200
+    assert changed.headers["ETag"] != first.headers["ETag"]
+
+
+async def test_only_a_closed_range_keeps(database: Database, client: httpx.AsyncClient) -> None:
+    """An answer keeps only once all is stored that was accepted up to MAX_EVENT_AGE after its end, of every source."""
+    closing = datetime(2026, 1, 2, tzinfo=UTC) + timedelta(days=7)
+    async with connected(database.collector_dsn) as connection:
+        for until, kept in ((None, False), (closing - timedelta(microseconds=1), False), (closing, True)):
+            if until:
+                await connection.execute(TELL, until)
+            answer = await client.get("/reports/events", params=LONG_AGO)
+            assert answer.headers["Cache-Control"] == ("public, max-age=86400" if kept else "no-cache")
+        await connection.execute(
+            "UPDATE watermarks SET stored_until = $1 WHERE source = 'tiktok'", closing - timedelta(1)
+        )
+        for source, cache in (("facebook", "public, max-age=86400"), ("tiktok", "no-cache")):
+            answer = await client.get("/reports/events", params=LONG_AGO | {"source": source})
+            assert answer.headers["Cache-Control"] == cache
+
+
+async def test_arrow_holds_the_same_table(client: httpx.AsyncClient) -> None:
+    """An Arrow stream has the rows of the CSV: counts as integers, money as decimals, instants in the report's zone."""
+    asked = DAY | {"groupBy": "source", "timeZone": "Asia/Tokyo", "interval": "day", "compare": "previous"}
+    answer = await client.get("/reports/revenue", params=asked, headers={"Accept": ARROW})
+    assert answer.headers["Content-Type"] == ARROW
+    told = (await client.get("/reports/revenue", params=asked)).json()["rows"]
+    rows = nanoarrow.ArrayStream.from_readable(answer.content).read_all().to_pylist()
+    assert [list(row) for row in rows] == [list(row) for row in told]
+    for row, other in zip(rows, told, strict=True):
+        assert row["start"] == datetime.fromisoformat(other["start"])
+        assert row["start"].utcoffset() == timedelta(hours=9)
+        assert row["revenue"] == Decimal(other["revenue"])
+        assert row["purchases"] == other["purchases"]
+    empty = await client.get("/reports/demographics", params=LONG_AGO, headers={"Accept": ARROW})
+    assert nanoarrow.ArrayStream.from_readable(empty.content).read_all().to_pylist() == []
+
+
+async def test_a_long_table_is_streamed(client: httpx.AsyncClient) -> None:
+    """CSV comes in pieces, and they make the whole."""
+    asked = {"from": "2026-01-01", "to": "2026-03-01", "interval": "hour", "groupBy": "eventType"}
+    async with client.stream("GET", "/reports/events", params=asked, headers={"Accept": CSV}) as answer:
+        pieces = [piece async for piece in answer.aiter_raw()]
+    lines = b"".join(pieces).decode().splitlines()
+    assert len(lines) == 1 + 59 * 24 * 12
+    assert len(b"".join(pieces)) > 4 * CHUNK_BYTES
+    assert "Content-Length" not in answer.headers
+
+
+async def test_a_page_names_the_next(client: httpx.AsyncClient) -> None:
+    """Whatever the format, the header Link leads from page to page; a page of another query is refused."""
+    asked = {"from": "2026-11-01", "to": "2026-11-08", "interval": "day", "limit": "3"}
+    address, days = "/reports/events", []
+    params: dict[str, str] | None = asked
+    while address:
+        answer = await client.get(address, params=params, headers={"Accept": CSV})
+        days += [line.partition("T")[0] for line in answer.text.splitlines()[1:]]
+        link = answer.headers.get("Link", "")
+        address, params = link.partition(">")[0].removeprefix("<"), None
+    assert days == [str(date(2026, 11, day)) for day in range(1, 8)]
+    after = (await client.get("/reports/events", params=asked)).json()["next"]
+    for wrong in ({"interval": "hour", "after": "bm90aGluZw"}, {"timeZone": "Asia/Tokyo", "after": after}):
+        refused = await client.get("/reports/events", params=asked | wrong)
+        assert (refused.status_code, refused.json()["parameter"]) == (400, "after")
+
+
+async def test_a_short_list_says_what_is_left_out(client: httpx.AsyncClient) -> None:
+    """What rows alone can tell is refused for long ranges, naming the parameter; cities are left out with a note."""
+    long = {"from": "2026-10-01", "to": "2026-11-01"}
+    wrong: tuple[tuple[str, str, dict[str, str]], ...] = (
+        ("revenue", "groupBy", {"groupBy": "campaignId"}),
+        ("revenue", "top", {"top": "3"}),
+        ("revenue", "groupBy", {"groupBy": "campaignId", "source": "tiktok"}),
+        ("demographics", "eventType", {"eventType": "ad.view"}),
+        ("demographics", "funnelStage", {"funnelStage": "top"}),
+        ("demographics", "groupBy", {"groupBy": "age", "source": "tiktok"}),
+        ("events", "compare", {"from": "2000-01-01", "to": "2000-02-01", "compare": "previous"}),
+        ("events", "compare", {"compare": "next"}),
+    )
+    for report, parameter, more in wrong:
+        refused = await client.get(f"/reports/{report}", params=long | more)
+        assert (refused.status_code, refused.json()["parameter"]) == (400, parameter), refused.text
+    answer: Any = (await client.get("/reports/demographics", params=long | {"groupBy": "city"})).json()
+    assert answer["rows"][0]["city"] is None
+    assert "24 hours" in answer["notes"][0]
+
+
+async def test_pages_that_are_not_there_are_problems(client: httpx.AsyncClient) -> None:
+    """Beside the documentation too, what is not there is told as a problem document."""
+    for path in ("/docs/nothing", "/docs/nothing.json", "/nothing"):
+        answer = await client.get(path)
+        assert answer.status_code == 404
+        assert answer.headers["Content-Type"] == "application/problem+json"
+    assert (await client.get("/docs")).status_code == 200
