@@ -66,8 +66,14 @@ SECONDS ?= 600
 fuzz: $(VENV)/ready $(NATIVE) ## hold both parsers to each other on random messages for SECONDS (600)
 	@exec $(RUN) -m tests.fuzz.differential --seconds $(SECONDS)
 
-bench: $(VENV)/ready $(NATIVE) ## stored events a second of the whole pipeline, beside the machine's own limit
-	@exec $(RUN) -m bench.pipeline
+bench: $(VENV)/ready $(NATIVE) ## run all benchmarks (20 minutes) and render bench/results/REPORT.md; SHORT=1: a moment of each
+	@exec $(RUN) -m bench $(if $(SHORT),--short)
+
+LOAD_USERS ?= 21
+LOAD_SECONDS ?= 30
+load: $(VENV)/ready $(NATIVE) ## post with locust at a gateway that runs: LOAD_USERS, LOAD_SECONDS, GATEWAY=http://…
+	@exec $(VENV)/bin/locust -f bench/locustfile.py --headless --only-summary \
+	  --users $(LOAD_USERS) --spawn-rate $(LOAD_USERS) --run-time $(LOAD_SECONDS)s $(if $(GATEWAY),--host $(GATEWAY))
 
 SIZES ?= 1M,10M,50M
 bench-reports: $(VENV)/ready $(NATIVE) ## reports at SIZES stored events (1M,10M,50M), beside plain GROUP BY and while storing
@@ -83,4 +89,4 @@ lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
 clean: ## delete the data of the local stack (.sluice)
 	@rm -rf .sluice
 
-.PHONY: help setup up demo test lint faults production-check fuzz bench bench-reports lock clean
+.PHONY: help setup up demo test lint faults production-check fuzz bench load bench-reports lock clean

@@ -9,9 +9,7 @@ clock is the same on every run.
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime
-from functools import cache
+from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
@@ -26,7 +24,6 @@ EARLIER_EVENTS = 16_384  # kept to be sent again
 _BETWEEN_EVENTS = b"},{"  # nowhere inside an event: its objects are all values of a key
 _STAMP = b'"timestamp":"'
 _KEY = re.compile(rb'"eventId":"([^"]*)","timestamp":"([^"]*)","source":"([^"]*)"')
-_INSTANT = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +46,6 @@ class Body:
         end = self.content.rfind(_BETWEEN_EVENTS) if self.invalid else len(self.content)
         found = _KEY.findall(self.content, 0, max(end, 0))
         return [(source.decode(), event_id.decode(), stamp.decode()) for event_id, stamp, source in found]
-
-    def restamped(self, now: float) -> "Body":
-        """The same events moved in time, the newest to `now` (seconds since 1970): to Sluice they are new ones."""
-        newest = max(stamp for _, _, stamp in self.valid_keys())
-        shift = now - datetime.fromisoformat(newest).timestamp()
-
-        @cache
-        def moved(stamp: bytes) -> bytes:
-            return instant(datetime.fromisoformat(stamp.decode()).timestamp() + shift).encode()
-
-        return replace(self, content=_INSTANT.sub(lambda found: moved(found[0]), self.content))
 
 
 class Part(NamedTuple):

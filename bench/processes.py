@@ -26,10 +26,11 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return ticks / _TICKS
 
 
-def rss_bytes(pids: Iterable[int]) -> int:
-    """Memory of these processes together, as it is resident. What they share counts in each."""
+def memory_bytes(pids: Iterable[int]) -> int:
+    """Resident memory of these processes together, without what they share: files, and PostgreSQL's buffers."""
     pages = 0
     for pid in pids:
         with contextlib.suppress(OSError):
-            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
+            pages += resident - shared
     return pages * _PAGE_BYTES

@@ -3,7 +3,8 @@
     python -m bench.single_post [--rounds 5] [--seconds 8] [--short]
 
 Each round measures both, one after the other, by the same client on the same cores: the gateway as it is, and
-bench.noop, which is the gateway without its work. Medians of the rounds go to bench/results/single_post.json.
+bench.noop, which is the gateway without its work. Then the gateway alone, with POSTs of other sizes and with fewer
+connections. Medians of the rounds go to bench/results/single_post.json.
 
 Its own weakness: the client takes a share of the cores that it measures (told as client_cpu_us), and no collector runs
 beside.
@@ -36,9 +37,12 @@ from ops.local.ready import answers_ok
 
 CONNECTIONS: Final = 256
 DISTINCT: Final = 8192
+# Events a POST, and over how many connections: enough to keep the gateway busy.
+BATCHES: Final = ((1, 256), (10, 128), (100, 64), (1_000, 8), (10_000, 4), (25_000, 4))
+LOADS: Final = (1, 4, 16, 64, 256)
 
 
-async def run(rounds: int, seconds: float) -> dict[str, Any]:
+async def run(rounds: int, seconds: float, sweep_seconds: float) -> dict[str, Any]:
     """Measure; the result as JSON types."""
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
         async with Supervisor(Path(folder)) as supervisor:
@@ -48,10 +52,13 @@ async def run(rounds: int, seconds: float) -> dict[str, Any]:
             for number in range(rounds + 1):
                 for name, port in ports.items():
                     requests = [request(LOOPBACK, port, orjson.dumps(event)) for event in content]
-                    figures = await _measure(supervisor, name, port, requests, seconds if number else 1)
+                    figures = await _measure(supervisor, name, port, requests, seconds if number else min(1, seconds))
                     if number:  # the first warms up
                         measured[name].append(figures)
                         print(f"round {number}: {name:8} {figures}", flush=True)
+            port = ports["gateway"]
+            batches = [await _batch(port, *sizes, sweep_seconds) for sizes in BATCHES]
+            loads = [await _load(port, connections, sweep_seconds) for connections in LOADS]
     rates = {name: [one["per_second"] for one in figures] for name, figures in measured.items()}
     return {
         **describe_machine(),
@@ -68,6 +75,8 @@ async def run(rounds: int, seconds: float) -> dict[str, Any]:
         ),
         "gateway_per_second": round(median(rates["gateway"])),
         "noop_per_second": round(median(rates["noop"])),
+        "batches": batches,
+        "load": loads,
         "rounds": measured,
     }
 
@@ -116,16 +125,45 @@ async def _measure(
     }
 
 
+async def _batch(port: int, events: int, connections: int, seconds: float) -> dict[str, float]:
+    """Events accepted a second, so many in each POST."""
+    bodies = Bodies("batches", corrupt_share=0)
+    requests = [request(LOOPBACK, port, bodies.body(events).content) for _ in range(max(4, min(256, 25_600 // events)))]
+    busy = await asyncio.to_thread(keep_busy, LOOPBACK, port, requests, connections=connections, seconds=seconds)
+    found: dict[str, float] = {
+        "events": events,
+        "connections": connections,
+        "events_per_second": round(busy.per_second * events),
+    }
+    print(f"{events:6} events a POST: {found['events_per_second']:9,} events a second", flush=True)
+    return found
+
+
+async def _load(port: int, connections: int, seconds: float) -> dict[str, float]:
+    """How long the answer to a single event takes while so many connections wait for theirs."""
+    bodies = Bodies("load", corrupt_share=0)
+    requests = [request(LOOPBACK, port, bodies.body(1).content) for _ in range(1024)]
+    busy = await asyncio.to_thread(keep_busy, LOOPBACK, port, requests, connections=connections, seconds=seconds)
+    found: dict[str, float] = {
+        "connections": connections,
+        "per_second": round(busy.per_second),
+        "p50_ms": round(1000 * percentile(busy.latencies, 50), 2),
+        "p99_ms": round(1000 * percentile(busy.latencies, 99), 2),
+    }
+    print(f"{connections:6} connections: {found}", flush=True)
+    return found
+
+
 def main() -> None:
     """Run the benchmark, print its figures and keep them."""
     parser = argparse.ArgumentParser(prog="python -m bench.single_post", description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5, help="how often both are measured (default 5)")
     parser.add_argument("--seconds", type=float, default=8, help="how long each is measured (default 8)")
-    parser.add_argument("--short", action="store_true", help="one short round: does it run")
+    parser.add_argument("--short", action="store_true", help="a moment of each, and no result is kept")
     parser.add_argument("--no-result", action="store_true", help="print only, leave the kept result as it is")
     options = parser.parse_args()
-    result = asyncio.run(run(1, 2) if options.short else run(options.rounds, options.seconds))
-    if not options.no_result:
+    result = asyncio.run(run(1, 0.5, 0.2) if options.short else run(options.rounds, options.seconds, 3))
+    if not (options.short or options.no_result):
         write("single_post", result)
     print(
         f"\nhandler that does nothing  {result['noop_per_second']:7,} POSTs a second\n"

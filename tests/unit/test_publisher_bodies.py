@@ -161,20 +161,6 @@ def test_late_events_lie_in_the_past() -> None:
         assert event["data"]["engagement"].get("actionTime", event["timestamp"]) == event["timestamp"]
 
 
-def test_restamped_events_are_new_and_otherwise_the_same() -> None:
-    """Restamping moves every instant by the same time and changes nothing else."""
-    body = bodies(corrupt_share=1.0, late=0.2, late_up_to_seconds=60.0).body(500)
-    moved = body.restamped(NOW + DAY)
-    assert max(stamp for _, _, stamp in moved.valid_keys()) == "2026-11-23T00:00:30.000Z"
-    shifts = {
-        round(datetime.fromisoformat(after[2]).timestamp() - datetime.fromisoformat(before[2]).timestamp(), 3)
-        for before, after in zip(body.valid_keys(), moved.valid_keys(), strict=True)
-    }
-    assert shifts == {DAY}
-    assert moved.content != body.content
-    assert moved.restamped(NOW) == body
-
-
 def test_shares_past_one_are_an_error() -> None:
     """An event cannot be both repeated and moved into the past."""
     with pytest.raises(ValueError, match="together at most 1"):

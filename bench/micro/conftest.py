@@ -1,0 +1,43 @@
+"""Real servers for the benchmarks that need them, started once."""
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bench.store import NOON, SOURCE, Load
+from core import postgres
+from ops.local import Servers
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Both servers with a migrated database, the loop that they belong to, and batches of encoded rows."""
+
+    runner: asyncio.Runner
+    servers: Servers
+    load: Load
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """Servers in a folder that goes at the end."""
+    with asyncio.Runner() as runner, tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
+        Path(folder).chmod(0o711)  # PostgreSQL may have to run as another user
+        servers = Servers(Path(folder) / "stack", environ={})
+        runner.run(servers.__aenter__())
+        try:
+            runner.run(_prepare(servers))
+            yield Stack(runner, servers, Load("micro"))
+        finally:
+            runner.run(servers.__aexit__(None, None, None))
+
+
+async def _prepare(servers: Servers) -> None:
+    await postgres.migrate(servers.owner_dsn)
+    owner = await postgres.connect(servers.owner_dsn, name="bench")
+    await owner.execute("SELECT ensure_partition($1, $2)", SOURCE.table, NOON.date())
+    await owner.close()

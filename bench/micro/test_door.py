@@ -1,0 +1,71 @@
+"""What an event costs at the door: decoding, and publishing to a real NATS that syncs each message.
+
+    python -m pytest bench/micro/test_door.py
+
+Its own weakness: one request at a time, so no group commit: `bench.single_post` measures that.
+"""
+
+import asyncio
+from random import Random
+from typing import Any
+
+import orjson
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.bodies import Bodies
+from bench.micro.conftest import Stack
+from core import jetstream
+from core.events.contract import Contract
+from core.settings import GatewaySettings
+from gateway.body import Form
+from gateway.correlation import origin
+from gateway.decode import Batch, Block, Decode
+from gateway.publish import Publisher
+
+CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)
+EVENT_BYTES = 425
+
+
+@pytest.mark.parametrize("events", [1, 100, 25_000])
+def test_decode(benchmark: BenchmarkFixture, events: int) -> None:
+    """A body of so many events into blocks that are ready to be published."""
+    content = Bodies("micro", corrupt_share=0).body(events).content
+    decode = Decode(CONTRACT, most_events=1_000_000)
+    came = origin({})
+    with asyncio.Runner() as runner:
+
+        async def read() -> Batch:
+            return await decode(content, Form.JSON, came.received)
+
+        batch = benchmark(lambda: runner.run(read()))
+    assert batch.accepted_events == events
+    benchmark.extra_info["events"] = events
+
+
+@pytest.mark.parametrize("size", [EVENT_BYTES, 128 * 1024, 512 * 1024 - 1])
+def test_publish(benchmark: BenchmarkFixture, stack: Stack, size: int) -> None:
+    """A block of so many bytes, until its PubAck is there."""
+    content, came = Random(size).randbytes(size).replace(b"\n", b" "), origin({})
+
+    async def serving() -> tuple[Publisher, Any]:
+        client = await jetstream.connect(stack.servers.nats_url, name="bench")
+        await jetstream.ensure_streams(client, GatewaySettings())
+        publisher = Publisher()
+        await publisher.serve(client)
+        return publisher, client
+
+    publisher, client = stack.runner.run(serving())
+
+    async def publish() -> None:
+        await publisher.publish(came, {"events.facebook": [Block(1, content)]}, 30)
+
+    benchmark(lambda: stack.runner.run(publish()))
+    stack.runner.run(client.close())
+    benchmark.extra_info["bytes"] = size
+
+
+def test_split_as_json(benchmark: BenchmarkFixture) -> None:
+    """The floor: orjson reads the same body into a tree that nobody checks."""
+    content = Bodies("micro", corrupt_share=0).body(25_000).content
+    assert len(benchmark(orjson.loads, content)) == 25_000

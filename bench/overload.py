@@ -1,0 +1,202 @@
+"""At twice what the gateway can take, for minutes: how fast it says no, and that it keeps what it took.
+
+    python -m bench.overload [--seconds 120] [--short]
+
+    capacity --> flood at twice that, small and large probes beside it --> all stored --> serving again
+
+Capacity is what the gateway accepts from a publisher that never waits longer than it must. A probe posts, and times
+the answer from the last byte of its body. Figures go to bench/results/overload.json; the exit code is 1 where something
+that was accepted is not stored.
+
+Its own weakness: probes and flood run on the gateway's own cores, so a probe's time holds its own wait for a core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from bench.bodies import Bodies
+from bench.busy import READ_BYTES, request
+from bench.machine import describe
+from bench.result import flatness, percentile, write
+from bench.system import System, running
+from core.lifecycle import collect_garbage_rarely
+from core.logs import configure
+from ops.local.ports import LOOPBACK
+
+SMALL_EVENTS: Final = 150  # under 70 KB
+LARGE_EVENTS: Final = 10_000  # 4 MB
+FLOOD_EVERY_SECONDS: Final = 0.2
+RECOVERED_ANSWERS: Final = 20
+ANSWER_SECONDS: Final = 60.0
+_RETRY_AFTER: Final = re.compile(rb"\r\nretry-after: *(\d+)\r\n", re.IGNORECASE)
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Probe:
+    """What came back to one kind of probe: seconds from the last byte sent to the last one read, by status."""
+
+    events: int
+    seconds: dict[int, list[float]] = field(default_factory=dict)
+    retry_after: Counter[int] = field(default_factory=Counter)
+    accepted: int = 0
+
+    def run(self, port: int, bodies: Bodies, every_seconds: float, stop: threading.Event) -> None:
+        """Post until told to stop, on one connection."""
+        with socket.create_connection((LOOPBACK, port), timeout=ANSWER_SECONDS) as line:
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while not stop.wait(every_seconds):
+                self.post(line, request(LOOPBACK, port, bodies.body(self.events).content))
+
+    def post(self, line: socket.socket, content: bytes) -> int:
+        """Post once; the status. Raises OSError."""
+        line.sendall(content)
+        sent = time.perf_counter()
+        head, body = _read(line)
+        status = int(head[9:12])
+        self.seconds.setdefault(status, []).append(time.perf_counter() - sent)
+        if found := _RETRY_AFTER.search(head):
+            self.retry_after[int(found[1])] += 1
+        if status == 202:
+            self.accepted += int(orjson.loads(body)["accepted"])
+        return status
+
+    def told(self) -> dict[str, Any]:
+        """As JSON types."""
+        return {
+            "events_a_body": self.events,
+            "answered": {str(status): len(took) for status, took in sorted(self.seconds.items())},
+            "refused_p50_ms": round(1000 * percentile(self.seconds.get(503, []), 50), 1),
+            "refused_p99_ms": round(1000 * percentile(self.seconds.get(503, []), 99), 1),
+            "retry_after_seconds": {str(seconds): count for seconds, count in sorted(self.retry_after.items())},
+        }
+
+
+def _read(line: socket.socket) -> tuple[bytes, bytes]:
+    answer = b""
+    while True:
+        head, end, body = answer.partition(b"\r\n\r\n")
+        found = _LENGTH.search(head)
+        if end and found and len(body) >= int(found[1]):
+            return head + b"\r\n", body
+        if not (read := line.recv(READ_BYTES)):
+            raise ConnectionResetError("the gateway closed the connection")
+        answer += read
+
+
+async def measure(seconds: float, capacity_seconds: float) -> dict[str, Any]:
+    """Measure; the result as JSON types."""
+    memory: list[int] = []
+    async with running() as system:
+        sent = await system.publish("--every", "0", "--concurrency", "4", "--seconds", str(capacity_seconds))
+        capacity, accepted = sent["accepted"] / sent["seconds"], sent["accepted"]
+        print(f"capacity {capacity:,.0f} events a second; flooding with twice that …", flush=True)
+        sampling = asyncio.create_task(_sample(system, memory))
+        flood, small, large = await _flood(system, 2 * capacity, seconds)
+        flood_ended = time.monotonic()
+        recovered = await asyncio.to_thread(_recover, system.services.ports["gateway"], small)
+        recovery_seconds = time.monotonic() - flood_ended
+        sampling.cancel()
+        accepted += flood["accepted"] + small.accepted + large.accepted
+        print("waiting until all is stored …", flush=True)
+        await system.until_stored()
+        stored = await system.owner.fetchval(
+            "SELECT (SELECT count(*) FROM facebook_events) + (SELECT count(*) FROM tiktok_events)"
+        )
+        restarts = system.servers.supervisor.restarts("gateway")
+        machine = await describe(system.owner)
+    return {
+        **machine,
+        "settings": {"seconds": seconds, "aimed_at_capacity": 2},
+        "capacity_per_second": round(capacity),
+        "flood_per_second": flood["events_per_second"],
+        "flood_of_capacity": round(flood["events_per_second"] / capacity, 2),
+        "flood_answered": flood["answered"],
+        "small": small.told(),
+        "large": large.told(),
+        "gateway_memory": flatness(memory, every_seconds=0.5),
+        "gateway_restarts": restarts,
+        "recovered": recovered,
+        "recovery_seconds": round(recovery_seconds, 2),
+        "accepted": accepted,
+        "stored": stored,
+    }
+
+
+async def _flood(system: System, per_second: float, seconds: float) -> tuple[dict[str, Any], Probe, Probe]:
+    """The publisher at a steady rate, and both probes while it lasts."""
+    port, stop = system.services.ports["gateway"], threading.Event()
+    small, large = Probe(SMALL_EVENTS), Probe(LARGE_EVENTS)
+    probing = [
+        asyncio.create_task(asyncio.to_thread(small.run, port, Bodies("small", corrupt_share=0), 0.05, stop)),
+        asyncio.create_task(asyncio.to_thread(large.run, port, Bodies("large", corrupt_share=0), 1.0, stop)),
+    ]
+    try:
+        flood = await system.publish(
+            *("--events-per-second", str(per_second), "--every", str(FLOOD_EVERY_SECONDS)),
+            *("--seconds", str(seconds), "--wait", str(ANSWER_SECONDS), "--seed", "flood"),
+            refusals=True,
+        )
+    finally:
+        stop.set()
+        await asyncio.gather(*probing)
+    return flood, small, large
+
+
+async def _sample(system: System, memory: list[int]) -> None:
+    while True:
+        memory.append(system.memory_bytes()["gateway"])
+        await asyncio.sleep(0.5)
+
+
+def _recover(port: int, accepting: Probe) -> bool:
+    """Whether small bodies are all taken again soon after the flood."""
+    bodies, taken = Bodies("after", corrupt_share=0), 0
+    until = time.monotonic() + ANSWER_SECONDS
+    with socket.create_connection((LOOPBACK, port), timeout=ANSWER_SECONDS) as line:
+        while taken < RECOVERED_ANSWERS and time.monotonic() < until:
+            again = Probe(SMALL_EVENTS)
+            taken = (
+                taken + 1 if again.post(line, request(LOOPBACK, port, bodies.body(SMALL_EVENTS).content)) == 202 else 0
+            )
+            accepting.accepted += again.accepted
+    return taken == RECOVERED_ANSWERS
+
+
+def main() -> None:
+    """Run the benchmark, print its figures and keep them."""
+    parser = argparse.ArgumentParser(prog="python -m bench.overload", description=__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=120, help="how long the flood lasts (default 120)")
+    parser.add_argument("--short", action="store_true", help="a few seconds, and no result is kept")
+    options = parser.parse_args()
+    collect_garbage_rarely()
+    configure("bench", "warning")
+    result = asyncio.run(measure(4, 2) if options.short else measure(options.seconds, 8))
+    if not options.short:
+        write("overload", result)
+    print(
+        f"\nflood      {result['flood_per_second']:,} events a second, answered {result['flood_answered']}\n"
+        f"small      {result['small']}\n"
+        f"large      {result['large']}\n"
+        f"memory     {result['gateway_memory']}\n"
+        f"recovered  {result['recovered']}, within {result['recovery_seconds']} s\n"
+        f"accepted   {result['accepted']:,}, stored {result['stored']:,}"
+    )
+    if result["accepted"] != result["stored"] or not result["recovered"]:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

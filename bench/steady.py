@@ -1,0 +1,109 @@
+"""The publisher's own load for minutes: how fresh reports are, and whether memory stays flat.
+
+    python -m bench.steady [--seconds 300] [--short]
+
+Reports are asked for five times a second, memory is read once a second. Its slope is that of a straight line through
+the run's second half: what a program takes once it has seen its largest bodies. Figures: bench/results/steady.json.
+
+Its own weakness: a slope over minutes says nothing of days, and the publisher's sizes are random, so the largest body
+may come late.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import orjson
+
+from bench.machine import describe
+from bench.result import MEBIBYTE, flatness, percentile, write
+from bench.system import System, running
+from core.lifecycle import collect_garbage_rarely
+from core.logs import configure
+from ops.local.ready import get
+
+FRESHNESS_SECONDS: Final = 0.2
+MEMORY_SECONDS: Final = 1.0
+
+
+async def measure(seconds: float) -> dict[str, Any]:
+    """Measure; the result as JSON types."""
+    behind: list[float] = []
+    memory: list[dict[str, int]] = []
+    async with running() as system:
+        before = system.cpu_seconds()
+        sampling = [
+            asyncio.create_task(_sample_freshness(system, behind)),
+            asyncio.create_task(_sample_memory(system, memory)),
+        ]
+        try:
+            sent = await system.publish("--seconds", str(seconds), "--seed", "steady")
+        finally:
+            for task in sampling:
+                task.cancel()
+        await system.until_stored()
+        cpu = {stage: now - before[stage] for stage, now in system.cpu_seconds().items()}
+        machine = await describe(system.owner)
+    if not behind:
+        raise SystemExit("no report told its freshness")
+    return {
+        **machine,
+        "settings": {"seconds": seconds, "events_a_post": "1,000-50,000", "posts_per_second": 1},
+        "accepted_per_second": round(sent["accepted"] / sent["seconds"]),
+        "freshness_p50_seconds": round(percentile(behind, 50), 3),
+        "freshness_p99_seconds": round(percentile(behind, 99), 3),
+        "answer_p50_ms": sent["latency_ms"]["p50"],
+        "answer_p99_ms": sent["latency_ms"]["p99"],
+        "cpu_us_per_event": {stage: round(1e6 * used / sent["accepted"], 2) for stage, used in cpu.items()},
+        "memory": {name: flatness([one[name] for one in memory], MEMORY_SECONDS) for name in memory[0]},
+    }
+
+
+async def _sample_freshness(system: System, behind: list[float]) -> None:
+    """How far the reports are behind, as a reader sees it: the worse of both sources."""
+    while True:
+        now = datetime.now(UTC)
+        since = (now - timedelta(minutes=15)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        path = f"/reports/events?from={since}&to={now.strftime('%Y-%m-%dT%H:%M:%SZ')}"
+        with contextlib.suppress(OSError):
+            status, body = await get(system.services.ports["reporter"], path)
+            if status == 200:
+                told = [source["behindSeconds"] for source in orjson.loads(body)["freshness"].values()]
+                behind.append(max(seconds for seconds in told if seconds is not None))
+        await asyncio.sleep(FRESHNESS_SECONDS)
+
+
+async def _sample_memory(system: System, memory: list[dict[str, int]]) -> None:
+    while True:
+        memory.append(system.memory_bytes())
+        if len(memory) % 30 == 0:
+            shown = "  ".join(f"{name} {size // MEBIBYTE}" for name, size in memory[-1].items())
+            print(f"{len(memory):4} s: MB {shown}", flush=True)
+        await asyncio.sleep(MEMORY_SECONDS)
+
+
+def main() -> None:
+    """Run the benchmark, print its figures and keep them."""
+    parser = argparse.ArgumentParser(prog="python -m bench.steady", description=__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=300, help="how long the publisher runs (default 300)")
+    parser.add_argument("--short", action="store_true", help="a few seconds, and no result is kept")
+    options = parser.parse_args()
+    collect_garbage_rarely()
+    configure("bench", "warning")
+    result = asyncio.run(measure(4 if options.short else options.seconds))
+    if not options.short:
+        write("steady", result)
+    print(
+        f"\naccepted   {result['accepted_per_second']:,} events a second\n"
+        f"reports    behind by {result['freshness_p50_seconds']} s (median), {result['freshness_p99_seconds']} s (p99)"
+    )
+    for name, told in result["memory"].items():
+        print(f"{name:18} {told['most_mb']:7.1f} MB at most, {told['slope_mb_per_minute']:+6.2f} MB a minute")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The whole system for a benchmark: servers and services in a folder of its own, and the publisher beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import orjson
+from nats.aio.client import Client
+
+from bench.processes import cpu_seconds, memory_bytes
+from core import jetstream, postgres
+from ops.ledger import until_stored
+from ops.local import Servers
+from ops.local.services import COLLECTORS, Services, publisher, start_services
+
+STORED_WITHIN_SECONDS: Final = 600.0
+# The stages that a report shows, and the programs of each.
+STAGES: Final[dict[str, tuple[str, ...]]] = {
+    "gateway": ("gateway",),
+    "nats": ("nats",),
+    "collector": tuple(COLLECTORS),
+    "postgres": ("postgres",),
+}
+
+
+@dataclass(frozen=True)
+class System:
+    """A running system. `owner` is the superuser's connection to its database."""
+
+    servers: Servers
+    services: Services
+    client: Client
+    owner: asyncpg.Connection[Any]
+
+    async def publish(self, *options: str, refusals: bool = False) -> dict[str, Any]:
+        """Run the publisher to its end; its counts. Raises SystemExit where it fails or gets no answer.
+
+        Also where an answer is not 202, unless `refusals` are expected: then it may be 503.
+        """
+        counts = self.servers.folder / "publisher.json"
+        program = publisher(self.services.endpoint, "--quiet", "--json", str(counts), *options)
+        process = await asyncio.create_subprocess_exec(
+            *program.argv, env={**os.environ, **program.env}, stdout=asyncio.subprocess.DEVNULL
+        )
+        try:
+            if await process.wait() != 0:
+                raise SystemExit("the publisher failed")
+        finally:
+            if process.returncode is None:
+                process.kill()
+        sent: dict[str, Any] = orjson.loads(await asyncio.to_thread(counts.read_bytes))
+        if set(sent["answered"]) - ({"202", "503"} if refusals else {"202"}) or sent["unanswered"]:
+            raise SystemExit(f"not every POST was answered 202: {sent['answered']} {sent['failures']}")
+        return sent
+
+    async def until_stored(self) -> None:
+        """Wait until no stream holds a message. Raises SystemExit where that does not happen."""
+        if await until_stored(self.client, STORED_WITHIN_SECONDS):
+            raise SystemExit("not everything was stored")
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """CPU of each stage since it started, all of its processes together."""
+        return {stage: cpu_seconds(self._pids(programs)) for stage, programs in STAGES.items()}
+
+    def memory_bytes(self) -> dict[str, int]:
+        """Memory of each program now, all of its processes together."""
+        return {name: memory_bytes(self.servers.supervisor.pids(name)) for name in self.servers.supervisor.names}
+
+    def _pids(self, programs: tuple[str, ...]) -> list[int]:
+        return [pid for name in programs for pid in self.servers.supervisor.pids(name)]
+
+
+@asynccontextmanager
+async def running(settings: Mapping[str, str] | None = None) -> AsyncIterator[System]:
+    """A system under these settings, on free ports; stopped, and its data gone, at the end."""
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
+        Path(folder).chmod(0o711)  # noqa: ASYNC240 - PostgreSQL may have to run as another user
+        async with Servers(Path(folder) / "stack", environ={}) as servers:
+            services = await start_services(servers, {"LOG_LEVEL": "warning", **(settings or {})})
+            client = await jetstream.connect(servers.nats_url, name="bench")
+            owner = await postgres.connect(servers.dsn("postgres", "sluice"), name="bench")
+            try:
+                yield System(servers, services, client, owner)
+            finally:
+                await owner.close()
+                await client.close()
