@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -166,6 +167,33 @@ async def test_killed_between_publishing_and_closing(
         assert (code, figures["replayed"], figures["stored"], figures["repeated"]) == (0, 9, 4, 5)
         assert await ids(connection) == [f"poison-{number}" for number in range(9)]
         assert await outcomes(connection) == {"replayed": 9}
+        await balanced(connection, client)
+
+
+async def test_interrupted_by_ctrl_c(
+    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+) -> None:
+    """The page at hand is finished, what is left is told with exit code 1, and the next run goes on from there."""
+    async with all_collected(database, client):
+        await bury(client, 4)
+        await mend(connection)
+        published = await last(client)
+        replaying = await start(chosen, "dead-letters", "replay", "--all", "--rate", "1")
+
+        async def out() -> bool:
+            return await last(client) > published
+
+        await eventually(out, what="the first page is out", seconds=60)
+        replaying.send_signal(signal.SIGINT)
+        code, said, errors = await ended(replaying)
+        assert code == 1, errors
+        assert "of 4: run it again to go on" in said
+        assert "Traceback" not in errors
+        sent = (await outcomes(connection))["replayed"]
+        assert 1 <= sent <= 3
+        _, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--all")
+        assert (figures["replayed"], figures["stored"]) == (4 - sent, 4 - sent)
+        assert await ids(connection) == [f"poison-{number}" for number in range(4)]
         await balanced(connection, client)
 
 
