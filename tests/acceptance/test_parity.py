@@ -1,8 +1,8 @@
 """docker-compose.yml works: the very file, run as containers without an engine (tests/support/containers.py).
 
-`docker compose up --scale gateway=3 --scale fb-collector=2`, with the secrets that ops/secrets.sh makes, the edge's own
-configuration, and the publisher's load through the edge. Left out is who only watches: prometheus, alertmanager,
-grafana and the two exporters, for whose images this machine has no programs.
+`docker compose up --scale gateway=3 --scale fb-collector=2`, with a copy of .env.example, the secrets that
+ops/secrets.sh makes, the edge's own configuration, and the publisher's load through the edge. Left out is who only
+watches (prometheus, alertmanager, grafana and the exporters): this machine has no programs for their images.
 """
 
 import asyncio
@@ -34,6 +34,7 @@ SETTINGS = {
     "REFUSED_STREAM_MAX_BYTES": str(1 << 28),
     "NATS_MAX_FILE_STORE": "4GB",
 }
+EXAMPLE = ROOT / ".env.example"
 POSTS = 6
 LOAD = ("--posts", str(POSTS), "--max-events", "20000", "--corrupt-share", "0.5", "--seed", "parity")
 OURS = ("gateway", "fb-collector", "ttk-collector", "refused-collector", "reporter")
@@ -81,7 +82,8 @@ async def running(folder: Path) -> AsyncIterator[Running]:
     """The whole project, healthy, after the publisher's load."""
     needs_namespaces()
     secrets = folder / "secrets"
-    project = resolve(BASE, env={**SETTINGS, "SECRETS_FOLDER": str(secrets)})
+    copied = dict(line.split("=", 1) for line in EXAMPLE.read_text().splitlines() if "=" in line and line[0] != "#")
+    project = resolve(BASE, env={**copied, **SETTINGS, "SECRETS_FOLDER": str(secrets)})
     services = dict(start_order(project, WANTED))
     fit_to_debian(services["edge"])
     engine = Engine(project, folder, SCALE)

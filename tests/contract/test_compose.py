@@ -5,6 +5,7 @@ import re
 import stat
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,45 @@ def test_the_dockerfile_is_sound() -> None:
     assert copied == allowed
     assert {"core", "sql", "gateway", "collector", "reporter"} <= copied
     assert re.findall(r"^USER (\S+)", text, re.MULTILINE) == ["10001:10001"]
+
+
+# Imports modules where nothing else than what an image holds can be imported.
+IMPORTING = """
+import importlib, sys
+absent, *wanted = sys.argv[1:]
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent.split(","):
+            raise ModuleNotFoundError(f"the image holds no {name}", name=name)
+sys.meta_path.insert(0, Absent())
+for name in wanted:
+    importlib.import_module(name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("modules", "beside"),
+    [
+        (["gateway.workers", "gateway.app", "collector.__main__", "reporter.__main__", "core.migrate"], set()),
+        (["bench.publisher"], {"bench"}),
+    ],
+)
+def test_the_images_hold_all_that_their_commands_import(modules: list[str], beside: set[str]) -> None:
+    """Of what is installed they need only what requirements.lock pins; of ours, only what is copied."""
+    locked = set(re.findall(r"^([a-z0-9._-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    unlocked = {
+        name
+        for name, found in packages_distributions().items()
+        if not {distribution.lower().replace("_", "-") for distribution in found} & locked
+    }
+    copied = set(re.findall(r"^COPY (\w+) \w+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)) - {"bench"} | beside
+    ours = {path.parent.name for path in ROOT.glob("*/__init__.py")} | {"tests"}
+    assert {"gateway", "ops", "tests"} <= ours
+    command = [sys.executable, "-c", IMPORTING, ",".join((unlocked | ours) - copied), *modules]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    ran = subprocess.run([*command, "pytest"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "the image holds no pytest" in ran.stderr
 
 
 def test_compose_says_what_is_wrong(tmp_path: Path) -> None:

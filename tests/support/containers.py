@@ -11,7 +11,6 @@ Nothing of the machine is changed: what a container writes goes to its overlay, 
 """
 
 import asyncio
-import random
 import re
 import shlex
 import subprocess
@@ -25,6 +24,7 @@ from typing import Any
 from ops.local import Program, Supervisor
 from ops.local.nats import find_binary
 from ops.local.postgres import find_binaries
+from tests.support.bridges import Bridges
 from tests.support.compose import ROOT, Service
 
 CHECK_SECONDS = 0.25  # between two health checks of a container that is not ready: a fixed interval would only wait
@@ -60,11 +60,7 @@ class Engine:
         self._project = project
         self._folder = folder
         self._scale = scale
-        self._tag = f"s{random.randrange(16**6):06x}"  # a network device's name has at most 15 characters
-        taken = subprocess.run(["ip", "-o", "-4", "addr"], check=True, capture_output=True, text=True).stdout
-        # 10.<net>.<network>.<host>, beside whoever else makes such networks
-        self._net = random.choice([net for net in range(100, 250) if f" 10.{net}." not in taken])
-        self._made: list[list[str]] = []  # what undoes what was made
+        self._bridges = Bridges(project["networks"])
         self.containers: dict[str, Container] = {}
         (folder / "logs").mkdir()
         self.supervisor = Supervisor(folder / "logs")
@@ -73,16 +69,11 @@ class Engine:
 
     def prepare(self, services: Mapping[str, Service]) -> None:
         """Networks, and an address for every replica: names are known to all before the first one starts."""
-        for number, network in enumerate(self._project["networks"]):
-            self._ip("link", "add", f"{self._tag}b{number}", "type", "bridge")
-            self._made.append(["link", "del", f"{self._tag}b{number}"])
-            self._ip("addr", "add", f"10.{self._net}.{number}.1/24", "dev", f"{self._tag}b{number}")
-            self._ip("link", "set", f"{self._tag}b{number}", "up")
-            assert network in ("inside", "outside")
+        self._bridges.open()
         for service, spec in services.items():
             for replica in range(1, self._scale.get(service, 1) + 1):
                 container = Container(f"{service}-{replica}", service, spec)
-                self._connect(container, 10 + len(self.containers))
+                container.addresses = self._bridges.connect(container.name, spec.get("networks", {}))
                 environment = {key: value for key, value in spec.get("environment", {}).items() if value is not None}
                 container.environment = {"PATH": self._path(), "PYTHONDONTWRITEBYTECODE": "1", **environment}
                 self.containers[container.name] = container
@@ -90,8 +81,7 @@ class Engine:
     async def close(self) -> None:
         """Stop all containers, the last one first, as the file says; take the networks down."""
         await self.supervisor.close()
-        while self._made:
-            self._ip(*self._made.pop())
+        self._bridges.close()
 
     def replicas(self, service: str) -> list[Container]:
         """The containers of a service."""
@@ -102,25 +92,22 @@ class Engine:
     async def up(self, services: Mapping[str, Service]) -> None:
         """Start services as `docker compose up` does: each as soon as what it depends on is as far as it asks for."""
         far_enough = {service: asyncio.Event() for service in services}
+        needs = [need for spec in services.values() for need in spec.get("depends_on", {}).items()]
+        to_end = {needed for needed, how in needs if how["condition"] == "service_completed_successfully"}
 
         async def start(service: str, spec: Service) -> None:
             for needed in spec.get("depends_on", {}):
                 await far_enough[needed].wait()
-            await self._start(service)
+            replicas = self.replicas(service)
+            if service in to_end:
+                await asyncio.gather(*(self.run(container, spec["command"]) for container in replicas))
+            else:
+                await asyncio.gather(*(self.supervisor.start(self._program(container)) for container in replicas))
             far_enough[service].set()
 
         async with asyncio.TaskGroup() as starting:
             for service, spec in services.items():
                 starting.create_task(start(service, spec))
-
-    async def _start(self, service: str) -> None:
-        """Start all replicas of a service; return when all are healthy, or have ended well where it is run once."""
-        replicas = self.replicas(service)
-        if replicas[0].spec.get("restart") == "on-failure":
-            for container in replicas:
-                await self.run(container, container.spec["command"])
-        else:
-            await asyncio.gather(*(self.supervisor.start(self._program(container)) for container in replicas))
 
     async def run(self, container: Container, command: Sequence[str]) -> str:
         """Run a container to its end, with this command; what it said. Its exit code has to be 0."""
@@ -204,7 +191,7 @@ class Engine:
             inner = ["env", "-i", *self._variables(container), "sh", str(ENTRYPOINT), *command]
         script = "\n".join(("set -eu", *self._mounts(container, stage), 'exec chroot "$root" "$@"'))
         return [
-            *("nsenter", f"--net=/run/netns/{self._tag}-{container.name}"),
+            *("nsenter", f"--net=/run/netns/{self._bridges.namespace(container.name)}"),
             *("unshare", "--mount", "sh", "-c", script, "sh", *rights, *inner),
         ]
 
@@ -286,22 +273,3 @@ class Engine:
 
     def _path(self) -> str:
         return f"{find_binaries()}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-    def _connect(self, container: Container, host: int) -> None:
-        namespace = f"{self._tag}-{container.name}"
-        self._ip("netns", "add", namespace)
-        self._made.append(["netns", "del", namespace])
-        self._ip("-n", namespace, "link", "set", "lo", "up")
-        networks = list(self._project["networks"])
-        for network in container.spec.get("networks", {}):
-            number = networks.index(network)
-            outer, inner = f"{self._tag}v{host}n{number}", f"eth{number}"
-            self._ip("link", "add", outer, "type", "veth", "peer", "name", inner, "netns", namespace)
-            self._ip("link", "set", outer, "master", f"{self._tag}b{number}", "up")
-            container.addresses[network] = address = f"10.{self._net}.{number}.{host}"
-            self._ip("-n", namespace, "addr", "add", f"{address}/24", "dev", inner)
-            self._ip("-n", namespace, "link", "set", inner, "up")
-
-    @staticmethod
-    def _ip(*arguments: str) -> None:
-        subprocess.run(["ip", *arguments], check=True, capture_output=True)
