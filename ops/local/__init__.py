@@ -8,6 +8,7 @@
 | `supervisor`, `program` | start, watch, restart and drain programs | know what they are; handle our own signals |
 | `child` | what a child becomes before exec: its user, its death with ours | decide when |
 | `ports`, `ready`, `errors` | free ports; readiness over HTTP; what can go wrong | |
+| `secret` | a password in a file | |
 
     async with Servers(Path(".sluice")) as servers:
         await servers.supervisor.start(Program(name="reporter", argv=[...], env={"DSN": servers.reporter_dsn}))

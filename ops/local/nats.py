@@ -11,14 +11,15 @@ from ops.local import ready
 from ops.local.errors import NotInstalled
 from ops.local.ports import LOOPBACK
 from ops.local.program import Program
+from ops.local.secret import keep_secret
 
-SETTINGS = Path(__file__).parents[1] / "nats" / "nats.conf"
+SETTINGS = Path(__file__).parents[1] / "nats" / "users.conf"
 # Streams reserve their limit in full: ours ask for up to 32 GB together, whatever the disk really holds.
 MAX_FILE_STORE_BYTES = 40 << 30
 
 
 class Nats:
-    """One NATS server whose streams live in <folder>/nats.
+    """One NATS server whose streams live in <folder>/nats and whose password in <folder>/nats-secret.
 
     `sync_always=False` leaves fsync to NATS's own default of every two minutes: only for comparing.
     """
@@ -35,15 +36,17 @@ class Nats:
         self.store = (folder / "nats").absolute()
         self.port = port
         self.monitor_port = monitor_port
+        self._password = keep_secret(self.store.with_name("nats-secret"))
         self._env = {
+            "NATS_PASSWORD": self._password,
             "NATS_SYNC_INTERVAL": "always" if sync_always else "2m",
             "NATS_MAX_FILE_STORE": str(max_file_store_bytes),
         }
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
-        return f"nats://{LOOPBACK}:{self.port}"
+        """Where clients connect, with user and password."""
+        return f"nats://sluice:{self._password}@{LOOPBACK}:{self.port}"
 
     @property
     def monitor_url(self) -> str:

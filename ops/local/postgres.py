@@ -12,7 +12,6 @@ import hashlib
 import hmac
 import importlib.util
 import os
-import secrets
 import shutil
 import signal
 from pathlib import Path
@@ -24,6 +23,7 @@ from ops.local import child
 from ops.local.errors import FolderInUse, NotInstalled, SetupFailed
 from ops.local.ports import LOOPBACK
 from ops.local.program import Program
+from ops.local.secret import keep_secret
 from ops.local.supervisor import Supervisor
 
 Role = Literal["postgres", "sluice_owner", "sluice_collector", "sluice_reporter"]
@@ -88,8 +88,7 @@ class Postgres:
         )
 
     async def _make_data(self, binaries: Path, identity: child.Identity) -> None:
-        if not self._secret_file.exists():
-            _write_secret(self._secret_file)
+        keep_secret(self._secret_file)
         new = self.data.with_name("postgres.new")
         if new.exists():  # an initdb that was broken off
             shutil.rmtree(new)
@@ -205,12 +204,3 @@ def _first_number(lock_file: Path) -> int | None:
         return int(lock_file.read_text().split(maxsplit=1)[0])
     except (FileNotFoundError, ValueError, IndexError):
         return None
-
-
-def _write_secret(path: Path) -> None:
-    """Write a new secret that only its owner can read; whole or not at all."""
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_hex(32) + "\n")
-    new.rename(path)

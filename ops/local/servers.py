@@ -26,7 +26,7 @@ class Servers:
     Ports are free ones, or SLUICE_POSTGRES_PORT, SLUICE_NATS_PORT, SLUICE_NATS_MONITOR_PORT from `environ`.
     Services may be started on `supervisor` too: they drain before the servers. Raises StackError (ops/local/errors.py).
 
-    folder/  lock  postgres/  postgres-secret  nats/  logs/<program>.log
+    folder/  lock  postgres/  postgres-secret  nats/  nats-secret  logs/<program>.log
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Servers:
 
     @property
     def nats_url(self) -> str:
-        """Where NATS clients connect."""
+        """Where NATS clients connect, with user and password."""
         return self.nats.url
 
     @property

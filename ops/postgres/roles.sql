@@ -17,3 +17,7 @@ ALTER ROLE sluice_reporter PASSWORD :'reporter_password';
 SELECT 'CREATE DATABASE sluice OWNER sluice_owner'
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'sluice')
 \gexec
+
+-- Everybody may make temporary tables unless told otherwise, and only a collector has to.
+REVOKE TEMPORARY ON DATABASE sluice FROM PUBLIC;
+GRANT TEMPORARY ON DATABASE sluice TO sluice_collector;

@@ -250,7 +250,8 @@ async def test_kill_between_commit_and_ack(
     """kill -9 after the commit and before the confirmation arrives: the messages come again and change nothing."""
     await publish_all(client, "facebook", many(10))
     async with proxy(fresh_nats.server.port) as wire:
-        ours = {"nats_url": f"nats://127.0.0.1:{wire.port}", "collector_ack_wait_seconds": "1"}
+        url = fresh_nats.url.replace(f":{fresh_nats.server.port}", f":{wire.port}")
+        ours = {"nats_url": url, "collector_ack_wait_seconds": "1"}
         async with start(**ours) as collector:
             async with blocked(database) as until_it_stands:
                 await until_it_stands()

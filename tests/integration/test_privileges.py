@@ -1,0 +1,126 @@
+"""Who may do what behind the door: NATS lets nobody in without the password, and each role of PostgreSQL may do its own
+work and no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import asyncpg
+import nats.errors
+import pytest
+from nats.aio.client import Client
+
+from core import postgres
+from ops.local import Servers
+from tests.support.gateway import start_gateway
+from tests.support.stack import Database, FreshNats
+from tests.support.waiting import eventually
+
+TABLES = (
+    *("facebook_events", "tiktok_events", "receipts", "receipt_totals", "event_counts", "audience_counts"),
+    *("known_countries", "watermarks", "dead_letters", "refused_events", "partition_floors"),
+)
+
+
+async def forbidden(dsn: str, *statements: str) -> None:
+    """Each statement is refused to this role for want of a right."""
+    connection = await postgres.connect(dsn, name="tests")
+    try:
+        for statement in statements:
+            with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError)):
+                await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def test_the_reporter_can_only_read(database: Database) -> None:
+    """It reads every table; it writes, empties, changes and drops none, makes none, and acts on no partition."""
+    connection = await postgres.connect(database.reporter_dsn, name="tests")
+    for table in TABLES:
+        await connection.fetch(f"SELECT * FROM {table} LIMIT 1")
+    await connection.close()
+    await forbidden(
+        database.reporter_dsn,
+        *(f"DELETE FROM {table}" for table in TABLES),
+        *(f"TRUNCATE {table}" for table in TABLES),
+        *(f"DROP TABLE {table}" for table in TABLES),
+        "INSERT INTO known_countries VALUES ('Peru')",
+        "UPDATE watermarks SET pending_messages = 0",
+        "CREATE TABLE mine (a int)",
+        "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "SELECT ensure_partition('facebook_events', '2026-11-23')",
+        "SELECT drop_partitions('facebook_events', '2026-11-23')",
+        "COPY facebook_events TO PROGRAM 'cat'",
+        "SELECT pg_read_file('postgresql.conf')",
+        "SET ROLE sluice_collector",
+        "SET ROLE sluice_owner",
+    )
+
+
+async def test_the_collector_cannot_change_the_house(database: Database) -> None:
+    """It writes rows and makes partitions by one function; it drops, empties or changes no table, and no event."""
+    connection = await postgres.connect(database.collector_dsn, name="tests")
+    await connection.execute("SELECT ensure_partition('facebook_events', (now() AT TIME ZONE 'UTC')::date)")
+    await connection.execute("CREATE TEMPORARY TABLE staging (a int)")
+    (leaf,) = await connection.fetchrow("SELECT inhrelid::regclass::text FROM pg_inherits") or ("",)
+    await connection.close()
+    await forbidden(
+        database.collector_dsn,
+        *(f"DROP TABLE {table}" for table in (*TABLES, leaf)),
+        *(f"TRUNCATE {table}" for table in (*TABLES, leaf)),
+        *(f"ALTER TABLE {table} ADD mine int" for table in (*TABLES, leaf)),
+        *(f"DELETE FROM {table}" for table in ("facebook_events", "tiktok_events", leaf)),
+        *(f"UPDATE {table} SET event_id = ''" for table in ("facebook_events", "tiktok_events", leaf)),
+        "UPDATE partition_floors SET floor = '2000-01-01'",
+        "CREATE TABLE mine (a int)",
+        "COPY facebook_events FROM PROGRAM 'cat'",
+        "SET ROLE sluice_owner",
+    )
+
+
+async def test_only_collectors_make_temporary_tables(servers: Servers) -> None:
+    """The reporter cannot even make one for itself."""
+    await forbidden(servers.reporter_dsn, "CREATE TEMPORARY TABLE mine (a int)")
+    connection = await postgres.connect(servers.collector_dsn, name="tests")
+    await connection.execute("CREATE TEMPORARY TABLE staging (a int)")
+    await connection.close()
+
+
+async def test_no_role_is_more_than_it_is_called(database: Database) -> None:
+    """None of the three is a superuser, makes roles or databases, replicates, or belongs to another."""
+    connection = await postgres.connect(database.reporter_dsn, name="tests")
+    try:
+        rows = await connection.fetch(
+            "SELECT rolname FROM pg_roles WHERE rolname LIKE 'sluice_%'"
+            " AND NOT (rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls)"
+            " AND NOT EXISTS (SELECT FROM pg_auth_members WHERE member = oid)"
+        )
+    finally:
+        await connection.close()
+    assert {row["rolname"] for row in rows} >= {"sluice_owner", "sluice_collector", "sluice_reporter"}
+
+
+async def test_nats_asks_for_the_password(fresh_nats: FreshNats) -> None:
+    """Without it, or with another, nobody publishes, reads or looks."""
+    address = fresh_nats.url.rpartition("@")[2]
+    for url in (f"nats://{address}", f"nats://sluice:wrong@{address}", f"nats://other:wrong@{address}"):
+        with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
+            await Client().connect(url, allow_reconnect=False, connect_timeout=5, error_cb=_silent)
+
+
+async def _silent(_: Exception) -> None:
+    pass
+
+
+async def test_a_gateway_with_a_wrong_password_is_not_ready_and_says_why(fresh_nats: FreshNats, tmp_path: Path) -> None:
+    """It lives, is not ready, and tells the refusal in its log without the password."""
+    wrong = "nats://sluice:not-the-password@" + fresh_nats.url.rpartition("@")[2]
+    async with start_gateway(fresh_nats, wait_ready=False, NATS_URL=wrong) as gateway:
+
+        async def told() -> bool:
+            return "authorization violation" in (tmp_path / "gateway.log").read_text().lower()
+
+        await eventually(told, what="the log says that NATS refused the gateway")
+        answer = await gateway.http.get(f"{gateway.url}/health/ready")
+        assert (answer.status_code, answer.json()["missing"]["nats"]) == (503, "not connected")
+        assert "not-the-password" not in (tmp_path / "gateway.log").read_text()
