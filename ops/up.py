@@ -91,7 +91,7 @@ def _print_addresses(console: Console, servers: Servers, services: Services, mon
         "read reports at": f"{services.reports}/docs",
         **{f"{name} metrics": f"http://{LOOPBACK}:{port}/metrics" for name, port in services.ports.items()},
         **monitoring,
-        "NATS": servers.nats_url,
+        "NATS": f"{LOOPBACK}:{servers.nats.port}",
         "PostgreSQL": f"{LOOPBACK}:{servers.postgres.port}",
         "data and logs": os.path.relpath(servers.folder),
     }
