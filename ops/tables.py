@@ -10,6 +10,7 @@ from rich.table import Table
 
 from core.events.subjects import REFUSED, stream_of
 from ops.ledger import Ledger
+from ops.letters import OUTCOMES
 
 MOST_ROWS: Final = 16
 MOST_VALUES: Final = 5
@@ -31,6 +32,9 @@ def ledger_table(sent: dict[str, Any], before: Ledger, after: Ledger) -> Table:
         f"+ {since['dead']:,} dead",
     )
     shown.add_row("refused", f"{refused:,} kept with their reason")
+    letters = [after.letters[stream_of(name)] for name in after.sources]
+    became = " + ".join(f"{sum(getattr(one, what) for one in letters):,} {what}" for what in OUTCOMES)
+    shown.add_row("letters", f"{sum(one.counted for one in letters):,} dead = {became}, all time")
     for name, source in after.sources.items():
         shown.add_row(name, f"{source.rows:,} rows = {source.rolled_up_from_floor:,} in the rollups, all time")
     return shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -94,6 +95,7 @@ def _print_addresses(console: Console, servers: Servers, services: Services, mon
         "NATS": f"{LOOPBACK}:{servers.nats.port}",
         "PostgreSQL": f"{LOOPBACK}:{servers.postgres.port}",
         "data and logs": os.path.relpath(servers.folder),
+        "in another terminal": f"{os.path.relpath(sys.executable)} -m ops doctor",
     }
     for what, where in addresses.items():
         console.print(f"  {what:<26}{where}", highlight=False)
