@@ -5,19 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
-import collector.metrics
-import core.metrics
-import gateway.metrics
-import reporter.metrics
+# Importing them registers their metrics.
+import collector.metrics  # noqa: F401
+import core.metrics  # noqa: F401
+import gateway.metrics  # noqa: F401
+import reporter.metrics  # noqa: F401
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "metrics.md"
 BEGIN: Final = "<!-- table: python -m ops.metrics_table -->\n"
+_OURS: Final = ("sluice_", "gateway_", "collector_", "reporter_")
 END: Final = "<!-- end of table -->\n"
 
 
@@ -32,8 +34,8 @@ class Described(NamedTuple):
 
 def described() -> list[Described]:
     """Every metric of our services, by name."""
-    modules = (core.metrics, gateway.metrics, collector.metrics, reporter.metrics)
-    return sorted({_describe(metric) for module in modules for metric in _metrics(vars(module).values())})
+    known = [metric for metric in REGISTRY._collector_to_names if isinstance(metric, MetricWrapperBase)]
+    return sorted(metric for metric in map(_describe, known) if metric.name.startswith(_OURS))
 
 
 def table() -> str:
@@ -50,12 +52,6 @@ def page() -> str:
     text = PAGE.read_text()
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]
     return f"{before}{BEGIN}{table()}{END}{after}"
-
-
-def _metrics(values: Any) -> Iterator[MetricWrapperBase]:
-    for value in values:
-        if isinstance(value, MetricWrapperBase) and not value._labelvalues:  # not a child
-            yield value
 
 
 def _describe(metric: MetricWrapperBase) -> Described:
