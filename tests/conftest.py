@@ -4,12 +4,17 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from ops.local import Servers
 from tests.support import tally as tallying
 from tests.support import tools
 from tests.support.stack import Database, FreshNats, fresh_database, make_template, reachable_folder, start_nats
 from tests.support.tally import Tally
+
+# How long an example takes says something about the machine, not about what is tested.
+settings.register_profile("sluice", deadline=None)
+settings.load_profile("sluice")
 
 
 @pytest.fixture

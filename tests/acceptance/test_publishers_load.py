@@ -6,7 +6,6 @@ of the sixteen corruptions comes up.
 
 import asyncio
 import hashlib
-import time
 from dataclasses import dataclass, field
 from itertools import product, repeat
 
@@ -21,22 +20,18 @@ from bench.sender import Sender, varied_sizes
 from bench.tally import Tally
 from tests.support.system import System
 
-LARGE_SECONDS = 5
+LARGE_POSTS = 5
 SMALL_POSTS = 250
 SMALL_EVENTS = 20
-# When the publisher stops, all is to be stored within 5 s; a machine that does other things too gets this many times
-# as long. The figure itself is a benchmark's business.
-PATIENCE = 5
 
 
 @dataclass
 class Load:
-    """What was sent and answered, and how long after the last answer everything was stored."""
+    """What was sent and answered."""
 
     large: Tally
     small: Tally
     posted: list[tuple[Body, Answer]] = field(default_factory=list)
-    drain_seconds: float = 0.0
 
     @property
     def corrupted(self) -> list[tuple[Body, Answer]]:
@@ -46,7 +41,7 @@ class Load:
 
 @pytest.fixture(scope="module")
 async def load(system: System) -> Load:
-    """The publisher's load for some seconds."""
+    """The publisher's load for some seconds, all of it stored."""
     posted: list[tuple[Body, Answer]] = []
 
     def on_answer(body: Body, answer: Answer) -> None:
@@ -59,15 +54,14 @@ async def load(system: System) -> Load:
 
     large = sender("large", sizes=varied_sizes("large", 1_000, 50_000))
     small = sender("small", sizes=repeat(SMALL_EVENTS), every_seconds=0.02)
-    tallies = await asyncio.gather(large.run(seconds=LARGE_SECONDS), small.run(posts=SMALL_POSTS))
-    answered = time.monotonic()
-    await system.until_stored(60)
-    return Load(*tallies, posted, time.monotonic() - answered)
+    tallies = await asyncio.gather(large.run(posts=LARGE_POSTS), small.run(posts=SMALL_POSTS))
+    await system.until_stored()
+    return Load(*tallies, posted)
 
 
 async def test_every_post_is_answered_with_its_counts(load: Load) -> None:
     """202 for every POST, though each holds a corrupt event: all others are accepted, and nothing else is refused."""
-    assert load.large.posts == LARGE_SECONDS
+    assert load.large.posts == LARGE_POSTS
     assert load.small.posts == SMALL_POSTS
     for tally in (load.large, load.small):
         assert tally.answered == {202: tally.posts}
@@ -112,11 +106,6 @@ async def test_corrupt_events_are_kept_with_their_reason(system: System, load: L
         assert row["source"] == orjson.loads(event)["source"]
         assert (row["reason"], row["path"]) == (body.corruption.fault.reason, body.corruption.fault.path)
         assert row["correlation_id"] == orjson.loads(answer.payload)["correlationId"]
-
-
-async def test_all_is_stored_soon_after_the_last_answer(load: Load) -> None:
-    """No backlog is left behind: it takes seconds, not minutes."""
-    assert load.drain_seconds < 5 * PATIENCE
 
 
 async def test_the_ledger_balances(system: System, load: Load) -> None:

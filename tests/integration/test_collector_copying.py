@@ -80,7 +80,7 @@ def field(value: bytes | None) -> bytes:
 
 
 # One server's answer to many values: few, long examples.
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(st.lists(amounts | st.none(), min_size=1, max_size=150))
 async def test_amounts_are_as_postgres_writes_them(
     connection: asyncpg.Connection[Any], values: list[str | None]
@@ -93,7 +93,7 @@ async def test_amounts_are_as_postgres_writes_them(
     ]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(st.lists(texts | st.none(), min_size=1, max_size=50))
 async def test_texts_are_as_postgres_writes_them(connection: asyncpg.Connection[Any], values: list[str | None]) -> None:
     """Every text without a NUL, of any script and with any control character, gives its own bytes and comes back."""
@@ -102,7 +102,7 @@ async def test_texts_are_as_postgres_writes_them(connection: asyncpg.Connection[
     assert await read_back(connection, "text", ours) == values
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(st.lists(instants, min_size=1, max_size=100))
 async def test_instants_are_as_postgres_writes_them(
     connection: asyncpg.Connection[Any], values: list[tuple[datetime, int]]
@@ -121,7 +121,7 @@ async def test_instants_are_as_postgres_writes_them(
     assert await read_back(connection, "timestamptz", ours) == [moment for moment, _ in values]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(st.data())
 async def test_numbers_are_as_postgres_writes_them(connection: asyncpg.Connection[Any], data: st.DataObject) -> None:
     """Every width gives its own bytes from the smallest to the largest number."""

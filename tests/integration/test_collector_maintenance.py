@@ -120,11 +120,10 @@ async def test_sessions_that_are_not_stuck_stay(database: Database) -> None:
         await idle.fetchval("SELECT 1")
         for other in (moving, named_otherwise, of_another_role):
             await other.execute("BEGIN; SELECT 1")
-        at_work = asyncio.create_task(working.execute("BEGIN; SELECT pg_sleep(1.2)"))
-        for _ in range(12):
+        at_work = asyncio.create_task(working.execute("BEGIN; SELECT pg_sleep(4)"))
+        while not at_work.done():  # each pause of the moving one is far shorter than the whole
             await moving.fetchval("SELECT pg_sleep(0.1)")
-            assert await end_stuck(keeper) == []
-        await at_work
+            assert await end_stuck(keeper, timedelta(seconds=3)) == []
 
 
 async def test_a_stuck_collector_holds_up_nobody_for_long(

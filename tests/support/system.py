@@ -29,7 +29,7 @@ from tests.support.events import Event, encoded, facebook, rfc3339, tiktok
 from tests.support.oracle import Judgement, Oracle
 from tests.support.stack import reachable_folder
 
-STORED_WITHIN_SECONDS = 30.0
+STORED_WITHIN_SECONDS = 120.0
 REPORTS = ("events", "revenue", "demographics")
 ARRAY = {"Content-Type": "application/json"}
 

@@ -287,7 +287,7 @@ def encoded_loosely(event: Event) -> bytes:
     return json.dumps(event).encode()
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=200) | _broken_events())
 def test_whatever_comes_is_taken_or_refused(raw: bytes) -> None:
     """No bytes raise anything but Invalid; what is said of them can be stored and sent; a glimpse never fails."""

@@ -52,7 +52,7 @@ def test_a_body_of_many_pieces_comes_out_whole(indent: int | None) -> None:
     assert [json.loads(element) for element in elements(content)] == events
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(values=st.lists(JSON_VALUES, max_size=8), indent=st.sampled_from([None, 1]), careful=st.booleans())
 def test_any_array_is_split_as_a_json_reader_would(values: list[Any], indent: int | None, careful: bool) -> None:
     """Any array splits into exactly its elements, by msgspec or by brackets and strings alone."""
@@ -70,7 +70,7 @@ def _unreadable(_: bytes) -> Any:
     raise ValueError("not this way")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(content=HOSTILE, closed=st.booleans())
 def test_no_body_does_more_than_be_refused(content: bytes, closed: bool) -> None:
     """Whatever stands in an array, it is split or refused; it never ends in another error."""

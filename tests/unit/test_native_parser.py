@@ -112,7 +112,7 @@ def _written(value: Any, blank: str, *, escaped: bool) -> str:
     return "{" + ",".join(members) + "}"
 
 
-_quiet = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=300)
+_quiet = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=300)
 
 
 @_quiet

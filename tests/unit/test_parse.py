@@ -242,7 +242,7 @@ def _messages(draw: st.DrawFn) -> bytes:
     return wire.encode(parts, lines)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=300) | _messages(), st.sampled_from(sorted(SOURCES)))
 def test_no_message_raises(parsers: Parsers, body: bytes, source: str) -> None:
     """Any bytes give rows and rejects that add up to the message's events, with details that can be stored."""
