@@ -1,0 +1,286 @@
+"""What storing costs PostgreSQL: straight into the leaf, staged and merged, and bare, side by side.
+
+    python -m bench.store [--rounds 5] [--short]
+
+One connection stores batches of 20,000 facebook rows that were encoded before the clock starts, in messages of 1,000,
+a second of events a batch. fsync, full_page_writes and synchronous_commit are on. In each round, one after the other:
+
+- staged: receipts, staging, merge and rollups: the *limit*.
+- direct: receipts, COPY straight into the leaf, rollups from the parser's counts.
+- bare: COPY into the keyed leaf and nothing else, a transaction a batch: the *ceiling*.
+
+Then, for several shares of rows that were stored before, the path that the collector chooses (`chosen`) and the staged
+one alone, with what they leave in the leaf. Medians go to bench/results/store.json; `cpu` is the backend's own, which
+other load on the machine disturbs less than the clock.
+
+Its own weakness: every batch has the same texts but for the ids, and tables are empty at the start of each run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import struct
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from random import Random
+from statistics import median
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+import orjson
+import psutil
+
+from bench.events import Drawn, make
+from bench.machine import describe
+from collector.batch import Entry
+from collector.copying import HEADER, TRAILER
+from collector.fetch import Message
+from collector.parse import Parsed, Rows, copied_columns, python_parser
+from collector.sources import SOURCES
+from collector.store import Store
+from collector.write import Path as WritePath
+from collector.write import Turn, leaf
+from core import postgres
+from core.events import wire
+from core.events.contract import Contract
+from core.lifecycle import collect_garbage_rarely
+from core.logs import configure
+from ops.local import Servers
+
+RESULT: Final = Path(__file__).parent / "results" / "store.json"
+SOURCE: Final = SOURCES["facebook"]
+BATCH_ROWS: Final = 20_000
+MESSAGE_ROWS: Final = 1_000
+SHARES: Final = (0.0, 0.00001, 0.0001, 0.01, 1.0)
+NOON: Final = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=1)
+MARK: Final = b"@@@@"  # in each id: a batch's own number goes there
+SEQUENCE: Final = int.from_bytes(b"@SEQ_NO@")
+
+
+class Run(NamedTuple):
+    """One run: rows stored a second, and the backend's CPU time in microseconds a row."""
+
+    rows_per_second: float
+    cpu: float
+
+
+class _Staged(Turn):
+    """The staged path alone."""
+
+    def take(self) -> WritePath:
+        return WritePath.STAGED
+
+
+class Load:
+    """Batches without end, made of one: new ids, instants a second later, and rows of the first batch among them."""
+
+    def __init__(self, seed: str) -> None:
+        rng = Random(seed)
+        parse = python_parser(SOURCE, Contract(max_age_days=7, max_ahead_seconds=3600))
+        self._numbers = count(1)
+        self._rng = rng
+        self._templates: list[Parsed] = []
+        self.day = 0
+        moment = NOON.timestamp()
+        fresh = Drawn(rng, lambda: moment)
+        for start in range(0, BATCH_ROWS, MESSAGE_ROWS):
+            lines: list[bytes] = []
+            while len(lines) < MESSAGE_ROWS:
+                moment = NOON.timestamp() + (start + len(lines)) / BATCH_ROWS
+                event = make(rng, fresh)
+                if event["source"] == SOURCE.name:
+                    event["eventId"] = f"fb-{MARK.decode()}" + event["eventId"][7:]
+                    lines.append(orjson.dumps(event))
+            part = wire.Part("bench", None, datetime.now(UTC).isoformat(), MESSAGE_ROWS)
+            self._templates.append(parse(wire.encode([part], lines), SEQUENCE))
+            (self.day,) = self._templates[-1].days
+        self._rows = [_rows(template.days[self.day].copy) for template in self._templates]
+
+    def batch(self, number: int, repeats: float = 0.0) -> list[Entry]:
+        """The batch of this number; each of its rows is with this likelihood one of batch 0."""
+        entries = []
+        for template, places in zip(self._templates, self._rows, strict=True):
+            sequence = next(self._numbers)
+            rows = bytearray(template.days[self.day].copy.replace(b"@SEQ_NO@", struct.pack(">q", sequence)))
+            for at, mark, instant in places:
+                stored = number and self._rng.random() < repeats
+                rows[mark : mark + 4] = b"%04d" % (0 if stored else number)
+                struct.pack_into(">q", rows, at, instant + (0 if stored else number * 1_000_000))
+            now = datetime.now(UTC)
+            parsed = template._replace(days={self.day: Rows(MESSAGE_ROWS, bytes(rows))})
+            entries.append(Entry(Message(b"", sequence, now, MESSAGE_ROWS, first_delivery=True, reply=""), parsed))
+        return entries
+
+
+def _rows(copy: bytes) -> list[tuple[int, int, int]]:
+    """Of each row, where its instant and its id's mark stand, and the instant. event_time is a row's first column."""
+    marks = [found.start() for found in re.finditer(MARK, copy)]
+    places, at = [], 0
+    for mark in marks:
+        places.append((at + 6, mark, struct.unpack_from(">q", copy, at + 6)[0]))
+        for _ in range(struct.unpack_from(">h", copy, at)[0]):
+            at += 4 + max(0, struct.unpack_from(">i", copy, at + 2)[0])
+        at += 2
+    return places
+
+
+class Bench:
+    """Runs on one database."""
+
+    def __init__(self, servers: Servers, owner: asyncpg.Connection[Any], load: Load) -> None:
+        self._dsn = servers.collector_dsn
+        self._owner = owner
+        self._load = load
+        self.leaf = leaf(SOURCE, load.day)
+
+    async def run(self, path: str, batches: int, repeats: float = 0.0) -> Run:
+        """Store so many batches, after one that is not measured, into empty tables."""
+        await self._owner.execute(f"TRUNCATE {SOURCE.table}; DELETE FROM receipts")
+        await self._owner.execute("DELETE FROM event_counts; DELETE FROM audience_counts")
+        await self._owner.execute("VACUUM receipts, event_counts, audience_counts")
+        await self._owner.execute("CHECKPOINT")
+        store = Store(self._dsn, SOURCE, lambda *_: NotImplemented)
+        if path == "staged":
+            store._turn = _Staged()
+        save: Callable[[list[Entry]], Awaitable[Any]] = store.save
+        connection = None
+        if path == "bare":
+            connection = await postgres.connect(self._dsn, name="bench")
+            save = self._bare(connection)
+        await save(self._load.batch(0))
+        connection = connection or store._connection
+        assert connection is not None
+        backend = psutil.Process(connection.get_server_pid())
+        seconds, before = 0.0, backend.cpu_times()
+        for number in range(1, batches + 1):
+            batch = self._load.batch(number, repeats)
+            started = time.perf_counter()
+            await save(batch)
+            seconds += time.perf_counter() - started
+        after = backend.cpu_times()
+        await (store.close() if connection is store._connection else connection.close())
+        cpu = after.user + after.system - before.user - before.system
+        return Run(batches * BATCH_ROWS / seconds, cpu / batches / BATCH_ROWS * 1e6)
+
+    def _bare(self, connection: asyncpg.Connection[Any]) -> Callable[[list[Entry]], Awaitable[None]]:
+        async def save(entries: list[Entry]) -> None:
+            rows = [HEADER, *(entry.parsed.days[self._load.day].copy for entry in entries), TRAILER]
+            source = _each(rows)
+            await connection.copy_to_table(self.leaf, source=source, columns=copied_columns(SOURCE), format="binary")
+
+        return save
+
+    async def left_behind(self) -> dict[str, int]:
+        """What the last run left in the leaf: rows, dead rows, and bytes of table and indexes."""
+        await asyncio.sleep(0.5)  # a backend that has ended writes its statistics last
+        row = await self._owner.fetchrow(
+            "SELECT (SELECT count(*) FROM " + self.leaf + ") AS rows, n_dead_tup AS dead_rows, "
+            "pg_relation_size(relid) AS table_bytes, pg_indexes_size(relid) AS index_bytes "
+            "FROM pg_stat_user_tables WHERE relname = $1",
+            self.leaf,
+        )
+        return dict(row) if row else {}
+
+
+async def _each(rows: list[bytes]) -> Any:
+    for buffer in rows:
+        yield buffer
+
+
+async def measure(rounds: int, *, short: bool) -> dict[str, Any]:
+    """Measure; the result as JSON types."""
+    batches, repeated = (2, 2) if short else (10, 40)
+    shares = (0.0, 0.01) if short else SHARES
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
+        Path(folder).chmod(0o711)  # noqa: ASYNC240 - PostgreSQL may have to run as another user
+        async with Servers(Path(folder) / "stack") as servers:
+            await postgres.migrate(servers.owner_dsn)
+            owner = await postgres.connect(servers.dsn("postgres", "sluice"), name="bench")
+            print("making events …", flush=True)
+            load = Load("store")
+            bench = Bench(servers, owner, load)
+            await owner.execute("SELECT ensure_partition($1, $2)", SOURCE.table, NOON.date())
+            await owner.execute(f"ALTER TABLE {bench.leaf} SET (autovacuum_enabled = false)")
+            paths: dict[str, list[Run]] = {"staged": [], "direct": [], "bare": []}
+            for number in range(1, rounds + 1):
+                for path, runs in paths.items():
+                    runs.append(await bench.run(path, batches))
+                    print(f"round {number}: {path:7} {_told(runs[-1])}", flush=True)
+            table = [await _at(bench, share, (rounds + 1) // 2, repeated) for share in shares]
+            machine = await describe(owner)
+            await owner.close()
+    limit, direct, ceiling = (
+        median(run.rows_per_second for run in paths[path]) for path in ("staged", "direct", "bare")
+    )
+    return {
+        **machine,
+        "settings": {"rounds": rounds, "batches": batches, "batch_rows": BATCH_ROWS, "repeat_batches": repeated},
+        "limit_rows_per_second": round(limit),
+        "direct_rows_per_second": round(direct),
+        "ceiling_rows_per_second": round(ceiling),
+        "direct_of_limit": _ratio(paths["direct"], paths["staged"]),
+        "direct_of_ceiling": _ratio(paths["direct"], paths["bare"]),
+        "backend_cpu_us_per_row": {path: round(median(run.cpu for run in runs), 2) for path, runs in paths.items()},
+        "repeats": table,
+    }
+
+
+async def _at(bench: Bench, share: float, rounds: int, batches: int) -> dict[str, Any]:
+    """Both ways at one share of repeats."""
+    chosen, staged = [], []
+    left: dict[str, dict[str, int]] = {}
+    for _ in range(rounds):
+        chosen.append(await bench.run("direct", batches, share))
+        left["chosen"] = await bench.left_behind()
+        staged.append(await bench.run("staged", batches, share))
+        left["staged"] = await bench.left_behind()
+        print(f"repeats {share:8.3%}: chosen {_told(chosen[-1])}   staged {_told(staged[-1])}", flush=True)
+    return {
+        "share": share,
+        "chosen_rows_per_second": round(median(run.rows_per_second for run in chosen)),
+        "staged_rows_per_second": round(median(run.rows_per_second for run in staged)),
+        "chosen_of_staged": _ratio(chosen, staged),
+        "backend_cpu_us_per_row": {
+            "chosen": round(median(run.cpu for run in chosen), 2),
+            "staged": round(median(run.cpu for run in staged), 2),
+        },
+        "left_behind": left,
+    }
+
+
+def _ratio(runs: list[Run], others: list[Run]) -> float:
+    pairs = zip(runs, others, strict=True)
+    return round(median(run.rows_per_second / other.rows_per_second for run, other in pairs), 3)
+
+
+def _told(run: Run) -> str:
+    return f"{run.rows_per_second:9,.0f} rows/s, {run.cpu:5.2f} µs of the backend's CPU a row"
+
+
+def main() -> None:
+    """Run the benchmark, print its figures and keep them."""
+    parser = argparse.ArgumentParser(prog="python -m bench.store", description=__doc__.partition("\n")[0])
+    parser.add_argument("--short", action="store_true", help="a moment of each, and no result is kept")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each path runs (default 5)")
+    options = parser.parse_args()
+    collect_garbage_rarely()
+    configure("bench", "warning")
+    found = asyncio.run(measure(1 if options.short else options.rounds, short=options.short))
+    if not options.short:
+        RESULT.write_text(json.dumps(found, indent=2) + "\n")
+    print(
+        f"\nlimit (staged, rollups)    {found['limit_rows_per_second']:9,} rows a second\n"
+        f"direct, rollups of parser  {found['direct_rows_per_second']:9,} rows a second\n"
+        f"ceiling (bare COPY)        {found['ceiling_rows_per_second']:9,} rows a second"
+    )
+
+
+if __name__ == "__main__":
+    main()
