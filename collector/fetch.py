@@ -61,6 +61,7 @@ class Fetcher:
         self._ack_wait = ack_wait_seconds
         self._ack_pending = 4 * batch_rows  # counts messages, and a message may hold a single event
         self._waiting: deque[Message] = deque()
+        self._waiting_bytes = 0
         self._unsettled: set[Message] = set()
         self._arrived = asyncio.Event()
         self._pulls: list[_Pull] = []
@@ -82,6 +83,7 @@ class Fetcher:
         await asyncio.gather(*(pull.stop() for pull in self._pulls))
         await self._settle(list(self._unsettled), b"-NAK")
         self._waiting.clear()
+        self._waiting_bytes = 0
 
     async def take(self, most_events: int, linger_seconds: float) -> list[Message]:
         """At least one message: wait for the first, then for more up to so many events or so long.
@@ -102,6 +104,7 @@ class Fetcher:
                 if self._waiting[0].sequence in taken:  # delivered twice: never in one batch
                     return list(taken.values())
                 message = self._waiting.popleft()
+                self._waiting_bytes -= len(message.body)
                 events += message.events
                 taken[message.sequence] = message
             remaining = deadline - loop.time()
@@ -139,6 +142,7 @@ class Fetcher:
     def _receive(self, message: Message) -> None:
         self._unsettled.add(message)
         self._waiting.append(message)
+        self._waiting_bytes += len(message.body)
         self._arrived.set()
 
     async def _keep_unsettled(self) -> None:
@@ -151,7 +155,7 @@ class Fetcher:
     async def _keep_pulling(self) -> None:
         """Ask again for each pull that is over. Nothing is asked for while plenty waits: memory stays bounded."""
         while True:
-            if sum(len(message.body) for message in self._waiting) < PULLS * PULL_BYTES:
+            if self._waiting_bytes < PULLS * PULL_BYTES:
                 for pull in self._pulls:
                     if pull.over:
                         await self._ask(pull)

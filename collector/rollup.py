@@ -138,10 +138,11 @@ def total(many: Iterable[Counts], without_days: Iterable[int] = ()) -> Counts:
     audience: dict[tuple[int, str, str | None], int] = {}
     for counts in many:
         for key, (number, cents) in counts.events.items():
-            if key[0] // QUARTERS_IN_DAY not in left_out:
-                before = events.get(key, (0, 0))
-                events[key] = (before[0] + number, before[1] + cents)
+            before = events.get(key, (0, 0))
+            events[key] = (before[0] + number, before[1] + cents)
         for value, number in counts.audience.items():
-            if value[0] // QUARTERS_IN_DAY not in left_out:
-                audience[value] = audience.get(value, 0) + number
+            audience[value] = audience.get(value, 0) + number
+    if left_out:
+        events = {key: sums for key, sums in events.items() if key[0] // QUARTERS_IN_DAY not in left_out}
+        audience = {value: sums for value, sums in audience.items() if value[0] // QUARTERS_IN_DAY not in left_out}
     return Counts(events, audience)
