@@ -4,9 +4,9 @@
 
     capacity --> flood at twice that, small and large probes beside it --> all stored --> serving again
 
-Capacity is what the gateway accepts from a publisher that never waits longer than it must. A probe posts, and times
-the answer from the last byte of its body. Figures go to bench/results/overload.json; the exit code is 1 where something
-that was accepted is not stored.
+Capacity is what the gateway accepts from a publisher that never waits longer than it must. Half of the flood comes in
+small bodies, half in large ones. A probe posts, and times the answer from the last byte of its body. Figures go to
+bench/results/overload.json; the exit code is 1 where something that was accepted is not stored.
 
 Its own weakness: probes and flood run on the gateway's own cores, so a probe's time holds its own wait for a core.
 """
@@ -37,7 +37,6 @@ from ops.local.ports import LOOPBACK
 
 SMALL_EVENTS: Final = 150  # under 70 KB
 LARGE_EVENTS: Final = 10_000  # 4 MB
-FLOOD_EVERY_SECONDS: Final = 0.2
 RECOVERED_ANSWERS: Final = 20
 ANSWER_SECONDS: Final = 60.0
 _RETRY_AFTER: Final = re.compile(rb"\r\nretry-after: *(\d+)\r\n", re.IGNORECASE)
@@ -100,7 +99,9 @@ async def measure(seconds: float, capacity_seconds: float) -> dict[str, Any]:
     """Measure; the result as JSON types."""
     memory: list[int] = []
     async with running() as system:
-        sent = await system.publish("--every", "0", "--concurrency", "4", "--seconds", str(capacity_seconds))
+        sent = await system.publish(
+            *("--every", "0", "--concurrency", "4", "--seconds", str(capacity_seconds)), refusals=True
+        )
         capacity, accepted = sent["accepted"] / sent["seconds"], sent["accepted"]
         print(f"capacity {capacity:,.0f} events a second; flooding with twice that …", flush=True)
         sampling = asyncio.create_task(_sample(system, memory))
@@ -136,7 +137,7 @@ async def measure(seconds: float, capacity_seconds: float) -> dict[str, Any]:
 
 
 async def _flood(system: System, per_second: float, seconds: float) -> tuple[dict[str, Any], Probe, Probe]:
-    """The publisher at a steady rate, and both probes while it lasts."""
+    """Two publishers at a steady rate, and both probes while it lasts."""
     port, stop = system.services.ports["gateway"], threading.Event()
     small, large = Probe(SMALL_EVENTS), Probe(LARGE_EVENTS)
     probing = [
@@ -144,15 +145,25 @@ async def _flood(system: System, per_second: float, seconds: float) -> tuple[dic
         asyncio.create_task(asyncio.to_thread(large.run, port, Bodies("large", corrupt_share=0), 1.0, stop)),
     ]
     try:
-        flood = await system.publish(
-            *("--events-per-second", str(per_second), "--every", str(FLOOD_EVERY_SECONDS)),
-            *("--seconds", str(seconds), "--wait", str(ANSWER_SECONDS), "--seed", "flood"),
-            refusals=True,
+        floods = await asyncio.gather(
+            *(_publish(system, per_second / 2, events, seconds) for events in (SMALL_EVENTS, LARGE_EVENTS))
         )
     finally:
         stop.set()
         await asyncio.gather(*probing)
-    return flood, small, large
+    flood = {name: sum(one[name] for one in floods) for name in ("accepted", "events_per_second")}
+    answered = sum((Counter(one["answered"]) for one in floods), Counter[str]())
+    return {**flood, "answered": dict(answered)}, small, large
+
+
+async def _publish(system: System, per_second: float, events: int, seconds: float) -> dict[str, Any]:
+    """One publisher, with so many events in each POST."""
+    return await system.publish(
+        *("--events-per-second", str(per_second), "--every", str(events / per_second)),
+        *("--seconds", str(seconds), "--wait", str(ANSWER_SECONDS), "--seed", f"flood-{events}"),
+        name=f"flood-{events}",
+        refusals=True,
+    )
 
 
 async def _sample(system: System, memory: list[int]) -> None:

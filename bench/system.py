@@ -40,12 +40,13 @@ class System:
     client: Client
     owner: asyncpg.Connection[Any]
 
-    async def publish(self, *options: str, refusals: bool = False) -> dict[str, Any]:
+    async def publish(self, *options: str, name: str = "publisher", refusals: bool = False) -> dict[str, Any]:
         """Run the publisher to its end; its counts. Raises SystemExit where it fails or gets no answer.
 
-        Also where an answer is not 202, unless `refusals` are expected: then it may be 503.
+        Also where an answer is not 202, unless `refusals` are expected: then it may be 503. Two that run at once need
+        two names.
         """
-        counts = self.servers.folder / "publisher.json"
+        counts = self.servers.folder / f"{name}.json"
         program = publisher(self.services.endpoint, "--quiet", "--json", str(counts), *options)
         process = await asyncio.create_subprocess_exec(
             *program.argv, env={**os.environ, **program.env}, stdout=asyncio.subprocess.DEVNULL
