@@ -11,7 +11,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -179,6 +179,18 @@ async def test_our_containers_have_no_rights_and_write_nowhere(running: Running)
         assert mounts["/tmp"].split(",")[0] == "rw", container.name
 
 
+async def test_a_container_has_what_the_file_gives_it_and_no_more(running: Running) -> None:
+    """Its own secret alone; nowhere to write; and without its tmpfs not even there: such a fault would be seen."""
+    (reporter,) = running.engine.replicas("reporter")
+    bare = replace(reporter, spec={**reporter.spec, "tmpfs": []})
+    listed = "import os; assert os.listdir('/run/secrets') == ['reporter_dsn'], os.listdir('/run/secrets')"
+    await running.engine.run(reporter, ["python", "-c", listed])
+    with pytest.raises(AssertionError, match=r"Read-only file system|Permission denied"):
+        await running.engine.run(reporter, ["python", "-c", "open('/var/left-behind', 'w')"])
+    with pytest.raises(AssertionError, match="No usable temporary directory"):
+        await running.engine.run(bare, ["python", "-c", "import tempfile; tempfile.gettempdir()"])
+
+
 async def test_who_only_sends_gets_no_further_than_the_edge(running: Running) -> None:
     """From the publisher's network the edge answers, and no server behind it can be reached."""
     (stand_in,) = running.engine.replicas("stand-in")
@@ -193,10 +205,12 @@ async def test_who_only_sends_gets_no_further_than_the_edge(running: Running) ->
 
 
 async def test_a_stopped_gateway_is_not_missed(running: Running) -> None:
-    """While one gateway is down, the others answer what comes through the edge."""
+    """It drains and ends well within its grace period; while it is down, the others answer for it."""
     gateway = running.engine.replicas("gateway")[1]
     (edge,) = running.engine.replicas("edge")
     await running.engine.supervisor.stop(gateway.name)
+    last = json.loads(running.engine.said(gateway).splitlines()[-1])
+    assert (last["event"], last["clean"]) == ("gateway stopped", True)
     async with httpx.AsyncClient(timeout=60) as http:
         posts = (http.post(f"http://{edge.address}:8080/events", json=[{"source": "facebook"}]) for _ in range(6))
         answers = await asyncio.gather(*posts)

@@ -138,6 +138,10 @@ class Engine:
         )
         return await process.wait()
 
+    def said(self, container: Container) -> str:
+        """A container's log."""
+        return self._log(container).read_text()
+
     def written(self, container: Container) -> str:
         """All that was filled in for a container before its start."""
         return "\n".join(self._filled_in(container).values())
