@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from functools import lru_cache
 from typing import Final, Literal
 
 Interval = Literal["minute", "15minutes", "hour", "day", "week", "month"]
@@ -43,6 +44,7 @@ def bounds(start: datetime, end: datetime, interval: Interval | None, zone: tzin
     yield end
 
 
+@lru_cache(10_000)
 def day_start(day: date, zone: tzinfo) -> datetime:
     """The first instant (UTC) at which the local clock shows this day, or a later one where the day was skipped."""
     midnight = datetime.combine(day, time(), zone)

@@ -59,7 +59,7 @@ async def open_pool(settings: ReporterSettings) -> Pool:
             "timezone": "UTC",
             "default_transaction_read_only": "on",
             "statement_timeout": str(max(1, round(settings.reporter_statement_seconds * 1000))),  # 0 would mean none
-            # Rollups are read by ranges of their keys whatever is asked: planned once. For rows see plan_rows.
+            # Rollups are read by ranges of their keys whatever is asked: planned once. For rows see `plan_rows`.
             "plan_cache_mode": "force_generic_plan",
             "enable_seqscan": "off",
             "enable_hashjoin": "off",
@@ -113,6 +113,7 @@ class Snapshot:
         self.freshness: dict[Source, Freshness] = {row["source"]: freshness(row) for row in watermarks}
         self.floor: datetime = max(row["floor"] for row in watermarks)
         """Rows before this instant are no longer kept."""
+        self._planned = "plan_rollups"  # the session's own settings
 
     async def figures(
         self,
@@ -133,12 +134,15 @@ class Snapshot:
             raise self._ragged(period)
         last = len(period.bounds) - 1
         if spans := covered.rollups:
+            await self._plan("plan_rollups")
             columns = [list(column) for column in zip(*map(_parameters, spans), strict=True)]
             for record in await self.connection.fetch(
                 read.rollups, *columns, covered.inner, list(self.freshness), *arguments
             ):
                 for bucket, sign in _buckets(record["number"], last):
                     yield Figure(bucket, sign, record["source"], record)
+        if covered.rows:
+            await self._plan("plan_rows")
         for source in self.freshness:
             for span in covered.rows:
                 for record in await self.connection.fetch(
@@ -151,15 +155,22 @@ class Snapshot:
         """A period's records from rows alone; the statement takes ($1 start, $2 end, $3 where buckets meet, ...)."""
         if period.start < self.floor:
             raise BadQuery("from", f"is for ranges from {self.floor.isoformat()} on: older rows are not kept")
+        await self._plan("plan_rows")
         return await self.connection.fetch(statement, period.start, period.end, period.inner_bounds, *arguments)
 
     async def in_time(self, period: Period, statement: str, *arguments: Any) -> list[Record] | None:
         """As `rows`; None where it takes too long, and the report may go on without. In a `snapshot` alone."""
+        await self._plan("plan_rows")  # before the savepoint: settings go with it
         try:
             async with self.connection.transaction():  # a savepoint
                 return await self.rows(period, statement, *arguments)
         except asyncpg.QueryCanceledError:
             return None
+
+    async def _plan(self, settings: str) -> None:
+        if self._planned != settings:
+            await self.connection.execute(SQL[settings])
+            self._planned = settings
 
     def _ragged(self, period: Period) -> BadQuery:
         ragged = next((bound for bound in period.bounds if unit_start(bound, "quarter") != bound), period.start)
@@ -194,7 +205,7 @@ async def snapshot(pool: Pool, sources: Sequence[Source]) -> AsyncIterator[Snaps
         pool.acquire(timeout=PATIENCE_SECONDS) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
-        await connection.execute(";\n".join([SQL["plan_rows"], *(SQL[f"lock_{source}"] for source in sources)]))
+        await connection.execute(";\n".join(SQL[f"lock_{source}"] for source in sources))
         yield Snapshot(connection, await connection.fetch(SQL["watermarks"], sources))
 
 

@@ -7,6 +7,13 @@ SET LOCAL enable_seqscan = on;
 SET LOCAL enable_hashjoin = on;
 SET LOCAL enable_mergejoin = on
 
+-- name: plan_rollups
+-- Back to what the session began with: spans are joined to ranges of keys, and nothing but their index will do.
+SET LOCAL plan_cache_mode = force_generic_plan;
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_hashjoin = off;
+SET LOCAL enable_mergejoin = off
+
 -- name: lock_facebook
 -- Before the snapshot is taken: no partition is dropped between our reading of its floor and of its rows.
 LOCK TABLE ONLY facebook_events IN ACCESS SHARE MODE
