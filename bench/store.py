@@ -71,7 +71,7 @@ class Run(NamedTuple):
     cpu: float
 
 
-class _Staged(Turn):
+class Staged(Turn):
     """The staged path alone."""
 
     def take(self) -> WritePath:
@@ -148,7 +148,7 @@ class Bench:
         await self._owner.execute("CHECKPOINT")
         store = Store(self._dsn, SOURCE, lambda *_: NotImplemented)
         if path == "staged":
-            store._turn = _Staged()
+            store.turn = Staged()
         save: Callable[[list[Entry]], Awaitable[Any]] = store.save
         connection = None
         if path == "bare":

@@ -33,13 +33,13 @@ log = structlog.get_logger()
 
 
 class Store:
-    """The writing side of one collector: one connection, one shard."""
+    """The writing side of one collector: one connection, one shard, and whose turn it is to write (`turn`)."""
 
     def __init__(self, dsn: str, source: Source, parse: Parser) -> None:
         self._dsn = dsn
         self._source = source
         self._parse = parse
-        self._turn = Turn()
+        self.turn = Turn()
         self._connection: asyncpg.Connection[Any] | None = None
         self._shard = 0
         self._leaves: set[int] = set()
@@ -79,10 +79,10 @@ class Store:
         outcome.letters += [found for entry in fresh for found in self._too_late(entry, below_floor)]
         write = Write(connection, self._source, self._shard, below_floor)
         isolation = Isolation(connection, self._parse, write)
-        path = self._turn.take() if write.can_go_direct else Path.STAGED
+        path = self.turn.take() if write.can_go_direct else Path.STAGED
         stored = await isolation.store(fresh, path)
         if path is Path.DIRECT:
-            self._turn.tell(conflicts=isolation.conflicts)
+            self.turn.tell(conflicts=isolation.conflicts)
         await write.counts()
         if faults.ARMED:
             faults.reached("collector.merged")
