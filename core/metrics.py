@@ -40,7 +40,6 @@ build_info = Gauge(
 start_time = Gauge(
     "sluice_start_time_seconds",
     "When the service started, in seconds since 1970; it changes with each restart",
-    ["service"],
     multiprocess_mode="min",  # of workers that ended, too: one that is replaced is no restart of the service
 )
 
@@ -48,7 +47,7 @@ start_time = Gauge(
 def tell_build(service: str) -> None:
     """Set sluice_build_info and sluice_start_time_seconds for this service, which starts now."""
     build_info.labels(service, VERSION, platform.python_version()).set(1)
-    start_time.labels(service).set(time.time())
+    start_time.set(time.time())
 
 
 def exposition() -> bytes:

@@ -23,8 +23,7 @@ AREAS = {
     "rules, scrape configuration, routes": ("unit/test_monitoring*.py",),
     "every alert, fired for real": ("acceptance/test_alerts.py",),
     "dashboards": ("unit/test_dashboards.py",),
-    "every panel's query, over a real load": ("acceptance/test_dashboards.py",),
-    "every command of the runbooks": ("acceptance/test_runbooks.py",),
+    "every panel's query and runbook's command": ("acceptance/test_monitoring.py",),
     "backup and restore": ("acceptance/test_backup.py",),
 }
 WHOLE_SYSTEM = "acceptance/"

@@ -19,7 +19,7 @@ from ops.local.program import Program
 from ops.local.ready import answers_ok
 from tests.support.collecting import publish
 from tests.support.events import facebook, message, tiktok
-from tests.support.prometheus import alert_rules, watched
+from tests.support.prometheus import Prometheus, alert_rules, watched
 from tests.support.system import System, running
 from tests.support.tools import require_tool
 from tests.support.waiting import eventually
@@ -51,7 +51,7 @@ async def test_every_alert_fires() -> None:
             await lost_message(system)
             await failing_reports(system)
             await stopped_collector(system)
-            await full_stream(system)
+            await full_stream(system, prometheus)
             await stale_reports(system)
             await restarting_workers(system)
             silent = set(alert_rules())
@@ -146,13 +146,18 @@ async def stopped_collector(system: System) -> None:
     assert (await system.post([facebook()])).status_code == 202
 
 
-async def full_stream(system: System) -> None:
+async def full_stream(system: System, prometheus: Prometheus) -> None:
     """StreamNearLimit, then RequestsTurnedAway: nobody collects tiktok's events until their stream is full."""
     await system.supervisor.stop("ttk-collector")
     for _ in range(40):
         if (await system.post([tiktok() for _ in range(200)])).status_code == 503:
-            return
-    raise AssertionError("the stream never filled")
+            break
+
+    async def told() -> object:
+        return await prometheus.query('gateway_requests_total{status="503"} > 0')
+
+    # The worker hands its counts on now and then, and is killed below.
+    await eventually(told, what="a 503 is counted", seconds=30)
 
 
 async def stale_reports(system: System) -> None:

@@ -1,4 +1,4 @@
-"""Every command of the runbooks and guides runs as it stands, against a running system, and succeeds."""
+"""The commands of the runbooks and guides: found on their pages, and run as they stand."""
 
 import asyncio
 import os
@@ -8,12 +8,8 @@ from pathlib import Path
 
 from ops.local.postgres import find_binaries
 from ops.up import variables
-from tests.support.collecting import publish
-from tests.support.events import facebook, message, tiktok
 from tests.support.processes import ROOT
-from tests.support.prometheus import watched
-from tests.support.system import System, running
-from tests.support.tools import require_tool
+from tests.support.system import System
 
 PAGES = sorted([*(ROOT / "ops" / "runbooks").glob("*.md"), ROOT / "docs" / "upgrade.md", ROOT / "docs" / "capacity.md"])
 FENCED = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -45,7 +41,7 @@ async def run(command: str, environment: dict[str, str], where: str) -> None:
         stderr=asyncio.subprocess.STDOUT,
     )
     said, _ = await asyncio.wait_for(process.communicate(), SECONDS)
-    wanted = (0, 1) if "ops doctor" in command else (0,)  # 1: it ran, and found the dead letter below
+    wanted = (0, 1) if "ops doctor" in command else (0,)  # 1: it ran, and found something
     assert process.returncode in wanted, f"{where}: {command}\n{said.decode()}"
     assert "curl" not in command or said, f"{where}: {command} said nothing"
 
@@ -59,19 +55,3 @@ def environment(system: System, prometheus_url: str) -> dict[str, str]:
         "PROMETHEUS_URL": prometheus_url,
         "COLUMNS": "140",
     }
-
-
-async def test_every_command_of_the_runbooks_runs() -> None:
-    """None fails, whatever page it stands on."""
-    for tool in ("prometheus", "promtool", "curl"):
-        require_tool(tool)
-    found = commands()
-    assert len(found) > 60
-    async with running(GATEWAY_WORKERS="1") as system, watched(system) as prometheus:
-        await prometheus.scrapes_everything()
-        await system.post([facebook(), tiktok(), b'{"eventId": "broken"}'])
-        await publish(system.client, "tiktok", message(tiktok(), b'{"eventId": "past the door"}'))
-        await system.until_stored()
-        around = environment(system, prometheus.url)
-        for command, page in found.items():
-            await run(command, around, page)
