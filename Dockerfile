@@ -33,10 +33,12 @@ COPY sql sql
 COPY gateway gateway
 COPY collector collector
 COPY reporter reporter
+# For operators: python -m ops doctor, dead-letters, drain and so on, with the services' own variables.
+COPY ops ops
 COPY --from=native /build/target/release/lib_native.so collector/_native.abi3.so
 # Compiled now: the file system is read-only later, and every start would compile anew.
 RUN rm -rf collector/native \
- && /opt/sluice/bin/python -m compileall -q core sql gateway collector reporter
+ && /opt/sluice/bin/python -m compileall -q core sql gateway collector reporter ops
 # Addresses inside a container. Nothing is written but to /tmp, which may be a tmpfs.
 ENV PATH=/opt/sluice/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -199,7 +199,17 @@ for name in wanted:
 @pytest.mark.parametrize(
     ("modules", "beside"),
     [
-        (["gateway.workers", "gateway.app", "collector.__main__", "reporter.__main__", "core.migrate"], set()),
+        (
+            [
+                "gateway.workers",
+                "gateway.app",
+                "collector.__main__",
+                "reporter.__main__",
+                "core.migrate",
+                "ops.__main__",
+            ],
+            set(),
+        ),
         (["bench.publisher"], {"bench"}),
     ],
 )
