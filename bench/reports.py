@@ -1,6 +1,6 @@
 """Reports at growing numbers of stored events, beside a plain GROUP BY over the partitions, and while events come in.
 
-    python -m bench.reports [--sizes 1M,10M,50M] [--short]
+    python -m bench.reports [--sizes 1M,10M,50M | --short]
 
 For each size, on one database that is filled further and further:
 
@@ -114,8 +114,8 @@ class Bench:
 
     def __init__(self, servers: Servers, services: Services, progress: Progress, *, short: bool) -> None:
         self.servers, self.services, self.progress = servers, services, progress
-        self.answers, self.seconds = (48, 3.0) if short else (3_000, 20.0)
-        self.posts = 4 if short else 30
+        self.answers, self.seconds, self.readers = (12, 3.0, 2) if short else (3_000, 20.0, READERS)
+        self.rounds, self.posts = (1, 2) if short else (ROUNDS, 30)
 
     async def size(self, connection: asyncpg.Connection[Any], events: int) -> dict[str, Any]:
         """All figures of one size."""
@@ -134,8 +134,8 @@ class Bench:
         """Reports of readers who ask once a second each, at rest and while the collectors store at full speed."""
         never, idle, busy = asyncio.Event(), Costs(), Costs()
         alone, together = [], []
-        for number in range(ROUNDS):
-            idle.add(await self._paced("once a second, at rest", self.seconds / ROUNDS, never))
+        for number in range(self.rounds):
+            idle.add(await self._paced("once a second, at rest", self.seconds / self.rounds, never))
             alone.append(await self._store(2 * number))
             done = asyncio.Event()
             reading = asyncio.create_task(self._paced("once a second, while storing", 600.0, done))
@@ -155,14 +155,20 @@ class Bench:
         }
 
     async def _read(
-        self, what: str, draw: Callable[[str], Query], name: str, *, readers: int = READERS, answers: int | None = None
+        self,
+        what: str,
+        draw: Callable[[str], Query],
+        name: str,
+        *,
+        readers: int | None = None,
+        answers: int | None = None,
     ) -> Costs:
         answers = min(answers or self.answers, self.answers)
         with self._bar(what, answers) as advance:
             return await read(
                 self.services.reports,
                 lambda: draw(name),
-                readers=readers,
+                readers=min(readers or self.readers, self.readers),
                 answers=answers,
                 seconds=self.seconds,
                 advance=advance,
@@ -173,7 +179,7 @@ class Bench:
             return await read(
                 self.services.reports,
                 lambda: typical(_RNG.choice(REPORTS)),
-                readers=READERS,
+                readers=self.readers,
                 answers=1_000_000,
                 seconds=seconds,
                 every_seconds=1.0,
@@ -187,8 +193,8 @@ class Bench:
         bounds = [datetime.fromisoformat(query.parameters[name]) for name in ("from", "to")]
         plain, ours = [], []
         reader = Reader(self.services.reports)
-        with self._bar(f"{report} by GROUP BY", ROUNDS) as advance:
-            for _ in range(ROUNDS):
+        with self._bar(f"{report} by GROUP BY", self.rounds) as advance:
+            for _ in range(self.rounds):
                 began = time.perf_counter()
                 rows = await connection.fetch(_SQL[report], *bounds)
                 plain.append((time.perf_counter() - began) * 1000)
@@ -317,12 +323,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.reports", description=__doc__.partition("\n")[0])
     parser.add_argument("--sizes", default="1M,10M,50M", help="how many events are stored, comma separated")
     parser.add_argument(
-        "--short", action="store_true", help="20,000 and 40,000 events and few answers; keeps no result"
+        "--short", action="store_true", help="a moment of everything, of 20,000 events; keeps no result"
     )
     parser.add_argument("--result", type=Path, default=RESULT, help="where the figures go")
     options = parser.parse_args()
     configure("bench", "warning")
-    sizes = [20_000, 40_000] if options.short else sorted(amount(text) for text in options.sizes.split(","))
+    sizes = [20_000] if options.short else sorted(amount(text) for text in options.sizes.split(","))
     result = asyncio.run(run(sizes, short=options.short))
     if not options.short:
         options.result.write_text(json.dumps(result, indent=2) + "\n")

@@ -122,7 +122,7 @@ class Snapshot:
         read: Statements,
         arguments: Sequence[Any] = (),
         filters: Sequence[Any] = (),
-    ) -> AsyncIterator[Figure]:
+    ) -> list[Figure]:
         """A period's figures from rollups and rows, as they are covered.
 
         `read.rollups` takes ($1 to $5 spans: unit, start, end, number, sign; $6 where buckets meet, $7 sources,
@@ -133,14 +133,14 @@ class Snapshot:
         if any(span.start < self.floor for span in covered.rows):
             raise self._ragged(period)
         last = len(period.bounds) - 1
+        found: list[Figure] = []
         if spans := covered.rollups:
             await self._plan("plan_rollups")
             columns = [list(column) for column in zip(*map(_parameters, spans), strict=True)]
             for record in await self.connection.fetch(
                 read.rollups, *columns, covered.inner, list(self.freshness), *arguments
             ):
-                for bucket, sign in _buckets(record["number"], last):
-                    yield Figure(bucket, sign, record["source"], record)
+                found += _figures(record["number"], last, 1, record["source"], record)
         if covered.rows:
             await self._plan("plan_rows")
         for source in self.freshness:
@@ -148,8 +148,8 @@ class Snapshot:
                 for record in await self.connection.fetch(
                     read.rows[source], span.start, span.end, _number(span), covered.inner, *arguments, *filters
                 ):
-                    for bucket, sign in _buckets(record["number"], last):
-                        yield Figure(bucket, sign * span.sign, source, record)
+                    found += _figures(record["number"], last, span.sign, source, record)
+        return found
 
     async def rows(self, period: Period, statement: str, *arguments: Any) -> list[Record]:
         """A period's records from rows alone; the statement takes ($1 start, $2 end, $3 where buckets meet, ...)."""
@@ -190,12 +190,13 @@ def _number(span: Span) -> int | None:
     return None if span.bound is None else -1 - span.bound
 
 
-def _buckets(number: int, last: int) -> list[tuple[int, int]]:
-    """A record's buckets, with signs: what lies before a bound is of the bucket that it ends, not of the next."""
+def _figures(number: int, last: int, sign: int, source: Source, record: Record) -> list[Figure]:
+    """A record as figures of buckets. What lies before a bound is of the bucket that it ends, not of the next."""
     if number >= 0:
-        return [(number, 1)]
+        return [Figure(number, sign, source, record)]
     bound = -1 - number
-    return [(bucket, sign) for bucket, sign in ((bound - 1, 1), (bound, -1)) if 0 <= bucket < last]
+    both = Figure(bound - 1, sign, source, record), Figure(bound, -sign, source, record)
+    return [figure for figure in both if 0 <= figure.bucket < last]
 
 
 @asynccontextmanager

@@ -219,7 +219,7 @@ async def _count(snapshot: Snapshot, query: DemographicsQuery, period: Period, c
     asked = query.understood
     wanted = audience.counted(asked.group_by, query.sources)
     filters = (asked.funnel_stage, asked.event_type)
-    async for bucket, sign, source, row in snapshot.figures(period, covered, _FIGURES, (wanted,), filters):
+    for bucket, sign, source, row in await snapshot.figures(period, covered, _FIGURES, (wanted,), filters):
         counts[bucket, source, row["dimension"]][row["value"]] += sign * row["events"]
     return counts
 

@@ -144,7 +144,7 @@ async def _count(snapshot: Snapshot, query: EventsQuery, period: Period, covered
     by = asked.group_by
     filters = (asked.funnel_stage, asked.event_type, "funnelStage" in by, "eventType" in by)
     counted: Counts = Counter()
-    async for bucket, sign, source, row in snapshot.figures(period, covered, _FIGURES, filters):
+    for bucket, sign, source, row in await snapshot.figures(period, covered, _FIGURES, filters):
         group = Kind(source, row["funnel_stage"], row["event_type"]).grouped(by)
         counted[bucket, group] += sign * row["events"]
     return counted

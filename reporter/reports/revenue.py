@@ -220,7 +220,7 @@ async def _sum(
         for row in await snapshot.rows(period, _SQL["campaigns"], asked.top, listed):
             paid.add(row["number"], (source, row["campaign"]), 1, row)
     else:
-        async for bucket, sign, of, row in snapshot.figures(period, covered, _FIGURES):
+        for bucket, sign, of, row in await snapshot.figures(period, covered, _FIGURES):
             paid.add(bucket, (of if "source" in asked.group_by else UNSET, UNSET), sign, row)
     return paid
 
