@@ -146,7 +146,7 @@ def main() -> None:
     collect_garbage_rarely()
     configure("bench", "warning")
     if options.short:
-        result = asyncio.run(measure(1, 2, 1, repeated_most=0))
+        result = asyncio.run(measure(1, 1, 1, repeated_most=0))
     else:
         result = asyncio.run(measure(options.rounds, options.seconds, 10, REPEATED_MOST))
         write("pipeline", result)

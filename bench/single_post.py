@@ -42,12 +42,12 @@ BATCHES: Final = ((1, 256), (10, 128), (100, 64), (1_000, 8), (10_000, 4), (25_0
 LOADS: Final = (1, 4, 16, 64, 256)
 
 
-async def run(rounds: int, seconds: float, sweep_seconds: float) -> dict[str, Any]:
+async def run(rounds: int, seconds: float, sweep_seconds: float, distinct: int) -> dict[str, Any]:
     """Measure; the result as JSON types."""
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
         async with Supervisor(Path(folder)) as supervisor:
             ports = await _start(supervisor, Path(folder))
-            content = list(orjson.loads(Bodies("single", corrupt_share=0).body(DISTINCT).content))
+            content = list(orjson.loads(Bodies("single", corrupt_share=0).body(distinct).content))
             measured: dict[str, list[dict[str, float]]] = {name: [] for name in ports}
             for number in range(rounds + 1):
                 for name, port in ports.items():
@@ -162,7 +162,9 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="a moment of each, and no result is kept")
     parser.add_argument("--no-result", action="store_true", help="print only, leave the kept result as it is")
     options = parser.parse_args()
-    result = asyncio.run(run(1, 0.5, 0.2) if options.short else run(options.rounds, options.seconds, 3))
+    result = asyncio.run(
+        run(1, 0.5, 0.2, distinct=512) if options.short else run(options.rounds, options.seconds, 3, DISTINCT)
+    )
     if not (options.short or options.no_result):
         write("single_post", result)
     print(

@@ -2,7 +2,7 @@
 
     blocks of requests --queue--> message, sealed --> deliver
         quiet: at once when nothing is unacknowledged, else after 2 ms or 256 KiB
-        busy, once a message served 4 requests: after 20 ms or 256 KiB
+        busy, once a message served 8 requests: after 8 ms or 256 KiB
 
 Invariants: blocks of one request go on in their order. A message never changes once it is sealed, and its id is random
 and its own. A block whose request has failed already is not sent any more.
@@ -27,10 +27,10 @@ SEAL_PARTS: Final = 500
 MESSAGE_MOST_BYTES: Final = SEAL_BYTES + SEAL_PARTS * 512  # with the line that names its parts
 COMMIT_BYTES: Final = 256 * 1024  # enough to send without waiting for more
 QUIET_SECONDS: Final = 0.002
-# A message costs NATS and us some 0.4 ms of CPU, most of it for its fsync. Measured with 256 connections that post
-# single events: 12 requests a message where one follows the last PubAck, 28 where it lingers so long.
-BUSY_SECONDS: Final = 0.02
-BUSY_REQUESTS: Final = 4
+# A message costs NATS and us some 0.4 ms of CPU, most of it for its fsync: with hundreds of connections that post
+# single events it is worth waiting for more. Any longer, and who posts again only after an answer is held up.
+BUSY_SECONDS: Final = 0.008
+BUSY_REQUESTS: Final = 8
 UNACKED_MOST: Final = 8  # messages of one subject on their way; JetStream writes them one after the other
 
 

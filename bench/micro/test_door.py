@@ -9,7 +9,6 @@ import asyncio
 from random import Random
 from typing import Any
 
-import orjson
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -63,9 +62,3 @@ def test_publish(benchmark: BenchmarkFixture, stack: Stack, size: int) -> None:
     benchmark(lambda: stack.runner.run(publish()))
     stack.runner.run(client.close())
     benchmark.extra_info["bytes"] = size
-
-
-def test_split_as_json(benchmark: BenchmarkFixture) -> None:
-    """The floor: orjson reads the same body into a tree that nobody checks."""
-    content = Bodies("micro", corrupt_share=0).body(25_000).content
-    assert len(benchmark(orjson.loads, content)) == 25_000

@@ -15,7 +15,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.micro.conftest import Stack
-from bench.store import NOON, SOURCE, _each, _Staged
+from bench.store import NOON, SOURCE, Staged, _each
 from collector.copying import HEADER, TRAILER
 from collector.parse import copied_columns
 from collector.store import Store
@@ -40,7 +40,7 @@ def test_store_a_batch(benchmark: BenchmarkFixture, stack: Stack, path: str) -> 
     """Receipts, rows and rollups: through staging and the merge, or straight into the leaf."""
     store = Store(stack.servers.collector_dsn, SOURCE, lambda *_: NotImplemented)
     if path == "staged":
-        store._turn = _Staged()
+        store.turn = Staged()
     _measure(benchmark, lambda batch: stack.runner.run(store.save(batch)), stack)
     stack.runner.run(store.close())
 
