@@ -28,6 +28,10 @@ host=${POSTGRES_HOST:-postgres:5432}
 for role in owner collector reporter; do
     keep "${role}_dsn" "postgresql://sluice_$role:$(random)@$host/sluice"
 done
+# NATS: where it is and as whom for clients, and for the server its own settings with who may connect.
+keep nats_url "nats://sluice:$(random)@${NATS_HOST:-nats:4222}"
+keep nats_users "include ./nats.conf
+authorization { user: sluice, password: \"$(sed -n 's#^nats://[^:/@]*:\([^@]*\)@.*#\1#p' "$folder/nats_url")\" }"
 for name in postgres monitor grafana; do
     keep "${name}_password" "$(random)"
 done

@@ -114,7 +114,8 @@ async def test_the_load_goes_through_the_edge_and_nothing_is_lost(running: Runni
     sent = running.sent
     assert sent["answered"] == {"202": POSTS}, sent
     (nats,) = running.engine.replicas("nats")
-    client = await jetstream.connect(f"nats://{nats.address}:4222", name="tests")
+    url = (running.secrets / "nats_url").read_text().strip().replace("@nats:", f"@{nats.address}:")
+    client = await jetstream.connect(url, name="tests")
     connection = await postgres.connect(running.dsn("reporter"), name="tests")
     try:
         assert await until_stored(client, 60) == 0
