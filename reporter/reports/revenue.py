@@ -150,7 +150,9 @@ def ask(asked: Asked, settings: ReporterSettings) -> RevenueQuery:
     period = asked.period(groups=top + 1 if top else len(sources) if by else 1)
     hours = settings.reporter_rows_range_hours
     if top is not None and campaign_id is None and period.end - period.start > timedelta(hours=hours):
-        raise BadQuery("groupBy", f"campaignId is for ranges up to {hours} hours: no rollup holds all campaigns")
+        raise BadQuery(
+            "groupBy", f"campaignId is for ranges up to {hours} hours: no rollup holds all campaigns", ("source",)
+        )
     previous = asked.compared(period)
     understood = UnderstoodRevenue(
         start=period.start,
