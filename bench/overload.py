@@ -205,7 +205,8 @@ def main() -> None:
         f"recovered  {result['recovered']}, within {result['recovery_seconds']} s\n"
         f"accepted   {result['accepted']:,}, stored {result['stored']:,}"
     )
-    if result["accepted"] != result["stored"] or not result["recovered"]:
+    # More may be stored than was accepted: what was answered 503 for want of a PubAck is stored once or not at all.
+    if result["stored"] < result["accepted"] or not result["recovered"]:
         sys.exit(1)
 
 

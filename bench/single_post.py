@@ -38,7 +38,7 @@ from ops.local.ready import answers_ok
 CONNECTIONS: Final = 256
 DISTINCT: Final = 8192
 # Events a POST, and over how many connections: enough to keep the gateway busy.
-BATCHES: Final = ((1, 256), (10, 128), (100, 64), (1_000, 8), (10_000, 4), (25_000, 4))
+BATCHES: Final = ((1, 256), (10, 128), (100, 64), (1_000, 8), (5_000, 8), (25_000, 4))
 LOADS: Final = (1, 4, 16, 64, 256)
 
 
