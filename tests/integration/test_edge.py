@@ -246,12 +246,17 @@ async def test_tls_and_reports_by_setting(gateways: tuple[Gateway, Gateway], tmp
     assert await making.wait() == 0
     files = {"EDGE_CERTIFICATE": str(certificate), "EDGE_CERTIFICATE_KEY": str(key)}
     async with start_edge(
-        gateways[1].supervisor, [gateways[1].port], include=["tls.conf", "reports.conf"], tls=True, **files
+        gateways[1].supervisor,
+        [gateways[1].port],
+        include=["tls.conf", "reports.conf", "metrics.conf"],
+        tls=True,
+        **files,
     ) as edge:
         async with httpx.AsyncClient(verify=False) as http:  # its own certificate
             answer = await http.post(f"{edge.url}/events", content=encoded(facebook()), headers=JSON)
             assert answer.status_code == 202
             problem(await http.get(f"{edge.url}/reports/events"), 502, "no_gateway")
             problem(await http.post(f"{edge.url}/reports/events"), 405, "wrong_method")
+            assert "gateway_requests_total" in (await http.get(f"{edge.url}/metrics")).text
         plain = await edge.http.get(edge.url.replace("https", "http") + "/health/live")
         assert plain.status_code == 400
