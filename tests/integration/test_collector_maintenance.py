@@ -154,7 +154,7 @@ async def test_old_receipts_become_a_sum(
     """Receipts past their retention are summed, once, whoever does it; the ledger balances before and after."""
     for _ in range(20):
         await publish(client, "facebook", message(facebook(), facebook(), b"{"))
-    async with collecting(database, client):
+    async with collecting(database, client, batch_rows=3):  # all in one batch would be too much poison
         await drained(client, "facebook")
     await connection.execute("UPDATE receipts SET stored_at = now() - interval '4 days' WHERE stream_sequence <= 15")
     stream = await stream_info(client, "EVENTS_FACEBOOK")
