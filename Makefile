@@ -43,8 +43,9 @@ up: $(VENV)/ready $(NATIVE) ## run everything until Ctrl-C; PUBLISHER=0 leaves t
 demo: $(VENV)/ready $(NATIVE) ## run everything under the publisher's load for DEMO_SECONDS (30) and check that nothing is lost
 	@exec $(RUN) -m ops demo
 
+TEST_PROCESSES ?= 3
 test: $(VENV)/ready $(NATIVE) $(TOOLS) lint ## lint, check types and layers, run all tests
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile
 
 lint: $(VENV)/ready ## ruff, mypy, the layers and clippy
 	@$(RUN) -m ruff format --check --quiet .

@@ -28,7 +28,7 @@ from sql import statements
 
 _SQL: Final = statements("store")
 _PARTITIONS: Final = statements("partitions")
-COMMAND_SECONDS: Final = 60.0  # a batch takes well under a second
+COMMAND_SECONDS: Final = 20.0  # a batch takes well under a second; a connection gone silent holds us up no longer
 log = structlog.get_logger()
 
 
