@@ -1,4 +1,4 @@
-"""The reporter's HTTP side: reports (query -> read -> answer), their documentation, health and metrics.
+"""The reporter's HTTP side: reports (query -> read -> answer), the page, the documentation, health and metrics.
 
 Every answer carries an X-Correlation-Id, and every error is a problem document.
 """
@@ -13,14 +13,15 @@ from urllib.parse import parse_qsl, urlencode
 import structlog
 from litestar import Litestar, Request, Response, get
 from litestar.datastructures import State
-from litestar.response import Redirect, Stream
+from litestar.response import Stream
 from litestar.types import ASGIApp
 
 from core.health import LIVE, Readiness
 from core.metrics import CONTENT_TYPE, exposition
 from core.settings import ReporterSettings
-from reporter import answer, formats, metrics, openapi
+from reporter import answer, formats, metrics, openapi, page
 from reporter.correlate import correlated, current
+from reporter.pipeline import Pipeline, read_pipeline
 from reporter.query import AFTER, Asked
 from reporter.read import Pool, check, snapshot, statement
 from reporter.reports import Answer, AnyReport
@@ -30,6 +31,7 @@ from reporter.reports.revenue import REVENUE, RevenueAnswer
 
 log = structlog.get_logger()
 Asking = Request[Any, Any, State]
+REPORTS = {f"/reports/{report.name}.csv": report for report in (EVENTS, REVENUE, DEMOGRAPHICS)}
 
 
 def create_app(pool: Pool, settings: ReporterSettings) -> ASGIApp:
@@ -37,7 +39,10 @@ def create_app(pool: Pool, settings: ReporterSettings) -> ASGIApp:
     metrics.watch(pool)
     return correlated(
         Litestar(
-            route_handlers=[events, revenue, demographics, index, document, live, ready, scrape],
+            route_handlers=[
+                *(events, revenue, demographics, download, pipeline),
+                *(page.router(), document, live, ready, scrape),
+            ],
             state=State({"pool": pool, "settings": settings, "readiness": Readiness("postgres", "schema")}),
             openapi_config=openapi.config(),
             exception_handlers={Exception: failed},
@@ -81,13 +86,39 @@ async def demographics(request: Asking) -> Response[DemographicsAnswer]:
     return await report(request, DEMOGRAPHICS)
 
 
-async def report(request: Asking, asked: AnyReport) -> Response[Any]:
-    """Answer one report, whatever comes: query -> read -> answer."""
+@get(list(REPORTS), include_in_schema=False)
+async def download(request: Asking) -> Response[Any]:
+    """The same reports as files: a link cannot send an Accept header."""
+    asked = REPORTS[request.url.path]
+    response = await report(request, asked, formats.CSV)
+    if response.status_code == 200:
+        response.headers["Content-Disposition"] = f'attachment; filename="{asked.name}.csv"'
+    return response
+
+
+@get(
+    "/pipeline",
+    summary="The pipeline",
+    description="Its state, as the database knows it: rates, lag, refused and dead events, the ledger of the newest "
+    "messages. Cheap: ask every two seconds.",
+    responses=openapi.AWAY,
+)
+async def pipeline(request: Asking) -> Response[Pipeline]:
+    try:
+        Asked(request.scope["query_string"], ())
+        state = await read_pipeline(request.app.state.pool)
+    except Exception as error:
+        return failed(request, error)
+    return Response(state, headers={"Cache-Control": "no-store"})
+
+
+async def report(request: Asking, asked: AnyReport, kind: str | None = None) -> Response[Any]:
+    """Answer one report, whatever comes: query -> read -> answer. kind: whatever the client accepts."""
     began = perf_counter()
     settings: ReporterSettings = request.app.state.settings
     try:
         sent = dict(request.scope["headers"])  # a tenth of what a Headers object costs
-        kind = answer.media_type(_text(sent.get(b"accept")))
+        kind = kind or answer.media_type(_text(sent.get(b"accept")))
         query = asked.ask(Asked(request.scope["query_string"], asked.parameters), settings)
         moment = statement if query.in_one_statement else snapshot
         async with moment(request.app.state.pool, query.sources) as seen:
@@ -137,11 +168,6 @@ def failed(_: Asking, error: Exception) -> Response[Any]:
     return Response(
         answer.encode(problem), status_code=problem.status, media_type=answer.PROBLEM, headers=dict(headers)
     )
-
-
-@get("/", include_in_schema=False)
-async def index() -> Redirect:
-    return Redirect("/docs")
 
 
 @get("/openapi.json", include_in_schema=False, media_type="application/vnd.oai.openapi+json")

@@ -49,6 +49,8 @@ RESPONSES: Final = {
     }.items()
 }
 
+AWAY: Final = {status: RESPONSES[status] for status in (400, 503, 504)}
+
 
 def config() -> OpenAPIConfig:
     """Of the document, served with its page under /docs."""

@@ -1,6 +1,6 @@
-"""The built-in web page: the documentation of the API, drawn from its OpenAPI document, and a form for each report.
+"""The built-in web pages: the dashboard at the root, and the documentation of the API with a form for each report.
 
-It is made of the files in this folder alone and loads nothing from elsewhere; its content security policy says so.
+They are the files in this folder as they stand, and load nothing from elsewhere; their content security policy says so.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from litestar import Request, Response, Router, get
-from litestar.datastructures import ResponseHeader
+from litestar.datastructures import CacheControlHeader, ResponseHeader
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 
 POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 HEADERS: Final = {
     "Content-Security-Policy": POLICY,
@@ -26,9 +26,23 @@ HEADERS: Final = {
 }
 
 FILES: Final = {"page.js": "text/javascript", "page.css": "text/css"}
+DASHBOARD: Final = {
+    "dashboard.css": "text/css",
+    **dict.fromkeys(
+        ("dashboard.js", "pipeline.js", "report.js", "controls.js", "chart.js", "table.js", "element.js", "moment.js"),
+        "text/javascript",
+    ),
+}
 
 _FOLDER: Final = Path(__file__).parent
 _INDEX: Final = (_FOLDER / "index.html").read_bytes()
+_TOLD: Final = [ResponseHeader(name=name, value=value) for name, value in HEADERS.items()]
+
+
+def router() -> Router:
+    """The dashboard: its page at the root, its files under /page."""
+    handlers = [_file(f"page/{name}", media_type) for name, media_type in DASHBOARD.items()]
+    return Router("/", route_handlers=[_file("", "text/html", "dashboard.html"), *handlers], response_headers=_TOLD)
 
 
 class DocumentationPage(OpenAPIRenderPlugin):
@@ -44,7 +58,7 @@ class DocumentationPage(OpenAPIRenderPlugin):
     def receive_router(self, router: Router) -> None:
         """Add the page's files, and the headers that keep it to them."""
         router.after_request = _told
-        router.response_headers = [ResponseHeader(name=name, value=value) for name, value in HEADERS.items()]
+        router.response_headers = _TOLD
         for name, media_type in FILES.items():
             router.register(_file(name, media_type))
 
@@ -56,10 +70,11 @@ async def _told(response: Response[Any]) -> Response[Any]:
     return response
 
 
-def _file(name: str, media_type: str) -> HTTPRouteHandler:
-    content = (_FOLDER / name).read_bytes()
+def _file(path: str, media_type: str, name: str | None = None) -> HTTPRouteHandler:
+    """Serve a file; where none is named, the one at the end of its path. A newer program has newer ones: ask again."""
+    content = (_FOLDER / (name or Path(path).name)).read_bytes()
 
-    @get(f"/{name}", media_type=media_type, include_in_schema=False)
+    @get(f"/{path}", media_type=media_type, include_in_schema=False, cache_control=CacheControlHeader(no_cache=True))
     async def serve() -> bytes:
         return content
 

@@ -1,0 +1,150 @@
+// The controls, and the page's address: it holds what is shown, so that a view can be shared.
+// What each report takes, and from which values, is read from the OpenAPI document.
+import { element } from "./element.js";
+import { asked, fitting, isZone, lately, wallOf } from "./moment.js";
+
+const DEFAULT_RANGE = "24h";
+const GROUPED = { events: "source", revenue: "source", demographics: "ageBand,gender,country,followers,device" };
+const FIELDS = ["from", "to", "timeZone", "interval", "source", "funnelStage", "eventType", "campaignId", "compare"];
+
+const form = document.getElementById("controls");
+const field = (name) => form.elements.namedItem(name);
+let parameters = {};
+
+export async function describe() {
+  const answer = await fetch("/openapi.json");
+  const { paths } = await answer.json();
+  for (const [path, { get }] of Object.entries(paths)) {
+    const found = Object.fromEntries((get.parameters ?? []).map(({ name, schema }) => [name, schema]));
+    if (path.startsWith("/reports/")) parameters[path.slice("/reports/".length)] = found;
+  }
+  for (const name of ["interval", "source", "funnelStage", "eventType"]) {
+    const values = Object.values(parameters).find((found) => name in found)?.[name].enum ?? [];
+    field(name).append(...values.map((value) => element("option", { value }, value.replace(/^15/, "15 "))));
+  }
+  const zones = ["UTC", ...Intl.supportedValuesOf("timeZone")];
+  document.getElementById("zones").append(...zones.map((value) => element("option", { value })));
+}
+
+// From the address into the controls.
+export function read() {
+  const given = new URLSearchParams(location.search);
+  const report = given.get("report") in parameters ? given.get("report") : "events";
+  field("report").value = report;
+  groups(report, given.get("groupBy") ?? GROUPED[report]);
+  const zone = given.get("timeZone") ?? Intl.DateTimeFormat().resolvedOptions().timeZone;
+  field("timeZone").value = zone;
+  for (const name of ["interval", "source", "funnelStage", "eventType", "campaignId"]) field(name).value = given.get(name) ?? "";
+  // An option that there is not is asked for all the same: the answer then says what is allowed.
+  for (const name of ["interval", "source", "funnelStage", "eventType"]) {
+    const value = given.get(name) ?? "";
+    if (field(name).value !== value) {
+      field(name).append(element("option", { value }, value));
+      field(name).value = value;
+    }
+  }
+  field("compare").checked = given.get("compare") === "previous";
+  const range = given.has("from") || given.has("to") ? "" : given.get("range") ?? DEFAULT_RANGE;
+  field("range").value = range;
+  if (field("range").value !== range) field("range").value = DEFAULT_RANGE;
+  for (const name of ["from", "to"]) {
+    field(name).value = wall(given.get(name) ?? "", zone);
+    field(name).dataset.given = field(name).value ? "" : given.get(name) ?? "";
+  }
+  arrange();
+}
+
+function wall(text, zone) {
+  if (/^\d{4}-\d{2}-\d{2}$/.test(text)) return `${text}T00:00`;
+  const at = /(Z|[+-]\d{2}:\d{2})$/.test(text) ? Date.parse(text) : NaN;
+  return Number.isNaN(at) || !isZone(zone) ? text.slice(0, 16) : wallOf(at, zone);
+}
+
+function groups(report, chosen) {
+  const values = parameters[report]?.groupBy?.items?.enum ?? [];
+  const boxes = values.map((value) => element("label", { class: "check" },
+    element("input", { type: "checkbox", name: "groupBy", value, checked: chosen.split(",").includes(value) }), ` ${value}`));
+  const place = form.querySelector('[data-for="groupBy"]');
+  place.replaceChildren(place.querySelector("legend"), ...boxes);
+}
+
+// Show what the report takes, and the range's bounds where they are chosen one by one.
+function arrange() {
+  const taken = parameters[field("report").value] ?? {};
+  const custom = field("range").value === "";
+  for (const place of form.querySelectorAll("[data-for]")) {
+    const name = place.dataset.for;
+    place.hidden = name === "from" || name === "to" ? !custom : name !== "range" && !(name in taken);
+  }
+}
+
+// The view, as the address holds it.
+function view() {
+  const report = field("report").value;
+  const found = new URLSearchParams({ report });
+  if (field("range").value) found.set("range", field("range").value);
+  for (const name of FIELDS) {
+    const control = field(name);
+    const place = control.closest("[data-for]");
+    if (place.hidden) continue;
+    const value = control.type === "checkbox" ? (control.checked ? control.value : "") : control.value || control.dataset.given || "";
+    if (value.trim()) found.set(name, value.trim());
+  }
+  const grouped = [...form.querySelectorAll('[name="groupBy"]:checked')].map(({ value }) => value).join(",");
+  if (grouped !== GROUPED[report]) found.set("groupBy", grouped);
+  return found;
+}
+
+// What the view asks of the API: {report, query}.
+export function query() {
+  const seen = view();
+  const report = seen.get("report");
+  const zone = seen.get("timeZone") ?? "UTC";
+  const range = seen.get("range");
+  const [from, to] = range ? lately(range, isZone(zone) ? zone : "UTC") : [seen.get("from") ?? "", seen.get("to") ?? ""];
+  const found = new URLSearchParams({ from: asked(from, zone), to: asked(to, zone), timeZone: zone });
+  const interval = seen.get("interval") ?? (report === "demographics" ? "none" : fitting(found.get("from"), found.get("to")));
+  if (interval !== "none") found.set("interval", interval);
+  for (const name of ["source", "funnelStage", "eventType", "campaignId", "compare"]) {
+    if (seen.has(name)) found.set(name, seen.get(name));
+  }
+  const grouped = seen.get("groupBy") ?? GROUPED[report];
+  if (grouped) found.set("groupBy", grouped);
+  return { report, query: found, moving: Boolean(range) };
+}
+
+// Mark the control of a parameter as wrong; "" marks none.
+export function mark(parameter) {
+  for (const control of form.querySelectorAll("input, select")) {
+    control.toggleAttribute("aria-invalid", control.name === parameter);
+    if (control.name === parameter) control.setAttribute("aria-invalid", "true");
+  }
+}
+
+// Call `changed` whenever something else is to be shown.
+export function follow(changed) {
+  const moved = () => {
+    history.pushState(null, "", `?${view()}`);
+    changed();
+  };
+  form.addEventListener("change", ({ target }) => {
+    if (target.name === "report") {
+      groups(target.value, GROUPED[target.value]);
+      field("interval").value = "";
+    }
+    if (target.name === "range" && target.value === "" && !field("from").value) {
+      [field("from").value, field("to").value] = lately(DEFAULT_RANGE, isZone(field("timeZone").value) ? field("timeZone").value : "UTC");
+    }
+    if (target.dataset.given) target.dataset.given = "";
+    arrange();
+    moved();
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    moved();
+  });
+  addEventListener("popstate", () => {
+    read();
+    changed();
+  });
+}

@@ -1,0 +1,96 @@
+"""The pipeline's state as the database knows it: rates, lag, letters, and the ledger of the newest messages.
+
+Cheap enough to be asked every two seconds by everybody: what is read is bounded, whatever the tables hold. So the
+ledger here is of the newest messages alone; `python -m ops doctor` balances the whole.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from core.events.subjects import REFUSED, SOURCES, Source, stream_of
+from reporter.freshness import Freshness
+from reporter.read import Pool, snapshot
+from sql import statements
+
+MESSAGES: Final = 4000
+RATE_SECONDS: Final = 15
+LETTERS: Final = 10_000
+
+_SQL: Final = statements("report_pipeline")
+_STREAMS: Final = tuple(stream_of(collected) for collected in (*SOURCES, REFUSED))
+
+Rate = Annotated[float, Meta(description=f"Events a second, over {RATE_SECONDS} seconds")]
+Letters = Annotated[int, Meta(description=f"Of the last 24 hours; {LETTERS} says that many or more")]
+
+
+class Ledger(msgspec.Struct, rename="camel", frozen=True):
+    """Of a stream's newest messages, some thousands, of a day at most: messages = receipts + waiting + lost, and in the
+    receipts events = stored + repeated + dead."""
+
+    messages: int
+    receipts: int
+    waiting: Annotated[int, Meta(description="Accepted, and not stored yet")]
+    lost: Annotated[int, Meta(description="Without a receipt, although everything so old is stored")]
+    events: int
+    stored: int
+    repeated: int
+    dead: int
+
+
+class SourceState(msgspec.Struct, rename="camel", frozen=True):
+    """One source."""
+
+    accepted_per_second: Annotated[
+        float, Meta(description=f"Events accepted a second, in the {RATE_SECONDS} seconds before storedUntil")
+    ]
+    stored_per_second: Rate
+    events_stored: Annotated[int, Meta(description="All that reports count")]
+    freshness: Freshness
+    ledger: Ledger
+
+
+class Pipeline(msgspec.Struct, rename="camel", frozen=True):
+    """The pipeline's state."""
+
+    read_at: datetime
+    sources: dict[Source, SourceState]
+    refused_per_second: Rate
+    refused: Letters
+    dead: Letters
+
+
+async def read_pipeline(pool: Pool) -> Pipeline:
+    """Read it, of one moment. Raises what the database raises."""
+    async with snapshot(pool, SOURCES) as seen:
+        found = await seen.connection.fetch(_SQL["streams"], _STREAMS, (*SOURCES, None), MESSAGES, RATE_SECONDS)
+        totals = {row["source"]: row["events"] for row in await seen.connection.fetch(_SQL["totals"])}
+        letters = await seen.connection.fetchrow(_SQL["letters"], LETTERS)
+    assert letters is not None
+    streams = {row["stream"]: row for row in found}
+    return Pipeline(
+        read_at=letters["read_at"],
+        sources={
+            source: _source(streams[stream_of(source)], totals.get(source, 0), seen.freshness[source])
+            for source in SOURCES
+        },
+        refused_per_second=round(streams[stream_of(REFUSED)]["stored_per_second"], 1),
+        refused=letters["refused"],
+        dead=letters["dead"],
+    )
+
+
+def _source(row: Any, total: int, fresh: Freshness) -> SourceState:
+    counts = {name: row[name] for name in ("messages", "receipts", "lost", "events", "stored", "repeated", "dead")}
+    waiting = row["messages"] - row["receipts"] - row["lost"]
+    return SourceState(
+        accepted_per_second=round(row["accepted_per_second"], 1),
+        stored_per_second=round(row["stored_per_second"], 1),
+        events_stored=total,
+        freshness=fresh,
+        ledger=Ledger(waiting=waiting, **counts),
+    )
