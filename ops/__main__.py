@@ -18,7 +18,7 @@ import structlog
 from core import lifecycle
 from core.errors import SluiceError
 from core.settings import OperatorSettings
-from ops import commands, dead_letters, doctor
+from ops import commands, dead_letters, doctor, report
 from ops.arguments import COLLECTED, amount, days, dry_run, format_, letter, meant, positive, seconds, which, yes
 from ops.connection import operator_settings
 from ops.letters import OUTCOMES
@@ -79,6 +79,7 @@ def command_line() -> argparse.ArgumentParser:
     )
     shown.add_argument("publisher", nargs="*", metavar="-- OPTION", help="options for the publisher (see its --help)")
     _fill(group)
+    report.options(_group(group, "report", "show a report of the last 24 hours, or of any range"))
     _doctor(group)
     what = "events that could not be stored (dead) or were refused at the door (refused)"
     _dead_letters(_group(group, "dead-letters", f"work with {what}"))

@@ -20,7 +20,7 @@ from core.settings import OperatorSettings
 from ops import letters
 from ops.connection import connected, to_database
 from ops.letters import Name, Which
-from ops.output import confirm, console, moment, plural, print_json, progress, table
+from ops.output import confirm, console, moment, plural, print_json, progress, safe, table
 from ops.pause import until_confirmed
 from ops.replay import PAGE_LETTERS, Pace, Replay, replay
 
@@ -65,13 +65,13 @@ async def show(chosen: OperatorSettings, name: Name, *, as_json: bool) -> int:
     shown = Table.grid(padding=(0, 2))
     for key, value in row.items():
         if value is not None and key not in ("kind", "id"):
-            shown.add_row(f"[dim]{key.replace('_', ' ')}[/]", escape(_safe(str(value))))
+            shown.add_row(f"[dim]{key.replace('_', ' ')}[/]", escape(safe(str(value))))
     out = console()
     out.print(f"[bold]{name}[/]")
     out.print(shown)
     part = f", the first {len(event):,} bytes of {row['length']:,}" if len(event) < row["length"] else ""
     out.print(f"[dim]event{part}:[/]")
-    out.print(escape(_safe(_pretty(text) if text else repr(event))), soft_wrap=True)
+    out.print(escape(safe(_pretty(text) if text else repr(event))), soft_wrap=True)
     return 0
 
 
@@ -180,7 +180,7 @@ def _letters_table(rows: list[asyncpg.Record], *, narrow: bool) -> Table:
     more = [*_outcome(rows), "path", *(() if narrow else ("detail",))]
     names = ["source", "reason", *more]
     cells = [
-        [str(Name(row["kind"], row["id"])), moment(row["stored_at"]), *(_safe(row[name]) for name in names)]
+        [str(Name(row["kind"], row["id"])), moment(row["stored_at"]), *(safe(row[name]) for name in names)]
         for row in rows
     ]
     return table(["letter", "kept (UTC)", *names], cells, cut=("path", "detail"))
@@ -211,8 +211,3 @@ def _pretty(text: str) -> str:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
         return text
-
-
-def _safe(text: str) -> str:
-    """Without what a terminal would obey: what a sender wrote is only ever shown."""
-    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)

@@ -109,3 +109,8 @@ def moment(instant: datetime | None) -> str:
 def plural(count: int, what: str) -> str:
     """`1 letter`, `2 letters`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def safe(text: str) -> str:
+    """Without what a terminal would obey: what a sender wrote is only ever shown."""
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
