@@ -66,8 +66,8 @@ _DECODE: Final[dict[Source, Callable[[bytes], Event]]] = {
 }
 _WITH_ACTION_TIME: Final = (facebook.Top, tiktok.Bottom)
 
-# No valid event has more objects but in keys that are not listed.
-_MOST_OBJECTS: Final = 8
+# JSON of so many bytes is not too deep but by lists: an object in an object takes five, as in {"":{}}.
+_SURELY_SHALLOW: Final = 5 * MAX_DEPTH
 _TEXT: Final = re.compile(rb'"(?:[^"\\]+|\\.)*"?', re.DOTALL)
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"{}[]"))
 _STEPS: Final = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
@@ -94,14 +94,14 @@ class Contract:
         """
         if len(raw) > MAX_EVENT_BYTES:
             raise Invalid(Reason.TOO_LARGE, "$", f"an event holds at most {MAX_EVENT_BYTES} bytes, this {len(raw)}")
-        if (b"[" in raw or raw.count(b"{") > _MOST_OBJECTS) and _depth(raw) > MAX_DEPTH:
-            raise Invalid(Reason.TOO_DEEP, "$", f"nested deeper than {MAX_DEPTH} levels")
         # Without a source, a guess that costs little; a wrong one is found by the decoder and mended below.
         likely = source or ("tiktok" if raw.find(b'"tiktok"', 0, 256) >= 0 else "facebook")
         try:
             event = _DECODE[likely](raw)
         except (ValueError, RecursionError):  # msgspec's errors and UnicodeDecodeError are ValueErrors
             event = _decode_or_explain(raw, source)
+        if b"[" in raw or len(raw) > _SURELY_SHALLOW:
+            _check_depth(raw)
         # A NUL can only come as an escape, and no text is longer than the event that holds it.
         if (b"\\" in raw and b"\\u0000" in raw) or len(raw) > MAX_TEXT_BYTES or len(event.event_id) > _SURELY_SHORT_ID:
             _check_texts(event)
@@ -131,9 +131,14 @@ class Contract:
             raise Invalid(Reason.TOO_FAR_AHEAD, "$.timestamp", f"more than {seconds} seconds ahead")
 
 
+def _check_depth(raw: bytes) -> None:
+    """Told of broken JSON too, and before what else is wrong: where a decoder gives up depends on its stack."""
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _depth(raw) > MAX_DEPTH:
+        raise Invalid(Reason.TOO_DEEP, "$", f"nested deeper than {MAX_DEPTH} levels")
+
+
 def _depth(raw: bytes) -> int:
-    """How many objects and lists stand in each other. Told before decoding, and of broken JSON too: where a decoder
-    gives up depends on its stack."""
+    """How many objects and lists stand in each other."""
     brackets = _TEXT.sub(b"", raw).translate(None, _NO_BRACKETS)
     return max(accumulate(map(_STEPS.__getitem__, brackets), initial=0))
 
@@ -165,6 +170,7 @@ class _Named(msgspec.Struct):
 
 def _decode_or_explain(raw: bytes, source: Source | None) -> Event:
     """Decode without a guess. Raises Invalid with what is wrong."""
+    _check_depth(raw)
     try:
         named = msgspec.json.decode(raw, type=_Named).source
         if source is not None and named != source:

@@ -2,10 +2,10 @@
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::copying::Kind;
-use crate::counts::{Counted, Counts, Dimension};
+use crate::counts::{Counted, Counts, Dimension, Slots};
 use crate::plan::{Field, Part, Plan, Shape};
 use crate::rows::{Request, Rows, lines};
 
@@ -18,15 +18,32 @@ mod _native {
 #[pyclass(frozen, module = "collector._native")]
 struct Parser {
     plan: Plan,
+    names: Names,
+}
+
+/// The names of the slots as Python has them, made once: a message has hundreds of counts.
+struct Names {
+    types: Vec<(Py<PyString>, Py<PyString>)>,
+    values: Vec<(Py<PyString>, Py<PyString>)>,
+    texts: Vec<Py<PyString>>,
+}
+
+impl Names {
+    fn new(py: Python, slots: &Slots) -> Self {
+        let name = |name: &String| PyString::new(py, name).unbind();
+        let pairs = |pairs: &[(String, String)]| pairs.iter().map(|(a, b)| (name(a), name(b))).collect();
+        Self { types: pairs(&slots.types), values: pairs(&slots.values), texts: slots.texts.iter().map(name).collect() }
+    }
 }
 
 #[pymethods]
 impl Parser {
     #[new]
-    fn new(tag: &str, instant: &str, most_bytes: usize, shapes: Vec<GivenShape>) -> PyResult<Self> {
+    fn new(py: Python, tag: &str, instant: &str, most_bytes: usize, shapes: Vec<GivenShape>) -> PyResult<Self> {
         let shapes = shapes.into_iter().map(Shape::try_from).collect::<Result<_, _>>();
         let plan = shapes.and_then(|shapes| Plan::new(tag, instant, most_bytes, shapes));
-        plan.map(|plan| Self { plan }).map_err(PyValueError::new_err)
+        let parser = plan.map(|plan| Self { names: Names::new(py, &plan.slots), plan });
+        parser.map_err(PyValueError::new_err)
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "PyO3 hands over what it made of the arguments")]
@@ -62,7 +79,7 @@ impl Parser {
         for day in days {
             found.set_item(day.number, (day.count, PyBytes::new(py, &day.copy)))?;
         }
-        let (events, audience) = counted(py, &counts)?;
+        let (events, audience) = counted(py, &counts, &self.names)?;
         Ok((found, events, audience))
     }
 }
@@ -70,12 +87,15 @@ impl Parser {
 /// The rows of each day, and the counts of events and audience.
 type Found<'py> = (Bound<'py, PyDict>, Bound<'py, PyDict>, Bound<'py, PyDict>);
 
-fn counted<'py>(py: Python<'py>, counts: &Counts) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
+fn counted<'py>(py: Python<'py>, counts: &Counts, names: &Names) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
     let (events, audience) = (PyDict::new(py), PyDict::new(py));
-    for (quarter, stage, kind, count, cents) in counts.events() {
+    for (quarter, stage, kind, count, cents) in counts.events(&names.types) {
         events.set_item((quarter, stage, kind), (count, cents))?;
     }
-    for (quarter, dimension, value, count) in counts.audience() {
+    for (quarter, dimension, value, count) in counts.values(&names.values) {
+        audience.set_item((quarter, dimension, value), count)?;
+    }
+    for (quarter, dimension, value, count) in counts.texts(&names.texts) {
         audience.set_item((quarter, dimension, value), count)?;
     }
     Ok((events, audience))

@@ -34,19 +34,25 @@ pub enum Kind {
     Amount,
 }
 
+/// What `write` gives for a null.
+pub const NOTHING: i64 = -1;
+
 /// Write one field, or nothing: `None` where the value is not proved to be what the contract asks for. Whatever was
-/// written by then is the caller's to take back.
-pub fn write(kind: &Kind, nullable: bool, token: Token, out: &mut Vec<u8>, scratch: &mut Vec<u8>) -> Option<()> {
+/// written by then is the caller's to take back. Gives what the value means as a number, so that nothing is read twice:
+/// the number itself, a label's place in its list, an instant's microseconds, an amount's cents, a text's length.
+pub fn write(kind: &Kind, nullable: bool, token: Token, out: &mut Vec<u8>, scratch: &mut Vec<u8>) -> Option<i64> {
     match token {
-        Token::Null if nullable => out.extend_from_slice(&NULL),
-        Token::Number(digits) => return write_integer(kind, digits, out),
-        Token::Text(text) => return write_text(kind, text, out, scratch),
-        Token::Null | Token::Missing | Token::Other => return None,
+        Token::Null if nullable => {
+            out.extend_from_slice(&NULL);
+            Some(NOTHING)
+        }
+        Token::Number(digits) => write_integer(kind, digits, out),
+        Token::Text(text) => write_text(kind, text, out, scratch),
+        Token::Null | Token::Missing | Token::Other => None,
     }
-    Some(())
 }
 
-fn write_integer(kind: &Kind, digits: &[u8], out: &mut Vec<u8>) -> Option<()> {
+fn write_integer(kind: &Kind, digits: &[u8], out: &mut Vec<u8>) -> Option<i64> {
     let value = unsigned(digits)?;
     match *kind {
         Kind::Smallint { least, most } if (least..=most).contains(&value) => {
@@ -58,29 +64,35 @@ fn write_integer(kind: &Kind, digits: &[u8], out: &mut Vec<u8>) -> Option<()> {
         Kind::Bigint { least, most } if (least..=most).contains(&value) => bytes(&value.to_be_bytes(), out),
         _ => return None,
     }
-    Some(())
+    Some(value)
 }
 
 /// A number that is digits alone. A sign, a point, an exponent or more than 18 digits are not proved.
-pub fn unsigned(digits: &[u8]) -> Option<i64> {
+fn unsigned(digits: &[u8]) -> Option<i64> {
     if digits.len() > 18 {
         return None;
     }
     digits.iter().try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0')))
 }
 
-fn write_text(kind: &Kind, text: Text, out: &mut Vec<u8>, scratch: &mut Vec<u8>) -> Option<()> {
+fn write_text(kind: &Kind, text: Text, out: &mut Vec<u8>, scratch: &mut Vec<u8>) -> Option<i64> {
     let text = text.read(scratch)?;
-    match kind {
+    let meaning = match kind {
         Kind::Text { least, most } => {
-            let allowed = (*least..=*most).contains(&(text.len() as i64)) && memchr::memchr(0, text).is_none();
-            allowed.then(|| bytes(text, out))
+            let length = text.len() as i64;
+            ((*least..=*most).contains(&length) && memchr::memchr(0, text).is_none()).then_some(length)?
         }
-        Kind::Label(labels) => labels.iter().any(|label| label == text).then(|| bytes(text, out)),
-        Kind::Timestamp => instant::read(text).map(|instant| bytes(&instant.to_be_bytes(), out)),
-        Kind::Amount => write_amount(text, out),
-        Kind::Smallint { .. } | Kind::Integer { .. } | Kind::Bigint { .. } => None,
-    }
+        Kind::Label(labels) => labels.iter().position(|label| label == text)? as i64,
+        Kind::Timestamp => {
+            let instant = instant::read(text)?;
+            bytes(&instant.to_be_bytes(), out);
+            return Some(instant);
+        }
+        Kind::Amount => return write_amount(text, out),
+        Kind::Smallint { .. } | Kind::Integer { .. } | Kind::Bigint { .. } => return None,
+    };
+    bytes(text, out);
+    Some(meaning)
 }
 
 fn bytes(value: &[u8], out: &mut Vec<u8>) {
@@ -108,13 +120,8 @@ fn amount(text: &[u8]) -> Option<(i64, i64)> {
     Some((unsigned(whole)?, cents))
 }
 
-/// An amount in cents.
-pub fn cents(text: &[u8]) -> Option<i64> {
-    amount(text).map(|(whole, cents)| whole * 100 + cents)
-}
-
 /// An amount as numeric with two decimals, in digits of base 10,000.
-fn write_amount(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
+fn write_amount(text: &[u8], out: &mut Vec<u8>) -> Option<i64> {
     let (whole, cents) = amount(text)?;
     let digits = [whole / 100_000_000, whole / 10_000 % 10_000, whole % 10_000, cents * 100].map(|digit| digit as u16);
     let first = digits.iter().position(|&digit| digit != 0).unwrap_or(4);
@@ -128,7 +135,7 @@ fn write_amount(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     for digit in digits {
         out.extend_from_slice(&digit.to_be_bytes());
     }
-    Some(())
+    Some(whole * 100 + cents)
 }
 
 #[cfg(test)]
@@ -142,7 +149,7 @@ mod tests {
     fn written(kind: &Kind, value: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let token = Cursor::new(value).value()?;
-        write(kind, false, token, &mut out, &mut Vec::new()).map(|()| out)
+        write(kind, false, token, &mut out, &mut Vec::new()).map(|_| out)
     }
 
     #[test]
@@ -205,7 +212,7 @@ mod tests {
     #[test]
     fn null_is_written_where_it_may_stand() {
         let mut out = Vec::new();
-        assert_eq!(write(&TEXT, true, Token::Null, &mut out, &mut Vec::new()), Some(()));
+        assert_eq!(write(&TEXT, true, Token::Null, &mut out, &mut Vec::new()), Some(NOTHING));
         assert_eq!(out, NULL);
         assert_eq!(write(&TEXT, true, Token::Missing, &mut out, &mut Vec::new()), None);
     }

@@ -3,8 +3,9 @@
 //! Invariant: an event is counted as a whole or not at all. All that may fail comes before the first count.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 
-use crate::copying::{self, Kind};
+use crate::copying::Kind;
 use crate::instant::SECOND;
 use crate::json::Token;
 use crate::plan::Placed;
@@ -33,11 +34,11 @@ pub struct Dimension {
 #[derive(Debug, Default)]
 pub struct Slots {
     /// Stage and type.
-    types: Vec<(String, String)>,
+    pub types: Vec<(String, String)>,
     /// Dimension and value, where the values are a closed list.
-    values: Vec<(String, String)>,
+    pub values: Vec<(String, String)>,
     /// Dimensions whose values are texts.
-    texts: Vec<String>,
+    pub texts: Vec<String>,
 }
 
 /// How one shape is counted: the field of its type with the slots of its labels, and the label that has revenue.
@@ -47,6 +48,8 @@ pub struct CountedShape {
     types: Vec<usize>,
     revenue: Option<(usize, usize)>,
     dimensions: Vec<(usize, By)>,
+    /// The slot and the place of the text that is counted.
+    text: Option<(usize, usize)>,
 }
 
 #[derive(Debug)]
@@ -55,44 +58,45 @@ enum By {
     Labels(Vec<usize>),
     /// The first number of each band, and its slot.
     Bands(Vec<i64>, Vec<usize>),
-    Text(usize),
 }
 
 impl Slots {
     /// The error says what does not fit to the fields.
     pub fn plan(&mut self, stage: &str, counted: Counted, fields: &[Placed]) -> Result<CountedShape, String> {
-        let labels = |number: usize| match fields.get(number).map(|field| &field.kind) {
+        let kind_of = |number: usize| fields.get(number).filter(|field| !field.nullable).map(|field| &field.kind);
+        let labels = |number: usize| match kind_of(number) {
             Some(Kind::Label(labels)) => Ok(labels.iter().map(|label| String::from_utf8_lossy(label).into_owned())),
             _ => Err(format!("{stage} has no labels in field {number}")),
         };
         let types: Vec<_> = labels(counted.kind)?.collect();
         let purchase = types.iter().position(|kind| *kind == counted.purchase);
         let types = types.into_iter().map(|kind| slot(&mut self.types, (stage.to_owned(), kind))).collect();
-        let mut dimensions = Vec::new();
+        let (mut dimensions, mut text) = (Vec::new(), None);
         for Dimension { name, field, bands } in counted.dimensions {
             let mut of = |value| slot(&mut self.values, (name.clone(), value));
-            let by = match fields.get(field).map(|field| &field.kind) {
-                Some(Kind::Label(_)) if bands.is_empty() => By::Labels(labels(field)?.map(of).collect()),
-                Some(Kind::Text { .. }) if bands.is_empty() && !has_text(&dimensions) => {
-                    By::Text(slot(&mut self.texts, name))
+            match kind_of(field) {
+                Some(Kind::Label(_)) if bands.is_empty() => {
+                    dimensions.push((field, By::Labels(labels(field)?.map(of).collect())));
+                }
+                Some(Kind::Text { .. }) if bands.is_empty() && text.is_none() => {
+                    text = Some((slot(&mut self.texts, name), fields[field].place));
                 }
                 Some(
                     Kind::Smallint { least: 0, .. } | Kind::Integer { least: 0, .. } | Kind::Bigint { least: 0, .. },
                 ) if bands.first().is_some_and(|band| band.0 == 0) => {
                     let (bounds, names): (Vec<_>, Vec<_>) = bands.into_iter().unzip();
-                    By::Bands(bounds, names.into_iter().map(&mut of).collect())
+                    dimensions.push((field, By::Bands(bounds, names.into_iter().map(&mut of).collect())));
                 }
                 _ => return Err(format!("{name} of {stage} cannot be counted by field {field}")),
-            };
-            dimensions.push((field, by));
+            }
         }
-        Ok(CountedShape { kind: counted.kind, types, revenue: purchase.zip(counted.amount), dimensions })
+        let revenue = purchase.zip(counted.amount);
+        if revenue.is_some_and(|(_, amount)| !matches!(fields.get(amount).map(|field| &field.kind), Some(Kind::Amount)))
+        {
+            return Err(format!("{stage} has no amount to count"));
+        }
+        Ok(CountedShape { kind: counted.kind, types, revenue, dimensions, text })
     }
-}
-
-/// One text a shape is enough, and is read without a list.
-fn has_text(dimensions: &[(usize, By)]) -> bool {
-    dimensions.iter().any(|(_, by)| matches!(by, By::Text(_)))
 }
 
 /// Where it stands in the list; it is added if need be.
@@ -112,10 +116,47 @@ struct Quarter {
     texts: Vec<Texts>,
 }
 
-#[derive(Default)]
 struct Texts {
-    values: HashMap<Box<[u8]>, u32>,
+    values: HashMap<Box<[u8]>, u32, Seeded>,
     other: u32,
+}
+
+/// Short texts are hashed faster than by the standard library. Each message has a seed of its own, so that nobody can
+/// aim at collisions.
+#[derive(Clone, Copy)]
+struct Seeded(u64);
+
+impl BuildHasher for Seeded {
+    type Hasher = Folded;
+
+    fn build_hasher(&self) -> Folded {
+        Folded(self.0)
+    }
+}
+
+struct Folded(u64);
+
+impl Hasher for Folded {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15;
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+
+    fn write_usize(&mut self, length: usize) {
+        self.write_u64(length as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 pub struct Counts<'a> {
@@ -124,54 +165,47 @@ pub struct Counts<'a> {
     /// Where in `quarters` each number stands, and the one that was counted last.
     known: HashMap<i64, usize>,
     last: usize,
-    found: Vec<usize>,
+    seed: Seeded,
 }
 
 impl<'a> Counts<'a> {
     pub fn new(slots: &'a Slots) -> Self {
-        Self { slots, quarters: Vec::new(), known: HashMap::new(), last: 0, found: Vec::new() }
+        let known = HashMap::new();
+        let seed = Seeded(RandomState::new().hash_one(0));
+        Self { slots, quarters: Vec::new(), known, last: 0, seed }
     }
 
-    /// Count an event whose row was written. `None`, and nothing is counted, where a value is not what it has to be.
+    /// Count an event whose row was written: `meant` is what `copying::write` gave of each field of its shape. `None`,
+    /// and nothing is counted, where a text is not what it has to be.
     pub fn count(
         &mut self,
         instant: i64,
         shape: &CountedShape,
-        fields: &[Placed],
+        meant: &[i64],
         tokens: &[Token],
         scratch: &mut Vec<u8>,
     ) -> Option<()> {
-        let kind = label(&fields[shape.kind], tokens, scratch)?;
-        let cents = match shape.revenue {
-            Some((purchase, amount)) if purchase == kind => match tokens[fields[amount].place] {
-                Token::Text(text) => copying::cents(text.read(scratch)?)?,
-                _ => 0,
-            },
-            _ => 0,
-        };
-        let mut text = None;
-        self.found.clear();
-        for (number, by) in &shape.dimensions {
-            let field = &fields[*number];
-            match (by, tokens[field.place]) {
-                (By::Labels(slots), _) => self.found.push(slots[label(field, tokens, scratch)?]),
-                (By::Bands(bounds, slots), Token::Number(digits)) => {
-                    let value = copying::unsigned(digits)?;
-                    self.found.push(slots[bounds.partition_point(|&bound| bound <= value) - 1]);
-                }
-                (By::Text(slot), Token::Text(value)) => text = Some((*slot, value)),
-                _ => return None,
-            }
-        }
-        let text = match text {
-            Some((slot, value)) => Some((slot, value.read(scratch)?)),
+        let text = match shape.text.map(|(slot, place)| (slot, tokens[place])) {
+            Some((slot, Token::Text(text))) => Some((slot, text.read(scratch)?)),
+            Some(_) => return None,
             None => None,
         };
         let quarter = self.quarter(instant.div_euclid(QUARTER));
         let counted = &mut self.quarters[quarter];
+        let kind = meant[shape.kind] as usize;
         let count = &mut counted.types[shape.types[kind]];
-        *count = (count.0 + 1, count.1 + cents);
-        for &slot in &self.found {
+        count.0 += 1;
+        if let Some((purchase, amount)) = shape.revenue
+            && purchase == kind
+        {
+            count.1 += meant[amount].max(0);
+        }
+        for (field, by) in &shape.dimensions {
+            let value = meant[*field];
+            let slot = match by {
+                By::Labels(slots) => slots[value as usize],
+                By::Bands(bounds, slots) => slots[bounds.partition_point(|&bound| bound <= value) - 1],
+            };
             counted.values[slot] += 1;
         }
         if let Some((slot, value)) = text {
@@ -187,12 +221,13 @@ impl<'a> Counts<'a> {
 
     fn quarter(&mut self, number: i64) -> usize {
         if self.quarters.get(self.last).is_none_or(|last| last.number != number) {
+            let empty = || Texts { values: HashMap::with_hasher(self.seed), other: 0 };
             self.last = *self.known.entry(number).or_insert_with(|| {
                 self.quarters.push(Quarter {
                     number,
                     types: vec![(0, 0); self.slots.types.len()],
                     values: vec![0; self.slots.values.len()],
-                    texts: self.slots.texts.iter().map(|_| Texts::default()).collect(),
+                    texts: self.slots.texts.iter().map(|_| empty()).collect(),
                 });
                 self.quarters.len() - 1
             });
@@ -200,38 +235,33 @@ impl<'a> Counts<'a> {
         self.last
     }
 
-    /// Quarter, stage, type, events and cents of each type that was met.
-    pub fn events(&self) -> impl Iterator<Item = (i64, &str, &str, u32, i64)> {
-        self.quarters.iter().flat_map(|quarter| {
-            let met = self.slots.types.iter().zip(&quarter.types).filter(|(_, count)| count.0 > 0);
-            met.map(|((stage, kind), count)| (quarter.number, stage.as_str(), kind.as_str(), count.0, count.1))
+    /// Quarter, stage, type, events and cents of each type that was met. `types` are the names of `Slots::types`.
+    pub fn events<'n, N>(&'n self, types: &'n [(N, N)]) -> impl Iterator<Item = (i64, &'n N, &'n N, u32, i64)> {
+        self.quarters.iter().flat_map(move |quarter| {
+            let met = types.iter().zip(&quarter.types).filter(|(_, count)| count.0 > 0);
+            met.map(|((stage, kind), count)| (quarter.number, stage, kind, count.0, count.1))
         })
     }
 
-    /// Quarter, dimension, value and events of each value that was met.
-    pub fn audience(&self) -> impl Iterator<Item = (i64, &str, Option<&str>, u32)> {
-        self.quarters.iter().flat_map(|quarter| {
-            let values = self.slots.values.iter().zip(&quarter.values);
-            let values = values.map(|((name, value), &count)| (name, Some(value.as_str()), count));
-            let texts = self.slots.texts.iter().zip(&quarter.texts).flat_map(|(name, Texts { values, other })| {
+    /// Quarter, dimension, value and events of each value of a closed list that was met. `values` are the names of
+    /// `Slots::values`.
+    pub fn values<'n, N>(&'n self, values: &'n [(N, N)]) -> impl Iterator<Item = (i64, &'n N, &'n N, u32)> {
+        self.quarters.iter().flat_map(move |quarter| {
+            let met = values.iter().zip(&quarter.values).filter(|(_, count)| **count > 0);
+            met.map(|((name, value), &count)| (quarter.number, name, value, count))
+        })
+    }
+
+    /// Quarter, dimension, value and events of each text that was met. `texts` are the names of `Slots::texts`.
+    pub fn texts<'n, N>(&'n self, texts: &'n [N]) -> impl Iterator<Item = (i64, &'n N, Option<&'n str>, u32)> {
+        self.quarters.iter().flat_map(move |quarter| {
+            texts.iter().zip(&quarter.texts).flat_map(move |(name, Texts { values, other })| {
                 // A text is UTF-8, or it would not have been counted.
-                let values = values.iter().map(move |(value, &count)| (name, std::str::from_utf8(value).ok(), count));
-                values.chain([(name, None, *other)])
-            });
-            let met = values.chain(texts).filter(|(_, _, count)| *count > 0);
-            met.map(|(name, value, count)| (quarter.number, name.as_str(), value, count))
+                let values = values.iter().map(|(value, &count)| (std::str::from_utf8(value).ok(), count));
+                let met = values.chain([(None, *other)]).filter(|(_, count)| *count > 0);
+                met.map(move |(value, count)| (quarter.number, name, value, count))
+            })
         })
-    }
-}
-
-/// Which label of its list a field has.
-fn label(field: &Placed, tokens: &[Token], scratch: &mut Vec<u8>) -> Option<usize> {
-    match (&field.kind, tokens[field.place]) {
-        (Kind::Label(labels), Token::Text(text)) => {
-            let text = text.read(scratch)?;
-            labels.iter().position(|label| label == text)
-        }
-        _ => None,
     }
 }
 
@@ -291,29 +321,33 @@ mod tests {
         assert_eq!(lines.iter().filter(|line| rows.take(line.as_bytes(), &all)).count(), 4);
         let (_, counts) = rows.finish();
         assert_eq!(
-            counts.events().collect::<Vec<_>>(),
-            [(0, "top", "look", 1, 0), (0, "top", "buy", 2, 1_000_000_000_149), (1, "top", "buy", 1, 0)]
+            counts.events(&[("top", "look"), ("top", "buy")]).collect::<Vec<_>>(),
+            [(0, &"top", &"look", 1, 0), (0, &"top", &"buy", 2, 1_000_000_000_149), (1, &"top", &"buy", 1, 0)]
         );
         assert_eq!(
-            counts.audience().collect::<Vec<_>>(),
-            [
-                (0, "age", Some("young"), 1),
-                (0, "age", Some("old"), 2),
-                (0, "land", Some("A"), 2),
-                (0, "land", None, 1),
-                (1, "age", Some("young"), 1),
-                (1, "land", Some(limit.as_str()), 1),
-            ]
+            counts
+                .values(&plan.slots.values)
+                .map(|(quarter, _, value, count)| (quarter, value.as_str(), count))
+                .collect::<Vec<_>>(),
+            [(0, "young", 1), (0, "old", 2), (1, "young", 1)]
+        );
+        assert_eq!(
+            counts.texts(&["land"]).collect::<Vec<_>>(),
+            [(0, &"land", Some("A"), 2), (0, &"land", None, 1), (1, &"land", Some(limit.as_str()), 1)]
         );
     }
 
     #[test]
     fn what_cannot_be_counted_is_refused() {
         let fields = |kind| vec![Placed { place: 0, nullable: false, kind }];
+        let nullable = |kind| vec![Placed { place: 0, nullable: true, kind }];
         let counted = |dimensions| Counted { kind: 0, purchase: String::new(), amount: None, dimensions };
         let labels = Kind::Label(vec![b"a".to_vec()]);
         let banded = Dimension { name: "a".into(), field: 0, bands: vec![(0, "b".into())] };
         assert!(Slots::default().plan("top", counted(vec![]), &fields(Kind::Amount)).is_err());
+        assert!(Slots::default().plan("top", counted(vec![]), &nullable(Kind::Label(vec![]))).is_err());
+        let sold = Counted { kind: 0, purchase: "a".into(), amount: Some(0), dimensions: vec![] };
+        assert!(Slots::default().plan("top", sold, &fields(Kind::Label(vec![b"a".to_vec()]))).is_err());
         assert!(Slots::default().plan("top", counted(vec![banded]), &fields(labels)).is_err());
     }
 }

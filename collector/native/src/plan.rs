@@ -35,8 +35,6 @@ pub struct Plan {
     pub slots: Slots,
     /// The place of the key that chooses the shape.
     pub tag: usize,
-    /// The place of the instant that the window of time is about, and that gives a row its day.
-    pub instant: usize,
     /// An event of more bytes is not taken.
     pub most_bytes: usize,
     places: usize,
@@ -46,6 +44,8 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct PlannedShape {
     pub label: String,
+    /// The field with the instant that the window of time is about, and that gives a row its day.
+    pub instant: usize,
     pub fields: Vec<Placed>,
     pub row: Vec<Part>,
     /// The fields that are no part of the row.
@@ -68,6 +68,9 @@ impl Plan {
         let mut place = |path: &str| root.place(path, &mut places).ok_or(format!("{path} is an object elsewhere"));
         let (mut planned, mut slots) = (Vec::new(), Slots::default());
         for Shape { label, fields, row, counted } in shapes {
+            let timed =
+                |field: &Field| field.path == instant && !field.nullable && matches!(field.kind, Kind::Timestamp);
+            let instant = fields.iter().position(timed).ok_or(format!("{label} has no instant {instant}"))?;
             let fields = fields
                 .into_iter()
                 .map(|Field { path, nullable, kind }| Ok(Placed { place: place(&path)?, nullable, kind }))
@@ -82,10 +85,10 @@ impl Plan {
                 }
             }
             let counted = slots.plan(&label, counted, &fields)?;
-            planned.push(PlannedShape { label, fields, row, unwritten, counted });
+            planned.push(PlannedShape { label, instant, fields, row, unwritten, counted });
         }
-        let (tag, instant) = (place(tag)?, place(instant)?);
-        Ok(Self { shapes: planned, slots, tag, instant, most_bytes, places, root })
+        let tag = place(tag)?;
+        Ok(Self { shapes: planned, slots, tag, most_bytes, places, root })
     }
 
     /// Find the value of each known key. `None` where the line is not proved to be an event: it is no JSON object, or

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::copying;
 use crate::counts::Counts;
-use crate::instant::{self, DAY};
+use crate::instant::DAY;
 use crate::json::Token;
 use crate::plan::{Part, Plan};
 
@@ -37,13 +37,15 @@ pub struct Rows<'a> {
     likely_bytes: usize,
     row: Vec<u8>,
     tokens: Vec<Token<'a>>,
+    /// Of each field of the event's shape, what `copying::write` gave.
+    meant: Vec<i64>,
     scratch: Vec<u8>,
 }
 
 impl<'a> Rows<'a> {
     pub fn new(plan: &'a Plan, likely_bytes: usize) -> Self {
-        let (row, tokens, scratch) = (Vec::new(), Vec::new(), Vec::new());
-        Self { plan, days: Vec::new(), counts: Counts::new(&plan.slots), likely_bytes, row, tokens, scratch }
+        let (row, tokens, meant, scratch) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { plan, days: Vec::new(), counts: Counts::new(&plan.slots), likely_bytes, row, tokens, meant, scratch }
     }
 
     /// Read an event, add its row and count it; whether it was taken.
@@ -79,23 +81,18 @@ impl<'a> Rows<'a> {
         if line.len() > self.plan.most_bytes {
             return None;
         }
-        let (tokens, scratch) = (&mut self.tokens, &mut self.scratch);
+        let (tokens, meant, scratch) = (&mut self.tokens, &mut self.meant, &mut self.scratch);
         self.plan.tokens(line, tokens, scratch)?;
-        let Token::Text(instant) = tokens[self.plan.instant] else {
-            return None;
-        };
-        let instant = instant::read(instant.read(scratch)?)?;
-        if !(request.earliest..=request.latest).contains(&instant) {
-            return None;
-        }
         let Token::Text(tag) = tokens[self.plan.tag] else {
             return None;
         };
         let tag = tag.read(scratch)?;
         let shape = self.plan.shapes.iter().find(|shape| shape.label.as_bytes() == tag)?;
+        meant.resize(shape.fields.len(), copying::NOTHING);
         let mut field = |number: usize, row: &mut Vec<u8>| {
             let field = &shape.fields[number];
-            copying::write(&field.kind, field.nullable, tokens[field.place], row, scratch)
+            meant[number] = copying::write(&field.kind, field.nullable, tokens[field.place], row, scratch)?;
+            Some(())
         };
         for &number in &shape.unwritten {
             field(number, row)?;
@@ -108,7 +105,11 @@ impl<'a> Rows<'a> {
             }
         }
         row.extend_from_slice(request.closing);
-        self.counts.count(instant, &shape.counted, &shape.fields, tokens, scratch)?;
+        let instant = meant[shape.instant];
+        if !(request.earliest..=request.latest).contains(&instant) {
+            return None;
+        }
+        self.counts.count(instant, &shape.counted, meant, tokens, scratch)?;
         Some(instant.div_euclid(DAY))
     }
 }
@@ -224,20 +225,22 @@ mod tests {
         assert!(rows.take(b.as_bytes(), &ALL));
         let (days, counts) = rows.finish();
         assert_eq!(days[0].copy, b">\xff\xff\xff\xff.");
-        assert_eq!(counts.events().collect::<Vec<_>>(), [(0, "b", "b", 1, 0)]);
+        assert_eq!(counts.events(&[("a", "a"), ("b", "b")]).collect::<Vec<_>>(), [(0, &"b", &"b", 1, 0)]);
     }
 
     #[test]
     fn a_description_that_does_not_fit_together_is_refused() {
         let shape = |path: &str, number| Shape {
             label: "a".into(),
-            fields: vec![field(path, false), tag("a")],
+            fields: vec![field(path, false), tag("a"), field("at", false)],
             row: vec![Part::Field(number)],
             counted: counted(1),
         };
         assert!(Plan::new("tag", "at", 1, vec![shape("in", 0), shape("in.text", 0)]).is_err());
         assert!(Plan::new("tag", "at", 1, vec![shape("in.text", 0), shape("in", 0)]).is_err());
-        assert!(Plan::new("tag", "at", 1, vec![shape("in", 2)]).is_err());
+        assert!(Plan::new("tag", "at", 1, vec![shape("in", 3)]).is_err());
+        assert!(Plan::new("tag", "in", 1, vec![shape("in", 0)]).is_err());
+        assert!(Plan::new("tag", "at", 1, vec![shape("in", 0)]).is_ok());
     }
 
     #[test]
