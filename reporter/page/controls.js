@@ -57,7 +57,8 @@ export function read() {
 function wall(text, zone) {
   if (/^\d{4}-\d{2}-\d{2}$/.test(text)) return `${text}T00:00`;
   const at = /(Z|[+-]\d{2}:\d{2})$/.test(text) ? Date.parse(text) : NaN;
-  return Number.isNaN(at) || !isZone(zone) ? text.slice(0, 16) : wallOf(at, zone);
+  if (!Number.isNaN(at) && isZone(zone)) return wallOf(at, zone);
+  return /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}$/.test(text) ? text : "";
 }
 
 function groups(report, chosen) {
@@ -116,8 +117,8 @@ export function query() {
 // Mark the control of a parameter as wrong; "" marks none.
 export function mark(parameter) {
   for (const control of form.querySelectorAll("input, select")) {
-    control.toggleAttribute("aria-invalid", control.name === parameter);
     if (control.name === parameter) control.setAttribute("aria-invalid", "true");
+    else control.removeAttribute("aria-invalid");
   }
 }
 

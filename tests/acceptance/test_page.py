@@ -1,0 +1,255 @@
+"""The page at the reporter's root, in a real browser, on a running system: what it shows is what the API says."""
+
+import csv
+import io
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from tests.support.events import NOON, facebook, tiktok
+from tests.support.system import System
+from tests.support.tools import require_tool
+
+SAFETY_MILLISECONDS = 30_000
+REPORTS = ("events", "revenue", "demographics")
+FROM, TO = str((NOON - timedelta(days=1)).date()), str((NOON + timedelta(days=1)).date())
+RANGE = {"from": FROM, "to": TO, "timeZone": "Europe/Berlin"}
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "color_scheme": "dark",
+}  # fmt: skip
+# What a page may break without a word on the console.
+LISTEN = "addEventListener('securitypolicyviolation', (event) => console.error('policy: ' + event.violatedDirective))"
+WIDER = "document.documentElement.scrollWidth - innerWidth"
+UNNAMED = """[...document.querySelectorAll('input, select, table, svg[role=img]')].filter((found) =>
+    !(found.labels?.length || found.querySelector?.('caption') || found.getAttribute('aria-label'))).length"""
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, str]:
+    return {"GATEWAY_WORKERS": "1"}
+
+
+@pytest.fixture(scope="module")
+async def filled(system: System) -> System:
+    """Events of both sources and stages at several hours, one of them refused."""
+    events = [
+        made(stage, at=NOON + timedelta(hours=hour))
+        for hour in range(-5, 5)
+        for made in (facebook, tiktok)
+        for stage in ("top", "top", "bottom")
+    ]
+    answer = await system.post([*events, b'{"eventId": "nothing else"}'])
+    assert answer.json()["refused"] == 1
+    await system.until_stored()
+    return system
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    chromium = require_tool("chromium")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium)
+        yield browser
+        await browser.close()
+
+
+class Visit:
+    """The page as one visitor has it, and all that went wrong there."""
+
+    def __init__(self, page: Page, system: System) -> None:
+        self.page = page
+        self.root = system.services.reports
+        self.system = system
+        self.wrong: list[str] = []
+        self.elsewhere: list[str] = []
+        page.on("console", lambda said: self.wrong.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("request", lambda asked: self._asked(asked.url))
+
+    def _asked(self, url: str) -> None:
+        if not url.startswith((self.root, "data:")):
+            self.elsewhere.append(url)
+
+    async def open(self, **query: str) -> None:
+        """Open a view and wait until its report, or what is wrong with it, stands there."""
+        await self.page.goto(f"{self.root}/?{urlencode(query)}")
+        await self.settled()
+
+    async def settled(self) -> None:
+        await expect(self.page.locator("#shown[aria-busy=false]")).to_be_attached()
+        await expect(self.page.locator("#shown table, #wrong .problem").first).to_be_visible()
+
+    async def asked(self) -> dict[str, Any]:
+        """What the API says to the very question that the page asked."""
+        address = await self.page.locator("#json").get_attribute("href")
+        answer = await self.system.get(str(address))
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def cells(self, rows: str) -> list[list[str]]:
+        """The texts of a table's rows."""
+        found: list[list[str]] = await self.page.locator(rows).evaluate_all(
+            "rows => rows.map((row) => [...row.cells].map(({ textContent }) => textContent))"
+        )
+        return found
+
+    def fine(self) -> None:
+        """Nothing is on the console, nothing broke the policy, no other host was asked."""
+        assert (self.wrong, self.elsewhere) == ([], [])
+
+
+@pytest.fixture
+async def visit(browser: Browser, filled: System, request: pytest.FixtureRequest) -> AsyncIterator[Visit]:
+    context = await browser.new_context(**getattr(request, "param", DESKTOP))
+    context.set_default_timeout(SAFETY_MILLISECONDS)
+    expect.set_options(timeout=SAFETY_MILLISECONDS)
+    await context.add_init_script(LISTEN)
+    yield Visit(await context.new_page(), filled)
+    await context.close()
+
+
+def plain(text: str) -> str:
+    return text.replace(",", "")
+
+
+async def test_the_pipeline_is_shown(visit: Visit, tmp_path: Path) -> None:
+    """Its tiles and the table by source say what /pipeline says, and follow it without being asked to."""
+    await visit.open(report="events", **RANGE)
+    state = (await visit.system.get("/pipeline")).json()
+    stored = sum(source["eventsStored"] for source in state["sources"].values())
+    page = visit.page
+    await expect(page.locator('[data-tile="Stored"]')).to_contain_text(f"{stored} in all")
+    await expect(page.locator('[data-tile="Ledger"]')).to_contain_text("balances")
+    await expect(page.locator('[data-tile="Refused"] .value')).to_have_text("1")
+    await expect(page.locator("#state")).to_have_text("All is well: stored within seconds, nothing lost")
+    await page.get_by_text("By source, with the ledger").click()
+    await expect(page.locator("#by-source tbody tr")).to_have_count(2)
+    await visit.system.post([facebook(), facebook(at=datetime.now(UTC))])
+    await expect(page.locator('[data-tile="Stored"]')).to_contain_text(f"{stored + 2} in all")
+    await page.screenshot(path=tmp_path / "desktop.png", full_page=True)
+    visit.fine()
+
+
+async def test_events_and_revenue_are_what_the_api_gives(visit: Visit) -> None:
+    """Every bucket and group of the table, the sums and the total; the CSV is the API's own."""
+    for report, figure in (("events", "events"), ("revenue", "revenue")):
+        await visit.open(report=report, interval="hour", **RANGE)
+        said = await visit.asked()
+        assert said["query"]["interval"] == "hour"
+        wanted: dict[str, list[str]] = {}
+        for row in said["rows"]:
+            wanted.setdefault(row["start"][:16].replace("T", " "), []).append(str(row[figure]))
+        shown = await visit.cells("#shown tbody tr")
+        assert {row[0]: [plain(cell) for cell in row[1:-1]] for row in shown} == wanted
+        (last,) = await visit.cells("#shown tfoot tr")
+        assert plain(last[-1]) == str(said["totals"][figure])
+        await expect(visit.page.locator("#total")).to_have_text(last[-1])
+        async with visit.page.expect_download() as downloading:
+            await visit.page.get_by_role("link", name="CSV").click()
+        lines = list(csv.DictReader(io.StringIO((await (await downloading.value).path()).read_text())))
+        assert [line[figure] for line in lines] == [str(row[figure]) for row in said["rows"]]
+    visit.fine()
+
+
+async def test_demographics_are_what_the_api_gives(visit: Visit) -> None:
+    """Each dimension of each source has a table with a bar for each value."""
+    await visit.open(report="demographics", **RANGE)
+    said = await visit.asked()
+    for row in said["rows"]:
+        for dimension, title in (("ageBand", "age band"), ("country", "country"), ("device", "device")):
+            card = f'[aria-label="{row["source"].capitalize()}: {title}"] tbody tr'
+            shown = [[cells[0], plain(cells[2])] for cells in await visit.cells(card)]
+            assert shown == [[share["value"], str(share["events"])] for share in row.get(dimension) or []]
+    visit.fine()
+
+
+async def test_what_is_chosen_stands_in_the_address(visit: Visit) -> None:
+    """With the keyboard alone: another source gives other figures, the address shows them again, Back goes back."""
+    page = visit.page
+    await visit.open(report="events", **RANGE)
+    every = (await visit.asked())["totals"]["events"]
+    await page.get_by_role("combobox", name="Source", exact=True).focus()
+    await page.keyboard.press("ArrowDown")
+    await expect(page).to_have_url(re.compile("source=facebook"))
+    await expect(page.locator("#json")).to_have_attribute("href", re.compile("source=facebook"))
+    said = await visit.asked()
+    assert 0 < said["totals"]["events"] < every
+    await expect(page.locator("#total")).to_have_text(str(said["totals"]["events"]))
+    await page.reload()
+    await expect(page.locator("#total")).to_have_text(str(said["totals"]["events"]))
+    await expect(page.get_by_role("combobox", name="Source", exact=True)).to_have_value("facebook")
+    await page.go_back()
+    await expect(page.locator("#total")).to_have_text(str(every))
+    await page.get_by_role("radio", name="Events").focus()
+    await page.keyboard.press("ArrowRight")
+    await expect(page.locator("#total")).to_have_text(re.compile(r"\.\d\d$"))  # revenue
+    visit.fine()
+
+
+async def test_times_are_of_the_chosen_zone(visit: Visit) -> None:
+    """From and to are by the zone's clocks: the same day is another one in Kathmandu, and its events are asked for."""
+    await visit.open(report="events", interval="hour", timeZone="Asia/Kathmandu", **{"from": FROM, "to": TO})
+    said = await visit.asked()
+    assert datetime.fromisoformat(said["query"]["from"]) == datetime.fromisoformat(f"{FROM}T00:00+05:45")
+    assert (await visit.cells("#shown tbody tr"))[0][0] == f"{FROM} 00:00"
+    at = NOON + timedelta(minutes=15)  # 18:00 there
+    await visit.page.locator("[name=from]").fill(f"{at.date()}T18:00")
+    await expect(visit.page.locator("#json")).to_have_attribute("href", re.compile("12%3A15%3A00Z"))
+    await visit.settled()
+    assert datetime.fromisoformat((await visit.asked())["query"]["from"]) == at
+    visit.fine()
+
+
+async def test_a_mistake_is_shown_well(visit: Visit) -> None:
+    """The problem names the parameter and what is allowed, its control is marked; the mistake mended, it is gone."""
+    page, week = visit.page, {**RANGE, "from": str((NOON - timedelta(days=7)).date())}
+    await visit.open(report="events", interval="minute", **week)
+    alert = page.get_by_role("alert")
+    await expect(alert).to_contain_text("interval: minute is for ranges up to 24 hours")
+    await expect(alert.get_by_role("listitem")).to_have_text(["15minutes", "hour", "day", "week", "month"])
+    await expect(page.get_by_role("combobox", name="Interval")).to_have_attribute("aria-invalid", "true")
+    await page.get_by_role("combobox", name="Interval").select_option("day")
+    await expect(page.locator("#total")).to_be_visible()
+    await expect(alert).to_be_empty()
+    await expect(page.get_by_role("combobox", name="Interval")).not_to_have_attribute("aria-invalid", "true")
+    await page.get_by_role("combobox", name="Time zone").fill("Mars/Olympus")
+    await page.keyboard.press("Enter")
+    await expect(alert).to_contain_text("'Mars/Olympus' is no IANA time zone")
+    await visit.open(report="events", **{**RANGE, "from": "yesterday"})
+    await expect(alert).to_contain_text("'yesterday' is neither a date nor an instant")
+    await visit.open(report="revenue", groupBy="source,campaignId", **RANGE)
+    await expect(alert).to_contain_text("campaign")
+    # The browser itself notes each answer that is not 2xx; nothing else is there.
+    assert [said for said in visit.wrong if "status of 400" not in said] == []
+    assert visit.elsewhere == []
+
+
+async def test_an_empty_range_and_no_answer(visit: Visit) -> None:
+    """Where there is nothing, that is said; a reporter that does not answer is told, and that it does again."""
+    await visit.open(report="events", **{"from": "2020-01-01", "to": "2020-01-02"}, timeZone="UTC")
+    await expect(visit.page.get_by_text("Nothing was stored of this range.")).to_be_visible()
+    visit.fine()
+    await visit.page.context.set_offline(True)
+    await expect(visit.page.locator("#state")).to_contain_text("does not answer")
+    await visit.page.context.set_offline(False)
+    await expect(visit.page.locator("#state")).to_contain_text("All is well")
+
+
+@pytest.mark.parametrize("visit", [PHONE], indirect=True)
+async def test_it_fits_a_phone(visit: Visit, tmp_path: Path) -> None:
+    """Each report fits a small, dark screen without sideways scrolling, and everything on it has a name."""
+    for report in REPORTS:
+        await visit.open(report=report, compare="previous", **RANGE)
+        await expect(visit.page.locator("#tiles .value").first).to_be_visible()
+        assert await visit.page.evaluate(WIDER) <= 0
+        assert await visit.page.evaluate(UNNAMED) == 0
+        await visit.page.screenshot(path=tmp_path / f"phone-{report}.png", full_page=True)
+    visit.fine()
