@@ -109,10 +109,10 @@ def amount(value: str | None) -> bytes:
     return _digits(8 + 2 * count, count, weight if count else 0, 0, 2) + struct.pack(f">{count}H", *digits)
 
 
-def one_of(labels: Iterable[str]) -> Encoder:
-    """An enum's labels, or NULL. The contract has checked the value, so a look-up is enough."""
-    written: dict[str | None, bytes] = {None: NULL}
-    written.update((label, text(label)) for label in labels)
+def one_of(labels: Iterable[str], behind: bytes = b"") -> Encoder:
+    """An enum's labels, or NULL, behind the same bytes. The contract has checked the value, so a look-up is enough."""
+    written: dict[str | None, bytes] = {None: behind + NULL}
+    written.update((label, behind + text(label)) for label in labels)
     return written.__getitem__
 
 
@@ -127,6 +127,6 @@ _ENCODERS: Final[dict[Kind, Encoder]] = {
 }
 
 
-def encoder(kind: Kind, labels: Iterable[str]) -> Encoder:
-    """What writes values of this kind; `labels` are those of a LABEL."""
-    return one_of(labels) if kind is Kind.LABEL else _ENCODERS[kind]
+def encoder(kind: Kind) -> Encoder:
+    """What writes values of this kind, which is no LABEL."""
+    return _ENCODERS[kind]

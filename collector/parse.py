@@ -16,6 +16,7 @@ from operator import attrgetter, call
 from typing import Any, Final, NamedTuple
 
 from collector import copying
+from collector.copying import Kind
 from collector.rollup import QUARTER_MICROSECONDS, QUARTERS_IN_DAY, Counts, Rollup, Seen, nothing
 from collector.shape import Key, keys
 from collector.source import Column, Source
@@ -100,18 +101,17 @@ def row_reader(source: Source, contract: Contract) -> tuple[RowReader, Callable[
     """What reads a line, received at an instant, into its day and its row with the given end, and what then counts
     the rows seen. The first raises Invalid."""
     read = source.reader(contract)
-    begin = opening(source)
     rollup = Rollup(source.audience, source.shapes) if source.audience else None
     ways: dict[type[Any], tuple[Any, ...]] = {}
     for shape in source.shapes:
         attributes = _attributes(shape, source.columns)
         pick = rollup.picker(shape, attributes) if rollup else None
-        ways[shape] = attrgetter(*attributes), _encoder(shape, source.columns), pick
+        ways[shape] = attrgetter(*attributes), _encoder(shape, source), pick
 
     def plain_row(line: bytes, received_at: int, end: bytes, _seen: Seen) -> tuple[int, bytes]:
         event = read(line, received_at)
         values, encode, _ = ways[type(event)]
-        return 0, begin + encode(values(event)) + end
+        return 0, encode(values(event), end)
 
     def row(line: bytes, received_at: int, end: bytes, seen: Seen) -> tuple[int, bytes]:
         event = read(line, received_at)
@@ -119,7 +119,7 @@ def row_reader(source: Source, contract: Contract) -> tuple[RowReader, Callable[
         values, encode, pick = ways[shape]
         fields = values(event)
         quarter = instant(event.timestamp) // QUARTER_MICROSECONDS
-        copy = begin + encode(fields) + end
+        copy = encode(fields, end)
         seen[quarter, shape].append(pick(fields))
         return quarter // QUARTERS_IN_DAY, copy
 
@@ -147,26 +147,30 @@ def _attributes(shape: type[Any], columns: Iterable[Column]) -> list[str]:
     return [has[column.path].attribute for column in columns if constant_of(column, shape, has) is None]
 
 
-def _encoder(shape: type[Any], columns: Iterable[Column]) -> Callable[[tuple[Any, ...]], bytes]:
-    """What writes all columns of one shape, given the values of its `_attributes`. A column that the shape does not
-    have is NULL. All calls in it are C's: each encoder is applied to its value.
+def _encoder(shape: type[Any], source: Source) -> Callable[[tuple[Any, ...], bytes], bytes]:
+    """What writes a row of one shape, given the values of its `_attributes` and the row's end. A column that the shape
+    does not have is NULL. All calls in it are C's: each encoder is applied to its value.
     """
+    begin, between = opening(source), b""
     encoders: list[copying.Encoder] = []
     constants: list[tuple[int, bytes]] = []  # where in the row, and what
     has = keys(shape)
-    for column in columns:
+    for column in source.columns:
         if (constant := constant_of(column, shape, has)) is not None:
-            if constants and constants[-1][0] == len(encoders) + len(constants) - 1:
-                constants[-1] = (constants[-1][0], constants[-1][1] + constant)
-            else:
-                constants.append((len(encoders) + len(constants), constant))
+            between += constant
+        elif column.kind is Kind.LABEL:  # looked up together with what is before it
+            encoders.append(copying.one_of(has[column.path].labels, between))
+            between = b""
         else:
-            encoders.append(copying.encoder(column.kind, has[column.path].labels))
+            if between:
+                constants.append((1 + len(encoders) + len(constants), between))
+            encoders.append(copying.encoder(column.kind))
+            between = b""
     if not constants:
-        return lambda values: b"".join(map(call, encoders, values))
+        return lambda values, end: b"".join((begin, *map(call, encoders, values), between, end))
 
-    def encode(values: tuple[Any, ...]) -> bytes:
-        fields = list(map(call, encoders, values))
+    def encode(values: tuple[Any, ...], end: bytes) -> bytes:
+        fields = [begin, *map(call, encoders, values), between, end]
         for place, constant in constants:
             fields.insert(place, constant)
         return b"".join(fields)

@@ -64,7 +64,7 @@ _DECODE: Final[dict[Source, Callable[[bytes], Event]]] = {
     "facebook": msgspec.json.Decoder(facebook.Event).decode,
     "tiktok": msgspec.json.Decoder(tiktok.Event).decode,
 }
-_WITH_ACTION_TIME: Final = (facebook.Top, tiktok.Bottom)
+_WITH_ACTION_TIME: Final = frozenset((facebook.Top, tiktok.Bottom))
 
 # JSON of so many bytes is not too deep but by lists: an object in an object takes five, as in {"":{}}.
 _SURELY_SHALLOW: Final = 5 * MAX_DEPTH
@@ -92,43 +92,54 @@ class Contract:
         received_at is in microseconds since 2000. Where `source` is given, another source is refused.
         Raises Invalid.
         """
-        if len(raw) > MAX_EVENT_BYTES:
-            raise Invalid(Reason.TOO_LARGE, "$", f"an event holds at most {MAX_EVENT_BYTES} bytes, this {len(raw)}")
+        size = len(raw)
+        if size > MAX_EVENT_BYTES:
+            raise Invalid(Reason.TOO_LARGE, "$", f"an event holds at most {MAX_EVENT_BYTES} bytes, this {size}")
         # Without a source, a guess that costs little; a wrong one is found by the decoder and mended below.
         likely = source or ("tiktok" if raw.find(b'"tiktok"', 0, 256) >= 0 else "facebook")
         try:
             event = _DECODE[likely](raw)
         except (ValueError, RecursionError):  # msgspec's errors and UnicodeDecodeError are ValueErrors
             event = _decode_or_explain(raw, source)
-        if b"[" in raw or len(raw) > _SURELY_SHALLOW:
+        if size > _SURELY_SHALLOW or b"[" in raw:
             _check_depth(raw)
         # A NUL can only come as an escape, and no text is longer than the event that holds it.
-        if (b"\\" in raw and b"\\u0000" in raw) or len(raw) > MAX_TEXT_BYTES or len(event.event_id) > _SURELY_SHORT_ID:
+        id_size = len(event.event_id)
+        if id_size > _SURELY_SHORT_ID or size > MAX_TEXT_BYTES or (b"\\" in raw and b"\\u0000" in raw):
             _check_texts(event)
-        if not event.event_id:
+        if not id_size:
             raise Invalid(Reason.EMPTY, "$.eventId", "an eventId is not empty")
-        self._check_instants(event, received_at)
+        try:
+            at = instant(event.timestamp)
+            if type(event) in _WITH_ACTION_TIME:
+                instant(event.data.engagement.action_time)  # type: ignore[union-attr]
+        except ValueError:
+            raise _without_instant(event) from None
+        if not -self._max_age <= at - received_at <= self._max_ahead:
+            raise self._outside(at < received_at)
         return event
 
     def window(self, received_at: int) -> tuple[int, int]:
         """The first and the last instant that an event may have, in microseconds since 2000, as is received_at."""
         return max(0, received_at - self._max_age), min(END - 1, received_at + self._max_ahead)
 
-    def _check_instants(self, event: Event, received_at: int) -> None:
-        path = "$.timestamp"
-        try:
-            at = instant(event.timestamp)
-            if isinstance(event, _WITH_ACTION_TIME):
-                path = "$.data.engagement.actionTime"
-                instant(event.data.engagement.action_time)
-        except ValueError as error:
-            raise Invalid(Reason.INVALID_TIMESTAMP, path, str(error)) from None
-        if at < received_at - self._max_age:
-            days = self._max_age // DAY_MICROSECONDS
-            raise Invalid(Reason.TOO_OLD, "$.timestamp", f"older than {days} days")
-        if at > received_at + self._max_ahead:
-            seconds = self._max_ahead // SECOND_MICROSECONDS
-            raise Invalid(Reason.TOO_FAR_AHEAD, "$.timestamp", f"more than {seconds} seconds ahead")
+    def _outside(self, before: bool) -> Invalid:
+        if before:
+            return Invalid(Reason.TOO_OLD, "$.timestamp", f"older than {self._max_age // DAY_MICROSECONDS} days")
+        seconds = self._max_ahead // SECOND_MICROSECONDS
+        return Invalid(Reason.TOO_FAR_AHEAD, "$.timestamp", f"more than {seconds} seconds ahead")
+
+
+def _without_instant(event: Event) -> Invalid:
+    """Which of its instants cannot be read, and why."""
+    path = "$.timestamp"
+    try:
+        instant(event.timestamp)
+        path = "$.data.engagement.actionTime"
+        instant(event.data.engagement.action_time)  # type: ignore[union-attr]
+    except ValueError as error:
+        return Invalid(Reason.INVALID_TIMESTAMP, path, str(error))
+    raise AssertionError("all of its instants can be read")
 
 
 def _check_depth(raw: bytes) -> None:

@@ -89,14 +89,17 @@ type Found<'py> = (Bound<'py, PyDict>, Bound<'py, PyDict>, Bound<'py, PyDict>);
 
 fn counted<'py>(py: Python<'py>, counts: &Counts, names: &Names) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
     let (events, audience) = (PyDict::new(py), PyDict::new(py));
-    for (quarter, stage, kind, count, cents) in counts.events(&names.types) {
-        events.set_item((quarter, stage, kind), (count, cents))?;
-    }
-    for (quarter, dimension, value, count) in counts.values(&names.values) {
-        audience.set_item((quarter, dimension, value), count)?;
-    }
-    for (quarter, dimension, value, count) in counts.texts(&names.texts) {
-        audience.set_item((quarter, dimension, value), count)?;
+    for quarter in counts.quarters() {
+        let number = quarter.number.into_pyobject(py)?;
+        for ((stage, kind), (count, cents)) in quarter.events(&names.types) {
+            events.set_item((&number, stage, kind), (count, cents))?;
+        }
+        for ((dimension, value), count) in quarter.values(&names.values) {
+            audience.set_item((&number, dimension, value), count)?;
+        }
+        for (dimension, value, count) in quarter.texts(&names.texts) {
+            audience.set_item((&number, dimension, value), count)?;
+        }
     }
     Ok((events, audience))
 }

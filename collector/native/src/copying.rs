@@ -76,11 +76,13 @@ fn unsigned(digits: &[u8]) -> Option<i64> {
 }
 
 fn write_text(kind: &Kind, text: Text, out: &mut Vec<u8>, scratch: &mut Vec<u8>) -> Option<i64> {
+    let escaped = text.escaped;
     let text = text.read(scratch)?;
     let meaning = match kind {
         Kind::Text { least, most } => {
             let length = text.len() as i64;
-            ((*least..=*most).contains(&length) && memchr::memchr(0, text).is_none()).then_some(length)?
+            let has_nul = escaped && memchr::memchr(0, text).is_some(); // it can only come as an escape
+            ((*least..=*most).contains(&length) && !has_nul).then_some(length)?
         }
         Kind::Label(labels) => labels.iter().position(|label| label == text)? as i64,
         Kind::Timestamp => {

@@ -108,8 +108,8 @@ fn slot<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
 }
 
 /// The counts of one quarter-hour, by slot.
-struct Quarter {
-    number: i64,
+pub struct Quarter {
+    pub number: i64,
     /// Events, and cents.
     types: Vec<(u32, i64)>,
     values: Vec<u32>,
@@ -235,32 +235,30 @@ impl<'a> Counts<'a> {
         self.last
     }
 
-    /// Quarter, stage, type, events and cents of each type that was met. `types` are the names of `Slots::types`.
-    pub fn events<'n, N>(&'n self, types: &'n [(N, N)]) -> impl Iterator<Item = (i64, &'n N, &'n N, u32, i64)> {
-        self.quarters.iter().flat_map(move |quarter| {
-            let met = types.iter().zip(&quarter.types).filter(|(_, count)| count.0 > 0);
-            met.map(|((stage, kind), count)| (quarter.number, stage, kind, count.0, count.1))
-        })
+    pub fn quarters(&self) -> &[Quarter] {
+        &self.quarters
+    }
+}
+
+impl Quarter {
+    /// Stage and type, events and cents of each type that was met. `types` are the names of `Slots::types`.
+    pub fn events<'n, N>(&self, types: &'n [N]) -> impl Iterator<Item = (&'n N, (u32, i64))> {
+        types.iter().zip(self.types.iter().copied()).filter(|(_, (count, _))| *count > 0)
     }
 
-    /// Quarter, dimension, value and events of each value of a closed list that was met. `values` are the names of
+    /// Dimension and value, and events of each value of a closed list that was met. `values` are the names of
     /// `Slots::values`.
-    pub fn values<'n, N>(&'n self, values: &'n [(N, N)]) -> impl Iterator<Item = (i64, &'n N, &'n N, u32)> {
-        self.quarters.iter().flat_map(move |quarter| {
-            let met = values.iter().zip(&quarter.values).filter(|(_, count)| **count > 0);
-            met.map(|((name, value), &count)| (quarter.number, name, value, count))
-        })
+    pub fn values<'n, N>(&self, values: &'n [N]) -> impl Iterator<Item = (&'n N, u32)> {
+        values.iter().zip(self.values.iter().copied()).filter(|(_, count)| *count > 0)
     }
 
-    /// Quarter, dimension, value and events of each text that was met. `texts` are the names of `Slots::texts`.
-    pub fn texts<'n, N>(&'n self, texts: &'n [N]) -> impl Iterator<Item = (i64, &'n N, Option<&'n str>, u32)> {
-        self.quarters.iter().flat_map(move |quarter| {
-            texts.iter().zip(&quarter.texts).flat_map(move |(name, Texts { values, other })| {
-                // A text is UTF-8, or it would not have been counted.
-                let values = values.iter().map(|(value, &count)| (std::str::from_utf8(value).ok(), count));
-                let met = values.chain([(None, *other)]).filter(|(_, count)| *count > 0);
-                met.map(move |(value, count)| (quarter.number, name, value, count))
-            })
+    /// Dimension, value and events of each text that was met. `texts` are the names of `Slots::texts`.
+    pub fn texts<'n, N>(&'n self, texts: &'n [N]) -> impl Iterator<Item = (&'n N, Option<&'n str>, u32)> {
+        texts.iter().zip(&self.texts).flat_map(|(name, Texts { values, other })| {
+            // A text is UTF-8, or it would not have been counted.
+            let values = values.iter().map(|(value, &count)| (std::str::from_utf8(value).ok(), count));
+            let met = values.chain([(None, *other)]).filter(|(_, count)| *count > 0);
+            met.map(move |(value, count)| (name, value, count))
         })
     }
 }
@@ -320,21 +318,17 @@ mod tests {
         let all = Request { earliest: 0, latest: i64::MAX, closing: b"" };
         assert_eq!(lines.iter().filter(|line| rows.take(line.as_bytes(), &all)).count(), 4);
         let (_, counts) = rows.finish();
+        let [first, second] = counts.quarters() else { panic!("not two quarter-hours") };
+        assert_eq!((first.number, second.number), (0, 1));
         assert_eq!(
-            counts.events(&[("top", "look"), ("top", "buy")]).collect::<Vec<_>>(),
-            [(0, &"top", &"look", 1, 0), (0, &"top", &"buy", 2, 1_000_000_000_149), (1, &"top", &"buy", 1, 0)]
+            first.events(&["look", "buy"]).collect::<Vec<_>>(),
+            [(&"look", (1, 0)), (&"buy", (2, 1_000_000_000_149))]
         );
-        assert_eq!(
-            counts
-                .values(&plan.slots.values)
-                .map(|(quarter, _, value, count)| (quarter, value.as_str(), count))
-                .collect::<Vec<_>>(),
-            [(0, "young", 1), (0, "old", 2), (1, "young", 1)]
-        );
-        assert_eq!(
-            counts.texts(&["land"]).collect::<Vec<_>>(),
-            [(0, &"land", Some("A"), 2), (0, &"land", None, 1), (1, &"land", Some(limit.as_str()), 1)]
-        );
+        assert_eq!(second.events(&["look", "buy"]).collect::<Vec<_>>(), [(&"buy", (1, 0))]);
+        assert_eq!(first.values(&["young", "old"]).collect::<Vec<_>>(), [(&"young", 1), (&"old", 2)]);
+        assert_eq!(second.values(&["young", "old"]).collect::<Vec<_>>(), [(&"young", 1)]);
+        assert_eq!(first.texts(&["land"]).collect::<Vec<_>>(), [(&"land", Some("A"), 2), (&"land", None, 1)]);
+        assert_eq!(second.texts(&["land"]).collect::<Vec<_>>(), [(&"land", Some(limit.as_str()), 1)]);
     }
 
     #[test]

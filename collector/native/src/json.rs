@@ -22,7 +22,7 @@ pub enum Token<'a> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Text<'a> {
     raw: &'a [u8],
-    escaped: bool,
+    pub escaped: bool,
     ascii: bool,
 }
 
