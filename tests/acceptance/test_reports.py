@@ -104,22 +104,25 @@ async def test_every_error_is_a_problem_document(database: Database) -> None:
         assert "sluice_build_info{" in scraped
 
 
-async def test_the_documentation_needs_no_other_host(database: Database) -> None:
-    """The page loads its own files alone, and its policy forbids all else; the OpenAPI document is whole."""
+async def test_the_pages_need_no_other_host(database: Database) -> None:
+    """Dashboard and documentation load their own files alone, and their policy forbids all else; the OpenAPI document
+    is whole."""
     async with process(database.reporter_dsn) as (_, client):
-        page = await client.get("/", follow_redirects=True)
-        assert page.headers["Content-Type"].startswith("text/html")
-        policy = page.headers["Content-Security-Policy"]
-        assert "default-src 'none'" in policy
-        assert "http" not in policy
-        loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
-        assert loaded
-        for address in loaded:
-            assert address.startswith(("/", "data:"))
-            if address.startswith("/"):
-                file = await client.get(address)
-                assert file.status_code == 200
-                assert "://" not in file.text
+        for path in ("/", "/docs"):
+            page = await client.get(path)
+            assert page.headers["Content-Type"].startswith("text/html")
+            policy = page.headers["Content-Security-Policy"]
+            assert {"default-src 'none'", "script-src 'self'", "style-src 'self'"} <= set(policy.split("; "))
+            assert "http" not in policy
+            assert "unsafe" not in policy
+            loaded = re.findall(r'(?:src|href)="([^"#][^"]*)"', page.text)
+            assert loaded
+            for address in loaded:
+                assert address.startswith(("/", "data:"))
+                if address.startswith("/"):
+                    file = await client.get(address)
+                    assert file.status_code == 200
+                    assert "://" not in file.text
         document = (await client.get("/openapi.json")).json()
         assert document["openapi"].startswith("3.1")
         for name, (report, _) in REPORTS.items():
@@ -138,7 +141,8 @@ async def test_sigterm_lets_reports_finish(database: Database) -> None:
         waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'facebook_events'::regclass AND NOT granted"
         async with owner.transaction():
             await owner.execute("LOCK TABLE facebook_events IN ACCESS EXCLUSIVE MODE")
-            asked = asyncio.create_task(client.get("/reports/events", params=DAY))
+            ragged = DAY | {"to": f"{NOON.date()}T18:00:01Z"}  # the last second is counted from the rows
+            asked = asyncio.create_task(client.get("/reports/events", params=ragged))
             await eventually(lambda: owner.fetchval(waiting), what="the report waits for the lock")
             running.send_signal(signal.SIGTERM)
             async with httpx.AsyncClient(base_url=client.base_url) as another:
