@@ -212,7 +212,8 @@ class Engine:
             'mount -t tmpfs tmpfs "$root/run"; mkdir "$root/run/secrets"',
         ]
         # The interpreter and the code may lie below a folder that is closed to others: an image's do not.
-        for path in {Path(sys.base_prefix), Path(sys.prefix), ROOT, find_binaries()}:
+        programs = (Path(sys.base_prefix), Path(sys.prefix), ROOT, find_binaries())
+        for path in programs:
             lines += [f'chmod o+x "$root"{q(str(parent))}' for parent in path.parents if not parent.stat().st_mode & 1]
 
         def bind(source: str | Path, target: str, *, read_only: bool) -> None:
@@ -235,6 +236,9 @@ class Engine:
         for mount in spec.get("tmpfs", []):
             target, _, options = mount.partition(":")
             lines.append(f'mount -t tmpfs -o {q(options or "mode=1777")} tmpfs "$root"{q(target)}')
+            for path in programs:
+                if path.is_relative_to(target):  # nor do they lie where an empty folder goes
+                    bind(path, str(path), read_only=True)
         for number, (target, content) in enumerate(self._filled_in(container).items()):
             written = stage.with_suffix(f".{number}")
             written.write_text(content)

@@ -150,7 +150,7 @@ async def test_stop_signals_are_tried_in_turn(supervisor: Supervisor, tmp_path: 
     mark, out = tmp_path / "mark", tmp_path / "out"
     script = f"trap '' INT; trap 'echo quit > {out}; exit 0' QUIT; echo . > {mark}; {LONG}"
     signals = (signal.SIGINT, signal.SIGQUIT)
-    await supervisor.start(shell(script, drain_seconds=0.2, stop_signals=signals, **filled(mark)))
+    await supervisor.start(shell(script, drain_seconds=2, stop_signals=signals, **filled(mark)))
     await supervisor.stop("program")
     assert out.read_text() == "quit\n"
 
