@@ -52,7 +52,7 @@ function show({ sources, refused, refusedPerSecond, dead }) {
     tile("Stored", `${rate(stored.at(-1))}/s`, `${count(sum(sources, ({ eventsStored }) => eventsStored))} in all`, { line: sparkline(stored) }),
     tile("Lag", seconds(most), pending === 1 ? "1 message waits" : `${count(pending)} messages wait`, { kind: most > BEHIND ? "bad" : "" }),
     tile("Refused", many(refused), `in 24 hours · ${rate(refusedPerSecond)}/s`),
-    tile("Dead", many(dead), "in 24 hours: unstorable", { kind: dead ? "warn" : "" }),
+    tile("Dead", many(dead), "in 24 hours", { kind: dead ? "warn" : "" }),
     tile("Ledger", lost ? `${count(lost)} lost` : "balances", `of ${count(messages)} messages`, { kind: lost ? "bad" : "good" }));
   const detail = document.getElementById("by-source");
   if (!detail.contains(document.activeElement)) detail.replaceChildren(sourceTable(sources)); // nobody is scrolling it

@@ -12,6 +12,7 @@ const MEASURES = {
 };
 MEASURES.demographics = MEASURES.events;
 const TITLES = { age: "Age", ageBand: "Age band", gender: "Gender", country: "Country", city: "City", followers: "Followers", device: "Device" };
+const ORDERED = ["age", "ageBand", "followers"];
 
 export function show(report, answer) {
   const measure = MEASURES[report];
@@ -99,16 +100,22 @@ function audience({ rows, totals }) {
     for (const [dimension, title] of Object.entries(TITLES)) {
       if (!row[dimension]) continue;
       const place = `${row.source[0].toUpperCase()}${row.source.slice(1)}: ${title.toLowerCase()}`;
-      if (!found.has(place)) found.set(place, new Map());
-      const values = found.get(place);
+      if (!found.has(place)) found.set(place, { dimension, values: new Map() });
+      const { values } = found.get(place);
       for (const { value, events, previous } of row[dimension]) {
         const held = values.get(value) ?? { events: 0, previous: 0 };
         values.set(value, { events: held.events + events, previous: held.previous + (previous ?? 0) });
       }
     }
   }
-  const cards = [...found].filter(([, values]) => values.size).map(([place, values]) => bars(place, ["Value"],
-    [...values].map(([value, { events, previous }]) => ({ names: [value ?? OTHER], value: events, text: count(events), more: compared ? [count(previous)] : [] })),
+  const cards = [...found.entries()].filter(([, { values }]) => values.size).map(([place, { dimension, values }]) => bars(place, ["Value"],
+    sorted(dimension, [...values]).map(([value, { events, previous }]) => ({ names: [value ?? OTHER], value: events, text: count(events), more: compared ? [count(previous)] : [] })),
     "Events", compared ? ["Before"] : []));
   return element("div", { class: "cards" }, ...cards);
+}
+
+// As the API has them, over all buckets: numbers and bands in their own order, the rest by events, other at the end.
+function sorted(dimension, values) {
+  const order = ORDERED.includes(dimension) ? ([one], [two]) => parseInt(one, 10) - parseInt(two, 10) : ([, one], [, two]) => two.events - one.events;
+  return values.sort((one, two) => (one[0] === null) - (two[0] === null) || order(one, two));
 }
