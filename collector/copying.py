@@ -53,8 +53,10 @@ def text(value: str | None) -> bytes:
     if value is None:
         return NULL
     written = value.encode()
-    size = len(written)  # as raw(), without the call: a row has many texts
-    return (_LENGTHS[size] if size < 256 else _length(size)) + written
+    try:  # not raw(), whose call would cost: a row has many texts
+        return _LENGTHS[len(written)] + written
+    except IndexError:
+        return _length(len(written)) + written
 
 
 def raw(value: bytes) -> bytes:

@@ -78,7 +78,7 @@ def python_parser(source: Source, contract: Contract) -> Parser:
         except ValueError as error:
             return Parsed(1, {}, [Reject(-1, Reason.MALFORMED.value, "$", str(error))], nothing())
         seen: Seen = defaultdict(list)
-        days: dict[int, list[bytes]] = {}
+        days: defaultdict[int, list[bytes]] = defaultdict(list)
         rejects: list[Reject] = []
         first = 0
         for part, received_at in zip(parts, received, strict=True):
@@ -89,7 +89,7 @@ def python_parser(source: Source, contract: Contract) -> Parser:
                 except Invalid as why:
                     rejects.append(rejected(position, why))
                 else:
-                    days.setdefault(day, []).append(copy)
+                    days[day].append(copy)
             first += part.events
         rows = {day: Rows(len(copies), b"".join(copies)) for day, copies in days.items()}
         return Parsed(len(lines), rows, rejects, counted(seen))

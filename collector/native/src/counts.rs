@@ -2,6 +2,7 @@
 //!
 //! Invariant: an event is counted as a whole or not at all. All that may fail comes before the first count.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -108,16 +109,16 @@ fn slot<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
 }
 
 /// The counts of one quarter-hour, by slot.
-pub struct Quarter {
+pub struct Quarter<'a> {
     pub number: i64,
     /// Events, and cents.
     types: Vec<(u32, i64)>,
     values: Vec<u32>,
-    texts: Vec<Texts>,
+    texts: Vec<Texts<'a>>,
 }
 
-struct Texts {
-    values: HashMap<Box<[u8]>, u32, Seeded>,
+struct Texts<'a> {
+    values: HashMap<Cow<'a, [u8]>, u32, Seeded>,
     other: u32,
 }
 
@@ -161,18 +162,20 @@ impl Hasher for Folded {
 
 pub struct Counts<'a> {
     slots: &'a Slots,
-    quarters: Vec<Quarter>,
+    quarters: Vec<Quarter<'a>>,
     /// Where in `quarters` each number stands, and the one that was counted last.
     known: HashMap<i64, usize>,
     last: usize,
     seed: Seeded,
+    /// How many texts the first quarter-hour is likely to have.
+    likely_texts: usize,
 }
 
 impl<'a> Counts<'a> {
-    pub fn new(slots: &'a Slots) -> Self {
+    pub fn new(slots: &'a Slots, likely_texts: usize) -> Self {
         let known = HashMap::new();
         let seed = Seeded(RandomState::new().hash_one(0));
-        Self { slots, quarters: Vec::new(), known, last: 0, seed }
+        Self { slots, quarters: Vec::new(), known, last: 0, seed, likely_texts }
     }
 
     /// Count an event whose row was written: `meant` is what `copying::write` gave of each field of its shape. `None`,
@@ -182,11 +185,17 @@ impl<'a> Counts<'a> {
         instant: i64,
         shape: &CountedShape,
         meant: &[i64],
-        tokens: &[Token],
+        tokens: &[Token<'a>],
         scratch: &mut Vec<u8>,
     ) -> Option<()> {
         let text = match shape.text.map(|(slot, place)| (slot, tokens[place])) {
-            Some((slot, Token::Text(text))) => Some((slot, text.read(scratch)?)),
+            Some((slot, Token::Text(text))) => Some((
+                slot,
+                match text.standing() {
+                    Some(standing) => Cow::Borrowed(standing),
+                    None => Cow::Owned(text.read(scratch)?.to_vec()),
+                },
+            )),
             Some(_) => return None,
             None => None,
         };
@@ -210,9 +219,9 @@ impl<'a> Counts<'a> {
         }
         if let Some((slot, value)) = text {
             let texts = &mut counted.texts[slot];
-            match texts.values.get_mut(value) {
+            match texts.values.get_mut(&value) {
                 Some(count) => *count += 1,
-                None if is_short(value) => drop(texts.values.insert(value.into(), 1)),
+                None if is_short(&value) => drop(texts.values.insert(value, 1)),
                 None => texts.other += 1,
             }
         }
@@ -221,7 +230,8 @@ impl<'a> Counts<'a> {
 
     fn quarter(&mut self, number: i64) -> usize {
         if self.quarters.get(self.last).is_none_or(|last| last.number != number) {
-            let empty = || Texts { values: HashMap::with_hasher(self.seed), other: 0 };
+            let likely = std::mem::take(&mut self.likely_texts);
+            let empty = || Texts { values: HashMap::with_capacity_and_hasher(likely, self.seed), other: 0 };
             self.last = *self.known.entry(number).or_insert_with(|| {
                 self.quarters.push(Quarter {
                     number,
@@ -235,12 +245,12 @@ impl<'a> Counts<'a> {
         self.last
     }
 
-    pub fn quarters(&self) -> &[Quarter] {
+    pub fn quarters(&self) -> &[Quarter<'a>] {
         &self.quarters
     }
 }
 
-impl Quarter {
+impl Quarter<'_> {
     /// Stage and type, events and cents of each type that was met. `types` are the names of `Slots::types`.
     pub fn events<'n, N>(&self, types: &'n [N]) -> impl Iterator<Item = (&'n N, (u32, i64))> {
         types.iter().zip(self.types.iter().copied()).filter(|(_, (count, _))| *count > 0)

@@ -36,6 +36,11 @@ impl<'a> Text<'a> {
         (self.ascii || std::str::from_utf8(meant).is_ok()).then_some(meant)
     }
 
+    /// As `read`, where it stands in the line itself.
+    pub fn standing(self) -> Option<&'a [u8]> {
+        (!self.escaped && (self.ascii || std::str::from_utf8(self.raw).is_ok())).then_some(self.raw)
+    }
+
     /// As `read`, without asking whether it is UTF-8.
     pub fn meant<'t>(self, scratch: &'t mut Vec<u8>) -> &'t [u8]
     where
@@ -101,6 +106,32 @@ fn ends(word: u64) -> u64 {
     (below(0x20) | equal(b'"') | equal(b'\\')) & !word & HIGH
 }
 
+/// What lines are likely to go on with. Its first bytes are a number, which is compared at once.
+#[derive(Debug)]
+pub struct Expected {
+    pub bytes: Vec<u8>,
+    head: u128,
+    mask: u128,
+}
+
+impl Expected {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        let (mut head, mut mask) = ([0; 16], [0; 16]);
+        for (at, byte) in bytes.iter().enumerate().take(head.len()) {
+            (head[at], mask[at]) = (*byte, 0xff);
+        }
+        Self { bytes, head: u128::from_le_bytes(head), mask: u128::from_le_bytes(mask) }
+    }
+
+    fn begins(&self, rest: &[u8]) -> bool {
+        match rest.first_chunk() {
+            Some(chunk) if u128::from_le_bytes(*chunk) & self.mask != self.head => false,
+            Some(chunk) if self.bytes.len() <= chunk.len() => true,
+            _ => rest.starts_with(&self.bytes),
+        }
+    }
+}
+
 pub struct Cursor<'a> {
     line: &'a [u8],
     at: usize,
@@ -132,8 +163,17 @@ impl<'a> Cursor<'a> {
         self.peek().is_none()
     }
 
+    /// Step over what is expected if the line goes on with it.
+    pub fn take_expected(&mut self, expected: &Expected) -> bool {
+        let found = expected.begins(&self.line[self.at..]);
+        if found {
+            self.at += expected.bytes.len();
+        }
+        found
+    }
+
     /// Step over these bytes if the line goes on with them.
-    pub fn take_exactly(&mut self, bytes: &[u8]) -> bool {
+    fn take_exactly(&mut self, bytes: &[u8]) -> bool {
         let rest = &self.line[self.at..];
         let found = rest.first() == bytes.first() && rest.starts_with(bytes); // the first alone tells most apart
         if found {
@@ -258,6 +298,24 @@ impl<'a> Cursor<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_expected_is_told_from_all_else() {
+        let all = b"abcdefghijklmnopqrstuvwxyz";
+        for length in 1..=20 {
+            let expected = Expected::new(all[..length].to_vec());
+            for given in 0..=all.len() {
+                let mut cursor = Cursor::new(&all[..given]);
+                assert_eq!(cursor.take_expected(&expected), given >= length);
+                assert_eq!(cursor.at, if given >= length { length } else { 0 });
+            }
+            for wrong in 0..length {
+                let mut line = *all;
+                line[wrong] ^= 1;
+                assert!(!Cursor::new(&line).take_expected(&expected));
+            }
+        }
+    }
 
     fn read(line: &[u8]) -> Option<Token<'_>> {
         let mut cursor = Cursor::new(line);

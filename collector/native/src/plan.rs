@@ -2,7 +2,7 @@
 
 use crate::copying::Kind;
 use crate::counts::{Counted, CountedShape, Slots};
-use crate::json::{Cursor, Token};
+use crate::json::{Cursor, Expected, Token};
 
 /// A key that a shape has, and what its value has to be. `path` is a JSON path without `$.`.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ struct Node {
 #[derive(Debug)]
 struct Key {
     /// The key and its closing quote.
-    quoted: Vec<u8>,
+    quoted: Expected,
     place: usize,
     /// What is in it, where it is an object.
     inner: Option<Node>,
@@ -122,8 +122,8 @@ impl Node {
     fn place(&mut self, path: &str, places: &mut usize) -> Option<usize> {
         let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
         let quoted = [name.as_bytes(), b"\""].concat();
-        let index = self.keys.iter().position(|key| key.quoted == quoted).unwrap_or_else(|| {
-            self.keys.push(Key { quoted, place: *places, inner: rest.map(|_| Self::default()) });
+        let index = self.keys.iter().position(|key| key.quoted.bytes == quoted).unwrap_or_else(|| {
+            self.keys.push(Key { quoted: Expected::new(quoted), place: *places, inner: rest.map(|_| Self::default()) });
             *places += 1;
             self.keys.len() - 1
         });
@@ -159,11 +159,11 @@ impl Node {
     /// Read a key and give its number, or one past the last where it is not known.
     fn key(&self, likely: usize, cursor: &mut Cursor, scratch: &mut Vec<u8>) -> Option<usize> {
         let mut order = (likely..self.keys.len()).chain(0..likely);
-        if let Some(known) = order.find(|&index| cursor.take_exactly(&self.keys[index].quoted)) {
+        if let Some(known) = order.find(|&index| cursor.take_expected(&self.keys[index].quoted)) {
             return Some(known);
         }
         let name = cursor.text()?.meant(scratch); // with an escape, it may still be one that we know
-        let known = self.keys.iter().position(|key| key.quoted.strip_suffix(b"\"") == Some(name));
+        let known = self.keys.iter().position(|key| key.quoted.bytes.strip_suffix(b"\"") == Some(name));
         Some(known.unwrap_or(self.keys.len()))
     }
 }

@@ -45,7 +45,8 @@ pub struct Rows<'a> {
 impl<'a> Rows<'a> {
     pub fn new(plan: &'a Plan, likely_bytes: usize) -> Self {
         let (row, tokens, meant, scratch) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { plan, days: Vec::new(), counts: Counts::new(&plan.slots), likely_bytes, row, tokens, meant, scratch }
+        let counts = Counts::new(&plan.slots, (likely_bytes / 1024).min(256));
+        Self { plan, days: Vec::new(), counts, likely_bytes, row, tokens, meant, scratch }
     }
 
     /// Read an event, add its row and count it; whether it was taken.
