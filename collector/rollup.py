@@ -13,6 +13,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -68,7 +70,9 @@ class Rollup:
 
     def __init__(self, audience: Audience, shapes: Iterable[type[Any]]) -> None:
         self._audience = audience
-        self._values = {dimension.name: _value_of(dimension) for dimension in audience.dimensions}
+        banded = [one for one in audience.dimensions if one.bands]
+        self._bands = {one.name: [name for _, name in one.bands] for one in banded}
+        self._place = {one.name: partial(bisect_right, [first for first, _ in one.bands]) for one in banded}
         self._counted = {shape: _Counted(audience, shape) for shape in shapes}
 
     def picker(self, shape: type[Any], attributes: list[str]) -> Callable[[Picked], Picked]:
@@ -87,13 +91,17 @@ class Rollup:
             for kind, number in Counter(types).items():
                 events[quarter, stage, kind] = (number, revenue if kind == purchase else 0)
             for dimension, column in zip(counted.dimensions, values, strict=True):
-                columns[quarter, dimension.name].update(column)
+                place = self._place.get(dimension.name)
+                columns[quarter, dimension.name].update(map(place, column) if place else column)
         audience: dict[tuple[int, str, str | None], int] = {}
-        for (quarter, name), found in columns.items():
-            value_of = self._values[name]
-            for value, number in found.items():
-                key = (quarter, name, value_of(value))
-                audience[key] = audience.get(key, 0) + number
+        for (quarter, name), counter in columns.items():
+            if bands := self._bands.get(name):
+                audience.update(((quarter, name, bands[place - 1]), number) for place, number in counter.items())
+                continue
+            # No label of a closed list is too long to have a count of its own.
+            if other := sum(counter.pop(text) for text in [text for text in counter if len(text) > MOST_CHARACTERS]):
+                audience[quarter, name, None] = other
+            audience.update(zip(zip(repeat(quarter), repeat(name), counter), counter.values(), strict=True))
         return Counts(events, audience)
 
 
@@ -108,21 +116,13 @@ class _Counted:
         self.attributes = [has[path].attribute for path in paths]
 
 
-def _value_of(dimension: Dimension) -> Callable[[Any], str | None]:
-    """How a value is counted. No label of a closed list is too long to have a count of its own."""
-    if dimension.bands:
-        bounds, names = zip(*dimension.bands, strict=True)
-        return lambda number: str(names[bisect_right(bounds, number) - 1])
-    return lambda text: text if len(text) <= MOST_CHARACTERS else None
-
-
 def _revenue(sold: Iterable[tuple[str, str | None]], purchase: str) -> int:
     """Cents of the purchases' amounts, as the contract took them: digits, and at most two behind a point."""
     cents = 0
     for kind, amount in sold:
         if kind == purchase and amount is not None:
             whole, _, fraction = amount.partition(".")
-            cents += int(whole) * 100 + int(fraction.ljust(2, "0"))
+            cents += int(whole + (fraction + "00")[:2])
     return cents
 
 
