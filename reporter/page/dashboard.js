@@ -9,7 +9,8 @@ const PATIENCE = 400; // what is quicker is not announced
 const place = (id) => document.getElementById(id);
 let asking = new AbortController();
 
-async function ask() {
+// quietly: on the page's own account, and nothing is read aloud.
+async function ask(quietly = false) {
   asking.abort();
   const mine = (asking = new AbortController());
   const { report, query: wanted } = query();
@@ -17,13 +18,15 @@ async function ask() {
   place("json").href = address;
   place("csv").href = `/reports/${report}.csv?${wanted}`;
   place("shown").setAttribute("aria-busy", "true");
-  const slow = setTimeout(() => { place("told").textContent = "Reading…"; }, PATIENCE);
+  let said = quietly ? place("told").textContent : "";
+  const slow = setTimeout(() => { if (!quietly) place("told").textContent = "Reading…"; }, PATIENCE);
   try {
     const answer = await fetch(address, { headers: { Accept: "application/json" }, signal: mine.signal });
     const told = await answer.json();
     if (mine.signal.aborted) return;
     if (answer.ok) {
       place("shown").replaceChildren(...show(report, told));
+      if (!quietly) said = `${report}: ${place("total").textContent} in ${told.rows.length} ${told.rows.length === 1 ? "row" : "rows"}`;
       wrong();
     } else wrong(told);
   } catch (error) {
@@ -32,7 +35,7 @@ async function ask() {
   } finally {
     clearTimeout(slow);
     if (mine === asking) {
-      place("told").textContent = "";
+      place("told").textContent = said;
       place("shown").setAttribute("aria-busy", "false");
     }
   }
@@ -59,8 +62,8 @@ try {
   wrong({ title: "The description of the API cannot be read", detail: String(error.message ?? error) });
 }
 read();
-follow(ask);
+follow(() => ask());
 await ask();
 setInterval(() => {
-  if (query().moving && !document.hidden && !place("shown").contains(document.activeElement)) ask();
+  if (query().moving && !document.hidden && !place("shown").contains(document.activeElement)) ask(true);
 }, AGAIN);

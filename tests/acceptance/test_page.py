@@ -152,6 +152,9 @@ async def test_events_and_revenue_are_what_the_api_gives(visit: Visit) -> None:
         (last,) = await visit.cells("#shown tfoot tr")
         assert plain(last[-1]) == str(said["totals"][figure])
         await expect(visit.page.locator("#total")).to_have_text(last[-1])
+        await expect(visit.page.get_by_role("status").filter(has_text="rows")).to_contain_text(
+            f"{report}: {last[-1]} in"
+        )
         async with visit.page.expect_download() as downloading:
             await visit.page.get_by_role("link", name="CSV").click()
         lines = list(csv.DictReader(io.StringIO((await (await downloading.value).path()).read_text())))
