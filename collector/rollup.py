@@ -91,12 +91,14 @@ class Rollup:
             for kind, number in Counter(types).items():
                 events[quarter, stage, kind] = (number, revenue if kind == purchase else 0)
             for dimension, column in zip(counted.dimensions, values, strict=True):
-                place = self._place.get(dimension.name)
-                columns[quarter, dimension.name].update(map(place, column) if place else column)
+                columns[quarter, dimension.name].update(column)
         audience: dict[tuple[int, str, str | None], int] = {}
         for (quarter, name), counter in columns.items():
             if bands := self._bands.get(name):
-                audience.update(((quarter, name, bands[place - 1]), number) for place, number in counter.items())
+                sums = [0] * (len(bands) + 1)
+                for place, number in zip(map(self._place[name], counter), counter.values(), strict=True):
+                    sums[place] += number
+                audience.update(((quarter, name, band), sums[at]) for at, band in enumerate(bands, 1) if sums[at])
                 continue
             # No label of a closed list is too long to have a count of its own.
             if other := sum(counter.pop(text) for text in [text for text in counter if len(text) > MOST_CHARACTERS]):
