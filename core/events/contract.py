@@ -101,11 +101,11 @@ class Contract:
             event = _DECODE[likely](raw)
         except (ValueError, RecursionError):  # msgspec's errors and UnicodeDecodeError are ValueErrors
             event = _decode_or_explain(raw, source)
-        if size > _SURELY_SHALLOW or b"[" in raw:
+        if size > _SURELY_SHALLOW or raw.find(b"[") >= 0:  # find, as elsewhere: `in` takes twice its time
             _check_depth(raw)
         # A NUL can only come as an escape, and no text is longer than the event that holds it.
         id_size = len(event.event_id)
-        if id_size > _SURELY_SHORT_ID or size > MAX_TEXT_BYTES or (b"\\" in raw and b"\\u0000" in raw):
+        if id_size > _SURELY_SHORT_ID or size > MAX_TEXT_BYTES or (raw.find(b"\\") >= 0 and b"\\u0000" in raw):
             _check_texts(event)
         if not id_size:
             raise Invalid(Reason.EMPTY, "$.eventId", "an eventId is not empty")
