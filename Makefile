@@ -45,7 +45,7 @@ demo: $(VENV)/ready $(NATIVE) ## run everything under the publisher's load for D
 
 TEST_PROCESSES ?= 3
 test: $(VENV)/ready $(NATIVE) $(TOOLS) lint ## lint, check types and layers, run all tests
-	@$(RUN) -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile
+	@$(RUN) -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder
 
 lint: $(VENV)/ready ## ruff, mypy, the layers and clippy
 	@$(RUN) -m ruff format --check --quiet .
