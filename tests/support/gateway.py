@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -96,9 +96,13 @@ class Gateway:
     def workers(self) -> list[psutil.Process]:
         """The worker processes, oldest first."""
         children = psutil.Process(self.supervisor.pid("gateway")).children()
-        return sorted(
-            (child for child in children if child.status() != psutil.STATUS_ZOMBIE), key=lambda child: child.pid
-        )
+        return sorted(filter(_lives, children), key=lambda child: child.pid)
+
+
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 @asynccontextmanager

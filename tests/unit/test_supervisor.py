@@ -148,11 +148,11 @@ async def test_a_program_that_does_not_drain_is_killed(supervisor: Supervisor, t
 async def test_stop_signals_are_tried_in_turn(supervisor: Supervisor, tmp_path: Path) -> None:
     """A program that ignores the first stop signal gets the second before it is killed."""
     mark, out = tmp_path / "mark", tmp_path / "out"
-    script = f"trap '' INT; trap 'echo quit > {out}; exit 0' QUIT; echo . > {mark}; {LONG}"
-    signals = (signal.SIGINT, signal.SIGQUIT)
+    script = f"trap '' TERM; trap 'echo second > {out}; exit 0' USR1; echo . > {mark}; {LONG}"
+    signals = (signal.SIGTERM, signal.SIGUSR1)
     await supervisor.start(shell(script, drain_seconds=2, stop_signals=signals, **filled(mark)))
     await supervisor.stop("program")
-    assert out.read_text() == "quit\n"
+    assert out.read_text() == "second\n"
 
 
 async def test_a_stopped_program_stays_down_until_it_is_started_again(supervisor: Supervisor, deaths: Deaths) -> None:
