@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
-NATIVE := collector/_native.abi3.so
+NATIVE := core/_native.abi3.so
 NATIVE_SOURCES := $(wildcard collector/native/src/*.rs) $(addprefix collector/native/,Cargo.toml Cargo.lock .cargo/config.toml)
 
 TOOLS := ops/tools/bin/ready

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from collector.parsers import NOT_BUILT
+from core.native import NOT_BUILT
 
 lacking: Counter[str] = Counter()
 
