@@ -7,7 +7,7 @@
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 ARG RUST_IMAGE=rust:1.95-slim-bookworm
 
-# --- the native parser
+# --- the native module
 FROM ${RUST_IMAGE} AS native
 WORKDIR /build
 COPY collector/native/ ./
