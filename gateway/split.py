@@ -30,6 +30,7 @@ from gateway.refusal import Refusal, Refused
 PIECE_BYTES: Final = 128 * 1024
 REACH_BYTES: Final = MAX_EVENT_BYTES + 1024  # the next cut is at most one event away
 LEFT_BYTES: Final = 128  # taken at first of what the native reader left: one event, mostly
+WORTH_EVENTS: Final = 16  # in a run: fewer save less than it costs to change between both ways
 CAREFUL_BYTES: Final = 8 * 1024  # of a piece that is taken apart: at worst every byte is a step
 
 _SPACE: Final = b" \t\r\n"
@@ -44,8 +45,8 @@ def split(content: bytes, form: Form, read: Callable[[bytes, int], Run] | None =
     """The events of a body in the order in which they stand, a piece of them at a time.
 
     An event may be anything: what it is worth is the contract's question. `read`, if there is one, takes runs of valid
-    events of an array. Raises Refused where the body is not what
-    its form says: neither an array nor an object, or an array that does not close.
+    events of an array. Raises Refused where the body is not what its form says: neither an array nor an object, or an
+    array that does not close.
     """
     if form is Form.LINES:
         return _lines(content)
@@ -73,7 +74,7 @@ def _lines(content: bytes) -> Iterator[list[bytes]]:
 
 def _array(content: bytes, at: int, read: Callable[[bytes, int], Run] | None) -> Iterator[Run | list[bytes]]:
     view = memoryview(content)
-    size = PIECE_BYTES
+    size = LEFT_BYTES // 2 if read else PIECE_BYTES
     while at >= 0:
         if read:
             run = read(content, at)
@@ -85,7 +86,7 @@ def _array(content: bytes, at: int, read: Callable[[bytes, int], Run] | None) ->
             if run.filled:
                 continue
             # Where one element after the other is left, asking about each would only cost.
-            size = min(LEFT_BYTES if run.events else 2 * size, PIECE_BYTES)
+            size = min(LEFT_BYTES if run.events >= WORTH_EVENTS else 2 * size, PIECE_BYTES)
         cut = _CUT.search(content, at + size, at + size + REACH_BYTES)
         try:
             if cut:
