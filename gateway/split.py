@@ -92,7 +92,7 @@ def _array(content: bytes, at: int, read: Callable[[bytes, int], Run] | None) ->
             if cut:
                 elements = _elements(b"".join((b"[", view[at : cut.start() + 1], b"]")))
                 at = cut.end() - 1
-            elif len(content) - at <= size + REACH_BYTES:
+            elif len(content) - at <= PIECE_BYTES + REACH_BYTES:
                 elements = _elements(b"".join((b"[", view[at:])))
                 at = -1
             else:
