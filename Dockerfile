@@ -7,7 +7,7 @@
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 ARG RUST_IMAGE=rust:1.95-slim-bookworm
 
-# --- the native parser
+# --- the native module
 FROM ${RUST_IMAGE} AS native
 WORKDIR /build
 COPY collector/native/ ./
@@ -35,7 +35,7 @@ COPY collector collector
 COPY reporter reporter
 # For operators: python -m ops doctor, dead-letters, drain and so on, with the services' own variables.
 COPY ops ops
-COPY --from=native /build/target/release/lib_native.so collector/_native.abi3.so
+COPY --from=native /build/target/release/lib_native.so core/_native.abi3.so
 # Compiled now: the file system is read-only later, and every start would compile anew.
 RUN rm -rf collector/native \
  && /opt/sluice/bin/python -m compileall -q core sql gateway collector reporter ops

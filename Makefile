@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
-NATIVE := collector/_native.abi3.so
+NATIVE := core/_native.abi3.so
 NATIVE_SOURCES := $(wildcard collector/native/src/*.rs) $(addprefix collector/native/,Cargo.toml Cargo.lock .cargo/config.toml)
 
 TOOLS := ops/tools/bin/ready
@@ -14,7 +14,7 @@ TOOLS_SOURCES := $(addprefix ops/tools/,build.sh go.mod go.sum compose/main.go)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/ready $(NATIVE) $(TOOLS) ## install what is locked, build the native parser and checkers (other targets do it themselves)
+setup: $(VENV)/ready $(NATIVE) $(TOOLS) ## install what is locked, build the native module and checkers (other targets do it themselves)
 
 $(VENV)/ready: requirements-dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Sluice needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Give another one: make PYTHON=python3.12 …"; exit 1; }
@@ -24,12 +24,12 @@ $(VENV)/ready: requirements-dev.lock
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
-# Never fails: without it the collector runs its Python parser, and says so.
+# Never fails: without it the collector and the gateway read by Python alone, and say so.
 $(NATIVE): $(NATIVE_SOURCES)
-	@if ! command -v cargo > /dev/null; then rm -f $@; echo "no Rust toolchain: the Python parser serves"; \
-	elif echo "building the native parser (a minute) …"; (cd collector/native && cargo build --release --locked --quiet); then \
+	@if ! command -v cargo > /dev/null; then rm -f $@; echo "no Rust toolchain: Python reads alone"; \
+	elif echo "building the native module (a minute) …"; (cd collector/native && cargo build --release --locked --quiet); then \
 	  cp collector/native/target/release/lib_native.so $@.new && mv $@.new $@; \
-	else rm -f $@; echo "the native parser was not built: the Python parser serves"; fi
+	else rm -f $@; echo "the native module was not built: Python reads alone"; fi
 
 # Never fails: without it the tests of compose files and Kubernetes manifests are skipped, and counted.
 $(TOOLS): $(TOOLS_SOURCES)
@@ -54,7 +54,7 @@ lint: $(VENV)/ready ## ruff, mypy, the layers and clippy
 	@$(VENV)/bin/lint-imports
 	@if cargo clippy --version > /dev/null 2>&1; then \
 	  cd collector/native && cargo fmt --check && cargo clippy --locked --quiet --all-targets -- -D warnings; \
-	else echo "no Rust toolchain: the native parser is not linted"; fi
+	else echo "no Rust toolchain: the native module is not linted"; fi
 
 faults: $(VENV)/ready $(NATIVE) ## break every part under load and judge what is stored (20 minutes; SHORT=1: 3); figures go to .sluice/faults.json
 	@SLUICE_FAULTS=$(if $(SHORT),short,long) SLUICE_FAULTS_REPORT=.sluice/faults.json \

@@ -18,11 +18,11 @@ from typing import Any, Final, NamedTuple
 from collector import copying
 from collector.copying import Kind
 from collector.rollup import QUARTER_MICROSECONDS, QUARTERS_IN_DAY, Counts, Rollup, Seen, nothing
-from collector.shape import Key, keys
 from collector.source import Column, Source
 from core.events import wire
 from core.events.contract import Contract, Invalid, Reason
 from core.events.fields import instant
+from core.events.shape import Key, keys
 
 # What each row holds beside its event: of the part (one request) and of the message.
 MESSAGE_COLUMNS: Final = ("received_at", "stream_sequence", "correlation_id")

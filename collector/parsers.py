@@ -18,17 +18,12 @@ from collector import plan
 from collector.parse import Parsed, Parser, Reject, Rows, closing, python_parser, rejected, row_reader
 from collector.rollup import Counts, Seen, total
 from collector.source import Source
+from core import native
 from core.errors import Misconfigured
 from core.events import wire
 from core.events.contract import Contract, Invalid
 from core.events.fields import MAX_EVENT_BYTES, instant
-
-try:
-    from collector import _native
-except ImportError as error:
-    NOT_BUILT: str | None = f"it is not built, which an install does where there is a Rust toolchain ({error})"
-else:
-    NOT_BUILT = None
+from core.native import NOT_BUILT
 
 Choice = Literal["auto", "native", "python"]
 Named = Literal["native", "python"]
@@ -58,7 +53,7 @@ def native_parser(source: Source, contract: Contract) -> Parser:
         raise plan.LeftToPython(NOT_BUILT)
     tag, shapes = plan.describe(source)
     try:
-        native = _native.Parser(tag, "timestamp", MAX_EVENT_BYTES, shapes)
+        parser = native.Parser(tag, "timestamp", MAX_EVENT_BYTES, shapes)
     except ValueError as error:
         raise plan.LeftToPython(str(error)) from error
     python = python_parser(source, contract)
@@ -81,7 +76,7 @@ def native_parser(source: Source, contract: Contract) -> Parser:
             ends = [closing(part, sequence) for part in parts]
             windows = map(contract.window, received)
             requests = [(part.events, *window, end) for part, window, end in zip(parts, windows, ends, strict=True)]
-            found, of_events, of_audience = native.rows(message, start, requests, ask)
+            found, of_events, of_audience = parser.rows(message, start, requests, ask)
         except ValueError:  # what is wrong with the message as a whole
             return python(message, sequence)
         events = sum(part.events for part in parts)

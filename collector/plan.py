@@ -12,30 +12,16 @@ from msgspec.inspect import IntType, LiteralType, StrType
 
 from collector.copying import Kind
 from collector.parse import constant_of, opening
-from collector.shape import Key, keys
 from collector.source import Source
 from core.events import subjects
 from core.events.fields import MAX_ID_BYTES, MAX_TEXT_BYTES, Amount
+from core.events.shape import Field, Key, keys
 
 _AMOUNT: Final = get_args(Amount)[1].pattern
 
 
 class LeftToPython(Exception):
     """The native parser cannot read this source. The message says why."""
-
-
-class Field(NamedTuple):
-    """A key and what its value has to be.
-
-    least and most are a number's limits, or a text's in bytes of UTF-8; labels are those of a closed list.
-    """
-
-    path: str
-    kind: str
-    nullable: bool
-    least: int = 0
-    most: int = 0
-    labels: tuple[str, ...] = ()
 
 
 class Counted(NamedTuple):

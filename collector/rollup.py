@@ -18,7 +18,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from collector.shape import keys
+from core.events.shape import keys
 
 QUARTER_MICROSECONDS: Final = 900_000_000
 QUARTERS_IN_DAY: Final = 96

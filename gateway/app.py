@@ -139,7 +139,13 @@ class Worker:
         sys.setswitchinterval(SWITCH_SECONDS)
         tell_build("gateway")
         collect_garbage_rarely()
-        log.info("worker started", slot=self._slot, pid=os.getpid(), port=self._settings.gateway_port)
+        log.info(
+            "worker started",
+            slot=self._slot,
+            pid=os.getpid(),
+            port=self._settings.gateway_port,
+            reader=self._door.reader,
+        )
 
     def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

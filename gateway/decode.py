@@ -22,6 +22,7 @@ from core.events.contract import Contract, Invalid, Reason
 from core.events.fields import MAX_ID_BYTES
 from core.events.subjects import SOURCES, Source
 from core.events.wire import one_line
+from gateway import native
 from gateway.body import Form
 from gateway.refusal import Refusal, Refused
 from gateway.split import split
@@ -71,6 +72,13 @@ class Batch:
         self.accepted[source] = self.accepted.get(source, 0) + len(lines)
         block = Block(len(lines), lines[0] if len(lines) == 1 else b"\n".join(lines))
         self.blocks.setdefault(source, []).append(block)
+
+    def add(self, run: native.Run) -> None:
+        """These events are valid, and joined already."""
+        for source, (events, content) in zip(SOURCES, run.blocks, strict=True):
+            if events:
+                self.accepted[source] = self.accepted.get(source, 0) + events
+                self.blocks.setdefault(source, []).append(Block(events, content))
 
     def refuse(self, index: int, raw: bytes, why: Invalid) -> None:
         """This event breaks the contract: count it, list it among the first, keep it while there is room."""
@@ -127,11 +135,15 @@ class Turns:
 
 
 class Decode:
-    """Reads bodies against the contract. most_events bounds the events of one body, valid or not."""
+    """Reads bodies against the contract. most_events bounds the events of one body, valid or not.
 
-    def __init__(self, contract: Contract, *, most_events: int) -> None:
+    `reader` takes runs of valid events, if there is one; it changes nothing but what an event costs.
+    """
+
+    def __init__(self, contract: Contract, *, most_events: int, reader: native.Reader | None = None) -> None:
         self._contract = contract
         self._most_events = most_events
+        self._reader = reader
         self._turns = Turns()
 
     async def __call__(self, content: bytes, form: Form, received: int) -> Batch:
@@ -157,15 +169,21 @@ class Decode:
 
     def _slices(self, batch: Batch, content: bytes, form: Form, received: int) -> Iterator[None]:
         """The work on one body; pauses at the end of each slice."""
-        folded = b"\n" in content or b"\r" in content  # else no event can hold a line break
-        read = self._contract.read
-        pieces = split(content, form)
-        del content  # let go of it with the last piece
+        read, reader = self._contract.read, self._reader
+        folded: bool | None = None
+        pieces = split(content, form, reader and (lambda content, at: reader(content, at, received)))
         for number, piece in enumerate(pieces):
             if number:
                 yield
-            if batch.events + len(piece) > self._most_events:
+            events = piece.events if isinstance(piece, native.Run) else len(piece)
+            if batch.events + events > self._most_events:
                 raise Refused(Refusal.TOO_MANY_EVENTS, f"a body holds at most {self._most_events} events")
+            if isinstance(piece, native.Run):
+                batch.add(piece)
+                batch.events += events
+                continue
+            if folded is None:  # looked up once, where it matters: else no event can hold a line break
+                folded = b"\n" in content or b"\r" in content
             lines: dict[Source, list[bytes]] = {source: [] for source in SOURCES}
             until = time.perf_counter() + SLICE_SECONDS
             for index, raw in enumerate(piece, batch.events):
@@ -178,7 +196,7 @@ class Decode:
                         until = time.perf_counter() + SLICE_SECONDS
                 else:
                     lines[event.source].append(one_line(raw) if folded else raw)
-            batch.events += len(piece)
+            batch.events += events
             for source, accepted in lines.items():
                 if accepted:
                     batch.accept(source, accepted)

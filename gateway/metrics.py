@@ -118,6 +118,12 @@ publish_full = Counter("gateway_publish_full", "Messages that a stream refused b
 publish_doubled = Counter(
     "gateway_publish_doubled", "First attempts that JetStream called a duplicate: must stay 0, see the runbook"
 )
+reader_in_use = Gauge(
+    "gateway_reader_info",
+    "Always 1; the label says what reads arrays of events",
+    ["reader"],
+    multiprocess_mode="livemax",
+)
 worker_restarts = Counter("gateway_worker_restarts", "Workers that ended unasked and were started again")
 cpu_seconds = Counter("gateway_cpu_seconds", "CPU time of all workers")
 resident_bytes = Gauge("gateway_resident_bytes", "Memory of all workers", multiprocess_mode="livesum")

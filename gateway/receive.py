@@ -21,7 +21,7 @@ from core.errors import StreamFull, TryAgain
 from core.events.contract import Contract
 from core.events.subjects import SOURCES, events_subject, refused_subject
 from core.settings import GatewaySettings
-from gateway import answer, metrics
+from gateway import answer, metrics, native
 from gateway.admission import Admission, Hold
 from gateway.answer import Answer
 from gateway.body import announced_bytes, form_of, plain, raw, too_large
@@ -48,10 +48,15 @@ class Door:
         self._publish_seconds = settings.gateway_publish_seconds
         self._publisher = publisher
         self.admission = Admission(settings.gateway_max_in_flight_bytes // settings.gateway_workers)
-        self._decode = Decode(
-            Contract(max_age_days=settings.max_event_age_days, max_ahead_seconds=settings.max_event_ahead_seconds),
-            most_events=max(1, self._most_bytes // SMALLEST_EVENT_BYTES),
+        contract = Contract(
+            max_age_days=settings.max_event_age_days, max_ahead_seconds=settings.max_event_ahead_seconds
         )
+        reader = native.reader(contract)
+        most_events = max(1, self._most_bytes // SMALLEST_EVENT_BYTES)
+        self._decode = Decode(contract, most_events=most_events, reader=reader)
+        self.reader: Final = "native" if reader else "python"
+        """What reads arrays of events."""
+        metrics.reader_in_use.labels(self.reader).set(1)
         self._log = log.bind()  # made once: the module's own looks its settings up with each line
         self._signatures = Signatures(settings)
         self.draining = False

@@ -24,15 +24,16 @@ from bench.events import Drawn, make
 from bench.micro.conftest import Stack
 from collector.copying import Kind
 from collector.parse import Parser, copied_columns
-from collector.parsers import NOT_BUILT, choose
-from collector.shape import keys
+from collector.parsers import choose
 from collector.source import Column
 from collector.sources import SOURCES
 from core import postgres
 from core.events import wire
 from core.events.contract import Contract
 from core.events.fields import EPOCH, instant
+from core.events.shape import keys
 from core.lifecycle import collect_garbage_rarely
+from core.native import NOT_BUILT
 from sql import statements
 
 EVENTS = 1_000

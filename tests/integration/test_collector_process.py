@@ -14,10 +14,10 @@ import asyncpg
 import pytest
 from nats.aio.client import Client
 
-from collector.parsers import NOT_BUILT
 from core import postgres
 from core.events.subjects import stream_of
 from core.jetstream import stream_info
+from core.native import NOT_BUILT
 from tests.support.collecting import balanced, blocked, connected, drained, publish, publish_all
 from tests.support.collector_process import CollectorProcess, collector_process
 from tests.support.events import facebook, message, tiktok

@@ -1,25 +1,58 @@
-"""A body at the door, without a server: what the gateway would accept of it, and what it would refuse and keep."""
+"""A body at the door, without a server: what the gateway would accept of it, and what it would refuse and keep.
+
+Every body is read by Python alone and, where the native module is built, with its help: what becomes of it is the same.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from core.events import refused
 from core.events.contract import Contract, Reason
 from core.events.refused import RefusedEvent
+from gateway import native
 from gateway.body import Form
 from gateway.decode import SMALLEST_EVENT_BYTES, Batch, Decode
+from gateway.refusal import Refused
 from tests.support.events import Event, encoded, microseconds
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
 CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)
+READER = native.reader(CONTRACT)
 
 
 async def read(content: bytes, form: Form = Form.JSON, *, at: datetime | None = None) -> Batch:
     """What becomes of a body that arrives now, or at `at`. Raises Refused."""
-    decode = Decode(CONTRACT, most_events=MAX_BODY_BYTES // SMALLEST_EVENT_BYTES)
-    return await decode(content, form, microseconds(at))
+    received = microseconds(at)
+    batch = await _outcome(content, form, received, None)
+    if READER:
+        natively = await _outcome(content, form, received, READER)
+        assert _shown(natively) == _shown(batch)
+    if isinstance(batch, Refused):
+        raise batch
+    return batch
+
+
+async def _outcome(content: bytes, form: Form, received: int, reader: native.Reader | None) -> Batch | Refused:
+    decode = Decode(CONTRACT, most_events=MAX_BODY_BYTES // SMALLEST_EVENT_BYTES, reader=reader)
+    try:
+        return await decode(content, form, received)
+    except Refused as error:
+        return error
+
+
+def _shown(outcome: Batch | Refused) -> Any:
+    """All that there is to see of it, however its blocks are cut."""
+    if isinstance(outcome, Refused):
+        return outcome.refusal, str(outcome)
+    blocks = {
+        source: (sum(block.events for block in blocks), b"\n".join(block.content for block in blocks))
+        for source, blocks in outcome.blocks.items()
+    }
+    kept = (outcome.kept, outcome.kept_events, outcome.kept_bytes)
+    return outcome.events, outcome.accepted, blocks, outcome.reasons, outcome.told, kept
 
 
 async def read_array(*events: Event | bytes, at: datetime | None = None) -> Batch:

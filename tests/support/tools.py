@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from collector.parsers import NOT_BUILT
+from core.native import NOT_BUILT
 
 lacking: Counter[str] = Counter()
 
@@ -31,8 +31,8 @@ def require(there: bool, what: str) -> None:
 
 
 def require_native() -> None:
-    """End the test unless the native parser is built."""
-    require(NOT_BUILT is None, "the native parser, which make setup builds where there is a Rust toolchain")
+    """End the test unless the native module is built."""
+    require(NOT_BUILT is None, "the native module, which make setup builds where there is a Rust toolchain")
 
 
 def only_where(applies: bool, circumstance: str) -> None:

@@ -1,4 +1,4 @@
-//! What Python sees: the class `Parser`, described in `collector/_native.pyi`.
+//! What Python sees: the classes `Parser` and `Door`, described in `core/_native.pyi`.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -6,16 +6,17 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::copying::Kind;
 use crate::counts::{Counted, Counts, Dimension, Slots};
+use crate::door::{self, Bounds, Described};
 use crate::plan::{Field, Part, Plan, Shape};
 use crate::rows::{Request, Rows, lines};
 
 #[pymodule(gil_used = false)]
 mod _native {
     #[pymodule_export]
-    use super::Parser;
+    use super::{Door, Parser};
 }
 
-#[pyclass(frozen, module = "collector._native")]
+#[pyclass(frozen, module = "core._native")]
 struct Parser {
     plan: Plan,
     names: Names,
@@ -84,6 +85,37 @@ impl Parser {
     }
 }
 
+#[pyclass(frozen, module = "core._native")]
+struct Door {
+    door: door::Door,
+}
+
+#[pymethods]
+impl Door {
+    #[new]
+    fn new(instant: &str, most_bytes: usize, sources: Vec<GivenSource>) -> PyResult<Self> {
+        let sources = sources.into_iter().map(Described::try_from).collect::<Result<_, _>>();
+        let door = sources.and_then(|sources| door::Door::new(instant, most_bytes, sources));
+        door.map(|door| Self { door }).map_err(PyValueError::new_err)
+    }
+
+    /// The body is neither copied nor changed: bytes of Python never are.
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        body: &Bound<'py, PyBytes>,
+        start: usize,
+        enough: usize,
+        earliest: i64,
+        latest: i64,
+    ) -> (Option<usize>, Vec<(usize, Bound<'py, PyBytes>)>) {
+        let content = body.as_bytes();
+        let (next, blocks) = py.detach(|| self.door.read(content, start, Bounds { earliest, latest, enough }));
+        let block = |block: door::Block| (block.events, PyBytes::new(py, &block.lines));
+        (next, blocks.into_iter().map(block).collect())
+    }
+}
+
 /// The rows of each day, and the counts of events and audience.
 type Found<'py> = (Bound<'py, PyDict>, Bound<'py, PyDict>, Bound<'py, PyDict>);
 
@@ -117,6 +149,21 @@ impl GivenRequest<'_> {
     fn request(&self) -> (usize, Request<'_>) {
         let Self(events, earliest, latest, closing) = self;
         (*events, Request { earliest: *earliest, latest: *latest, closing: closing.as_bytes() })
+    }
+}
+
+/// A source's name, the key that chooses the shape of its events, and of each shape its label and its fields.
+#[derive(FromPyObject)]
+struct GivenSource(String, String, Vec<(String, Vec<GivenField>)>);
+
+impl TryFrom<GivenSource> for Described {
+    type Error = String;
+
+    fn try_from(GivenSource(name, tag, shapes): GivenSource) -> Result<Self, String> {
+        let fields = |fields: Vec<GivenField>| fields.into_iter().map(Field::try_from).collect::<Result<_, _>>();
+        let shapes =
+            shapes.into_iter().map(|(label, given)| Ok((label, fields(given)?))).collect::<Result<_, String>>();
+        Ok(Self { name, tag, shapes: shapes? })
     }
 }
 

@@ -158,6 +158,11 @@ impl<'a> Cursor<'a> {
         (self.peek()? == byte).then(|| self.at += 1)
     }
 
+    /// How far it has come.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
     /// Whether nothing but white space is left.
     pub fn finished(mut self) -> bool {
         self.peek().is_none()

@@ -5,11 +5,14 @@
 //!
 //! The Python reference is `collector/parse.py`. This one only takes what it can prove to be valid, so that whatever
 //! is refused, and the reason, is the reference's own word.
+//!
+//! The gateway's door reads arrays of events by the same cursor and the same fields (`door`), and keeps their bytes.
 
 #[cfg(not(test))]
 mod binding;
 mod copying;
 mod counts;
+mod door;
 mod instant;
 mod json;
 mod plan;

@@ -104,7 +104,7 @@ impl Plan {
 
 /// The keys of one object, those of all shapes together, in the order in which events are likely to have them.
 #[derive(Debug, Default)]
-struct Node {
+pub struct Node {
     keys: Vec<Key>,
 }
 
@@ -119,7 +119,7 @@ struct Key {
 
 impl Node {
     /// The place of the key at this path, which is made if need be. `None` where it is an object, or in a value.
-    fn place(&mut self, path: &str, places: &mut usize) -> Option<usize> {
+    pub fn place(&mut self, path: &str, places: &mut usize) -> Option<usize> {
         let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
         let quoted = [name.as_bytes(), b"\""].concat();
         let index = self.keys.iter().position(|key| key.quoted.bytes == quoted).unwrap_or_else(|| {
@@ -136,7 +136,7 @@ impl Node {
     }
 
     /// Read an object.
-    fn read<'a>(&self, cursor: &mut Cursor<'a>, tokens: &mut [Token<'a>], scratch: &mut Vec<u8>) -> Option<()> {
+    pub fn read<'a>(&self, cursor: &mut Cursor<'a>, tokens: &mut [Token<'a>], scratch: &mut Vec<u8>) -> Option<()> {
         let mut likely = 0;
         cursor.object(|cursor| {
             let index = self.key(likely, cursor, scratch)?;

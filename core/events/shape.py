@@ -1,4 +1,4 @@
-"""What the structs of an event hold, key by key: both parsers go by it."""
+"""What the structs of an event hold, key by key: the parsers and the door's native reader go by it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from msgspec import inspect
+
+
+class Field(NamedTuple):
+    """A key and what its value has to be, as the native module is told it (`Kind` of its `copying.rs`).
+
+    least and most are a number's limits, or a text's in bytes of UTF-8; labels are those of a closed list.
+    """
+
+    path: str
+    kind: str
+    nullable: bool
+    least: int = 0
+    most: int = 0
+    labels: tuple[str, ...] = ()
 
 
 class Key(NamedTuple):

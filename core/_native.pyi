@@ -1,8 +1,35 @@
-"""The native parser, as `collector/native` builds it."""
+"""The native module, as `collector/native` builds it. `core.native` imports it where it is built."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from collector.plan import Shape
+from core.events.shape import Field
+
+Shape = tuple[str, Sequence[Field], Sequence[bytes | int], Any]
+"""As `collector.plan.Shape`."""
+
+class Door:
+    """What reads arrays of events at the gateway's door.
+
+    instant      the key of the instant that the window of time is about
+    most_bytes   an event of more is not taken
+    sources      of each: its name, the key that chooses the shape of its events, and of each shape label and fields
+
+    Raises ValueError where the shapes do not fit together.
+    """
+
+    def __new__(
+        cls, instant: str, most_bytes: int, sources: Sequence[tuple[str, str, Sequence[tuple[str, Sequence[Field]]]]]
+    ) -> Door: ...
+    def read(
+        self, body: bytes, start: int, enough: int, earliest: int, latest: int
+    ) -> tuple[int | None, list[tuple[int, bytes]]]:
+        """Where to go on, None where the array is at its end; and of each source its events: count, and one a line.
+
+        It starts at `start`, where an element may begin, and stops before an element that is not proved to be a valid
+        event of one line, or once it has read `enough` bytes; always before an object that follows a comma, or at
+        `start`. earliest and latest bound an event's instant (microseconds since 2000).
+        """
 
 class Parser:
     """What reads the events of one source.

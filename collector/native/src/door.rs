@@ -1,0 +1,263 @@
+//! Read an array of events at the gateway's door: bytes of a body in, the events of each source out, one a line.
+//!
+//! Invariant: an element that is taken here is one that the Python reference (`gateway/split.py` and the contract) takes
+//! too, with the same bytes. Reading stops before the first one that is not proved to be valid, and only where an object
+//! follows a comma: the reference can go on from there as if it had read all that is before.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use memchr::memmem::Finder;
+
+use crate::copying::{self, Kind};
+use crate::json::{Cursor, Token};
+use crate::plan::{Field, Node, Placed};
+
+/// An event is likely to say so early from which source it is.
+const GLIMPSE: usize = 256;
+/// How much there may be around an event: white space, the comma, the bracket.
+const AROUND: usize = 1024;
+
+#[derive(Debug)]
+pub struct Door {
+    sources: Vec<Source>,
+    most_bytes: usize,
+}
+
+/// What tells a source's events, and the tag and the fields that they have.
+pub struct Described {
+    pub name: String,
+    pub tag: String,
+    pub shapes: Vec<(String, Vec<Field>)>,
+}
+
+#[derive(Debug)]
+struct Source {
+    quoted: Finder<'static>,
+    tag: usize,
+    shapes: Vec<Shape>,
+    places: usize,
+    root: Node,
+}
+
+#[derive(Debug)]
+struct Shape {
+    label: String,
+    fields: Vec<Placed>,
+    instant: usize,
+}
+
+/// The instants that events may have, and how many bytes are enough for now.
+#[derive(Clone, Copy)]
+pub struct Bounds {
+    pub earliest: i64,
+    pub latest: i64,
+    pub enough: usize,
+}
+
+/// Events of one source: how many, and one a line.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Block {
+    pub events: usize,
+    pub lines: Vec<u8>,
+}
+
+/// Where to go on, or nothing where the array is at its end; and the events of each source.
+pub type Run = (Option<usize>, Vec<Block>);
+
+/// A valid event: its source, its bytes, and where the next one begins.
+struct Found<'a> {
+    source: usize,
+    event: &'a [u8],
+    next: Option<usize>,
+}
+
+#[derive(Default)]
+struct Buffers<'a> {
+    tokens: Vec<Token<'a>>,
+    row: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+impl Door {
+    /// The error says which part of the description is wrong.
+    pub fn new(instant: &str, most_bytes: usize, sources: Vec<Described>) -> Result<Self, String> {
+        let sources = sources.into_iter().map(|source| Source::new(source, instant)).collect::<Result<_, _>>()?;
+        Ok(Self { sources, most_bytes })
+    }
+
+    /// Read elements of the array in `body`, from `start`, where one may begin.
+    pub fn read(&self, body: &[u8], start: usize, bounds: Bounds) -> Run {
+        let mut blocks = vec![Block::default(); self.sources.len()];
+        let mut buffers = Buffers::default();
+        let mut at = start;
+        while at < body.len() && at - start < bounds.enough {
+            // A defect of ours leaves its event to the reference.
+            let event = catch_unwind(AssertUnwindSafe(|| self.event(body, at, bounds, &mut buffers)));
+            let Some(Found { source, event, next }) = event.ok().flatten() else {
+                break;
+            };
+            let block = &mut blocks[source];
+            if block.events == 0 {
+                block.lines.reserve((body.len() - start).min(bounds.enough) / self.sources.len());
+            } else {
+                block.lines.push(b'\n');
+            }
+            block.lines.extend_from_slice(event);
+            block.events += 1;
+            let Some(next) = next else {
+                return (None, blocks);
+            };
+            at = next;
+        }
+        (Some(at), blocks)
+    }
+
+    fn event<'a>(&self, body: &'a [u8], at: usize, bounds: Bounds, buffers: &mut Buffers<'a>) -> Option<Found<'a>> {
+        let rest = &body[at..];
+        let near = &rest[..rest.len().min(self.most_bytes + AROUND)];
+        let begin = near.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))?;
+        let near = &near[begin..];
+        let head = &near[..near.len().min(GLIMPSE)];
+        let likely = self.sources.iter().position(|source| source.quoted.find(head).is_some()).unwrap_or(0);
+        let others = (0..self.sources.len()).filter(|&other| other != likely);
+        let (source, length) = std::iter::once(likely)
+            .chain(others)
+            .find_map(|number| Some((number, self.sources[number].event(near, bounds, buffers)?)))?;
+        let event = &near[..length];
+        if length > self.most_bytes || memchr::memchr2(b'\n', b'\r', event).is_some() {
+            return None;
+        }
+        let mut cursor = Cursor::new(&near[length..]);
+        let next = if cursor.take(b',').is_some() {
+            (cursor.peek()? == b'{').then_some(())?;
+            Some(at + begin + length + cursor.at())
+        } else {
+            cursor.take(b']')?;
+            (begin + near.len() == rest.len() && cursor.finished()).then_some(())?;
+            None
+        };
+        Some(Found { source, event, next })
+    }
+}
+
+impl Source {
+    fn new(described: Described, instant: &str) -> Result<Self, String> {
+        let Described { name, tag, shapes } = described;
+        let (mut root, mut places) = (Node::default(), 0);
+        let mut place = |path: &str| root.place(path, &mut places).ok_or(format!("{path} is an object elsewhere"));
+        let mut planned = Vec::new();
+        for (label, fields) in shapes {
+            let timed =
+                |field: &Field| field.path == instant && !field.nullable && matches!(field.kind, Kind::Timestamp);
+            let instant = fields.iter().position(timed).ok_or(format!("{label} has no instant {instant}"))?;
+            let fields = fields
+                .into_iter()
+                .map(|Field { path, nullable, kind }| Ok(Placed { place: place(&path)?, nullable, kind }))
+                .collect::<Result<_, String>>()?;
+            planned.push(Shape { label, fields, instant });
+        }
+        let tag = place(&tag)?;
+        let quoted = Finder::new(format!("\"{name}\"").as_bytes()).into_owned();
+        Ok(Self { quoted, tag, shapes: planned, places, root })
+    }
+
+    /// The length of the valid event that `near` begins with.
+    fn event<'a>(&self, near: &'a [u8], bounds: Bounds, buffers: &mut Buffers<'a>) -> Option<usize> {
+        let Buffers { tokens, row, scratch } = buffers;
+        tokens.clear();
+        tokens.resize(self.places, Token::Missing);
+        let mut cursor = Cursor::new(near);
+        self.root.read(&mut cursor, tokens, scratch)?;
+        let Token::Text(tag) = tokens[self.tag] else {
+            return None;
+        };
+        let tag = tag.read(scratch)?;
+        let shape = self.shapes.iter().find(|shape| shape.label.as_bytes() == tag)?;
+        row.clear(); // what is written is not needed: writing is how the collector holds a field to the contract
+        for (number, field) in shape.fields.iter().enumerate() {
+            let meant = copying::write(&field.kind, field.nullable, tokens[field.place], row, scratch)?;
+            if number == shape.instant && !(bounds.earliest..=bounds.latest).contains(&meant) {
+                return None;
+            }
+        }
+        Some(cursor.at())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn door() -> Door {
+        let described = |name: &str| Described {
+            name: name.into(),
+            tag: "tag".into(),
+            shapes: vec![(
+                "t".into(),
+                vec![
+                    Field { path: "at".into(), nullable: false, kind: Kind::Timestamp },
+                    Field { path: "of".into(), nullable: false, kind: Kind::Label(vec![name.into()]) },
+                ],
+            )],
+        };
+        Door::new("at", 100, vec![described("a"), described("b")]).unwrap()
+    }
+
+    fn event(of: &str) -> String {
+        format!(r#"{{"tag":"t","at":"2000-01-01T00:00:01Z","of":"{of}"}}"#)
+    }
+
+    fn read(body: &str, enough: usize) -> (Option<usize>, Vec<(usize, String)>) {
+        let (next, blocks) = door().read(body.as_bytes(), 1, Bounds { earliest: 0, latest: i64::MAX, enough });
+        let text = |block: Block| (block.events, String::from_utf8(block.lines).unwrap());
+        (next, blocks.into_iter().map(text).collect())
+    }
+
+    #[test]
+    fn an_array_of_valid_events_is_read_to_its_end() {
+        let (a, b) = (event("a"), event("b"));
+        let expected = vec![(2, format!("{a}\n{a}")), (1, b.clone())];
+        assert_eq!(read(&format!("[{a},{b},{a}]"), 1000), (None, expected.clone()));
+        assert_eq!(read(&format!("[ \n{a}\r\n,\t{b} ,\n {a}\n ] \n"), 1000), (None, expected));
+    }
+
+    #[test]
+    fn it_stops_before_what_is_not_proved_to_be_valid() {
+        let a = event("a");
+        let go_on = 1 + a.len() + 1;
+        for bad in
+            ["{}", "{", "{\"a\":1}}", &event("c"), &a.replace('{', "{\n"), &format!("{a}{a}"), &a.replace(":\"", "\"")]
+        {
+            for behind in ["]", &format!(",{a}]")] {
+                let found = read(&format!("[{a},{bad}{behind}"), 1000);
+                assert_eq!(found, (Some(go_on), vec![(1, a.clone()), (0, String::new())]), "{bad}{behind}");
+            }
+        }
+        let (none, long) = (vec![(0, String::new()); 2], a.replace('{', &format!("{{{}", " ".repeat(100))));
+        assert_eq!(read(&format!("[{long}]"), 1000), (Some(1), none.clone()));
+        for body in ["[", "[]", "[ ]", &format!("[{a}"), &format!("[{a},"), &format!("[{a},]"), &format!("[{a},1]")] {
+            assert_eq!(read(body, 1000), (Some(1), none.clone()), "{body}");
+        }
+        for body in [format!("[{a}]x"), format!("[{a}],{a}]"), format!("[{a}]{}", " ".repeat(2000))] {
+            assert_eq!(read(&body, 1000), (Some(1), none.clone()), "{body}");
+        }
+    }
+
+    #[test]
+    fn it_stops_when_it_has_enough() {
+        let a = event("a");
+        let body = format!("[{a},{a},{a}]");
+        assert_eq!(read(&body, 1).0, Some(a.len() + 2));
+        assert_eq!(read(&body, a.len() + 2).0, Some(2 * a.len() + 3));
+        assert_eq!(read(&body, 0).0, Some(1));
+    }
+
+    #[test]
+    fn the_window_of_time_is_the_requests() {
+        let body = format!("[{}]", event("a"));
+        let read = |earliest, latest| door().read(body.as_bytes(), 1, Bounds { earliest, latest, enough: 9 }).0;
+        assert_eq!(read(1_000_000, 1_000_000), None);
+        assert_eq!(read(0, 999_999), Some(1));
+        assert_eq!(read(1_000_001, i64::MAX), Some(1));
+    }
+}
