@@ -98,7 +98,7 @@ class Supervisor:
         watch = self._watch(name)
         try:
             async with asyncio.timeout(seconds), watch.changed:
-                await watch.changed.wait_for(lambda: watch.is_ready and watch.pid != after)
+                await watch.changed.wait_for(lambda: watch.is_ready and watch.pid not in (None, after))
         except TimeoutError:
             raise NotRunning(f"{name} was not ready within {seconds:g} s{watch.log_tail()}") from None
         return self.pid(name)
