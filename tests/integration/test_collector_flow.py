@@ -6,7 +6,6 @@ Invariant under test: a message is confirmed only after its rows are committed, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +16,7 @@ from nats.aio.client import Client
 from collector import fetch
 from collector.batch import Entry
 from collector.fetch import Fetcher
-from core import jetstream, postgres
+from core import jetstream
 from core.errors import OurFault
 from core.events.subjects import consumer_of, stream_of
 from core.jetstream import stream_info
@@ -36,21 +35,6 @@ from tests.support.collecting import (
 from tests.support.events import NOON, changed, facebook, message, tiktok
 from tests.support.stack import Database, FreshNats
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """A connection of the owner's."""
-    connection = await postgres.connect(database.owner_dsn, name="tests")
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def client(fresh_nats: FreshNats) -> AsyncIterator[Client]:
-    """A client of a NATS server with all streams."""
-    async with connected(fresh_nats) as client:
-        yield client
 
 
 async def rows(connection: asyncpg.Connection[Any], source: str = "facebook") -> int:

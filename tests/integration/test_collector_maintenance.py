@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 import asyncpg
-import pytest
 from nats.aio.client import Client
 
 from collector import copying, maintain
@@ -20,28 +19,13 @@ from core.lifecycle import cancelled
 from core.settings import CollectorSettings
 from ops.ledger import read_ledger
 from sql import statements
-from tests.support.collecting import balanced, collecting, connected, drained, publish, storing
+from tests.support.collecting import balanced, collecting, drained, publish, storing
 from tests.support.events import NOON, facebook, message
-from tests.support.stack import Database, FreshNats
+from tests.support.stack import Database
 from tests.support.waiting import eventually
 
 SQL = statements("maintenance")
 A_MOMENT = timedelta(milliseconds=300)
-
-
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """A connection of the owner's."""
-    connection = await postgres.connect(database.owner_dsn, name="tests")
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def client(fresh_nats: FreshNats) -> AsyncIterator[Client]:
-    """A client of a NATS server with all streams."""
-    async with connected(fresh_nats) as client:
-        yield client
 
 
 async def end_stuck(connection: asyncpg.Connection[Any], after: timedelta = A_MOMENT) -> list[int]:

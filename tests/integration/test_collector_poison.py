@@ -5,7 +5,7 @@ The tests make rows unstorable with a CHECK that only they have.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +15,6 @@ import pytest
 from collector.batch import Outcome
 from collector.parse import Rows
 from collector.verdict import Verdict, verdict
-from core import postgres
 from core.errors import OurFault
 from core.events import refused as refused_events
 from core.events.contract import Invalid, Reason
@@ -28,13 +27,11 @@ pytestmark = pytest.mark.usefixtures("each_path")
 
 
 @pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
+async def connection(connection: asyncpg.Connection[Any]) -> asyncpg.Connection[Any]:
     """A connection of the owner's, on tables that take no POISON."""
-    connection = await postgres.connect(database.owner_dsn, name="tests")
     await connection.execute("ALTER TABLE facebook_events ADD CONSTRAINT no_poison CHECK (city <> 'POISON')")
     await connection.execute("ALTER TABLE refused_events ADD CONSTRAINT no_poison CHECK (path <> 'POISON')")
-    yield connection
-    await connection.close()
+    return connection
 
 
 def poison(**how: Any) -> Event:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from random import Random
 from typing import Any
@@ -14,7 +14,6 @@ import asyncpg
 import pytest
 from nats.aio.client import Client
 
-from core import postgres
 from core.events.subjects import stream_of
 from core.jetstream import stream_info
 from core.native import NOT_BUILT
@@ -28,21 +27,6 @@ from tests.support.waiting import eventually
 
 LIKELY_PARSER = "python" if NOT_BUILT else "native"
 Start = Callable[..., AbstractAsyncContextManager[CollectorProcess]]
-
-
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """A connection of the owner's."""
-    connection = await postgres.connect(database.owner_dsn, name="tests")
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def client(fresh_nats: FreshNats) -> AsyncIterator[Client]:
-    """A client of a NATS server with all streams."""
-    async with connected(fresh_nats) as client:
-        yield client
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
-from core import postgres
 from tests.support.collecting import balanced, each_path, storing
 from tests.support.events import NOON, Event, changed, facebook, message, tiktok
 from tests.support.rollups import rollup_differences
@@ -20,14 +18,6 @@ MOST_COUNTRIES = 1_000
 
 __all__ = ["each_path"]  # a fixture
 pytestmark = pytest.mark.usefixtures("each_path")
-
-
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """A connection of the owner's."""
-    connection = await postgres.connect(database.owner_dsn, name="tests")
-    yield connection
-    await connection.close()
 
 
 def of(country: str, source: str = "facebook") -> Event:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 
 from bench.events import Drawn, make
 from collector.batch import Outcome
-from core import postgres
 from core.events import refused as refused_events
 from core.events.contract import Invalid, Reason
 from tests.support.collecting import ANY_TIME, balanced, each_path, storing
@@ -32,14 +30,6 @@ from tests.support.stack import Database
 
 __all__ = ["each_path"]  # a fixture
 pytestmark = pytest.mark.usefixtures("each_path")
-
-
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """A connection of the owner's."""
-    connection = await postgres.connect(database.owner_dsn, name="tests")
-    yield connection
-    await connection.close()
 
 
 def counts(outcome: Outcome) -> tuple[int, int, int, int]:

@@ -26,21 +26,6 @@ from tests.support.stack import Database, FreshNats
 from tests.support.waiting import eventually
 
 
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """A connection of the owner's."""
-    connection = await postgres.connect(database.owner_dsn, name="tests")
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def client(fresh_nats: FreshNats) -> AsyncIterator[Client]:
-    """A client of a NATS server with all streams."""
-    async with connected(fresh_nats) as client:
-        yield client
-
-
 @asynccontextmanager
 async def keeping(client: Client, database: Database, source: str = "facebook") -> AsyncIterator[asyncio.Task[None]]:
     """The task that writes the watermark."""

@@ -12,14 +12,13 @@ import asyncpg
 import pytest
 from nats.aio.client import Client
 
-from core import postgres
 from core.errors import SluiceError
 from core.events import refused
 from core.events.contract import Invalid
 from core.events.fields import microseconds_of
 from core.jetstream import stream_info
 from core.settings import OperatorSettings
-from tests.support.collecting import CONTRACT, balanced, collecting, connected, drained, publish
+from tests.support.collecting import CONTRACT, balanced, collecting, drained, publish
 from tests.support.events import NOON, Event, changed, encoded, facebook, message, part, tiktok, without
 from tests.support.operator import ended, operator, ops, ops_json, start
 from tests.support.stack import Database, FreshNats
@@ -29,19 +28,10 @@ Capsys = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
+async def connection(connection: asyncpg.Connection[Any]) -> asyncpg.Connection[Any]:
     """A connection of the owner's, on a table that takes no POISON."""
-    connection = await postgres.connect(database.owner_dsn, name="tests")
     await connection.execute("ALTER TABLE facebook_events ADD CONSTRAINT no_poison CHECK (city <> 'POISON')")
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def client(fresh_nats: FreshNats) -> AsyncIterator[Client]:
-    """A client of a NATS server with all streams."""
-    async with connected(fresh_nats) as client:
-        yield client
+    return connection
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import date, timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
-from core import postgres
 from core.errors import SluiceError
 from core.settings import OperatorSettings
 from ops import examine
@@ -22,14 +20,6 @@ from tests.support.stack import Database, FreshNats
 
 Capsys = pytest.CaptureFixture[str]
 NO_NATS = "nats://127.0.0.1:1"
-
-
-@pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """A connection of the owner's."""
-    connection = await postgres.connect(database.owner_dsn, name="tests")
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture
