@@ -1,11 +1,9 @@
 """Reports are fresh, and say truthfully how fresh: what was accepted before `storedUntil` is in them, always."""
 
-import asyncio
 import itertools
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 from core.events.subjects import SOURCES, Source
 from ops.local.services import COLLECTORS
 from tests.support.events import MAKERS, facebook, tiktok
+from tests.support.freshness import Watched, watching
 from tests.support.system import System
 from tests.support.waiting import eventually
 
@@ -35,75 +34,32 @@ async def test_an_accepted_event_comes_into_the_report(system: System) -> None:
         await eventually(shown, what="the probe is in the report", every=0.01)
 
 
-@dataclass
-class Watched:
-    """Every answer of the gateway, and every freshness of a report with what that report counted."""
-
-    answered: dict[Source, list[datetime]] = field(default_factory=lambda: {source: [] for source in SOURCES})
-    behind: dict[Source, float] = field(default_factory=dict)
-    until: dict[Source, datetime] = field(default_factory=dict)
-    reports: int = 0
-    too_much: list[str] = field(default_factory=list)
-
-    def check(self, source: Source, report: dict[str, Any]) -> None:
-        """The report holds every event that was answered 202 before its `storedUntil`."""
-        fresh = report["freshness"][source]
-        if fresh["storedUntil"] is None:
-            return
-        self.reports += 1
-        self.until[source] = until = datetime.fromisoformat(fresh["storedUntil"])
-        self.behind[source] = fresh["behindSeconds"]
-        due = sum(answered < until for answered in self.answered[source])
-        if report["totals"]["events"] < due:
-            self.too_much.append(f"{source} until {until}: {report['totals']['events']} events of {due}")
-
-
 @asynccontextmanager
-async def watching(system: System, at: datetime) -> AsyncIterator[Watched]:
-    """Post events stamped `at` without pause, and ask without pause how many there are. At the end nothing may have
-    claimed too much."""
-    watched = Watched()
+async def posting(system: System, at: datetime) -> AsyncIterator[Watched]:
+    """Post events stamped `at` without pause, and ask without pause how many there are."""
     numbers = itertools.count()
 
-    async def post(source: Source) -> None:
+    async def post(watched: Watched, source: Source) -> None:
         while True:
             event = MAKERS[source](at=at + timedelta(milliseconds=next(numbers) % 60_000))
             assert (await system.post([event])).status_code == 202
             watched.answered[source].append(datetime.now(UTC))
 
-    async def ask(source: Source) -> None:
+    async def ask(watched: Watched, source: Source) -> None:
         while True:
             watched.check(source, await system.report("events", at, at + HOUR, source=source))
 
-    tasks = [asyncio.create_task(work(source)) for work in (post, ask) for source in SOURCES]
-    try:
+    async with watching(post, ask, more_reports_than=20) as watched:
         yield watched
-        for task in tasks:
-            assert not task.done(), task.exception()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    assert not watched.too_much, "\n".join(watched.too_much[:5])
-    assert watched.reports > 20
-
-
-async def until_past(watched: Watched, instants: Mapping[Source, datetime]) -> None:
-    """Wait until each source's freshness lies past its instant."""
-
-    async def past() -> bool:
-        return all(source in watched.until and watched.until[source] > instant for source, instant in instants.items())
-
-    await eventually(past, what=f"reports are complete past {instants}")
 
 
 async def test_freshness_is_never_ahead_of_what_is_stored(system: System) -> None:
     """While collectors keep up: many reports, each with everything that it claims; and the claim moves on."""
     at = datetime.now(UTC) - 2 * HOUR
-    async with watching(system, at) as watched:
-        await until_past(watched, dict.fromkeys(SOURCES, at))
+    async with posting(system, at) as watched:
+        await watched.until_past(dict.fromkeys(SOURCES, at))
         for _ in range(8):
-            await until_past(watched, dict(watched.until))
+            await watched.until_past(dict(watched.until))
 
 
 @pytest.mark.parametrize(("away", "there", "frozen"), [("facebook", "tiktok", True), ("tiktok", "facebook", False)])
@@ -114,8 +70,8 @@ async def test_freshness_is_honest_while_a_collector_is_away(
     the end all catch up."""
     at = datetime.now(UTC) - (4 if frozen else 6) * HOUR
     collector = COLLECTOR_OF[away]
-    async with watching(system, at) as watched:
-        await until_past(watched, dict.fromkeys(SOURCES, at))
+    async with posting(system, at) as watched:
+        await watched.until_past(dict.fromkeys(SOURCES, at))
         if frozen:
             system.supervisor.kill(collector, signal.SIGSTOP)
         else:
@@ -127,12 +83,12 @@ async def test_freshness_is_honest_while_a_collector_is_away(
 
         await eventually(fell_behind, what=f"reports of {away} tell that they are behind")
         assert watched.until[away] < went
-        await until_past(watched, {there: went})
+        await watched.until_past({there: went})
         if frozen:
             system.supervisor.kill(collector, signal.SIGCONT)
         else:
             await system.supervisor.start_again(collector)
-        await until_past(watched, dict.fromkeys(SOURCES, datetime.now(UTC)))
+        await watched.until_past(dict.fromkeys(SOURCES, datetime.now(UTC)))
 
 
 async def test_without_a_collector_nothing_new_is_claimed(system: System) -> None:
