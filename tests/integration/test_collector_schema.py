@@ -1,4 +1,4 @@
-"""The schema: migrated once by whoever comes first, and open to each role for what it needs alone."""
+"""The schema: migrated once by whoever comes first, and its functions act on days of events alone."""
 
 from __future__ import annotations
 
@@ -13,16 +13,8 @@ import pytest
 from core import postgres
 from core.errors import Misconfigured
 from ops.local import Servers
-from tests.support.collecting import storing
-from tests.support.events import NOON, facebook, message
 from tests.support.stack import Database
 from tests.support.waiting import eventually
-
-TABLES = (
-    *("facebook_events", "tiktok_events", "receipts", "receipt_totals", "event_counts", "audience_counts"),
-    *("known_countries", "watermarks", "dead_letters", "refused_events", "partition_floors", "schema_migrations"),
-    *("letter_totals", "stream_lives"),
-)
 
 
 @pytest.fixture
@@ -111,68 +103,6 @@ async def test_who_may_not_migrate_waits_for_who_may(empty: Database) -> None:
     assert not any(task.done() for task in waiting)
     await postgres.prepare_schema(empty.collector_dsn, empty.owner_dsn, asyncio.Event())
     await asyncio.wait_for(asyncio.gather(*waiting), 10)
-
-
-async def refused(dsn: str, *attempts: str) -> None:
-    """Each of these statements lacks a right."""
-    connection = await postgres.connect(dsn, name="tests")
-    try:
-        for attempt in attempts:
-            with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await connection.execute(attempt)
-                pytest.fail(f"was allowed: {attempt}")
-    finally:
-        await connection.close()
-
-
-async def test_the_reporter_only_reads(database: Database) -> None:
-    """Every table can be read by the reporter, and none written, changed, emptied or dropped."""
-    async with storing("facebook", database) as store:
-        await store.save(message(facebook()))
-    connection = await postgres.connect(database.reporter_dsn, name="tests")
-    for table in TABLES:
-        await connection.fetch(f"SELECT * FROM {table} LIMIT 1")
-    await connection.close()
-    await refused(
-        database.reporter_dsn,
-        *(f"INSERT INTO {table} DEFAULT VALUES" for table in TABLES),
-        *(f"DELETE FROM {table}" for table in TABLES),
-        *(f"TRUNCATE {table}" for table in TABLES),
-        *(f"DROP TABLE {table}" for table in TABLES),
-        "UPDATE dead_letters SET outcome = 'discarded'",
-        "UPDATE event_counts SET events = 0",
-        f"INSERT INTO facebook_events_{NOON:%Y%m%d} DEFAULT VALUES",
-        "SELECT ensure_partition('facebook_events', '2026-01-01')",
-        "SELECT drop_partitions('facebook_events', '2100-01-01')",
-        "CREATE TABLE mine ()",
-        "CREATE SCHEMA mine",
-    )
-
-
-async def test_the_collector_writes_and_takes_nothing_away(database: Database) -> None:
-    """The collector can add events and count them; it cannot change or delete them, nor touch the schema."""
-    async with storing("facebook", database) as store:
-        await store.save(message(facebook()))
-    leaf = f"facebook_events_{NOON:%Y%m%d}"
-    events = ("facebook_events", "tiktok_events", leaf)
-    await refused(
-        database.collector_dsn,
-        *(f"UPDATE {table} SET event_id = 'x'" for table in events),
-        *(f"DELETE FROM {table}" for table in events),
-        *(f"TRUNCATE {table}" for table in TABLES),
-        *(f"DROP TABLE {table}" for table in (*TABLES, leaf)),
-        "ALTER TABLE facebook_events DETACH PARTITION " + leaf,
-        "CREATE TABLE facebook_events_20260101 PARTITION OF facebook_events "
-        "FOR VALUES FROM ('2026-01-01') TO ('2026-01-02')",
-        "DELETE FROM event_counts",
-        "DELETE FROM audience_counts",
-        "DELETE FROM known_countries",
-        "DELETE FROM watermarks",
-        "UPDATE dead_letters SET outcome = 'discarded'",
-        "UPDATE partition_floors SET floor = '2000-01-01'",
-        "INSERT INTO schema_migrations VALUES (2, 'x', 'x')",
-        "CREATE TABLE mine ()",
-    )
 
 
 async def test_the_collectors_functions_make_days_of_events_alone(database: Database) -> None:
