@@ -45,17 +45,17 @@ def form_of(content_type: str | None) -> Form:
     return Form.JSON
 
 
-def announced_bytes(headers: Mapping[str, str]) -> int | None:
-    """What Content-Length says. None where the body came in chunks."""
+def announced_bytes(headers: Mapping[str, str], most_bytes: int) -> int | None:
+    """What Content-Length says. None where the body came in chunks. Raises Refused for more than the limit."""
     text = headers.get("content-length", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
-
-
-def raw(body: bytes | str, headers: Mapping[str, str], most_bytes: int) -> bytes:
-    """The body as the bytes that came, whole and within the limit. `headers` has lower-case names. Raises Refused."""
-    announced = announced_bytes(headers)
+    announced = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
     if announced is not None and announced > most_bytes:
         raise too_large(most_bytes)
+    return announced
+
+
+def raw(body: bytes | str, announced: int | None, most_bytes: int) -> bytes:
+    """The body as the bytes that came, as many as were announced and within the limit. Raises Refused."""
     content = body.encode() if isinstance(body, str) else body
     if announced is not None and len(content) != announced:
         raise Refused(Refusal.TRUNCATED, f"{announced} bytes were announced and {len(content)} came")

@@ -22,9 +22,9 @@ from core.events.contract import Contract
 from core.events.subjects import SOURCES, events_subject, refused_subject
 from core.settings import GatewaySettings
 from gateway import answer, metrics, native
-from gateway.admission import Admission, Hold
+from gateway.admission import Admission
 from gateway.answer import Answer
-from gateway.body import announced_bytes, form_of, plain, raw, too_large
+from gateway.body import announced_bytes, form_of, plain, raw
 from gateway.correlation import Origin, origin
 from gateway.decode import SMALLEST_EVENT_BYTES, Batch, Decode
 from gateway.metrics import Stages
@@ -70,9 +70,10 @@ class Door:
         came = origin(headers)
         stages = Stages()
         try:
-            with self._admit(headers, body) as hold:
+            announced = self._announced(headers)
+            with self.admission.hold(max(announced or 0, len(body))) as hold:
                 form = form_of(headers.get("content-type"))
-                content = raw(body, headers, self._most_bytes)
+                content = raw(body, announced, self._most_bytes)
                 del body
                 allowed = await self._signatures.check(headers, content)
                 content = await plain(content, headers, hold, self._most_bytes)
@@ -131,14 +132,11 @@ class Door:
         log.info("request refused", correlation_id=correlation_id, refusal=error.refusal.value)
         return answer.refused(error, correlation_id, **headers)
 
-    def _admit(self, headers: Mapping[str, str], body: bytes | str) -> Hold:
-        """Hold room for a body until its answer. Raises Refused for what is announced too large, and TryAgain."""
+    def _announced(self, headers: Mapping[str, str]) -> int | None:
+        """How long a body says it is. Raises NotServing, and Refused for what is too large."""
         if self.draining:
             raise NotServing("this gateway is about to end")
-        announced = announced_bytes(headers) or 0
-        if announced > self._most_bytes:
-            raise too_large(self._most_bytes)
-        return self.admission.hold(max(announced, len(body)))
+        return announced_bytes(headers, self._most_bytes)
 
     async def _publish(self, came: Origin, batch: Batch) -> None:
         """Publish what was accepted, and keep what was refused beside it. Raises TryAgain.

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from gateway.admission import Admission, Hold
-from gateway.body import PIECE_BYTES, Form, form_of, plain, raw
+from gateway.body import PIECE_BYTES, Form, announced_bytes, form_of, plain, raw
 from gateway.refusal import Overloaded, Refusal, Refused
 
 MOST_BYTES = 4 * 1024 * 1024
@@ -24,7 +24,8 @@ def hold() -> Iterator[Hold]:
 
 
 async def read(body: bytes | str, headers: Mapping[str, str], hold: Hold) -> bytes:
-    return await plain(raw(body, headers, MOST_BYTES), headers, hold, MOST_BYTES)
+    content = raw(body, announced_bytes(headers, MOST_BYTES), MOST_BYTES)
+    return await plain(content, headers, hold, MOST_BYTES)
 
 
 async def refusal(hold: Hold, body: bytes | str, **headers: str) -> Refusal:
