@@ -13,20 +13,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-
-import orjson
 
 from bench.machine import describe
 from bench.result import MEBIBYTE, flatness, percentile, write
 from bench.system import System, running
 from core.lifecycle import collect_garbage_rarely
 from core.logs import configure
-from ops.local.ready import get
+from ops.flow import sample_freshness
 
-FRESHNESS_SECONDS: Final = 0.2
 MEMORY_SECONDS: Final = 1.0
 
 
@@ -37,7 +32,7 @@ async def measure(seconds: float) -> dict[str, Any]:
     async with running() as system:
         before = system.cpu_seconds()
         sampling = [
-            asyncio.create_task(_sample_freshness(system, behind)),
+            asyncio.create_task(sample_freshness(system.services, behind)),
             asyncio.create_task(_sample_memory(system, memory)),
         ]
         try:
@@ -61,20 +56,6 @@ async def measure(seconds: float) -> dict[str, Any]:
         "cpu_us_per_event": {stage: round(1e6 * used / sent["accepted"], 2) for stage, used in cpu.items()},
         "memory": {name: flatness([one[name] for one in memory], MEMORY_SECONDS) for name in memory[0]},
     }
-
-
-async def _sample_freshness(system: System, behind: list[float]) -> None:
-    """How far the reports are behind, as a reader sees it: the worse of both sources."""
-    while True:
-        now = datetime.now(UTC)
-        since = (now - timedelta(minutes=15)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        path = f"/reports/events?from={since}&to={now.strftime('%Y-%m-%dT%H:%M:%SZ')}"
-        with contextlib.suppress(OSError):
-            status, body = await get(system.services.ports["reporter"], path)
-            if status == 200:
-                told = [source["behindSeconds"] for source in orjson.loads(body)["freshness"].values()]
-                behind.append(max(seconds for seconds in told if seconds is not None))
-        await asyncio.sleep(FRESHNESS_SECONDS)
 
 
 async def _sample_memory(system: System, memory: list[dict[str, int]]) -> None:

@@ -6,7 +6,6 @@ start -> publish -> wait until all is stored -> ledger, reports -> .sluice/demo.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import sys
@@ -23,7 +22,7 @@ from rich.console import Console
 
 from core import jetstream, postgres
 from core.errors import SluiceError
-from ops.flow import Flow
+from ops.flow import Flow, sample_freshness
 from ops.ledger import read_ledger, until_stored
 from ops.local import Servers
 from ops.local.ready import get
@@ -33,7 +32,6 @@ from ops.tables import print_report
 from ops.up import show
 
 STORED_WITHIN_SECONDS: Final = 60.0
-SAMPLE_SECONDS: Final = 0.2
 
 
 async def demo(stop: asyncio.Event, seconds: float, publisher_options: Sequence[str]) -> int:
@@ -88,7 +86,7 @@ async def _publish(
     )
     flow = Flow(servers.supervisor, services)
     over = asyncio.Event()
-    sampling = asyncio.create_task(_sample_freshness(services, outcome.freshness))
+    sampling = asyncio.create_task(sample_freshness(services, outcome.freshness))
     showing = asyncio.create_task(show(over, flow, Console()))
     stopping = asyncio.create_task(_stop_publisher(stop, process))
     try:
@@ -109,20 +107,6 @@ async def _publish(
 async def _stop_publisher(stop: asyncio.Event, process: asyncio.subprocess.Process) -> None:
     await stop.wait()
     process.terminate()
-
-
-async def _sample_freshness(services: Services, samples: list[float]) -> None:
-    """How far each report's freshness is behind, as a reader sees it."""
-    while True:
-        now = datetime.now(UTC)
-        since = (now - timedelta(minutes=15)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        path = f"/reports/events?from={since}&to={now.strftime('%Y-%m-%dT%H:%M:%SZ')}"
-        with contextlib.suppress(OSError):
-            status, body = await get(services.ports["reporter"], path)
-            if status == 200:
-                behind = [source["behindSeconds"] for source in orjson.loads(body)["freshness"].values()]
-                samples.append(max(seconds for seconds in behind if seconds is not None))
-        await asyncio.sleep(SAMPLE_SECONDS)
 
 
 async def _print_reports(console: Console, services: Services, began: datetime) -> None:

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import orjson
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
@@ -17,6 +19,7 @@ from ops.local.ready import get
 from ops.local.services import COLLECTORS, Services
 
 MEBIBYTE: Final = 1024 * 1024
+FRESHNESS_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -125,3 +128,17 @@ def table(before: Sample, now: Sample) -> Table:
     )
     shown.caption_justify = "left"
     return shown
+
+
+async def sample_freshness(services: Services, samples: list[float]) -> None:
+    """How far reports are behind, as a reader sees it: the worse of both sources, in seconds, five times a second."""
+    while True:
+        now = datetime.now(UTC)
+        since = (now - timedelta(minutes=15)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        path = f"/reports/events?from={since}&to={now.strftime('%Y-%m-%dT%H:%M:%SZ')}"
+        with contextlib.suppress(OSError):
+            status, body = await get(services.ports["reporter"], path)
+            if status == 200:
+                behind = [source["behindSeconds"] for source in orjson.loads(body)["freshness"].values()]
+                samples.append(max(seconds for seconds in behind if seconds is not None))
+        await asyncio.sleep(FRESHNESS_SECONDS)
