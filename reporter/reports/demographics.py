@@ -81,9 +81,6 @@ class DemographicsQuery:
     def with_cities(self) -> bool:
         return "city" in self.understood.group_by and "facebook" in self.sources and self.no_cities is None
 
-    def cover_of(self, period: Period) -> Cover:
-        return period.rows() if self.understood.funnel_stage or self.understood.event_type else period.cover()
-
 
 class Share(msgspec.Struct):
     """Events of one value of a dimension."""
@@ -185,8 +182,14 @@ def ask(asked: Asked, settings: ReporterSettings) -> DemographicsQuery:
     if filtered and too_long:
         raise BadQuery(filtered, f"is for ranges up to {hours} hours: no rollup holds the audience by type")
     no_cities = f"city is told for ranges up to {hours} hours: ask for a shorter one" if too_long else None
-    covered = period.rows() if filtered else period.cover()
-    return DemographicsQuery(understood, period, covered, previous, sources, no_cities, pages.page(asked))
+    return DemographicsQuery(
+        understood, period, _cover(understood, period), previous, sources, no_cities, pages.page(asked)
+    )
+
+
+def _cover(understood: UnderstoodDemographics, period: Period) -> Cover:
+    """By rows alone where no rollup holds what is asked for."""
+    return period.rows() if understood.funnel_stage or understood.event_type else period.cover()
 
 
 async def read(snapshot: Snapshot, query: DemographicsQuery) -> DemographicsAnswer:
@@ -197,7 +200,7 @@ async def read(snapshot: Snapshot, query: DemographicsQuery) -> DemographicsAnsw
     totals = DemographicsTotals(sum(events.total() for events in now.values()))
     before: Counts | None = None
     if query.previous is not None:
-        before = await _count(snapshot, query, query.previous, query.cover_of(query.previous))
+        before = await _count(snapshot, query, query.previous, _cover(query.understood, query.previous))
         listed = {
             city for (_, _, name), found in counts.items() if name == "city" for city in found if city is not None
         }
