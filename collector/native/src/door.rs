@@ -8,9 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use memchr::memmem::Finder;
 
-use crate::copying::{self, Kind};
+use crate::copying;
 use crate::json::{Cursor, Token};
-use crate::plan::{Field, Node, Placed};
+use crate::plan::{Field, Keys, Placed};
 
 /// An event is likely to say so early from which source it is.
 const GLIMPSE: usize = 256;
@@ -35,8 +35,7 @@ struct Source {
     quoted: Finder<'static>,
     tag: usize,
     shapes: Vec<Shape>,
-    places: usize,
-    root: Node,
+    keys: Keys,
 }
 
 #[derive(Debug)]
@@ -143,31 +142,21 @@ impl Door {
 impl Source {
     fn new(described: Described, instant: &str) -> Result<Self, String> {
         let Described { name, tag, shapes } = described;
-        let (mut root, mut places) = (Node::default(), 0);
-        let mut place = |path: &str| root.place(path, &mut places).ok_or(format!("{path} is an object elsewhere"));
-        let mut planned = Vec::new();
+        let (mut keys, mut planned) = (Keys::default(), Vec::new());
         for (label, fields) in shapes {
-            let timed =
-                |field: &Field| field.path == instant && !field.nullable && matches!(field.kind, Kind::Timestamp);
-            let instant = fields.iter().position(timed).ok_or(format!("{label} has no instant {instant}"))?;
-            let fields = fields
-                .into_iter()
-                .map(|Field { path, nullable, kind }| Ok(Placed { place: place(&path)?, nullable, kind }))
-                .collect::<Result<_, String>>()?;
+            let (instant, fields) = keys.shape(&label, instant, fields)?;
             planned.push(Shape { label, fields, instant });
         }
-        let tag = place(&tag)?;
+        let tag = keys.place(&tag)?;
         let quoted = Finder::new(format!("\"{name}\"").as_bytes()).into_owned();
-        Ok(Self { quoted, tag, shapes: planned, places, root })
+        Ok(Self { quoted, tag, shapes: planned, keys })
     }
 
     /// The length of the valid event that `near` begins with.
     fn event<'a>(&self, near: &'a [u8], bounds: Bounds, buffers: &mut Buffers<'a>) -> Option<usize> {
         let Buffers { tokens, row, scratch } = buffers;
-        tokens.clear();
-        tokens.resize(self.places, Token::Missing);
         let mut cursor = Cursor::new(near);
-        self.root.read(&mut cursor, tokens, scratch)?;
+        self.keys.read(&mut cursor, tokens, scratch)?;
         let Token::Text(tag) = tokens[self.tag] else {
             return None;
         };
@@ -187,6 +176,7 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::copying::Kind;
 
     fn door() -> Door {
         let described = |name: &str| Described {

@@ -37,8 +37,7 @@ pub struct Plan {
     pub tag: usize,
     /// An event of more bytes is not taken.
     pub most_bytes: usize,
-    places: usize,
-    root: Node,
+    keys: Keys,
 }
 
 #[derive(Debug)]
@@ -64,17 +63,9 @@ pub struct Placed {
 impl Plan {
     /// The error says which part of the description is wrong.
     pub fn new(tag: &str, instant: &str, most_bytes: usize, shapes: Vec<Shape>) -> Result<Self, String> {
-        let (mut root, mut places) = (Node::default(), 0);
-        let mut place = |path: &str| root.place(path, &mut places).ok_or(format!("{path} is an object elsewhere"));
-        let (mut planned, mut slots) = (Vec::new(), Slots::default());
+        let (mut keys, mut planned, mut slots) = (Keys::default(), Vec::new(), Slots::default());
         for Shape { label, fields, row, counted } in shapes {
-            let timed =
-                |field: &Field| field.path == instant && !field.nullable && matches!(field.kind, Kind::Timestamp);
-            let instant = fields.iter().position(timed).ok_or(format!("{label} has no instant {instant}"))?;
-            let fields = fields
-                .into_iter()
-                .map(|Field { path, nullable, kind }| Ok(Placed { place: place(&path)?, nullable, kind }))
-                .collect::<Result<Vec<_>, String>>()?;
+            let (instant, fields) = keys.shape(&label, instant, fields)?;
             let mut unwritten: Vec<_> = (0..fields.len()).collect();
             for part in &row {
                 if let Part::Field(number) = *part {
@@ -87,24 +78,54 @@ impl Plan {
             let counted = slots.plan(&label, counted, &fields)?;
             planned.push(PlannedShape { label, instant, fields, row, unwritten, counted });
         }
-        let tag = place(tag)?;
-        Ok(Self { shapes: planned, slots, tag, most_bytes, places, root })
+        let tag = keys.place(tag)?;
+        Ok(Self { shapes: planned, slots, tag, most_bytes, keys })
     }
 
     /// Find the value of each known key. `None` where the line is not proved to be an event: it is no JSON object, or
     /// a known key stands twice.
     pub fn tokens<'a>(&self, line: &'a [u8], tokens: &mut Vec<Token<'a>>, scratch: &mut Vec<u8>) -> Option<()> {
-        tokens.clear();
-        tokens.resize(self.places, Token::Missing);
         let mut cursor = Cursor::new(line);
-        self.root.read(&mut cursor, tokens, scratch)?;
+        self.keys.read(&mut cursor, tokens, scratch)?;
         cursor.finished().then_some(())
     }
 }
 
-/// The keys of one object, those of all shapes together, in the order in which events are likely to have them.
+/// The keys that a source's events are read for, those of all shapes together, each with a place for its value.
 #[derive(Debug, Default)]
-pub struct Node {
+pub struct Keys {
+    places: usize,
+    root: Node,
+}
+
+impl Keys {
+    /// The place of the key at this path, which is made if need be.
+    pub fn place(&mut self, path: &str) -> Result<usize, String> {
+        self.root.place(path, &mut self.places).ok_or(format!("{path} is an object elsewhere"))
+    }
+
+    /// The fields of a shape with their places, and before them the number of the one with the instant.
+    pub fn shape(&mut self, label: &str, instant: &str, fields: Vec<Field>) -> Result<(usize, Vec<Placed>), String> {
+        let timed = |field: &Field| field.path == instant && !field.nullable && matches!(field.kind, Kind::Timestamp);
+        let timed = fields.iter().position(timed).ok_or(format!("{label} has no instant {instant}"))?;
+        let placed = fields
+            .into_iter()
+            .map(|Field { path, nullable, kind }| Ok(Placed { place: self.place(&path)?, nullable, kind }))
+            .collect::<Result<_, String>>()?;
+        Ok((timed, placed))
+    }
+
+    /// Read an object: the value of each key to its place. `None` where it is none, or a key stands twice.
+    pub fn read<'a>(&self, cursor: &mut Cursor<'a>, tokens: &mut Vec<Token<'a>>, scratch: &mut Vec<u8>) -> Option<()> {
+        tokens.clear();
+        tokens.resize(self.places, Token::Missing);
+        self.root.read(cursor, tokens, scratch)
+    }
+}
+
+/// The keys of one object, in the order in which events are likely to have them.
+#[derive(Debug, Default)]
+struct Node {
     keys: Vec<Key>,
 }
 
@@ -119,7 +140,7 @@ struct Key {
 
 impl Node {
     /// The place of the key at this path, which is made if need be. `None` where it is an object, or in a value.
-    pub fn place(&mut self, path: &str, places: &mut usize) -> Option<usize> {
+    fn place(&mut self, path: &str, places: &mut usize) -> Option<usize> {
         let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
         let quoted = [name.as_bytes(), b"\""].concat();
         let index = self.keys.iter().position(|key| key.quoted.bytes == quoted).unwrap_or_else(|| {
@@ -136,7 +157,7 @@ impl Node {
     }
 
     /// Read an object.
-    pub fn read<'a>(&self, cursor: &mut Cursor<'a>, tokens: &mut [Token<'a>], scratch: &mut Vec<u8>) -> Option<()> {
+    fn read<'a>(&self, cursor: &mut Cursor<'a>, tokens: &mut [Token<'a>], scratch: &mut Vec<u8>) -> Option<()> {
         let mut likely = 0;
         cursor.object(|cursor| {
             let index = self.key(likely, cursor, scratch)?;
