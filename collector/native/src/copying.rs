@@ -4,7 +4,8 @@
 //! readable one of the two.
 
 use crate::instant;
-use crate::json::{Text, Token};
+use crate::json::Token;
+use crate::text::Text;
 
 const NULL: [u8; 4] = (-1_i32).to_be_bytes();
 

@@ -17,3 +17,4 @@ mod instant;
 mod json;
 mod plan;
 mod rows;
+mod text;
