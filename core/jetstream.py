@@ -30,6 +30,8 @@ MICROSECOND = timedelta(microseconds=1)
 # Longer than a publish is ever tried again (GATEWAY_PUBLISH_SECONDS, 15 by default).
 DUPLICATE_WINDOW_SECONDS = 120
 TELL_AGAIN_SECONDS = 10.0
+# err_codes of a publish that finds no room: the stream is at its limit; server or account are out of storage.
+NO_ROOM = frozenset({10077, 10023, 10047})
 
 
 class StreamState(msgspec.Struct):

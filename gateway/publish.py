@@ -21,6 +21,7 @@ from nats.aio.client import Client
 
 from core.errors import StreamFull
 from core.events.subjects import EVENTS_HEADER, MESSAGE_ID_HEADER, SOURCES, events_subject
+from core.jetstream import NO_ROOM
 from gateway import metrics
 from gateway.commit import Lane, Message, Waiting
 from gateway.correlation import Origin
@@ -31,7 +32,6 @@ from gateway.refusal import Doubled, NotServing
 ATTEMPT_SECONDS: Final = 2.5
 PAUSE_SECONDS: Final = 0.1
 LOOK_SECONDS: Final = 0.1
-_NO_ROOM: Final = frozenset({10077, 10023, 10047})  # stream at its limit; server or account out of storage
 _PROCESSED: Final = {events_subject(source): metrics.processed[source] for source in SOURCES}
 
 log = structlog.get_logger()
@@ -147,6 +147,6 @@ class Publisher:
             raise
         if ack.error is None:
             return ack.duplicate
-        if ack.error.err_code in _NO_ROOM:
+        if ack.error.err_code in NO_ROOM:
             raise StreamFull(f"{message.subject}: {ack.error.description}")
         raise NoPubAck(f"{ack.error.err_code} {ack.error.description}")

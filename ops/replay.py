@@ -39,13 +39,13 @@ from core.events.subjects import (
     refused_subject,
     stream_of,
 )  # fmt: skip
+from core.jetstream import NO_ROOM
 from ops.letters import Letter, Name, Which, close, pages
 
 PAGE_LETTERS: Final = 200  # of at most 256 KiB each
 SEAL_BYTES: Final = 512 * 1024
 ATTEMPTS: Final = 3
 ATTEMPT_SECONDS: Final = 5.0
-_NO_ROOM: Final = (10077, 10023, 10047)
 
 
 class Unfit(Exception):
@@ -202,7 +202,7 @@ async def _publish(client: Client, group: list[Fit]) -> int:
                 subject, wire.encode(parts, lines), timeout=ATTEMPT_SECONDS, headers=headers
             )
         except nats.js.errors.APIError as error:
-            if error.err_code in _NO_ROOM:
+            if error.err_code in NO_ROOM:
                 raise StreamFull(
                     f"{stream_of(collected)} has no room: wait for the collectors, then run it again"
                 ) from error
