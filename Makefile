@@ -64,8 +64,9 @@ production-check: $(VENV)/ready $(NATIVE) $(TOOLS) ## compose, manifests, metric
 	@exec $(RUN) -m tests.production
 
 SECONDS ?= 600
-fuzz: $(VENV)/ready $(NATIVE) ## hold both parsers to each other on random messages for SECONDS (600)
-	@exec $(RUN) -m tests.fuzz.differential --seconds $(SECONDS)
+fuzz: $(VENV)/ready $(NATIVE) ## hold both parsers to each other for SECONDS (600): on random messages, and where coverage leads
+	@$(RUN) -m tests.fuzz.differential --seconds $$(($(SECONDS) / 2))
+	@$(RUN) -m tests.fuzz.guided -max_total_time=$$(($(SECONDS) / 2))
 
 bench: $(VENV)/ready $(NATIVE) ## run all benchmarks (20 minutes) and render bench/results/REPORT.md; SHORT=1: a moment of each
 	@exec $(RUN) -m bench $(if $(SHORT),--short)
