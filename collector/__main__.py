@@ -37,6 +37,7 @@ def main() -> None:
         help="who reads the events: auto takes the native one where it is built and knows the source",
     )  # fmt: skip
     given = arguments.parse_args()
+    lifecycle.keep_freed_pages()
     lifecycle.run(lambda stop: collect(SOURCES[given.source], given.parser, stop))
 
 
