@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
 import structlog
@@ -28,6 +28,7 @@ from reporter.reports import Answer, AnyReport
 from reporter.reports.demographics import DEMOGRAPHICS, DemographicsAnswer
 from reporter.reports.events import EVENTS, EventsAnswer
 from reporter.reports.revenue import REVENUE, RevenueAnswer
+from reporter.share import Shared
 
 log = structlog.get_logger()
 Asking = Request[Any, Any, State]
@@ -43,7 +44,14 @@ def create_app(pool: Pool, settings: ReporterSettings) -> ASGIApp:
                 *(events, revenue, demographics, download, pipeline),
                 *(page.router(), document, live, ready, scrape),
             ],
-            state=State({"pool": pool, "settings": settings, "readiness": Readiness("postgres", "schema")}),
+            state=State(
+                {
+                    "pool": pool,
+                    "settings": settings,
+                    "readiness": Readiness("postgres", "schema"),
+                    "readings": Shared[Reading](),
+                }
+            ),
             openapi_config=openapi.config(),
             exception_handlers={Exception: failed},
         )
@@ -113,18 +121,15 @@ async def pipeline(request: Asking) -> Response[Pipeline]:
 
 
 async def report(request: Asking, asked: AnyReport, kind: str | None = None) -> Response[Any]:
-    """Answer one report, whatever comes: query -> read -> answer. kind: whatever the client accepts."""
+    """Answer one report, whatever comes. kind: whatever the client accepts."""
     began = perf_counter()
-    settings: ReporterSettings = request.app.state.settings
     try:
         sent = dict(request.scope["headers"])  # a tenth of what a Headers object costs
         kind = kind or answer.media_type(_text(sent.get(b"accept")))
-        query = asked.ask(Asked(request.scope["query_string"], asked.parameters), settings)
-        moment = statement if query.in_one_statement else snapshot
-        async with moment(request.app.state.pool, query.sources) as seen:
-            found = await asked.read(seen, query)
-        known = _text(sent.get(b"if-none-match"))
-        response = answered(request, kind, found, known, timedelta(days=settings.max_event_age_days))
+        path, asking = request.scope["path"], request.scope["query_string"]
+        readings: Shared[Reading] = request.app.state.readings
+        reading = await readings.read((path, kind, asking), lambda: _read(request, asked, kind))
+        response = answered(kind, reading, _text(sent.get(b"if-none-match")))
     except Exception as error:
         response = failed(request, error)
     seconds, status = perf_counter() - began, response.status_code or 200
@@ -135,17 +140,35 @@ async def report(request: Asking, asked: AnyReport, kind: str | None = None) -> 
     return response
 
 
-def answered(request: Asking, kind: str, found: Answer, known: str | None, max_event_age: timedelta) -> Response[Any]:
-    """The answer, or 304 where the client has it already."""
-    tag = answer.entity_tag(kind, found)
+class Reading(NamedTuple):
+    """An answer as all who asked for it at once get it; without its body where that is written as it is sent."""
+
+    answer: Answer
+    headers: dict[str, str]
+    body: bytes | None
+
+
+async def _read(request: Asking, asked: AnyReport, kind: str) -> Reading:
+    """query -> read -> answer. Raises what `answer.problem` tells."""
+    settings: ReporterSettings = request.app.state.settings
+    query = asked.ask(Asked(request.scope["query_string"], asked.parameters), settings)
+    moment = statement if query.in_one_statement else snapshot
+    async with moment(request.app.state.pool, query.sources) as seen:
+        found = await asked.read(seen, query)
+    closed = answer.is_closed(found, timedelta(days=settings.max_event_age_days))
     following = f"{request.url.path}?{_next(request, found.next)}" if found.next else None
-    headers = answer.headers(found, tag, closed=answer.is_closed(found, max_event_age), following=following)
-    if answer.is_known(tag, known):
+    headers = answer.headers(found, answer.entity_tag(kind, found), closed=closed, following=following)
+    return Reading(found, headers, None if kind == formats.CSV else formats.body(kind, found))
+
+
+def answered(kind: str, reading: Reading, known: str | None) -> Response[Any]:
+    """The answer, or 304 where the client has it already."""
+    headers = dict(reading.headers)
+    if answer.is_known(headers["ETag"], known):
         return Response(None, status_code=304, headers=headers)
-    body = formats.body(kind, found, found.query.time_zone)
-    if isinstance(body, bytes):
-        return Response(body, media_type=kind, headers=headers)
-    return Stream(body, media_type=kind, headers=headers)
+    if reading.body is not None:
+        return Response(reading.body, media_type=kind, headers=headers)
+    return Stream(formats.csv(reading.answer), media_type=kind, headers=headers)
 
 
 def _text(header: bytes | None) -> str | None:

@@ -59,7 +59,7 @@ class Lines(msgspec.Struct):
 
 
 def csv_of(lines: Any) -> str:
-    return b"".join(formats.body(formats.CSV, lines, "UTC")).decode()  # type: ignore[arg-type]
+    return b"".join(formats.csv(lines)).decode()  # type: ignore[arg-type]
 
 
 TEXTS = ["plain", 'say "hi"', "a,b", "two\nlines", "cr\rlf\r\n", " around ", "", "ünï\U0001f600", "=1+1"]
