@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import structlog
 from granian.constants import Interfaces
@@ -40,6 +41,8 @@ async def main(stop: asyncio.Event) -> None:
             log_enabled=False,
         )
         server.on_startup(lambda: log.info("serving", host=settings.reporter_host, port=settings.reporter_port))
+        gc.collect()
+        gc.freeze()  # the program itself stays: looking through it would hold up reports for tens of milliseconds
         serving = asyncio.create_task(server.serve())
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)

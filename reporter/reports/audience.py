@@ -69,7 +69,7 @@ def events(counts: Counts, source: Source) -> Counter[int]:
     """All events of a source, by bucket."""
     dimension = _ALL_EVENTS[source]
     return Counter(
-        {number: found.total() for (number, of, name), found in counts.items() if (of, name) == (source, dimension)}
+        {number: found.total() for (number, of, name), found in counts.items() if of == source and name == dimension}
     )
 
 

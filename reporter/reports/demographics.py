@@ -223,7 +223,8 @@ async def _count(snapshot: Snapshot, query: DemographicsQuery, period: Period, c
     wanted = audience.counted(asked.group_by, query.sources)
     filters = (asked.funnel_stage, asked.event_type)
     for bucket, sign, source, row in await snapshot.figures(period, covered, _FIGURES, (wanted,), filters):
-        counts[bucket, source, row["dimension"]][row["value"]] += sign * row["events"]
+        *_, dimension, value, events = row
+        counts[bucket, source, dimension][value] += sign * events
     return counts
 
 
