@@ -1,6 +1,6 @@
 """Fill a database with made events, as many and over as many days as one likes: for demonstrations and benchmarks.
 
-    templates --fill--> events --parse--> rows --COPY--> each day's partition --count--> rollups, receipt --> commit
+    templates --fill--> events --parse--> rows --COPY--> each day's partition --their counts--> rollups --> commit
 
 The events are those of the stand-in publisher, spread evenly over the days before now; the rows are what the
 collector's parser makes of them. Invariant: a source's day is one transaction, so a fill that is broken off leaves
@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,10 +25,13 @@ import asyncpg
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.templates import PAGE_EVENTS, Page, make_page, uuid_lots
-from collector import copying
-from collector.parse import Parser, copied_columns
+from collector.batch import Entry
+from collector.fetch import Message
+from collector.parse import Parser
 from collector.parsers import choose
 from collector.sources import SOURCES as COLLECTED
+from collector.write import Path as Way
+from collector.write import Write
 from core import postgres
 from core.errors import Misconfigured, SluiceError
 from core.events import subjects, wire
@@ -43,6 +46,8 @@ SPARE_BYTES: Final = 6 * 1024**3  # left free: PostgreSQL's log alone may take 4
 _PAGES: Final = 1024  # so many different people, places, goods and prices as the publisher has, times 64
 _MESSAGE_PAGES: Final = 64
 _QUEUED: Final = 8  # messages that are made ahead of the COPY
+_PUBLISHED: Final = datetime(2000, 1, 1, tzinfo=UTC)  # before the life of any stream
+_SHARD: Final = -1  # no collector's: neither waits for the other
 _FACEBOOK: Final = b'{"eventId":"fb-'
 _SQL: Final = statements("fill")
 _PARTITIONS: Final = statements("partitions")
@@ -87,8 +92,8 @@ class Made:
             source: choose("auto", COLLECTED[source], contract)[1] for source in subjects.SOURCES
         }
 
-    def messages(self, day: Day, sequence: int) -> Iterator[dict[subjects.Source, tuple[int, bytes]]]:
-        """By source: how many rows, and their bytes. About a microsecond and a half an event."""
+    def messages(self, day: Day, sequence: int) -> Iterator[dict[subjects.Source, Entry]]:
+        """Messages by source, parsed. About two microseconds an event."""
         step = (day.end - day.start) / max(day.events, 1)
         made = 0
         while made < day.events:
@@ -100,7 +105,7 @@ class Made:
                 for line in self._page(at, min(left, PAGE_EVENTS)):
                     lines["facebook" if line.startswith(_FACEBOOK) else "tiktok"].append(line)
                 made += min(left, PAGE_EVENTS)
-            yield {source: self._rows(source, theirs, at, sequence) for source, theirs in lines.items() if theirs}
+            yield {source: self._entry(source, theirs, at, sequence) for source, theirs in lines.items() if theirs}
 
     def _page(self, at: datetime, events: int) -> list[bytes]:
         page = self._pages[self._rng.randrange(_PAGES)]
@@ -108,13 +113,13 @@ class Made:
         text = page.fill(next(self._uuids), stamp, self._rng.randbytes(page.letters.size))
         return text[: page.ends[events - 1]].replace(b"},{", b"}\n{").split(b"\n")
 
-    def _rows(self, source: subjects.Source, lines: list[bytes], at: datetime, sequence: int) -> tuple[int, bytes]:
+    def _entry(self, source: subjects.Source, lines: list[bytes], at: datetime, sequence: int) -> Entry:
         part = wire.Part("fill", None, at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), len(lines))
-        parsed = self._parsers[source](wire.encode([part], lines), sequence)
+        message = Message(wire.encode([part], lines), sequence, _PUBLISHED, len(lines), first_delivery=True, reply="")
+        parsed = self._parsers[source](message.body, sequence)
         if parsed.rejects or len(parsed.days) != 1:
             raise AssertionError(f"the events that were made are not what was meant: {parsed.rejects[:1]}")
-        (rows,) = parsed.days.values()
-        return rows.count, rows.copy
+        return Entry(message, parsed)
 
 
 async def fill(dsn: str, events: int, days: int, *, show: bool = True, seed: object = None) -> Counter[str]:
@@ -143,21 +148,24 @@ async def fill(dsn: str, events: int, days: int, *, show: bool = True, seed: obj
 
 
 async def _fill_day(
-    connections: Mapping[subjects.Source, asyncpg.Connection[Any]], made: Made, day: Day, advance: Any
+    connections: Mapping[subjects.Source, asyncpg.Connection[Any]],
+    made: Made,
+    day: Day,
+    advance: Callable[[int], None],
 ) -> Counter[str]:
     sequence = -time.time_ns()  # no stream has such a number: it marks the rows of this fill and day
-    queues: dict[subjects.Source, asyncio.Queue[tuple[int, bytes] | None]] = {
+    queues: dict[subjects.Source, asyncio.Queue[Entry | None]] = {
         source: asyncio.Queue(_QUEUED) for source in connections
     }
     stored: Counter[str] = Counter()
 
     async def make() -> None:
         messages = made.messages(day, sequence)
-        while (message := await asyncio.to_thread(next, messages, None)) is not None:
-            for source, rows in message.items():
-                await queues[source].put(rows)
-                stored[source] += rows[0]
-                advance(rows[0])
+        while (entries := await asyncio.to_thread(next, messages, None)) is not None:
+            for source, entry in entries.items():
+                await queues[source].put(entry)
+                stored[source] += entry.parsed.events
+                advance(entry.parsed.events)
         for queue in queues.values():
             await queue.put(None)
 
@@ -173,29 +181,17 @@ async def _store_day(
     source: subjects.Source,
     day: Day,
     sequence: int,
-    queue: asyncio.Queue[tuple[int, bytes] | None],
+    queue: asyncio.Queue[Entry | None],
 ) -> None:
-    """One source's day in one transaction."""
-    table = f"{source}_events"
-    leaf = f"{table}_{day.start:%Y%m%d}"
-    rows = 0
-
-    async def copy() -> AsyncIterator[bytes]:
-        nonlocal rows
-        yield copying.HEADER
-        while (message := await queue.get()) is not None:
-            rows += message[0]
-            yield message[1]
-        yield copying.TRAILER
-
-    await connection.fetchval(_PARTITIONS["ensure"], table, day.start.date())
+    """One source's day in one transaction, as a collector writes a batch."""
+    await connection.fetchval(_PARTITIONS["ensure"], f"{source}_events", day.start.date())
     async with connection.transaction():
-        await connection.copy_to_table(leaf, source=copy(), columns=copied_columns(COLLECTED[source]), format="binary")
-        await connection.execute(_SQL["receipt"], subjects.stream_of(source), sequence, rows)
-        await connection.execute(_SQL["lock_countries"])
-        await connection.execute(_SQL["learn_countries"].format(partition=leaf), sequence)
-        await connection.execute(_SQL["count_events"].format(partition=leaf), sequence, source)
-        await connection.execute(_SQL[f"count_{source}"].format(partition=leaf), sequence)
+        write = Write(connection, COLLECTED[source], _SHARD, below_floor=set())
+        stored: Counter[int] = Counter()
+        while (entry := await queue.get()) is not None:
+            stored += await write.rows([entry], Way.DIRECT)
+        await write.counts()
+        await connection.execute(_SQL["receipt"], subjects.stream_of(source), sequence, _PUBLISHED, stored[sequence])
 
 
 def check_room(folder: Path, events: int) -> None:
