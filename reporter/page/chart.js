@@ -5,6 +5,7 @@ const HEIGHT = 230;
 const LEFT = 46;
 const BOTTOM = 22;
 const TOP = 8;
+const COLOURS = 14; // as many as an answer on events has groups
 
 // The steps of an axis: 1, 2 or 5 times a power of ten, about four of them.
 function ticks(most) {
@@ -44,7 +45,7 @@ export function timeChart({ title, labels, series, previous, say }) {
         if (values[place] <= 0) return;
         const top = below + values[place];
         parts.push(drawn("rect", {
-          class: `s${number % 12}`, x: x(place) + gap / 2, width: Math.max(step - gap, 0.5), y: y(top), height: y(below) - y(top),
+          class: `s${number % COLOURS}`, x: x(place) + gap / 2, width: Math.max(step - gap, 0.5), y: y(top), height: y(below) - y(top),
         }));
         below = top;
       });
@@ -91,7 +92,7 @@ export function timeChart({ title, labels, series, previous, say }) {
 
   const legend = series.length > 1 || previous
     ? element("ul", { class: "legend" },
-      ...series.map(({ name }, number) => element("li", {}, swatch(`s${number % 12}`), name)),
+      ...series.map(({ name }, number) => element("li", {}, swatch(`s${number % COLOURS}`), name)),
       ...(previous ? [element("li", {}, swatch("previous"), "the period before")] : []))
     : "";
   figure.append(readout, element("figcaption", {}, legend));
