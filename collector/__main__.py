@@ -16,7 +16,7 @@ from collector.source import Source
 from collector.sources import SOURCES
 from collector.store import Store
 from collector.watermark import keep_watermark
-from core import health, jetstream, lifecycle, logs, postgres, settings
+from core import health, jetstream, lifecycle, logs, postgres, settings, tracing
 from core.errors import OurFault
 from core.events.contract import Contract
 from core.metrics import tell_build
@@ -46,6 +46,7 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
     chosen = settings.load(CollectorSettings)
     maintain.check_retention(chosen)
     logs.configure(f"collector-{source.name}", chosen.log_level)
+    tracing.start(f"collector-{source.name}", chosen)
     tell_build("collector")
     contract = Contract(max_age_days=chosen.max_event_age_days, max_ahead_seconds=chosen.max_event_ahead_seconds)
     parser, parse = parsers.choose(choice, source, contract)
@@ -99,6 +100,7 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
         await fetcher.stop()
         await store.close()
         await client.close()
+        await tracing.flush()
         stop_serving()
         log.info("stopped")
 

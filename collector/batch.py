@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -73,6 +75,14 @@ def letter(message: Message, reject: Reject) -> Letter:
         correlation_id=part.correlation_id if part else None,
         event=event,
     )
+
+
+def parts_of(entries: Iterable[Entry]) -> Iterator[tuple[Message, wire.Part]]:
+    """The requests whose events these messages hold, each with its message; none of one that cannot be read."""
+    for entry in entries:
+        with contextlib.suppress(wire.UnknownWire):
+            for part in wire.decode_header(entry.message.body)[0]:
+                yield entry.message, part
 
 
 def halve(entries: list[Entry], parse: Parser) -> list[list[Entry]]:

@@ -12,6 +12,7 @@ messages gather while a batch is stored; with little to do a batch waits a momen
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from time import perf_counter, thread_time
 from typing import Any, Final, Literal
@@ -19,17 +20,20 @@ from typing import Any, Final, Literal
 import structlog
 
 from collector import metrics
-from collector.batch import Entry, Outcome
+from collector.batch import Entry, Outcome, parts_of
 from collector.fetch import Fetcher, Message
 from collector.parse import Parser
 from collector.store import Store
+from collector.trace import tell_requests
 from collector.verdict import Verdict, verdict
-from core import faults
+from core import faults, tracing
 from core.errors import OurFault
 from core.health import Readiness
+from core.tracing import Steps
 
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 2.0
+NAMED_MOST: Final = 100  # requests in a line of the log
 log = structlog.get_logger()
 
 
@@ -64,10 +68,13 @@ class Collect:
         storing: asyncio.Task[None] | None = None
         try:
             while (messages := await self._next(stopping, storing)) is not None:
+                steps = Steps()
                 entries = await self._parsed(messages)
+                steps.done("parse")
                 if storing is not None:
                     await storing
-                storing = asyncio.create_task(self._store_and_ack(entries, stop))
+                steps.done("wait")
+                storing = asyncio.create_task(self._store_and_ack(entries, steps, stop))
         finally:
             stopping.cancel()
             if storing is not None:
@@ -114,17 +121,21 @@ class Collect:
         metrics.accepted.labels(self._source).inc(fetched)
         return entries
 
-    async def _store_and_ack(self, entries: list[Entry], stop: asyncio.Event) -> None:
+    async def _store_and_ack(self, entries: list[Entry], steps: Steps, stop: asyncio.Event) -> None:
         outcome = await self._stored(entries, stop)
         if outcome is None:
             return
+        steps.done("store")
         if faults.ARMED:
             faults.reached("collector.committed")
         with metrics.stage_seconds.labels(self._source, "ack").time():
             await self._fetcher.ack(entry.message for entry in entries)
         if faults.ARMED:
             faults.reached("collector.acked")
+        steps.done("ack")
         self._count(entries, outcome)
+        if tracing.spans:
+            tell_requests(tracing.spans, self._source, entries, steps)
 
     async def _stored(self, entries: list[Entry], stop: asyncio.Event) -> Outcome | None:
         """Store, again and again while the database is away; None where a stop came before it was back."""
@@ -161,8 +172,14 @@ class Collect:
             metrics.batches_stored.labels(self._source, outcome.path).inc()
         metrics.conflicts.labels(self._source).inc(outcome.conflicts)
         self._tell_dead(outcome)
-        if outcome.events:
-            log.debug("stored", events=outcome.events, stored=outcome.stored, repeated=outcome.repeated)
+        if outcome.events and log.is_enabled_for(logging.DEBUG):
+            log.debug(
+                "stored",
+                events=outcome.events,
+                stored=outcome.stored,
+                repeated=outcome.repeated,
+                correlation_ids=list(dict.fromkeys(part.correlation_id for _, part in parts_of(entries)))[:NAMED_MOST],
+            )
 
     def _tell_dead(self, outcome: Outcome) -> None:
         """One line a batch, however many there are: `dead_letters` holds each with its way."""

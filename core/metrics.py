@@ -15,6 +15,7 @@ from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
     CollectorRegistry,
+    Counter,
     Gauge,
     disable_created_metrics,
     generate_latest,
@@ -41,6 +42,11 @@ start_time = Gauge(
     "sluice_start_time_seconds",
     "When the service started, in seconds since 1970; it changes with each restart",
     multiprocess_mode="min",  # of workers that ended, too: one that is replaced is no restart of the service
+)
+
+spans_sampled = Counter("sluice_spans_sampled", "Spans to be exported; 0 where tracing is off")
+spans_exported = Counter(
+    "sluice_spans_exported", "Spans that the endpoint took; those that are missing after a minute are lost"
 )
 
 

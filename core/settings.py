@@ -22,6 +22,15 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Positive = Annotated[int, Meta(ge=1)]
 Scheme = Literal["off", "meta", "tiktok", "standard", "key"]
+Url = Annotated[str, Meta(pattern="^https?://[^/]")]
+TracesSampler = Literal[
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +60,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stream_replicas: Annotated[
         int, Meta(ge=1, le=5, description="Copies of each stream: 3 on a NATS cluster, 1 on a single server")
     ] = 1
+    otel_exporter_otlp_endpoint: Annotated[
+        Url | None,
+        Meta(description="Where spans are sent by OTLP/HTTP, like http://otel-collector:4318; unset: none are made"),
+    ] = None
+    otel_traces_sampler: Annotated[
+        TracesSampler, Meta(description="Which traces are sampled; parentbased_ ones go by the sender's traceparent")
+    ] = "parentbased_always_on"
+    otel_traces_sampler_arg: Annotated[
+        float, Meta(ge=0, le=1, description="Share of traces that samplers by ratio sample")
+    ] = 1.0
 
 
 class GatewaySettings(Settings, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ from typing import Any, Final
 import structlog
 import uvloop
 
-from core import logs
+from core import logs, tracing
 from core.health import LIVE
 from core.lifecycle import collect_garbage_rarely
 from core.metrics import CONTENT_TYPE, exposition, tell_build
@@ -186,6 +186,7 @@ class Worker:
             self._exit_code = 1
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._link.close(), 1)
+        await tracing.flush(min(tracing.FLUSH_SECONDS, until - loop.time()))
         self._door.measure()
         log.info("worker drained", slot=self._slot)
         loop.stop()
@@ -223,6 +224,7 @@ def main() -> int:
     """Run one worker. Its number is the only argument."""
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level)
+    tracing.start("gateway", settings)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # Robyn makes a loop of its own,
     asyncio.set_event_loop(asyncio.new_event_loop())  # and wants to find another before
     return Worker(settings, slot=int(sys.argv[1])).run()

@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from core import faults
+from core import faults, tracing
 from core.errors import StreamFull, TryAgain
 from core.events.contract import Contract
 from core.events.subjects import SOURCES, events_subject, refused_subject
@@ -68,6 +68,7 @@ class Door:
         The caller should not hold `body` any longer: each copy of 21 MB counts.
         """
         came = origin(headers)
+        span = tracing.spans.begin("POST /events", came.traceparent, "SERVER") if tracing.spans else None
         stages = Stages()
         try:
             announced = self._announced(headers)
@@ -89,11 +90,17 @@ class Door:
                 if faults.ARMED:
                     faults.reached("gateway.decoded")
 
-                await self._publish(came, batch)
+                if span is None:
+                    await self._publish(came, batch)
+                else:
+                    with span.child("publish", "PRODUCER") as publishing:
+                        await self._publish(came._replace(traceparent=publishing.traceparent), batch)
                 stages.done(Stages.PUBLISH)
                 if faults.ARMED:
                     faults.reached("gateway.acked")
             answered = answer.batch(batch, came.correlation_id)
+            if span is not None:
+                span.note({"sluice.accepted": batch.accepted_events, "sluice.refused": batch.refused_events})
             self._log.debug("request taken", correlation_id=came.correlation_id, events=batch.events)
         except Refused as error:
             answered = self.refuse(error, came.correlation_id)
@@ -105,6 +112,9 @@ class Door:
             answered = answer.failed(came.correlation_id)
         metrics.requests[answered.status].inc()
         stages.done(Stages.ANSWER)
+        if span is not None:
+            span.note({"http.response.status_code": answered.status, "sluice.correlation_id": came.correlation_id})
+            span.end(failed=answered.status >= 500)
         return answered
 
     @property

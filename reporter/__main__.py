@@ -9,7 +9,7 @@ import structlog
 from granian.constants import Interfaces
 from granian.server.embed import Server
 
-from core import lifecycle, logs
+from core import lifecycle, logs, tracing
 from core.errors import Misconfigured
 from core.metrics import tell_build
 from core.postgres import prepare_schema
@@ -27,6 +27,7 @@ async def main(stop: asyncio.Event) -> None:
     """Run until told to stop. Raises Misconfigured where the address cannot be listened on."""
     settings = load(ReporterSettings)
     logs.configure("reporter", settings.log_level)
+    tracing.start("reporter", settings)
     tell_build("reporter")
     await prepare_schema(settings.reporter_dsn, settings.sluice_migrate_dsn, stop)
     if stop.is_set():
@@ -54,6 +55,7 @@ async def main(stop: asyncio.Event) -> None:
             log.warning("reports are cut off", after_seconds=settings.reporter_drain_seconds)
             pool.terminate()
             await asyncio.wait((serving,), timeout=LAST_WORDS_SECONDS)
+    await tracing.flush()
 
 
 def _first_line(error: BaseException | None) -> str:

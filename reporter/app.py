@@ -16,6 +16,7 @@ from litestar.datastructures import State
 from litestar.response import Stream
 from litestar.types import ASGIApp
 
+from core import tracing
 from core.health import LIVE, Readiness
 from core.metrics import CONTENT_TYPE, exposition
 from core.settings import ReporterSettings
@@ -123,13 +124,17 @@ async def pipeline(request: Asking) -> Response[Pipeline]:
 async def report(request: Asking, asked: AnyReport, kind: str | None = None) -> Response[Any]:
     """Answer one report, whatever comes. kind: whatever the client accepts."""
     began = perf_counter()
+    sent = dict(request.scope["headers"])  # a tenth of what a Headers object costs
+    steps = tracing.Steps()
     try:
-        sent = dict(request.scope["headers"])  # a tenth of what a Headers object costs
         kind = kind or answer.media_type(_text(sent.get(b"accept")))
         path, asking = request.scope["path"], request.scope["query_string"]
         readings: Shared[Reading] = request.app.state.readings
-        reading = await readings.read((path, kind, asking), lambda: _read(request, asked, kind))
+        reading = await readings.read((path, kind, asking), lambda: _read(request, asked, kind, steps))
+        if not steps.ended:
+            steps.done("shared")  # the reading of another request
         response = answered(kind, reading, _text(sent.get(b"if-none-match")))
+        steps.done("answer")
     except Exception as error:
         response = failed(request, error)
     seconds, status = perf_counter() - began, response.status_code or 200
@@ -137,6 +142,11 @@ async def report(request: Asking, asked: AnyReport, kind: str | None = None) -> 
     metrics.duration.labels(asked.name).observe(seconds)
     metrics.reports.labels(asked.name, status).inc()
     log.info("report", report=asked.name, status=status, milliseconds=round(seconds * 1000, 1))
+    if tracing.spans:
+        told: dict[str, str | int] = {"http.response.status_code": status, "sluice.correlation_id": current() or ""}
+        tracing.spans.tell(
+            f"GET {request.url.path}", _text(sent.get(b"traceparent")), "SERVER", steps, told, failed=status >= 500
+        )
     return response
 
 
@@ -148,13 +158,15 @@ class Reading(NamedTuple):
     body: bytes | None
 
 
-async def _read(request: Asking, asked: AnyReport, kind: str) -> Reading:
+async def _read(request: Asking, asked: AnyReport, kind: str, steps: tracing.Steps) -> Reading:
     """query -> read -> answer. Raises what `answer.problem` tells."""
     settings: ReporterSettings = request.app.state.settings
     query = asked.ask(Asked(request.scope["query_string"], asked.parameters), settings)
+    steps.done("query")
     moment = statement if query.in_one_statement else snapshot
     async with moment(request.app.state.pool, query.sources) as seen:
         found = await asked.read(seen, query)
+    steps.done("read")
     closed = answer.is_closed(found, timedelta(days=settings.max_event_age_days))
     following = f"{request.url.path}?{_next(request, found.next)}" if found.next else None
     headers = answer.headers(found, answer.entity_tag(kind, found), closed=closed, following=following)
