@@ -47,7 +47,7 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
     maintain.check_retention(chosen)
     logs.configure(f"collector-{source.name}", chosen.log_level)
     tracing.start(f"collector-{source.name}", chosen)
-    tell_build("collector")
+    tell_build()
     contract = Contract(max_age_days=chosen.max_event_age_days, max_ahead_seconds=chosen.max_event_ahead_seconds)
     parser, parse = parsers.choose(choice, source, contract)
     metrics.parser_in_use.labels(source.name, parser).set(1)

@@ -35,7 +35,7 @@ BATCH_BUCKETS: Final = (1, 10, 100, 500, 1_000, 2_500, 5_000, 10_000, 20_000, 50
 build_info = Gauge(
     "sluice_build_info",
     "Always 1; the labels say what runs",
-    ["service", "version", "python"],
+    ["version", "python"],  # which service it is, the target's own labels say
     multiprocess_mode="max",
 )
 start_time = Gauge(
@@ -50,9 +50,9 @@ spans_exported = Counter(
 )
 
 
-def tell_build(service: str) -> None:
-    """Set sluice_build_info and sluice_start_time_seconds for this service, which starts now."""
-    build_info.labels(service, VERSION, platform.python_version()).set(1)
+def tell_build() -> None:
+    """Set sluice_build_info and sluice_start_time_seconds for the service that starts now."""
+    build_info.labels(VERSION, platform.python_version()).set(1)
     start_time.set(time.time())
 
 

@@ -137,7 +137,7 @@ class Worker:
         self._run_in_background(self._link.keep())
         self._run_in_background(self._measure())
         sys.setswitchinterval(SWITCH_SECONDS)
-        tell_build("gateway")
+        tell_build()
         collect_garbage_rarely()
         log.info(
             "worker started",

@@ -28,7 +28,7 @@ async def main(stop: asyncio.Event) -> None:
     settings = load(ReporterSettings)
     logs.configure("reporter", settings.log_level)
     tracing.start("reporter", settings)
-    tell_build("reporter")
+    tell_build()
     await prepare_schema(settings.reporter_dsn, settings.sluice_migrate_dsn, stop)
     if stop.is_set():
         return
