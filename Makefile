@@ -63,6 +63,16 @@ faults: $(VENV)/ready $(NATIVE) ## break every part under load and judge what is
 production-check: $(VENV)/ready $(NATIVE) $(TOOLS) ## compose, manifests, metrics, alerts, dashboards, runbooks, backup (SHORT=1: files only)
 	@exec $(RUN) -m tests.production
 
+PREVIEW := ops/grafana/preview
+PICTURES ?= docs/dashboards
+pictures: $(PREVIEW)/node_modules/ready ## draw the dashboards into PICTURES (docs/dashboards), beside make up MONITORING=1; needs node 20 and chromium
+	@exec node $(PREVIEW)/preview.mjs --pictures $(PICTURES) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(THEME),--theme $(THEME))
+
+$(PREVIEW)/node_modules/ready: $(PREVIEW)/package-lock.json
+	@echo "installing Grafana's components, about 600 MB on disk (a minute) …"
+	@cd $(PREVIEW) && npm ci --silent --no-audit --no-fund --ignore-scripts
+	@touch $@
+
 SECONDS ?= 600
 fuzz: $(VENV)/ready $(NATIVE) ## hold both parsers to each other for SECONDS (600): on random messages, and where coverage leads
 	@$(RUN) -m tests.fuzz.differential --seconds $$(($(SECONDS) / 2))
@@ -91,4 +101,4 @@ lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
 clean: ## delete the data of the local stack (.sluice)
 	@rm -rf .sluice
 
-.PHONY: help setup up demo test lint faults production-check fuzz bench load bench-reports lock clean
+.PHONY: help setup up demo test lint faults production-check pictures fuzz bench load bench-reports lock clean
