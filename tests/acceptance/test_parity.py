@@ -27,7 +27,8 @@ from tests.support.containers import Container, Engine
 from tests.support.tools import require, require_tool
 
 SCALE = {"gateway": 3, "fb-collector": 2}
-WANTED = ("fb-collector", "ttk-collector", "refused-collector", "reporter", "stand-in")
+WANTED = ("fb-collector", "ttk-collector", "refused-collector", "reporter", "stand-in", "operator")
+ASKED = {"stand-in", "operator"}  # run when they are asked
 SETTINGS = {
     "GATEWAY_WORKERS": "1",
     "STREAM_MAX_BYTES": str(1 << 30),
@@ -83,13 +84,13 @@ async def running(folder: Path) -> AsyncIterator[Running]:
     needs_namespaces()
     secrets = folder / "secrets"
     copied = dict(line.split("=", 1) for line in EXAMPLE.read_text().splitlines() if "=" in line and line[0] != "#")
-    project = resolve(BASE, env={**copied, **SETTINGS, "SECRETS_FOLDER": str(secrets)})
+    project = resolve(BASE, env={**copied, **SETTINGS, "SECRETS_FOLDER": str(secrets)}, profiles=("operator",))
     services = dict(start_order(project, WANTED))
     fit_to_debian(services["edge"])
     engine = Engine(project, folder, SCALE)
     try:
         engine.prepare(services)
-        await engine.up({name: spec for name, spec in services.items() if name != "stand-in"})
+        await engine.up({name: spec for name, spec in services.items() if name not in ASKED})
         (stand_in,) = engine.replicas("stand-in")
         said = await engine.run(stand_in, [*stand_in.spec["command"], *LOAD])
         yield Running(engine, secrets, json.loads(said[said.index("{") :]))
@@ -127,6 +128,15 @@ async def test_the_load_goes_through_the_edge_and_nothing_is_lost(running: Runni
     assert ledger.events("stored") == sent["accepted"]
     assert ledger.streams["REFUSED"].stored == sent["refused"]
     assert sent["accepted"] + sent["refused"] == sent["events_sent"]
+
+
+async def test_operators_commands_run_in_their_container(running: Running) -> None:
+    """What an operator starts beside the rest has the addresses and secrets to look at everything, and finds it well."""
+    (operator,) = running.engine.replicas("operator")
+    said = await running.engine.run(operator, ["python", "-m", "ops", "doctor", "--format", "json"])
+    checked = json.loads(said[said.index("{") :])
+    assert checked["ok"], checked
+    assert {"NATS fsync", "gateway", "reporter", "ledger", "partitions"} <= {one["check"] for one in checked["checks"]}
 
 
 async def test_the_reports_count_the_same(running: Running) -> None:

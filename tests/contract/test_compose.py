@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from core.settings import CollectorSettings, GatewaySettings, ReporterSettings, Settings
+from core.settings import CollectorSettings, GatewaySettings, OperatorSettings, ReporterSettings, Settings
 from tests.support.compose import BASE, ENVIRONMENTS, ROOT, Service, built, resolve
 from tests.support.containers import seconds
 
@@ -24,10 +24,10 @@ SERVICES: dict[str, type[Settings]] = {
     "refused-collector": CollectorSettings,
     "reporter": ReporterSettings,
 }
-OURS = (*SERVICES, "migrate", "stand-in")
+OURS = (*SERVICES, "migrate", "operator", "stand-in")
 SCALED = ("gateway", "fb-collector", "ttk-collector", "refused-collector")
-# What ends by itself, what only sends, and an image that holds nothing but its one program.
-UNCHECKED = {"migrate", "stand-in", "publisher", "nats-exporter"}
+# What ends by itself, what serves nothing, and an image that holds nothing but its one program.
+UNCHECKED = {"migrate", "operator", "stand-in", "publisher", "nats-exporter"}
 GIVEN = {"publisher"}  # not ours to pin
 EXTERNAL_SECRETS = {"edge_certificate", "edge_certificate_key"}
 
@@ -38,7 +38,7 @@ def project(environment: str) -> dict[str, Any]:
         BASE,
         f"docker-compose.{environment}.yml",
         env={"SLUICE_IMAGE": "sluice:1.0.0"},
-        profiles=("publisher", "stand-in"),
+        profiles=("publisher", "stand-in", "operator"),
     )
 
 
@@ -86,10 +86,11 @@ def test_a_stop_leaves_time_to_drain(services: dict[str, Service]) -> None:
 
 def test_every_setting_reaches_its_service(services: dict[str, Service]) -> None:
     """What .env says counts: a setting of core/settings.py is passed on or fixed, and nothing else is passed."""
-    for name, kind in SERVICES.items():
+    for name, kind in {**SERVICES, "operator": OperatorSettings}.items():
         passed = {variable.removesuffix("_FILE") for variable in services[name]["environment"]}
-        # Migrations are a step of their own: no service holds the owner's DSN.
-        known = {field.name.upper() for field in msgspec.structs.fields(kind)} - {"SLUICE_MIGRATE_DSN"}
+        # Migrations are a step of their own: no service holds the owner's DSN, but operators do.
+        owners = set() if name == "operator" else {"SLUICE_MIGRATE_DSN"}
+        known = {field.name.upper() for field in msgspec.structs.fields(kind)} - owners
         assert passed == known, f"{name}: make docker-compose.yml pass on every setting, and only those"
 
 
@@ -207,6 +208,7 @@ for name in wanted:
                 "reporter.__main__",
                 "core.migrate",
                 "ops.__main__",
+                "ops.snapshot",
             ],
             set(),
         ),

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from core.settings import CollectorSettings, GatewaySettings, ReporterSettings, Settings
+from core.settings import CollectorSettings, GatewaySettings, OperatorSettings, ReporterSettings, Settings
 from tests.support.compose import BASE, ROOT, resolve
 from tests.support.kubernetes import Manifest, build, matches, pod_of, wrong
 
@@ -78,7 +78,7 @@ def test_pods_hold_no_rights(manifests: list[Manifest]) -> None:
 
 def test_they_run_what_compose_runs(manifests: list[Manifest]) -> None:
     """The same images and the same commands: what the parity test ran is what a cluster runs."""
-    services = resolve(BASE)["services"]
+    services = resolve(BASE, profiles=("operator",))["services"]
     for name, pod in pods(manifests).items():
         image = services[name]["image"]
         ours = image.startswith("sluice:")
@@ -93,7 +93,8 @@ def test_settings_are_known_and_secrets_are_files(manifests: list[Manifest], tmp
     """No variable is misspelt, and every secret is one of ops/secrets.sh, mounted where its variable looks."""
     subprocess.run(["sh", "ops/secrets.sh", tmp_path / "s"], cwd=ROOT, check=True, capture_output=True)
     made = {path.name for path in (tmp_path / "s").iterdir()}
-    known = {field.name.upper() for kind in SERVICES.values() for field in msgspec.structs.fields(kind)}
+    kinds = {**SERVICES, "operator": OperatorSettings}
+    known = {field.name.upper() for kind in kinds.values() for field in msgspec.structs.fields(kind)}
     for settings in (m for name, m in named(manifests, "ConfigMap").items() if name.startswith("settings-")):
         assert settings["data"].keys() <= known
     for name, pod in pods(manifests).items():
@@ -106,7 +107,7 @@ def test_settings_are_known_and_secrets_are_files(manifests: list[Manifest], tmp
         assert mounted <= made, name
         variables = {each["name"]: each.get("value", "") for each in container(pod).get("env", [])}
         for variable, value in variables.items():
-            if name in SERVICES:
+            if name in kinds:
                 assert variable.removesuffix("_FILE") in known, (name, variable)
             if variable.endswith("_FILE"):
                 assert Path(value).parent == SECRETS, (name, variable)
@@ -170,8 +171,12 @@ WAYS = {
     ("ttk-collector", "nats", 4222),
     ("refused-collector", "nats", 4222),
     ("nats", "nats", 6222),
+    ("operator", "nats", 4222),
+    ("operator", "nats", 8222),
+    ("operator", "gateway", 8080),
+    ("operator", "reporter", 8081),
 }
-TO_DATABASE = {"fb-collector", "ttk-collector", "refused-collector", "reporter", "migrate"}
+TO_DATABASE = {"fb-collector", "ttk-collector", "refused-collector", "reporter", "migrate", "operator"}
 
 
 def test_nobody_speaks_to_anybody_else(manifests: list[Manifest]) -> None:
