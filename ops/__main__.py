@@ -10,13 +10,15 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from core import lifecycle
-from core.errors import SluiceError
+from core.errors import Misconfigured, SluiceError
 from core.settings import OperatorSettings
 from ops import commands, dead_letters, doctor, report
 from ops.arguments import COLLECTED, amount, days, dry_run, format_, letter, meant, positive, seconds, which, yes
@@ -50,10 +52,19 @@ def main() -> None:
     sys.exit(code)
 
 
+@contextmanager
+def _from_a_checkout() -> Iterator[None]:
+    """Import here what runs a stack on one machine: an image holds only what services need. Raises Misconfigured."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise Misconfigured(f"only a checkout can do this (after make setup): there is no {error.name} here") from None
+
+
 async def _run_stack(stop: asyncio.Event, options: argparse.Namespace) -> int:
-    # Imported here: what runs a stack on one machine is not installed where services run in containers.
-    from ops.demo import demo  # noqa: PLC0415
-    from ops.up import up  # noqa: PLC0415
+    with _from_a_checkout():
+        from ops.demo import demo  # noqa: PLC0415
+        from ops.up import up  # noqa: PLC0415
 
     if options.command == "demo":
         return await demo(stop, options.seconds, options.publisher)
@@ -114,8 +125,8 @@ def _fill(group: Any) -> None:
 
 
 async def _run_fill(chosen: OperatorSettings, options: argparse.Namespace) -> int:
-    # Imported here, as in _run_stack.
-    from ops.fill import run  # noqa: PLC0415
+    with _from_a_checkout():
+        from ops.fill import run  # noqa: PLC0415
 
     return await run(chosen, options.events, options.days)
 

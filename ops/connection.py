@@ -48,9 +48,13 @@ class Unreachable(SluiceError):
 
 def operator_settings(environ: Mapping[str, str] = os.environ, folder: Path = LOCAL) -> OperatorSettings:
     """The settings of the system that is meant. Raises Misconfigured."""
+    return settings.load(OperatorSettings, {**environ, **(meant_locally(environ, folder) or {})})
+
+
+def meant_locally(environ: Mapping[str, str] = os.environ, folder: Path = LOCAL) -> dict[str, str] | None:
+    """What the stack that runs in this folder has told; None where the environment means another one, or none runs."""
     named = any(environ.get(name) or environ.get(f"{name}_FILE") for name in CONNECTIONS)
-    local = None if named else read_local(folder)
-    return settings.load(OperatorSettings, {**environ, **(local or {})})
+    return None if named else read_local(folder)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from core.errors import SluiceError
 from core.settings import OperatorSettings
 from ops import checks, examine
 from ops.checks import Check
-from ops.connection import LOCAL, LOST, read_local, to_database, to_nats, where
+from ops.connection import LOCAL, LOST, meant_locally, to_database, to_nats, where
 from ops.output import console, plural, print_json
 
 START: Final = "start it (python -m ops up; docker compose up -d)"
@@ -100,7 +100,7 @@ def _well(found: Sequence[Check]) -> bool:
 
 
 def _local_disks() -> list[Path]:
-    return [LOCAL] if read_local(LOCAL) else []
+    return [LOCAL] if meant_locally() else []
 
 
 def _print(found: Sequence[Check]) -> None:
