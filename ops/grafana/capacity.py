@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from ops.grafana.panels import BYTES, EVENTS, EVENTS_A_SECOND, SHARE, bars, board, curves, number
+from ops.grafana.boards import board
+from ops.grafana.panels import BYTES, DAYS, EVENTS, EVENTS_A_SECOND, SHARE, bars, curves, number
 
 _STORED = "sum(source:collector_events_processed:rate1m)"
 _LIMIT = "scalar(sluice:measured_limit:events_per_second)"
@@ -28,12 +29,12 @@ def capacity() -> Dashboard:
             EVENTS_A_SECOND,
             f"{_LIMIT} - {_STORED}",
             width=6,
-            bad_below=1000,
+            bad_below=10_000,
             meaning="Events a second to the measured limit",
         ),
         number(
             "Days of disk left",
-            "d",
+            DAYS,
             f"min(node_filesystem_avail_bytes) / {_GROWTH} / 86400",
             width=6,
             bad_below=7,
@@ -74,7 +75,7 @@ def capacity() -> Dashboard:
             meaning="The part that is nearest to 100 % is the next to grow",
         ),
         curves(
-            "CPU by service",
+            "CPU by service: cores in use",
             "none",
             ("sum(rate(gateway_cpu_seconds_total[$__rate_interval]))", "gateway"),
             (
@@ -83,7 +84,7 @@ def capacity() -> Dashboard:
             ),
             ("sum(max by (server_id) (gnatsd_varz_cpu)) / 100", "nats"),
             stacked=True,
-            meaning="Cores in use",
+            meaning="But for PostgreSQL, whose machine tells it",
         ),
     ]
     streams = [
@@ -91,6 +92,7 @@ def capacity() -> Dashboard:
             "Streams: filled",
             SHARE,
             ("stream:used:ratio", "{{stream_name}}"),
+            bad_from=0.7,
             runbook="StreamNearLimit",
             meaning="Of each stream's limit. When it is full, the door answers 503",
         ),

@@ -6,22 +6,38 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models.dashboard import Panel
 
-from ops.grafana.panels import BYTES, EVENTS, EVENTS_A_MINUTE, EVENTS_A_SECOND, SECONDS, board, curves, number
+from ops.grafana.boards import board
+from ops.grafana.panels import (
+    BYTES,
+    DAYS,
+    EVENTS,
+    EVENTS_A_MINUTE,
+    EVENTS_A_SECOND,
+    EXACT,
+    SECONDS,
+    curves,
+    names,
+    number,
+)
 
 _OF = '{instance=~"$instance", source=~"$source"}'
+_STEPS = '{instance=~"$instance", source=~"$source", stage!="fetch"}'
 _PROCESS = '{job="collector", instance=~"$instance"}'
 
 
 def _a_minute(title: str, metric: str, meaning: str, runbook: str = "") -> Builder[Panel]:
     query = (f"60 * sum by (source) (rate({metric}{_OF}[$__rate_interval]))", "{{source}}")
-    return curves(title, EVENTS_A_MINUTE, query, meaning=meaning, stacked=True, width=8, runbook=runbook)
+    rare = bool(runbook)
+    return curves(
+        title, EVENTS_A_MINUTE, query, meaning=meaning, stacked=True, usually_zero=rare, width=8, runbook=runbook
+    )
 
 
 def _total(
-    title: str, metric: str, meaning: str, *, bad_from: float | None = None, runbook: str = ""
+    title: str, metric: str, meaning: str, *, odd: float | None = None, bad: float | None = None, runbook: str = ""
 ) -> Builder[Panel]:
     expression = f"sum(increase({metric}{_OF}[$__range]))"
-    return number(title, EVENTS, expression, meaning=meaning, bad_from=bad_from, runbook=runbook)
+    return number(title, EXACT, expression, meaning=meaning, odd_from=odd, bad_from=bad, runbook=runbook)
 
 
 def collectors() -> Dashboard:
@@ -29,8 +45,8 @@ def collectors() -> Dashboard:
     events = [
         _total("Accepted", "collector_events_accepted_total", "Events of messages fetched for the first time"),
         _total("Processed", "collector_events_processed_total", "Events stored, each once"),
-        _total("Failed", "collector_events_failed_total", "Dead letters", bad_from=1, runbook="DeadLetters"),
-        _total("Repeated", "collector_events_repeated_total", "Events that were stored before and change nothing"),
+        _total("Failed", "collector_events_failed_total", "Dead letters", bad=1, runbook="DeadLetters"),
+        _total("Repeated", "collector_events_repeated_total", "Events stored before, which change nothing", odd=1),
         number(
             "Lag",
             SECONDS,
@@ -59,6 +75,7 @@ def collectors() -> Dashboard:
             SECONDS,
             (f"max by (source) (collector_lag_seconds{_OF})", "{{source}}"),
             meaning="Age of the oldest message that is not confirmed",
+            bad_from=10,
             runbook="CollectorLag",
         ),
         curves(
@@ -72,11 +89,11 @@ def collectors() -> Dashboard:
             "Time of a batch's steps, p95",
             SECONDS,
             (
-                f"histogram_quantile(0.95, sum by (le, source, stage) (rate(collector_stage_seconds_bucket{_OF}"
+                f"histogram_quantile(0.95, sum by (le, source, stage) (rate(collector_stage_seconds_bucket{_STEPS}"
                 "[$__rate_interval])))",
                 "{{source}} {{stage}}",
             ),
-            meaning="fetch waits for messages, parse makes rows, store is one transaction, ack confirms",
+            meaning="parse makes rows, store is one transaction, ack confirms; fetch, which waits, is left out",
         ),
         curves(
             "Events in a batch",
@@ -102,15 +119,17 @@ def collectors() -> Dashboard:
                 "{{source}} redelivered messages",
             ),
             meaning="Harmless each: what was stored is left out",
+            usually_zero=True,
         ),
         curves(
             "Dead letters",
             EVENTS_A_SECOND,
             (
-                f"sum by (source, reason) (rate(collector_events_failed_total{_OF}[$__rate_interval]))",
-                "{{source}} {{reason}}",
+                f"sum by (reason) (rate(collector_events_failed_total{_OF}[$__rate_interval]))",
+                "{{reason}}",
             ),
-            meaning="Accepted events that could not be stored",
+            meaning="Accepted events that could not be stored, by reason",
+            usually_zero=True,
             runbook="DeadLetters",
         ),
         curves(
@@ -119,29 +138,33 @@ def collectors() -> Dashboard:
             (f"max by (source) (collector_ledger_missing_messages{_OF})", "{{source}} missing messages"),
             (f"max by (source) (collector_ledger_uncounted_events{_OF})", "{{source}} uncounted events"),
             meaning="Must stay 0",
+            usually_zero=True,
+            bad_from=1,
             runbook="LedgerUnbalanced",
         ),
         curves(
             "Partitions left",
-            "d",
+            DAYS,
             ('min by (source) (collector_partitions_ahead_days{source=~"$source"})', "{{source}}"),
             meaning="Days from today that have their partition",
+            bad_below=3,
             runbook="PartitionsRunningOut",
         ),
     ]
     machines = [
-        curves(
+        names(
             "Parser in use",
-            EVENTS,
-            (f"sum by (source, parser) (collector_parser_info{_OF})", "{{source}} {{parser}}"),
-            meaning="Collectors by parser: the native one costs a tenth of Python's",
+            (f"sum by (source, parser) (collector_parser_info{_OF})", "{{source}}: {{parser}}"),
+            meaning="The native one costs a tenth of Python's; what is refused is kept as it came, and needs none",
+            orange="/^(facebook|tiktok): python/",
             width=8,
+            height=9,
         ),
         curves(
-            "CPU",
+            "CPU: cores in use",
             "none",
             (f"sum by (service) (rate(process_cpu_seconds_total{_PROCESS}[$__rate_interval]))", "{{service}}"),
-            meaning="Cores in use",
+            meaning="All collectors of a source",
             width=8,
         ),
         curves(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from ops.grafana.boards import board
 from ops.grafana.panels import (
     BYTES,
     EVENTS,
     EVENTS_A_SECOND,
+    EXACT,
     REQUESTS_A_SECOND,
     SECONDS,
-    board,
     curves,
     number,
 )
@@ -28,26 +29,27 @@ def gateway() -> Dashboard:
     events = [
         number(
             "Accepted",
-            EVENTS,
+            EXACT,
             f"sum(increase(gateway_events_accepted_total{_BY_SOURCE}[$__range]))",
             meaning="Events in requests answered 202, in the range shown",
         ),
         number(
             "Processed",
-            EVENTS,
+            EXACT,
             f"sum(increase(gateway_events_processed_total{_BY_SOURCE}[$__range]))",
             meaning="Events that JetStream confirmed: on disk. Never fewer than accepted, but for those on the way",
         ),
         number(
             "Failed",
-            EVENTS,
+            EXACT,
             f"sum(increase(gateway_events_failed_total{_OF}[$__range]))",
             meaning="Events that break the contract: refused, and kept with their reason",
+            odd_from=1,
             runbook="EventsFailing",
         ),
         number(
             "Unanswered",
-            EVENTS,
+            EXACT,
             f"sum(increase(gateway_events_unanswered_total{_BY_SOURCE}[$__range]))",
             meaning="Valid events in requests answered 503: the sender has to send them again",
             bad_from=1,
@@ -55,14 +57,14 @@ def gateway() -> Dashboard:
         ),
         number(
             "Refused and not kept",
-            EVENTS,
+            EXACT,
             f"sum(increase(gateway_refused_unkept_total{_OF}[$__range]))",
             meaning="Refused events of which no copy reached the stream REFUSED",
             bad_from=1,
         ),
         number(
             "Worker restarts",
-            EVENTS,
+            EXACT,
             f"sum(increase(gateway_worker_restarts_total{_OF}[$__range]))",
             meaning="Workers that ended unasked",
             bad_from=1,
@@ -113,6 +115,7 @@ def gateway() -> Dashboard:
             SECONDS,
             *((_quantile(share, "gateway_publish_seconds"), f"p{share * 100:g}") for share in (0.5, 0.95, 0.99)),
             meaning="JetStream's fsync is in it",
+            bad_from=1,
             runbook="PublishSlow",
         ),
         curves(
@@ -129,6 +132,7 @@ def gateway() -> Dashboard:
                 for what in ("retries", "full", "doubled")
             ),
             meaning="Messages a second: published again, refused by a full stream, called a duplicate (must stay 0)",
+            usually_zero=True,
         ),
     ]
     held = [
@@ -146,10 +150,10 @@ def gateway() -> Dashboard:
             meaning="Requests held now",
         ),
         curves(
-            "CPU",
+            "CPU: cores in use",
             "none",
             (f"sum by (instance) (rate(gateway_cpu_seconds_total{_OF}[$__rate_interval]))", "{{instance}}"),
-            meaning="Cores in use, all workers",
+            meaning="All workers of an instance",
         ),
         curves(
             "Memory",

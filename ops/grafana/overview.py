@@ -6,21 +6,28 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models.dashboard import Panel
 
-from ops.grafana.panels import EVENTS, EVENTS_A_SECOND, SECONDS, board, curves, number
+from ops.grafana.boards import board
+from ops.grafana.panels import EVENTS, EVENTS_A_SECOND, EXACT, SECONDS, SHARE, bars, curves, names, number
 
 _OF = '{source=~"$source"}'
+_FIRING = 'count by (alertname) (ALERTS{alertstate="firing"})'
 
 
 def _ledger(
-    title: str, metric: str, meaning: str, *, bad_from: float | None = None, runbook: str = ""
+    title: str, metric: str, meaning: str, *, odd: float | None = None, bad: float | None = None, runbook: str = ""
 ) -> Builder[Panel]:
-    return number(title, EVENTS, f"sum({metric})", meaning=meaning, bad_from=bad_from, runbook=runbook, width=3)
+    return number(title, EXACT, f"sum({metric})", meaning=meaning, odd_from=odd, bad_from=bad, runbook=runbook, width=3)
 
 
 def overview() -> Dashboard:
     """The dashboard."""
     now = [
-        number("Alerts", EVENTS, 'count(ALERTS{alertstate="firing"}) or vector(0)', meaning="Firing now", bad_from=1),
+        names(
+            "Alerts",
+            (f'{_FIRING} or on () label_replace(vector(0), "alertname", "none", "", "")', "{{alertname}}"),
+            meaning="Firing now; each has its runbook under its name",
+            red="/^[A-Z]/",
+        ),
         number(
             "Targets down",
             EVENTS,
@@ -32,7 +39,7 @@ def overview() -> Dashboard:
         number(
             "Freshness",
             SECONDS,
-            "max(source:report_freshness_seconds:max)",
+            "max(source:report_freshness_seconds:min)",
             meaning="Reports are behind by",
             bad_from=60,
             runbook="ReportsStale",
@@ -51,22 +58,22 @@ def overview() -> Dashboard:
     accepted = "collector_events_accepted_total" + '{source=~"$source"}'
     stored, repeated, failed = (accepted.replace("accepted", what) for what in ("processed", "repeated", "failed"))
     ledger = [
-        _ledger("Received", "gateway_events_received_total", "At the door, since the services started"),
+        _ledger("Door: received", "gateway_events_received_total", "At the door, since the services started"),
         _ledger("= accepted", f"gateway_events_accepted_total{_OF}", "Answered 202"),
-        _ledger("+ refused", "gateway_events_failed_total", "Break the contract; kept with their reason"),
+        _ledger("+ refused", "gateway_events_failed_total", "Break the contract; kept with their reason", odd=1),
         _ledger(
             "+ unanswered",
             f"gateway_events_unanswered_total{_OF}",
             "Answered 503",
-            bad_from=1,
+            bad=1,
             runbook="RequestsTurnedAway",
         ),
-        _ledger("Stored", stored, "Each once"),
-        _ledger("+ repeated", repeated, "Stored before"),
-        _ledger("+ dead", failed, "Could not be stored", bad_from=1, runbook="DeadLetters"),
+        _ledger("Store: stored", stored, "Each once; of what was accepted, all but what is on its way"),
+        _ledger("+ repeated", repeated, "Stored before", odd=1),
+        _ledger("+ dead", failed, "Could not be stored", bad=1, runbook="DeadLetters"),
         number(
             "Missing",
-            EVENTS,
+            EXACT,
             "sum(collector_ledger_missing_messages) + sum(abs(collector_ledger_uncounted_events))",
             meaning="Messages without a receipt, events without a count: from durable facts, must be 0",
             bad_from=1,
@@ -86,24 +93,53 @@ def overview() -> Dashboard:
         curves(
             "Freshness of reports",
             SECONDS,
-            ("source:report_freshness_seconds:max", "{{source}}"),
+            ("source:report_freshness_seconds:min", "{{source}}"),
             meaning="How far behind",
+            bad_from=60,
             runbook="ReportsStale",
         ),
         curves(
-            "Latency, p99",
+            "Lag",
+            SECONDS,
+            ("source:collector_lag_seconds:max", "{{source}}"),
+            meaning="Age of the oldest message that is not confirmed",
+            bad_from=10,
+            runbook="CollectorLag",
+        ),
+        curves(
+            "Streams: filled",
+            SHARE,
+            ("stream:used:ratio", "{{stream_name}}"),
+            meaning="Of each stream's limit. When it is full, the door answers 503",
+            bad_from=0.7,
+            runbook="StreamNearLimit",
+        ),
+    ]
+    speed = [
+        curves(
+            "Time to be on disk and to be stored, p99",
             SECONDS,
             ("sluice:gateway_publish_seconds:p99_5m", "publish"),
             ("source:collector_store_seconds:p99_5m", "store {{source}}"),
-            ("report:reporter_report_duration_seconds:p99_5m", "report {{report}}"),
-            meaning="Of the last 5 minutes",
+            meaning="Of the last 5 minutes: of a message, and of a batch",
+            width=8,
+            runbook="PublishSlow",
         ),
         curves(
+            "Time of reports, p99",
+            SECONDS,
+            ("report:reporter_report_duration_seconds:p99_5m", "{{report}}"),
+            meaning="Of the last 5 minutes",
+            width=8,
+            runbook="ReportsFailing",
+        ),
+        bars(
             "Replicas that answer",
             EVENTS,
             ("sum by (service) (up)", "{{service}}"),
-            meaning="By service",
-            stacked=True,
+            meaning="By service, now",
+            bad_below=1,
+            width=8,
             runbook="TargetDown",
         ),
     ]
@@ -111,6 +147,6 @@ def overview() -> Dashboard:
         "Sluice: Overview",
         "sluice-overview",
         "Is all well, and does the ledger balance?",
-        [("Now", now), ("Ledger of events", ledger), ("Flow", flow)],
+        [("Now", now), ("Ledger of events", ledger), ("Flow", flow), ("Speed and replicas", speed)],
         'job!=""',
     )

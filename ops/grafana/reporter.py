@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from ops.grafana.panels import BYTES, EVENTS, REQUESTS_A_SECOND, SECONDS, SHARE, board, curves, number
+from ops.grafana.boards import board
+from ops.grafana.panels import BYTES, EVENTS, EXACT, REQUESTS_A_SECOND, SECONDS, SHARE, curves, number
 
 _OF = '{instance=~"$instance"}'
-_FRESHNESS = 'time() - max by (source) (reporter_stored_until_timestamp_seconds{source=~"$source"})'
+_STORED_UNTIL = 'reporter_stored_until_timestamp_seconds{source=~"$source"}'
+_FRESHNESS = f"min by (source) (timestamp({_STORED_UNTIL}) - {_STORED_UNTIL})"
 
 
 def _quantile(share: float) -> str:
@@ -20,7 +22,7 @@ def reporter() -> Dashboard:
     now = [
         number(
             "Reports",
-            EVENTS,
+            EXACT,
             f"sum(increase(reporter_reports_total{_OF}[$__range]))",
             meaning="In the range shown",
             width=6,
@@ -83,6 +85,7 @@ def reporter() -> Dashboard:
             "Freshness by source",
             SECONDS,
             (_FRESHNESS, "{{source}}"),
+            bad_from=60,
             runbook="ReportsStale",
             meaning="Now less the instant up to which everything accepted is in the reports",
         ),
@@ -97,10 +100,10 @@ def reporter() -> Dashboard:
     process = '{job="reporter", instance=~"$instance"}'
     machines = [
         curves(
-            "CPU",
+            "CPU: cores in use",
             "none",
             (f"sum by (instance) (rate(process_cpu_seconds_total{process}[$__rate_interval]))", "{{instance}}"),
-            meaning="Cores in use",
+            meaning="By instance",
         ),
         curves(
             "Memory",

@@ -1,0 +1,83 @@
+"""What a dashboard is beside its panels: its variables, its marks for deploys and migrations, its links."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.models import dashboard as model
+
+from ops.grafana.panels import RUNBOOKS, SOURCE
+
+
+def board(
+    title: str, uid: str, meaning: str, rows: Sequence[tuple[str, Sequence[Any]]], instances: str
+) -> dashboard.Dashboard:
+    """A dashboard of rows of panels. `instances` selects the targets that `$instance` offers."""
+    made = (
+        dashboard.Dashboard(title)
+        .uid(uid)
+        .description(meaning)
+        .tags(["sluice"])
+        .readonly()
+        .timezone("browser")
+        .time("now-1h", "now")
+        .refresh("10s")
+        .tooltip(model.DashboardCursorSync.CROSSHAIR)
+    )
+    for variable in _variables(instances):
+        made.with_variable(variable)
+    for annotation in _annotations():
+        made.annotation(annotation)
+    made.link(
+        dashboard.DashboardLink("Sluice")
+        .type(model.DashboardLinkType.DASHBOARDS)
+        .tags(["sluice"])
+        .as_dropdown(True)
+        .include_vars(True)
+        .keep_time(True)
+    )
+    made.link(dashboard.DashboardLink("Runbooks").type(model.DashboardLinkType.LINK).url(RUNBOOKS).target_blank(True))
+    for name, panels in rows:
+        made.with_row(dashboard.Row(name))
+        for panel in panels:
+            made.with_panel(panel)
+    return made
+
+
+def _variables(instances: str) -> list[Any]:
+    def asked(name: str, label: str, query: str) -> dashboard.QueryVariable:
+        return (
+            dashboard.QueryVariable(name)
+            .label(label)
+            .query(query)
+            .datasource(SOURCE)
+            .multi(True)
+            .include_all(True)
+            .all_value(".*")
+            .current(model.VariableOption(selected=True, text="All", value="$__all"))
+            .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+            .sort(model.VariableSort.ALPHABETICAL_ASC)
+        )
+
+    return [
+        dashboard.DatasourceVariable("environment").label("Environment").type("prometheus"),
+        asked("source", "Source", "label_values(collector_events_accepted_total, source)"),
+        asked("instance", "Instance", f"label_values(up{{{instances}}}, instance)"),
+        # Where this project's runbooks are read: set it to your repository's address.
+        dashboard.ConstantVariable("runbooks").value("ops/runbooks"),
+    ]
+
+
+def _annotations() -> list[dashboard.AnnotationQuery]:
+    def marks(name: str, colour: str, expression: str) -> dashboard.AnnotationQuery:
+        return (
+            dashboard.AnnotationQuery().name(name).datasource(SOURCE).enable(True).icon_color(colour).expr(expression)
+        )
+
+    build, version = "count by (service, version) (sluice_build_info)", "max(reporter_schema_version)"
+    return [
+        marks("Deploys", "blue", f"{build} unless {build[:-1]} offset 1m)"),
+        marks("Migrations", "purple", f"{version} > {version[:-1]} offset 1m)"),
+    ]
