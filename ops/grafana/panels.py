@@ -43,6 +43,7 @@ _COLOURS: Final[dict[str, dict[str, str]]] = {
     "{{service}}": _SOURCES,
     "{{stream_name}}": _SOURCES,
     "{{status}}": {"/^2/": "green", "/^4/": "orange", "/^5/": "red"},
+    "nats": {"nats": "yellow"},
     "p50": {"p50": "green"},
     "p95": {"p95": "yellow"},
     "p99": {"p99": "orange"},

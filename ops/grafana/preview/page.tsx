@@ -17,7 +17,7 @@ import {
   type GrafanaTheme2,
   type ReduceDataOptions,
   ThemeContext,
-  VizOrientation,
+  type VizOrientation,
 } from '@grafana/data';
 import { initPluginTranslations } from '@grafana/i18n';
 import {
@@ -110,13 +110,13 @@ function values({ panel, data, theme }: Shown, sparkline: boolean) {
 }
 
 function Stat(shown: Shown) {
-  const { colorMode, graphMode, textMode } = shown.panel.options;
+  const { colorMode, graphMode, textMode, orientation } = shown.panel.options;
   return (
     <VizRepeater
       {...shown}
       source={shown.data}
       renderCounter={0}
-      orientation={VizOrientation.Auto}
+      orientation={orientation}
       getValues={() => values(shown, graphMode !== BigValueGraphMode.None)}
       getAlignmentFactors={getDisplayValueAlignmentFactors}
       renderValue={({ value, width, height, alignmentFactors, count }) => (

@@ -7,12 +7,13 @@
  * PROMETHEUS_URL says which Prometheus answers (http://127.0.0.1:9090), CHROMIUM which browser draws.
  */
 import { createServer } from 'node:http';
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, normalize } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { build } from 'esbuild';
 import { chromium } from 'playwright-core';
+import UPNG from 'upng-js';
 
 const HERE = import.meta.dirname;
 const PACKAGES = join(HERE, 'node_modules');
@@ -70,6 +71,13 @@ async function serve(port) {
   return server;
 }
 
+/** The same picture in 256 colours, which take a third of the room. */
+function small(png) {
+  const { buffer, byteOffset, byteLength } = png;
+  const picture = UPNG.decode(buffer.slice(byteOffset, byteOffset + byteLength));
+  return Buffer.from(UPNG.encode(UPNG.toRGBA8(picture), picture.width, picture.height, 256));
+}
+
 async function pictures(folder, names, query) {
   const server = await serve(0);
   const browser = await chromium.launch({
@@ -90,7 +98,7 @@ async function pictures(folder, names, query) {
     await drawn.waitFor({ timeout: 60_000 });
     await page.waitForTimeout(500); // legends are measured, then graphs drawn
     const path = join(folder, `${dashboard}-${query.theme}.png`);
-    await drawn.screenshot({ path });
+    writeFileSync(path, small(await drawn.screenshot()));
     console.log(path);
   }
   await browser.close();
