@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.live import Live
@@ -17,6 +18,7 @@ from ops.flow import Flow, Sample, line, table
 from ops.local import Servers
 from ops.local.monitoring import PROMETHEUS_PORT, find_prometheus, start_monitoring
 from ops.local.ports import LOOPBACK
+from ops.local.ready import answers_ok
 from ops.local.services import Services, publisher, start_services, well_known_ports
 
 
@@ -83,7 +85,9 @@ async def _monitor(console: Console, servers: Servers, services: Services) -> di
         return {}
     console.print("starting Prometheus …")
     url = await start_monitoring(servers, services, {"PROMETHEUS_PORT": str(PROMETHEUS_PORT), **os.environ})
-    return {"Prometheus": f"{url}/graph", "alerts": f"{url}/alerts"}
+    # Debian's Prometheus has the classic pages alone.
+    pages = url if await answers_ok(urlsplit(url).port or 0, "/alerts") else f"{url}/classic"
+    return {"Prometheus": f"{pages}/graph", "alerts": f"{pages}/alerts"}
 
 
 def _print_addresses(console: Console, servers: Servers, services: Services, monitoring: dict[str, str]) -> None:

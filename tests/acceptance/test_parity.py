@@ -131,7 +131,7 @@ async def test_the_load_goes_through_the_edge_and_nothing_is_lost(running: Runni
 
 
 async def test_operators_commands_run_in_their_container(running: Running) -> None:
-    """What an operator starts beside the rest has the addresses and secrets to look at everything, and finds it well."""
+    """What an operator starts beside the rest has the addresses and secrets to look at everything: all is well."""
     (operator,) = running.engine.replicas("operator")
     said = await running.engine.run(operator, ["python", "-m", "ops", "doctor", "--format", "json"])
     checked = json.loads(said[said.index("{") :])
