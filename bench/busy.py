@@ -78,7 +78,7 @@ def keep_busy(host: str, port: int, requests: Sequence[bytes], *, connections: i
                 if not read:
                     raise ConnectionResetError("the server closed a connection")
                 answer = partial.pop(number, b"") + read
-                if not _whole(answer):
+                if not whole(answer):
                     partial[number] = answer
                     continue
                 now = time.perf_counter()
@@ -95,7 +95,7 @@ def keep_busy(host: str, port: int, requests: Sequence[bytes], *, connections: i
     return Busy(taken, cpu, Counter({int(status): count for status, count in answered.items()}), latencies)
 
 
-def _whole(answer: bytes) -> bool:
+def whole(answer: bytes) -> bool:
     end = answer.find(b"\r\n\r\n")
     found = _LENGTH.search(answer, 0, end) if end >= 0 else None
     return found is not None and len(answer) == end + 4 + int(found[1])

@@ -1,12 +1,14 @@
 """At twice what the gateway can take, for minutes: how fast it says no, and that it keeps what it took.
 
-    python -m bench.overload [--seconds 120] [--short]
+    python -m bench.overload [--seconds 120] [--bare] [--short]
 
     capacity --> flood at twice that, small and large probes beside it --> all stored --> serving again
 
-Capacity is what the gateway accepts from a publisher that never waits longer than it must. Half of the flood comes in
-small bodies, half in large ones. A probe posts, and times the answer from the last byte of its body. Figures go to
-bench/results/overload.json; the exit code is 1 where something that was accepted is not stored.
+The gateway stands behind the edge, as it does in production; with --bare, or where no nginx is installed, it does not.
+Capacity is what it accepts from connections that are few enough to be never refused. Half of the flood comes in small
+bodies, half in large ones (`bench/flood.py`: bodies made before, at the lowest priority). A probe posts on a new
+connection, and times the answer from the last byte of its body. Figures go to bench/results/overload.json; the exit
+code is 1 where something that was accepted is not stored.
 
 Its own weakness: probes and flood run on the gateway's own cores, so a probe's time holds its own wait for a core.
 """
@@ -16,11 +18,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
+import shutil
 import socket
 import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -28,15 +33,18 @@ import orjson
 
 from bench.bodies import Bodies
 from bench.busy import READ_BYTES, request
+from bench.flood import MOST_LINES
 from bench.machine import describe
 from bench.result import flatness, percentile, write
 from bench.system import System, running
 from core.lifecycle import collect_garbage_rarely
 from core.logs import configure
-from ops.local.ports import LOOPBACK
+from ops.local.edge import before, edge
+from ops.local.ports import LOOPBACK, free_port
 
 SMALL_EVENTS: Final = 150  # under 70 KB
 LARGE_EVENTS: Final = 10_000  # 4 MB
+AT_EASE: Final = {SMALL_EVENTS: 16, LARGE_EVENTS: 4}  # connections that keep the gateway busy and get no 503
 RECOVERED_ANSWERS: Final = 20
 ANSWER_SECONDS: Final = 60.0
 _RETRY_AFTER: Final = re.compile(rb"\r\nretry-after: *(\d+)\r\n", re.IGNORECASE)
@@ -53,11 +61,12 @@ class Probe:
     accepted: int = 0
 
     def run(self, port: int, bodies: Bodies, every_seconds: float, stop: threading.Event) -> None:
-        """Post until told to stop, on one connection."""
-        with socket.create_connection((LOOPBACK, port), timeout=ANSWER_SECONDS) as line:
-            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while not stop.wait(every_seconds):
-                self.post(line, request(LOOPBACK, port, bodies.body(self.events).content))
+        """Post until told to stop, each time on a new connection: so all workers are asked."""
+        while not stop.wait(every_seconds):
+            content = request(LOOPBACK, port, bodies.body(self.events).content)
+            with socket.create_connection((LOOPBACK, port), timeout=ANSWER_SECONDS) as line:
+                line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self.post(line, content)
 
     def post(self, line: socket.socket, content: bytes) -> int:
         """Post once; the status. Raises OSError."""
@@ -95,19 +104,20 @@ def _read(line: socket.socket) -> tuple[bytes, bytes]:
         answer += read
 
 
-async def measure(seconds: float, capacity_seconds: float) -> dict[str, Any]:
+async def measure(seconds: float, capacity_seconds: float, *, bare: bool) -> dict[str, Any]:
     """Measure; the result as JSON types."""
     memory: list[int] = []
-    async with running() as system:
-        sent = await system.publish(
-            *("--every", "0", "--concurrency", "4", "--seconds", str(capacity_seconds)), refusals=True
+    async with running() as system, _door(system, bare=bare) as port:
+        at_ease = await asyncio.gather(
+            *(_pour(system, port, events, capacity_seconds, "--lines", str(lines)) for events, lines in AT_EASE.items())
         )
-        capacity, accepted = sent["accepted"] / sent["seconds"], sent["accepted"]
+        accepted = sum(poured["accepted"] for poured in at_ease)
+        capacity = accepted / capacity_seconds
         print(f"capacity {capacity:,.0f} events a second; flooding with twice that …", flush=True)
         sampling = asyncio.create_task(_sample(system, memory))
-        flood, small, large = await _flood(system, 2 * capacity, seconds)
+        flood, small, large = await _flood(system, port, 2 * capacity, seconds)
         flood_ended = time.monotonic()
-        recovered = await asyncio.to_thread(_recover, system.services.ports["gateway"], small)
+        recovered = await asyncio.to_thread(_recover, port, small)
         recovery_seconds = time.monotonic() - flood_ended
         sampling.cancel()
         accepted += flood["accepted"] + small.accepted + large.accepted
@@ -117,10 +127,10 @@ async def measure(seconds: float, capacity_seconds: float) -> dict[str, Any]:
             "SELECT (SELECT count(*) FROM facebook_events) + (SELECT count(*) FROM tiktok_events)"
         )
         restarts = system.servers.supervisor.restarts("gateway")
-        machine = await describe(system.owner)
+        machine, programs = await describe(system.owner), system.servers.supervisor.names
     return {
         **machine,
-        "settings": {"seconds": seconds, "aimed_at_capacity": 2},
+        "settings": {"seconds": seconds, "aimed_at_capacity": 2, "edge": "edge" in programs},
         "capacity_per_second": round(capacity),
         "flood_per_second": flood["events_per_second"],
         "flood_of_capacity": round(flood["events_per_second"] / capacity, 2),
@@ -136,9 +146,23 @@ async def measure(seconds: float, capacity_seconds: float) -> dict[str, Any]:
     }
 
 
-async def _flood(system: System, per_second: float, seconds: float) -> tuple[dict[str, Any], Probe, Probe]:
-    """Two publishers at a steady rate, and both probes while it lasts."""
-    port, stop = system.services.ports["gateway"], threading.Event()
+@asynccontextmanager
+async def _door(system: System, *, bare: bool) -> AsyncIterator[int]:
+    """The port that is posted to: the edge's, or the gateway's own."""
+    gateway, nginx = system.services.ports["gateway"], shutil.which("nginx")
+    if bare or not nginx:
+        yield gateway
+        return
+    folder, port = system.servers.folder.parent / "edge", free_port()
+    folder.mkdir(mode=0o711)
+    settings = before([gateway], port, folder) | {"EDGE_REQUESTS_PER_SENDER": str(2 * MOST_LINES + 16)}
+    await system.servers.supervisor.start(edge(nginx, port, settings))
+    yield port
+
+
+async def _flood(system: System, port: int, per_second: float, seconds: float) -> tuple[dict[str, Any], Probe, Probe]:
+    """Both floods at a steady rate, and both probes while they last."""
+    stop = threading.Event()
     small, large = Probe(SMALL_EVENTS), Probe(LARGE_EVENTS)
     probing = [
         asyncio.create_task(asyncio.to_thread(small.run, port, Bodies("small", corrupt_share=0), 0.05, stop)),
@@ -146,24 +170,31 @@ async def _flood(system: System, per_second: float, seconds: float) -> tuple[dic
     ]
     try:
         floods = await asyncio.gather(
-            *(_publish(system, per_second / 2, events, seconds) for events in (SMALL_EVENTS, LARGE_EVENTS))
+            *(_pour(system, port, events, seconds, "--per-second", str(per_second / 2)) for events in AT_EASE)
         )
     finally:
         stop.set()
         await asyncio.gather(*probing)
-    flood = {name: sum(one[name] for one in floods) for name in ("accepted", "events_per_second")}
+    flood = {name: sum(one[name] for one in floods) for name in ("accepted", "events_per_second", "unanswered", "cpu_seconds")}
     answered = sum((Counter(one["answered"]) for one in floods), Counter[str]())
     return {**flood, "answered": dict(answered)}, small, large
 
 
-async def _publish(system: System, per_second: float, events: int, seconds: float) -> dict[str, Any]:
-    """One publisher, with so many events in each POST."""
-    return await system.publish(
-        *("--events-per-second", str(per_second), "--every", str(events / per_second)),
-        *("--seconds", str(seconds), "--wait", str(ANSWER_SECONDS), "--seed", f"flood-{events}"),
-        name=f"flood-{events}",
-        refusals=True,
+async def _pour(system: System, port: int, events: int, seconds: float, *options: str) -> dict[str, Any]:
+    """One flood, with so many events in each POST; its counts."""
+    counts = system.servers.folder / f"flood-{events}.json"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.flood", f"http://{LOOPBACK}:{port}/events", "--events", str(events)),
+        *("--seconds", str(seconds), "--json", str(counts), *options),
     )
+    try:
+        if await process.wait() != 0:
+            raise SystemExit("the flood failed")
+    finally:
+        if process.returncode is None:
+            process.kill()
+    poured: dict[str, Any] = orjson.loads(await asyncio.to_thread(counts.read_bytes))
+    return poured
 
 
 async def _sample(system: System, memory: list[int]) -> None:
@@ -190,11 +221,12 @@ def main() -> None:
     """Run the benchmark, print its figures and keep them."""
     parser = argparse.ArgumentParser(prog="python -m bench.overload", description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=120, help="how long the flood lasts (default 120)")
+    parser.add_argument("--bare", action="store_true", help="without the edge")
     parser.add_argument("--short", action="store_true", help="a few seconds, and no result is kept")
     options = parser.parse_args()
     collect_garbage_rarely()
     configure("bench", "warning")
-    result = asyncio.run(measure(4, 2) if options.short else measure(options.seconds, 8))
+    result = asyncio.run(measure(*((4, 2) if options.short else (options.seconds, 20)), bare=options.bare))
     if not options.short:
         write("overload", result)
     print(

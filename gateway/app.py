@@ -84,6 +84,7 @@ class Worker:
             "/events": events,
             "/health/live": {"GET": self._live, "HEAD": self._live},
             "/health/ready": {"GET": self._ready, "HEAD": self._ready},
+            "/health/room": {"GET": self._room},
             "/metrics": {"GET": self._metrics},
             "/": {},
             "/*elsewhere": {},
@@ -105,6 +106,9 @@ class Worker:
     async def _ready(self, _: Request) -> Response:
         status, body = self._link.answer()
         return Response(status, {"Content-Type": "application/json"}, body)
+
+    async def _room(self, request: Request) -> Response:
+        return _response(self._door.no_room(request.headers.to_dict()))
 
     async def _metrics(self, _: Request) -> Response:
         self._door.measure()

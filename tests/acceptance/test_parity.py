@@ -65,7 +65,8 @@ def needs_namespaces() -> None:
 def fit_to_debian(edge: Service) -> None:
     """nginx looks names up anew since 1.27.3; Debian's takes all addresses of a name once, at its start."""
     environment = edge["environment"]
-    environment["EDGE_GATEWAYS"] = environment["EDGE_GATEWAYS"].replace(" resolve", "")
+    for name in ("EDGE_GATEWAYS", "EDGE_GATEWAYS_SMALL", "EDGE_GATEWAYS_LARGE"):
+        environment[name] = environment[name].replace(" resolve", "")
 
 
 @pytest.fixture(scope="module")

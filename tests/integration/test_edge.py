@@ -15,7 +15,8 @@ import pytest
 
 from bench.post import Poster
 from ops.local import Supervisor
-from tests.support.edge import FOLDER, Edge, defaults, start_edge
+from ops.local.edge import FOLDER, defaults
+from tests.support.edge import Edge, start_edge
 from tests.support.events import encoded, facebook
 from tests.support.gateway import JSON, Gateway, start_gateway
 from tests.support.stack import FreshNats, start_nats
@@ -207,6 +208,36 @@ async def test_no_gateway_at_all_is_told_truthfully(tmp_path: Path) -> None:
         assert int(answer.headers["retry-after"]) >= 1
         await nats.supervisor.start_again("nats")
         await nats.supervisor.start_again("gateway")
+
+
+@pytest.mark.parametrize("body", [encoded(facebook()), b"[" + b" " * 100_000 + encoded(facebook()) + b"]"])
+async def test_no_gateway_has_a_place(tmp_path: Path, body: bytes) -> None:
+    """As many bodies of one size as a gateway may have wait for JetStream: one more is 503 at once, with a gateway's own
+    word on when to come again, and bodies of the other size pass. JetStream answers: all that waited are 202."""
+    async with (
+        start_nats(tmp_path) as nats,
+        start_gateway(nats, GATEWAY_MAX_IN_FLIGHT_BYTES="1000000") as gateway,
+        start_edge(nats.supervisor, [gateway.port], small_bodies=3, large_bodies=3) as edge,
+    ):
+        assert (await send(edge, body)).status_code == 202
+
+        async def all_places_taken() -> bool:
+            return await gateway.metric("gateway_requests_in_flight") == 3
+
+        nats.supervisor.kill("nats", signal.SIGSTOP)
+        waiting = [asyncio.create_task(send(edge, body)) for _ in range(3)]
+        await eventually(all_places_taken, what="all places are taken", seconds=10)
+        for number in range(20):
+            answer = await send(edge, body, x_correlation_id=f"c-{number}")
+            problem(answer, 503, "overloaded")
+            assert "nothing is stored" in answer.json()["detail"]
+            assert answer.json()["correlationId"] == f"c-{number}"
+            assert int(answer.headers["retry-after"]) >= 1
+        assert '"gateway_status":"502 : 503"' in edge.log.read_text()  # a gateway was asked
+        assert not any(task.done() for task in waiting)
+        nats.supervisor.kill("nats", signal.SIGCONT)
+        assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {202}
+        assert (await send(edge, body)).status_code == 202
 
 
 async def test_the_log_holds_no_address_no_query_and_no_payload(edge: Edge) -> None:
