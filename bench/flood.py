@@ -2,7 +2,7 @@
 
     python -m bench.flood http://127.0.0.1:8080/events --events 150 --per-second 100000 --seconds 120 --json flood.json
 
-    bodies made before --new event ids--> due one after the other --> a line that is idle, or one more --> answers counted
+    bodies made before --new event ids--> due one after the other --> a line that is idle, or one more --> counted
 
 A real sender has a machine of its own. This one shares the gateway's, so it must take next to nothing of it: one epoll
 and no event loop, bodies made before it begins (0.2 µs an event for new ids), and the lowest priority there is.

@@ -175,7 +175,10 @@ async def _flood(system: System, port: int, per_second: float, seconds: float) -
     finally:
         stop.set()
         await asyncio.gather(*probing)
-    flood = {name: sum(one[name] for one in floods) for name in ("accepted", "events_per_second", "unanswered", "cpu_seconds")}
+    flood = {
+        name: sum(one[name] for one in floods)
+        for name in ("accepted", "events_per_second", "unanswered", "cpu_seconds")
+    }
     answered = sum((Counter(one["answered"]) for one in floods), Counter[str]())
     return {**flood, "answered": dict(answered)}, small, large
 

@@ -84,6 +84,18 @@ async def nats_fsync(chosen: OperatorSettings) -> tuple[Check, Path | None]:
     return judged(name, wrong, mend, f"sync_interval is always, NATS {told['version']}"), store
 
 
+async def nats_health(chosen: OperatorSettings) -> Check:
+    """Whether JetStream can write. A stream whose disk was full once takes nothing until NATS is restarted."""
+    name, url = "NATS health", f"{chosen.nats_monitor_url.rstrip('/')}/healthz"
+    try:
+        told = orjson.loads((await get(url))[1])
+        wrong = [] if told["status"] == "ok" else [str(told.get("error") or told["status"])]
+    except (OSError, ValueError, LookupError, TypeError):
+        mend = "set NATS_MONITOR_URL to NATS's monitoring port (its option http_port)"
+        return Check(name, "unknown", f"{url} does not tell", mend)
+    return judged(name, wrong, "after a write error: make room on its disk, then restart NATS", "all streams are well")
+
+
 def disks(paths: Sequence[Path]) -> list[Check]:
     """Whether the file systems of these folders have room, each once."""
     devices = {os.stat(path).st_dev if path.exists() else path: path for path in reversed(paths)}  # noqa: PTH116

@@ -48,13 +48,14 @@ async def look(chosen: OperatorSettings, most_lag_seconds: float, disks: Sequenc
             checks.service("gateway", chosen.gateway_url, f"{START}, or set GATEWAY_URL"),
             checks.service("reporter", chosen.reporter_url, f"{START}, or set REPORTER_URL"),
             checks.nats_fsync(chosen),
+            checks.nats_health(chosen),
         ),
         _servers(chosen, most_lag_seconds),
     )
-    gateway, reporter, (fsync, store) = services
+    gateway, reporter, (fsync, store), health = services
     reached, held = asked
     here = [store] if store is not None and await asyncio.to_thread(store.exists) else []  # else another machine's
-    return [*reached, gateway, reporter, fsync, *held, *checks.disks([*disks, *here])]
+    return [*reached, gateway, reporter, fsync, health, *held, *checks.disks([*disks, *here])]
 
 
 async def _servers(chosen: OperatorSettings, most_lag_seconds: float) -> tuple[list[Check], list[Check]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,13 +22,17 @@ from bench.sender import Sender, varied_sizes
 from core import postgres
 from core.events.subjects import SOURCES, stream_of
 from core.jetstream import stream_info
+from ops.checks import nats_health
+from ops.pause import pause, resume
 from tests.support.events import NOON, facebook
 from tests.support.faulty import FaultySystem, goes_on, load, rounds
+from tests.support.operator import operator
 from tests.support.proxy import FROM_CLIENT, FROM_SERVER
 from tests.support.tally import Tally
 from tests.support.tools import require
 from tests.support.waiting import eventually
 
+MEBIBYTE = 1 << 20
 Ask = Callable[[], Awaitable[bool]]
 WAYS = {"from client": [FROM_CLIENT], "from server": [FROM_SERVER], "both": [FROM_CLIENT, FROM_SERVER]}
 
@@ -57,6 +62,15 @@ def posts_wait(sender: Sender, least: int) -> Ask:
 
     async def ask() -> bool:
         return sender.tally.in_flight >= least
+
+    return ask
+
+
+def answered(sender: Sender, status: int) -> Ask:
+    """Asks whether any POST was answered so."""
+
+    async def ask() -> bool:
+        return sender.tally.answered[status] > 0
 
     return ask
 
@@ -170,6 +184,46 @@ async def test_the_disk_is_full(system: FaultySystem, folder: Path) -> None:
             await admin.execute("DROP TABLESPACE small")
     finally:
         assert await run("umount", "--lazy", str(disk))
+
+
+async def test_the_disk_under_nats_is_full(system: FaultySystem, tally: Tally, folder: Path) -> None:
+    """JetStream's disk (a small tmpfs) is full: what it cannot write is not answered 202. A stream that failed to write
+    stays so until NATS is restarted, which NATS and the doctor say; with room and a restart all goes on."""
+    store, aside, ballast = system.servers.nats.store, folder / "aside", system.servers.nats.store / "ballast"
+    chosen = operator(
+        system.servers.nats.url, system.servers.owner_dsn, nats_monitor_url=system.servers.nats.monitor_url
+    )
+    await system.judge()
+    await system.supervisor.stop("nats")
+    store.rename(aside)
+    store.mkdir(mode=0o700)
+    try:
+        require(await run("mount", "-t", "tmpfs", "-o", "size=32m,mode=0700", "none", str(store)), "the right to mount")
+        try:
+            assert await run("cp", "-a", f"{aside}/.", str(store))
+            await system.supervisor.start_again("nats")
+            async with load(system, events=100) as sender:
+                for source in SOURCES:  # else its collector makes room
+                    await pause(system.client, source)
+                ballast.write_bytes(bytes(shutil.disk_usage(store).free - 2 * MEBIBYTE))
+                await eventually(posts_wait(sender, 20), what="nothing is confirmed", seconds=60)
+                await eventually(answered(sender, 503), what="requests are answered 503", seconds=60)
+                assert (await nats_health(chosen)).state == "wrong"
+                ballast.unlink()
+                await system.restart("nats", signal.SIGTERM)
+                assert (await nats_health(chosen)).state == "ok"
+                for source in SOURCES:
+                    await resume(system.client, source)
+                await goes_on(system, sender, tally)
+            await system.judge()
+            await system.supervisor.stop("nats")
+            assert await run("cp", "-a", "--no-target-directory", str(store), str(folder / "after"))
+        finally:
+            assert await run("umount", "--lazy", str(store))
+    finally:
+        store.rmdir()
+        (folder / "after" if (folder / "after").exists() else aside).rename(store)
+        await system.supervisor.start_again("nats")
 
 
 async def test_a_collector_stands_still_in_the_middle(system: FaultySystem) -> None:

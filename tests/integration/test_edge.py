@@ -212,8 +212,8 @@ async def test_no_gateway_at_all_is_told_truthfully(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("body", [encoded(facebook()), b"[" + b" " * 100_000 + encoded(facebook()) + b"]"])
 async def test_no_gateway_has_a_place(tmp_path: Path, body: bytes) -> None:
-    """As many bodies of one size as a gateway may have wait for JetStream: one more is 503 at once, with a gateway's own
-    word on when to come again, and bodies of the other size pass. JetStream answers: all that waited are 202."""
+    """As many bodies of one size as a gateway may have wait for JetStream: one more is 503 at once, with a
+    gateway's own word on when to come again. JetStream answers: all that waited are 202."""
     async with (
         start_nats(tmp_path) as nats,
         start_gateway(nats, GATEWAY_MAX_IN_FLIGHT_BYTES="1000000") as gateway,
