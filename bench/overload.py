@@ -45,6 +45,8 @@ from ops.local.ports import LOOPBACK, free_port
 SMALL_EVENTS: Final = 150  # under 70 KB
 LARGE_EVENTS: Final = 10_000  # 4 MB
 AT_EASE: Final = {SMALL_EVENTS: 16, LARGE_EVENTS: 4}  # connections that keep the gateway busy and get no 503
+SMALL_PROBES: Final = 12
+LARGE_PROBES: Final = 2
 RECOVERED_ANSWERS: Final = 20
 ANSWER_SECONDS: Final = 60.0
 _RETRY_AFTER: Final = re.compile(rb"\r\nretry-after: *(\d+)\r\n", re.IGNORECASE)
@@ -165,8 +167,11 @@ async def _flood(system: System, port: int, per_second: float, seconds: float) -
     stop = threading.Event()
     small, large = Probe(SMALL_EVENTS), Probe(LARGE_EVENTS)
     probing = [
-        asyncio.create_task(asyncio.to_thread(small.run, port, Bodies("small", corrupt_share=0), 0.05, stop)),
-        asyncio.create_task(asyncio.to_thread(large.run, port, Bodies("large", corrupt_share=0), 1.0, stop)),
+        asyncio.create_task(
+            asyncio.to_thread(probe.run, port, Bodies(f"{probe.events}-{number}", corrupt_share=0), 0.5, stop)
+        )
+        for probe, probes in ((small, SMALL_PROBES), (large, LARGE_PROBES))
+        for number in range(probes)
     ]
     try:
         floods = await asyncio.gather(
@@ -233,7 +238,8 @@ def main() -> None:
     if not options.short:
         write("overload", result)
     print(
-        f"\nflood      {result['flood_per_second']:,} events a second, answered {result['flood_answered']}\n"
+        f"\nflood      {result['flood_per_second']:,} events a second, {result['flood_of_capacity']:.0%} of capacity, "
+        f"answered {result['flood_answered']}\n"
         f"small      {result['small']}\n"
         f"large      {result['large']}\n"
         f"memory     {result['gateway_memory']}\n"

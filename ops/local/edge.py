@@ -13,8 +13,8 @@ from ops.local.ports import LOOPBACK
 from ops.local.program import Program
 
 FOLDER: Final = Path(__file__).parents[1] / "edge"
-SMALL_BODIES: Final = 1024
-LARGE_BODIES: Final = 16
+SMALL_BODIES: Final = 512
+LARGE_BODIES: Final = 8
 
 
 def defaults() -> dict[str, str]:
