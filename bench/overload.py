@@ -137,6 +137,8 @@ async def measure(seconds: float, capacity_seconds: float, *, bare: bool) -> dic
         "flood_per_second": flood["events_per_second"],
         "flood_of_capacity": round(flood["events_per_second"] / capacity, 2),
         "flood_answered": flood["answered"],
+        "flood_unanswered": flood["unanswered"],
+        "flood_cores": round(flood["cpu_seconds"] / seconds, 2),
         "small": small.told(),
         "large": large.told(),
         "gateway_memory": flatness(memory, every_seconds=0.5),

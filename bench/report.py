@@ -104,7 +104,8 @@ def _page(found: dict[str, Any], summary: dict[str, Any]) -> str:
         ("gateway of nothing", f"{summary['single_post_of_noop']:.0%}"),
         ("freshness, median", f"{summary['freshness_p50_seconds']} s"),
         ("freshness, p99", f"{summary['freshness_p99_seconds']} s"),
-        ("503 for small bodies at twice the capacity, p99", f"{overload['small']['refused_p99_ms']} ms"),
+        ("flood of the capacity", f"{overload['flood_of_capacity']:.0%}"),
+        ("503 for small bodies in that flood, p99", f"{overload['small']['refused_p99_ms']} ms"),
         ("503 for 4 MB bodies, p99", f"{overload['large']['refused_p99_ms']} ms"),
     ]
     memory = [
