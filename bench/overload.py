@@ -25,6 +25,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -168,10 +169,9 @@ async def _flood(system: System, port: int, per_second: float, seconds: float) -
     """Both floods at a steady rate, and both probes while they last."""
     stop = threading.Event()
     small, large = Probe(SMALL_EVENTS), Probe(LARGE_EVENTS)
+    loop, pool = asyncio.get_running_loop(), ThreadPoolExecutor(SMALL_PROBES + LARGE_PROBES)
     probing = [
-        asyncio.create_task(
-            asyncio.to_thread(probe.run, port, Bodies(f"{probe.events}-{number}", corrupt_share=0), 0.5, stop)
-        )
+        loop.run_in_executor(pool, probe.run, port, Bodies(f"{probe.events}-{number}", corrupt_share=0), 0.5, stop)
         for probe, probes in ((small, SMALL_PROBES), (large, LARGE_PROBES))
         for number in range(probes)
     ]
