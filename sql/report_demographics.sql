@@ -1,23 +1,27 @@
 -- Who the events come from. The value of a country that has no rollup of its own is NULL: it counts as other.
--- Numbers as in report_events.
+-- Numbers as in report_events. The values of a dimension come in one row, with the events of each: a row for each value
+-- would cost more to send and to read than to count.
 
 -- name: rollups
 WITH span AS (
     SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::integer[], $5::integer[])
         AS span (unit, lower, upper, number, sign)
+), summed AS (
+    SELECT coalesce(number, width_bucket(bucket, $6::timestamptz[])) AS number, source, dimension, value,
+           sum(sign * events)::bigint AS events
+    FROM (
+        SELECT number, sign, bucket, source, dimension, value, events
+        FROM span JOIN audience_totals total ON total.unit = span.unit::rollup_unit AND bucket >= lower AND bucket < upper
+        WHERE span.unit <> 'quarter' AND source = ANY ($7::source[]) AND dimension = ANY ($8::audience_dimension[])
+        UNION ALL
+        SELECT number, sign, bucket, source, dimension, value, events
+        FROM span JOIN audience_counts ON bucket >= lower AND bucket < upper
+        WHERE span.unit = 'quarter' AND source = ANY ($7::source[]) AND dimension = ANY ($8::audience_dimension[])
+    ) AS counted
+    GROUP BY 1, 2, 3, 4
 )
-SELECT coalesce(number, width_bucket(bucket, $6::timestamptz[])) AS number, source::text, dimension::text, value,
-       sum(sign * events)::bigint AS events
-FROM (
-    SELECT number, sign, bucket, source, dimension, value, events
-    FROM span JOIN audience_totals total ON total.unit = span.unit::rollup_unit AND bucket >= lower AND bucket < upper
-    WHERE span.unit <> 'quarter' AND source = ANY ($7::source[]) AND dimension = ANY ($8::audience_dimension[])
-    UNION ALL
-    SELECT number, sign, bucket, source, dimension, value, events
-    FROM span JOIN audience_counts ON bucket >= lower AND bucket < upper
-    WHERE span.unit = 'quarter' AND source = ANY ($7::source[]) AND dimension = ANY ($8::audience_dimension[])
-) AS counted
-GROUP BY 1, 2, 3, 4
+SELECT number, source::text, dimension::text, array_agg(value) AS values, array_agg(events) AS events
+FROM summed GROUP BY number, source, dimension
 
 -- name: facebook_rows
 -- Counted once by the columns themselves; then named as the rollups name them.
@@ -33,13 +37,15 @@ WITH seen AS (
           AND ($7::event_type IS NULL OR event_type = $7)
     ) AS event
     GROUP BY GROUPING SETS ((number, age), (number, gender), (number, country))
+), valued AS (
+    SELECT number, dimension,
+           CASE dimension WHEN 'age' THEN age_band(age) WHEN 'gender' THEN gender::text ELSE known.country END AS value,
+           sum(events)::bigint AS events
+    FROM seen LEFT JOIN known_countries known ON known.country = seen.country
+    WHERE dimension = ANY ($5::text[])
+    GROUP BY 1, 2, 3
 )
-SELECT number, dimension,
-       CASE dimension WHEN 'age' THEN age_band(age) WHEN 'gender' THEN gender::text ELSE known.country END AS value,
-       sum(events)::bigint AS events
-FROM seen LEFT JOIN known_countries known ON known.country = seen.country
-WHERE dimension = ANY ($5::text[])
-GROUP BY 1, 2, 3
+SELECT number, dimension, array_agg(value) AS values, array_agg(events) AS events FROM valued GROUP BY number, dimension
 
 -- name: tiktok_rows
 -- Country and device stand on top-stage events alone.
@@ -57,13 +63,15 @@ WITH seen AS (
           AND ($7::event_type IS NULL OR event_type = $7)
     ) AS event
     GROUP BY GROUPING SETS ((number, band), (number, device), (number, country))
+), valued AS (
+    SELECT number, dimension,
+           CASE dimension WHEN 'followers' THEN band WHEN 'device' THEN device::text ELSE known.country END AS value,
+           sum(events)::bigint AS events
+    FROM seen LEFT JOIN known_countries known ON known.country = seen.country
+    WHERE dimension = ANY ($5::text[]) AND (dimension = 'followers' OR device IS NOT NULL OR seen.country IS NOT NULL)
+    GROUP BY 1, 2, 3
 )
-SELECT number, dimension,
-       CASE dimension WHEN 'followers' THEN band WHEN 'device' THEN device::text ELSE known.country END AS value,
-       sum(events)::bigint AS events
-FROM seen LEFT JOIN known_countries known ON known.country = seen.country
-WHERE dimension = ANY ($5::text[]) AND (dimension = 'followers' OR device IS NOT NULL OR seen.country IS NOT NULL)
-GROUP BY 1, 2, 3
+SELECT number, dimension, array_agg(value) AS values, array_agg(events) AS events FROM valued GROUP BY number, dimension
 
 -- name: cities
 -- Each bucket's most frequent ones, or those in $7. A city is nearly unique to its event: no rollup could hold them.

@@ -223,8 +223,13 @@ async def _count(snapshot: Snapshot, query: DemographicsQuery, period: Period, c
     wanted = audience.counted(asked.group_by, query.sources)
     filters = (asked.funnel_stage, asked.event_type)
     for bucket, sign, source, row in await snapshot.figures(period, covered, _FIGURES, (wanted,), filters):
-        *_, dimension, value, events = row
-        counts[bucket, source, dimension][value] += sign * events
+        counted = zip(row["values"], row["events"], strict=True)
+        found = counts[bucket, source, row["dimension"]]
+        if found or sign < 0:
+            for value, events in counted:
+                found[value] += sign * events
+        else:
+            found.update(dict(counted))
     return counts
 
 
