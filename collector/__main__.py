@@ -15,6 +15,7 @@ from collector.fetch import Fetcher
 from collector.source import Source
 from collector.sources import SOURCES
 from collector.store import Store
+from collector.stranded import free_stranded
 from collector.watermark import keep_watermark
 from core import health, jetstream, lifecycle, logs, postgres, settings, tracing
 from core.errors import OurFault
@@ -78,6 +79,7 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
     await fetcher.start()
     beside = [
         _beside("watermark", keep_watermark(client, chosen.collector_dsn, source), readiness),
+        _beside("stranded", free_stranded(client, source), readiness),
         _beside("ledger", ledger.watch(client, chosen.collector_dsn, source), readiness),
         _beside("maintenance", maintain.maintain(client, source, chosen), readiness),
     ]

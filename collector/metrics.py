@@ -43,6 +43,9 @@ ledger_uncounted = Gauge(
     "Events stored by the receipts less those in the rollups: must stay 0",
     ["source"],
 )
+stranded = Counter(
+    "collector_consumers_remade", "Consumers made again to free messages that JetStream had stranded", ["source"]
+)
 paused = Gauge("collector_paused", "1 while an operator has paused the source", ["source"])
 stopped = Gauge("collector_stopped", "1 where the source stopped for a reason that waiting does not mend", ["source"])
 parser_in_use = Gauge("collector_parser_info", "Always 1; the label says which parser runs", ["source", "parser"])
@@ -52,6 +55,7 @@ def begin(source: str) -> None:
     """Let every series be there from the start: a counter that appears with its first event hides it from rate()."""
     stopped.labels(source).set(0)
     conflicts.labels(source)
+    stranded.labels(source)
     for reason in DEAD_FOR:
         failed.labels(source, reason)
     for reason in RETRIED_FOR:

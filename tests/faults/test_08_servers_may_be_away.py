@@ -216,9 +216,9 @@ async def test_the_disk_under_nats_is_full(system: FaultySystem, tally: Tally, f
                     await resume(system.client, source)
                 await goes_on(system, sender, tally)
             await system.judge()
+        finally:
             await system.supervisor.stop("nats")
             assert await run("cp", "-a", "--no-target-directory", str(store), str(folder / "after"))
-        finally:
             assert await run("umount", "--lazy", str(store))
     finally:
         store.rmdir()

@@ -1,0 +1,52 @@
+"""Free messages that JetStream has stranded: they stand in the stream, behind what its consumer has confirmed.
+
+    first message behind the consumer's floor, twice in a row --> consumer deleted --> made again --> all delivered
+
+A server that lost a write (its disk was full, its power was cut) may hold a message and believe that it was confirmed.
+Nobody is given such a message any more, and the watermark stands still at it for ever. A new consumer is given all that
+the stream holds; receipts make harmless what was stored before. Fetchers make a consumer that is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.aio.client import Client
+
+from collector import metrics
+from collector.source import Source
+from core.events.subjects import consumer_of
+from core.jetstream import StreamMissing, stream_info
+
+EVERY_SECONDS: Final = 5.0
+log = structlog.get_logger()
+
+
+async def free_stranded(client: Client, source: Source, every_seconds: float = EVERY_SECONDS) -> None:
+    """Look for stranded messages of a source for ever. While JetStream is away there is nothing to look at."""
+    suspect: int | None = None
+    while True:
+        await asyncio.sleep(every_seconds)
+        try:
+            found = await _stranded(client, source)
+            if found is not None and found == suspect:  # one that was confirmed a moment ago is gone by now
+                await client.jetstream().delete_consumer(source.stream, consumer_of(source.name))
+                metrics.stranded.labels(source.name).inc()
+                log.error("message stranded: its consumer is made again", stream=source.stream, sequence=found)
+            suspect = found
+        except (StreamMissing, nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            log.debug("no word of the consumer", stream=source.stream, error=repr(error))
+
+
+async def _stranded(client: Client, source: Source) -> int | None:
+    """The sequence of the stream's first message, if the consumer believes that it was confirmed."""
+    state = (await stream_info(client, source.stream)).state
+    if not state.messages:
+        return None
+    consumer = await client.jetstream().consumer_info(source.stream, consumer_of(source.name))
+    floor = consumer.ack_floor.stream_seq if consumer.ack_floor else 0
+    return state.first_seq if state.first_seq <= floor else None
