@@ -13,8 +13,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from core.errors import StreamUnreachable, TryAgain
@@ -46,6 +44,10 @@ class Waiting:
         self.done: asyncio.Future[None] = loop.create_future()
         self._left = blocks
         self._seconds = seconds
+
+    def part(self, events: int) -> wire.Part:
+        """What a message says of so many events of this request."""
+        return wire.Part(self.origin.correlation_id, self.origin.traceparent, self.origin.received_at, events)
 
     def stored(self) -> None:
         """One more block has its PubAck."""
@@ -137,11 +139,14 @@ class Lane:
         taken = list(self._take())
         if not taken:
             return None
-        parts = []
-        for request, group in groupby(taken, key=itemgetter(0)):
-            origin = request.origin
-            events = sum(block.events for _, block in group)
-            parts.append(wire.Part(origin.correlation_id, origin.traceparent, origin.received_at, events))
+        parts: list[wire.Part] = []
+        last, events = taken[0][0], 0
+        for request, block in taken:  # one after the other: grouping them by itertools takes twice as long
+            if request is not last:
+                parts.append(last.part(events))
+                last, events = request, 0
+            events += block.events
+        parts.append(last.part(events))
         self._busy = len(parts) >= BUSY_REQUESTS
         return Message(
             subject=self._subject,
