@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from itertools import repeat
@@ -45,6 +45,7 @@ WELL_AGAIN_SECONDS = 30.0
 """What is promised after any fault."""
 EVENTS = 20
 EVERY_SECONDS = 0.04  # 500 events a second: enough that every step is always taken
+COLLECTED = (*SOURCES, REFUSED)
 COLLECTOR_OF = {source: name for name, source in COLLECTORS.items()}
 
 log = structlog.get_logger("tests")
@@ -183,7 +184,7 @@ class FaultySystem(System):
         """Events stored so far, by stream."""
         await self.reconnected()
         rows = await self.select("SELECT stream, sum(stored)::bigint AS stored FROM receipts GROUP BY stream")
-        return dict.fromkeys(map(stream_of, (*SOURCES, REFUSED)), 0) | {row["stream"]: row["stored"] for row in rows}
+        return dict.fromkeys(map(stream_of, COLLECTED), 0) | {row["stream"]: row["stored"] for row in rows}
 
 
 def _tell(pids: Iterable[int], number: signal.Signals) -> None:
@@ -193,10 +194,12 @@ def _tell(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 @asynccontextmanager
-async def load(system: FaultySystem, *, events: int = EVENTS, **how: Any) -> AsyncIterator[Sender]:
+async def load(
+    system: FaultySystem, *, events: int = EVENTS, stored: Sequence[str] = COLLECTED, **how: Any
+) -> AsyncIterator[Sender]:
     """Small POSTs, many of them corrupt or with repeated events, until the end; then all answers are awaited.
 
-    `how` is for bench.bodies.Bodies.
+    `stored` names whose events there are to store, `how` is for bench.bodies.Bodies.
     """
     bodies = Bodies(time.time(), **{"corrupt_share": 0.3, "duplicates": 0.05, **how})
     sender = Sender(
@@ -204,15 +207,17 @@ async def load(system: FaultySystem, *, events: int = EVENTS, **how: Any) -> Asy
     )
     sending = asyncio.create_task(sender.run())
     try:
-        await goes_on(system, sender)
+        await goes_on(system, sender, stored=stored)
         yield sender
     finally:
         sender.stop()
         await sending
 
 
-async def goes_on(system: FaultySystem, sender: Sender, tally: Tally | None = None) -> None:
-    """New events are accepted, and new events are stored by every collector. `tally` gets how long that took."""
+async def goes_on(
+    system: FaultySystem, sender: Sender, tally: Tally | None = None, *, stored: Sequence[str] = COLLECTED
+) -> None:
+    """New events are accepted, and stored by the collectors of `stored`. `tally` gets how long that took."""
     began = time.monotonic()
     accepted = sender.tally.answered[202]
     before: dict[str, int] = {}
@@ -223,8 +228,9 @@ async def goes_on(system: FaultySystem, sender: Sender, tally: Tally | None = No
         except Exception as error:  # the servers may still be away
             log.debug("cannot look yet", error=repr(error))
             return False
-        stored = all(now[name] > before.setdefault(name, now[name]) for name in now)
-        return stored and sender.tally.answered[202] > accepted
+        names = [stream_of(collected) for collected in stored]
+        more_stored = all(now[name] > before.setdefault(name, now[name]) for name in names)
+        return more_stored and sender.tally.answered[202] > accepted
 
     await eventually(more, what="events are accepted and stored again", seconds=WELL_AGAIN_SECONDS, every=0.1)
     if tally is not None:
