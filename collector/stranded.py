@@ -4,7 +4,8 @@
 
 A server that lost a write (its disk was full, its power was cut) may hold a message and believe that it was confirmed.
 Nobody is given such a message any more, and the watermark stands still at it for ever. A new consumer is given all that
-the stream holds; receipts make harmless what was stored before. Fetchers make a consumer that is missing.
+the stream holds; receipts make harmless what was stored before. Fetchers make a consumer that is missing. A pause would
+end with its consumer: while it lasts, nothing is freed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ async def free_stranded(client: Client, source: Source, every_seconds: float = E
     while True:
         await asyncio.sleep(every_seconds)
         try:
-            found = await _stranded(client, source)
+            found = await stranded(client, source)
             if found is not None and found == suspect:  # one that was confirmed a moment ago is gone by now
                 await client.jetstream().delete_consumer(source.stream, consumer_of(source.name))
                 metrics.stranded.labels(source.name).inc()
@@ -42,11 +43,11 @@ async def free_stranded(client: Client, source: Source, every_seconds: float = E
             log.debug("no word of the consumer", stream=source.stream, error=repr(error))
 
 
-async def _stranded(client: Client, source: Source) -> int | None:
-    """The sequence of the stream's first message, if the consumer believes that it was confirmed."""
+async def stranded(client: Client, source: Source) -> int | None:
+    """The sequence of the stream's first message, if the consumer believes that it was confirmed and is not paused."""
     state = (await stream_info(client, source.stream)).state
     if not state.messages:
         return None
     consumer = await client.jetstream().consumer_info(source.stream, consumer_of(source.name))
     floor = consumer.ack_floor.stream_seq if consumer.ack_floor else 0
-    return state.first_seq if state.first_seq <= floor else None
+    return state.first_seq if state.first_seq <= floor and not consumer.paused else None

@@ -13,10 +13,11 @@ from nats.aio.client import Client
 
 from collector.fetch import Fetcher
 from collector.sources import SOURCES
-from collector.stranded import free_stranded
+from collector.stranded import free_stranded, stranded
 from core.events.subjects import consumer_of, stream_of
 from core.jetstream import stream_info
 from core.lifecycle import cancelled
+from ops.pause import pause, resume
 from tests.support.collecting import balanced, collecting, drained, publish
 from tests.support.events import facebook, message
 from tests.support.stack import Database, FreshNats
@@ -67,6 +68,10 @@ async def test_stranded_messages_are_delivered(
         for one in await subscription.fetch(3, timeout=10):
             await one.ack_sync()
     await strand(fresh_nats, client, kept)
+    assert await stranded(client, SOURCES["facebook"]) == 1
+    await pause(client, "facebook")
+    assert await stranded(client, SOURCES["facebook"]) is None, "a pause would end with its consumer"
+    await resume(client, "facebook")
     async with collecting(database, client):
         freeing = asyncio.create_task(free_stranded(client, SOURCES["facebook"], every_seconds=0.1))
         await drained(client, "facebook")
