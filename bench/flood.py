@@ -41,9 +41,9 @@ _ID_END: Final = re.compile(rb'("eventId":"[^"]*)[0-9a-f]{12}"')
 _ACCEPTED: Final = re.compile(rb'"accepted":(\d+)')
 
 
-def prepared(events: int) -> list[bytes]:
-    """Bodies of so many events, whose ids want their last digits."""
-    bodies = Bodies(f"flood-{events}", corrupt_share=0)
+def prepared(events: int, seed: str = "flood") -> list[bytes]:
+    """Bodies of so many events, whose ids want their last digits. Those of another seed have other ids."""
+    bodies = Bodies(f"{seed}-{events}", corrupt_share=0)
     return [
         _ID_END.sub(rb"\g<1>" + _MARK + b'"', bodies.body(events).content)
         for _ in range(max(2, PREPARED_EVENTS // events))

@@ -24,17 +24,18 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import orjson
 
-from bench.bodies import Bodies
-from bench.busy import READ_BYTES, request
-from bench.flood import MOST_LINES
+from bench.busy import READ_BYTES
+from bench.flood import MOST_LINES, prepared, requests
 from bench.machine import describe
 from bench.result import flatness, percentile, write
 from bench.system import System, running
@@ -42,13 +43,15 @@ from core.lifecycle import collect_garbage_rarely
 from core.logs import configure
 from ops.local.edge import before, edge
 from ops.local.ports import LOOPBACK, free_port
+from ops.local.ready import answers_ok
 
 SMALL_EVENTS: Final = 150  # under 70 KB
 LARGE_EVENTS: Final = 10_000  # 4 MB
 AT_EASE: Final = {SMALL_EVENTS: 16, LARGE_EVENTS: 4}  # connections that keep the gateway busy and get no 503
-SMALL_PROBES: Final = 12
+SMALL_PROBES: Final = 24
 LARGE_PROBES: Final = 2
 RECOVERED_ANSWERS: Final = 20
+MEMORY: Final = Path("/dev/shm")
 ANSWER_SECONDS: Final = 60.0
 _RETRY_AFTER: Final = re.compile(rb"\r\nretry-after: *(\d+)\r\n", re.IGNORECASE)
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -59,20 +62,23 @@ class Probe:
     """What came back to one kind of probe: seconds from the last byte sent to the last one read, by status."""
 
     events: int
+    requests: Iterator[bytes]
     seconds: dict[int, list[float]] = field(default_factory=dict)
     retry_after: Counter[int] = field(default_factory=Counter)
     accepted: int = 0
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
-    def run(self, port: int, bodies: Bodies, every_seconds: float, stop: threading.Event) -> None:
+    def run(self, port: int, every_seconds: float, stop: threading.Event) -> None:
         """Post until told to stop, each time on a new connection: so all workers are asked."""
         while not stop.wait(every_seconds):
-            content = request(LOOPBACK, port, bodies.body(self.events).content)
             with socket.create_connection((LOOPBACK, port), timeout=ANSWER_SECONDS) as line:
                 line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self.post(line, content)
+                self.post(line)
 
-    def post(self, line: socket.socket, content: bytes) -> int:
+    def post(self, line: socket.socket) -> int:
         """Post once; the status. Raises OSError."""
+        with self._one_at_a_time:
+            content = next(self.requests)
         line.sendall(content)
         sent = time.perf_counter()
         head, body = _read(line)
@@ -119,6 +125,7 @@ async def measure(seconds: float, capacity_seconds: float, *, bare: bool) -> dic
         print(f"capacity {capacity:,.0f} events a second; flooding with twice that …", flush=True)
         sampling = asyncio.create_task(_sample(system, memory))
         flood, small, large = await _flood(system, port, 2 * capacity, seconds)
+        probed = {"small": small.told(), "large": large.told()}
         flood_ended = time.monotonic()
         recovered = await asyncio.to_thread(_recover, port, small)
         recovery_seconds = time.monotonic() - flood_ended
@@ -140,8 +147,7 @@ async def measure(seconds: float, capacity_seconds: float, *, bare: bool) -> dic
         "flood_answered": flood["answered"],
         "flood_unanswered": flood["unanswered"],
         "flood_cores": round(flood["cpu_seconds"] / seconds, 2),
-        "small": small.told(),
-        "large": large.told(),
+        **probed,
         "gateway_memory": flatness(memory, every_seconds=0.5),
         "gateway_restarts": restarts,
         "recovered": recovered,
@@ -158,22 +164,26 @@ async def _door(system: System, *, bare: bool) -> AsyncIterator[int]:
     if bare or not nginx:
         yield gateway
         return
-    folder, port = system.servers.folder.parent / "edge", free_port()
-    folder.mkdir(mode=0o711)
-    settings = before([gateway], port, folder) | {"EDGE_REQUESTS_PER_SENDER": str(2 * MOST_LINES + 16)}
-    await system.servers.supervisor.start(edge(nginx, port, settings))
-    yield port
+    # In memory, as in docker-compose: on the disk that NATS and PostgreSQL sync, a body's write may wait for theirs.
+    with TemporaryDirectory(prefix="sluice-edge-", dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        Path(folder).chmod(0o711)
+        port = free_port()
+        settings = before([gateway], port, Path(folder)) | {"EDGE_REQUESTS_PER_SENDER": str(2 * MOST_LINES + 16)}
+        await system.servers.supervisor.start(edge(nginx, port, settings))
+        await answers_ok(port, "/health/ready")  # as whoever runs it asks every few seconds
+        yield port
+        await system.servers.supervisor.stop("edge")
 
 
 async def _flood(system: System, port: int, per_second: float, seconds: float) -> tuple[dict[str, Any], Probe, Probe]:
     """Both floods at a steady rate, and both probes while they last."""
     stop = threading.Event()
-    small, large = Probe(SMALL_EVENTS), Probe(LARGE_EVENTS)
+    small, large = (Probe(events, requests(LOOPBACK, port, prepared(events, "probe"))) for events in AT_EASE)
     loop, pool = asyncio.get_running_loop(), ThreadPoolExecutor(SMALL_PROBES + LARGE_PROBES)
     probing = [
-        loop.run_in_executor(pool, probe.run, port, Bodies(f"{probe.events}-{number}", corrupt_share=0), 0.5, stop)
+        loop.run_in_executor(pool, probe.run, port, 0.5, stop)
         for probe, probes in ((small, SMALL_PROBES), (large, LARGE_PROBES))
-        for number in range(probes)
+        for _ in range(probes)
     ]
     try:
         floods = await asyncio.gather(
@@ -213,17 +223,12 @@ async def _sample(system: System, memory: list[int]) -> None:
         await asyncio.sleep(0.5)
 
 
-def _recover(port: int, accepting: Probe) -> bool:
+def _recover(port: int, small: Probe) -> bool:
     """Whether small bodies are all taken again soon after the flood."""
-    bodies, taken = Bodies("after", corrupt_share=0), 0
-    until = time.monotonic() + ANSWER_SECONDS
+    taken, until = 0, time.monotonic() + ANSWER_SECONDS
     with socket.create_connection((LOOPBACK, port), timeout=ANSWER_SECONDS) as line:
         while taken < RECOVERED_ANSWERS and time.monotonic() < until:
-            again = Probe(SMALL_EVENTS)
-            taken = (
-                taken + 1 if again.post(line, request(LOOPBACK, port, bodies.body(SMALL_EVENTS).content)) == 202 else 0
-            )
-            accepting.accepted += again.accepted
+            taken = taken + 1 if small.post(line) == 202 else 0
     return taken == RECOVERED_ANSWERS
 
 

@@ -88,6 +88,12 @@ def try_again(error: TryAgain, correlation_id: str) -> Answer:
     return _problem(503, name, title, f"{error}. {advice}", correlation_id, headers=headers)
 
 
+def room(seconds: int, correlation_id: str) -> Answer:
+    """200 with when a body that found no room may come again."""
+    headers = {"Content-Type": _JSON, "Retry-After": str(seconds), HEADER: correlation_id}
+    return Answer(200, headers, _encode({"retryAfterSeconds": seconds}))
+
+
 def challenge(text: str, correlation_id: str) -> Answer:
     """200 with what Meta wants to hear, as text that no browser takes for a page."""
     headers = {"Content-Type": "text/plain", "X-Content-Type-Options": "nosniff", HEADER: correlation_id}

@@ -108,7 +108,7 @@ class Worker:
         return Response(status, {"Content-Type": "application/json"}, body)
 
     async def _room(self, request: Request) -> Response:
-        return _response(self._door.no_room(request.headers.to_dict()))
+        return _response(self._door.room(request.headers.to_dict()))
 
     async def _metrics(self, _: Request) -> Response:
         self._door.measure()

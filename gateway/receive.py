@@ -131,9 +131,9 @@ class Door:
         except Refused as error:
             return self.refuse(error, correlation_id)
 
-    def no_room(self, headers: Mapping[str, str]) -> Answer:
-        """The answer to a body that finds no room, for an edge that refused one itself: when it may come again."""
-        return answer.try_again(self.admission.overloaded(), origin(headers).correlation_id)
+    def room(self, headers: Mapping[str, str]) -> Answer:
+        """When a body that found no room may come again, for an edge that refused one itself."""
+        return answer.room(self.admission.wait_seconds(), origin(headers).correlation_id)
 
     def measure(self) -> None:
         """Bring the metrics up to date, as Prometheus will read them."""
