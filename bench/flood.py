@@ -2,10 +2,11 @@
 
     python -m bench.flood http://127.0.0.1:8080/events --events 150 --per-second 100000 --seconds 120 --json flood.json
 
-    bodies made before --new event ids--> due one after the other --> a line that is idle, or one more --> counted
+    bodies made before --new event ids--> due one after the other --> a line that is idle, or one more --> timed
 
-A real sender has a machine of its own. This one shares the gateway's, so it must take next to nothing of it: one epoll
-and no event loop, bodies made before it begins (0.2 µs an event for new ids), and the lowest priority there is.
+A real sender has a machine of its own. This one shares the gateway's, so it must take next to nothing of it (one epoll
+and no event loop, bodies made before it begins: 0.2 µs an event for new ids) and must not wait for it: at a high priority
+it is never late, and sends no bursts to make up for that. A probe is a flood of few requests, each on a new line.
 
 Invariant: no two events that are sent have the same id; at most one request of a line is on its way.
 """
@@ -13,6 +14,7 @@ Invariant: no two events that are sent have the same id; at most one request of 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -29,8 +31,9 @@ from urllib.parse import urlsplit
 
 from bench.bodies import Bodies
 from bench.busy import READ_BYTES, request, whole
+from bench.result import percentile
 
-LOWEST_PRIORITY: Final = 19
+PRIORITY: Final = -15  # as nice counts, where we may
 MOST_LINES: Final = 4096
 PREPARED_EVENTS: Final = 100_000  # 42 MB
 IDLE_SECONDS: Final = 4.0  # the gateway's edge, and many servers, close what is idle for longer
@@ -39,6 +42,7 @@ PIECE_BYTES: Final = 1 << 20
 _MARK: Final = b"\x01" * 12  # stands for the last digits of an event's id; nowhere else in a body
 _ID_END: Final = re.compile(rb'("eventId":"[^"]*)[0-9a-f]{12}"')
 _ACCEPTED: Final = re.compile(rb'"accepted":(\d+)')
+_RETRY_AFTER: Final = re.compile(rb"\r\nretry-after: *(\d+)\r\n", re.IGNORECASE)
 
 
 def prepared(events: int, seed: str = "flood") -> list[bytes]:
@@ -63,7 +67,7 @@ class Line:
     socket: socket.socket
     left: memoryview | None = None
     answer: bytes = b""
-    since: float = 0.0  # began, or was answered last
+    since: float = 0.0  # sent its last byte, or was answered last
 
     def send(self) -> bool:
         """Send what fits; whether something is left."""
@@ -72,7 +76,7 @@ class Line:
                 self.left = self.left[self.socket.send(self.left[:PIECE_BYTES]) :]
             except BlockingIOError:
                 return True
-        self.left = None
+        self.left, self.since = None, time.perf_counter()
         return False
 
     def read(self) -> bytes | None:
@@ -87,17 +91,31 @@ class Line:
 
 
 class Flood:
-    """Sends `per_second` requests over at most `lines` connections; counts answers by status, and events accepted."""
+    """Sends `per_second` requests over at most `lines` connections; counts answers by status, and events accepted.
 
-    def __init__(self, host: str, port: int, templates: list[bytes], per_second: float, lines: int) -> None:
+    Times each from the last byte sent to the last one read. A line is idle for `idle_seconds` at most, then closed.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        templates: list[bytes],
+        *,
+        per_second: float = 1e9,
+        lines: int = MOST_LINES,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
         self._address = (host, port)
         self._requests = requests(host, port, templates)
         self._every_seconds = 1 / per_second
         self._most_lines = lines
+        self._idle_seconds = idle_seconds
         self._poll = select.epoll()
         self._lines: dict[int, Line] = {}
         self._idle: list[Line] = []
-        self.answered: Counter[int] = Counter()
+        self.seconds: dict[int, list[float]] = {}  # of each answer, by status
+        self.retry_after: Counter[int] = Counter()
         self.accepted = 0
         self.failed = 0
 
@@ -120,7 +138,7 @@ class Flood:
         """Begin one more request; False where all lines are taken."""
         while self._idle:
             line = self._idle.pop()
-            if now - line.since < IDLE_SECONDS:
+            if now - line.since < self._idle_seconds:
                 break
             self._close(line.socket.fileno())
         else:
@@ -130,7 +148,7 @@ class Flood:
             line.socket.setblocking(False)
             self._lines[line.socket.fileno()] = line
             self._poll.register(line.socket, select.EPOLLIN)
-        line.since, line.left = now, memoryview(next(self._requests))
+        line.left = memoryview(next(self._requests))
         self._push(line)
         return True
 
@@ -150,13 +168,16 @@ class Flood:
         self._poll.modify(line.socket, select.EPOLLIN | (select.EPOLLOUT if line.send() else 0))
 
     def _take(self, line: Line, answer: bytes) -> None:
-        self.answered[int(answer[9:12])] += 1
+        now = time.perf_counter()
+        self.seconds.setdefault(int(answer[9:12]), []).append(0.0 if line.left else now - line.since)
         if found := _ACCEPTED.search(answer):
             self.accepted += int(found[1])
-        if line.left:  # refused before all of it was sent
+        if found := _RETRY_AFTER.search(answer):
+            self.retry_after[int(found[1])] += 1
+        if line.left:  # answered before all of it was sent
             self._close(line.socket.fileno())
         else:
-            line.since = time.perf_counter()
+            line.since = now
             self._idle.append(line)
 
     def _close(self, number: int) -> None:
@@ -174,18 +195,30 @@ def main() -> None:
     parser.add_argument("--per-second", type=float, default=1e9, help="events (default: as the lines allow)")
     parser.add_argument("--lines", type=int, default=MOST_LINES, help=f"most connections (default {MOST_LINES})")
     parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--probe", action="store_true", help="each request on a new line")
     parser.add_argument("--json", type=Path, required=True, help="where the counts go")
     options = parser.parse_args()
     url = urlsplit(options.endpoint)
     flood = Flood(
-        url.hostname or "", url.port or 80, prepared(options.events), options.per_second / options.events, options.lines
+        url.hostname or "",
+        url.port or 80,
+        prepared(options.events, "probe" if options.probe else "flood"),
+        per_second=options.per_second / options.events,
+        lines=options.lines,
+        idle_seconds=0 if options.probe else IDLE_SECONDS,
     )
-    os.nice(LOWEST_PRIORITY)
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
     began_cpu = time.process_time()
     flood.run(options.seconds)
+    refused = flood.seconds.get(503, [])
     counts: dict[str, Any] = {
-        "events_per_second": round(flood.answered.total() * options.events / options.seconds),
-        "answered": {str(status): number for status, number in sorted(flood.answered.items())},
+        "events_a_body": options.events,
+        "events_per_second": round(sum(map(len, flood.seconds.values())) * options.events / options.seconds),
+        "answered": {str(status): len(took) for status, took in sorted(flood.seconds.items())},
+        "refused_p50_ms": round(1000 * percentile(refused, 50), 1),
+        "refused_p99_ms": round(1000 * percentile(refused, 99), 1),
+        "retry_after_seconds": {str(seconds): number for seconds, number in sorted(flood.retry_after.items())},
         "accepted": flood.accepted,
         "unanswered": flood.failed,
         "cpu_seconds": round(time.process_time() - began_cpu, 2),

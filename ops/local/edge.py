@@ -13,7 +13,7 @@ from ops.local.ports import LOOPBACK
 from ops.local.program import Program
 
 FOLDER: Final = Path(__file__).parents[1] / "edge"
-SMALL_BODIES: Final = 512
+SMALL_BODIES: Final = 256
 LARGE_BODIES: Final = 8
 
 
