@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-import nats.aio.client
 import nats.errors
 import nats.js.errors
 import structlog
@@ -22,14 +21,11 @@ from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfi
 
 from core.errors import SluiceError
 from core.events.subjects import REFUSED, SOURCES, stream_of, stream_subjects
+from core.frames import receive_frames
 from core.health import Readiness
 from core.settings import Settings
 
 log = structlog.get_logger()
-
-# What a client reads at a time. With nats-py's 32 KiB, messages of half a megabyte are put together of sixteen pieces:
-# a fifth more CPU for receiving them.
-nats.aio.client.DEFAULT_BUFFER_SIZE = 256 * 1024
 
 MICROSECOND = timedelta(microseconds=1)
 # Longer than a publish is ever tried again (GATEWAY_PUBLISH_SECONDS, 15 by default).
@@ -101,6 +97,8 @@ async def connect(url: str, *, name: str, readiness: Readiness | None = None, **
             log.warning("NATS error", error=text)
 
     client = Client()
+    if not url.startswith(("ws://", "wss://")):
+        receive_frames(client)
     await client.connect(
         servers=url.split(","),
         name=name,

@@ -1,0 +1,268 @@
+"""What a NATS server sends, cut into frames where it arrives: the receiving side of nats-py's client.
+
+    socket --read--> buffer --next--> control line or message --parse--> nats-py's client
+
+nats-py gathers a message in a growing bytearray, over all the reads that half a megabyte takes. Here the kernel writes
+into one buffer that has room for the whole of it, nothing runs before all of it is there, and its payload is copied
+out once. Connecting, TLS, authentication, reconnects, pings and subscriptions stay nats-py's own.
+
+Bounded: a buffer of twice the largest frame; while it is full and nobody reads, the socket is not read either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from typing import Final
+from urllib.parse import ParseResult
+
+from nats.aio.client import Client
+from nats.aio.transport import Transport
+from nats.errors import ProtocolError
+from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
+
+Message = tuple[int, bytes, bytes, bytes, bytes | None]  # sid, subject, reply, payload, headers: as nats-py takes them
+Frame = bytes | Message  # or a control line with its line end
+
+FIRST_BYTES: Final = 256 * 1024
+LINE_MOST_BYTES: Final = 64 * 1024  # INFO names all servers of a cluster; any other line is under 4 KiB
+
+# MSG subject sid [reply] bytes, or HMSG subject sid [reply] bytes-of-headers bytes-of-both. Below 100 MB, because room
+# is made for what is announced; a server allows 64 MB at most.
+_MESSAGE: Final = re.compile(rb"(H)?MSG (\S+) (\d+) (?:(\S+) )?(?(1)(\d{1,8}) )(\d{1,8})\r\n")
+
+
+def receive_frames(client: Client) -> None:
+    """Make a client receive so. It is not connected yet, and not for a WebSocket, which has frames of its own."""
+    client._transport = FrameTransport()
+    client._ps = FrameParser(client)
+
+
+class Frames:
+    """The buffer: write into `space`, say how much by `wrote`, and take by `next` until there is none."""
+
+    def __init__(self, first_bytes: int = FIRST_BYTES) -> None:
+        self._view = memoryview(bytearray(first_bytes))
+        self._start = self._end = 0  # what has arrived and is not taken
+        self._needed = 1  # bytes of it without which there is no next frame
+
+    @property
+    def space(self) -> memoryview:
+        """Where the next bytes belong."""
+        return self._view[self._end :]
+
+    def wrote(self, count: int) -> None:
+        """So many bytes of `space` have arrived."""
+        self._end += count
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next frame may be whole."""
+        return self._end - self._start >= self._needed
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no space before `next` has been called."""
+        return self._end == len(self._view)
+
+    def next(self) -> Frame | None:
+        """Take the next frame. None where it is not whole: there is room for the rest then. Raises ProtocolError."""
+        announced = _MESSAGE.match(self._view, self._start, self._end)
+        if announced is None:
+            return self._line()
+        _, subject, sid, reply, header_bytes, size = announced.groups()
+        begin = announced.end()
+        end = begin + int(size)
+        if end + 2 > self._end:
+            self._wait_for(end + 2 - self._start)
+            return None
+        body = begin + int(header_bytes or 0)
+        if body > end or bytes(self._view[end : end + 2]) != b"\r\n":
+            raise ProtocolError("nats: malformed MSG")
+        headers = bytes(self._view[begin:body]) if header_bytes else None
+        self._taken(end + 2)
+        return int(sid), subject, reply or b"", bytes(self._view[body:end]), headers
+
+    def _line(self) -> bytes | None:
+        begun = bytes(self._view[self._start : min(self._end, self._start + LINE_MOST_BYTES)])
+        line, ending, _ = begun.partition(b"\r\n")
+        if not ending:
+            if len(line) == LINE_MOST_BYTES:
+                raise ProtocolError("nats: a control line without end")
+            self._wait_for(len(line) + 1)
+            return None
+        self._taken(self._start + len(line) + 2)
+        return line + ending
+
+    def _taken(self, end: int) -> None:
+        self._start = end
+        self._needed = 1
+
+    def _wait_for(self, needed: int) -> None:
+        """Make room for a frame of at least so many bytes: where it begins, or where the buffer does."""
+        self._needed = needed
+        arrived = self._view[self._start : self._end]
+        room = max(needed, LINE_MOST_BYTES)
+        if arrived and self._start + room <= len(self._view):
+            return
+        if room > len(self._view):
+            self._view = memoryview(bytearray(2 * room))
+        self._view[: len(arrived)] = arrived
+        self._start, self._end = 0, len(arrived)
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection to a server, plain or encrypted: asyncio writes what arrives into its frames."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self._frames = Frames()
+        self._arrived = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._ended = False
+        self._error: Exception | None = None
+        self.closed = asyncio.Event()
+
+    async def read(self) -> list[Frame]:
+        """All frames that are whole, when something arrived; empty at the end. Raises what broke the connection."""
+        if not await self._more():
+            return []
+        frames = []
+        while (frame := self._frames.next()) is not None:
+            frames.append(frame)
+        self.transport.resume_reading()
+        return frames
+
+    async def readline(self) -> Frame:
+        """The next frame; b"" at the end. Raises what broke the connection."""
+        while (frame := self._frames.next()) is None:
+            if not await self._more():
+                return b""
+        return frame
+
+    async def _more(self) -> bool:
+        while not self._frames.ready:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return False
+            self._arrived.clear()
+            await self._arrived.wait()
+        return True
+
+    def at_eof(self) -> bool:
+        """Whether nothing more will come, and no error has to be told."""
+        return self._ended and self._error is None and not self._frames.ready
+
+    async def drain(self) -> None:
+        """Wait until more may be written. Raises what broke the connection, or ConnectionResetError."""
+        await self._writable.wait()
+        if self.closed.is_set():
+            raise self._error or ConnectionResetError("connection lost")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # which for TCP, and TLS over it, it is
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        return self._frames.space
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._frames.wrote(nbytes)
+        if self._frames.ready:
+            self._arrived.set()
+        if self._frames.full:
+            self.transport.pause_reading()
+
+    def eof_received(self) -> None:
+        self._ended = True
+        self._arrived.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._error = exc
+        self._ended = True
+        for event in (self._arrived, self._writable, self.closed):
+            event.set()
+
+
+class FrameTransport(Transport):
+    """The client's transport, over one connection after another: its `read` gives FrameParser frames."""
+
+    def __init__(self) -> None:
+        self._connection: Connection | None = None
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: float) -> None:  # noqa: ARG002
+        self.close()
+        connecting = asyncio.get_running_loop().create_connection(Connection, str(uri.hostname), uri.port or 4222)
+        async with asyncio.timeout(connect_timeout):
+            _, self._connection = await connecting
+
+    async def connect_tls(
+        self,
+        uri: str | ParseResult,
+        ssl_context: ssl.SSLContext,
+        buffer_size: int,  # noqa: ARG002
+        connect_timeout: float,
+    ) -> None:
+        name = uri if isinstance(uri, str) else uri.hostname
+        plain, encrypted = self._connected, Connection()
+        encrypting = asyncio.get_running_loop().start_tls(plain.transport, encrypted, ssl_context, server_hostname=name)
+        async with asyncio.timeout(connect_timeout):
+            encrypted.connection_made(await encrypting)
+        self._connection = encrypted
+
+    async def read(self, buffer_size: int) -> list[Frame]:  # type: ignore[override]  # noqa: ARG002
+        return await self._connected.read()
+
+    async def readline(self) -> Frame:  # type: ignore[override]
+        return await self._connected.readline()
+
+    def at_eof(self) -> bool:
+        return self._connection is None or self._connection.at_eof()
+
+    def write(self, payload: bytes) -> None:
+        self._connected.transport.write(payload)
+
+    def writelines(self, payload: list[bytes]) -> None:
+        self._connected.transport.writelines(payload)
+
+    async def drain(self) -> None:
+        await self._connected.drain()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.transport.close()
+
+    async def wait_closed(self) -> None:
+        if self._connection is not None:
+            await self._connection.closed.wait()
+
+    def __bool__(self) -> bool:
+        return True  # or the client would put one of its own in its place
+
+    @property
+    def _connected(self) -> Connection:
+        assert self._connection is not None, "connect comes first"
+        return self._connection
+
+
+class FrameParser(Parser):
+    """Gives the client its messages, and nats-py's parser the control lines."""
+
+    async def parse(self, data: list[Frame]) -> None:  # type: ignore[override]
+        """Raises ProtocolError, as nats-py's does, for a line that it does not know."""
+        for frame in data:
+            if isinstance(frame, tuple):
+                await self.nc._process_msg(*frame)
+                continue
+            await super().parse(frame)
+            if self.buf or self.state != AWAITING_CONTROL_LINE:
+                raise ProtocolError("nats: unknown protocol")
