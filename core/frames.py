@@ -12,9 +12,10 @@ Bounded: a buffer of twice the largest frame; while it is full and nobody reads,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import ssl
-from typing import Final
+from typing import Final, cast
 from urllib.parse import ParseResult
 
 from nats.aio.client import Client
@@ -26,10 +27,11 @@ Message = tuple[int, bytes, bytes, bytes, bytes | None]  # sid, subject, reply, 
 Frame = bytes | Message  # or a control line with its line end
 
 FIRST_BYTES: Final = 256 * 1024
+CLOSE_SECONDS: Final = 2.0
 LINE_MOST_BYTES: Final = 64 * 1024  # INFO names all servers of a cluster; any other line is under 4 KiB
 
 # MSG subject sid [reply] bytes, or HMSG subject sid [reply] bytes-of-headers bytes-of-both. Below 100 MB, because room
-# is made for what is announced; a server allows 64 MB at most.
+# is made for what is announced; no server should allow more than 8.
 _MESSAGE: Final = re.compile(rb"(H)?MSG (\S+) (\d+) (?:(\S+) )?(?(1)(\d{1,8}) )(\d{1,8})\r\n")
 
 
@@ -164,7 +166,7 @@ class Connection(asyncio.BufferedProtocol):
             raise self._error or ConnectionResetError("connection lost")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]  # which for TCP, and TLS over it, it is
+        self.transport = cast(asyncio.Transport, transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         return self._frames.space
@@ -213,10 +215,11 @@ class FrameTransport(Transport):
         connect_timeout: float,
     ) -> None:
         name = uri if isinstance(uri, str) else uri.hostname
-        plain, encrypted = self._connected, Connection()
-        encrypting = asyncio.get_running_loop().start_tls(plain.transport, encrypted, ssl_context, server_hostname=name)
+        plain, encrypted = self._connected.transport, Connection()
+        self._connection = None  # which hears nothing more, and where the handshake fails asyncio closes its socket
         async with asyncio.timeout(connect_timeout):
-            encrypted.connection_made(await encrypting)
+            encrypting = asyncio.get_running_loop().start_tls(plain, encrypted, ssl_context, server_hostname=name)
+            encrypted.transport = cast(asyncio.Transport, await encrypting)
         self._connection = encrypted
 
     async def read(self, buffer_size: int) -> list[Frame]:  # type: ignore[override]  # noqa: ARG002
@@ -229,10 +232,11 @@ class FrameTransport(Transport):
         return self._connection is None or self._connection.at_eof()
 
     def write(self, payload: bytes) -> None:
-        self._connected.transport.write(payload)
+        self.writelines([payload])
 
     def writelines(self, payload: list[bytes]) -> None:
-        self._connected.transport.writelines(payload)
+        if not self._connected.closed.is_set():  # or uvloop raises what nats-py does not expect: drain tells it
+            self._connected.transport.writelines(payload)
 
     async def drain(self) -> None:
         await self._connected.drain()
@@ -242,8 +246,12 @@ class FrameTransport(Transport):
             self._connection.transport.close()
 
     async def wait_closed(self) -> None:
+        """Until all that was written is with the system, but not for ever: the other side may have vanished."""
         if self._connection is not None:
-            await self._connection.closed.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._connection.closed.wait()
+            self._connection.transport.abort()
 
     def __bool__(self) -> bool:
         return True  # or the client would put one of its own in its place

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import Enum, auto
@@ -47,6 +48,7 @@ class Proxy:
         self.port = free_port()
         self.delay_seconds = 0.0
         self.bytes_per_second = 0.0
+        self.carried: Counter[Way] = Counter()  # bytes, so far
         self._target = target
         self._open = {way: asyncio.Event() for way in Way}
         self._carrying: set[asyncio.Task[None]] = set()
@@ -115,6 +117,7 @@ class Proxy:
                     slow = len(data) / self.bytes_per_second if self.bytes_per_second else 0.0
                     await asyncio.sleep(self.delay_seconds + slow)
                 sink.write(data)
+                self.carried[way] += len(data)
                 await sink.drain()
         except OSError:
             pass
