@@ -1,6 +1,6 @@
 """What a NATS server sends, cut into frames where it arrives: the receiving side of nats-py's client.
 
-    socket --read--> buffer --next--> control line or message --parse--> nats-py's client
+    socket --read--> buffer --take--> control line or message --parse--> nats-py's client
 
 nats-py gathers a message in a growing bytearray, over all the reads that half a megabyte takes. Here the kernel writes
 into one buffer that has room for the whole of it, nothing runs before all of it is there, and its payload is copied
@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import re
 import ssl
+import sys
 from typing import Final, cast
 from urllib.parse import ParseResult
 
@@ -42,35 +43,41 @@ def receive_frames(client: Client) -> None:
 
 
 class Frames:
-    """The buffer: write into `space`, say how much by `wrote`, and take by `next` until there is none."""
+    """The buffer: write into `space`, say how much by `wrote`, take what is whole."""
 
     def __init__(self, first_bytes: int = FIRST_BYTES) -> None:
-        self._view = memoryview(bytearray(first_bytes))
+        self._buffer = bytearray(first_bytes)
+        self._view = memoryview(self._buffer)
         self._start = self._end = 0  # what has arrived and is not taken
         self._needed = 1  # bytes of it without which there is no next frame
 
     @property
     def space(self) -> memoryview:
-        """Where the next bytes belong."""
+        """Where the next bytes belong. Never empty once all that is whole is taken."""
         return self._view[self._end :]
 
-    def wrote(self, count: int) -> None:
-        """So many bytes of `space` have arrived."""
+    def wrote(self, count: int) -> bool:
+        """So many bytes of `space` have arrived; whether the next frame may be whole."""
         self._end += count
+        return self.ready
 
     @property
     def ready(self) -> bool:
-        """Whether the next frame may be whole."""
         return self._end - self._start >= self._needed
 
     @property
     def full(self) -> bool:
-        """Whether there is no space before `next` has been called."""
-        return self._end == len(self._view)
+        return self._end == len(self._buffer)
 
-    def next(self) -> Frame | None:
-        """Take the next frame. None where it is not whole: there is room for the rest then. Raises ProtocolError."""
-        announced = _MESSAGE.match(self._view, self._start, self._end)
+    def take(self, most: int = sys.maxsize) -> list[Frame]:
+        """Up to so many frames, those that are whole. Raises ProtocolError."""
+        frames: list[Frame] = []
+        while self._end - self._start >= self._needed and len(frames) < most and (frame := self._next()) is not None:
+            frames.append(frame)
+        return frames
+
+    def _next(self) -> Frame | None:
+        announced = _MESSAGE.match(self._buffer, self._start, self._end)
         if announced is None:
             return self._line()
         _, subject, sid, reply, header_bytes, size = announced.groups()
@@ -80,36 +87,40 @@ class Frames:
             self._wait_for(end + 2 - self._start)
             return None
         body = begin + int(header_bytes or 0)
-        if body > end or bytes(self._view[end : end + 2]) != b"\r\n":
+        if body > end or not self._buffer.startswith(b"\r\n", end):
             raise ProtocolError("nats: malformed MSG")
+        payload = bytes(self._view[body:end])
         headers = bytes(self._view[begin:body]) if header_bytes else None
-        self._taken(end + 2)
-        return int(sid), subject, reply or b"", bytes(self._view[body:end]), headers
+        self._took(end + 2)
+        return int(sid), subject, reply or b"", payload, headers
 
     def _line(self) -> bytes | None:
-        begun = bytes(self._view[self._start : min(self._end, self._start + LINE_MOST_BYTES)])
-        line, ending, _ = begun.partition(b"\r\n")
-        if not ending:
-            if len(line) == LINE_MOST_BYTES:
+        end = self._buffer.find(b"\r\n", self._start, min(self._end, self._start + LINE_MOST_BYTES)) + 2
+        if end < 2:
+            arrived = self._end - self._start
+            if arrived >= LINE_MOST_BYTES:
                 raise ProtocolError("nats: a control line without end")
-            self._wait_for(len(line) + 1)
+            self._wait_for(arrived + 1)
             return None
-        self._taken(self._start + len(line) + 2)
-        return line + ending
+        line = bytes(self._view[self._start : end])
+        self._took(end)
+        return line
 
-    def _taken(self, end: int) -> None:
-        self._start = end
-        self._needed = 1
+    def _took(self, end: int) -> None:
+        self._start, self._needed = end, 1
+        if end == self._end:
+            self._start = self._end = 0
 
     def _wait_for(self, needed: int) -> None:
         """Make room for a frame of at least so many bytes: where it begins, or where the buffer does."""
         self._needed = needed
-        arrived = self._view[self._start : self._end]
         room = max(needed, LINE_MOST_BYTES)
-        if arrived and self._start + room <= len(self._view):
+        if self._start + room <= len(self._buffer):
             return
-        if room > len(self._view):
-            self._view = memoryview(bytearray(2 * room))
+        arrived = self._view[self._start : self._end]
+        if room > len(self._buffer):
+            self._buffer = bytearray(2 * room)
+            self._view = memoryview(self._buffer)
         self._view[: len(arrived)] = arrived
         self._start, self._end = 0, len(arrived)
 
@@ -121,39 +132,29 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self) -> None:
         self._frames = Frames()
-        self._arrived = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None  # who waits for frames
         self._writable = asyncio.Event()
         self._writable.set()
+        self._paused = False  # reading
         self._ended = False
         self._error: Exception | None = None
         self.closed = asyncio.Event()
 
-    async def read(self) -> list[Frame]:
-        """All frames that are whole, when something arrived; empty at the end. Raises what broke the connection."""
-        if not await self._more():
-            return []
-        frames = []
-        while (frame := self._frames.next()) is not None:
-            frames.append(frame)
-        self.transport.resume_reading()
-        return frames
-
-    async def readline(self) -> Frame:
-        """The next frame; b"" at the end. Raises what broke the connection."""
-        while (frame := self._frames.next()) is None:
-            if not await self._more():
-                return b""
-        return frame
-
-    async def _more(self) -> bool:
-        while not self._frames.ready:
+    async def read(self, most: int = sys.maxsize) -> list[Frame]:
+        """The next frames, up to so many, when there is one; none at the end. Raises what broke the connection."""
+        while True:
+            frames = self._frames.take(most)
+            if self._paused and not self._frames.full:
+                self._paused = False
+                self.transport.resume_reading()
+            if frames:
+                return frames
             if self._error is not None:
                 raise self._error
             if self._ended:
-                return False
-            self._arrived.clear()
-            await self._arrived.wait()
-        return True
+                return []
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
 
     def at_eof(self) -> bool:
         """Whether nothing more will come, and no error has to be told."""
@@ -172,15 +173,15 @@ class Connection(asyncio.BufferedProtocol):
         return self._frames.space
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._frames.wrote(nbytes)
-        if self._frames.ready:
-            self._arrived.set()
+        if self._frames.wrote(nbytes):
+            self._wake()
         if self._frames.full:
+            self._paused = True
             self.transport.pause_reading()
 
     def eof_received(self) -> None:
         self._ended = True
-        self._arrived.set()
+        self._wake()
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -191,8 +192,13 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._error = exc
         self._ended = True
-        for event in (self._arrived, self._writable, self.closed):
-            event.set()
+        self._writable.set()
+        self.closed.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
 
 class FrameTransport(Transport):
@@ -226,7 +232,8 @@ class FrameTransport(Transport):
         return await self._connected.read()
 
     async def readline(self) -> Frame:  # type: ignore[override]
-        return await self._connected.readline()
+        frames = await self._connected.read(most=1)
+        return frames[0] if frames else b""
 
     def at_eof(self) -> bool:
         return self._connection is None or self._connection.at_eof()
@@ -235,8 +242,9 @@ class FrameTransport(Transport):
         self.writelines([payload])
 
     def writelines(self, payload: list[bytes]) -> None:
-        if not self._connected.closed.is_set():  # or uvloop raises what nats-py does not expect: drain tells it
-            self._connected.transport.writelines(payload)
+        connection = self._connected
+        if not connection.closed.is_set():  # or uvloop raises what nats-py does not expect: drain tells it
+            connection.transport.writelines(payload)
 
     async def drain(self) -> None:
         await self._connected.drain()

@@ -57,11 +57,6 @@ def pieces(stream: bytes, cuts: Iterable[int]) -> Iterator[bytes]:
     return (stream[begin:end] for begin, end in pairwise(bounds))
 
 
-def take(frames: Frames) -> list[Frame]:
-    """What there is to take."""
-    return list(iter(frames.next, None))
-
-
 def cut(stream: Iterable[bytes], frames: Frames, *, lags: bool = False) -> list[Frame]:
     """Let it arrive piece by piece. Taken is what is ready, or, by one that lags, only when nothing more goes in."""
     taken = []
@@ -71,11 +66,11 @@ def cut(stream: Iterable[bytes], frames: Frames, *, lags: bool = False) -> list[
             space = frames.space[: len(coming)]
             assert len(space), "no space though all was taken"
             space[:] = coming[: len(space)]
-            frames.wrote(len(space))
+            ready = frames.wrote(len(space))
             coming = coming[len(space) :]
-            if frames.full or (frames.ready and not lags):
-                taken += take(frames)
-    return taken + take(frames)
+            if frames.full or (ready and not lags):
+                taken += frames.take()
+    return taken + frames.take()
 
 
 def test_a_stream_may_end_anywhere_in_between() -> None:
@@ -105,8 +100,7 @@ def test_a_message_is_ready_with_its_last_byte() -> None:
     assert cut([stream[:100]], frames) == []
     for piece in pieces(stream[100:-1], range(0, 500_000, 60_000)):
         frames.space[: len(piece)] = piece
-        frames.wrote(len(piece))
-        assert not frames.ready
+        assert not frames.wrote(len(piece))
     assert cut([stream[-1:]], frames) == [(1, b"a", b"", b"x" * 500_000, HEADERS)]
 
 
