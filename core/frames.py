@@ -126,7 +126,10 @@ class Frames:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One connection to a server, plain or encrypted: asyncio writes what arrives into its frames."""
+    """One connection to a server, plain or encrypted: asyncio writes what arrives into its frames.
+
+    No asyncio.StreamReaderProtocol: uvloop writes into no buffer of what is also an asyncio.Protocol.
+    """
 
     transport: asyncio.Transport
 
@@ -255,11 +258,11 @@ class FrameTransport(Transport):
 
     async def wait_closed(self) -> None:
         """Until all that was written is with the system, but not for ever: the other side may have vanished."""
-        if self._connection is not None:
+        if (connection := self._connection) is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS):
-                    await self._connection.closed.wait()
-            self._connection.transport.abort()
+                    await connection.closed.wait()
+            connection.transport.abort()
 
     def __bool__(self) -> bool:
         return True  # or the client would put one of its own in its place
