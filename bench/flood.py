@@ -4,8 +4,8 @@
 
     bodies made before --new event ids--> due one after the other --> a line that is idle, or one more --> timed
 
-A real sender has a machine of its own. This one shares the gateway's, so it must take next to nothing of it (one epoll
-and no event loop, bodies made before it begins: 0.2 µs an event for new ids) and must not wait for it: at a high priority
+A real sender has a machine of its own. This one shares the gateway's: it must take next to nothing of it (one epoll and
+no event loop, bodies made before it begins: 0.2 µs an event for new ids) and must not wait for it: at a high priority
 it is never late, and sends no bursts to make up for that. A probe is a flood of few requests, each on a new line.
 
 Invariant: no two events that are sent have the same id; at most one request of a line is on its way.
