@@ -31,9 +31,9 @@ from urllib.parse import urlsplit
 
 from bench.bodies import Bodies
 from bench.busy import READ_BYTES, request, whole
+from bench.processes import come_first
 from bench.result import percentile
 
-PRIORITY: Final = -15  # as nice counts, where we may
 MOST_LINES: Final = 4096
 PREPARED_EVENTS: Final = 100_000  # 42 MB
 IDLE_SECONDS: Final = 4.0  # the gateway's edge, and many servers, close what is idle for longer
@@ -207,8 +207,9 @@ def main() -> None:
         lines=options.lines,
         idle_seconds=0 if options.probe else IDLE_SECONDS,
     )
-    with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+    with contextlib.suppress(OSError):
+        os.setsid()
+    come_first(os.getpid())
     began_cpu = time.process_time()
     flood.run(options.seconds)
     refused = flood.seconds.get(503, [])

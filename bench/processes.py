@@ -1,4 +1,5 @@
-"""What the processes of a program have cost so far: CPU of all of them, those that ended included, and memory.
+"""What the processes of a program have cost so far: CPU of all of them, those that ended included, and memory; and who
+of them comes first for a core.
 
 Invariant: CPU only ever grows. A child that ended counts on in its parent, once that has waited for it.
 """
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+_FIRST: Final = -15  # as nice counts
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -34,3 +36,12 @@ def memory_bytes(pids: Iterable[int]) -> int:
             _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
             pages += resident - shared
     return pages * _PAGE_BYTES
+
+
+def come_first(pid: int) -> None:
+    """Let this process, the first of its session, and all of the session come first for a core, where we may.
+
+    Linux weighs sessions against each other (autogroups), and nice only the processes within one.
+    """
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(_FIRST), encoding="ascii")
