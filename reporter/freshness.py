@@ -1,6 +1,6 @@
 """How fresh a report is: up to which instant everything that was accepted is stored.
 
-Invariant: a report never claims more than its rows hold. The watermark is read in the transaction that reads them;
+Invariant: a report never claims more than its rows hold. The watermark is read at the moment that they are of;
 collectors write it after the events that it speaks of are stored, so it can be out of date, never wrong.
 """
 
@@ -29,7 +29,7 @@ class Freshness(msgspec.Struct, rename="camel", frozen=True):
 
 
 def freshness(row: asyncpg.Record) -> Freshness:
-    """From a row of the statement `watermarks`."""
+    """From a row that has a source's watermark."""
     if (until := row["stored_until"]) is None:
         return Freshness(None, None, None, None)
     behind = max((row["read_at"] - until).total_seconds(), 0.0)

@@ -1,19 +1,19 @@
 """Read one report from one moment of the database.
 
-    rollups alone       freshness --> one statement
+    rollups alone       one statement: freshness and rollups
     rows, or several    lock --> snapshot: freshness and partition floors --> rollups --> rows --> end
 
 Invariant: the figures of a report are of one moment: one statement's, or one REPEATABLE READ, READ ONLY transaction's.
-Freshness is read before them and so never claims what they do not hold. Partitions are locked against being dropped
+Freshness is of that moment too and so never claims what they do not hold. Partitions are locked against being dropped
 before the snapshot of the transaction is taken, so the floor that it reads holds to its end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -35,6 +35,9 @@ SQL: Final = statements("report_snapshot")
 
 # How long a report waits for a free connection, and how much longer than the server itself we wait for an answer.
 PATIENCE_SECONDS: Final = 2.0
+
+_WATERMARK_COLUMNS: Final = 5  # source, stored_until, pending_messages, observed_at, read_at
+_NO_ROWS: Final = datetime.max.replace(tzinfo=UTC)
 
 AWAY: Final = (
     *UNREACHABLE,
@@ -97,21 +100,25 @@ class Statements(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """Figures of one source that belong to a bucket, by its number; sign is -1 where they are to be taken away."""
+    """Values of one source that belong to a bucket, by its number; sign is -1 where they are to be taken away."""
 
     bucket: int
     sign: int
     source: Source
-    record: Record
+    values: Sequence[Any]
 
 
 class Snapshot:
     """One moment of the database, for the sources of one report."""
 
-    def __init__(self, connection: PoolConnectionProxy[Record], watermarks: Sequence[asyncpg.Record]) -> None:
+    def __init__(
+        self, connection: PoolConnectionProxy[Record], sources: Sequence[Source], watermarks: Sequence[Record] = ()
+    ) -> None:
         self.connection = connection
-        self.freshness: dict[Source, Freshness] = {row["source"]: freshness(row) for row in watermarks}
-        self.floor: datetime = max(row["floor"] for row in watermarks)
+        self._sources = sources
+        self.freshness = self._fresh(watermarks)
+        """By source; without `watermarks` it comes with the first figures."""
+        self.floor: datetime = max((row["floor"] for row in watermarks), default=_NO_ROWS)
         """Rows before this instant are no longer kept."""
         self._planned = "plan_rollups"  # the session's own settings
 
@@ -126,9 +133,10 @@ class Snapshot:
         """A period's figures from rollups and rows, as they are covered.
 
         `read.rollups` takes ($1 to $5 spans: unit, start, end, number, sign; $6 where buckets meet, $7 sources,
-        arguments...) and names the source of each record; `read.rows` of a source takes ($1 start, $2 end, $3 number,
-        $4 where buckets meet, arguments..., filters...). Each record has the number of its bucket, or of its bound:
-        -1 for the first. Raises BadQuery where rows are needed that are no longer kept.
+        arguments...) and gives for each source its watermark, then an array for each column; `read.rows` of a source
+        takes ($1 start, $2 end, $3 number, $4 where buckets meet, arguments..., filters...) and gives the columns. The
+        first column is the number of the bucket, or of the bound: -1 for the first. Raises BadQuery where rows are
+        needed that are no longer kept.
         """
         if any(span.start < self.floor for span in covered.rows):
             raise self._ragged(period)
@@ -137,18 +145,19 @@ class Snapshot:
         if spans := covered.rollups:
             await self._plan("plan_rollups")
             columns = [list(column) for column in zip(*map(_parameters, spans), strict=True)]
-            for record in await self.connection.fetch(
-                read.rollups, *columns, covered.inner, list(self.freshness), *arguments
-            ):
-                found += _figures(record["number"], last, 1, record["source"], record)
+            records = await self.connection.fetch(read.rollups, *columns, covered.inner, self._sources, *arguments)
+            self.freshness = self._fresh(records)
+            for record in records:
+                if record["numbers"] is not None:
+                    found += _figures(zip(*record[_WATERMARK_COLUMNS:], strict=True), last, 1, record["source"])
         if covered.rows:
             await self._plan("plan_rows")
-        for source in self.freshness:
+        for source in self._sources:
             for span in covered.rows:
-                for record in await self.connection.fetch(
+                rows = await self.connection.fetch(
                     read.rows[source], span.start, span.end, _number(span), covered.inner, *arguments, *filters
-                ):
-                    found += _figures(record["number"], last, span.sign, source, record)
+                )
+                found += _figures(rows, last, span.sign, source)
         return found
 
     async def rows(self, period: Period, statement: str, *arguments: Any) -> list[Record]:
@@ -166,6 +175,10 @@ class Snapshot:
                 return await self.rows(period, statement, *arguments)
         except asyncpg.QueryCanceledError:
             return None
+
+    def _fresh(self, watermarks: Sequence[Record]) -> dict[Source, Freshness]:
+        of = {row["source"]: row for row in watermarks}
+        return {source: freshness(of[source]) for source in self._sources if source in of}
 
     async def _plan(self, settings: str) -> None:
         if self._planned != settings:
@@ -190,13 +203,17 @@ def _number(span: Span) -> int | None:
     return None if span.bound is None else -1 - span.bound
 
 
-def _figures(number: int, last: int, sign: int, source: Source, record: Record) -> list[Figure]:
-    """A record as figures of buckets. What lies before a bound is of the bucket that it ends, not of the next."""
-    if number >= 0:
-        return [Figure(number, sign, source, record)]
-    bound = -1 - number
-    both = Figure(bound - 1, sign, source, record), Figure(bound, -sign, source, record)
-    return [figure for figure in both if 0 <= figure.bucket < last]
+def _figures(rows: Iterable[Sequence[Any]], last: int, sign: int, source: Source) -> Iterator[Figure]:
+    """Rows as figures of buckets. What lies before a bound is of the bucket that it ends, not of the next."""
+    for number, *values in rows:
+        if number >= 0:
+            yield Figure(number, sign, source, values)
+            continue
+        bound = -1 - number
+        if bound > 0:
+            yield Figure(bound - 1, sign, source, values)
+        if bound < last:
+            yield Figure(bound, -sign, source, values)
 
 
 @asynccontextmanager
@@ -207,11 +224,11 @@ async def snapshot(pool: Pool, sources: Sequence[Source]) -> AsyncIterator[Snaps
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         await connection.execute(";\n".join(SQL[f"lock_{source}"] for source in sources))
-        yield Snapshot(connection, await connection.fetch(SQL["watermarks"], sources))
+        yield Snapshot(connection, sources, await connection.fetch(SQL["watermarks"], sources))
 
 
 @asynccontextmanager
 async def statement(pool: Pool, sources: Sequence[Source]) -> AsyncIterator[Snapshot]:
     """For a report that reads rollups, in one statement: that one is of one moment by itself."""
     async with pool.acquire(timeout=PATIENCE_SECONDS) as connection:
-        yield Snapshot(connection, await connection.fetch(SQL["watermarks"], sources))
+        yield Snapshot(connection, sources)

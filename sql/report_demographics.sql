@@ -1,6 +1,5 @@
 -- Who the events come from. The value of a country that has no rollup of its own is NULL: it counts as other.
--- Numbers as in report_events. The values of a dimension come in one row, with the events of each: a row for each value
--- would cost more to send and to read than to count.
+-- Numbers and rollups as in report_events.
 
 -- name: rollups
 WITH span AS (
@@ -20,8 +19,15 @@ WITH span AS (
     ) AS counted
     GROUP BY 1, 2, 3, 4
 )
-SELECT number, source::text, dimension::text, array_agg(value) AS values, array_agg(events) AS events
-FROM summed GROUP BY number, source, dimension
+SELECT source::text, stored_until, pending_messages, observed_at, statement_timestamp() AS read_at,
+       numbers, dimensions, values, events
+FROM unnest($7::source[]) AS asked (source)
+LEFT JOIN watermarks USING (source)
+LEFT JOIN (
+    SELECT source, array_agg(number) AS numbers, array_agg(dimension::text) AS dimensions,
+           array_agg(value) AS values, array_agg(events) AS events
+    FROM summed GROUP BY source
+) AS figures USING (source)
 
 -- name: facebook_rows
 -- Counted once by the columns themselves; then named as the rollups name them.
@@ -37,15 +43,13 @@ WITH seen AS (
           AND ($7::event_type IS NULL OR event_type = $7)
     ) AS event
     GROUP BY GROUPING SETS ((number, age), (number, gender), (number, country))
-), valued AS (
-    SELECT number, dimension,
-           CASE dimension WHEN 'age' THEN age_band(age) WHEN 'gender' THEN gender::text ELSE known.country END AS value,
-           sum(events)::bigint AS events
-    FROM seen LEFT JOIN known_countries known ON known.country = seen.country
-    WHERE dimension = ANY ($5::text[])
-    GROUP BY 1, 2, 3
 )
-SELECT number, dimension, array_agg(value) AS values, array_agg(events) AS events FROM valued GROUP BY number, dimension
+SELECT number, dimension,
+       CASE dimension WHEN 'age' THEN age_band(age) WHEN 'gender' THEN gender::text ELSE known.country END AS value,
+       sum(events)::bigint AS events
+FROM seen LEFT JOIN known_countries known ON known.country = seen.country
+WHERE dimension = ANY ($5::text[])
+GROUP BY 1, 2, 3
 
 -- name: tiktok_rows
 -- Country and device stand on top-stage events alone.
@@ -63,15 +67,13 @@ WITH seen AS (
           AND ($7::event_type IS NULL OR event_type = $7)
     ) AS event
     GROUP BY GROUPING SETS ((number, band), (number, device), (number, country))
-), valued AS (
-    SELECT number, dimension,
-           CASE dimension WHEN 'followers' THEN band WHEN 'device' THEN device::text ELSE known.country END AS value,
-           sum(events)::bigint AS events
-    FROM seen LEFT JOIN known_countries known ON known.country = seen.country
-    WHERE dimension = ANY ($5::text[]) AND (dimension = 'followers' OR device IS NOT NULL OR seen.country IS NOT NULL)
-    GROUP BY 1, 2, 3
 )
-SELECT number, dimension, array_agg(value) AS values, array_agg(events) AS events FROM valued GROUP BY number, dimension
+SELECT number, dimension,
+       CASE dimension WHEN 'followers' THEN band WHEN 'device' THEN device::text ELSE known.country END AS value,
+       sum(events)::bigint AS events
+FROM seen LEFT JOIN known_countries known ON known.country = seen.country
+WHERE dimension = ANY ($5::text[]) AND (dimension = 'followers' OR device IS NOT NULL OR seen.country IS NOT NULL)
+GROUP BY 1, 2, 3
 
 -- name: cities
 -- Each bucket's most frequent ones, or those in $7. A city is nearly unique to its event: no rollup could hold them.

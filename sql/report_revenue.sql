@@ -1,23 +1,32 @@
--- Revenue comes from checkout.complete (facebook) and purchase (tiktok) alone. Numbers as in report_events.
+-- Revenue comes from checkout.complete (facebook) and purchase (tiktok) alone. Numbers and rollups as in report_events.
 
 -- name: rollups
 WITH span AS (
     SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::integer[], $5::integer[])
         AS span (unit, lower, upper, number, sign)
+), summed AS (
+    SELECT coalesce(number, width_bucket(bucket, $6::timestamptz[])) AS number, source,
+           sum(sign * events)::bigint AS purchases, sum(sign * revenue) AS revenue
+    FROM (
+        SELECT number, sign, bucket, source, event_type, events, revenue
+        FROM span JOIN event_totals total ON total.unit = span.unit::rollup_unit AND bucket >= lower AND bucket < upper
+        WHERE span.unit <> 'quarter'
+        UNION ALL
+        SELECT number, sign, bucket, source, event_type, events, revenue
+        FROM span JOIN event_counts ON bucket >= lower AND bucket < upper
+        WHERE span.unit = 'quarter'
+    ) AS counted
+    WHERE source = ANY ($7::source[]) AND event_type IN ('checkout.complete', 'purchase')
+    GROUP BY 1, 2
 )
-SELECT coalesce(number, width_bucket(bucket, $6::timestamptz[])) AS number, source::text,
-       sum(sign * events)::bigint AS purchases, sum(sign * revenue) AS revenue
-FROM (
-    SELECT number, sign, bucket, source, event_type, events, revenue
-    FROM span JOIN event_totals total ON total.unit = span.unit::rollup_unit AND bucket >= lower AND bucket < upper
-    WHERE span.unit <> 'quarter'
-    UNION ALL
-    SELECT number, sign, bucket, source, event_type, events, revenue
-    FROM span JOIN event_counts ON bucket >= lower AND bucket < upper
-    WHERE span.unit = 'quarter'
-) AS counted
-WHERE source = ANY ($7::source[]) AND event_type IN ('checkout.complete', 'purchase')
-GROUP BY 1, 2
+SELECT source::text, stored_until, pending_messages, observed_at, statement_timestamp() AS read_at,
+       numbers, purchases, revenue
+FROM unnest($7::source[]) AS asked (source)
+LEFT JOIN watermarks USING (source)
+LEFT JOIN (
+    SELECT source, array_agg(number) AS numbers, array_agg(purchases) AS purchases, array_agg(revenue) AS revenue
+    FROM summed GROUP BY source
+) AS figures USING (source)
 
 -- name: facebook_rows
 SELECT coalesce($3, width_bucket(event_time, $4::timestamptz[])) AS number,

@@ -222,14 +222,9 @@ async def _count(snapshot: Snapshot, query: DemographicsQuery, period: Period, c
     asked = query.understood
     wanted = audience.counted(asked.group_by, query.sources)
     filters = (asked.funnel_stage, asked.event_type)
-    for bucket, sign, source, row in await snapshot.figures(period, covered, _FIGURES, (wanted,), filters):
-        counted = zip(row["values"], row["events"], strict=True)
-        found = counts[bucket, source, row["dimension"]]
-        if found or sign < 0:
-            for value, events in counted:
-                found[value] += sign * events
-        else:
-            found.update(dict(counted))
+    figures = await snapshot.figures(period, covered, _FIGURES, (wanted,), filters)
+    for bucket, sign, source, (dimension, value, events) in figures:
+        counts[bucket, source, dimension][value] += sign * events
     return counts
 
 

@@ -129,9 +129,9 @@ class Paid:
     revenue: defaultdict[tuple[int, Group], Decimal] = field(default_factory=lambda: defaultdict(lambda: _NOTHING))
     purchases: Counter[tuple[int, Group]] = field(default_factory=Counter)
 
-    def add(self, bucket: int, group: Group, sign: int, row: Any) -> None:
-        self.revenue[bucket, group] += sign * row["revenue"]
-        self.purchases[bucket, group] += sign * row["purchases"]
+    def add(self, bucket: int, group: Group, purchases: int, revenue: Decimal) -> None:
+        self.revenue[bucket, group] += revenue
+        self.purchases[bucket, group] += purchases
 
     def total(self) -> tuple[Decimal, int]:
         return sum(self.revenue.values(), _NOTHING), self.purchases.total()
@@ -217,13 +217,13 @@ async def _sum(
     if asked.campaign_id is not None:
         campaign = asked.campaign_id if query.by_campaign else UNSET
         for row in await snapshot.rows(period, _SQL["campaign"], asked.campaign_id):
-            paid.add(row["number"], (source, campaign), 1, row)
+            paid.add(row["number"], (source, campaign), row["purchases"], row["revenue"])
     elif query.by_campaign:
         for row in await snapshot.rows(period, _SQL["campaigns"], asked.top, listed):
-            paid.add(row["number"], (source, row["campaign"]), 1, row)
+            paid.add(row["number"], (source, row["campaign"]), row["purchases"], row["revenue"])
     else:
-        for bucket, sign, of, row in await snapshot.figures(period, covered, _FIGURES):
-            paid.add(bucket, (of if "source" in asked.group_by else UNSET, UNSET), sign, row)
+        for bucket, sign, of, (purchases, revenue) in await snapshot.figures(period, covered, _FIGURES):
+            paid.add(bucket, (of if "source" in asked.group_by else UNSET, UNSET), sign * purchases, sign * revenue)
     return paid
 
 
