@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from http import HTTPStatus
 from typing import Annotated, Final
@@ -50,6 +51,7 @@ class Problem(msgspec.Struct, kw_only=True, rename="camel"):
     correlation_id: str | UnsetType = UNSET
 
 
+@lru_cache(64)
 def media_type(accept: str | None) -> str:
     """Which of FORMATS an Accept header prefers; JSON where it does not care. Raises NotAcceptable."""
     if accept is None or not accept.strip():

@@ -6,6 +6,7 @@ Every answer carries an X-Correlation-Id, and every error is a problem document.
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import lru_cache
 from time import perf_counter
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode
@@ -33,6 +34,7 @@ from reporter.share import Shared
 
 log = structlog.get_logger()
 Asking = Request[Any, Any, State]
+KEPT_QUERIES = 64  # of dashboards, that ask the same again and again; the largest take a megabyte
 REPORTS = {f"/reports/{report.name}.csv": report for report in (EVENTS, REVENUE, DEMOGRAPHICS)}
 
 
@@ -161,7 +163,7 @@ class Reading(NamedTuple):
 async def _read(request: Asking, asked: AnyReport, kind: str, steps: tracing.Steps) -> Reading:
     """query -> read -> answer. Raises what `answer.problem` tells."""
     settings: ReporterSettings = request.app.state.settings
-    query = asked.ask(Asked(request.scope["query_string"], asked.parameters), settings)
+    query = _understood(asked, request.scope["query_string"], settings)
     steps.done("query")
     moment = statement if query.in_one_statement else snapshot
     async with moment(request.app.state.pool, query.sources) as seen:
@@ -171,6 +173,13 @@ async def _read(request: Asking, asked: AnyReport, kind: str, steps: tracing.Ste
     following = f"{request.url.path}?{_next(request, found.next)}" if found.next else None
     headers = answer.headers(found, answer.entity_tag(kind, found), closed=closed, following=following)
     return Reading(found, headers, None if kind == formats.CSV else formats.body(kind, found))
+
+
+@lru_cache(KEPT_QUERIES)
+def _understood(asked: AnyReport, query_string: bytes, settings: ReporterSettings) -> Any:
+    """The query of a URL. It means the same whenever it is asked; only what is cheapest to read may change with the
+    hour, and what was cheapest once stays exact. Raises BadQuery."""
+    return asked.ask(Asked(query_string, asked.parameters), settings)
 
 
 def answered(kind: str, reading: Reading, known: str | None) -> Response[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import uuid
+from random import getrandbits
 from typing import Final
 
 import structlog
@@ -26,7 +26,7 @@ def correlated(app: ASGIApp) -> ASGIApp:
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
-        correlation_id = _brought(scope) or uuid.uuid4().hex.encode()
+        correlation_id = _brought(scope) or b"%032x" % getrandbits(128)  # unlike uuid4, without asking the kernel
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -99,13 +99,8 @@ class Statements(NamedTuple):
     rows: Mapping[Source, str]
 
 
-class Figure(NamedTuple):
-    """Values of one source that belong to a bucket, by its number; sign is -1 where they are to be taken away."""
-
-    bucket: int
-    sign: int
-    source: Source
-    values: Sequence[Any]
+Figure = tuple[int, int, Source, Sequence[Any]]
+"""The number of a bucket, a sign (-1 where the values are to be taken away), a source, and its values."""
 
 
 class Snapshot:
@@ -203,17 +198,17 @@ def _number(span: Span) -> int | None:
     return None if span.bound is None else -1 - span.bound
 
 
-def _figures(rows: Iterable[Sequence[Any]], last: int, sign: int, source: Source) -> Iterator[Figure]:
+def _figures(rows: Iterable[Any], last: int, sign: int, source: Source) -> Iterator[Figure]:
     """Rows as figures of buckets. What lies before a bound is of the bucket that it ends, not of the next."""
     for number, *values in rows:
         if number >= 0:
-            yield Figure(number, sign, source, values)
+            yield number, sign, source, values
             continue
         bound = -1 - number
         if bound > 0:
-            yield Figure(bound - 1, sign, source, values)
+            yield bound - 1, sign, source, values
         if bound < last:
-            yield Figure(bound, -sign, source, values)
+            yield bound, -sign, source, values
 
 
 @asynccontextmanager

@@ -75,7 +75,7 @@ class Answer(Protocol):
 AskedFor = TypeVar("AskedFor", bound=Query)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Report(Generic[AskedFor]):
     """One report: `ask` reads its query and raises BadQuery, `read` answers it from one moment of the database."""
 

@@ -15,7 +15,9 @@ from core.events.subjects import Source
 Dimension = Literal["age", "ageBand", "gender", "country", "city", "followers", "device"]
 Key = tuple[int, Source, str]
 """The number of a bucket, a source and a dimension."""
-Counts = defaultdict[Key, Counter[str | None]]
+Values = dict[str | None, int]
+"""Events by value; None is other."""
+Counts = defaultdict[Key, Values]
 
 DIMENSIONS: Final[tuple[Dimension, ...]] = get_args(Dimension)
 OF: Final[Mapping[Source, tuple[Dimension, ...]]] = {
@@ -69,15 +71,19 @@ def events(counts: Counts, source: Source) -> Counter[int]:
     """All events of a source, by bucket."""
     dimension = _ALL_EVENTS[source]
     return Counter(
-        {number: found.total() for (number, of, name), found in counts.items() if of == source and name == dimension}
+        {
+            number: sum(found.values())
+            for (number, of, name), found in counts.items()
+            if of == source and name == dimension
+        }
     )
 
 
-def of(counts: Counts, number: int, source: Source, dimension: Dimension) -> Counter[str | None]:
+def of(counts: Counts, number: int, source: Source, dimension: Dimension) -> Values:
     """The figures of one bucket, source and dimension, by value."""
     if dimension != "ageBand":
-        return counts.get((number, source, dimension), Counter())
+        return counts.get((number, source, dimension), {})
     bands: Counter[str | None] = Counter()
-    for age, found in counts.get((number, source, "age"), Counter()).items():
+    for age, found in counts.get((number, source, "age"), {}).items():
         bands[_BAND_OF[str(age)]] += found
     return bands

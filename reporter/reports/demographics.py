@@ -9,7 +9,7 @@ stage alone. Countries past the first 1,000 (and those of more than 64 character
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -218,13 +218,14 @@ async def read(snapshot: Snapshot, query: DemographicsQuery) -> DemographicsAnsw
 
 async def _count(snapshot: Snapshot, query: DemographicsQuery, period: Period, covered: Cover) -> Counts:
     """Without cities. Each source's events are counted by a dimension that all of its events have."""
-    counts: Counts = defaultdict(Counter)
+    counts: Counts = defaultdict(dict)
     asked = query.understood
     wanted = audience.counted(asked.group_by, query.sources)
     filters = (asked.funnel_stage, asked.event_type)
     figures = await snapshot.figures(period, covered, _FIGURES, (wanted,), filters)
     for bucket, sign, source, (dimension, value, events) in figures:
-        counts[bucket, source, dimension][value] += sign * events
+        found = counts[bucket, source, dimension]
+        found[value] = found.get(value, 0) + sign * events
     return counts
 
 
@@ -280,10 +281,11 @@ class _Shares:
         else:
             before = audience.of(self._before, number, source, dimension)
             values = counts.keys() | before.keys() if dimension != "city" else counts.keys() | {None}
-            then = {value: before[value] for value in values}
+            then = {value: before.get(value, 0) for value in values}
             if dimension == "city":  # of those that are not listed in this bucket, though in another one
-                then[None] = before.total() - sum(found for value, found in then.items() if value is not None)
-            listed = [Share(value, counts[value], then[value]) for value in values if counts[value] or then[value]]
+                then[None] = sum(before.values()) - sum(found for value, found in then.items() if value is not None)
+            now = {value: counts.get(value, 0) for value in values}
+            listed = [Share(value, now[value], then[value]) for value in values if now[value] or then[value]]
         order: Callable[[str], int] | None = audience.ORDERS.get(dimension)
         listed.sort(
             key=lambda share: (
