@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -36,6 +37,8 @@ PULLS: Final = 2
 PULL_BYTES: Final = 8 * 1024 * 1024
 PULL_MESSAGES: Final = 2_000
 PULL_SECONDS: Final = 5.0
+LOOK_SECONDS: Final = 0.1
+PAUSE_SECONDS: Final = 0.01
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -64,13 +67,16 @@ class Fetcher:
         self._waiting_bytes = 0
         self._unsettled: set[Message] = set()
         self._arrived = asyncio.Event()
+        self._asking = asyncio.Event()  # set when there may be something to ask for
         self._pulls: list[_Pull] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Make the consumer where it is missing, and ask for messages."""
         await self._ensure_consumer()
-        self._pulls = [_Pull(self._client, self._next_subject, self._receive) for _ in range(PULLS)]
+        self._pulls = [
+            _Pull(self._client, self._next_subject, self._receive, over=self._asking.set) for _ in range(PULLS)
+        ]
         for pull in self._pulls:
             await pull.start()
         self._tasks = [asyncio.create_task(self._keep_pulling()), asyncio.create_task(self._keep_unsettled())]
@@ -105,6 +111,7 @@ class Fetcher:
                     return list(taken.values())
                 message = self._waiting.popleft()
                 self._waiting_bytes -= len(message.body)
+                self._asking.set()
                 events += message.events
                 taken[message.sequence] = message
             remaining = deadline - loop.time()
@@ -153,13 +160,20 @@ class Fetcher:
                     await self._tell(message, b"+WPI")
 
     async def _keep_pulling(self) -> None:
-        """Ask again for each pull that is over. Nothing is asked for while plenty waits: memory stays bounded."""
+        """Ask again for each pull that is over. Nothing is asked for while plenty waits: memory stays bounded.
+
+        Looks also when nobody says so: for pulls that went silent, and for those that a restarted server forgot.
+        """
         while True:
+            self._asking.clear()
             if self._waiting_bytes < PULLS * PULL_BYTES:
                 for pull in self._pulls:
                     if pull.over:
                         await self._ask(pull)
-            await asyncio.sleep(0.01)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._asking.wait()
+            await asyncio.sleep(PAUSE_SECONDS)  # a server that refuses at once is not asked without a pause
 
     async def _ask(self, pull: _Pull) -> None:
         try:
@@ -189,12 +203,15 @@ class Fetcher:
 
 
 class _Pull:
-    """One standing request for messages, on a subscription of its own."""
+    """One standing request for messages, on a subscription of its own. Calls `over` when it is answered in full."""
 
-    def __init__(self, client: Client, subject: str, receive: Callable[[Message], None]) -> None:
+    def __init__(
+        self, client: Client, subject: str, receive: Callable[[Message], None], over: Callable[[], None]
+    ) -> None:
         self._client = client
         self._subject = subject
         self._receive = receive
+        self._tell_over = over
         self._inbox = client.new_inbox()
         self._subscription: Subscription | None = None
         self._remaining = 0
@@ -235,9 +252,12 @@ class _Pull:
             self.consumer_missing = status == "503" or "Consumer" in (msg.headers or {}).get("Description", "")
             if status != "100":
                 self._remaining = 0
+                self._tell_over()
             return
         self.consumer_missing = False
         self._remaining -= 1
+        if not self._remaining:
+            self._tell_over()
         self._receive(_message(msg))
 
 

@@ -165,6 +165,9 @@ class Store:
             patience_seconds=5,
             command_seconds=COMMAND_SECONDS,
         )
+        # Where the connection is lost while a COPY waits to write more, asyncpg 0.32 does not wake it: it would hang.
+        resume = connection._protocol.resume_writing  # type: ignore[attr-defined]
+        connection.add_termination_listener(lambda _: resume())
         try:
             await connection.execute(_SQL[f"staging_{self._source.name}"])
             self._shard = await connection.fetchval(_SQL["take_shard"], self._source.name)

@@ -33,6 +33,7 @@ _FIRST_DAY: Final = date(2000, 1, 1)
 _COUNTRY: Final = "country"
 _PLACE: Final = re.compile(r"COPY \w+_(?P<day>\d{8}), \D*(?P<row>\d+)")  # in every language of the server
 MOST_STAGED: Final = 64
+COPY_SECONDS: Final = 20.0  # it takes well under one
 
 
 class Path(StrEnum):
@@ -132,7 +133,15 @@ class Write:
 
     async def _copy_into(self, table: str, entries: list[Entry], day: int) -> None:
         rows = [entry.parsed.days[day].copy for entry in entries]
-        await self._connection.copy_to_table(table, source=_stream(rows), columns=self._columns, format="binary")
+        try:
+            # Our own limit: asyncpg's does not end a COPY that waits for a silent server to take more.
+            async with asyncio.timeout(COPY_SECONDS):
+                await self._connection.copy_to_table(
+                    table, source=_stream(rows), columns=self._columns, format="binary"
+                )
+        except TimeoutError:
+            self._connection.terminate()  # or a ROLLBACK would wait as long again
+            raise
 
     async def _learn(self, counts: Counts, of_day: int | None = None) -> None:
         """Let the registry know the countries counted, where it has room for them."""

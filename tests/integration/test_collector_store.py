@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from bench.events import Drawn, make
+from collector import write
 from collector.batch import Outcome
+from collector.verdict import Verdict, verdict
 from core.events import refused as refused_events
 from core.events.contract import Invalid, Reason
 from tests.support.collecting import ANY_TIME, balanced, each_path, storing
@@ -26,9 +31,12 @@ from tests.support.events import (
     tiktok,
     without,
 )
+from tests.support.proxy import FROM_CLIENT, proxy
 from tests.support.stack import Database
+from tests.support.waiting import eventually
 
 __all__ = ["each_path"]  # a fixture
+MEBIBYTE = 1 << 20
 pytestmark = pytest.mark.usefixtures("each_path")
 
 
@@ -258,3 +266,39 @@ async def test_thousands_of_the_publishers_events(database: Database, connection
                 assert counts(outcome)[2:] == (len(again), 0)
             assert len(await ids(connection, f"{source}_events")) == len(made)
     await balanced(connection)
+
+
+@pytest.mark.parametrize("end", ["reset", "silence"])
+async def test_a_copy_that_waits_to_write_hears_of_the_end(
+    database: Database, connection: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """The server takes no more of a batch that is larger than all buffers between. When the line breaks, or after the
+    time limit where it is only silent, saving ends with an error that is waited out; then the batch is stored."""
+    monkeypatch.setattr(write, "COPY_SECONDS", 1.0 if end == "silence" else 60.0)
+    large = message(*(facebook(event_id=f"{number}") for number in range(60_000)))
+    address = urlsplit(database.collector_dsn)
+    async with proxy(int(address.port or 5432)) as line:
+        through = address._replace(netloc=address.netloc.replace(f":{address.port}", f":{line.port}"))
+        async with storing("facebook", replace(database, collector_dsn=through.geturl())) as store:
+            await store.save(message(facebook(event_id="before")))
+            transport = store.store._connection._transport  # type: ignore[union-attr]
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
+            saving = asyncio.create_task(store.save(large))
+            carried = line.carried[FROM_CLIENT]
+
+            async def copying() -> bool:
+                return line.carried[FROM_CLIENT] > carried + MEBIBYTE
+
+            await eventually(copying, what="the COPY is under way", every=0.001)
+            line.half_open()
+            assert transport.get_write_buffer_size() > MEBIBYTE, "the rest waits"
+            if end == "reset":
+                line.reset()
+            await asyncio.wait({saving}, timeout=15)
+            assert saving.done(), "it hangs"
+            assert verdict(saving.exception() or AssertionError("stored")) is Verdict.WAIT
+            line.reset()
+            line.release()
+            await store.store.close()
+            assert (await store.save(large)).stored == 60_000
+    assert len(await ids(connection)) == 60_001
