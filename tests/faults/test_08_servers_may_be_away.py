@@ -114,9 +114,9 @@ async def test_nats_is_out_of_reach(system: FaultySystem, tally: Tally) -> None:
             await line.listen()
             await goes_on(system, sender, tally)
             line.half_open()
-            await eventually(posts_wait(sender, 10), what="requests wait", seconds=30)
-            accepted = sender.tally.answered[202]
-            await eventually(posts_wait(sender, 20), what="more requests wait", seconds=30)
+            await eventually(posts_wait(sender, 20), what="requests wait", seconds=30)
+            accepted = sender.tally.answered[202]  # those that were confirmed before are answered by now
+            await eventually(posts_wait(sender, 40), what="more requests wait", seconds=30)
             assert sender.tally.answered[202] == accepted
             line.reset()
             line.release()
