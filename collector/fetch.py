@@ -37,7 +37,7 @@ PULLS: Final = 2
 PULL_BYTES: Final = 8 * 1024 * 1024
 PULL_MESSAGES: Final = 2_000
 PULL_SECONDS: Final = 5.0
-LOOK_SECONDS: Final = 0.1
+LOOK_SECONDS: Final = 0.25
 PAUSE_SECONDS: Final = 0.01
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

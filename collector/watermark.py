@@ -32,8 +32,10 @@ async def keep_watermark(client: Client, dsn: str, source: Source) -> None:
     try:
         while True:
             try:
-                earlier = (await stream_info(client, source.stream)).ts
                 info = await stream_info(client, source.stream)
+                earlier = info.ts
+                if not info.state.messages:
+                    info = await stream_info(client, source.stream)
                 if connection is None or connection.is_closed():
                     connection = await postgres.connect(
                         dsn, name="sluice-watermark", patience_seconds=5, command_seconds=60
