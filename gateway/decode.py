@@ -200,16 +200,21 @@ class Decode:
                 folded = b"\n" in content or b"\r" in content
             lines: dict[Source, list[bytes]] = {source: [] for source in SOURCES}
             until = time.perf_counter() + SLICE_SECONDS
+            bad: bytes | None = None
             for index, raw in enumerate(piece, batch.events):
-                try:
-                    event = read(raw, received)
-                except Invalid as why:
-                    batch.refuse(index, raw, why)
-                    if time.perf_counter() > until:  # valid events are bounded by their bytes, refused ones are not
-                        yield
-                        until = time.perf_counter() + SLICE_SECONDS
-                else:
-                    lines[event.source].append(one_line(raw) if folded else raw)
+                if raw != bad:
+                    try:
+                        event = read(raw, received)
+                    except Invalid as error:
+                        error.__traceback__ = error.__context__ = None  # they hold on to this frame, and so to the body
+                        bad, why = raw, error
+                    else:
+                        lines[event.source].append(one_line(raw) if folded else raw)
+                        continue
+                batch.refuse(index, raw, why)  # one after the other of the same, such as nothing, are judged once
+                if time.perf_counter() > until:  # valid events are bounded by their bytes, refused ones are not
+                    yield
+                    until = time.perf_counter() + SLICE_SECONDS
             batch.events += events
             for source, accepted in lines.items():
                 if accepted:

@@ -227,6 +227,8 @@ def _explain(error: msgspec.ValidationError) -> Invalid:
 
 def _only_surrogates_are_wrong(raw: bytes) -> bool:
     """Whether the standard library, which lets lone surrogates pass, can read it as UTF-8."""
+    if b"\\u" not in raw:  # they can only come as escapes
+        return False
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")

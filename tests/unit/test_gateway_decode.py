@@ -10,11 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from core.events.contract import Contract, Event
+from core.events.subjects import Source
 from gateway import decode as decoding
+from gateway import native
 from gateway import split as splitting
 from gateway.body import Form
 from gateway.decode import Batch, Decode, Turns
-from tests.support.door import CONTRACT
+from tests.support.door import CONTRACT, READER, accepted, kept
 from tests.support.events import encoded, facebook, microseconds, tiktok
 
 LARGE = b"[" + b",".join([encoded(facebook()), encoded(tiktok())] * 10_000) + b"]"
@@ -107,3 +110,28 @@ async def test_the_body_is_let_go_of(decode: Decode) -> None:
     batch = await decode(body, Form.JSON, microseconds())
     assert batch.accepted_events == 20_000
     assert sys.getrefcount(body) == before
+
+
+class Judged(Contract):
+    """Counts the events that are read."""
+
+    events = 0
+
+    def read(self, raw: bytes, received_at: int, source: Source | None = None) -> Event:
+        self.events += 1
+        return super().read(raw, received_at, source)
+
+
+@pytest.mark.parametrize("reader", [None, READER], ids=["python", "native"])
+@pytest.mark.parametrize("nothing", [b"", b"0", b"{}", b"nul", b'{"eventId":"\\ud800"}'])
+async def test_a_run_of_the_same_is_judged_once(reader: native.Reader | None, nothing: bytes) -> None:
+    """Thousands of commas, or of anything else that is no event, are judged a few times and refused each for itself;
+    a good event among them is accepted."""
+    run, good = 3_000, [encoded(facebook()), encoded(facebook())]
+    contract = Judged(max_age_days=7, max_ahead_seconds=3600)
+    body = b"[" + b",".join([*[nothing] * run, good[0], *[nothing] * run, good[1]]) + b"]"
+    batch = await Decode(contract, most_events=262_144, reader=reader)(body, Form.JSON, microseconds())
+    assert (batch.events, batch.refused_events, accepted(batch)) == (2 * run + 2, 2 * run, {"facebook": good})
+    assert [told.index for told in batch.told] == list(range(decoding.TOLD_MOST))
+    assert [copy.body for copy in kept(batch)] == [nothing] * 2 * run
+    assert contract.events < 50
