@@ -61,6 +61,7 @@ def gateway() -> Dashboard:
             f"sum(increase(gateway_refused_unkept_total{_OF}[$__range]))",
             meaning="Refused events of which no copy reached the stream REFUSED",
             bad_from=1,
+            runbook="RefusedNotKept",
         ),
         number(
             "Worker restarts",

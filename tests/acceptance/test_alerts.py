@@ -47,6 +47,7 @@ async def test_every_alert_fires() -> None:
             system.http.headers["X-Api-Key"] = KEY
             await unsigned_requests(system)
             await slow_publishing(system)
+            await refused_events_not_kept(system)
             await dead_letters(system)
             await lost_message(system)
             await failing_reports(system)
@@ -102,6 +103,16 @@ async def slow_publishing(system: System) -> None:
     await waiting
     assert (await system.post([BROKEN] * 10)).status_code == 422
     await system.until_stored()
+
+
+async def refused_events_not_kept(system: System) -> None:
+    """RefusedNotKept: NATS stands still until the gateway gives up keeping a copy of what it refused."""
+    nats = system.supervisor.pid("nats")
+    os.kill(nats, signal.SIGSTOP)
+    try:
+        assert (await system.post([BROKEN])).status_code == 422
+    finally:
+        os.kill(nats, signal.SIGCONT)
 
 
 async def dead_letters(system: System) -> None:
