@@ -103,9 +103,10 @@ async def test_turns_are_given_in_order_and_one_at_a_time() -> None:
     assert had == [0, 2, 3]
 
 
-async def test_the_body_is_let_go_of(decode: Decode) -> None:
+@pytest.mark.parametrize("end", [b"]", b",0,0]"], ids=["all valid", "refused ones at the end"])
+async def test_the_body_is_let_go_of(decode: Decode, end: bytes) -> None:
     """Once a body is decoded nothing holds its bytes any more: only its blocks are left."""
-    body = bytes(bytearray(LARGE))
+    body = LARGE[:-1] + end
     before = sys.getrefcount(body)
     batch = await decode(body, Form.JSON, microseconds())
     assert batch.accepted_events == 20_000
