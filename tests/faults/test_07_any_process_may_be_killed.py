@@ -49,6 +49,8 @@ async def test_all_killed_at_once(system: FaultySystem, tally: Tally) -> None:
     async with load(system) as sender:
         for _ in range(rounds(1, 5)):
             for name in PROCESSES:
+                await system.supervisor.wait_ready(name)
+            for name in PROCESSES:
                 system.supervisor.kill(name)
                 tally.count(kills=1)
             await goes_on(system, sender, tally)
