@@ -42,8 +42,7 @@ from ops.local.ready import answers_ok
 SMALL_EVENTS: Final = 150  # under 70 KB
 LARGE_EVENTS: Final = 10_000  # 4 MB
 AT_EASE: Final = {SMALL_EVENTS: 16, LARGE_EVENTS: 4}  # connections that keep the gateway busy and get no 503
-SMALL_PROBE: Final = 6_000  # events a second, of the flood's
-LARGE_PROBE: Final = 10_000
+PROBED: Final = 0.07  # of the flood: what probes send of it
 CALM_SECONDS: Final = 0.5
 LONGEST_RECOVERY_SECONDS: Final = 60.0
 MEMORY: Final = Path("/dev/shm")  # noqa: S108  # a folder of its own is made in it
@@ -114,12 +113,13 @@ async def _flood(
     system: System, port: int, per_second: float, seconds: float
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
     """Both floods at a steady rate, and a probe beside each: what all of them got."""
-    each = per_second / 2
+    flood = "--per-second", str(per_second / 2 * (1 - PROBED))
+    probe = "--per-second", str(per_second / 2 * PROBED), "--probe"
     *floods, small, large = await asyncio.gather(
-        _pour(system, port, SMALL_EVENTS, seconds, "--per-second", str(each - SMALL_PROBE)),
-        _pour(system, port, LARGE_EVENTS, seconds, "--per-second", str(each - LARGE_PROBE)),
-        _pour(system, port, SMALL_EVENTS, seconds, "--per-second", str(SMALL_PROBE), "--probe"),
-        _pour(system, port, LARGE_EVENTS, seconds, "--per-second", str(LARGE_PROBE), "--probe"),
+        _pour(system, port, SMALL_EVENTS, seconds, *flood),
+        _pour(system, port, LARGE_EVENTS, seconds, *flood),
+        _pour(system, port, SMALL_EVENTS, seconds, *probe),
+        _pour(system, port, LARGE_EVENTS, seconds, *probe),
     )
     return floods, {"small": small, "large": large}
 

@@ -33,7 +33,7 @@ _FIRST_DAY: Final = date(2000, 1, 1)
 _COUNTRY: Final = "country"
 _PLACE: Final = re.compile(r"COPY \w+_(?P<day>\d{8}), \D*(?P<row>\d+)")  # in every language of the server
 MOST_STAGED: Final = 64
-COPY_SECONDS: Final = 20.0  # it takes well under one
+COPY_SECONDS: Final = 21.0  # past the time limit of a command (collector.store), which serves wherever it can
 
 
 class Path(StrEnum):
@@ -135,12 +135,13 @@ class Write:
         rows = [entry.parsed.days[day].copy for entry in entries]
         try:
             # Our own limit: asyncpg's does not end a COPY that waits for a silent server to take more.
-            async with asyncio.timeout(COPY_SECONDS):
+            async with asyncio.timeout(COPY_SECONDS) as limit:
                 await self._connection.copy_to_table(
                     table, source=_stream(rows), columns=self._columns, format="binary"
                 )
         except TimeoutError:
-            self._connection.terminate()  # or a ROLLBACK would wait as long again
+            if limit.expired():
+                self._connection.terminate()  # or a ROLLBACK would wait as long again
             raise
 
     async def _learn(self, counts: Counts, of_day: int | None = None) -> None:

@@ -32,8 +32,8 @@ CLOSE_SECONDS: Final = 2.0
 LINE_MOST_BYTES: Final = 64 * 1024  # INFO names all servers of a cluster; any other line is under 4 KiB
 
 # MSG subject sid [reply] bytes, or HMSG subject sid [reply] bytes-of-headers bytes-of-both. Below 100 MB, because room
-# is made for what is announced; no server should allow more than 8.
-_MESSAGE: Final = re.compile(rb"(H)?MSG (\S+) (\d+) (?:(\S+) )?(?(1)(\d{1,8}) )(\d{1,8})\r\n")
+# is made for what is announced; no server should allow more than 8. A server may write two blanks for no reply.
+_MESSAGE: Final = re.compile(rb"(H)?MSG[ \t]+(\S+)[ \t]+(\d+)[ \t]+(?:(\S+)[ \t]+)?(?(1)(\d{1,8})[ \t]+)(\d{1,8})\r\n")
 
 
 def receive_frames(client: Client) -> None:

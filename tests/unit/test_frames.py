@@ -160,3 +160,11 @@ async def test_messages_go_to_the_client_and_lines_to_its_parser() -> None:
     assert (client.stats["in_msgs"], client.stats["in_bytes"]) == (2, 3)
     with pytest.raises(ProtocolError):
         await parser.parse([b"+OK\r\n", b"+WHAT\r\n"])
+
+
+def test_fields_may_stand_further_apart() -> None:
+    """As a server writes them that names no reply: two blanks, or tabs."""
+    assert cut([b"MSG a.b 1  0\r\n\r\nHMSG\ta\t1  2 5\r\n\r\nabc\r\n"], Frames()) == [
+        (1, b"a.b", b"", b"", None),
+        (1, b"a", b"", b"abc", b"\r\n"),
+    ]
