@@ -172,8 +172,13 @@ async def blocked(database: Database) -> AsyncIterator[Callable[[], Awaitable[No
     holder = await postgres.connect(database.owner_dsn, name="tests-blocking")
 
     async def stands() -> bool:
-        # pg_locks is asked anew each time, unlike pg_stat_activity within a transaction.
-        return bool(await holder.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        await holder.execute("SELECT pg_stat_clear_snapshot()")  # or it stays as it was when the transaction began
+        return bool(
+            await holder.fetchval(
+                "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted"
+                " AND datname = current_database() AND application_name LIKE 'sluice-collector-%'"
+            )
+        )
 
     try:
         await holder.execute("BEGIN; LOCK TABLE receipts IN EXCLUSIVE MODE")
