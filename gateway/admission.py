@@ -75,15 +75,11 @@ class Admission:
         others = self.held_bytes - hold.bytes
         if others and self.held_bytes + more_bytes > self.share_bytes:
             self._tell()
-            raise self.overloaded()
+            error = Overloaded(f"{self.held_bytes} bytes are in flight and {self.share_bytes} may be: no room for more")
+            error.retry_after_seconds = self.wait_seconds()
+            raise error
         hold.bytes += more_bytes
         self.held_bytes += more_bytes
-
-    def overloaded(self) -> Overloaded:
-        """The error that says when there may be room again."""
-        error = Overloaded(f"{self.held_bytes} bytes are in flight and {self.share_bytes} may be: no room for more")
-        error.retry_after_seconds = self.wait_seconds()
-        return error
 
     def wait_seconds(self) -> int:
         """How long it takes, at the rate of late, until all that is held is answered: 1 to LONGEST_WAIT_SECONDS."""

@@ -37,7 +37,7 @@ log = structlog.get_logger()
 Asking = Request[Any, Any, State]
 KEPT_QUERIES = 64  # of dashboards, that ask the same again and again; the largest take a megabyte
 _BY_PATH = {f"/reports/{report.name}": report for report in (EVENTS, REVENUE, DEMOGRAPHICS)}
-REPORTS = {f"/reports/{report.name}.csv": report for report in (EVENTS, REVENUE, DEMOGRAPHICS)}
+REPORTS = {f"{path}.csv": report for path, report in _BY_PATH.items()}
 
 
 def create_app(pool: Pool, settings: ReporterSettings) -> ASGIApp:
