@@ -48,12 +48,12 @@ def reached(point: str) -> None:
     Raises Injected where the point is armed to raise.
     """
     armed = Path(os.environ[FOLDER], point)
-    taken = armed.with_name(f"{point}.{os.getpid()}")
     try:
-        armed.rename(taken)
+        how = armed.read_text().strip()  # first: once it is renamed it is the test's, which deletes it
+        armed.rename(armed.with_name(f"{point}.{os.getpid()}"))
     except FileNotFoundError:
         return
-    match how := taken.read_text().strip():
+    match how:
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         case "stop":

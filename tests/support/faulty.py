@@ -34,7 +34,7 @@ from ops.local import Program, Servers
 from ops.local.ports import free_port
 from ops.local.ready import answers_ok
 from ops.local.services import COLLECTORS
-from tests.support.processes import ended
+from tests.support.processes import ended, stopped
 from tests.support.proxy import Proxy
 from tests.support.system import System
 from tests.support.tally import Tally
@@ -106,7 +106,7 @@ class FaultySystem(System):
     @contextmanager
     def armed(self, point: str, how: str) -> Iterator[Callable[[], Awaitable[int]]]:
         """Arm a named point; what is given waits until it has fired and returns the pid of the process that took it,
-        which with "kill" has ended. Whatever did not fire is disarmed at the end."""
+        which with "kill" has ended and with "stop" stands still. Whatever did not fire is disarmed at the end."""
         armed = self._points / point
         new = armed.with_name(f"{point}.new")
         new.write_text(how)
@@ -117,8 +117,11 @@ class FaultySystem(System):
             assert taken is not None
             taken.unlink()
             pid = int(taken.suffix[1:])
-            if how == "kill":
-                await ended(pid)
+            match how:
+                case "kill":
+                    await ended(pid)
+                case "stop":
+                    await stopped(pid)
             return pid
 
         try:

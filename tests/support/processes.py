@@ -10,6 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from tests.support.waiting import eventually
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -40,3 +44,13 @@ async def ended(*pids: int, seconds: float = 10.0) -> None:
             assert readable, f"process {pid} still runs after {seconds:g} s"
         finally:
             os.close(descriptor)
+
+
+async def stopped(pid: int) -> None:
+    """Return when `pid` stands still: only then does a SIGCONT find it stopped and wake it."""
+    process = psutil.Process(pid)
+
+    async def stands_still() -> bool:
+        return process.status() == psutil.STATUS_STOPPED
+
+    await eventually(stands_still, what=f"process {pid} stands still", seconds=10)
