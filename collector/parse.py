@@ -19,6 +19,7 @@ from collector import copying
 from collector.copying import Kind
 from collector.rollup import QUARTER_MICROSECONDS, QUARTERS_IN_DAY, Counts, Rollup, Seen, nothing
 from collector.source import Column, Source
+from core import native
 from core.events import wire
 from core.events.contract import Contract, Invalid, Reason
 from core.events.fields import instant
@@ -55,7 +56,7 @@ class Parsed(NamedTuple):
     events: int
     days: dict[int, Rows]
     rejects: list[Reject]
-    counts: Counts
+    counts: Counts | native.Counts
 
 
 Parser = Callable[[bytes, int], Parsed]

@@ -16,7 +16,7 @@ import structlog
 
 from collector import plan
 from collector.parse import Parsed, Parser, Reject, Rows, closing, python_parser, rejected, row_reader
-from collector.rollup import Counts, Seen, total
+from collector.rollup import Seen, total
 from collector.source import Source
 from core import native
 from core.errors import Misconfigured
@@ -76,13 +76,15 @@ def native_parser(source: Source, contract: Contract) -> Parser:
             ends = [closing(part, sequence) for part in parts]
             windows = map(contract.window, received)
             requests = [(part.events, *window, end) for part, window, end in zip(parts, windows, ends, strict=True)]
-            found, of_events, of_audience = parser.rows(message, start, requests, ask)
+            found, counts = parser.rows(message, start, requests, ask)
         except ValueError:  # what is wrong with the message as a whole
             return python(message, sequence)
         events = sum(part.events for part in parts)
-        counts = Counts(of_events, of_audience)
-        if asked:
-            counts = total([counts, counted(asked)])
-        return Parsed(events, {day: Rows(count, copy) for day, (count, copy) in found.items()}, rejects, counts)
+        return Parsed(
+            events,
+            {day: Rows(count, copy) for day, (count, copy) in found.items()},
+            rejects,
+            total([counts, counted(asked)]) if asked else counts,
+        )
 
     return parse

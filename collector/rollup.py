@@ -5,7 +5,8 @@
 
 Invariant: what is counted here is what the merge in `sql/store.sql` counts from the rows it inserted, so that a batch
 whose rows are all new can take its rollups from here. Counts are kept per message: one may be left out.
-Money is whole cents. This is the reference; the native parser counts the same (`collector/native/src/counts.rs`).
+Money is whole cents. This is the reference; the native parser counts the same (`collector/native/src/counts.rs`), and
+keeps a message's counts to itself: `total` has them in Python's hands.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
+from core import native
 from core.events.shape import keys
 
 QUARTER_MICROSECONDS: Final = 900_000_000
@@ -133,12 +135,17 @@ def nothing() -> Counts:
     return Counts({}, {})
 
 
-def total(many: Iterable[Counts], without_days: Iterable[int] = ()) -> Counts:
-    """All of these together, but for the rows of some days (counted from 2000-01-01)."""
+def total(many: Iterable[Counts | native.Counts], without_days: Iterable[int] = ()) -> Counts:
+    """All of these together, but for the rows of some days (counted from 2000-01-01). The native ones are of one
+    parser."""
     left_out = frozenset(without_days)
+    kept = list(many)
+    counted = [counts for counts in kept if isinstance(counts, Counts)]
+    if natively := [counts for counts in kept if not isinstance(counts, Counts)]:
+        counted.append(Counts(*native.Counts.total(natively)))
     events: dict[tuple[int, str, str], tuple[int, int]] = {}
     audience: dict[tuple[int, str, str | None], int] = {}
-    for counts in many:
+    for counts in counted:
         for key, (number, cents) in counts.events.items():
             before = events.get(key, (0, 0))
             events[key] = (before[0] + number, before[1] + cents)

@@ -33,7 +33,8 @@ _FIRST_DAY: Final = date(2000, 1, 1)
 _COUNTRY: Final = "country"
 _PLACE: Final = re.compile(r"COPY \w+_(?P<day>\d{8}), \D*(?P<row>\d+)")  # in every language of the server
 MOST_STAGED: Final = 64
-COPY_SECONDS: Final = 21.0  # past the time limit of a command (collector.store), which serves wherever it can
+COMMAND_SECONDS: Final = 20.0  # a batch takes well under a second; a connection gone silent holds us up no longer
+COPY_SECONDS: Final = COMMAND_SECONDS + 1  # past the limit of any command, which serves wherever it can
 
 
 class Path(StrEnum):
@@ -78,7 +79,7 @@ class Write:
         self._below_floor = below_floor
         self._columns = copied_columns(source)
         self._staging_in_use = False  # whether staging may hold rows: of another day, or of another part of the batch
-        self._direct: list[Counts] = []
+        self._direct: list[Entry] = []
 
     @property
     def can_go_direct(self) -> bool:
@@ -95,12 +96,12 @@ class Write:
         for day in sorted({day for entry in entries for day in entry.parsed.days} - self._below_floor):
             stored += await write([entry for entry in entries if day in entry.parsed.days], day)
         if path is Path.DIRECT:
-            self._direct += [entry.parsed.counts for entry in entries]
+            self._direct += entries
         return stored
 
     async def counts(self) -> None:
         """Add what went the direct path to the rollups."""
-        counts = total(self._direct, without_days=self._below_floor)
+        counts = self._total(self._direct)
         if not counts.events:
             return
         await self._learn(counts)
@@ -127,7 +128,7 @@ class Write:
         if self._source.table is None:
             rows = await self._connection.fetch(merge)
         else:
-            await self._learn(total((entry.parsed.counts for entry in entries), without_days=self._below_floor), day)
+            await self._learn(self._total(entries), day)
             rows = await self._connection.fetch(merge.format(partition=leaf(self._source, day)), self._shard)
         return Counter({row["stream_sequence"]: row["stored"] for row in rows})
 
@@ -143,6 +144,9 @@ class Write:
             if limit.expired():
                 self._connection.terminate()  # or a ROLLBACK would wait as long again
             raise
+
+    def _total(self, entries: list[Entry]) -> Counts:
+        return total((entry.parsed.counts for entry in entries), without_days=self._below_floor)
 
     async def _learn(self, counts: Counts, of_day: int | None = None) -> None:
         """Let the registry know the countries counted, where it has room for them."""

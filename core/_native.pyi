@@ -8,6 +8,16 @@ from core.events.shape import Field
 Shape = tuple[str, Sequence[Field], Sequence[bytes | int], Any]
 """As `collector.plan.Shape`."""
 
+class Counts:
+    """What a message's rows add to the rollups."""
+
+    @staticmethod
+    def total(
+        many: Sequence[Counts],
+    ) -> tuple[dict[tuple[int, str, str], tuple[int, int]], dict[tuple[int, str, str | None], int]]:
+        """All of these together, as the `Counts` of `collector/rollup.py`. Raises ValueError where they are of two
+        parsers."""
+
 class Door:
     """What reads arrays of events at the gateway's door.
 
@@ -48,13 +58,9 @@ class Parser:
         start: int,
         requests: Sequence[tuple[int, int, int, bytes]],
         otherwise: Callable[[int, int, bytes], tuple[int, bytes] | None],
-    ) -> tuple[
-        dict[int, tuple[int, bytes]],
-        dict[tuple[int, str, str], tuple[int, int]],
-        dict[tuple[int, str, str | None], int],
-    ]:
-        """Count and bytes of each day's rows, the days in the order in which they were first met; then the `Counts` of
-        `collector/rollup.py`, but for the lines that were asked about.
+    ) -> tuple[dict[int, tuple[int, bytes]], Counts]:
+        """Count and bytes of each day's rows, the days in the order in which they were first met; and what they add to
+        the rollups, but for the lines that were asked about.
 
         start      where in the message the first event begins
         requests   of each: its events, the first and the last instant that they may have (microseconds since 2000),

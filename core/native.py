@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["NOT_BUILT", "Door", "Parser"]
+__all__ = ["NOT_BUILT", "Counts", "Door", "Parser"]
 
 _why: str | None = None
 try:
-    from core._native import Door, Parser
+    from core._native import Counts, Door, Parser
 except ImportError as error:
     _why = f"it is not built, which an install does where there is a Rust toolchain ({error})"
 

@@ -1,11 +1,13 @@
 //! What Python sees: the classes `Parser` and `Door`, described in `core/_native.pyi`.
 
+use std::sync::Arc;
+
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::copying::Kind;
-use crate::counts::{Counted, Counts, Dimension, Slots};
+use crate::counts::{Counted, Dimension, Quarter, Slots, total};
 use crate::door::{self, Bounds, Described};
 use crate::plan::{Field, Part, Plan, Shape};
 use crate::rows::{Request, Rows, lines};
@@ -13,16 +15,16 @@ use crate::rows::{Request, Rows, lines};
 #[pymodule(gil_used = false)]
 mod _native {
     #[pymodule_export]
-    use super::{Door, Parser};
+    use super::{Counts, Door, Parser};
 }
 
 #[pyclass(frozen, module = "core._native")]
 struct Parser {
-    plan: Plan,
-    names: Names,
+    plan: Arc<Plan>,
+    names: Arc<Names>,
 }
 
-/// The names of the slots as Python has them, made once: a message has hundreds of counts.
+/// The names of the slots as Python has them, made once: a batch has hundreds of counts.
 struct Names {
     types: Vec<(Py<PyString>, Py<PyString>)>,
     values: Vec<(Py<PyString>, Py<PyString>)>,
@@ -43,7 +45,7 @@ impl Parser {
     fn new(py: Python, tag: &str, instant: &str, most_bytes: usize, shapes: Vec<GivenShape>) -> PyResult<Self> {
         let shapes = shapes.into_iter().map(Shape::try_from).collect::<Result<_, _>>();
         let plan = shapes.and_then(|shapes| Plan::new(tag, instant, most_bytes, shapes));
-        let parser = plan.map(|plan| Self { names: Names::new(py, &plan.slots), plan });
+        let parser = plan.map(|plan| Self { names: Arc::new(Names::new(py, &plan.slots)), plan: Arc::new(plan) });
         parser.map_err(PyValueError::new_err)
     }
 
@@ -55,10 +57,10 @@ impl Parser {
         start: usize,
         requests: Vec<GivenRequest<'py>>,
         otherwise: Py<PyAny>,
-    ) -> PyResult<Found<'py>> {
+    ) -> PyResult<(Bound<'py, PyDict>, Counts)> {
         let body = message.as_bytes().get(start..);
         let requests: Vec<_> = requests.iter().map(GivenRequest::request).collect();
-        let (days, counts) = py.detach(|| {
+        let (days, quarters) = py.detach(|| {
             let mut rows = Rows::new(&self.plan, body.map_or(0, <[u8]>::len));
             let mut lines = lines(body).enumerate();
             for (number, (events, request)) in requests.iter().enumerate() {
@@ -72,7 +74,10 @@ impl Parser {
                 }
             }
             match lines.next() {
-                None => Ok(rows.finish()),
+                None => {
+                    let (days, counts) = rows.finish();
+                    Ok((days, counts.keep()))
+                }
                 Some(_) => Err(PyValueError::new_err("too many lines")),
             }
         })?;
@@ -80,8 +85,31 @@ impl Parser {
         for day in days {
             found.set_item(day.number, (day.count, PyBytes::new(py, &day.copy)))?;
         }
-        let (events, audience) = counted(py, &counts, &self.names)?;
-        Ok((found, events, audience))
+        Ok((found, Counts { plan: Arc::clone(&self.plan), names: Arc::clone(&self.names), quarters }))
+    }
+}
+
+/// What a message's rows add to the rollups. Python objects are made of the counts of a whole batch alone, by `total`.
+#[pyclass(frozen, module = "core._native")]
+struct Counts {
+    plan: Arc<Plan>,
+    names: Arc<Names>,
+    quarters: Vec<Quarter<'static>>,
+}
+
+#[pymethods]
+impl Counts {
+    #[staticmethod]
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 hands over what it made of the arguments")]
+    fn total<'py>(py: Python<'py>, many: Vec<Bound<'py, Self>>) -> PyResult<Sums<'py>> {
+        let many: Vec<_> = many.iter().map(Bound::get).collect();
+        let Some(first) = many.first() else {
+            return Ok((PyDict::new(py), PyDict::new(py)));
+        };
+        if many.iter().any(|counts| !Arc::ptr_eq(&counts.plan, &first.plan)) {
+            return Err(PyValueError::new_err("counts of two parsers"));
+        }
+        sums(py, &total(&first.plan.slots, many.iter().map(|counts| counts.quarters.as_slice())), &first.names)
     }
 }
 
@@ -116,12 +144,12 @@ impl Door {
     }
 }
 
-/// The rows of each day, and the counts of events and audience.
-type Found<'py> = (Bound<'py, PyDict>, Bound<'py, PyDict>, Bound<'py, PyDict>);
+/// The counts of events and audience: `Counts` of `collector/rollup.py`.
+type Sums<'py> = (Bound<'py, PyDict>, Bound<'py, PyDict>);
 
-fn counted<'py>(py: Python<'py>, counts: &Counts, names: &Names) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
+fn sums<'py>(py: Python<'py>, quarters: &[Quarter], names: &Names) -> PyResult<Sums<'py>> {
     let (events, audience) = (PyDict::new(py), PyDict::new(py));
-    for quarter in counts.quarters() {
+    for quarter in quarters {
         let number = quarter.number.into_pyobject(py)?;
         for ((stage, kind), (count, cents)) in quarter.events(&names.types) {
             events.set_item((&number, stage, kind), (count, cents))?;

@@ -171,6 +171,13 @@ pub struct Counts<'a> {
     likely_texts: usize,
 }
 
+/// The sum of what was counted by the same slots.
+pub fn total<'a>(slots: &'a Slots, many: impl IntoIterator<Item = &'a [Quarter<'static>]>) -> Vec<Quarter<'a>> {
+    let mut sum = Counts::new(slots, 0);
+    many.into_iter().flatten().for_each(|quarter| sum.add(quarter));
+    sum.quarters
+}
+
 impl<'a> Counts<'a> {
     pub fn new(slots: &'a Slots, likely_texts: usize) -> Self {
         let known = HashMap::new();
@@ -245,12 +252,40 @@ impl<'a> Counts<'a> {
         self.last
     }
 
-    pub fn quarters(&self) -> &[Quarter<'a>] {
-        &self.quarters
+    fn add(&mut self, counted: &'a Quarter) {
+        let quarter = self.quarter(counted.number);
+        let sum = &mut self.quarters[quarter];
+        for (sum, (events, cents)) in sum.types.iter_mut().zip(&counted.types) {
+            *sum = (sum.0 + events, sum.1 + cents);
+        }
+        for (sum, events) in sum.values.iter_mut().zip(&counted.values) {
+            *sum += events;
+        }
+        for (sum, Texts { values, other }) in sum.texts.iter_mut().zip(&counted.texts) {
+            sum.other += other;
+            for (value, events) in values {
+                *sum.values.entry(Cow::Borrowed(value)).or_default() += events;
+            }
+        }
+    }
+
+    /// What was counted, on its own: the message may go.
+    pub fn keep(self) -> Vec<Quarter<'static>> {
+        self.quarters.into_iter().map(Quarter::keep).collect()
     }
 }
 
 impl Quarter<'_> {
+    fn keep(self) -> Quarter<'static> {
+        let keep = |Texts { values, other }: Texts| {
+            let mut kept = HashMap::with_capacity_and_hasher(values.len(), *values.hasher());
+            kept.extend(values.into_iter().map(|(value, events)| (Cow::Owned(value.into_owned()), events)));
+            Texts { values: kept, other }
+        };
+        let Quarter { number, types, values, texts } = self;
+        Quarter { number, types, values, texts: texts.into_iter().map(keep).collect() }
+    }
+
     /// Stage and type, events and cents of each type that was met. `types` are the names of `Slots::types`.
     pub fn events<'n, N>(&self, types: &'n [N]) -> impl Iterator<Item = (&'n N, (u32, i64))> {
         types.iter().zip(self.types.iter().copied()).filter(|(_, (count, _))| *count > 0)
@@ -327,8 +362,8 @@ mod tests {
         let mut rows = Rows::new(&plan, 0);
         let all = Request { earliest: 0, latest: i64::MAX, closing: b"" };
         assert_eq!(lines.iter().filter(|line| rows.take(line.as_bytes(), &all)).count(), 4);
-        let (_, counts) = rows.finish();
-        let [first, second] = counts.quarters() else { panic!("not two quarter-hours") };
+        let kept = rows.finish().1.keep();
+        let [first, second] = kept.as_slice() else { panic!("not two quarter-hours") };
         assert_eq!((first.number, second.number), (0, 1));
         assert_eq!(
             first.events(&["look", "buy"]).collect::<Vec<_>>(),
@@ -339,6 +374,15 @@ mod tests {
         assert_eq!(second.values(&["young", "old"]).collect::<Vec<_>>(), [(&"young", 1)]);
         assert_eq!(first.texts(&["land"]).collect::<Vec<_>>(), [(&"land", Some("A"), 2), (&"land", None, 1)]);
         assert_eq!(second.texts(&["land"]).collect::<Vec<_>>(), [(&"land", Some(limit.as_str()), 1)]);
+        let twice = total(&plan.slots, [kept.as_slice(), kept.as_slice()]);
+        let [first, second] = twice.as_slice() else { panic!("not two quarter-hours") };
+        assert_eq!((first.number, second.number), (0, 1));
+        assert_eq!(
+            first.events(&["look", "buy"]).collect::<Vec<_>>(),
+            [(&"look", (2, 0)), (&"buy", (4, 2_000_000_000_298))]
+        );
+        assert_eq!(second.values(&["young", "old"]).collect::<Vec<_>>(), [(&"young", 2)]);
+        assert_eq!(first.texts(&["land"]).collect::<Vec<_>>(), [(&"land", Some("A"), 4), (&"land", None, 2)]);
     }
 
     #[test]

@@ -226,7 +226,7 @@ mod tests {
         assert!(rows.take(b.as_bytes(), &ALL));
         let (days, counts) = rows.finish();
         assert_eq!(days[0].copy, b">\xff\xff\xff\xff.");
-        assert_eq!(counts.quarters()[0].events(&["a", "b"]).collect::<Vec<_>>(), [(&"b", (1, 0))]);
+        assert_eq!(counts.keep()[0].events(&["a", "b"]).collect::<Vec<_>>(), [(&"b", (1, 0))]);
     }
 
     #[test]
