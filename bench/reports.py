@@ -13,6 +13,8 @@ For each size, on one database that is filled further and further:
 At the largest size, with the publisher as fast as it is taken: 16 readers who ask once a second each, and how many
 events a second are stored with and without them.
 
+The reporter comes first for a core, as docker-compose has it (`cpu_shares`).
+
 Its own weakness: readers, reporter, PostgreSQL and publisher share the machine's cores. Figures are the reporter's own
 (Server-Timing), the readers' stand beside them. They go to bench/results/reports.json.
 """
@@ -38,6 +40,7 @@ import orjson
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.machine import describe
+from bench.processes import come_first
 from bench.readers import Costs, Query, Reader, read
 from core import jetstream, postgres
 from core.logs import configure
@@ -283,6 +286,7 @@ async def run(sizes: Sequence[int], *, short: bool) -> dict[str, Any]:
             services = await start_services(
                 servers, {**os.environ, "LOG_LEVEL": "warning", "REPORTER_CONNECTIONS": str(READERS)}
             )
+            come_first(servers.supervisor.pid("reporter"))
             connection = await postgres.connect(servers.owner_dsn, name="bench")
             bench = Bench(servers, services, progress, short=short)
             stored = 0

@@ -21,14 +21,13 @@ from collector.isolate import Isolation
 from collector.parse import Parser, Reject
 from collector.source import Source
 from collector.verdict import Verdict, verdict
-from collector.write import Path, Turn, Write, day_of
+from collector.write import COMMAND_SECONDS, Path, Turn, Write, day_of
 from core import faults, postgres
 from core.events import wire
 from sql import statements
 
 _SQL: Final = statements("store")
 _PARTITIONS: Final = statements("partitions")
-COMMAND_SECONDS: Final = 20.0  # a batch takes well under a second; a connection gone silent holds us up no longer
 log = structlog.get_logger()
 
 
