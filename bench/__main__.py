@@ -21,7 +21,6 @@ from bench.result import RESULTS
 
 BENCHMARKS: Final = ("store", "single_post", "pipeline", "steady", "tracing", "overload")
 MICRO: Final = ("-m", "pytest", "bench/micro", "-q", "-p", "no:cacheprovider")
-OVERLOAD_SECONDS: Final = 60
 
 
 def main() -> None:
@@ -36,7 +35,6 @@ def main() -> None:
     else:
         commands = {"micro": [*MICRO, f"--benchmark-json={RESULTS / 'micro.json'}", "--benchmark-columns=median,iqr"]}
         commands |= {name: ["-m", f"bench.{name}"] for name in BENCHMARKS}
-        commands["overload"] += ["--seconds", str(OVERLOAD_SECONDS)]
     failed = []
     for number, (name, arguments) in enumerate(commands.items(), start=1):
         print(f"\n=== {number}/{len(commands)} {name}", flush=True)
