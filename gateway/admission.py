@@ -75,9 +75,10 @@ class Admission:
         others = self.held_bytes - hold.bytes
         if others and self.held_bytes + more_bytes > self.share_bytes:
             self._tell()
-            error = Overloaded(f"{self.held_bytes} bytes are in flight and {self.share_bytes} may be: no room for more")
-            error.retry_after_seconds = self.wait_seconds()
-            raise error
+            raise Overloaded(
+                f"{self.held_bytes} bytes are in flight and {self.share_bytes} may be: no room for more",
+                self.wait_seconds(),
+            )
         hold.bytes += more_bytes
         self.held_bytes += more_bytes
 

@@ -58,7 +58,7 @@ class Waiting:
     def fail(self, error: TryAgain) -> None:
         """Nothing more is done for this request."""
         if not self.done.done():
-            self.done.set_exception(error)
+            self.done.set_exception(error.with_traceback(None))  # whose frames hold the message, and it us
 
     def give_up(self) -> None:
         """Its time is over."""

@@ -75,7 +75,7 @@ class PubAcks:
         except (nats.errors.Error, OSError) as error:
             raise NoPubAck(repr(error)) from error
         finally:
-            del self._waiting[reply]
+            del self._waiting[reply], answer  # which may hold an error, whose traceback holds this frame
 
     async def _answered(self, message: Msg) -> None:
         if faults.ARMED:

@@ -80,6 +80,7 @@ class Publisher:
             await request.done
         finally:
             self._waiting.discard(request)
+            del request  # it holds the error, whose traceback holds this frame
 
     def _look(self) -> None:
         """Give up on requests whose time is over. One timer for all costs less than one for each."""

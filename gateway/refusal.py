@@ -9,6 +9,9 @@ SluiceError
       Doubled      JetStream called a message a duplicate that it cannot have seen
 
 What is wrong with one event is another list: `core.events.contract.Reason`.
+
+Invariant: an error is in no variable of a frame that it passes, nor in a future that one holds. Else its traceback
+would hold it, and with all these frames the bodies in them, until the cyclic collector comes, which is rare here.
 """
 
 from __future__ import annotations
@@ -50,7 +53,11 @@ class Refused(SluiceError):
 
 
 class Overloaded(TryAgain):
-    """There is no room for this body beside those that are in flight."""
+    """There is no room for this body beside those that are in flight; there may be after so many seconds."""
+
+    def __init__(self, message: str, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class NotServing(TryAgain):

@@ -146,7 +146,10 @@ class Signatures:
         if proved:
             return self._free | proved
         if why:
-            raise why
+            try:
+                raise why
+            finally:
+                del why  # its traceback holds this frame, with the body
         if not self._free:
             schemes = ", ".join(sorted({demand.scheme for demand in self._demands}))
             raise Refused(Refusal.UNSIGNED, f"this gateway takes signed requests alone; schemes: {schemes}")

@@ -17,6 +17,7 @@ from core import postgres
 from ops.local import Servers
 from tests.support.collecting import Storing, balanced, storing
 from tests.support.events import NOON, facebook, message
+from tests.support.garbage import errors_left_behind
 from tests.support.stack import Database
 from tests.support.waiting import eventually
 
@@ -72,6 +73,15 @@ async def test_new_rows_go_straight_and_repeats_are_merged(database: Database) -
         await balanced(connection)
         assert await connection.fetchval("SELECT sum(stored) FROM receipts") == 5
         await connection.close()
+
+
+async def test_a_conflict_leaves_nothing_behind(database: Database) -> None:
+    """No batch that met a repeat stays in memory until the cyclic collector comes: that is rare here."""
+    async with storing("facebook", database) as store:
+        await begun(store)
+        with errors_left_behind() as left:
+            assert told(await store.save(message(facebook(), facebook(event_id="model")))) == (Path.STAGED, 1, 1, 1)
+    assert left == []
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from core import jetstream
-from core.errors import StreamFull, StreamUnreachable
+from core.errors import StreamFull, StreamUnreachable, TryAgain
 from core.events import wire
 from core.settings import GatewaySettings
 from gateway import commit
@@ -25,6 +25,7 @@ from gateway.correlation import Origin, origin
 from gateway.decode import Block
 from gateway.publish import Publisher
 from gateway.refusal import Doubled, NotServing
+from tests.support.garbage import errors_left_behind
 from tests.support.stack import FreshNats
 from tests.support.waiting import eventually
 
@@ -244,3 +245,41 @@ async def test_requests_wait_for_the_first_link(bench: Bench) -> None:
     await publisher.serve(bench.client)
     await request
     assert len(await bench.stored()) == 1
+
+
+async def _told(work: Awaitable[None]) -> type[TryAgain] | None:
+    """What a request is told. The error itself is let go of, as the door does."""
+    try:
+        await work
+    except TryAgain as error:
+        return type(error)
+    return None
+
+
+@pytest.mark.parametrize("failure", ["full", "missing", "silent", "doubled", "no link"])
+async def test_a_failure_leaves_nothing_behind(bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: str) -> None:
+    """No failed request or message stays in memory until the cyclic collector comes: that is rare here."""
+    told: list[type[TryAgain] | None] = []
+    tasks = len(asyncio.all_tasks())
+    with errors_left_behind() as left:
+        match failure:
+            case "full":
+                told += [await _told(bench.publish(*[b"x" * 200_000] * 30))]
+            case "missing":
+                await bench.client.jetstream().delete_stream(STREAM)
+                told += [await _told(bench.publish(b"x" * 200_000, seconds=0.5))]
+            case "silent":
+                monkeypatch.setattr(publishing, "ATTEMPT_SECONDS", 0.1)
+                bench.signal(signal.SIGSTOP)
+                told += await asyncio.gather(*(_told(bench.publish(b"x" * 200_000, seconds=0.5)) for _ in range(9)))
+                bench.signal(signal.SIGCONT)
+                await bench.publish(b"x")
+            case "doubled":
+                monkeypatch.setattr(commit, "new_id", lambda: "the same each time")
+                told += [await _told(bench.publish(b"one")), await _told(bench.publish(b"two"))]
+            case "no link":
+                blocks = {SUBJECT: [Block(1, b"x" * 200_000)]}
+                told += [await _told(Publisher().publish(origin({}), blocks, 0.05))]
+        await eventually(_answers(lambda: len(asyncio.all_tasks()) == tasks), what="nothing is on its way")
+    assert any(told)
+    assert left == []
