@@ -56,7 +56,7 @@ lint: $(VENV)/ready ## ruff, mypy, the layers and clippy
 	  cd collector/native && cargo fmt --check && cargo clippy --locked --quiet --all-targets -- -D warnings; \
 	else echo "no Rust toolchain: the native module is not linted"; fi
 
-faults: $(VENV)/ready $(NATIVE) ## break every part under load and judge what is stored (20 minutes; SHORT=1: 3); figures go to .sluice/faults.json
+faults: $(VENV)/ready $(NATIVE) ## break every part under load and judge what is stored (14 minutes; SHORT=1: 3); figures go to .sluice/faults.json
 	@SLUICE_FAULTS=$(if $(SHORT),short,long) SLUICE_FAULTS_REPORT=.sluice/faults.json \
 	  $(RUN) -m pytest --quiet --numprocesses=2 --dist=loadfile tests/faults
 

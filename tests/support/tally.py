@@ -85,5 +85,5 @@ def _shown(name: str, figure: float) -> str:
 
 def _line(first: str, cells: dict[str, str]) -> str:
     return f"{first:42}" + "".join(
-        f"{cell:>{max(9, len(name.removesuffix('_max')) + 2)}}" for name, cell in cells.items()
+        f"{cell:>{max(11, len(name.removesuffix('_max')) + 2)}}" for name, cell in cells.items()
     )
