@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,6 +25,7 @@ from gateway.decode import Block
 from gateway.publish import Publisher
 from gateway.refusal import Doubled, NotServing
 from tests.support.garbage import errors_left_behind
+from tests.support.processes import stopped
 from tests.support.stack import FreshNats
 from tests.support.waiting import eventually
 
@@ -55,8 +55,13 @@ class Bench:
         state = (await js.stream_info(STREAM)).state
         return [await js.get_msg(STREAM, seq=number) for number in range(state.first_seq, state.last_seq + 1)]
 
-    def signal(self, number: signal.Signals) -> None:
-        os.kill(self.nats.supervisor.pid("nats"), number)
+    async def stand_still(self) -> None:
+        """NATS does nothing more, until `go_on`."""
+        pid = self.nats.supervisor.kill("nats", signal.SIGSTOP)
+        await stopped(pid)
+
+    def go_on(self) -> None:
+        self.nats.supervisor.kill("nats", signal.SIGCONT)
 
 
 @pytest.fixture
@@ -110,12 +115,12 @@ async def test_an_idle_publisher_does_not_wait(bench: Bench, monkeypatch: pytest
 async def test_what_comes_behind_shares_the_next_message(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a message is on its way later requests gather, and go when its PubAck comes; they do not wait for more."""
     monkeypatch.setattr(commit, "QUIET_SECONDS", 30)
-    bench.signal(signal.SIGSTOP)
+    await bench.stand_still()
     first = asyncio.create_task(bench.publish(b"first"))
     await asyncio.sleep(0)  # the next run of the loop sends it
     await asyncio.sleep(0)
     others = [asyncio.create_task(bench.publish(b"%d" % number)) for number in range(5)]
-    bench.signal(signal.SIGCONT)
+    bench.go_on()
     await asyncio.gather(first, *others)
     assert [lines for _, lines in await bench.stored()] == [[b"first"], [b"0", b"1", b"2", b"3", b"4"]]
 
@@ -175,11 +180,11 @@ async def _fails(work: Awaitable[None], error: type[Exception]) -> None:
 async def test_a_lost_puback_is_asked_for_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that answers late gets the same message several times: it is stored once, and the request is done."""
     monkeypatch.setattr(publishing, "ATTEMPT_SECONDS", 0.1)
-    bench.signal(signal.SIGSTOP)
+    await bench.stand_still()
     request = asyncio.create_task(bench.publish(b"{}"))
     await asyncio.sleep(0.7)  # several attempts, into a server that stands still
     assert not request.done()
-    bench.signal(signal.SIGCONT)
+    bench.go_on()
     await request
     assert [lines for _, lines in await bench.stored()] == [[b"{}"]]
 
@@ -202,10 +207,10 @@ async def test_an_outage_shorter_than_the_patience_costs_nothing(bench: Bench) -
 
 async def test_patience_ends(bench: Bench) -> None:
     """Without a PubAck a request fails when its time is over, and its waiting blocks are not sent any more."""
-    bench.signal(signal.SIGSTOP)
+    await bench.stand_still()
     blocks = [b"%06d" % number + b"x" * 400_000 for number in range(3 * UNACKED_MOST)]
     assert 0.5 <= await took(_fails(bench.publish(*blocks, seconds=0.5), StreamUnreachable)) < 10
-    bench.signal(signal.SIGCONT)
+    bench.go_on()
     await bench.publish(b"small", seconds=30)
     lines = [line for _, lines in await bench.stored() for line in lines]
     assert lines[-1] == b"small"
@@ -270,9 +275,9 @@ async def test_a_failure_leaves_nothing_behind(bench: Bench, monkeypatch: pytest
                 told += [await _told(bench.publish(b"x" * 200_000, seconds=0.5))]
             case "silent":
                 monkeypatch.setattr(publishing, "ATTEMPT_SECONDS", 0.1)
-                bench.signal(signal.SIGSTOP)
+                await bench.stand_still()
                 told += await asyncio.gather(*(_told(bench.publish(b"x" * 200_000, seconds=0.5)) for _ in range(9)))
-                bench.signal(signal.SIGCONT)
+                bench.go_on()
                 await bench.publish(b"x")
             case "doubled":
                 monkeypatch.setattr(commit, "new_id", lambda: "the same each time")

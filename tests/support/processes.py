@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -47,10 +45,15 @@ async def ended(*pids: int, seconds: float = 10.0) -> None:
 
 
 async def stopped(pid: int) -> None:
-    """Return when `pid` stands still: only then does a SIGCONT find it stopped and wake it."""
-    process = psutil.Process(pid)
+    """Return when `pid` stands still with all its threads: a SIGSTOP has not done its work when it is sent."""
 
     async def stands_still() -> bool:
-        return process.status() == psutil.STATUS_STOPPED
+        return all(state == "T" for state in _states(pid))
 
     await eventually(stands_still, what=f"process {pid} stands still", seconds=10)
+
+
+def _states(pid: int) -> Iterator[str]:
+    """The state of each thread of a process, a letter of proc(5)."""
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        yield stat.read_text().rpartition(")")[2].split()[0]
