@@ -7,10 +7,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::copying::Kind;
-use crate::counts::{Counted, Dimension, Quarter, Slots, total};
+use crate::counts::{Quarter, total};
 use crate::door::{self, Bounds, Described};
 use crate::plan::{Field, Part, Plan, Shape};
 use crate::rows::{Request, Rows, lines};
+use crate::slots::{Counted, Dimension, Slots};
 
 #[pymodule(gil_used = false)]
 mod _native {

@@ -17,4 +17,5 @@ mod instant;
 mod json;
 mod plan;
 mod rows;
+mod slots;
 mod text;

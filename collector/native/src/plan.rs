@@ -1,8 +1,8 @@
 //! What the parser is told of a source, once: which keys its events have, and how they become a row.
 
 use crate::copying::Kind;
-use crate::counts::{Counted, CountedShape, Slots};
 use crate::json::{Cursor, Expected, Token};
+use crate::slots::{Counted, CountedShape, Slots};
 
 /// A key that a shape has, and what its value has to be. `path` is a JSON path without `$.`.
 #[derive(Debug)]
