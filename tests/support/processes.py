@@ -56,4 +56,5 @@ async def stopped(pid: int) -> None:
 def _states(pid: int) -> Iterator[str]:
     """The state of each thread of a process, a letter of proc(5)."""
     for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
-        yield stat.read_text().rpartition(")")[2].split()[0]
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            yield stat.read_text().rpartition(")")[2].split()[0]
