@@ -13,6 +13,7 @@ let parameters = {};
 
 export async function describe() {
   const answer = await fetch("/openapi.json");
+  if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
   const { paths } = await answer.json();
   for (const [path, { get }] of Object.entries(paths)) {
     const found = Object.fromEntries((get.parameters ?? []).map(({ name, schema }) => [name, schema]));

@@ -5,6 +5,7 @@ import { watch } from "./pipeline.js";
 import { show } from "./report.js";
 
 const AGAIN = 30_000; // a range that ends now is asked for again
+const SOON = 2000; // what the page cannot do without
 const PATIENCE = 400; // what is quicker is not announced
 const place = (id) => document.getElementById(id);
 let asking = new AbortController();
@@ -55,12 +56,19 @@ function wrong(problem) {
   place("wrong").replaceChildren(element("div", { class: "problem" }, ...parts));
 }
 
-watch();
-try {
-  await describe();
-} catch (error) {
-  wrong({ title: "The description of the API cannot be read", detail: String(error.message ?? error) });
+async function described() {
+  try {
+    await describe();
+    return true;
+  } catch (error) {
+    wrong({ title: "The description of the API cannot be read; asking again", detail: String(error.message ?? error) });
+    return false;
+  }
 }
+
+place("unloaded").remove();
+watch();
+while (!(await described())) await new Promise((over) => setTimeout(over, SOON));
 read();
 follow(() => ask());
 await ask();

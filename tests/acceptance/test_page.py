@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
+from tests.support.bridges import without_changes
 from tests.support.events import NOON, facebook, tiktok
 from tests.support.system import System
 from tests.support.tools import require_tool
@@ -54,10 +55,11 @@ async def filled(system: System) -> System:
 @pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
     chromium = require_tool("chromium")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium)
-        yield browser
-        await browser.close()
+    with without_changes():
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=chromium)
+            yield browser
+            await browser.close()
 
 
 class Visit:
@@ -233,6 +235,30 @@ async def test_a_mistake_is_shown_well(visit: Visit) -> None:
     # The browser itself notes each answer that is not 2xx; nothing else is there.
     assert [said for said in visit.wrong if "status of 400" not in said] == []
     assert visit.elsewhere == []
+
+
+@pytest.mark.parametrize("lost", ["dashboard.js", "moment.js"])
+async def test_a_script_that_does_not_come_is_told(visit: Visit, lost: str) -> None:
+    """Where a part of the page's script was not loaded, it says so and what to do; a visit with all of it does not."""
+    told = visit.page.get_by_text("The page's script did not load")
+    await visit.page.route(f"**/{lost}", lambda route: route.abort())
+    await visit.page.goto(visit.root)
+    await expect(told).to_be_visible()
+    await visit.page.unroute(f"**/{lost}")
+    await told.get_by_role("link", name="reload").click()
+    await visit.settled()
+    await expect(told).to_be_hidden()
+
+
+async def test_the_description_is_asked_for_until_it_comes(visit: Visit) -> None:
+    """What the controls offer comes from the API's description: where it cannot be read that is said, until it can."""
+    await visit.page.route("**/openapi.json", lambda route: route.abort())
+    await visit.page.goto(f"{visit.root}/?{urlencode(RANGE)}")
+    await expect(visit.page.locator("#wrong")).to_contain_text("description of the API cannot be read")
+    await visit.page.unroute("**/openapi.json")
+    await visit.settled()
+    await expect(visit.page.locator("#wrong .problem")).to_have_count(0)
+    await expect(visit.page.get_by_role("group", name="Group by").get_by_role("checkbox").first).to_be_visible()
 
 
 async def test_an_empty_range_and_no_answer(visit: Visit) -> None:
