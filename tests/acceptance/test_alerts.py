@@ -5,8 +5,6 @@ The expressions are those of production; only their patience (`for`) is taken ou
 
 import asyncio
 import contextlib
-import os
-import signal
 import sys
 from functools import partial
 
@@ -19,6 +17,7 @@ from ops.local.program import Program
 from ops.local.ready import answers_ok
 from tests.support.collecting import publish
 from tests.support.events import facebook, message, tiktok
+from tests.support.processes import standing_still
 from tests.support.prometheus import Prometheus, alert_rules, watched
 from tests.support.system import System, running
 from tests.support.tools import require_tool
@@ -95,11 +94,9 @@ async def slow_publishing(system: System) -> None:
     """PublishSlow: NATS stands still for two seconds under a publish. EventsFailing: most events are broken."""
     for _ in range(3):
         await system.post([facebook(), tiktok(), BROKEN, BROKEN])
-    nats = system.supervisor.pid("nats")
-    os.kill(nats, signal.SIGSTOP)
-    waiting = asyncio.create_task(system.post([facebook()]))
-    await asyncio.sleep(2)  # the cause itself, not a wait for something
-    os.kill(nats, signal.SIGCONT)
+    async with standing_still(system.supervisor.pid("nats")):
+        waiting = asyncio.create_task(system.post([facebook()]))
+        await asyncio.sleep(2)  # the cause itself, not a wait for something
     await waiting
     assert (await system.post([BROKEN] * 10)).status_code == 422
     await system.until_stored()
@@ -107,12 +104,8 @@ async def slow_publishing(system: System) -> None:
 
 async def refused_events_not_kept(system: System) -> None:
     """RefusedNotKept: NATS stands still until the gateway gives up keeping a copy of what it refused."""
-    nats = system.supervisor.pid("nats")
-    os.kill(nats, signal.SIGSTOP)
-    try:
+    async with standing_still(system.supervisor.pid("nats")):
         assert (await system.post([BROKEN])).status_code == 422
-    finally:
-        os.kill(nats, signal.SIGCONT)
 
 
 async def dead_letters(system: System) -> None:

@@ -13,6 +13,7 @@ from core.events.subjects import SOURCES, Source
 from ops.local.services import COLLECTORS
 from tests.support.events import MAKERS, facebook, tiktok
 from tests.support.freshness import Watched, watching
+from tests.support.processes import stopped
 from tests.support.system import System
 from tests.support.waiting import eventually
 
@@ -73,7 +74,7 @@ async def test_freshness_is_honest_while_a_collector_is_away(
     async with posting(system, at) as watched:
         await watched.until_past(dict.fromkeys(SOURCES, at))
         if frozen:
-            system.supervisor.kill(collector, signal.SIGSTOP)
+            await stopped(system.supervisor.kill(collector, signal.SIGSTOP))
         else:
             await system.supervisor.stop(collector)
         went = datetime.now(UTC)

@@ -26,7 +26,7 @@ async def test_a_consumer_is_deleted(system: FaultySystem) -> None:
     """Consumers are deleted with messages waiting and messages on their way: made again, and nothing is lost."""
     async with load(system) as sender:
         for _ in range(rounds(1, 10)):
-            with system.frozen("postgres"):  # nothing is stored, and nothing confirmed
+            async with system.frozen("postgres"):  # nothing is stored, and nothing confirmed
 
                 async def waiting() -> bool:
                     infos = [await stream_info(system.client, stream_of(source)) for source in SOURCES]

@@ -64,7 +64,7 @@ async def test_large_bodies_overlap(system: FaultySystem, tally: Tally) -> None:
     body = Bodies(time.time(), corrupt_share=0.0).body(LARGE_EVENTS)
     async with measured(system, tally):
         for _ in range(rounds(1, 5)):
-            with system.frozen("nats"):
+            async with system.frozen("nats"):
                 posts = [asyncio.create_task(poster.post(body.content)) for _ in range(8)]
                 done, held = await asyncio.wait(posts, return_when=asyncio.FIRST_COMPLETED)
                 assert {task.result().status for task in done} == {503}

@@ -89,7 +89,7 @@ async def test_nothing_is_accepted_that_jetstream_has_not_confirmed(system: Faul
         async def wait(least: int) -> bool:
             return sender.tally.in_flight >= least
 
-        with system.frozen("nats"):
+        async with system.frozen("nats"):
             # All that JetStream confirmed before is answered by the time that so many wait.
             await eventually(lambda: wait(10), what="requests wait", seconds=30)
             accepted = sender.tally.answered[202]

@@ -40,7 +40,7 @@ async def test_sigterm_of_all_services_at_once(system: FaultySystem, tally: Tall
 async def test_sigterm_while_a_server_is_away(system: FaultySystem, tally: Tally, away: str) -> None:
     """A server stands still: services end all the same, and nothing that was answered 202 is lost."""
     async with load(system) as sender:
-        with system.frozen(away):
+        async with system.frozen(away):
             told = {name: system.supervisor.kill(name, signal.SIGTERM) for name in COLLECTORS}
         for name, pid in told.items():
             await system.supervisor.wait_ready(name, after=pid)

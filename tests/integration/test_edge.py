@@ -19,6 +19,7 @@ from ops.local.edge import FOLDER, defaults
 from tests.support.edge import Edge, start_edge
 from tests.support.events import encoded, facebook
 from tests.support.gateway import JSON, Gateway, start_gateway
+from tests.support.processes import standing_still
 from tests.support.stack import FreshNats, start_nats
 from tests.support.tools import require_tool
 from tests.support.waiting import eventually
@@ -224,24 +225,23 @@ async def test_no_gateway_has_a_place(tmp_path: Path, body: bytes) -> None:
         async def all_places_taken() -> bool:
             return await gateway.metric("gateway_requests_in_flight") == 3
 
-        nats.supervisor.kill("nats", signal.SIGSTOP)
-        waiting = [asyncio.create_task(send(edge, body)) for _ in range(3)]
-        await eventually(all_places_taken, what="all places are taken", seconds=10)
-        for number in range(20):
-            answer = await send(edge, body, x_correlation_id=f"c-{number}")
-            problem(answer, 503, "overloaded")
-            assert "nothing is stored" in answer.json()["detail"]
-            assert answer.json()["correlationId"] == f"c-{number}"
-            assert int(answer.headers["retry-after"]) >= 1
+        async with standing_still(nats.supervisor.pid("nats")):
+            waiting = [asyncio.create_task(send(edge, body)) for _ in range(3)]
+            await eventually(all_places_taken, what="all places are taken", seconds=10)
+            for number in range(20):
+                answer = await send(edge, body, x_correlation_id=f"c-{number}")
+                problem(answer, 503, "overloaded")
+                assert "nothing is stored" in answer.json()["detail"]
+                assert answer.json()["correlationId"] == f"c-{number}"
+                assert int(answer.headers["retry-after"]) >= 1
 
-        async def told_by_the_gateway() -> bool:
-            return int((await send(edge, body)).headers["retry-after"]) > 2
+            async def told_by_the_gateway() -> bool:
+                return int((await send(edge, body)).headers["retry-after"]) > 2
 
-        await eventually(
-            told_by_the_gateway, what="the longer nothing is answered, the later to come again", seconds=20
-        )
-        assert not any(task.done() for task in waiting)
-        nats.supervisor.kill("nats", signal.SIGCONT)
+            await eventually(
+                told_by_the_gateway, what="the longer nothing is answered, the later to come again", seconds=20
+            )
+            assert not any(task.done() for task in waiting)
         assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {202}
         assert (await send(edge, body)).status_code == 202
 

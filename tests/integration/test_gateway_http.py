@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import os
-import signal
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -21,6 +19,7 @@ from core.settings import GatewaySettings
 from ops.local.ports import LOOPBACK
 from tests.support.events import changed, encoded, facebook, microseconds, tiktok
 from tests.support.gateway import Gateway, start_gateway
+from tests.support.processes import standing_still
 from tests.support.stack import FreshNats, start_nats
 from tests.support.waiting import eventually
 
@@ -295,9 +294,7 @@ async def test_a_full_stream_is_503_at_once_and_refused_ones_never_fail_good_one
 async def test_what_finds_no_room_is_503_at_once(fresh_nats: FreshNats) -> None:
     """Past the bytes in flight the answer comes at once, with Retry-After; what was taken before is still answered."""
     async with start_gateway(fresh_nats, GATEWAY_MAX_IN_FLIGHT_BYTES="500000") as gateway:
-        server = gateway.supervisor.pid("nats")
-        os.kill(server, signal.SIGSTOP)
-        try:
+        async with standing_still(gateway.supervisor.pid("nats")):
             held = asyncio.create_task(gateway.post([changed(facebook(), "more", "x" * 240_000), facebook()]))
 
             async def in_flight() -> bool:
@@ -310,7 +307,5 @@ async def test_what_finds_no_room_is_503_at_once(fresh_nats: FreshNats) -> None:
             problem(answer, 503, "overloaded")
             assert int(answer.headers["retry-after"]) >= 1
             assert not held.done()
-        finally:
-            os.kill(server, signal.SIGCONT)
         assert (await held).status_code == 202
         assert (await gateway.post([changed(tiktok(), "more", "x" * 260_000)])).status_code in (202, 422)

@@ -10,11 +10,10 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 import httpx
@@ -26,7 +25,7 @@ from core.settings import GatewaySettings
 from ops.local.ports import free_port
 from tests.support.events import Event, encoded, facebook, tiktok
 from tests.support.gateway import SETTINGS, Gateway, start_gateway
-from tests.support.processes import ROOT, ended
+from tests.support.processes import ROOT, ended, standing_still
 from tests.support.stack import FreshNats
 from tests.support.waiting import eventually
 
@@ -189,17 +188,6 @@ async def _until_ready(gateway: Gateway) -> None:
     await eventually(ready, what="the gateway is ready", seconds=30)
 
 
-@contextlib.contextmanager
-def standing_still(nats: FreshNats) -> Iterator[None]:
-    """NATS stands still: connected, but nothing is answered."""
-    pid = nats.supervisor.pid("nats")
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 async def _in_flight(gateway: Gateway) -> None:
     async def one() -> bool:
         return await gateway.metric("gateway_requests_in_flight") == 1
@@ -210,7 +198,7 @@ async def _in_flight(gateway: Gateway) -> None:
 async def test_a_drain_waits_for_pubacks(fresh_nats: FreshNats) -> None:
     """A request that waits for its PubAck when SIGTERM comes is answered 202 before the end; no new one is taken."""
     async with alone(fresh_nats, {}) as (process, gateway):
-        with standing_still(fresh_nats):
+        async with standing_still(fresh_nats.supervisor.pid("nats")):
             request = asyncio.create_task(gateway.post([facebook()]))
             await _in_flight(gateway)
             process.terminate()
@@ -227,16 +215,16 @@ async def test_a_drain_waits_for_pubacks(fresh_nats: FreshNats) -> None:
 
 async def test_a_drain_ends_in_time(fresh_nats: FreshNats) -> None:
     """Where a PubAck never comes the gateway ends at GATEWAY_DRAIN_SECONDS all the same, and owns up to it."""
-    async with alone(fresh_nats, {"GATEWAY_DRAIN_SECONDS": "2"}) as (process, gateway):
-        with standing_still(fresh_nats):
-            request = asyncio.create_task(gateway.post([facebook()]))
-            await _in_flight(gateway)
-            process.terminate()
-            began = time.monotonic()
-            assert await asyncio.wait_for(process.wait(), 20) == 1
-            assert 1.5 < time.monotonic() - began < GatewaySettings().gateway_drain_seconds / 2
-            with pytest.raises(httpx.TransportError):
-                await request
+    server = fresh_nats.supervisor.pid("nats")
+    async with alone(fresh_nats, {"GATEWAY_DRAIN_SECONDS": "2"}) as (process, gateway), standing_still(server):
+        request = asyncio.create_task(gateway.post([facebook()]))
+        await _in_flight(gateway)
+        process.terminate()
+        began = time.monotonic()
+        assert await asyncio.wait_for(process.wait(), 20) == 1
+        assert 1.5 < time.monotonic() - began < GatewaySettings().gateway_drain_seconds / 2
+        with pytest.raises(httpx.TransportError):
+            await request
 
 
 async def test_a_killed_worker_is_started_again_under_load(fresh_nats: FreshNats) -> None:

@@ -16,8 +16,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -34,7 +34,7 @@ from ops.local import Program, Servers
 from ops.local.ports import free_port
 from ops.local.ready import answers_ok
 from ops.local.services import COLLECTORS
-from tests.support.processes import ended, stopped
+from tests.support.processes import ended, standing_still, stopped
 from tests.support.proxy import Proxy
 from tests.support.system import System
 from tests.support.tally import Tally
@@ -158,15 +158,9 @@ class FaultySystem(System):
             line.release()
             line.delay_seconds = line.bytes_per_second = 0.0
 
-    @contextmanager
-    def frozen(self, name: str) -> Iterator[None]:
-        """SIGSTOP of all processes of a service or server, SIGCONT at the end."""
-        pids = self.supervisor.pids(name)
-        _tell(pids, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            _tell(pids, signal.SIGCONT)
+    def frozen(self, name: str) -> AbstractAsyncContextManager[None]:
+        """All processes of a service or server stand still meanwhile."""
+        return standing_still(*self.supervisor.pids(name))
 
     async def restart(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a program's process a signal that ends it; return when the supervisor has another one ready."""
@@ -188,12 +182,6 @@ class FaultySystem(System):
         await self.reconnected()
         rows = await self.select("SELECT stream, sum(stored)::bigint AS stored FROM receipts GROUP BY stream")
         return dict.fromkeys(map(stream_of, COLLECTED), 0) | {row["stream"]: row["stored"] for row in rows}
-
-
-def _tell(pids: Iterable[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):  # a session of PostgreSQL that has ended since
-            os.kill(pid, number)
 
 
 @asynccontextmanager

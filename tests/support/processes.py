@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import os
 import select
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,22 @@ async def stopped(pid: int) -> None:
         return all(state == "T" for state in _states(pid))
 
     await eventually(stands_still, what=f"process {pid} stands still", seconds=10)
+
+
+@contextlib.asynccontextmanager
+async def standing_still(*pids: int) -> AsyncIterator[None]:
+    """Processes do nothing meanwhile, not even end."""
+    try:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):  # a session of PostgreSQL that has ended since
+                os.kill(pid, signal.SIGSTOP)
+        for pid in pids:
+            await stopped(pid)
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 def _states(pid: int) -> Iterator[str]:
