@@ -164,7 +164,7 @@ async def test_a_deleted_streams_loss_is_told(system: System, chosen: OperatorSe
                 "SELECT last_sequence FROM stream_lives WHERE stream = 'EVENTS_FACEBOOK' ORDER BY created DESC LIMIT 1"
             )
             ((noted,),) = await system.select(last)
-            return noted == (await stream_info(system.client, "EVENTS_FACEBOOK")).state.last_seq
+            return bool(noted == (await stream_info(system.client, "EVENTS_FACEBOOK")).state.last_seq)
 
         await eventually(seen, what="a collector has seen the messages", seconds=30)
         await system.client.jetstream().delete_stream("EVENTS_FACEBOOK")

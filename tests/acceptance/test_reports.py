@@ -18,6 +18,7 @@ import msgspec
 from ops.local import Servers
 from ops.local.ports import LOOPBACK, free_port
 from reporter.formats import FORMATS
+from reporter.reports import AnyReport
 from reporter.reports.demographics import DEMOGRAPHICS, DemographicsAnswer
 from reporter.reports.events import EVENTS, EventsAnswer
 from reporter.reports.revenue import REVENUE, RevenueAnswer
@@ -27,7 +28,7 @@ from tests.support.report_rows import collecting, connected
 from tests.support.stack import Database
 from tests.support.waiting import eventually
 
-REPORTS = {
+REPORTS: dict[str, tuple[AnyReport, Any]] = {
     "events": (EVENTS, EventsAnswer),
     "revenue": (REVENUE, RevenueAnswer),
     "demographics": (DEMOGRAPHICS, DemographicsAnswer),

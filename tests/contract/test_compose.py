@@ -86,7 +86,8 @@ def test_a_stop_leaves_time_to_drain(services: dict[str, Service]) -> None:
 
 def test_every_setting_reaches_its_service(services: dict[str, Service]) -> None:
     """What .env says counts: a setting of core/settings.py is passed on or fixed, and nothing else is passed."""
-    for name, kind in {**SERVICES, "operator": OperatorSettings}.items():
+    kinds: dict[str, type[Settings]] = {**SERVICES, "operator": OperatorSettings}
+    for name, kind in kinds.items():
         passed = {variable.removesuffix("_FILE") for variable in services[name]["environment"]}
         # Migrations are a step of their own: no service holds the owner's DSN, but operators do.
         owners = set() if name == "operator" else {"SLUICE_MIGRATE_DSN"}

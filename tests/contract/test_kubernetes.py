@@ -93,7 +93,7 @@ def test_settings_are_known_and_secrets_are_files(manifests: list[Manifest], tmp
     """No variable is misspelt, and every secret is one of ops/secrets.sh, mounted where its variable looks."""
     subprocess.run(["sh", "ops/secrets.sh", tmp_path / "s"], cwd=ROOT, check=True, capture_output=True)
     made = {path.name for path in (tmp_path / "s").iterdir()}
-    kinds = {**SERVICES, "operator": OperatorSettings}
+    kinds: dict[str, type[Settings]] = {**SERVICES, "operator": OperatorSettings}
     known = {field.name.upper() for kind in kinds.values() for field in msgspec.structs.fields(kind)}
     for settings in (m for name, m in named(manifests, "ConfigMap").items() if name.startswith("settings-")):
         assert settings["data"].keys() <= known

@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -276,7 +277,7 @@ async def both(gateway: Gateway) -> bool:
 @pytest.fixture(scope="module")
 async def edge(shared: Gateway) -> AsyncIterator[Edge]:
     """An edge in front of the shared gateway, of little patience and with room for few connections."""
-    settings = {"EDGE_HEADER_SECONDS": "1", "EDGE_BODY_SECONDS": "1", "EDGE_CONNECTIONS": "512"}
+    settings: dict[str, Any] = {"EDGE_HEADER_SECONDS": "1", "EDGE_BODY_SECONDS": "1", "EDGE_CONNECTIONS": "512"}
     async with start_edge(shared.supervisor, [shared.port], **settings) as edge:
         yield edge
 

@@ -101,7 +101,8 @@ def main() -> int:
     def more() -> bool:
         if (number := next(every)) % 20_000 == 0:
             print(f"{number:,} messages, {max(0, end - time.monotonic()):.0f} s left", flush=True)
-        return time.monotonic() < end
+        left: bool = time.monotonic() < end
+        return left
 
     try:
         messages, rows, rejects = fuzz(given.seed, more)

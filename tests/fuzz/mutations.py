@@ -48,7 +48,8 @@ class Mutator:
     def message(self, source: str, most_lines: int = 8) -> bytes:
         """One message for this source, mostly with a header that adds up."""
         lines = [self.line(source) for _ in range(self._random.randrange(most_lines + 1))]
-        parts, left = [], len(lines)
+        parts: list[wire.Part] = []
+        left = len(lines)
         while left or (not parts and self._random.random() < 0.9):
             events = self._random.randint(0, left) if self._random.random() < 0.3 else left
             received = self._random.choice(_INSTANTS) if self._random.random() < 0.1 else RECEIVED
@@ -81,7 +82,7 @@ class Mutator:
 
     def _text(self, line: bytes) -> bytes:
         """A text or a key that is written otherwise, or with more in it."""
-        more = (b"", b"\\u00e9", b"\\ud83d\\ude00", b"\xc3\xa9", b"\\n", b"\xf0\x9f\x98\x80")
+        more: tuple[bytes, ...] = (b"", b"\\u00e9", b"\\ud83d\\ude00", b"\xc3\xa9", b"\\n", b"\xf0\x9f\x98\x80")
         if self._random.random() < 0.3:
             more = (b"\\u0000", b"\\ud800", b"\xff", b"x" * 180, b"y" * 8_150)
 
@@ -91,7 +92,7 @@ class Mutator:
                 escape = self._random.random() < 0.1 and 0x20 <= byte < 0x7F and byte != 0x5C
                 inner += b"\\u%04x" % byte if escape else bytes([byte])
             at = self._random.randint(0, len(inner))
-            return b'"%b"' % (inner[:at] + self._random.choice(more) + inner[at:])
+            return b'"%b"' % bytes(inner[:at] + self._random.choice(more) + inner[at:])
 
         return self._replaced(line, _STRING, written)
 

@@ -9,6 +9,7 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -71,11 +72,12 @@ def test_every_variable_of_the_edge_has_a_default() -> None:
 
 async def test_an_event_goes_through_under_one_correlation_id(edge: Edge) -> None:
     """The sender's correlation ID, else its trace's, else a new one, is the gateway's too."""
-    for headers, expected in (
+    told: tuple[tuple[dict[str, Any], str | None], ...] = (
         ({"x_correlation_id": "c-1", "traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}, "c-1"),
         ({"x_correlation_id": "no good", "traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}, TRACE),
         ({}, None),
-    ):
+    )
+    for headers, expected in told:
         answer = await send(edge, **headers)
         assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
         given = answer.json()["correlationId"]
@@ -281,7 +283,7 @@ async def test_tls_and_reports_by_setting(gateways: tuple[Gateway, Gateway], tmp
         stderr=asyncio.subprocess.DEVNULL,
     )
     assert await making.wait() == 0
-    files = {"EDGE_CERTIFICATE": str(certificate), "EDGE_CERTIFICATE_KEY": str(key)}
+    files: dict[str, Any] = {"EDGE_CERTIFICATE": str(certificate), "EDGE_CERTIFICATE_KEY": str(key)}
     async with start_edge(
         gateways[1].supervisor,
         [gateways[1].port],

@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from nats.errors import OutboundBufferLimitError
 
 from core import jetstream
-from core.frames import FIRST_BYTES, Connection
+from core.frames import FIRST_BYTES, Connection, receive_frames
 from ops.local import Supervisor
 from ops.local.nats import Nats
 from ops.local.ports import LOOPBACK, free_port
@@ -94,7 +94,7 @@ async def test_a_certificate_of_nobody_known(encrypted: tuple[Nats, Path], on_lo
     async def refuses() -> None:
         told: asyncio.Queue[Exception] = asyncio.Queue()
         client = Client()
-        jetstream.receive_frames(client)
+        receive_frames(client)
         connecting = asyncio.create_task(
             client.connect(server.url, tls=trusting_nobody, error_cb=told.put, reconnect_time_wait=0)
         )
@@ -154,7 +154,11 @@ async def test_the_server_is_killed_while_messages_flow(fresh_nats: FreshNats, o
             for _ in range(5):
                 assert (await arrived.get()).data == content
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(kill_and_restart(), servers))
-            await eventually(lambda now=round_: _true(client.stats["reconnects"] == now), what="the client is back")
+
+            async def is_back(now: int = round_) -> bool:
+                return bool(client.stats["reconnects"] == now)
+
+            await eventually(is_back, what="the client is back")
             while not arrived.empty():
                 assert arrived.get_nowait().data == content
         assert (await arrived.get()).data == content
@@ -195,7 +199,7 @@ async def test_who_does_not_read_is_not_sent_to(size: int, on_loop: OnLoop) -> N
 
     async def stands_still() -> None:
         async def send(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            for _ in range(count):
+            for _number in range(count):
                 writer.write(message)
                 await writer.drain()
             writer.close()
@@ -233,7 +237,7 @@ async def test_what_nobody_understands_ends_the_connection(said: bytes, on_loop:
 
         async with await asyncio.start_server(speak, LOOPBACK, port := free_port()):
             client = Client()
-            jetstream.receive_frames(client)
+            receive_frames(client)
             await client.connect(f"nats://{LOOPBACK}:{port}", reconnect_time_wait=0)
             await eventually(lambda: _true(connections >= 3), what="the client connected again, twice")
             with contextlib.suppress(
@@ -257,7 +261,7 @@ async def encrypted(tmp_path: Path) -> AsyncIterator[tuple[Nats, Path]]:
 
 @asynccontextmanager
 async def _encrypted(folder: Path) -> AsyncIterator[Nats]:
-    certificate, key = folder / "certificate", folder / "key"
+    certificate, key = str(folder / "certificate"), str(folder / "key")
     making = await asyncio.create_subprocess_exec(
         *(require_tool("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
         *("-nodes", "-subj", "/CN=localhost", "-addext", f"subjectAltName=IP:{LOOPBACK}"),

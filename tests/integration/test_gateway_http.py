@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -272,7 +273,7 @@ async def test_old_and_early_events_are_refused_by_the_arrival(gateway: Gateway)
 
 async def test_a_full_stream_is_503_at_once_and_refused_ones_never_fail_good_ones(fresh_nats: FreshNats) -> None:
     """A stream without room is answered 503 with Retry-After; a full REFUSED costs copies alone, and is counted."""
-    small = {"STREAM_MAX_BYTES": str(1 << 20), "REFUSED_STREAM_MAX_BYTES": str(1 << 20)}
+    small: dict[str, Any] = {"STREAM_MAX_BYTES": str(1 << 20), "REFUSED_STREAM_MAX_BYTES": str(1 << 20)}
     async with start_gateway(fresh_nats, **small) as gateway:
         large = [changed(facebook(), "more", "x" * 200_000) for _ in range(2)]
         bad = b'{"a":"' + b"x" * 60_000 + b'"}'

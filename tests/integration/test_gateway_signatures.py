@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -35,7 +36,7 @@ async def shared(nats: FreshNats, tmp_path_factory: pytest.TempPathFactory) -> A
     """A gateway that takes facebook's events signed by Meta's scheme and tiktok's from who knows a key."""
     secrets = tmp_path_factory.mktemp("secrets") / "meta"
     secrets.write_text(f"{'e' * 32}\n{APP_SECRET}\n")
-    settings = {
+    settings: dict[str, Any] = {
         "GATEWAY_FACEBOOK_SCHEME": "meta",
         "GATEWAY_FACEBOOK_SECRETS_FILE": str(secrets),
         "GATEWAY_TIKTOK_SCHEME": "key",

@@ -150,7 +150,7 @@ async def test_killed_between_publishing_and_closing(
 
         async def alone() -> bool:
             query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sluice-operator'"
-            return await connection.fetchval(query) == 0
+            return bool(await connection.fetchval(query) == 0)
 
         await eventually(alone, what="the killed one's session has ended", seconds=60)
         code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--all")

@@ -335,7 +335,8 @@ async def test_pages_together_are_the_whole(given: Given, report: str) -> None:
     if report != "demographics":
         parameters["groupBy"] = "source"
     whole = await ask(given, report, parameters)
-    rows, after = [], {}
+    rows: list[Any] = []
+    after: dict[str, str] = {}
     while True:
         page = await ask(given, report, parameters | {"limit": "7"} | after)
         assert page["totals"] == whole["totals"]

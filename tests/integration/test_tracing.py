@@ -75,7 +75,7 @@ def holds_opentelemetry(pid: int) -> bool:
 
 async def test_off_nothing_of_it_is_loaded(fresh_nats: FreshNats, receiver: Receiver) -> None:
     """A gateway without an endpoint loads no module of it and sends nothing."""
-    elsewhere = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": receiver.settings["OTEL_EXPORTER_OTLP_ENDPOINT"]}
+    elsewhere: dict[str, Any] = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": receiver.settings["OTEL_EXPORTER_OTLP_ENDPOINT"]}
     async with start_gateway(fresh_nats, **elsewhere) as gateway:
         assert (await gateway.post([facebook()], traceparent=traceparent())).status_code == 202
         assert not any(holds_opentelemetry(worker.pid) for worker in gateway.workers())
@@ -101,7 +101,7 @@ async def test_a_dead_endpoint_costs_no_event(fresh_nats: FreshNats, tmp_path: P
     """Every request is answered 202 and stored, the lost spans are counted, and SIGTERM ends the gateway with 0. The
     queue is so short that it overflows as well."""
     async with dead() as port:
-        endpoint = {
+        endpoint: dict[str, Any] = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{LOOPBACK}:{port}",
             "OTEL_BSP_MAX_QUEUE_SIZE": "4",
             "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "2",
@@ -124,7 +124,8 @@ async def test_a_dead_endpoint_costs_no_event(fresh_nats: FreshNats, tmp_path: P
 async def test_sigterm_exports_what_waits(fresh_nats: FreshNats, receiver: Receiver) -> None:
     """Spans that were not due yet arrive when the gateway ends."""
     trace_id = uuid4().hex
-    async with start_gateway(fresh_nats, **receiver.settings | NEVER) as gateway:
+    settings: dict[str, Any] = receiver.settings | NEVER
+    async with start_gateway(fresh_nats, **settings) as gateway:
         await gateway.post([facebook()], traceparent=traceparent(trace_id))
         assert receiver.spans == []
         assert all(holds_opentelemetry(worker.pid) for worker in gateway.workers())  # it can be seen

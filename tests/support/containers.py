@@ -252,15 +252,14 @@ class Engine:
         if "nginx" not in container.spec["image"]:
             return {}
         environment = container.environment
-        allowed = [name for name in environment if re.search(environment["NGINX_ENVSUBST_FILTER"], name)]
+        allowed = "|".join(name for name in environment if re.search(environment["NGINX_ENVSUBST_FILTER"], name))
+        variable = re.compile(rf"\$\{{({allowed})\}}|\$({allowed})\b")
         found = {}
         for volume in container.spec["volumes"]:
             name = volume["target"].removeprefix("/etc/nginx/templates/")
             if name == volume["target"] or not name.endswith(".template"):
                 continue
-            text = Path(volume["source"]).read_text()
-            for variable in allowed:
-                text = re.sub(rf"\$\{{{variable}\}}|\${variable}\b", lambda _, v=variable: environment[v], text)
+            text = variable.sub(lambda named: environment[named[1] or named[2]], Path(volume["source"]).read_text())
             found[f"{environment['NGINX_ENVSUBST_OUTPUT_DIR']}/{name.removesuffix('.template')}"] = text
         return found
 

@@ -39,7 +39,7 @@ def some_instant(rng: random.Random) -> datetime:
 def some_event(rng: random.Random) -> Kept:
     source, stage, event_type = (str(part) for part in rng.choice(KINDS))
     at = some_instant(rng)
-    event = changed(MAKERS[source](stage, at=at), "eventType", event_type)  # type: ignore[operator]
+    event = changed(MAKERS[source](stage, at=at), "eventType", event_type)
     amount = rng.choice((None, "0", "0.01", "203.95", "9999999999.99"))
     if stage == "bottom":
         event = changed(event, "data.engagement.purchaseAmount", amount)

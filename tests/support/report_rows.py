@@ -71,7 +71,8 @@ async def reporter_pool(reporter_dsn: str, **settings: Any) -> AsyncIterator[tup
 async def reporter(reporter_dsn: str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a reporter in this process."""
     async with reporter_pool(reporter_dsn, **settings) as (pool, chosen):
-        transport = httpx.ASGITransport(app=create_app(pool, chosen))
+        app: Any = create_app(pool, chosen)
+        transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://reporter", timeout=30) as client:
             yield client
 

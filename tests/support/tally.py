@@ -70,8 +70,8 @@ def summarize(terminal: pytest.TerminalReporter) -> None:
         _add(total, figures)
     terminal.section("faults")
     terminal.write_line(_line("", {name: name.removesuffix("_max") for name in total}))
-    for path, figures in [*files.items(), ("all", total)]:
-        terminal.write_line(_line(Path(path).stem, {name: _shown(name, figures.get(name, 0)) for name in total}))
+    for file, figures in [*files.items(), ("all", total)]:
+        terminal.write_line(_line(Path(file).stem, {name: _shown(name, figures.get(name, 0)) for name in total}))
     if path := os.environ.get(REPORT):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps({name: round(figure, 2) for name, figure in total.items()}, indent=2) + "\n")

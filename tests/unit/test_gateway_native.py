@@ -8,6 +8,7 @@ from contextlib import suppress
 from itertools import chain
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,9 @@ from core import native as module
 from core.events import facebook as facebook_events
 from core.events import tiktok as tiktok_events
 from core.events.shape import Key
+from core.events.subjects import SOURCES
 from gateway import native, split
+from gateway.body import Form
 from gateway.refusal import Refused
 from tests.fuzz.mutations import RECEIVED, Mutator, corpus
 from tests.support import door
@@ -105,7 +108,7 @@ async def test_valid_events_never_reach_python(monkeypatch: pytest.MonkeyPatch) 
     content = b" [\r\n" + b" ,\n\t".join(GOOD) + b" ] \n"
     run = reader(content, content.index(b"[") + 1, microseconds())
     assert (run.go_on, run.filled, run.events) == (None, False, 4)
-    assert dict(zip(native.SOURCES, run.blocks, strict=True)) == {
+    assert dict(zip(SOURCES, run.blocks, strict=True)) == {
         "facebook": (2, GOOD[0] + b"\n" + GOOD[2]),
         "tiktok": (2, GOOD[1] + b"\n" + GOOD[3]),
     }
@@ -124,7 +127,7 @@ async def test_one_call_reads_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_what_is_left_costs_only_itself() -> None:
     """An event that is refused, or that has to be compacted, is Python's; those around it are read natively."""
     for left in (b'{"a":"%b"}' % (b"x" * split.LEFT_BYTES), GOOD[0].replace(b":", b":\n", 1)):
-        pieces = list(split.split(b"[%b,%b,%b]" % (GOOD[0], left, GOOD[1]), split.Form.JSON, _reading_now))
+        pieces = list(split.split(b"[%b,%b,%b]" % (GOOD[0], left, GOOD[1]), Form.JSON, _reading_now))
         assert [piece.events if isinstance(piece, native.Run) else piece for piece in pieces] == [1, [left], 1]
 
 
@@ -138,7 +141,7 @@ async def test_a_body_of_nothing_valid_is_soon_read_as_without_it() -> None:
         return _reading_now(content, at)
 
     bad = b'{"a":' + b" " * 200 + b"1}"
-    pieces = list(split.split(b"[" + b",".join([bad] * 10_000) + b"]", split.Form.JSON, read))
+    pieces = list(split.split(b"[" + b",".join([bad] * 10_000) + b"]", Form.JSON, read))
     assert sum(len(piece) for piece in pieces) == 10_000
     assert asked < 10 + 10_000 * len(bad) / split.PIECE_BYTES * 2
 
@@ -158,7 +161,7 @@ def test_each_instant_of_the_contract_is_known_as_one() -> None:
 def test_a_type_that_it_does_not_know_is_refused() -> None:
     """What could not be held to the contract is an error at the start, never a guess."""
     with pytest.raises(TypeError, match="the native module does not know"):
-        native._field("data.weight", Key("data.weight", native.IntType(gt=0), nullable=False))
+        native._field("data.weight", Key("data.weight", msgspec.inspect.IntType(gt=0), nullable=False))
 
 
 async def test_without_a_build_python_reads(monkeypatch: pytest.MonkeyPatch) -> None:

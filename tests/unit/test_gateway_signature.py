@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from core.errors import Misconfigured
+from core.events.subjects import Source
 from core.settings import GatewaySettings
 from gateway.refusal import Refusal, Refused
 from gateway.signature import INLINE_BYTES, Signatures
@@ -28,7 +31,7 @@ HEADERS = {
 }
 SECRETS = {"meta": SECRET, "tiktok": SECRET, "standard": STANDARD, "key": SECRET}
 REFUSED = (Refusal.BAD_SIGNATURE, Refusal.STALE_SIGNATURE)
-BOTH = frozenset({"facebook", "tiktok"})
+BOTH: frozenset[Source] = frozenset({"facebook", "tiktok"})
 
 
 def demanding(now: float = NOW, **settings: object) -> Signatures:
@@ -201,7 +204,7 @@ def test_metas_question() -> None:
         ({"facebook_secrets": SECRET}, "GATEWAY_FACEBOOK_SCHEME is off"),
     ],
 )
-def test_half_a_setting_is_told_without_the_secret(settings: dict[str, str], said: str) -> None:
+def test_half_a_setting_is_told_without_the_secret(settings: dict[str, Any], said: str) -> None:
     """A scheme without secrets, secrets without a scheme and weak ones keep the gateway from starting."""
     with pytest.raises(Misconfigured, match=said) as caught:
         demanding(**settings)

@@ -25,7 +25,7 @@ HOSTILE = st.binary(max_size=40) | st.text(alphabet='[]{},:"\\ \n1a', max_size=4
 
 
 def elements(content: bytes, form: Form = Form.JSON) -> list[bytes]:
-    return [element for piece in split(content, form) for element in piece]
+    return [element for piece in split(content, form) if isinstance(piece, list) for element in piece]
 
 
 def refusal(content: bytes) -> Refusal:

@@ -25,6 +25,7 @@ from collector.sources import SOURCES
 from core.errors import Misconfigured
 from core.events import wire
 from core.events.contract import Contract
+from core.native import NOT_BUILT
 from tests.support.events import MAKERS, NOON, SHAPES, encoded, facebook, message, part, rfc3339, without
 from tests.support.parsed import comparable
 from tests.support.tools import require_native
@@ -48,7 +49,7 @@ def read_alike(source: str, body: bytes) -> Parsed:
 
 _python: dict[str, Parser] = {name: python_parser(SOURCES[name], CONTRACT) for name in EVENT_SOURCES}
 _native: dict[str, Parser] = (
-    {} if parsers.NOT_BUILT else {name: native_parser(SOURCES[name], CONTRACT) for name in EVENT_SOURCES}
+    {} if NOT_BUILT else {name: native_parser(SOURCES[name], CONTRACT) for name in EVENT_SOURCES}
 )
 
 # --- equality -------------------------------------------------------------------------------------------------------

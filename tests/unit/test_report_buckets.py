@@ -22,8 +22,8 @@ instants = st.datetimes(datetime(2000, 1, 2), datetime(2099, 12, 1), timezones=s
 
 def cut(start: str, end: str, interval: Interval, zone: str) -> list[str]:
     """Starts of buckets, as local clocks show them, with the end of the last one."""
-    at = (datetime.fromisoformat(text).astimezone(UTC) for text in (start, end))
-    return [bound.astimezone(ZoneInfo(zone)).isoformat() for bound in bounds(*at, interval, ZoneInfo(zone))]
+    first, last = (datetime.fromisoformat(text).astimezone(UTC) for text in (start, end))
+    return [bound.astimezone(ZoneInfo(zone)).isoformat() for bound in bounds(first, last, interval, ZoneInfo(zone))]
 
 
 @given(
