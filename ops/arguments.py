@@ -8,6 +8,7 @@ from argparse import ArgumentTypeError
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from collector.metrics import DEAD_FOR
 from core.errors import Misconfigured
 from core.events.subjects import REFUSED, SOURCES
 from ops.letters import KINDS, Name, Which, name_of
@@ -86,7 +87,8 @@ def which(parser: argparse.ArgumentParser, *, chosen: bool = False) -> None:
         parser.add_argument("--all", action="store_true", help="every kept letter; needed where nothing else is given")
     parser.add_argument("--kind", choices=KINDS, help="dead (could not be stored) or refused (at the door)")
     parser.add_argument("--source", choices=(*SOURCES, REFUSED, "unknown"), help="the event's source")
-    parser.add_argument("--reason", metavar="REASON", help="such as wrong_type, unstorable (see list --by-reason)")
+    why = "such as wrong_type, unstorable (see list --by-reason)"
+    parser.add_argument("--reason", choices=DEAD_FOR, metavar="REASON", help=why)
     since = "kept at or after: 2026-11-23T05:00:00Z, 2026-11-23, or how long ago: 30m, 2h, 3d"
     parser.add_argument("--since", type=moment, metavar="WHEN", help=since)
     parser.add_argument("--until", type=moment, metavar="WHEN", help="kept before; written like --since")

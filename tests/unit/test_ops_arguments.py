@@ -74,8 +74,9 @@ def test_when(text: str, least: datetime, most: datetime) -> None:
     "arguments",
     [
         "dead-letters", "dead-letters list --since soon", "dead-letters show 17", "dead-letters show dead-x",
-        "dead-letters list --source twitter", "dead-letters replay --all --rate 0", "pause", "pause twitter",
-        "partitions drop", "partitions drop --older-than never", "drain --timeout -1", "doctor --format xml", "dance",
+        "dead-letters list --source twitter", "dead-letters list --reason nonsense",
+        "dead-letters replay --all --rate 0", "pause", "pause twitter", "partitions drop",
+        "partitions drop --older-than never", "drain --timeout -1", "doctor --format xml", "dance",
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_code_2(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
