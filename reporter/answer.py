@@ -88,10 +88,10 @@ def is_known(tag: str, if_none_match: str | None) -> bool:
 
 
 def is_closed(answer: Answer, max_event_age: timedelta) -> bool:
-    """Whether all that the answer counts has come and is stored."""
+    """Whether all that the answer counts has come and is stored, and nothing is missing from it."""
     after = answer.query.end + max_event_age
     untils = [fresh.stored_until for fresh in answer.freshness.values()]
-    return all(until is not None and until >= after for until in untils)
+    return not answer.notes and all(until is not None and until >= after for until in untils)
 
 
 def headers(answer: Answer, tag: str, *, closed: bool, following: str | None) -> dict[str, str]:

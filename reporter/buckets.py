@@ -12,7 +12,8 @@ every instant lies in exactly one. The first and the last bucket may be cut shor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from calendar import monthrange
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from typing import Final, Literal
@@ -53,19 +54,44 @@ def day_start(day: date, zone: tzinfo) -> datetime:
     return _jump(after, before, zone) if after < before else before
 
 
-def previous(start: datetime, end: datetime, zone: tzinfo) -> tuple[datetime, datetime]:
-    """The period before (UTC): as many months or days where the period is of whole ones, else of the same length.
+def previous(cut: Sequence[datetime], interval: Interval | None, zone: tzinfo) -> tuple[datetime, datetime]:
+    """The period before (UTC) one with these bounds of buckets: of the same buckets, by the same clocks.
 
-    Raises OverflowError where it would lie before the year 1.
+    Before whole months lie as many months, unless they are cut into weeks; before whole days as many days, unless they
+    are cut into weeks or months. Any other is moved back by whole intervals, as few as do, or without an interval by
+    its own length. Raises OverflowError where it would lie before the year 1.
     """
+    start, end = cut[0], cut[-1]
     first, last = start.astimezone(zone).date(), end.astimezone(zone).date()
     if day_start(first, zone) == start and day_start(last, zone) == end:
-        if first.day == last.day == 1:
+        if first.day == last.day == 1 and interval != "week":
             months = (last.year - first.year) * 12 + last.month - first.month
-            year, month = divmod(first.year * 12 + first.month - 1 - months, 12)
-            return day_start(date(year, month + 1, 1), zone), start
-        return day_start(first - (last - first), zone), start
-    return start - (end - start), start
+            return day_start(_months_before(first, months), zone), start
+        if interval not in ("week", "month"):
+            return day_start(first - (last - first), zone), start
+    if interval is None:
+        return start - (end - start), start
+    fewest = len(cut) - 2
+    back = fewest if _moved(end, fewest, interval, zone) <= start else fewest + 1
+    return _moved(start, back, interval, zone), _moved(end, back, interval, zone)
+
+
+def _moved(at: datetime, back: int, interval: Interval, zone: tzinfo) -> datetime:
+    """The same time of day, or of the hour, so many intervals earlier."""
+    if interval in _STEPS:
+        return at - back * _STEPS[interval]
+    day = at.astimezone(zone).date()
+    if interval == "month":
+        before = _months_before(day, back)
+    else:
+        before = day - timedelta(days=back if interval == "day" else 7 * back)
+    return day_start(before, zone) + (at - day_start(day, zone))
+
+
+def _months_before(day: date, months: int) -> date:
+    """The same day of an earlier month, or the last one of that month."""
+    year, month = divmod(day.year * 12 + day.month - 1 - months, 12)
+    return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
 
 
 def _steps(start: datetime, step: timedelta, zone: tzinfo) -> Iterator[datetime]:

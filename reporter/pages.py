@@ -6,7 +6,6 @@ by what it is of (its bucket and groups), in an order that does not depend on fi
 
 from __future__ import annotations
 
-import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -32,7 +31,7 @@ def page(asked: Asked) -> Page:
         return Page(limit, None)
     try:
         after = msgspec.json.decode(urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4)), type=list[Any])
-    except (ValueError, binascii.Error):
+    except (ValueError, RecursionError):
         raise BadQuery(AFTER.name, "has to be `next` of the page before, as it is") from None
     return Page(limit, after)
 

@@ -31,7 +31,7 @@ LATEST: Final = datetime(2101, 1, 1, tzinfo=UTC)
 _INSTANT: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
-_ZONES: Final = frozenset(available_timezones())
+_ZONES: Final = frozenset(available_timezones() - {"localtime"})  # that is this machine's own
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -81,8 +81,10 @@ INTERVAL: Final = Parameter(
 SOURCE: Final = Parameter("source", "Events of this source alone.", allowed=SOURCES, example="facebook")
 COMPARE: Final = Parameter(
     "compare",
-    "`previous`: beside each figure that of the period before, bucket by bucket. Whole months are compared with as "
-    "many months before, whole days (in `timeZone`) with as many days, other ranges with the same length of time.",
+    "`previous`: beside each figure that of the period before, bucket by bucket; the answer's `query` tells which it "
+    "is. Whole months are compared with as many months before, whole days (in `timeZone`) with as many days. All other "
+    "ranges, and those whose weeks or months would not match, are moved back by whole intervals; without `interval` "
+    "by their own length.",
     allowed=("previous",),
 )
 LIMIT: Final = Parameter(
@@ -107,6 +109,10 @@ class Period(NamedTuple):
     def inner_bounds(self) -> tuple[datetime, ...]:
         """Where one bucket ends and the next begins."""
         return self.bounds[1:-1]
+
+    def has(self, number: int) -> bool:
+        """Whether there is a bucket of this number."""
+        return number < len(self.bounds) - 1
 
     def cover(self) -> Cover:
         """What rollups and rows together have to be read."""
@@ -198,11 +204,11 @@ class Asked:
         """The period before this one, where it is to be compared with."""
         if self.choice("compare") is None:
             return None
-        start, end = previous(period.start, period.end, period.zone)
+        interval = period.interval if len(period.bounds) > 2 else None  # one bucket stands beside one
+        start, end = previous(period.bounds, interval, period.zone)
         if start < EARLIEST:
             raise BadQuery("compare", f"the period before begins at {start.isoformat()}, before {EARLIEST.isoformat()}")
-        cut = tuple(bounds(start, end, period.interval, period.zone))
-        return Period(start, end, period.zone, period.interval, cut)
+        return Period(start, end, period.zone, interval, tuple(bounds(start, end, interval, period.zone)))
 
     def _zone(self) -> ZoneInfo:
         name = self._given.get("timeZone", "UTC")

@@ -9,7 +9,7 @@ stage alone. Countries past the first 1,000 (and those of more than 64 character
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -103,6 +103,7 @@ class Audience(msgspec.Struct, kw_only=True, rename="camel"):
     end: BucketEnd
     source: Source
     events: int
+    previous_events: Annotated[int | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
     age: Annotated[Shares, Meta(description="'0' to '119' and '120+'; facebook")] = UNSET
     age_band: Annotated[Shares, Meta(description="'0-17' to '65+'; facebook")] = UNSET
     gender: Annotated[Shares, Meta(description="Facebook")] = UNSET
@@ -119,7 +120,7 @@ class DemographicsTotals(msgspec.Struct, rename="camel"):
     previous_events: Annotated[int | UnsetType, Meta(description="Of the whole previous period")] = UNSET
 
 
-class DemographicsLine(msgspec.Struct, rename="camel"):
+class Line(msgspec.Struct, rename="camel"):
     """One row of the table. An empty value without quotes is other."""
 
     start: BucketStart
@@ -128,7 +129,12 @@ class DemographicsLine(msgspec.Struct, rename="camel"):
     dimension: Dimension
     value: str | None
     events: int
-    previous_events: int | UnsetType | None = UNSET
+
+
+class ComparedLine(Line):
+    """The same, with the previous period's bucket beside it."""
+
+    previous_events: int | None
 
 
 class DemographicsAnswer(msgspec.Struct):
@@ -142,15 +148,14 @@ class DemographicsAnswer(msgspec.Struct):
     next: Annotated[str | None, Meta(description="`after` of the next page; null: this is the last one")]
 
     def table(self) -> tuple[type[msgspec.Struct], Iterator[msgspec.Struct]]:
-        return DemographicsLine, self._lines()
+        return Line if self.query.compare is None else ComparedLine, self._lines()
 
-    def _lines(self) -> Iterator[DemographicsLine]:
+    def _lines(self) -> Iterator[Line]:
         for row in self.rows:
             for dimension in OF[row.source]:
                 for share in getattr(row, audience.attribute(dimension)) or ():
-                    yield DemographicsLine(
-                        row.start, row.end, row.source, dimension, share.value, share.events, share.previous
-                    )
+                    told = (row.start, row.end, row.source, dimension, share.value, share.events)
+                    yield Line(*told) if share.previous is UNSET else ComparedLine(*told, share.previous)
 
 
 def ask(asked: Asked, settings: ReporterSettings) -> DemographicsQuery:
@@ -199,21 +204,34 @@ async def read(snapshot: Snapshot, query: DemographicsQuery) -> DemographicsAnsw
     now = {source: audience.events(counts, source) for source in query.sources}
     totals = DemographicsTotals(sum(events.total() for events in now.values()))
     before: Counts | None = None
+    then: dict[Source, Counter[int]] = {}
     if query.previous is not None:
         before = await _count(snapshot, query, query.previous, _cover(query.understood, query.previous))
         listed = {
             city for (_, _, name), found in counts.items() if name == "city" for city in found if city is not None
         }
         note = note or await _count_cities(snapshot, query, query.previous, before, sorted(listed))
-        totals.previous_events = sum(audience.events(before, source).total() for source in query.sources)
+        then = {source: audience.events(before, source) for source in query.sources}
+        totals.previous_events = sum(events.total() for events in then.values())
     shares = _Shares(query, counts, before, with_cities=note is None)
     rows = [
-        Audience(start=start, end=end, source=source, events=now[source][number], **shares.of(number, source))
+        Audience(
+            start=start,
+            end=end,
+            source=source,
+            events=now[source][number],
+            previous_events=_previous(query, then[source], number) if then else UNSET,
+            **shares.of(number, source),
+        )
         for number, (start, end) in enumerate(query.period.buckets())
         for source in query.sources
     ]
     rows, following = pages.cut(rows, query.page, lambda row: [row.start, row.source])
     return DemographicsAnswer(query.understood, snapshot.freshness, rows, totals, [note] if note else [], following)
+
+
+def _previous(query: DemographicsQuery, then: Counter[int], number: int) -> int | None:
+    return then[number] if query.previous and query.previous.has(number) else None
 
 
 async def _count(snapshot: Snapshot, query: DemographicsQuery, period: Period, covered: Cover) -> Counts:
@@ -259,7 +277,7 @@ class _Shares:
     def __init__(self, query: DemographicsQuery, counts: Counts, before: Counts | None, *, with_cities: bool) -> None:
         self._by = query.understood.group_by
         self._counts, self._before, self._with_cities = counts, before, with_cities
-        self._last = len(query.previous.bounds) - 1 if query.previous else 0
+        self._previous = query.previous
 
     def of(self, number: int, source: Source) -> dict[str, list[Share] | None]:
         """The lists of one bucket and source, by their names in Python."""
@@ -274,9 +292,9 @@ class _Shares:
     def _list(self, number: int, source: Source, dimension: Dimension) -> list[Share]:
         """What has events, by the dimension's own order, else most events first; other comes last."""
         counts = audience.of(self._counts, number, source, dimension)
-        if self._before is None:
+        if self._before is None or self._previous is None:
             listed = [Share(value, events) for value, events in counts.items() if events]
-        elif number >= self._last:
+        elif not self._previous.has(number):
             listed = [Share(value, events, None) for value, events in counts.items() if events]
         else:
             before = audience.of(self._before, number, source, dimension)

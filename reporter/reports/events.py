@@ -152,7 +152,7 @@ async def _count(snapshot: Snapshot, query: EventsQuery, period: Period, covered
 
 
 def _previous(query: EventsQuery, before: Counts, number: int, group: Kind) -> int | None:
-    return before[number, group] if query.previous and number < len(query.previous.bounds) - 1 else None
+    return before[number, group] if query.previous and query.previous.has(number) else None
 
 
 def _key(row: EventsRow) -> list[Any]:

@@ -147,6 +147,8 @@ def ask(asked: Asked, settings: ReporterSettings) -> RevenueQuery:
     top = asked.integer("top", TOP) if "campaignId" in by else None
     if top is None and asked.text("top") is not None:
         raise BadQuery("top", "is for groupBy=campaignId: how many campaigns are listed")
+    if top is not None and (asked.text("limit") or asked.text("after")):
+        raise BadQuery("limit", "is not for groupBy=campaignId: which campaigns are listed changes between pages")
     period = asked.period(groups=top + 1 if top else len(sources) if by else 1)
     hours = settings.reporter_rows_range_hours
     if top is not None and campaign_id is None and period.end - period.start > timedelta(hours=hours):
@@ -199,11 +201,11 @@ async def read(snapshot: Snapshot, query: RevenueQuery) -> RevenueAnswer:
         listed = [campaign for _, campaign in groups if isinstance(campaign, str)]
         before = await _sum(snapshot, query, query.previous, query.previous.cover(), listed)
         totals.previous_revenue, totals.previous_purchases = before.total()
-        known = (len(query.previous.bounds) - 1) * len(groups)
-        for number, row in enumerate(rows):
-            found = number // len(groups), groups[number % len(groups)]
-            row.previous_revenue = before.revenue.get(found, _NOTHING) if number < known else None
-            row.previous_purchases = before.purchases[found] if number < known else None
+        for place, row in enumerate(rows):
+            number, group = place // len(groups), groups[place % len(groups)]
+            known = query.previous.has(number)
+            row.previous_revenue = before.revenue.get((number, group), _NOTHING) if known else None
+            row.previous_purchases = before.purchases[number, group] if known else None
     rows, following = pages.cut(rows, query.page, _key)
     return RevenueAnswer(query.understood, snapshot.freshness, None, rows, totals, following)
 
@@ -243,8 +245,7 @@ def _groups(query: RevenueQuery, paid: Paid) -> list[Group]:
 
 
 def _key(row: RevenueRow) -> list[Any]:
-    groups = (None if row.source is UNSET else row.source, row.campaign_id)
-    return [row.start, *groups] if row.campaign_id is not UNSET else [row.start, groups[0]]
+    return [row.start, None if row.source is UNSET else row.source]
 
 
 REVENUE: Final = Report(

@@ -105,6 +105,17 @@ async def test_every_error_is_a_problem_document(database: Database) -> None:
         assert "sluice_build_info{" in scraped
 
 
+async def test_head_is_answered_as_get_without_its_body(database: Database) -> None:
+    """What may be asked for may be looked at first: the same status and headers, and the connection goes on."""
+    async with process(database.reporter_dsn) as (_, client):
+        for path in ("/", "/docs", "/openapi.json", "/health/live", "/reports/events?from=2026-11-22&to=2026-11-23"):
+            head, got = await client.head(path), await client.get(path)
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["Content-Length"] == str(len(got.content))
+            assert head.headers["Content-Type"] == got.headers["Content-Type"]
+        assert (await client.head("/nothing")).status_code == 404
+
+
 async def test_the_pages_need_no_other_host(database: Database) -> None:
     """Dashboard and documentation load their own files alone, and their policy forbids all else; the OpenAPI document
     is whole."""

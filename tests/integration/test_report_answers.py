@@ -1,5 +1,6 @@
 """What goes around a report's figures: formats, how long an answer keeps, pages and problems."""
 
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -53,7 +54,8 @@ async def test_what_is_known_is_not_sent_again(database: Database, client: httpx
 
 
 async def test_only_a_closed_range_keeps(database: Database, client: httpx.AsyncClient) -> None:
-    """An answer keeps only once all is stored that was accepted up to MAX_EVENT_AGE after its end, of every source."""
+    """An answer keeps only once all is stored that was accepted up to MAX_EVENT_AGE after its end, of every source; one
+    that something is missing from does not."""
     closing = datetime(2026, 1, 2, tzinfo=UTC) + timedelta(days=7)
     async with connected(database.collector_dsn) as connection:
         for until, kept in ((None, False), (closing - timedelta(microseconds=1), False), (closing, True)):
@@ -66,6 +68,10 @@ async def test_only_a_closed_range_keeps(database: Database, client: httpx.Async
         )
         for source, cache in (("facebook", "public, max-age=86400"), ("tiktok", "no-cache")):
             answer = await client.get("/reports/events", params=LONG_AGO | {"source": source})
+            assert answer.headers["Cache-Control"] == cache
+        before = LONG_AGO | {"from": "2025-12-30", "source": "facebook"}
+        for by, cache in (("gender", "public, max-age=86400"), ("city", "no-cache")):
+            answer = await client.get("/reports/demographics", params=before | {"groupBy": by})
             assert answer.headers["Cache-Control"] == cache
 
 
@@ -84,6 +90,16 @@ async def test_arrow_holds_the_same_table(client: httpx.AsyncClient) -> None:
         assert row["purchases"] == other["purchases"]
     empty = await client.get("/reports/demographics", params=LONG_AGO, headers={"Accept": ARROW})
     assert nanoarrow.ArrayStream.from_readable(empty.content).read_all().to_pylist() == []
+
+
+async def test_columns_follow_the_query(client: httpx.AsyncClient) -> None:
+    """A table without a row has the columns that it has with some: those of the period before where it is asked for."""
+    names = "start,end,source,dimension,value,events"
+    for more, header in (({}, names), ({"compare": "previous"}, f"{names},previousEvents")):
+        for day in (LONG_AGO, DAY):
+            answer = await client.get("/reports/demographics.csv", params=day | more)
+            assert answer.text.splitlines()[0] == header
+    assert len(answer.text.splitlines()) > 1
 
 
 async def test_a_long_table_is_streamed(client: httpx.AsyncClient) -> None:
@@ -109,7 +125,12 @@ async def test_a_page_names_the_next(client: httpx.AsyncClient) -> None:
         address, params = link.partition(">")[0].removeprefix("<"), None
     assert days == [str(date(2026, 11, day)) for day in range(1, 8)]
     after = (await client.get("/reports/events", params=asked)).json()["next"]
-    for wrong in ({"interval": "hour", "after": "bm90aGluZw"}, {"timeZone": "Asia/Tokyo", "after": after}):
+    deep = urlsafe_b64encode(b"[" * 5000).decode()
+    for wrong in (
+        {"interval": "hour", "after": "bm90aGluZw"},
+        {"timeZone": "Asia/Tokyo", "after": after},
+        {"after": deep},
+    ):
         refused = await client.get("/reports/events", params=asked | wrong)
         assert (refused.status_code, refused.json()["parameter"]) == (400, "after")
 
@@ -121,6 +142,8 @@ async def test_a_short_list_says_what_is_left_out(client: httpx.AsyncClient) -> 
         ("revenue", "groupBy", {"groupBy": "campaignId"}),
         ("revenue", "top", {"top": "3"}),
         ("revenue", "groupBy", {"groupBy": "campaignId", "source": "tiktok"}),
+        ("revenue", "limit", {"groupBy": "campaignId", "to": "2026-10-02", "limit": "10"}),
+        ("revenue", "timeZone", {"timeZone": "localtime"}),
         ("demographics", "eventType", {"eventType": "ad.view"}),
         ("demographics", "funnelStage", {"funnelStage": "top"}),
         ("demographics", "groupBy", {"groupBy": "age", "source": "tiktok"}),

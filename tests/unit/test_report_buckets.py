@@ -6,10 +6,10 @@ from typing import get_args
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from reporter.buckets import Interval, bounds, day_start
+from reporter.buckets import Interval, bounds, day_start, previous
 
 ZONES = (
     "UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe",
@@ -157,3 +157,55 @@ def test_every_zone_keeps_to_quarter_hours() -> None:
         if offset is not None and offset % timedelta(minutes=15)
     }
     assert not odd
+
+
+def lengths(start: datetime, end: datetime, interval: Interval) -> list[timedelta]:
+    return [after - begin for begin, after in pairwise(bounds(start, end, interval, UTC))]
+
+
+@given(
+    start=instants,
+    length=st.timedeltas(timedelta(microseconds=1), timedelta(days=40)),
+    interval=st.sampled_from(("15minutes", "hour", "day", "week")),
+    whole=st.booleans(),
+)
+def test_a_bucket_stands_beside_one_as_long(
+    start: datetime, length: timedelta, interval: Interval, whole: bool
+) -> None:
+    """The period before is cut into as many buckets, each as long as the one that it stands beside, and is over when
+    this one begins; whole months are as many months instead."""
+    end = start + length
+    if whole:
+        start, end = (at.replace(hour=0, minute=0, second=0, microsecond=0) for at in (start, end + timedelta(days=1)))
+    cut = tuple(bounds(start, end, interval, UTC))
+    assume(len(cut) > 2 and not (whole and start.day == end.day == 1))
+    before = previous(cut, interval, UTC)
+    assert before[1] <= start
+    assert start - before[1] < max(timedelta(days=7) if interval == "week" else timedelta(days=1), length)
+    assert lengths(*before, interval) == lengths(start, end, interval)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "interval", "zone", "before"),
+    [
+        ("2026-11-01", "2026-12-01", "day", "UTC", ("2026-10-01", "2026-11-01")),
+        ("2026-01-01", "2026-04-01", "month", "Europe/Berlin", ("2025-10-01", "2026-01-01")),
+        ("2026-11-01", "2026-12-01", "week", "UTC", ("2026-09-27", "2026-10-27")),
+        ("2026-11-23", "2026-11-30", "week", "UTC", ("2026-11-16", "2026-11-23")),
+        ("2026-11-16", "2026-11-26", "week", "UTC", ("2026-11-02", "2026-11-12")),
+        ("2026-10-20", "2026-10-30", "day", "Europe/Berlin", ("2026-10-10", "2026-10-20")),
+        ("2026-10-20", "2026-10-30", "hour", "Europe/Berlin", ("2026-10-10", "2026-10-20")),
+        ("2026-08-30", "2026-11-28", "month", "Asia/Kolkata", ("2026-05-30", "2026-08-28")),
+        ("2026-11-24T12:00", "2026-11-26", "day", "UTC", ("2026-11-22T12:00", "2026-11-24")),
+        ("2026-10-24T12:00", "2026-10-26T09:00", "day", "Europe/Berlin", ("2026-10-22T12:00", "2026-10-24T09:00")),
+        ("2026-11-28T10:30", "2026-11-28T13:00", "hour", "UTC", ("2026-11-28T07:30", "2026-11-28T10:00")),
+        ("2026-11-28T10:30", "2026-11-28T13:00", None, "UTC", ("2026-11-28T08:00", "2026-11-28T10:30")),
+        ("2026-11-24", "2026-11-26", None, "UTC", ("2026-11-22", "2026-11-24")),
+    ],
+)
+def test_the_period_before(start: str, end: str, interval: Interval | None, zone: str, before: tuple[str, str]) -> None:
+    """Months before months, days before days, and otherwise the same time of the hour, day, week or month."""
+    clock = ZoneInfo(zone)
+    first, last, *expected = (datetime.fromisoformat(text).replace(tzinfo=clock) for text in (start, end, *before))
+    cut = tuple(bounds(first.astimezone(UTC), last.astimezone(UTC), interval, clock))
+    assert [*previous(cut, interval, clock)] == expected
