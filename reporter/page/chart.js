@@ -5,7 +5,7 @@ const HEIGHT = 230;
 const LEFT = 46;
 const BOTTOM = 22;
 const TOP = 8;
-const COLOURS = 14; // as many as an answer on events has groups
+export const COLOURS = 14; // as many as an answer on events has groups
 
 // The steps of an axis: 1, 2 or 5 times a power of ten, about four of them.
 function ticks(most) {
@@ -15,7 +15,8 @@ function ticks(most) {
   return Array.from({ length: Math.ceil(Math.max(most, 1) / step) + 1 }, (_, number) => number * step);
 }
 
-// series: {name, values}; labels: of the buckets; previous: values of the period before; say: a value as text.
+// series: {name, values}; labels: of the buckets; previous: values of the period before, null where it has none; say: a
+// value as text.
 export function timeChart({ title, labels, series, previous, say }) {
   const totals = labels.map((_, place) => series.reduce((sum, { values }) => sum + values[place], 0));
   const highest = totals.indexOf(Math.max(...totals));
@@ -51,8 +52,8 @@ export function timeChart({ title, labels, series, previous, say }) {
       });
     });
     if (previous) {
-      const points = previous.map((value, place) => `${x(place) + step / 2},${y(value ?? 0)}`).join(" ");
-      parts.push(drawn("polyline", { class: "previous", points }));
+      const line = previous.map((value, place) => (value === null ? "" : `${(previous[place - 1] ?? null) === null ? "M" : "L"}${x(place) + step / 2},${y(value)}`));
+      parts.push(drawn("path", { class: "previous", d: line.join("") }));
     }
     const every = Math.max(1, Math.ceil(labels.length / Math.max(1, Math.floor((width - LEFT) / 92))));
     labels.forEach((label, place) => {
@@ -86,7 +87,7 @@ export function timeChart({ title, labels, series, previous, say }) {
 
   function tell(place) {
     const each = series.length > 1 ? series.filter(({ values }) => values[place]).map(({ name, values }) => `${name} ${say(values[place])}`) : [];
-    const before = previous ? [`the period before ${say(previous[place] ?? 0)}`] : [];
+    const before = previous ? [`the period before ${say(previous[place])}`] : [];
     return `${labels[place]}: ${say(totals[place])}${each.length || before.length ? " – " : ""}${[...each, ...before].join(", ")}`;
   }
 
@@ -108,7 +109,7 @@ export function timeChart({ title, labels, series, previous, say }) {
 
 function swatch(kind) {
   return drawn("svg", { class: "swatch", viewBox: "0 0 10 10", "aria-hidden": "true" },
-    kind === "previous" ? drawn("polyline", { class: kind, points: "0,5 10,5" }) : drawn("rect", { class: kind, width: 10, height: 10 }));
+    kind === "previous" ? drawn("path", { class: kind, d: "M0,5L10,5" }) : drawn("rect", { class: kind, width: 10, height: 10 }));
 }
 
 // The last values as a line, without words: the number stands beside it.

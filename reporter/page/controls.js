@@ -1,5 +1,6 @@
 // The controls, and the page's address: it holds what is shown, so that a view can be shared.
 // What each report takes, and from which values, is read from the OpenAPI document.
+import { COLOURS } from "./chart.js";
 import { element } from "./element.js";
 import { asked, fitting, isZone, lately, wallOf } from "./moment.js";
 
@@ -35,24 +36,26 @@ export function read() {
   groups(report, given.get("groupBy") ?? GROUPED[report]);
   const zone = given.get("timeZone") ?? Intl.DateTimeFormat().resolvedOptions().timeZone;
   field("timeZone").value = zone;
-  for (const name of ["interval", "source", "funnelStage", "eventType", "campaignId"]) field(name).value = given.get(name) ?? "";
-  // An option that there is not is asked for all the same: the answer then says what is allowed.
-  for (const name of ["interval", "source", "funnelStage", "eventType"]) {
-    const value = given.get(name) ?? "";
-    if (field(name).value !== value) {
-      field(name).append(element("option", { value }, value));
-      field(name).value = value;
-    }
+  field("campaignId").value = given.get("campaignId") ?? "";
+  const range = given.has("from") || given.has("to") ? "" : given.get("range") ?? DEFAULT_RANGE;
+  for (const name of ["range", "interval", "source", "funnelStage", "eventType"]) {
+    const value = name === "range" ? range : given.get(name) ?? "";
+    field(name).value = value;
+    // An option that there is not is asked for all the same: the answer then says what is allowed.
+    if (field(name).value !== value) field(name).append(element("option", { value, selected: true }, value));
   }
   field("compare").checked = given.get("compare") === "previous";
-  const range = given.has("from") || given.has("to") ? "" : given.get("range") ?? DEFAULT_RANGE;
-  field("range").value = range;
-  if (field("range").value !== range) field("range").value = DEFAULT_RANGE;
-  for (const name of ["from", "to"]) {
-    field(name).value = wall(given.get(name) ?? "", zone);
-    field(name).dataset.given = field(name).value ? "" : given.get(name) ?? "";
-  }
+  for (const name of ["from", "to"]) field(name).dataset.given = given.get(name) ?? "";
+  clock();
   arrange();
+}
+
+// Show the bounds by the zone's clocks. What was given stays what is asked for until it is changed: a clock shows less.
+function clock() {
+  for (const name of ["from", "to"]) {
+    const { given } = field(name).dataset;
+    if (given) field(name).value = wall(given, field("timeZone").value);
+  }
 }
 
 function wall(text, zone) {
@@ -63,8 +66,8 @@ function wall(text, zone) {
 }
 
 function groups(report, chosen) {
-  const values = parameters[report]?.groupBy?.items?.enum ?? [];
-  const boxes = values.map((value) => element("label", { class: "check" },
+  const values = new Set([...(parameters[report]?.groupBy?.items?.enum ?? []), ...chosen.split(",").filter(Boolean)]);
+  const boxes = [...values].map((value) => element("label", { class: "check" },
     element("input", { type: "checkbox", name: "groupBy", value, checked: chosen.split(",").includes(value) }), ` ${value}`));
   const place = form.querySelector('[data-for="groupBy"]');
   place.replaceChildren(place.querySelector("legend"), ...boxes);
@@ -89,7 +92,7 @@ function view() {
     const control = field(name);
     const place = control.closest("[data-for]");
     if (place.hidden) continue;
-    const value = control.type === "checkbox" ? (control.checked ? control.value : "") : control.value || control.dataset.given || "";
+    const value = control.type === "checkbox" ? (control.checked ? control.value : "") : control.dataset.given || control.value;
     if (value.trim()) found.set(name, value.trim());
   }
   const grouped = [...form.querySelectorAll('[name="groupBy"]:checked')].map(({ value }) => value).join(",");
@@ -112,6 +115,7 @@ export function query() {
   }
   const grouped = seen.get("groupBy") ?? GROUPED[report];
   if (grouped) found.set("groupBy", grouped);
+  if (grouped.split(",").includes("campaignId")) found.set("top", COLOURS - 1); // and other
   return { report, query: found, moving: Boolean(range) };
 }
 
@@ -138,6 +142,7 @@ export function follow(changed) {
       [field("from").value, field("to").value] = lately(DEFAULT_RANGE, isZone(field("timeZone").value) ? field("timeZone").value : "UTC");
     }
     if (target.dataset.given) target.dataset.given = "";
+    if (target.name === "timeZone") clock();
     arrange();
     moved();
   });

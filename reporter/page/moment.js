@@ -1,6 +1,7 @@
 // Times in a chosen zone. A wall time is "2026-11-22T07:00", as an input of type datetime-local has it.
 
 const MINUTE = 60_000;
+const DAY = 24 * 60 * MINUTE;
 const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
 const WALL = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}$/;
 const clocks = new Map();
@@ -30,7 +31,8 @@ export function wallOf(milliseconds, zone) {
 export function instantOf(wall, zone) {
   const asUtc = Date.parse(`${wall}Z`);
   const offset = (at) => Date.parse(`${wallOf(at, zone)}Z`) - Math.floor(at / MINUTE) * MINUTE;
-  return asUtc - offset(asUtc - offset(asUtc));
+  const [before, after] = [asUtc - DAY, asUtc + DAY].map((at) => asUtc - offset(at));
+  return wallOf(before, zone) === wall ? before : after;
 }
 
 // What the API takes: a date where the wall time is midnight, else an instant; whatever is no wall time stays as it is.
@@ -40,15 +42,16 @@ export function asked(wall, zone) {
   return new Date(instantOf(wall, zone)).toISOString().replace(".000Z", "Z");
 }
 
-// Hours and days before now, from the first to the end of the last whole one, as wall times.
+// Hours and days before now, from the first to the end of the last whole one, as wall times. Whatever is no such range
+// stays as it is.
 export function lately(range, zone, now = Date.now()) {
-  const [, number, unit] = /^(\d+)([hd])$/.exec(range);
-  const length = number * (unit === "h" ? 60 : 24 * 60) * MINUTE;
+  const [, number, unit] = /^(\d{1,4})([hd])$/.exec(range) ?? [];
+  if (!number) return [range, range];
+  const length = number * (unit === "h" ? 60 * MINUTE : DAY);
   if (unit === "d") {
     const day = (at) => `${wallOf(at, zone).slice(0, 10)}T00:00`;
     const today = Date.parse(`${day(now)}Z`);
-    const back = new Date(today - (number - 1) * 24 * 60 * MINUTE).toISOString().slice(0, 16);
-    return [back, new Date(today + 24 * 60 * MINUTE).toISOString().slice(0, 16)];
+    return [today - (number - 1) * DAY, today + DAY].map((at) => new Date(at).toISOString().slice(0, 16));
   }
   const step = { 1: 1, 6: 15 }[number] ?? 60;
   const floor = (at) => {

@@ -31,9 +31,9 @@ function headline(report, { query, totals, freshness }, measure) {
   const value = measure.of(totals);
   const before = measure.before(totals);
   const parts = [element("strong", { id: "total" }, measure.say(value)), ` ${report === "revenue" ? `from ${count(totals.purchases)} purchases` : "events"}`];
-  if (before !== undefined) parts.push(element("span", { class: "note" }, ` ${change(value, before)} the period before (${measure.say(before)})`));
   const late = Object.values(freshness).map(({ storedUntil }) => storedUntil).filter(Boolean).sort()[0];
   const there = (instant) => full(wallOf(Date.parse(instant), query.timeZone));
+  if (before !== undefined) parts.push(element("span", { class: "note" }, ` ${change(value, before)} ${there(query.compare.from)} to ${there(query.compare.to)} (${measure.say(before)})`));
   const range = `${there(query.from)} to ${there(query.to)} · ${query.timeZone}`;
   return element("p", { class: "headline" }, ...parts, element("span", { class: "note" }, `${range}${late ? ` · complete up to ${there(late)}` : ""}`));
 }
@@ -63,10 +63,12 @@ function overTime({ query, rows, totals }, measure, by) {
   const value = (start, name) => (buckets.get(start).has(name) ? measure.of(buckets.get(start).get(name)) : 0);
   const sum = (values) => values.reduce((all, one) => all + one, 0);
   const compared = measure.before(totals) !== undefined;
-  const before = starts.map((start) => sum([...buckets.get(start).values()].map((row) => measure.before(row) ?? 0)));
+  const known = (start) => [...buckets.get(start).values()].map(measure.before).filter((figure) => figure !== null);
+  const before = starts.map((start) => (known(start).length ? sum(known(start)) : null));
+  const say = (figure) => (figure === null ? "–" : measure.say(figure));
   const title = `${measure.name} by ${query.interval.replace(/^15/, "15 ")}${by.length ? ` and ${by.join(", ")}` : ""}`;
   const chart = timeChart({
-    title, say: measure.say, labels: starts.map((start) => label(start, query.interval)), previous: compared ? before : null,
+    title, say, labels: starts.map((start) => label(start, query.interval)), previous: compared ? before : null,
     series: names.map((name) => ({ name, values: starts.map((start) => value(start, name)) })),
   });
   const several = names.length > 1;
@@ -76,7 +78,7 @@ function overTime({ query, rows, totals }, measure, by) {
   const last = ["Sum", ...(several ? names.map((name) => measure.say(sum(starts.map((start) => value(start, name))))) : []), measure.say(measure.of(totals))];
   if (compared) {
     columns.push({ name: "The period before", number: true });
-    lines.forEach((line, place) => line.push(measure.say(before[place])));
+    lines.forEach((line, place) => line.push(say(before[place])));
     last.push(measure.say(measure.before(totals)));
   }
   return [chart, table(`${title}, ${query.timeZone}`, columns, lines, last)];

@@ -213,6 +213,49 @@ async def test_times_are_of_the_chosen_zone(visit: Visit) -> None:
     visit.fine()
 
 
+@pytest.mark.parametrize(
+    ("bounds", "zone"),
+    [
+        (("2026-10-25T10:30:15Z", "2026-10-25T10:30:45.5Z"), "UTC"),
+        (("2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"), "Europe/Berlin"),  # 02:30 both, as clocks are turned back
+    ],
+)
+async def test_a_given_range_is_asked_for_as_it_is(visit: Visit, bounds: tuple[str, str], zone: str) -> None:
+    """What the address holds is asked for to the microsecond, though the controls show minutes; what is changed there
+    is asked for by the zone's clocks, the first of two where they show a time twice."""
+    await visit.open(report="events", timeZone=zone, **dict(zip(("from", "to"), bounds, strict=True)))
+    query = (await visit.asked())["query"]
+    assert [datetime.fromisoformat(query[name]) for name in ("from", "to")] == [*map(datetime.fromisoformat, bounds)]
+    await visit.page.get_by_role("combobox", name="Interval").select_option("minute")
+    await visit.settled()
+    assert bounds[0].replace(":", "%3A") in visit.page.url
+    await visit.page.locator("[name=from]").fill("2026-10-25T02:30")
+    first = "2026-10-25T02:30:00Z" if zone == "UTC" else "2026-10-25T00:30:00Z"
+    await expect(visit.page.locator("#json")).to_have_attribute("href", re.compile(urlencode({"from": first})))
+    await visit.settled()
+    visit.fine()
+
+
+async def test_the_period_before_is_what_the_api_gives(visit: Visit) -> None:
+    """It stands beside each bucket of each report, and a dash where it has no such bucket."""
+    for report, figure in (("events", "previousEvents"), ("demographics", "previousEvents")):
+        await visit.open(
+            report=report,
+            interval="day",
+            compare="previous",
+            timeZone="UTC",
+            **{"from": "2026-12-01", "to": "2027-01-01"},
+        )
+        said = await visit.asked()
+        wanted: dict[str, list[int]] = {row["start"]: [] for row in said["rows"]}
+        for row in said["rows"]:
+            wanted[row["start"]] += [row[figure]] if row[figure] is not None else []
+        shown = [plain(cells[-1]) for cells in await visit.cells("#shown table:has(tfoot) tbody tr")]
+        assert shown == [str(sum(events)) if events else "–" for events in wanted.values()]
+        assert (shown[-1], sum(events > "0" for events in shown) > 1) == ("–", True)
+    visit.fine()
+
+
 async def test_a_mistake_is_shown_well(visit: Visit) -> None:
     """The problem names the parameter and what is allowed, its control is marked; the mistake mended, it is gone."""
     page, week = visit.page, {**RANGE, "from": str((NOON - timedelta(days=7)).date())}
@@ -232,6 +275,10 @@ async def test_a_mistake_is_shown_well(visit: Visit) -> None:
     await expect(alert).to_contain_text("'yesterday' is neither a date nor an instant")
     await visit.open(report="revenue", groupBy="source,campaignId", **RANGE)
     await expect(alert).to_contain_text("campaign")
+    await visit.open(report="events", range="lately")
+    await expect(alert).to_contain_text("'lately' is neither a date nor an instant")
+    await visit.open(report="events", groupBy="colour", range="90d")
+    await expect(alert).to_contain_text("'colour' is not allowed")
     # The browser itself notes each answer that is not 2xx; nothing else is there.
     assert [said for said in visit.wrong if "status of 400" not in said] == []
     assert visit.elsewhere == []
