@@ -101,7 +101,9 @@ async def _door(system: System, *, bare: bool) -> AsyncIterator[int]:
     with TemporaryDirectory(prefix="sluice-edge-", dir=MEMORY if MEMORY.is_dir() else None) as made:
         folder, port = Path(made), free_port()
         folder.chmod(0o711)  # noqa: ASYNC240  # at once
-        settings = before([gateway], port, folder) | {"EDGE_REQUESTS_PER_SENDER": str(2 * MOST_LINES + 16)}
+        settings = before([gateway], port, folder) | dict.fromkeys(
+            ("EDGE_REQUESTS_PER_SENDER", "EDGE_LARGE_PER_SENDER"), str(2 * MOST_LINES + 16)
+        )
         await system.servers.supervisor.start(edge(nginx, port, settings))
         come_first(system.servers.supervisor.pid("edge"))  # docker-compose gives it the larger weight (cpu_shares)
         await answers_ok(port, "/health/ready")  # as whoever runs it asks every few seconds

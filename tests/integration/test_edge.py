@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
+import subprocess
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ import pytest
 from bench.post import Poster
 from ops.local import Supervisor
 from ops.local.edge import FOLDER, defaults
+from ops.local.ports import LOOPBACK, free_port
 from tests.support.edge import Edge, start_edge
 from tests.support.events import encoded, facebook
 from tests.support.gateway import JSON, Gateway, start_gateway
 from tests.support.processes import standing_still
-from tests.support.stack import FreshNats, start_nats
-from tests.support.tools import require_tool
+from tests.support.stack import FreshNats, reachable_folder, start_nats
+from tests.support.tools import require, require_tool
 from tests.support.waiting import eventually
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -49,9 +52,28 @@ async def edge(gateways: tuple[Gateway, Gateway]) -> AsyncIterator[Edge]:
         yield edge
 
 
+@pytest.fixture
+async def supervisor(tmp_path: Path) -> AsyncIterator[Supervisor]:
+    """Of an edge of a test's own."""
+    async with Supervisor(tmp_path) as supervisor:
+        yield supervisor
+
+
 async def send(edge: Edge, body: bytes | None = None, **headers: str) -> httpx.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return await edge.http.post(f"{edge.url}/events", content=body or encoded(facebook()), headers={**JSON, **named})
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A disk of a megabyte, mounted there meanwhile."""
+    folder.mkdir()
+    mount = ("mount", "-t", "tmpfs", "-o", "size=1m,mode=0777", "none", str(folder))
+    require(subprocess.run(mount, check=False, capture_output=True).returncode == 0, "the right to mount")
+    try:
+        yield
+    finally:
+        subprocess.run(("umount", "--lazy", str(folder)), check=True)
 
 
 def problem(answer: httpx.Response, status: int, name: str) -> None:
@@ -121,6 +143,57 @@ async def test_what_is_public_and_what_is_not(edge: Edge) -> None:
         answer = await edge.http.delete(edge.url + path)
         problem(answer, 405, "wrong_method")
         assert answer.headers["allow"] == allowed
+
+
+async def test_a_body_where_none_belongs_is_not_passed_on(
+    edge: Edge, gateways: tuple[Gateway, Gateway], supervisor: Supervisor
+) -> None:
+    """A health page reads none; Meta's GET with one goes where large bodies go, for a gateway reads it whole."""
+    assert (await edge.http.request("GET", f"{edge.url}/health/live", content=b"x" * 1000)).status_code == 200
+    problem(await edge.http.request("GET", f"{edge.url}/health/live", content=b"x" * 2000), 413, "too_large")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    nobody = f"server {LOOPBACK}:{free_port()};"
+    async with start_edge(supervisor, [gateways[0].port], EDGE_GATEWAYS_LARGE=nobody) as other:
+        asked = "/events?hub.mode=subscribe"
+        assert (await other.http.get(other.url + asked)).status_code != 502
+        for content in (b"x", chunks()):
+            problem(await other.http.request("GET", other.url + asked, content=content), 502, "no_gateway")
+
+
+async def test_large_bodies_of_one_sender_are_bounded(
+    gateways: tuple[Gateway, Gateway], supervisor: Supervisor
+) -> None:
+    """While one of them is on its way another is 429, which says when to come again; small ones are taken as ever."""
+    large = b"[" + b" " * 100_000 + encoded(facebook()) + b"]"
+    async with start_edge(supervisor, [gateways[0].port], EDGE_LARGE_PER_SENDER="1") as edge:
+        reader, writer = await asyncio.open_connection(LOOPBACK, edge.port)
+        head = (
+            f"POST /events HTTP/1.1\r\nHost: edge\r\nContent-Type: application/json\r\nContent-Length: {len(large)}\r\n"
+        )
+        writer.write(head.encode() + b"Expect: 100-continue\r\n\r\n")
+        assert b" 100 " in await reader.readuntil(b"\r\n\r\n")  # it waits for the body
+        answer = await send(edge, large)
+        problem(answer, 429, "too_many_requests")
+        assert answer.headers["retry-after"] == "1"
+        assert (await send(edge)).status_code == 202
+        writer.write(large)
+        assert b" 202 " in await reader.readuntil(b"\r\n")
+        writer.close()
+        assert (await send(edge, large)).status_code == 202
+
+
+async def test_a_full_folder_is_told_as_want_of_room(gateways: tuple[Gateway, Gateway], supervisor: Supervisor) -> None:
+    """A body that finds no room in the edge's folder is 503 with Retry-After; small ones need none."""
+    with reachable_folder() as folder, small_disk(folder / "body"):
+        async with start_edge(supervisor, [gateways[0].port], EDGE_FOLDER=str(folder)) as edge:
+            answer = await send(edge, b"[" + b" " * 2_000_000 + encoded(facebook()) + b"]")
+            problem(answer, 503, "overloaded")
+            assert int(answer.headers["retry-after"]) >= 1
+            assert "nothing is stored" in answer.json()["detail"]
+            assert (await send(edge)).status_code == 202
 
 
 async def test_a_body_past_the_limit_is_refused(edge: Edge) -> None:
