@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 import orjson
 from rich.markup import escape
@@ -132,13 +133,21 @@ def _print(answer: Mapping[str, Any], report: AnyReport) -> None:
     query, out = answer["query"], console()
     out.print(shown)
     sums = ", ".join(f"{_words(name)} {_text(name, value)}" for name, value in answer["totals"].items())
-    out.print(f"\nin all: {sums}; from {query['from']} to {query['to']}, by the clocks of {query['timeZone']}")
+    zone = ZoneInfo(query["timeZone"])
+    out.print(f"\nin all: {sums}; {_period(query, zone)}, by the clocks of {zone.key}")
+    if query["compare"]:
+        out.print(f"previous: {_period(query['compare'], zone)}")
     for source, fresh in answer["freshness"].items():
         out.print(f"{source}: everything accepted up to {fresh['storedUntil'] or '(not known yet)'} is in it")
     for note in answer.get("notes", ()):
         out.print(escape(note))
     if answer["next"]:
         out.print(f"there is more: --after {answer['next']}")
+
+
+def _period(of: Mapping[str, Any], zone: ZoneInfo) -> str:
+    start, end = (datetime.fromisoformat(of[name]).astimezone(zone).isoformat(" ") for name in ("from", "to"))
+    return f"from {start} to {end}"
 
 
 def _shares(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -160,5 +169,5 @@ def _text(name: str, value: Any) -> str:
     if value is None:
         return "other" if name in ("campaignId", "value") else ""
     if name == "start":
-        return datetime.fromisoformat(value).strftime("%Y-%m-%d %H:%M")
+        return datetime.fromisoformat(value).isoformat(" ", "minutes").removesuffix("+00:00")
     return f"{value:,}" if isinstance(value, int) else safe(str(value))
