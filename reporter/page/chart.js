@@ -15,8 +15,10 @@ function ticks(most) {
   return Array.from({ length: Math.ceil(Math.max(most, 1) / step) + 1 }, (_, number) => number * step);
 }
 
-// series: {name, values}; labels: of the buckets; previous: values of the period before, null where it has none; say: a
-// value as text.
+const colour = ({ rest }, number) => (rest ? "rest" : `s${number % COLOURS}`);
+
+// series: {name, rest, values}, the rest being all that has no series of its own; labels: of the buckets; previous: values
+// of the period before, null where it has none; say: a value as text.
 export function timeChart({ title, labels, series, previous, say }) {
   const totals = labels.map((_, place) => series.reduce((sum, { values }) => sum + values[place], 0));
   const highest = totals.indexOf(Math.max(...totals));
@@ -42,11 +44,12 @@ export function timeChart({ title, labels, series, previous, say }) {
     parts.push(cursor);
     labels.forEach((_, place) => {
       let below = 0;
-      series.forEach(({ values }, number) => {
-        if (values[place] <= 0) return;
-        const top = below + values[place];
+      series.forEach((one, number) => {
+        const value = one.values[place];
+        if (value <= 0) return;
+        const top = below + value;
         parts.push(drawn("rect", {
-          class: `s${number % COLOURS}`, x: x(place) + gap / 2, width: Math.max(step - gap, 0.5), y: y(top), height: y(below) - y(top),
+          class: colour(one, number), x: x(place) + gap / 2, width: Math.max(step - gap, 0.5), y: y(top), height: y(below) - y(top),
         }));
         below = top;
       });
@@ -93,7 +96,7 @@ export function timeChart({ title, labels, series, previous, say }) {
 
   const legend = series.length > 1 || previous
     ? element("ul", { class: "legend" },
-      ...series.map(({ name }, number) => element("li", {}, swatch(`s${number % COLOURS}`), name)),
+      ...series.map((one, number) => element("li", {}, swatch(colour(one, number)), one.name)),
       ...(previous ? [element("li", {}, swatch("previous"), "the period before")] : []))
     : "";
   figure.append(readout, element("figcaption", {}, legend));

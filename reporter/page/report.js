@@ -69,7 +69,7 @@ function overTime({ query, rows, totals }, measure, by) {
   const title = `${measure.name} by ${query.interval.replace(/^15/, "15 ")}${by.length ? ` and ${by.join(", ")}` : ""}`;
   const chart = timeChart({
     title, say, labels: starts.map((start) => label(start, query.interval)), previous: compared ? before : null,
-    series: names.map((name) => ({ name, values: starts.map((start) => value(start, name)) })),
+    series: names.map((name) => ({ name, rest: name.endsWith(OTHER), values: starts.map((start) => value(start, name)) })),
   });
   const several = names.length > 1;
   const columns = [{ name: "From", row: true }, ...(several ? names : []).map((name) => ({ name, number: true })), { name: several ? "All" : measure.name, number: true }];
