@@ -33,6 +33,10 @@ DUPLICATE_WINDOW_SECONDS = 120
 TELL_AGAIN_SECONDS = 10.0
 # err_codes of a publish that finds no room: the stream is at its limit; server or account are out of storage.
 NO_ROOM = frozenset({10077, 10023, 10047})
+# What a stream that stands may have as it likes: it changes neither what is taken, kept and confirmed nor when.
+FREE = frozenset({"allow_direct", "compression", "description", "metadata", "placement"})
+# The server's values for a setting that is off, or a limit that there is not.
+OFF: tuple[Any, ...] = (None, False, 0, -1, "none", "default", {}, [])
 
 
 class StreamState(msgspec.Struct):
@@ -124,6 +128,7 @@ def declared(settings: Settings) -> list[StreamConfig]:
             retention=RetentionPolicy.WORK_QUEUE,
             storage=StorageType.FILE,
             discard=DiscardPolicy.NEW,
+            max_msgs=-1,
             max_bytes=settings.refused_stream_max_bytes if collected == REFUSED else settings.stream_max_bytes,
             duplicate_window=DUPLICATE_WINDOW_SECONDS,
             num_replicas=settings.stream_replicas,
@@ -142,12 +147,12 @@ async def ensure_streams(client: Client, settings: Settings) -> dict[str, list[s
     for wanted in declared(settings):
         name = str(wanted.name)
         try:
-            found = (await js.stream_info(name)).config
+            found = await stream_config(client, name)
         except nats.js.errors.NotFoundError:
             await js.add_stream(wanted)
             log.info("stream made", stream=name, max_bytes=wanted.max_bytes)
             continue
-        if differing := differences(wanted.as_dict(), found.as_dict()):
+        if differing := differences(wanted, found):
             drift[name] = differing
             log.warning("stream settings drift", stream=name, drift=differing)
     return drift
@@ -163,13 +168,33 @@ async def ensure_streams_when_up(client: Client, settings: Settings) -> dict[str
         await asyncio.sleep(0.5)
 
 
-def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """What a stream has otherwise than declared, a sentence each."""
+def differences(wanted: StreamConfig, found: Mapping[str, Any]) -> list[str]:
+    """What a stream has otherwise than declared, a sentence each; also what the declaration does not name.
+
+    `found` is all that the server tells. A setting that neither we nor nats-py know may void what we promise: by
+    `persist_mode: async` a message is confirmed before it is on disk.
+    """
+    declaration: dict[str, Any] = msgspec.to_builtins(wanted.as_dict())
     return [
-        f"{key} is {found.get(key)}, declared {value}"
-        for key, value in wanted.items()
-        if value is not None and found.get(key) != value
+        f"{key} is {found.get(key)}, " + (f"declared {declaration[key]}" if key in declaration else "not declared")
+        for key in dict.fromkeys((*declaration, *found))
+        if key not in FREE and _set(found.get(key)) != _set(declaration.get(key))
     ]
+
+
+def _set(value: Any) -> Any:
+    return None if value in OFF else value
+
+
+async def stream_config(client: Client, stream: str, timeout_seconds: float = 5.0) -> dict[str, Any]:
+    """A stream's settings as the server tells them, all of them. Raises NotFoundError, and what nats-py raises."""
+    answer = msgspec.json.decode(
+        (await client.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=timeout_seconds)).data
+    )
+    if "error" in answer:
+        nats.js.errors.APIError.from_error(answer["error"])
+    config: dict[str, Any] = answer["config"]
+    return config
 
 
 async def stream_info(client: Client, stream: str, timeout_seconds: float = 2.0) -> StreamInfo:

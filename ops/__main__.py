@@ -166,7 +166,7 @@ def _dead_letters(group: Any) -> None:
     again = _add(
         group, "replay", "send kept letters out again",
         "Each is held to the contract first; one that still breaks it stays kept. What was stored before is not stored "
-        "twice, so this may be interrupted and run again at any time.",
+        f"twice, so this may be interrupted and run again at any time. {_already('replayed')}",
     )  # fmt: skip
     which(again, chosen=True)
     again.add_argument("--rate", type=positive, default=1000, metavar="N", help="at most so many a second (1000)")
@@ -182,7 +182,7 @@ def _dead_letters(group: Any) -> None:
             as_json=options.format == "json",
         )
     )  # fmt: skip
-    gone = _add(group, "discard", "close kept letters without sending them anywhere")
+    gone = _add(group, "discard", "close kept letters without sending them anywhere", _already("discarded"))
     which(gone, chosen=True)
     dry_run(gone)
     yes(gone)
@@ -190,6 +190,13 @@ def _dead_letters(group: Any) -> None:
         run=lambda chosen, options: dead_letters.discard(
             chosen, meant(options), dry_run=options.dry_run, yes=options.yes
         )
+    )
+
+
+def _already(outcome: str) -> str:
+    return (
+        f"A named letter that is {outcome} already is told and passed over (code 0); where one does not exist, or was "
+        "closed in the other way, nothing is done (code 1)."
     )
 
 

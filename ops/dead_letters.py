@@ -78,6 +78,8 @@ async def show(chosen: OperatorSettings, name: Name, *, as_json: bool) -> int:
 async def discard(chosen: OperatorSettings, which: Which, *, dry_run: bool, yes: bool) -> int:
     """Close these letters without sending them anywhere."""
     async with to_database(chosen) as connection:
+        for name in await letters.closed_already(connection, which.names, "discarded"):
+            console().print(f"{name} is discarded already")
         groups = await letters.groups(connection, which)
         total = sum(row["letters"] for row in groups)
         if not total:
@@ -103,6 +105,7 @@ async def replay_(
 ) -> int:
     """Send these letters out again, then say what became of them. 1 where some of that is not stored."""
     async with connected(chosen) as (client, connection):
+        already = await letters.closed_already(connection, which.names, "replayed")
         groups = await letters.groups(connection, which)
         total = sum(row["letters"] for row in groups)
         total = total if most is None else min(total, most)
@@ -119,7 +122,7 @@ async def replay_(
         became = await _became(client, connection, run, wait, stop)
     figures = {
         "chosen": total, "seen": run.seen, "replayed": run.replayed, "dry_run": dry_run, **became,
-        "kept": sum(run.unfit.values()), "kept_by_reason": dict(run.unfit),
+        "kept": sum(run.unfit.values()), "kept_by_reason": dict(run.unfit), "already": [str(name) for name in already],
     }  # fmt: skip
     if as_json:
         print_json(figures)
@@ -155,6 +158,8 @@ async def _became(
 
 def _print_replay(figures: dict[str, Any]) -> None:
     out = console()
+    for name in figures["already"]:
+        out.print(f"{name} is replayed already")
     if not figures["chosen"]:
         out.print("no kept letter is meant: nothing to do")
         return

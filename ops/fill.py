@@ -22,6 +22,7 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 import asyncpg
+import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.templates import PAGE_EVENTS, Page, make_page, uuid_lots
@@ -37,7 +38,7 @@ from core.errors import Misconfigured, SluiceError
 from core.events import subjects, wire
 from core.events.contract import Contract
 from core.settings import OperatorSettings
-from ops.connection import LOCAL, read_local
+from ops.connection import LOCAL, read_local, to_database
 from ops.local import Servers
 from sql import statements
 
@@ -204,6 +205,14 @@ def check_room(folder: Path, events: int) -> None:
         )
 
 
+async def _check_days(chosen: OperatorSettings, days: int) -> None:
+    """Raises Misconfigured where the days reach below the floor: what was dropped is never stored again."""
+    async with to_database(chosen) as connection:
+        floor = await connection.fetchval(_SQL["floor"])
+    if days > (most := (datetime.now(UTC).date() - floor).days):
+        raise Misconfigured(f"--days: {days} reaches before {floor}, and what lies before was dropped: at most {most}")
+
+
 async def run(chosen: OperatorSettings, events: int, days: int) -> int:
     """The operator's command; its exit code. Raises NoRoom, StackError or Misconfigured."""
     if days >= chosen.retention_days:
@@ -212,6 +221,7 @@ async def run(chosen: OperatorSettings, events: int, days: int) -> int:
         )
     began = time.monotonic()
     async with _database(chosen, events) as dsn:
+        await _check_days(msgspec.structs.replace(chosen, sluice_migrate_dsn=dsn), days)
         stored = await fill(dsn, events, days)
     seconds = time.monotonic() - began
     sys.stdout.write(

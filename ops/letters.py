@@ -112,6 +112,20 @@ async def one(connection: asyncpg.Connection[Any], name: Name) -> asyncpg.Record
     return row
 
 
+async def closed_already(connection: asyncpg.Connection[Any], names: Sequence[Name], wanted: Outcome) -> list[Name]:
+    """Those of these letters that are what they shall become. Raises SluiceError for what can never become it.
+
+    That is a letter that there is not, or that was closed in the other way.
+    """
+    rows = await newest(connection, Which(outcome=None, names=names), len(names))
+    found = {Name(row["kind"], row["id"]): row["outcome"] for row in rows}
+    if absent := [str(name) for name in names if name not in found]:
+        raise SluiceError(f"there is no letter {', '.join(absent)}: see `python -m ops dead-letters list`")
+    if closed := [f"{name} is {found[name]}" for name in names if found[name] not in ("kept", wanted)]:
+        raise SluiceError(f"{', '.join(closed)}: a closed letter is never opened again")
+    return [name for name in names if found[name] == wanted]
+
+
 async def take(connection: asyncpg.Connection[Any]) -> None:
     """Be the only one who closes letters, as long as the connection lives. Raises Busy."""
     if not await connection.fetchval(_SQL["lock"]):

@@ -2,11 +2,11 @@
 
 It speaks JetStream's own snapshot protocol, so it works while messages flow, and its files are the server's:
 
-    save     SNAPSHOT request --> chunks, each answered --> an empty one: the end
+    save     SNAPSHOT request --> chunks, each answered --> an empty one: the end, or why the server gave up
     restore  RESTORE request with the configuration --> an inbox --> chunks, each confirmed --> an empty one --> stream
 
-Invariant: a file under its final name is whole. Restoring never touches a stream that exists. Save JetStream before
-PostgreSQL: what is stored in between has its receipt, and a restored message that has one is left out.
+Invariant: a file under its final name is whole and on disk. Restoring never touches a stream that exists. Save
+JetStream before PostgreSQL: what is stored in between has its receipt, and a restored message that has one is left out.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import asyncpg
 import nats.errors
@@ -31,6 +34,7 @@ from sql import statements
 STREAMS: Final = tuple(stream_of(collected) for collected in (*SOURCES, REFUSED))
 CHUNK_BYTES: Final = 128 * 1024
 ANSWER_SECONDS: Final = 30.0
+ENDED_WELL: Final = "204"
 _SQL: Final = statements("ledger")
 
 
@@ -45,21 +49,36 @@ async def save(client: Client, stream: str, folder: Path) -> int:
     answer = await _ask(
         client, f"$JS.API.STREAM.SNAPSHOT.{stream}", {"deliver_subject": inbox, "chunk_size": CHUNK_BYTES}
     )
-    new = folder / f"{stream}.snapshot.new"
     written = 0
     try:
-        with new.open("wb") as file:
+        with _whole(folder / f"{stream}.snapshot") as file:
             while (chunk := await chunks.next_msg(ANSWER_SECONDS)).data:
                 written += file.write(chunk.data)
-                if chunk.reply:  # the server sends a few ahead, and waits for this
+                if chunk.reply:  # the server sends a few ahead, and waits at most 5 s for this
                     await chunk.respond(b"")
+            told = chunk.headers or {}  # none where all fitted into one chunk
+            if (status := told.get("Status", ENDED_WELL)) != ENDED_WELL:
+                raise SnapshotFailed(
+                    f"{stream}: JetStream gave up after {written} bytes: {status} {told.get('Description', '')}"
+                )
     except nats.errors.TimeoutError as error:
         raise SnapshotFailed(f"{stream}: the snapshot ended after {written} bytes") from error
     finally:
         await chunks.unsubscribe()
-    (folder / f"{stream}.json").write_text(json.dumps({"config": answer["config"], "state": answer["state"]}))
-    new.rename(folder / f"{stream}.snapshot")
+    with _whole(folder / f"{stream}.json") as file:
+        file.write(json.dumps({"config": answer["config"], "state": answer["state"]}).encode())
     return written
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that gets its name only when all of it is on disk."""
+    new = path.with_name(f"{path.name}.new")
+    with new.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(path)
 
 
 async def restore(client: Client, connection: asyncpg.Connection[Any], stream: str, folder: Path) -> int:

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 from nats.js.api import StreamConfig
 
 from core.errors import SluiceError
-from core.jetstream import StreamInfo, declared, differences, stream_info
+from core.jetstream import StreamInfo, declared, differences, stream_config, stream_info
 from core.settings import Settings
 
 
@@ -31,12 +31,11 @@ async def read(client: Client, settings: Settings) -> list[Stream]:
     for wanted in declared(settings):
         name = str(wanted.name)
         try:
-            config = (await client.jetstream().stream_info(name)).config
+            config = await stream_config(client, name)
         except nats.js.errors.NotFoundError:
             found.append(Stream(name, wanted, None, ["is missing"]))
             continue
-        drift = differences(wanted.as_dict(), config.as_dict())
-        found.append(Stream(name, wanted, await stream_info(client, name), drift))
+        found.append(Stream(name, wanted, await stream_info(client, name), differences(wanted, config)))
     return found
 
 
@@ -47,6 +46,6 @@ async def apply(client: Client, stream: Stream) -> None:
         await (js.add_stream(stream.wanted) if stream.info is None else js.update_stream(stream.wanted))
     except nats.js.errors.APIError as error:
         raise SluiceError(
-            f"{stream.name} cannot be changed while it stands: {error.description}. "
-            "Drain it (python -m ops drain), delete it, and the gateway makes it as it is declared"
+            f"{stream.name} cannot be changed while it stands: {error.description}. Stop the gateways, drain it "
+            f"(python -m ops drain), delete it (nats stream rm {stream.name}), and run this again: it is made anew"
         ) from error

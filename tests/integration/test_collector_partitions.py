@@ -19,6 +19,7 @@ from tests.support.events import NOON, facebook, message, part, tiktok
 from tests.support.stack import Database
 
 PARTITIONS = statements("partitions")
+LONG_AGO = NOON - timedelta(days=30)  # a day that may be dropped
 
 
 @pytest.fixture
@@ -134,10 +135,10 @@ async def test_another_table_that_is_missing_is_no_missing_leaf(
 
 async def test_retention_drops_days_and_raises_the_floor(database: Database, owner: asyncpg.Connection[Any]) -> None:
     """Days before the new floor go with their rows; their rollups stay, and later days are untouched."""
-    moments = [NOON - timedelta(days=offset) for offset in range(5)]
+    moments = [LONG_AGO - timedelta(days=offset) for offset in range(5)]
     async with storing("facebook", database, ANY_TIME) as store:
         await store.save(message(*(facebook("bottom", at=moment) for moment in moments)))
-        floor = (NOON - timedelta(days=2)).date()
+        floor = (LONG_AGO - timedelta(days=2)).date()
         assert await drop_before(owner, floor) == 2
         assert await drop_before(owner, floor) == 0
     assert await days(owner) == sorted(moment.date() for moment in moments[:3])
@@ -149,22 +150,22 @@ async def test_retention_drops_days_and_raises_the_floor(database: Database, own
 
 async def test_the_floor_never_sinks(owner: asyncpg.Connection[Any]) -> None:
     """A shorter retention that is taken back brings nothing back: the days are gone."""
-    await drop_before(owner, date(2026, 11, 20))
-    await drop_before(owner, date(2026, 11, 1))
+    await drop_before(owner, date(2026, 10, 20))
+    await drop_before(owner, date(2026, 10, 1))
     assert await owner.fetchval("SELECT floor FROM partition_floors WHERE parent = 'facebook_events'") == date(
-        2026, 11, 20
+        2026, 10, 20
     )
     with pytest.raises(asyncpg.CheckViolationError, match="below the floor"):
-        await owner.fetchval(PARTITIONS["ensure"], "facebook_events", date(2026, 11, 19))
+        await owner.fetchval(PARTITIONS["ensure"], "facebook_events", date(2026, 10, 19))
 
 
 async def test_an_event_below_the_floor_is_a_dead_letter(database: Database, owner: asyncpg.Connection[Any]) -> None:
     """An event of a dropped day is kept as dead letter, and so is one whose day is dropped while its batch waits."""
-    old, new = NOON - timedelta(days=3), NOON
+    old, new = LONG_AGO, NOON
     parts = [part(1, "request-a"), part(3, "request-b", NOON)]
     async with storing("facebook", database, ANY_TIME) as store:
         await store.save(message(facebook(at=old), facebook(at=new)))  # the store knows both days
-        await drop_before(owner, (NOON - timedelta(days=2)).date())
+        await drop_before(owner, LONG_AGO.date() + timedelta(days=1))
         late = facebook(at=old, event_id="late")
         entry = store.entry(
             message(facebook(at=new), b"{", late, facebook(at=new), parts=parts),
@@ -191,26 +192,25 @@ async def test_a_report_that_reads_holds_up_retention_for_a_moment_only(
     database: Database, owner: asyncpg.Connection[Any], collector: asyncpg.Connection[Any]
 ) -> None:
     """Dropping waits at most two seconds for a reader, then gives up, changes nothing and may be tried again."""
-    old = NOON - timedelta(days=3)
-    async with storing("facebook", database) as store:
-        await store.save(message(facebook(at=old)))
+    floor = LONG_AGO.date() + timedelta(days=1)
+    async with storing("facebook", database, ANY_TIME) as store:
+        await store.save(message(facebook(at=LONG_AGO)))
     async with owner.transaction():
         await owner.fetchval("SELECT count(*) FROM facebook_events")
         started = asyncio.get_running_loop().time()
         with pytest.raises(asyncpg.LockNotAvailableError) as caught:
-            await drop_before(collector, NOON.date())
+            await drop_before(collector, floor)
         assert asyncio.get_running_loop().time() - started < 4
         assert verdict(caught.value) is Verdict.WAIT
         assert await collector.fetchval("SELECT floor FROM partition_floors WHERE parent = 'facebook_events'") == date(
             2000, 1, 1
         )
-    assert await drop_before(collector, NOON.date()) == 1
+    assert await drop_before(collector, floor) == 1
 
 
 async def test_sources_have_floors_of_their_own(database: Database, owner: asyncpg.Connection[Any]) -> None:
     """Retention of one source leaves the other's days alone."""
-    old = NOON - timedelta(days=3)
-    async with storing("tiktok", database) as store:
-        await store.save(message(tiktok(at=old)))
-        await drop_before(owner, NOON.date())
-        assert (await store.save(message(tiktok(at=old)))).stored == 1
+    async with storing("tiktok", database, ANY_TIME) as store:
+        await store.save(message(tiktok(at=LONG_AGO)))
+        await drop_before(owner, LONG_AGO.date() + timedelta(days=1))
+        assert (await store.save(message(tiktok(at=LONG_AGO)))).stored == 1

@@ -7,10 +7,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from core.errors import Misconfigured
 from core.events.subjects import SOURCES, stream_of
 from ops.arguments import amount
 from ops.fill import NoRoom, check_room, days_of, fill
 from sql import statements
+from tests.support.operator import operator, ops
 from tests.support.report_rows import connected
 from tests.support.rollups import rollup_differences
 from tests.support.stack import Database
@@ -50,6 +52,19 @@ async def test_totals_follow_their_rollups(database: Database) -> None:
         ):
             await connection.execute(meddle)
             assert [line for line in await rollup_differences(connection) if f"{table}_totals by {unit}" in line]
+
+
+async def test_no_more_days_than_the_floor_allows(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where days were dropped, as many as may still be stored are named and can be filled; nothing is stored before."""
+    chosen = operator("nats://127.0.0.1:1", database.owner_dsn)
+    async with connected(database.owner_dsn) as connection:
+        floor = datetime.now(UTC).date() - timedelta(days=6)
+        await connection.execute("SELECT drop_partitions('tiktok_events', $1)", floor)
+        with pytest.raises(Misconfigured, match=f"--days: 7 reaches before {floor}, .*: at most 6"):
+            await ops(chosen, capsys, "fill", "--events", "100", "--days", "7")
+        assert await connection.fetchval("SELECT count(*) FROM receipts") == 0
+        code, _ = await ops(chosen, capsys, "fill", "--events", "100", "--days", "6")
+        assert (code, await connection.fetchval("SELECT sum(stored) FROM receipts")) == (0, 100)
 
 
 def test_days_share_the_events() -> None:

@@ -253,6 +253,37 @@ async def test_filters_choose_and_discard_closes(
     await balanced(connection, client)
 
 
+async def test_names_that_mean_no_kept_letter(
+    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+) -> None:
+    """Nothing is done where a named letter does not exist or was closed in the other way; done already is told."""
+    async with all_collected(database, client):
+        await bury(client, 3)
+        await mend(connection)
+        published = await last(client)
+        for action in (("replay",), ("replay", "--dry-run"), ("discard", "--yes")):
+            with pytest.raises(SluiceError, match="there is no letter dead-99999, refused-3: see"):
+                await ops(chosen, capsys, "dead-letters", *action, "dead-1", "dead-99999", "refused-3")
+        assert (await last(client), await outcomes(connection)) == (published, {"kept": 3})
+        _, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "dead-1")
+        assert (figures["replayed"], figures["already"]) == (1, [])
+        await ops(chosen, capsys, "dead-letters", "discard", "dead-2", "--yes")
+        published = await last(client)
+        with pytest.raises(SluiceError, match="dead-2 is discarded: a closed letter is never opened again"):
+            await ops(chosen, capsys, "dead-letters", "replay", "dead-2", "dead-3")
+        with pytest.raises(SluiceError, match="dead-1 is replayed: a closed letter is never opened again"):
+            await ops(chosen, capsys, "dead-letters", "discard", "dead-3", "dead-1", "--yes")
+        assert (await last(client), (await outcomes(connection))["kept"]) == (published, 1)
+        code, said = await ops(chosen, capsys, "dead-letters", "replay", "dead-1")
+        assert (code, "dead-1 is replayed already\nno kept letter is meant: nothing to do" in said) == (0, True)
+        code, said = await ops(chosen, capsys, "dead-letters", "discard", "dead-2", "--yes")
+        assert (code, "dead-2 is discarded already\nno kept letter is meant: nothing to do" in said) == (0, True)
+        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "dead-1", "dead-3")
+        assert (code, figures["replayed"], figures["already"]) == (0, 1, ["dead-1"])
+        assert await ids(connection) == ["poison-0", "poison-2"]
+        await balanced(connection, client)
+
+
 async def test_what_still_breaks_the_contract_stays_kept(
     database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
 ) -> None:

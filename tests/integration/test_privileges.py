@@ -75,9 +75,13 @@ async def test_the_reporter_can_only_read(filled: Database) -> None:
 
 
 async def test_the_collector_cannot_change_the_house(filled: Database) -> None:
-    """It writes rows and makes partitions by one function; it drops, empties or changes no table, and no event."""
+    """It writes rows; by two functions it makes days and drops those past every retention that may be set.
+
+    It drops, empties or changes no other table, and no event.
+    """
     connection = await postgres.connect(filled.collector_dsn, name="tests")
     await connection.execute("SELECT ensure_partition('facebook_events', (now() AT TIME ZONE 'UTC')::date)")
+    await connection.execute("SELECT drop_partitions('facebook_events', (now() AT TIME ZONE 'UTC')::date - 5)")
     await connection.execute("CREATE TEMPORARY TABLE staging (a int)")
     await connection.close()
     events = ("facebook_events", "tiktok_events", LEAF)
@@ -91,6 +95,10 @@ async def test_the_collector_cannot_change_the_house(filled: Database) -> None:
         f"ALTER TABLE facebook_events DETACH PARTITION {LEAF}",
         "CREATE TABLE facebook_events_20260101 PARTITION OF facebook_events "
         "FOR VALUES FROM ('2026-01-01') TO ('2026-01-02')",
+        "SELECT drop_partitions('facebook_events', (now() AT TIME ZONE 'UTC')::date - 4)",
+        "SELECT drop_partitions('facebook_events', '2100-01-01')",
+        "SELECT drop_partitions('facebook_events', 'infinity')",
+        "DELETE FROM receipt_totals",
         "DELETE FROM event_counts",
         "DELETE FROM audience_counts",
         "DELETE FROM known_countries",

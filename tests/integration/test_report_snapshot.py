@@ -17,8 +17,15 @@ from tests.support.report_rows import Collected, collecting, connected, reporter
 from tests.support.stack import Database
 from tests.support.waiting import eventually
 
-# Both ends inside a quarter-hour, on either side of its middle.
-RAGGED = {"from": (NOON - timedelta(hours=1, minutes=3)).isoformat(), "to": (NOON + timedelta(minutes=3)).isoformat()}
+LONG_AGO = NOON - timedelta(days=30)  # a day that may be dropped
+
+
+def ragged(noon: datetime) -> dict[str, str]:
+    """A range with both ends inside a quarter-hour, on either side of its middle."""
+    return {"from": (noon - timedelta(hours=1, minutes=3)).isoformat(), "to": (noon + timedelta(minutes=3)).isoformat()}
+
+
+RAGGED = ragged(NOON)
 WAITING = "SELECT count(*) FROM pg_locks WHERE relation = 'facebook_events'::regclass AND NOT granted"
 TELL = """
     INSERT INTO watermarks (source, stored_until, pending_messages) VALUES ('facebook', $1, $2)
@@ -79,11 +86,11 @@ async def test_a_report_equals_a_count_at_its_moment(database: Database, collect
 
 async def test_dropped_days_are_answered_by_quarter_hours(database: Database, collected: Collected) -> None:
     """Below the floor the rollups still answer to the event; what would need rows is refused and named."""
-    await collected.store(spread(0))
+    await collected.store(spread(0, around=LONG_AGO))
     async with connected(database.collector_dsn) as connection, reporter(database.reporter_dsn) as client:
         for parent in ("facebook_events", "tiktok_events"):
-            await connection.fetchval("SELECT drop_partitions($1, $2)", parent, NOON.date() + timedelta(days=1))
-        whole = {"from": (NOON - timedelta(hours=1)).isoformat(), "to": NOON.isoformat()}
+            await connection.fetchval("SELECT drop_partitions($1, $2)", parent, LONG_AGO.date() + timedelta(days=1))
+        whole = {"from": (LONG_AGO - timedelta(hours=1)).isoformat(), "to": LONG_AGO.isoformat()}
         for report, total in (("events", 120), ("demographics", 120)):
             answer = await client.get(f"/reports/{report}", params=whole)
             assert answer.json()["totals"]["events"] == total
@@ -91,28 +98,28 @@ async def test_dropped_days_are_answered_by_quarter_hours(database: Database, co
         assert audience["rows"][0]["city"] is None
         assert "older rows are not kept" in audience["notes"][0]
         for report, name, parameters in (
-            ("events", "from", RAGGED),
-            ("events", "to", whole | {"to": RAGGED["to"]}),
+            ("events", "from", ragged(LONG_AGO)),
+            ("events", "to", whole | {"to": ragged(LONG_AGO)["to"]}),
             ("events", "interval", whole | {"interval": "minute"}),
-            ("demographics", "from", RAGGED),
-            ("revenue", "from", RAGGED),
+            ("demographics", "from", ragged(LONG_AGO)),
+            ("revenue", "from", ragged(LONG_AGO)),
             ("revenue", "from", whole | {"campaignId": "camp-1"}),
         ):
             refused = await client.get(f"/reports/{report}", params=parameters)
             assert refused.status_code == 400
             assert refused.json()["parameter"] == name, refused.text
-            assert (NOON.date() + timedelta(days=1)).isoformat() in refused.json()["detail"]
+            assert (LONG_AGO.date() + timedelta(days=1)).isoformat() in refused.json()["detail"]
 
 
 async def test_no_day_is_dropped_under_a_report(database: Database, collected: Collected) -> None:
     """From before its snapshot to its end a report holds its partitions; afterwards they can be dropped."""
-    await collected.store([facebook()])
+    await collected.store([facebook(at=LONG_AGO)])
     drop = "SELECT drop_partitions('facebook_events', $1)"
     async with connected(database.collector_dsn) as connection, reporter_pool(database.reporter_dsn) as (pool, _):
         async with snapshot(pool, ("facebook",)):
             with pytest.raises(asyncpg.LockNotAvailableError):
-                await connection.fetchval(drop, NOON.date() + timedelta(days=1))
-        assert await connection.fetchval(drop, NOON.date() + timedelta(days=1)) == 1
+                await connection.fetchval(drop, LONG_AGO.date() + timedelta(days=1))
+        assert await connection.fetchval(drop, LONG_AGO.date() + timedelta(days=1)) == 1
 
 
 async def test_freshness_is_told_for_the_sources_asked_for(database: Database) -> None:
