@@ -127,7 +127,9 @@ def _array(content: bytes, at: int, read: Callable[[bytes, int], Run] | None) ->
         if elements is None:
             at = yield from _take_apart(content, at, size)
         else:
-            yield [bytes(element) for element in elements]
+            found = [bytes(element) for element in elements]
+            del elements  # which take more room than what was found
+            yield found
 
 
 _TO_TOKEN: Final = re.compile(rb'[^"\[\]{},]*+')
