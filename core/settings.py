@@ -185,8 +185,8 @@ def load(kind: type[Chosen], environment: Mapping[str, str] = os.environ) -> Cho
     given: dict[str, str] = {}
     for field in msgspec.structs.fields(kind):
         variable = field.name.upper()
-        value = environment.get(variable)
-        if (path := environment.get(f"{variable}_FILE")) is not None:
+        value = environment.get(variable) or None  # an empty line in a .env file means the default
+        if path := environment.get(f"{variable}_FILE"):
             if value is not None:
                 raise Misconfigured(f"{variable} and {variable}_FILE are both set: keep one")
             try:
@@ -194,7 +194,7 @@ def load(kind: type[Chosen], environment: Mapping[str, str] = os.environ) -> Cho
             except (OSError, UnicodeDecodeError) as error:
                 why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
                 raise Misconfigured(f"{variable}_FILE: cannot read {path}: {why}") from error
-        if value is not None and value != "":  # an empty line in a .env file means the default
+        if value:
             given[field.name] = value
     try:
         return msgspec.convert(given, kind, strict=False)
