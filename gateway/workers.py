@@ -24,7 +24,7 @@ from typing import Any, Final
 import structlog
 from prometheus_client.multiprocess import mark_process_dead
 
-from core import logs
+from core import jetstream, logs
 from core.errors import Misconfigured
 from core.lifecycle import run as run_service
 from core.lifecycle import until
@@ -60,6 +60,7 @@ async def _main(stop: asyncio.Event) -> None:
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level)
     Signatures(settings)  # what is wrong with it is told once, not by each worker over and over
+    jetstream.servers(settings.nats_url)
     with await _reserve(settings.gateway_host, settings.gateway_port) as reserved:
         port = reserved.getsockname()[1]
         log.info("gateway starting", host=settings.gateway_host, port=port, workers=settings.gateway_workers)
