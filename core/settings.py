@@ -75,7 +75,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class GatewaySettings(Settings, frozen=True, kw_only=True):
     """The gateway's own."""
 
-    gateway_host: Annotated[str, Meta(description="Address the gateway listens on")] = "127.0.0.1"
+    gateway_host: Annotated[str, Meta(description="Address or name the gateway listens on")] = "127.0.0.1"
     gateway_port: Annotated[Port, Meta(description="Port of POST /events, health and metrics")] = 8080
     gateway_workers: Annotated[int, Meta(ge=1, le=64, description="Robyn processes that share the port")] = 2
     gateway_pin: Annotated[

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import psutil
@@ -290,6 +291,18 @@ async def test_a_taken_port_is_told(fresh_nats: FreshNats) -> None:
         assert process.returncode == 2
         assert b"GATEWAY_PORT" in told
         assert str(gateway.port).encode() in told
+
+
+async def test_workers_listen_where_the_parent_does(fresh_nats: FreshNats, tmp_path: Path) -> None:
+    """What the parent made of a name and a port, given as files too, is what its workers serve."""
+    port = free_port()
+    (tmp_path / "host").write_text("127.1")  # a name to Robyn, and to everybody's resolver 127.0.0.1
+    (tmp_path / "port").write_text(str(port))
+    host_file, port_file = str(tmp_path / "host"), str(tmp_path / "port")
+    async with start_gateway(
+        fresh_nats, port, GATEWAY_PORT="", GATEWAY_HOST_FILE=host_file, GATEWAY_PORT_FILE=port_file
+    ) as gateway:
+        assert (await gateway.post([facebook()])).status_code == 202
 
 
 @pytest.mark.parametrize(
