@@ -1,5 +1,5 @@
-"""How much may be in flight: the bytes of all bodies that a worker holds, each until its answer, and of the refused
-events that are kept of them.
+"""How much may be in flight: the bytes of all bodies that a worker holds, each until its answer, and of what is made of
+them: elements while they are read, copies of refused events.
 
 Invariant: held <= the worker's share, unless one request alone needs more than it. (A body up to the size limit is
 legal: an idle worker takes it.) What finds no room is refused at once and costs nothing more.
