@@ -19,7 +19,7 @@ import structlog
 from nats.aio.client import Client
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
-from core.errors import SluiceError
+from core.errors import Misconfigured, SluiceError
 from core.events.subjects import REFUSED, SOURCES, stream_of, stream_subjects
 from core.frames import receive_frames
 from core.health import Readiness
@@ -77,8 +77,21 @@ class StreamMissing(SluiceError):
 _decode_info = msgspec.json.Decoder(StreamInfo).decode
 
 
+def servers(url: str) -> list[str]:
+    """The servers that NATS_URL names. Raises Misconfigured where one of them can be none."""
+    named = url.split(",")
+    try:
+        Client()._setup_server_pool(named)
+    except nats.errors.Error as error:
+        raise Misconfigured(f"NATS_URL: {str(error).removeprefix('nats: ')}") from None
+    return named
+
+
 async def connect(url: str, *, name: str, readiness: Readiness | None = None, **options: Any) -> Client:
-    """Connect and stay connected: reconnects for ever, and says so in the log and as the need "nats" of `readiness`."""
+    """Connect and stay connected: reconnects for ever, and says so in the log and as the need "nats" of `readiness`.
+
+    Raises Misconfigured where the URL is none.
+    """
 
     async def lost() -> None:
         if not client.is_closed:
@@ -104,7 +117,7 @@ async def connect(url: str, *, name: str, readiness: Readiness | None = None, **
     if not url.startswith(("ws://", "wss://")):
         receive_frames(client)
     await client.connect(
-        servers=url.split(","),
+        servers=servers(url),
         name=name,
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; a fraction is fine

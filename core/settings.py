@@ -75,7 +75,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class GatewaySettings(Settings, frozen=True, kw_only=True):
     """The gateway's own."""
 
-    gateway_host: Annotated[str, Meta(description="Address the gateway listens on")] = "127.0.0.1"
+    gateway_host: Annotated[str, Meta(description="Address or name the gateway listens on")] = "127.0.0.1"
     gateway_port: Annotated[Port, Meta(description="Port of POST /events, health and metrics")] = 8080
     gateway_workers: Annotated[int, Meta(ge=1, le=64, description="Robyn processes that share the port")] = 2
     gateway_pin: Annotated[
@@ -185,8 +185,8 @@ def load(kind: type[Chosen], environment: Mapping[str, str] = os.environ) -> Cho
     given: dict[str, str] = {}
     for field in msgspec.structs.fields(kind):
         variable = field.name.upper()
-        value = environment.get(variable)
-        if (path := environment.get(f"{variable}_FILE")) is not None:
+        value = environment.get(variable) or None  # an empty line in a .env file means the default
+        if path := environment.get(f"{variable}_FILE"):
             if value is not None:
                 raise Misconfigured(f"{variable} and {variable}_FILE are both set: keep one")
             try:
@@ -194,7 +194,7 @@ def load(kind: type[Chosen], environment: Mapping[str, str] = os.environ) -> Cho
             except (OSError, UnicodeDecodeError) as error:
                 why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
                 raise Misconfigured(f"{variable}_FILE: cannot read {path}: {why}") from error
-        if value is not None and value != "":  # an empty line in a .env file means the default
+        if value:
             given[field.name] = value
     try:
         return msgspec.convert(given, kind, strict=False)

@@ -1,6 +1,7 @@
-"""How much may be in flight: the bytes of all bodies that a worker holds, each until its answer.
+"""How much may be in flight: the bytes of all bodies that a worker holds, each until its answer, and of what is made of
+them: elements while they are read, copies of refused events.
 
-Invariant: held <= the worker's share, unless one body alone is larger than it. (A body up to the size limit is
+Invariant: held <= the worker's share, unless one request alone needs more than it. (A body up to the size limit is
 legal: an idle worker takes it.) What finds no room is refused at once and costs nothing more.
 
 Each body is charged REQUEST_BYTES beside its own, for what its task, headers and answer take: otherwise a flood of
@@ -20,6 +21,7 @@ from gateway import metrics
 from gateway.refusal import Overloaded
 
 REQUEST_BYTES: Final = 4096
+LEFT_PART: Final = 16  # one part in so many of the share is left to bodies by what may as well be left out
 LONGEST_WAIT_SECONDS: Final = 30
 RATE_SECONDS: Final = 3.0  # over which the rate is smoothed
 
@@ -47,8 +49,14 @@ class Hold:
         self._admission.answered_bytes += self.bytes
 
     def grow(self, more_bytes: int) -> None:
-        """Hold more, as a body turns out larger while it is inflated. Raises Overloaded."""
+        """Hold more, as a body turns out larger while it is inflated and read. Raises Overloaded."""
         self._admission.take(self, more_bytes)
+
+    def spare(self, more_bytes: int) -> bool:
+        """Hold more for what may as well be left out, if that leaves room for bodies; whether it did."""
+        if fits := self._admission.fits(self, more_bytes, self._admission.spare_bytes):
+            self._admission.take(self, more_bytes)
+        return fits
 
 
 class Admission:
@@ -56,6 +64,7 @@ class Admission:
 
     def __init__(self, share_bytes: int) -> None:
         self.share_bytes = share_bytes
+        self.spare_bytes = share_bytes - share_bytes // LEFT_PART
         metrics.bytes_in_flight_max.set(share_bytes)
         self.held_bytes = 0
         self.requests = 0
@@ -72,8 +81,7 @@ class Admission:
 
     def take(self, hold: Hold, more_bytes: int) -> None:
         """Give more room to one request. Raises Overloaded."""
-        others = self.held_bytes - hold.bytes
-        if others and self.held_bytes + more_bytes > self.share_bytes:
+        if not self.fits(hold, more_bytes, self.share_bytes):
             self._tell()
             raise Overloaded(
                 f"{self.held_bytes} bytes are in flight and {self.share_bytes} may be: no room for more",
@@ -81,6 +89,10 @@ class Admission:
             )
         hold.bytes += more_bytes
         self.held_bytes += more_bytes
+
+    def fits(self, hold: Hold, more_bytes: int, most_bytes: int) -> bool:
+        """Whether one request may have more room: while it is alone, or while no more than that is held by all."""
+        return self.held_bytes == hold.bytes or self.held_bytes + more_bytes <= most_bytes
 
     def wait_seconds(self) -> int:
         """How long it takes, at the rate of late, until all that is held is answered: 1 to LONGEST_WAIT_SECONDS."""

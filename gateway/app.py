@@ -3,6 +3,9 @@
     start -> connecting to NATS, not ready -> serving --told to stop--> not ready, still serving -> refusing
                                                        -> nothing in flight -> not listening -> exit 0
 
+What runs beside the requests (the link to JetStream, the metrics) runs as long as the worker. Where it fails the worker
+stops likewise, with exit code 1, and its parent starts another.
+
 Robyn's Server is used as it is, without the application class on top: that one parses the command line, asks about
 ports, wraps handlers (20-40 µs a request) and never ends on SIGTERM. `python -m gateway` starts workers and keeps
 them running; a worker ends when its standard input does, so it does not outlive its parent.
@@ -68,7 +71,7 @@ class Worker:
         self._exit_code = 0
 
     def run(self) -> int:
-        """Serve until told to stop. The exit code: 0 where nothing was left in flight."""
+        """Serve until told to stop. The exit code: 0 where nothing failed and nothing was left in flight."""
         server = Server()
         for name, path, handler in self._routes():
             server.add_route(getattr(HttpMethod, name), path, FunctionInfo(handler, True, 1, {}, {}), False)
@@ -151,10 +154,19 @@ class Worker:
             reader=self._door.reader,
         )
 
-    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A worker that lacks one of its tasks is of no use: the next one may fare better."""
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("worker failed", slot=self._slot, exc_info=error)
+            self._exit_code = 1
+            self._stop()
 
     async def _measure(self) -> None:
         """Keep the metrics current: setting them with each request would cost it a third of its time."""
@@ -165,7 +177,8 @@ class Worker:
     def _stop(self) -> None:
         if not self._stopping:
             self._stopping = True
-            self._run_in_background(self._drain())
+            loop = asyncio.get_running_loop()
+            self._run_in_background(self._drain()).add_done_callback(lambda _: loop.stop())
 
     async def _drain(self) -> None:
         """Finish what is in flight, then stop the loop. Requests that come meanwhile are answered 503."""
@@ -193,7 +206,6 @@ class Worker:
         await tracing.flush(min(tracing.FLUSH_SECONDS, until - loop.time()))
         self._door.measure()
         log.info("worker drained", slot=self._slot)
-        loop.stop()
 
 
 def _take_body(request: Request) -> bytes | str:

@@ -4,7 +4,9 @@
                               \\--> refused  --encoded--> block of REFUSED
 
 Invariant: the event loop runs at least once between two slices of this work, and all bodies take turns. What a
-request brings decides how many slices it takes, never how long one is (SLICE_SECONDS, 128 KiB of valid events).
+request brings decides how many slices it takes, not how long one is (SLICE_SECONDS, 128 KiB of valid events); but one
+element is copied and hashed as a whole, however large it is: 64 MiB take some 0.1 s. What is kept of refused events is
+held by admission, as the body is, and so are the objects of a piece while it is read.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from core.events.fields import MAX_ID_BYTES
 from core.events.subjects import SOURCES, Source
 from core.events.wire import one_line
 from gateway import native
+from gateway.admission import Hold
 from gateway.body import Form
 from gateway.refusal import Refusal, Refused
 from gateway.split import split
@@ -32,6 +35,8 @@ SMALL_BYTES: Final = 4096  # decoded without waiting for a turn: that would cost
 TOLD_MOST: Final = 100  # errors that the answer lists
 KEPT_MOST: Final = 10_000  # refused events of one request that are kept, and their bytes
 KEPT_MOST_BYTES: Final = 8 * 1024 * 1024
+RECORD_BYTES: Final = 256  # what a kept one takes beside its bytes: objects, and places in queues
+ELEMENT_BYTES: Final = 64  # what an element of a piece takes beside its bytes
 SMALLEST_EVENT_BYTES: Final = 256  # no valid event is shorter: see test_door_limits
 
 
@@ -53,11 +58,26 @@ class Told(msgspec.Struct, rename="camel"):
 
 
 class Batch:
-    """What became of a request's events: of each source or reason that there is among them, how many."""
+    """What became of a request's events: of each source or reason that there is among them, how many.
 
-    __slots__ = ("accepted", "blocks", "events", "kept", "kept_bytes", "kept_events", "reasons", "told")
+    `hold` is the room of the request. no_room says whether there was too little of it to keep all refused events.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_hold",
+        "accepted",
+        "blocks",
+        "events",
+        "kept",
+        "kept_bytes",
+        "kept_events",
+        "no_room",
+        "reasons",
+        "told",
+    )
+
+    def __init__(self, hold: Hold) -> None:
+        self._hold = hold
         self.events = 0
         self.accepted: dict[Source, int] = {}
         self.blocks: dict[Source, list[Block]] = {}
@@ -66,6 +86,7 @@ class Batch:
         self.kept: dict[Source | None, list[Block]] = defaultdict(list)
         self.kept_events = 0
         self.kept_bytes = 0
+        self.no_room = False
 
     def accept(self, source: Source, lines: list[bytes]) -> None:
         """These events are valid."""
@@ -83,7 +104,7 @@ class Batch:
     def refuse(self, index: int, raw: bytes, why: Invalid) -> None:
         """This event breaks the contract: count it, list it among the first, keep it while there is room."""
         self.reasons[why.reason] += 1
-        keep = self.kept_events < KEPT_MOST and self.kept_bytes < KEPT_MOST_BYTES
+        keep = not self.no_room and self.kept_events < KEPT_MOST and self.kept_bytes < KEPT_MOST_BYTES
         if not keep and len(self.told) >= TOLD_MOST:
             return
         record = refused.refused(raw, why)
@@ -92,6 +113,9 @@ class Batch:
             self.told.append(Told(index, event_id, why.reason, why.path, why.detail))
         if keep:
             line = refused.encode(record)
+            if not self._hold.spare(len(line) + RECORD_BYTES):
+                self.no_room = True
+                return
             self.kept[record.source].append(Block(1, line))
             self.kept_events += 1
             self.kept_bytes += len(line)
@@ -146,16 +170,18 @@ class Decode:
         self._reader = reader
         self._turns = Turns()
 
-    async def __call__(self, content: bytes, form: Form, received: int) -> Batch:
+    async def __call__(self, content: bytes, form: Form, received: int, hold: Hold) -> Batch:
         """Read all events of a body that arrived at `received` (microseconds since 2000).
 
+        `hold` grows by what is kept of refused events. Where there is no room for that, they are not kept.
+        Raises Overloaded where there is none for what stands in a piece of the body.
         Raises Refused where the body as a whole is none: not JSON, without an event, or with more of them than a body
         of valid events can hold.
         """
-        batch = Batch()
+        batch = Batch(hold)
         if len(content) <= SMALL_BYTES and content.startswith(b"{") and self._took_one(batch, content, received):
             return batch
-        work = self._slices(batch, content, form, received)
+        work = self._slices(batch, content, form, received, hold)
         wait = len(content) > SMALL_BYTES
         del content
         if wait:
@@ -181,12 +207,14 @@ class Decode:
         batch.events = 1
         return True
 
-    def _slices(self, batch: Batch, content: bytes, form: Form, received: int) -> Iterator[None]:
+    def _slices(self, batch: Batch, content: bytes, form: Form, received: int, hold: Hold) -> Iterator[None]:
         """The work on one body; pauses at the end of each slice."""
         read, reader = self._contract.read, self._reader
         folded: bool | None = None
         pieces = split(content, form, reader and (lambda content, at: reader(content, at, received)))
         for number, piece in enumerate(pieces):
+            piece_bytes = 0 if isinstance(piece, native.Run) else len(piece) * ELEMENT_BYTES
+            hold.grow(piece_bytes)
             if number:
                 yield
             events = piece.events if isinstance(piece, native.Run) else len(piece)
@@ -219,3 +247,4 @@ class Decode:
             for source, accepted in lines.items():
                 if accepted:
                     batch.accept(source, accepted)
+            hold.grow(-piece_bytes)

@@ -54,7 +54,10 @@ class Link:
         return self._readiness.answer()
 
     async def keep(self) -> None:
-        """Connect, and see to the streams: now, after each reconnect, and when one seems to be missing."""
+        """Connect, and see to the streams: now, after each reconnect, and when one seems to be missing.
+
+        Never returns. Raises Misconfigured where NATS_URL is none.
+        """
         self._client = client = await jetstream.connect(
             self._settings.nats_url, name=f"gateway-{os.getpid()}", pending_size=PENDING_BYTES
         )

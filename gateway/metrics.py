@@ -93,7 +93,7 @@ processed: Final[dict[Source, Count]] = {source: Count(_processed.labels(source)
 unanswered: Final[dict[Source, Count]] = {source: Count(_unanswered.labels(source)) for source in SOURCES}
 failed: Final[dict[Reason, Counter]] = {reason: _failed.labels(reason.value) for reason in Reason}
 unkept: Final[dict[str, Counter]] = {
-    reason: _unkept.labels(reason) for reason in ("too_many", "stream_full", "unreachable")
+    reason: _unkept.labels(reason) for reason in ("too_many", "no_room", "stream_full", "unreachable")
 }
 refusals: Final[dict[Refusal, Counter]] = {refusal: _refusals.labels(refusal.value) for refusal in Refusal}
 requests: Final[dict[int, Count]] = {

@@ -82,7 +82,7 @@ class Door:
                 if faults.ARMED:
                     faults.reached("gateway.read")
 
-                decoding = self._decode(content, form, came.received)
+                decoding = self._decode(content, form, came.received, hold)
                 del content
                 batch = await decoding
                 self._signatures.only(allowed, batch.sources)
@@ -181,7 +181,7 @@ class Door:
     async def _keep(self, came: Origin, batch: Batch) -> None:
         """Keep refused events in the stream REFUSED. Never raises: that must not fail those that were accepted."""
         if left_out := batch.refused_events - batch.kept_events:
-            metrics.unkept["too_many"].inc(left_out)
+            metrics.unkept["no_room" if batch.no_room else "too_many"].inc(left_out)
         blocks = {refused_subject(source): blocks for source, blocks in batch.kept.items()}
         try:
             await self._publisher.publish(came, blocks, KEEP_SECONDS)

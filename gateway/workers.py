@@ -24,7 +24,7 @@ from typing import Any, Final
 import structlog
 from prometheus_client.multiprocess import mark_process_dead
 
-from core import logs
+from core import jetstream, logs
 from core.errors import Misconfigured
 from core.lifecycle import run as run_service
 from core.lifecycle import until
@@ -60,10 +60,13 @@ async def _main(stop: asyncio.Event) -> None:
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level)
     Signatures(settings)  # what is wrong with it is told once, not by each worker over and over
+    jetstream.servers(settings.nats_url)
     with await _reserve(settings.gateway_host, settings.gateway_port) as reserved:
-        port = reserved.getsockname()[1]
-        log.info("gateway starting", host=settings.gateway_host, port=port, workers=settings.gateway_workers)
-        slots = [_Slot(number, port, settings.gateway_drain_seconds) for number in range(settings.gateway_workers)]
+        address, port = reserved.getsockname()[:2]
+        log.info("gateway starting", host=address, port=port, workers=settings.gateway_workers)
+        slots = [
+            _Slot(number, address, port, settings.gateway_drain_seconds) for number in range(settings.gateway_workers)
+        ]
         await asyncio.gather(*(slot.keep(stop) for slot in slots))
     log.info("gateway stopped", clean=all(slot.clean for slot in slots))
     if not all(slot.clean for slot in slots):
@@ -101,9 +104,11 @@ def _bound(family: int, address: Any, *options: int) -> socket.socket:
 class _Slot:
     """One worker after the other. `clean` says whether the last one, told to stop, ended with 0."""
 
-    def __init__(self, number: int, port: int, drain_seconds: float) -> None:
+    def __init__(self, number: int, address: str, port: int, drain_seconds: float) -> None:
         self._number = number
-        self._environment = {**os.environ, **ENVIRONMENT, "GATEWAY_PORT": str(port)}
+        # What the parent bound: Robyn takes no names, and port 0 would be another one for each worker.
+        bound = {"GATEWAY_HOST": address, "GATEWAY_PORT": str(port), "GATEWAY_HOST_FILE": "", "GATEWAY_PORT_FILE": ""}
+        self._environment = {**os.environ, **ENVIRONMENT, **bound}
         self._drain_seconds = drain_seconds
         self.clean = False
 

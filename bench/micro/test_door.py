@@ -17,6 +17,7 @@ from bench.micro.conftest import Stack
 from core import jetstream
 from core.events.contract import Contract
 from core.settings import GatewaySettings
+from gateway.admission import Admission
 from gateway.body import Form
 from gateway.correlation import origin
 from gateway.decode import Batch, Block, Decode
@@ -32,10 +33,11 @@ def test_decode(benchmark: BenchmarkFixture, events: int) -> None:
     content = Bodies("micro", corrupt_share=0).body(events).content
     decode = Decode(CONTRACT, most_events=1_000_000)
     came = origin({})
+    hold = Admission(0).hold(0)
     with asyncio.Runner() as runner:
 
         async def read() -> Batch:
-            return await decode(content, Form.JSON, came.received)
+            return await decode(content, Form.JSON, came.received, hold)
 
         batch = benchmark(lambda: runner.run(read()))
     assert batch.accepted_events == events

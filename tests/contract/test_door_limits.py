@@ -11,11 +11,12 @@ import pytest
 from core.events.contract import Contract, Reason
 from core.events.fields import MAX_EVENT_BYTES
 from core.events.refused import KEPT_BYTES
+from gateway.admission import Admission
 from gateway.body import Form
 from gateway.commit import SEAL_BYTES
 from gateway.decode import KEPT_MOST, KEPT_MOST_BYTES, SMALLEST_EVENT_BYTES, TOLD_MOST, Decode
-from gateway.refusal import Refusal, Refused
-from tests.support.door import CONTRACT, accepted, kept, read, read_array, reasons
+from gateway.refusal import Overloaded, Refusal, Refused
+from tests.support.door import ALONE, CONTRACT, accepted, kept, read, read_array, reasons
 from tests.support.events import NOON, SHAPES, Event, changed, encoded, facebook, microseconds, tiktok
 
 MAKERS = {"facebook": facebook, "tiktok": tiktok}
@@ -85,11 +86,11 @@ async def test_a_body_of_too_many_events_is_refused_whole() -> None:
     """As many events as the bound are taken, one more and the body is refused, whatever its events are."""
     decode = Decode(CONTRACT, most_events=1000)
     event = encoded(facebook())
-    at_bound = await decode(b"[" + b",".join([event] * 1000) + b"]", Form.JSON, microseconds())
+    at_bound = await decode(b"[" + b",".join([event] * 1000) + b"]", Form.JSON, microseconds(), ALONE)
     assert at_bound.accepted_events == 1000
     for body in (b"[" + b",".join([event] * 1001) + b"]", b"[" + b"0," * 1000 + b"0]", b"[" + b"," * 1000 + b"]"):
         with pytest.raises(Refused) as caught:
-            await decode(body, Form.JSON, microseconds())
+            await decode(body, Form.JSON, microseconds(), ALONE)
         assert caught.value.refusal is Refusal.TOO_MANY_EVENTS
 
 
@@ -105,6 +106,40 @@ async def test_all_refused_are_counted_the_first_are_told_and_most_are_kept() ->
     assert (batch.accepted_events, batch.refused_events) == (1, 300)
     assert KEPT_MOST_BYTES <= batch.kept_bytes < KEPT_MOST_BYTES + 2 * KEPT_BYTES
     assert len(kept(batch)) == batch.kept_events < 300
+
+
+async def test_copies_are_kept_while_there_is_room() -> None:
+    """A small body may hold thousands of events to refuse: copies of them are kept in room that no body needs, and past
+    that none is kept. All of them are counted as ever, and valid ones beside them are accepted."""
+    admission = Admission(2_000_000)
+    body = b"[" + b",".join([*[b"1"] * 9_000, encoded(facebook())]) + b"]"
+    with admission.hold(len(body)) as other, admission.hold(len(body)) as hold:
+        before = hold.bytes
+        batch = await Decode(CONTRACT, most_events=10_000)(body, Form.JSON, microseconds(), hold)
+        assert (batch.accepted_events, batch.refused_events) == (1, 9_000)
+        assert len(kept(batch)) == batch.kept_events
+        assert 1_000 < batch.kept_events < 9_000
+        assert batch.no_room
+        assert hold.bytes - before > batch.kept_bytes
+        assert admission.held_bytes == other.bytes + hold.bytes
+        assert admission.held_bytes <= admission.spare_bytes < admission.share_bytes
+    assert admission.held_bytes == 0
+
+
+async def test_what_stands_in_a_body_needs_room_while_it_is_read() -> None:
+    """A tiny element takes more than its bytes: where there is no room for all of a body, it is told to come again."""
+    admission = Admission(1_000_000)
+    body = b"[" + b",".join([b"11"] * 100_000) + b"]"
+    decode = Decode(CONTRACT, most_events=100_000)
+    with admission.hold(0), admission.hold(len(body)) as hold:
+        with pytest.raises(Overloaded):
+            await decode(body, Form.JSON, microseconds(), hold)
+        assert admission.held_bytes <= admission.share_bytes
+    with admission.hold(0), admission.hold(0) as hold:
+        before = hold.bytes
+        events = b"[" + b",".join([encoded(facebook())] * 500) + b"]"
+        assert (await decode(events, Form.JSON, microseconds(), hold)).accepted_events == 500
+        assert hold.bytes == before
 
 
 async def test_of_a_large_refused_event_the_beginning_is_kept() -> None:
@@ -134,7 +169,7 @@ async def test_the_operators_window_counts() -> None:
     """MAX_EVENT_AGE_DAYS and MAX_EVENT_AHEAD_SECONDS are what the door measures with."""
     decode = Decode(Contract(max_age_days=1, max_ahead_seconds=0), most_events=10)
     for moment, taken in ((NOON, 1), (NOON + timedelta(days=1), 1), (NOON + timedelta(days=1, seconds=1), 0)):
-        batch = await decode(encoded(facebook(at=NOON)), Form.JSON, microseconds(moment))
+        batch = await decode(encoded(facebook(at=NOON)), Form.JSON, microseconds(moment), ALONE)
         assert batch.accepted_events == taken
 
 

@@ -147,6 +147,7 @@ def too_much() -> dict[str, tuple[bytes, dict[str, str], set[int]]]:
         "a gzip bomb within the limit": (gzip.compress(b" " * (64 * MEBIBYTE - 10), 9), packed, {400}),
         "a gzip bomb past the limit": (gzip.compress(b"[" + b" " * (64 * MEBIBYTE), 9), packed, {413}),
         "a thousand gzip members": (gzip.compress(b" " * MEBIBYTE, 9) * 1000, packed, {413}),
+        "gzip members without end": (gzip.compress(b"") * 400_000, packed, {413}),
         "gzip in gzip": (gzip.compress(gzip.compress(b"[" + good + b"]")), packed, {400}),
         "gzip in gzip, ten times": (nested(b"[" + good + b"]", 10), packed, {400}),
         "gzip of half a body": (gzip.compress(b"[" + good * 1000)[:-20], packed, {400}),

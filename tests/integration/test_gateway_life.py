@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import psutil
@@ -247,6 +248,28 @@ async def test_a_killed_worker_is_started_again_under_load(fresh_nats: FreshNats
         assert await gateway.metric("gateway_requests_in_flight") == 0, "dead workers' gauges are gone"
 
 
+async def test_a_worker_whose_link_fails_ends() -> None:
+    """A worker that lost what it needs says so and ends by itself, with 1: its parent starts another."""
+    settings = {"GATEWAY_PORT": str(free_port()), "GATEWAY_DRAIN_SECONDS": "1", "NATS_URL": "nats://127.0.0.1:abc"}
+    worker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway.app", "0"),
+        cwd=ROOT,
+        env={**os.environ, **settings},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert worker.stdout is not None
+        said = [json.loads(line) for line in (await asyncio.wait_for(worker.stdout.read(), 30)).splitlines()]
+        assert await worker.wait() == 1
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+            await worker.wait()
+    (failed,) = [line for line in said if line["event"] == "worker failed"]
+    assert "NATS_URL: invalid connect url option" in failed["exception"]
+
+
 async def test_workers_do_not_outlive_their_parent(fresh_nats: FreshNats) -> None:
     """kill -9 of the parent ends its workers: nothing keeps the port, and a new gateway starts on it at once."""
     settings = {**SETTINGS, "NATS_URL": fresh_nats.url, "GATEWAY_WORKERS": "2"}
@@ -270,8 +293,27 @@ async def test_a_taken_port_is_told(fresh_nats: FreshNats) -> None:
         assert str(gateway.port).encode() in told
 
 
+async def test_workers_listen_where_the_parent_does(fresh_nats: FreshNats, tmp_path: Path) -> None:
+    """What the parent made of a name and a port, given as files too, is what its workers serve."""
+    port = free_port()
+    (tmp_path / "host").write_text("127.1")  # a name to Robyn, and to everybody's resolver 127.0.0.1
+    (tmp_path / "port").write_text(str(port))
+    host_file, port_file = str(tmp_path / "host"), str(tmp_path / "port")
+    async with start_gateway(
+        fresh_nats, port, GATEWAY_PORT="", GATEWAY_HOST_FILE=host_file, GATEWAY_PORT_FILE=port_file
+    ) as gateway:
+        assert (await gateway.post([facebook()])).status_code == 202
+
+
 @pytest.mark.parametrize(
-    ("name", "value"), [("GATEWAY_PORT", "eighty"), ("GATEWAY_WORKERS", "0"), ("LOG_LEVEL", "loud")]
+    ("name", "value"),
+    [
+        ("GATEWAY_PORT", "eighty"),
+        ("GATEWAY_WORKERS", "0"),
+        ("LOG_LEVEL", "loud"),
+        ("NATS_URL", "nats://127.0.0.1:abc"),
+        ("NATS_URL", "nats://a,,b"),
+    ],
 )
 async def test_a_wrong_setting_is_told(name: str, value: str) -> None:
     """A setting that cannot be ends the start with exit code 2 and its name."""

@@ -13,6 +13,7 @@ from core.events import refused
 from core.events.contract import Contract, Reason
 from core.events.refused import RefusedEvent
 from gateway import native
+from gateway.admission import Admission
 from gateway.body import Form
 from gateway.decode import SMALLEST_EVENT_BYTES, Batch, Decode
 from gateway.refusal import Refused
@@ -21,6 +22,8 @@ from tests.support.events import Event, encoded, microseconds
 MAX_BODY_BYTES = 64 * 1024 * 1024
 CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)
 READER = native.reader(CONTRACT)
+ALONE = Admission(0).hold(0)
+"""Room without bounds: a request that is alone has it."""
 
 
 async def read(content: bytes, form: Form = Form.JSON, *, at: datetime | None = None) -> Batch:
@@ -38,7 +41,7 @@ async def read(content: bytes, form: Form = Form.JSON, *, at: datetime | None = 
 async def _outcome(content: bytes, form: Form, received: int, reader: native.Reader | None) -> Batch | Refused:
     decode = Decode(CONTRACT, most_events=MAX_BODY_BYTES // SMALLEST_EVENT_BYTES, reader=reader)
     try:
-        return await decode(content, form, received)
+        return await decode(content, form, received, ALONE)
     except Refused as error:
         return error
 

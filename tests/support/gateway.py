@@ -106,9 +106,11 @@ def _lives(process: psutil.Process) -> bool:
 
 
 @asynccontextmanager
-async def start_gateway(nats: FreshNats, *, wait_ready: bool = True, **settings: str) -> AsyncIterator[Gateway]:
+async def start_gateway(
+    nats: FreshNats, port: int | None = None, *, wait_ready: bool = True, **settings: str
+) -> AsyncIterator[Gateway]:
     """A gateway on this NATS with one worker, unless settings say otherwise; ready, or at least live."""
-    port = free_port()
+    port = port or free_port()
     page = "/health/ready" if wait_ready else "/health/live"
     await nats.supervisor.start(
         Program(

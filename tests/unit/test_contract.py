@@ -1,6 +1,7 @@
 """The contract, key by key: what is taken, and for what is not, the reason and the path."""
 
 import json
+import tracemalloc
 from random import Random
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from bench.events import TYPES, Drawn, make
 from core.events import facebook, tiktok
-from core.events.contract import Contract, Invalid, Reason, glimpse, texts
+from core.events.contract import GLIMPSE_MOST_BYTES, Contract, Invalid, Reason, glimpse, texts
 from tests.support.events import MAKERS, NOON, SHAPES, Event, changed, encoded, microseconds, paths, without
 
 CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)
@@ -262,6 +263,19 @@ def test_a_glimpse_of_what_was_refused() -> None:
     assert glimpse(b'{"source":"facebook","eventId":"%s"}' % (b"x" * 200)) == ("facebook", "x" * 200)
     for raw in (b"", b"[]", b"{", b"\xff", b"[" * 100_000):
         assert glimpse(raw) == (None, None)
+
+
+def test_a_glimpse_takes_no_room() -> None:
+    """However many keys an event has, nothing of them is kept; of one without end nothing is read."""
+    keys = b",".join(b'"%05x":0' % number for number in range(GLIMPSE_MOST_BYTES // 11))
+    raw = b'{"source":"tiktok",%s,"eventId":"t-1"}' % keys
+    tracemalloc.start()
+    try:
+        assert glimpse(raw) == ("tiktok", "t-1")
+        assert tracemalloc.get_traced_memory()[1] < 10_000
+    finally:
+        tracemalloc.stop()
+    assert glimpse(raw + b" " * GLIMPSE_MOST_BYTES) == (None, None)
 
 
 _json = st.recursive(

@@ -13,6 +13,7 @@ from gateway import answer
 from gateway.answer import Answer
 from gateway.decode import Batch
 from gateway.refusal import Doubled, NotServing, Overloaded, Refusal, Refused
+from tests.support.door import ALONE
 
 STATUS = {
     Refusal.EMPTY_BODY: 400,
@@ -88,7 +89,7 @@ def test_a_defect_is_500_and_hides_nothing_but_its_cause() -> None:
 
 
 def batch(accepted: int, refused: int) -> Batch:
-    made = Batch()
+    made = Batch(ALONE)
     if accepted:
         made.accept("tiktok", [b"{}"] * accepted)
     for index in range(refused):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import zlib
 from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from gateway import body as bodies
 from gateway.admission import Admission, Hold
-from gateway.body import PIECE_BYTES, Form, announced_bytes, form_of, plain, raw
+from gateway.body import MEMBERS_MOST, PIECE_BYTES, WINDOW_BYTES, Form, announced_bytes, form_of, plain, raw
 from gateway.refusal import Overloaded, Refusal, Refused
 
 MOST_BYTES = 4 * 1024 * 1024
@@ -108,6 +112,47 @@ async def test_gzip_of_several_members_is_one_body(hold: Hold) -> None:
     """Members that follow each other, as `cat a.gz b.gz` makes them, are inflated as one."""
     packed = gzip.compress(b"[1,") + gzip.compress(b"2]") + gzip.compress(b"")
     assert await read(packed, {"content-encoding": "gzip"}, hold) == b"[1,2]"
+
+
+@pytest.mark.parametrize("member", [b"1", b""], ids=["one byte each", "empty"])
+async def test_members_are_bounded(hold: Hold, member: bytes) -> None:
+    """A member takes time whatever it holds, so a body has at most so many of them."""
+    packed, first = gzip.compress(member), gzip.compress(b"[")
+    content = await read(first + packed * (MEMBERS_MOST - 1), {"content-encoding": "gzip"}, hold)
+    assert content == b"[" + member * (MEMBERS_MOST - 1)
+    assert await refusal(hold, first + packed * MEMBERS_MOST, content_encoding="gzip") is Refusal.TOO_LARGE
+
+
+async def test_a_member_costs_the_same_in_any_body(hold: Hold, monkeypatch: pytest.MonkeyPatch) -> None:
+    """zlib copies what stands behind a member's end: it is never given more than a window of the body."""
+    given: list[int] = []
+
+    class Inflater:
+        def __init__(self, wbits: int) -> None:
+            self._real = zlib.decompressobj(wbits)
+
+        def decompress(self, packed: bytes, most: int) -> bytes:
+            given.append(len(packed))
+            return self._real.decompress(packed, most)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._real, name)
+
+    monkeypatch.setattr(bodies, "zlib", SimpleNamespace(decompressobj=Inflater, error=zlib.error))
+    packed = gzip.compress(b"1") * 5_000
+    assert await read(packed, {"content-encoding": "gzip"}, hold) == b"1" * 5_000
+    assert len(packed) > 10 * WINDOW_BYTES
+    assert max(given) == WINDOW_BYTES
+
+
+@pytest.mark.parametrize("size", [PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES])
+@pytest.mark.parametrize("members", [1, 3])
+async def test_a_piece_may_end_anywhere(hold: Hold, size: int, members: int) -> None:
+    """Where pieces and members end in a body changes nothing of what it inflates to."""
+    content = (LARGE * 2)[:size]
+    ends = [size * number // members for number in range(members + 1)]
+    packed = b"".join(gzip.compress(content[start:end]) for start, end in itertools.pairwise(ends))
+    assert await read(packed, {"content-encoding": "gzip"}, hold) == content
 
 
 async def test_inflating_stops_at_the_size_limit(hold: Hold) -> None:

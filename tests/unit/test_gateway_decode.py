@@ -17,7 +17,7 @@ from gateway import native
 from gateway import split as splitting
 from gateway.body import Form
 from gateway.decode import Batch, Decode, Turns
-from tests.support.door import CONTRACT, READER, accepted, kept
+from tests.support.door import ALONE, CONTRACT, READER, accepted, kept
 from tests.support.events import encoded, facebook, microseconds, tiktok
 
 LARGE = b"[" + b",".join([encoded(facebook()), encoded(tiktok())] * 10_000) + b"]"
@@ -44,7 +44,7 @@ async def runs_while(work: Callable[[], asyncio.Task[Batch]]) -> int:
 
 async def test_a_large_body_is_decoded_in_slices(decode: Decode) -> None:
     """The event loop runs at least once for each piece of a body of thousands of valid events."""
-    runs = await runs_while(lambda: asyncio.create_task(decode(LARGE, Form.JSON, microseconds())))
+    runs = await runs_while(lambda: asyncio.create_task(decode(LARGE, Form.JSON, microseconds(), ALONE)))
     assert runs > len(LARGE) / splitting.PIECE_BYTES
 
 
@@ -52,7 +52,7 @@ async def test_a_hostile_body_is_decoded_in_slices(decode: Decode, monkeypatch: 
     """Events that are refused end a slice by the time they take, however few bytes they have."""
     clock = itertools.count()  # a second goes by with every look at it, so that a slice is one refused event
     monkeypatch.setattr(decoding, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    runs = await runs_while(lambda: asyncio.create_task(decode(HOSTILE, Form.JSON, microseconds())))
+    runs = await runs_while(lambda: asyncio.create_task(decode(HOSTILE, Form.JSON, microseconds(), ALONE)))
     assert runs > HOSTILE_EVENTS
 
 
@@ -60,7 +60,7 @@ async def test_bodies_do_not_add_up(decode: Decode) -> None:
     """With many bodies at once one run of the loop does one slice of one of them."""
 
     async def all_of_them() -> Batch:
-        return (await asyncio.gather(*(decode(LARGE, Form.JSON, microseconds()) for _ in range(8))))[0]
+        return (await asyncio.gather(*(decode(LARGE, Form.JSON, microseconds(), ALONE) for _ in range(8))))[0]
 
     runs = await runs_while(lambda: asyncio.create_task(all_of_them()))
     assert runs > 8 * len(LARGE) / splitting.PIECE_BYTES
@@ -68,18 +68,18 @@ async def test_bodies_do_not_add_up(decode: Decode) -> None:
 
 async def test_a_later_small_body_overtakes_a_large_one(decode: Decode) -> None:
     """Bodies take turns: one of a few events does not wait for the end of one with thousands."""
-    large = asyncio.create_task(decode(LARGE, Form.JSON, microseconds()))
+    large = asyncio.create_task(decode(LARGE, Form.JSON, microseconds(), ALONE))
     await asyncio.sleep(0)
     middle = b"[" + b",".join([SMALL] * 20) + b"]"
     assert len(middle) > decoding.SMALL_BYTES
-    assert (await decode(middle, Form.JSON, microseconds())).accepted_events == 20
+    assert (await decode(middle, Form.JSON, microseconds(), ALONE)).accepted_events == 20
     assert not large.done()
     assert (await large).accepted_events == 20_000
 
 
 async def test_a_tiny_body_needs_no_turn(decode: Decode) -> None:
     """A body of one event is decoded without waiting for anything."""
-    work = decode(SMALL, Form.JSON, microseconds())
+    work = decode(SMALL, Form.JSON, microseconds(), ALONE)
     with pytest.raises(StopIteration) as ended:
         work.send(None)
     assert ended.value.value.accepted_events == 1
@@ -108,7 +108,7 @@ async def test_the_body_is_let_go_of(decode: Decode, end: bytes) -> None:
     """Once a body is decoded nothing holds its bytes any more: only its blocks are left."""
     body = LARGE[:-1] + end
     before = sys.getrefcount(body)
-    batch = await decode(body, Form.JSON, microseconds())
+    batch = await decode(body, Form.JSON, microseconds(), ALONE)
     assert batch.accepted_events == 20_000
     assert sys.getrefcount(body) == before
 
@@ -131,7 +131,7 @@ async def test_a_run_of_the_same_is_judged_once(reader: native.Reader | None, no
     run, good = 3_000, [encoded(facebook()), encoded(facebook())]
     contract = Judged(max_age_days=7, max_ahead_seconds=3600)
     body = b"[" + b",".join([*[nothing] * run, good[0], *[nothing] * run, good[1]]) + b"]"
-    batch = await Decode(contract, most_events=262_144, reader=reader)(body, Form.JSON, microseconds())
+    batch = await Decode(contract, most_events=262_144, reader=reader)(body, Form.JSON, microseconds(), ALONE)
     assert (batch.events, batch.refused_events, accepted(batch)) == (2 * run + 2, 2 * run, {"facebook": good})
     assert [told.index for told in batch.told] == list(range(decoding.TOLD_MOST))
     assert [copy.body for copy in kept(batch)] == [nothing] * 2 * run

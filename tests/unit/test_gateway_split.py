@@ -41,6 +41,7 @@ def piece_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(splitting, "PIECE_BYTES", 16)
         monkeypatch.setattr(splitting, "REACH_BYTES", 24)
         monkeypatch.setattr(splitting, "CAREFUL_BYTES", 3)
+        monkeypatch.setattr(splitting, "SPACE_BYTES", 2)
 
 
 @pytest.mark.parametrize("indent", [None, 2])
@@ -61,6 +62,7 @@ def test_any_array_is_split_as_a_json_reader_would(values: list[Any], indent: in
         patch.setattr(splitting, "PIECE_BYTES", 16)
         patch.setattr(splitting, "REACH_BYTES", 24)
         patch.setattr(splitting, "CAREFUL_BYTES", 3)
+        patch.setattr(splitting, "SPACE_BYTES", 2)
         if careful and values:
             patch.setattr(splitting, "_elements", _unreadable)
         assert [json.loads(element) for element in elements(content)] == values
@@ -79,6 +81,7 @@ def test_no_body_does_more_than_be_refused(content: bytes, closed: bool) -> None
         patch.setattr(splitting, "PIECE_BYTES", 16)
         patch.setattr(splitting, "REACH_BYTES", 24)
         patch.setattr(splitting, "CAREFUL_BYTES", 3)
+        patch.setattr(splitting, "SPACE_BYTES", 2)
         try:
             found = elements(body)
         except Refused as error:
@@ -118,10 +121,40 @@ def test_an_empty_array_holds_no_event(piece_bytes: None) -> None:
     assert elements(b"[]") == elements(b" [ \n] ") == []
 
 
-def test_lines_are_events() -> None:
+def test_lines_are_events(piece_bytes: None) -> None:
     """Each line of NDJSON is an event; blank lines and carriage returns are nothing, and no line is special."""
     lines = [encoded(facebook()) for _ in range(1000)] + [b"nonsense", b"[1]"]
     assert elements(b"\r\n\n".join(lines) + b"\n", Form.LINES) == lines
+
+
+@settings(max_examples=200)
+@given(content=st.text(alphabet="\n\r 1a{}", max_size=60).map(str.encode))
+def test_any_lines_are_split_as_a_reader_of_lines_would(content: bytes) -> None:
+    """However long lines are and wherever space stands, each is one event, and blank ones are none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(splitting, "PIECE_BYTES", 8)
+        patch.setattr(splitting, "SPACE_BYTES", 2)
+        found = elements(content, Form.LINES)
+    assert found == [line.strip() for line in content.split(b"\n") if line.strip()]
+
+
+@pytest.mark.parametrize(
+    ("content", "form", "found"),
+    [
+        pytest.param(b"%s[1]", Form.JSON, [b"1"], id="before an array"),
+        pytest.param(b"%s" + OBJECT, Form.JSON, [OBJECT], id="before an object"),
+        pytest.param(OBJECT + b"%s", Form.JSON, [OBJECT], id="after an object"),
+        pytest.param(b"[}%s,1]", Form.JSON, [b"}", b"1"], id="inside"),
+        pytest.param(b"[}]%s", Form.JSON, [b"}"], id="behind an array that is taken apart"),
+        pytest.param(b"1%s\n2", Form.LINES, [b"1", b"2"], id="in a line"),
+    ],
+)
+def test_space_is_passed_over_in_steps(content: bytes, form: Form, found: list[bytes]) -> None:
+    """Space without end is nothing, and the event loop runs while it is passed over."""
+    body = content.replace(b"%s", b" " * (10 * splitting.SPACE_BYTES))
+    steps = list(split(body, form))
+    assert [element for step in steps if isinstance(step, list) for element in step] == found
+    assert len(steps) >= 10
 
 
 def test_what_follows_the_array_is_an_element(piece_bytes: None) -> None:

@@ -79,8 +79,10 @@ def test_nothing_set_gives_the_defaults() -> None:
 
 
 def test_an_empty_variable_means_the_default() -> None:
-    """An empty line in a .env file is not an empty value."""
+    """An empty line in a .env file is not an empty value, nor the name of a file."""
     assert load(CollectorSettings, {"COLLECTOR_DSN": "", "COLLECTOR_BATCH_ROWS": ""}) == CollectorSettings()
+    assert load(CollectorSettings, {"COLLECTOR_DSN_FILE": ""}) == CollectorSettings()
+    assert load(CollectorSettings, {"COLLECTOR_DSN": "dsn", "COLLECTOR_DSN_FILE": ""}).collector_dsn == "dsn"
 
 
 def test_values_are_read_as_their_types() -> None:
@@ -96,6 +98,14 @@ def test_a_file_gives_a_secret(tmp_path: Path, content: str) -> None:
     (tmp_path / "dsn").write_text(content)
     got = load(CollectorSettings, {"COLLECTOR_DSN_FILE": str(tmp_path / "dsn")})
     assert got.collector_dsn == "postgresql://x:secret@db/sluice"
+
+
+def test_a_file_may_stand_beside_an_empty_line(tmp_path: Path) -> None:
+    """A copy of .env.example, which lists a secret as an empty line, takes the secret's file as one more line."""
+    (tmp_path / "secrets").write_text("s-1 s-2")
+    copied = {name: value for _, name, value, _ in example()}
+    got = load(GatewaySettings, {**copied, "GATEWAY_FACEBOOK_SECRETS_FILE": str(tmp_path / "secrets")})
+    assert got.gateway_facebook_secrets == "s-1 s-2"
 
 
 def test_every_setting_may_come_from_a_file(tmp_path: Path) -> None:
