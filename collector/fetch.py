@@ -29,7 +29,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from core.events.subjects import EVENTS_HEADER, consumer_of
+from core.events.subjects import EVENTS_HEADER, REPLAYED_HEADER, consumer_of
 from core.lifecycle import cancelled
 
 log = structlog.get_logger()
@@ -45,7 +45,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """One message. published_at is JetStream's instant of it; events is what its sender counted."""
+    """One message. published_at is JetStream's instant of it; events is what its sender counted; replayed tells that
+    all of them were letters before."""
 
     body: bytes
     sequence: int
@@ -53,6 +54,7 @@ class Message:
     events: int
     first_delivery: bool
     reply: str
+    replayed: bool = False
 
 
 class Fetcher:
@@ -296,6 +298,7 @@ def _message(msg: Msg) -> Message:
         events=_counted(msg),
         first_delivery=delivered == "1",
         reply=msg.reply,
+        replayed=REPLAYED_HEADER in (msg.headers or {}),
     )
 
 
