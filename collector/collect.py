@@ -7,6 +7,10 @@ Invariant: a message is acknowledged only after the transaction that holds its r
 
 The next batch is fetched and parsed while this one is stored. Under load the batches fill by themselves, because
 messages gather while a batch is stored; with little to do a batch waits a moment only, so that reports are fresh.
+
+A collector whose storing fails twice in a row, the second time over a connection of its own, gives back all that it
+holds and asks for nothing more: another one may reach the database. It goes on trying with the batch at hand, and asks
+again once that is stored. So where the database is away for all of them, nothing goes back and forth.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from core.tracing import Steps
 
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 2.0
+GIVE_BACK_AFTER: Final = 2  # tries that failed: the first one may find a line that was cut, the next one has a new one
 NAMED_MOST: Final = 100  # requests in a line of the log
 log = structlog.get_logger()
 
@@ -140,6 +145,7 @@ class Collect:
     async def _stored(self, entries: list[Entry], stop: asyncio.Event) -> Outcome | None:
         """Store, again and again while the database is away; None where a stop came before it was back."""
         pause = FIRST_PAUSE_SECONDS
+        failed = 0
         while True:
             started = perf_counter()
             try:
@@ -156,9 +162,14 @@ class Collect:
             else:
                 metrics.stage_seconds.labels(self._source, "store").observe(perf_counter() - started)
                 self._readiness.fine("postgres")
+                if failed >= GIVE_BACK_AFTER:
+                    await self._fetcher.go_on()
                 return outcome
             if stop.is_set():
                 return None
+            failed += 1
+            if failed >= GIVE_BACK_AFTER:  # again after each one: something may have been on its way when pulls ended
+                await self._fetcher.give_back()
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 

@@ -6,7 +6,8 @@
 A pull loop of our own over two subscriptions: nats-py's `fetch` costs three to four times as much a message and
 returns as soon as one is there. Two pulls stand at any time, each bounded in messages and in bytes; one that ended,
 expired or went silent (a server restarted) is asked again. While a message waits or is held, JetStream is told
-every third of the acknowledgement wait that we are at it, so that a slow store never causes a redelivery.
+every third of the acknowledgement wait that we are at it, so that a slow store never causes a redelivery. Who cannot
+store at all must not say so for ever: `give_back` lets another collector have everything, until `go_on`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
-from core.events.subjects import EVENTS_HEADER, consumer_of
+from core.events.subjects import EVENTS_HEADER, REPLAYED_HEADER, consumer_of
 from core.lifecycle import cancelled
 
 log = structlog.get_logger()
@@ -44,7 +45,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """One message. published_at is JetStream's instant of it; events is what its sender counted."""
+    """One message. published_at is JetStream's instant of it; events is what its sender counted; replayed tells that
+    all of them were letters before."""
 
     body: bytes
     sequence: int
@@ -52,6 +54,7 @@ class Message:
     events: int
     first_delivery: bool
     reply: str
+    replayed: bool = False
 
 
 class Fetcher:
@@ -77,15 +80,28 @@ class Fetcher:
         self._pulls = [
             _Pull(self._client, self._next_subject, self._receive, over=self._asking.set) for _ in range(PULLS)
         ]
-        for pull in self._pulls:
-            await pull.start()
+        await self.go_on()
         self._tasks = [asyncio.create_task(self._keep_pulling()), asyncio.create_task(self._keep_unsettled())]
         for task in self._tasks:
             task.add_done_callback(lambda _: self._arrived.set())  # who waits learns that nothing will come
 
     async def stop(self) -> None:
-        """Ask for nothing more and give back at once what was not settled. Safe to call twice."""
+        """Give back what was not settled, and end. Safe to call twice."""
         await cancelled(self._tasks)
+        await self.give_back()
+
+    async def go_on(self) -> None:
+        """Ask for messages, from the start or again."""
+        for pull in self._pulls:
+            await pull.start()
+        self._asking.set()
+
+    async def give_back(self) -> None:
+        """Ask for nothing more until told to go on, and give back at once what was not settled. Safe to call twice.
+
+        Pulls end first: one that stands would be given the same messages again. What was taken may still be stored and
+        confirmed, whoever has it by then: its receipt lets one of them store it.
+        """
         await asyncio.gather(*(pull.stop() for pull in self._pulls))
         await self._settle(list(self._unsettled), b"-NAK")
         self._waiting.clear()
@@ -212,7 +228,7 @@ class _Pull:
         self._subject = subject
         self._receive = receive
         self._tell_over = over
-        self._inbox = client.new_inbox()
+        self._inbox = ""
         self._subscription: Subscription | None = None
         self._remaining = 0
         self._deadline = 0.0
@@ -220,6 +236,10 @@ class _Pull:
         self.consumer_missing = False
 
     async def start(self) -> None:
+        """Listen, where it does not yet; what an earlier request asked for does not come here."""
+        if self._subscription is not None:
+            return
+        self._inbox, self._remaining = self._client.new_inbox(), 0
         # Without a limit of the client's own, which drops what is past it: a pull is bounded by what it asks for.
         self._subscription = await self._client.subscribe(
             self._inbox, cb=self._arrived, pending_msgs_limit=0, pending_bytes_limit=0
@@ -228,14 +248,20 @@ class _Pull:
     async def stop(self) -> None:
         """Ask for nothing more, and take in what is on its way: only what has arrived can be given back."""
         subscription, self._subscription = self._subscription, None
-        if subscription is not None and self._client.is_connected:
+        if subscription is not None:
             try:
-                await subscription.drain()  # type: ignore[no-untyped-call]
+                if self._client.is_connected:
+                    await subscription.drain()  # type: ignore[no-untyped-call]
+                else:
+                    await subscription.unsubscribe()
             except nats.errors.Error as error:
                 log.debug("could not end a pull", error=repr(error))
 
     @property
     def over(self) -> bool:
+        """Whether to ask (again): never while it is stopped."""
+        if self._subscription is None:
+            return False
         late = asyncio.get_running_loop().time() > self._deadline
         return self._remaining <= 0 or late or self._client.stats["reconnects"] != self._connection
 
@@ -272,6 +298,7 @@ def _message(msg: Msg) -> Message:
         events=_counted(msg),
         first_delivery=delivered == "1",
         reply=msg.reply,
+        replayed=REPLAYED_HEADER in (msg.headers or {}),
     )
 
 

@@ -8,7 +8,7 @@
 Each try is a savepoint of the storing transaction. Parts go the direct path, whichever the batch went: many small
 tries are cheap there. Where more than 1 % of a batch (and more than 10 events) turn out dead, be it that PostgreSQL
 does not take them or that they break the contract, the fault is ours, not theirs: OurFault is raised and nothing is
-confirmed.
+confirmed. Letters that were replayed and die again are not counted: they are what they were, however many there are.
 """
 
 from __future__ import annotations
@@ -50,10 +50,11 @@ class Isolation:
 
         Raises OurFault, or the error of a try that was not poison.
         """
-        self._most = max(MOST_DEAD, int(sum(entry.parsed.events for entry in entries) * MOST_DEAD_SHARE))
+        fresh = sum(entry.parsed.events for entry in entries if not entry.message.replayed)
+        self._most = max(MOST_DEAD, int(fresh * MOST_DEAD_SHARE))
         for entry in entries:
             for reject in entry.parsed.rejects:
-                self._count_dead(f"{reject.reason} at {reject.path}")
+                self._count_dead(entry, f"{reject.reason} at {reject.path}")
         return await self._try(entries, path)
 
     async def _try(self, entries: list[Entry], path: Path) -> Counter[int]:
@@ -89,9 +90,9 @@ class Isolation:
         # The message of a check names the constraint, never the row: details would repeat personal data.
         reject = Reject(entry.start, "unstorable", "$", f"{error.sqlstate}: {error.args[0]}")
         self.letters.append(letter(entry.message, reject))
-        self._count_dead(reject.detail)
+        self._count_dead(entry, reject.detail)
 
-    def _count_dead(self, why: str) -> None:
-        self._dead += 1
+    def _count_dead(self, entry: Entry, why: str) -> None:
+        self._dead += not entry.message.replayed
         if self._dead > self._most:
             raise OurFault(f"more than {self._most} events of one batch cannot be stored: {why}")

@@ -24,6 +24,7 @@ from sql import statements
 # A sum over all receipts, some millions where they are kept for days.
 EVERY_SECONDS: Final = 300.0
 AGAIN_SECONDS: Final = 15.0
+COMMAND_SECONDS: Final = 300.0  # of a server that vanished without a word nothing else is heard
 _SQL: Final = statements("ledger")
 log = structlog.get_logger()
 
@@ -34,7 +35,9 @@ async def watch(client: Client, dsn: str, source: Source) -> None:
         connection: asyncpg.Connection[Any] | None = None
         pause = AGAIN_SECONDS
         try:
-            connection = await postgres.connect(dsn, name="sluice-ledger", patience_seconds=5)
+            connection = await postgres.connect(
+                dsn, name="sluice-ledger", patience_seconds=5, command_seconds=COMMAND_SECONDS
+            )
             await _check(client, connection, source)
             pause = EVERY_SECONDS
         except StreamMissing as error:

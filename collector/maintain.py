@@ -25,6 +25,7 @@ from core.settings import CollectorSettings
 from sql import statements
 
 EVERY_SECONDS: Final = 15.0
+COMMAND_SECONDS: Final = 60.0  # of a server that vanished without a word nothing else is heard
 STUCK_AFTER: Final = timedelta(seconds=15)
 _RETENTION_MARGIN_DAYS: Final = 4
 _PARTITIONS: Final = statements("partitions")
@@ -47,7 +48,12 @@ async def maintain(client: Client, source: Source, settings: CollectorSettings) 
     while True:
         connection: asyncpg.Connection[Any] | None = None
         try:
-            connection = await postgres.connect(settings.collector_dsn, name="sluice-maintenance", patience_seconds=5)
+            connection = await postgres.connect(
+                settings.collector_dsn,
+                name="sluice-maintenance",
+                patience_seconds=5,
+                command_seconds=COMMAND_SECONDS,
+            )
             await _tell_pause(client, source)
             await _round(connection, source, settings, await _stream(client, source))
         except Exception as error:

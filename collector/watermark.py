@@ -22,6 +22,7 @@ from core.jetstream import StreamInfo, StreamMissing, stream_info
 from sql import statements
 
 EVERY_SECONDS: Final = 0.25
+COMMAND_SECONDS: Final = 20.0  # of a server that vanished without a word nothing else is heard
 _SQL: Final = statements("maintenance")
 log = structlog.get_logger()
 
@@ -38,7 +39,7 @@ async def keep_watermark(client: Client, dsn: str, source: Source) -> None:
                     info = await stream_info(client, source.stream)
                 if connection is None or connection.is_closed():
                     connection = await postgres.connect(
-                        dsn, name="sluice-watermark", patience_seconds=5, command_seconds=60
+                        dsn, name="sluice-watermark", patience_seconds=5, command_seconds=COMMAND_SECONDS
                     )
                 _tell(source, info)
                 await connection.execute(_SQL["note_life"], source.stream, info.created, info.state.last_seq)

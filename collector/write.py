@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -25,7 +25,7 @@ from collector.batch import Entry
 from collector.parse import copied_columns
 from collector.rollup import QUARTERS_IN_DAY, Counts, total
 from collector.source import Source
-from core import faults
+from core import faults, native
 from sql import statements
 
 _SQL: Final = statements("store")
@@ -79,7 +79,7 @@ class Write:
         self._below_floor = below_floor
         self._columns = copied_columns(source)
         self._staging_in_use = False  # whether staging may hold rows: of another day, or of another part of the batch
-        self._direct: list[Entry] = []
+        self._direct: list[Counts | native.Counts] = []  # alone: a day that is filled is a million events
 
     @property
     def can_go_direct(self) -> bool:
@@ -96,7 +96,7 @@ class Write:
         for day in sorted({day for entry in entries for day in entry.parsed.days} - self._below_floor):
             stored += await write([entry for entry in entries if day in entry.parsed.days], day)
         if path is Path.DIRECT:
-            self._direct += entries
+            self._direct += [entry.parsed.counts for entry in entries]
         return stored
 
     async def counts(self) -> None:
@@ -128,7 +128,7 @@ class Write:
         if self._source.table is None:
             rows = await self._connection.fetch(merge)
         else:
-            await self._learn(self._total(entries), day)
+            await self._learn(self._total(entry.parsed.counts for entry in entries), day)
             rows = await self._connection.fetch(merge.format(partition=leaf(self._source, day)), self._shard)
         return Counter({row["stream_sequence"]: row["stored"] for row in rows})
 
@@ -145,8 +145,8 @@ class Write:
                 self._connection.terminate()  # or a ROLLBACK would wait as long again
             raise
 
-    def _total(self, entries: list[Entry]) -> Counts:
-        return total((entry.parsed.counts for entry in entries), without_days=self._below_floor)
+    def _total(self, counts: Iterable[Counts | native.Counts]) -> Counts:
+        return total(counts, without_days=self._below_floor)
 
     async def _learn(self, counts: Counts, of_day: int | None = None) -> None:
         """Let the registry know the countries counted, where it has room for them."""

@@ -34,6 +34,7 @@ from core.events.subjects import (
     EVENTS_HEADER,
     MESSAGE_ID_HEADER,
     REFUSED,
+    REPLAYED_HEADER,
     SOURCES,
     events_subject,
     refused_subject,
@@ -195,7 +196,8 @@ async def _publish(client: Client, group: list[Fit]) -> int:
     subject = events_subject(source) if source else refused_subject(None)
     parts = [part for one in group for part in one.parts]
     lines = [line for one in group for line in one.lines]
-    headers = {EVENTS_HEADER: str(len(lines)), MESSAGE_ID_HEADER: secrets.token_hex(16)}
+    # A message may hold more letters than may be dead of a batch of fresh events: collectors are told what they are.
+    headers = {EVENTS_HEADER: str(len(lines)), REPLAYED_HEADER: "true", MESSAGE_ID_HEADER: secrets.token_hex(16)}
     for _ in range(ATTEMPTS):  # the same id and bytes: a second copy is dropped by JetStream
         try:
             ack = await client.jetstream().publish(

@@ -12,6 +12,7 @@ UNKNOWN: Final = "unknown"
 
 # Headers of a message.
 EVENTS_HEADER: Final = "Sluice-Events"
+REPLAYED_HEADER: Final = "Sluice-Replayed"  # whose events were all letters before
 MESSAGE_ID_HEADER: Final = "Nats-Msg-Id"
 
 

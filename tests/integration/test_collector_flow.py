@@ -6,6 +6,7 @@ Invariant under test: a message is confirmed only after its rows are committed, 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from datetime import timedelta
 from typing import Any
 
@@ -194,6 +195,29 @@ async def test_what_is_taken_on_after_a_stop_is_given_back_at_once(
         assert asyncio.get_running_loop().time() - started < 5  # half the acknowledgement wait
     assert await rows(connection) == 900
     await balanced(connection, client)
+
+
+async def test_what_was_given_back_may_still_be_confirmed(client: Client) -> None:
+    """What is given back comes again at once when it is asked for, but for what was confirmed after all; until then
+    nothing comes."""
+    await publish_all(client, "facebook", many(4))
+    fetcher = fetcher_of(client)
+    await fetcher.start()
+    first = await fetcher.take(3, 0.3)
+    await fetcher.give_back()
+    assert fetcher._waiting == deque()
+    await fetcher.ack(first)
+
+    async def confirmed() -> bool:
+        return await waiting(client) == 3
+
+    await eventually(confirmed, what="the first message is gone")
+    for _ in range(2):  # twice is fine
+        await fetcher.go_on()
+    again = [one for _ in range(3) for one in await asyncio.wait_for(fetcher.take(3, 0), 5)]
+    assert {one.sequence for one in again} == {1, 2, 3, 4} - {one.sequence for one in first}
+    assert not any(one.first_delivery for one in again)
+    await fetcher.stop()
 
 
 async def ended_by_itself(collector: Collecting) -> None:

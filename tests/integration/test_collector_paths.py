@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from collector import store as storing_module
 from collector.batch import Outcome
 from collector.verdict import Verdict, verdict
-from collector.write import Path
+from collector.write import Path, Write
 from core import postgres
 from ops.local import Servers
 from tests.support.collecting import Storing, balanced, storing
@@ -160,3 +161,19 @@ async def test_collectors_that_hold_each_others_keys_lose_nothing(
                 await store.save(*(message(*of[start : start + 200]) for start in range(0, len(of), 200)))
     assert await other.fetchval(f"SELECT count(*) FROM {LEAF}") == 2_002
     await balanced(other)
+
+
+async def test_what_was_written_is_let_go_of(database: Database, connection: asyncpg.Connection[Any]) -> None:
+    """Of a message whose rows went straight in, nothing but its counts is kept until they are added: a day that is
+    filled is one transaction of a million events."""
+    async with storing("facebook", database) as store:
+        await begun(store)
+        entry = store.entry(message(*(facebook() for _ in range(50))))
+        writer = await store.store._connected()
+        async with writer.transaction():
+            write = Write(writer, store.source, 0, below_floor=set())
+            held = sys.getrefcount(entry), sys.getrefcount(entry.message.body), sys.getrefcount(entry.parsed)
+            await write.rows([entry], Path.DIRECT)
+            assert (sys.getrefcount(entry), sys.getrefcount(entry.message.body), sys.getrefcount(entry.parsed)) == held
+            await write.counts()
+    await balanced(connection)

@@ -181,6 +181,23 @@ async def test_one_in_a_hundred_may_be_poison(database: Database, connection: as
     await balanced(connection)
 
 
+@pytest.mark.parametrize("fresh", [10, 11])
+async def test_letters_that_die_again_do_not_count(
+    database: Database, connection: asyncpg.Connection[Any], fresh: int
+) -> None:
+    """However many letters of a batch are dead again, as many fresh events may die as without them, and no more."""
+    async with storing("facebook", database) as store:
+        letters = store.entry(message(*(poison() for _ in range(40)), *[b"{"] * 2_000, facebook()))
+        letters.message.replayed = True
+        batch = [letters, store.entry(message(*(poison() for _ in range(fresh)), facebook()))]
+        if fresh > 10:
+            with pytest.raises(OurFault, match="more than 10 events"):
+                await store.store.save(batch)
+        else:
+            assert counts(await store.store.save(batch)) == (2_041 + 11, 2, 0, 2_040 + 10)
+    await balanced(connection)
+
+
 async def test_bytes_that_we_wrote_wrong_are_our_fault(database: Database, connection: asyncpg.Connection[Any]) -> None:
     """A malformed COPY is never taken for poison: the events are not to blame, and nothing of the batch is stored."""
     async with storing("facebook", database) as store:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -16,11 +16,15 @@ import asyncpg
 import pytest
 
 from core import jetstream, postgres
+from core.events.subjects import consumer_of
+from core.jetstream import stream_info
 from core.settings import Settings
 from ops.local import Servers
 from tests.support.collecting import balanced, drained, publish, publish_all
 from tests.support.collector_process import CollectorProcess, collector_process
 from tests.support.events import facebook, message
+from tests.support.faulty import rounds
+from tests.support.proxy import proxy
 from tests.support.stack import reachable_folder
 from tests.support.waiting import eventually
 
@@ -89,6 +93,118 @@ async def test_postgres_stops_and_starts(own: Servers, start: Start) -> None:
     await balanced(connection, client)
     await connection.close()
     await client.close()
+
+
+STORED = 'collector_events_processed_total{source="facebook"}'
+
+
+@pytest.mark.parametrize("line_is", ["cut", "silent"][: rounds(1, 2)])
+async def test_one_of_two_collectors_cannot_reach_postgres(own: Servers, start: Start, line_is: str) -> None:
+    """It gives back what it holds: the other one stores everything, and reports are fresh again within 30 s, or after
+    some commands' time limits where nobody is told that the line is dead. It works again when its line is back."""
+    client = await jetstream.connect(own.nats_url, name="tests")
+    connection = await owner(own)
+    await connection.execute("TRUNCATE watermarks")
+    before = await connection.fetchval("SELECT count(*) FROM facebook_events")
+    sent = 0
+
+    async def keep_publishing() -> None:
+        nonlocal sent
+        while True:
+            await publish_all(client, "facebook", many(4))
+            sent += 4 * 20
+            await asyncio.sleep(0.05)  # a rate, not a wait
+
+    async def fresh() -> bool:
+        until = await connection.fetchval("SELECT stored_until FROM watermarks WHERE source = 'facebook'")
+        return bool(until is not None and until > held)
+
+    async def work(*collectors: CollectorProcess) -> None:
+        before = [await collector.metric(STORED) for collector in collectors]
+
+        async def all_stored_more() -> bool:
+            return all([await one.metric(STORED) > had for one, had in zip(collectors, before, strict=True)])
+
+        await eventually(all_stored_more, what="collectors store")
+
+    async with proxy(own.postgres.port) as line:
+        through = own.collector_dsn.replace(f":{own.postgres.port}/", f":{line.port}/")
+        assert through != own.collector_dsn
+        async with start() as well, start(collector_dsn=through) as sick:
+            await asyncio.gather(well.is_ready(), sick.is_ready())
+            publishing = asyncio.create_task(keep_publishing())
+            await work(well, sick)
+            if line_is == "silent":
+                line.half_open()
+            else:
+                await line.refuse()
+                line.reset()
+            held = (await stream_info(client, "EVENTS_FACEBOOK")).ts
+            await eventually(fresh, what="reports are fresh again", seconds=90 if line_is == "silent" else 30)
+            held = (await stream_info(client, "EVENTS_FACEBOOK")).ts
+            await eventually(fresh, what="and stay so", seconds=5)
+            assert "postgres" in await sick.missing()
+            if line_is == "silent":
+                line.reset()
+                line.release()
+            else:
+                await line.listen()
+            await work(well, sick)
+            assert await sick.missing() == {}
+            publishing.cancel()
+            await asyncio.wait([publishing])
+            await drained(client, "facebook")
+            assert [await well.terminate(), await sick.terminate()] == [0, 0]
+        assert well.errors + sick.errors == ""
+    assert await connection.fetchval("SELECT count(*) FROM facebook_events") - before >= sent
+    await balanced(connection, client)
+    await connection.close()
+    await client.close()
+
+
+async def test_no_collector_can_reach_postgres(own: Servers, start: Start) -> None:
+    """All give back what they hold, nobody asks, so nothing goes back and forth; when PostgreSQL is back, all is stored
+    at once. SIGTERM ends one meanwhile, and what it gave back is not lost."""
+    client = await jetstream.connect(own.nats_url, name="tests")
+    consumer = "EVENTS_FACEBOOK", consumer_of("facebook")
+    async with start() as one, start() as other, start() as third:
+        await asyncio.gather(*(collector.is_ready() for collector in (one, other, third)))
+        await own.supervisor.stop("postgres")
+        for _ in range(50):  # one after the other: each collector gets some
+            await publish_all(client, "facebook", many(2))
+
+        async def nobody_asks() -> bool:
+            return not (await client.jetstream().consumer_info(*consumer)).num_waiting
+
+        await eventually(nobody_asks, what="nobody asks for messages")
+        assert await third.terminate() == 0
+        before = (await client.jetstream().consumer_info(*consumer)).delivered
+        await eventually(failed_again(one, other), what="both have failed again")
+        after = await client.jetstream().consumer_info(*consumer)
+        assert (after.delivered, after.num_waiting) == (before, 0)
+        await own.supervisor.start_again("postgres")
+        began = asyncio.get_running_loop().time()
+        await drained(client, "facebook")
+        assert asyncio.get_running_loop().time() - began < 10  # the acknowledgement wait
+        await asyncio.gather(one.is_ready(), other.is_ready())
+    connection = await owner(own)
+    await balanced(connection, client)
+    await connection.close()
+    await client.close()
+
+
+def failed_again(*collectors: CollectorProcess) -> Callable[[], Awaitable[bool]]:
+    """Asks whether each of these has failed to store since now."""
+
+    def failures(collector: CollectorProcess) -> int:
+        return sum(line["event"] == "storing again" for line in collector.log)
+
+    before = [failures(collector) for collector in collectors]
+
+    async def ask() -> bool:
+        return all(failures(one) > had for one, had in zip(collectors, before, strict=True))
+
+    return ask
 
 
 async def test_nats_is_away_for_a_while(own: Servers, start: Start) -> None:

@@ -128,6 +128,21 @@ async def test_a_cause_that_is_not_mended_gives_new_letters(
         await balanced(connection, client)
 
 
+async def test_many_letters_that_die_again_do_not_stop_their_source(
+    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+) -> None:
+    """More letters than a batch may have of dead events share a message and die again: its source goes on."""
+    async with all_collected(database, client):
+        await bury(client, 30)
+        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--kind", "dead")
+        assert (code, figures["replayed"], figures["dead_again"]) == (1, 30, 30)
+        await publish(client, "facebook", message(facebook(event_id="fresh")))
+        await drained(client, "facebook")
+        assert await ids(connection) == ["fresh"]
+        assert await outcomes(connection) == {"replayed": 30, "kept": 30}
+        await balanced(connection, client)
+
+
 async def test_killed_between_publishing_and_closing(
     database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
 ) -> None:
