@@ -77,7 +77,7 @@ def previous(cut: Sequence[datetime], interval: Interval | None, zone: tzinfo) -
 
 
 def _moved(at: datetime, back: int, interval: Interval, zone: tzinfo) -> datetime:
-    """The same time of day, or of the hour, so many intervals earlier."""
+    """As long after the start of the day, or of the hour, so many intervals earlier; within that day."""
     if interval in _STEPS:
         return at - back * _STEPS[interval]
     day = at.astimezone(zone).date()
@@ -85,7 +85,7 @@ def _moved(at: datetime, back: int, interval: Interval, zone: tzinfo) -> datetim
         before = _months_before(day, back)
     else:
         before = day - timedelta(days=back if interval == "day" else 7 * back)
-    return day_start(before, zone) + (at - day_start(day, zone))
+    return min(day_start(before, zone) + (at - day_start(day, zone)), day_start(before + timedelta(days=1), zone))
 
 
 def _months_before(day: date, months: int) -> date:

@@ -37,7 +37,10 @@ SET messages = kept.messages + excluded.messages, events = kept.events + exclude
 
 -- name: drop_old_dead_letters
 WITH old AS (
-    DELETE FROM dead_letters WHERE stored_at < now() - $1::interval RETURNING stream, outcome
+    DELETE FROM dead_letters
+    WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM dead_letters WHERE stored_at < now() - $1::interval LIMIT 10000))
+    RETURNING stream, outcome
 )
 INSERT INTO letter_totals AS kept (kind, stream, outcome, letters)
 SELECT 'dead', stream, outcome, count(*) FROM old GROUP BY stream, outcome ORDER BY stream, outcome
@@ -45,7 +48,10 @@ ON CONFLICT (kind, stream, outcome) DO UPDATE SET letters = kept.letters + exclu
 
 -- name: drop_old_refused_events
 WITH old AS (
-    DELETE FROM refused_events WHERE stored_at < now() - $1::interval RETURNING 'REFUSED' AS stream, outcome
+    DELETE FROM refused_events
+    WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM refused_events WHERE stored_at < now() - $1::interval LIMIT 10000))
+    RETURNING 'REFUSED' AS stream, outcome
 )
 INSERT INTO letter_totals AS kept (kind, stream, outcome, letters)
 SELECT 'refused', stream, outcome, count(*) FROM old GROUP BY stream, outcome ORDER BY stream, outcome

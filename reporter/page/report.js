@@ -47,18 +47,18 @@ function change(value, before) {
 // Rows as a grid: a line for each bucket, a column for each group, in the API's own order.
 function grid(rows, by) {
   const buckets = new Map();
-  const names = new Set();
+  const names = new Map(); // and whether it is the rest
   for (const row of rows) {
     const name = by.map((dimension) => row[dimension] ?? OTHER).join(" · ") || ALL;
-    names.add(name);
+    names.set(name, by.some((dimension) => row[dimension] === null));
     if (!buckets.has(row.start)) buckets.set(row.start, new Map());
     buckets.get(row.start).set(name, row);
   }
-  return { buckets, names: [...names] };
+  return { buckets, names: [...names.keys()], rest: (name) => names.get(name) };
 }
 
 function overTime({ query, rows, totals }, measure, by) {
-  const { buckets, names } = grid(rows, by);
+  const { buckets, names, rest } = grid(rows, by);
   const starts = [...buckets.keys()];
   const value = (start, name) => (buckets.get(start).has(name) ? measure.of(buckets.get(start).get(name)) : 0);
   const sum = (values) => values.reduce((all, one) => all + one, 0);
@@ -69,7 +69,7 @@ function overTime({ query, rows, totals }, measure, by) {
   const title = `${measure.name} by ${query.interval.replace(/^15/, "15 ")}${by.length ? ` and ${by.join(", ")}` : ""}`;
   const chart = timeChart({
     title, say, labels: starts.map((start) => label(start, query.interval)), previous: compared ? before : null,
-    series: names.map((name) => ({ name, rest: name.endsWith(OTHER), values: starts.map((start) => value(start, name)) })),
+    series: names.map((name) => ({ name, rest: rest(name), values: starts.map((start) => value(start, name)) })),
   });
   const several = names.length > 1;
   const columns = [{ name: "From", row: true }, ...(several ? names : []).map((name) => ({ name, number: true })), { name: several ? "All" : measure.name, number: true }];

@@ -147,8 +147,9 @@ def ask(asked: Asked, settings: ReporterSettings) -> RevenueQuery:
     top = asked.integer("top", TOP) if "campaignId" in by else None
     if top is None and asked.text("top") is not None:
         raise BadQuery("top", "is for groupBy=campaignId: how many campaigns are listed")
-    if top is not None and (asked.text("limit") or asked.text("after")):
-        raise BadQuery("limit", "is not for groupBy=campaignId: which campaigns are listed changes between pages")
+    for name in (LIMIT.name, AFTER.name):
+        if top is not None and asked.text(name) is not None:
+            raise BadQuery(name, "is not for groupBy=campaignId: which campaigns are listed changes between pages")
     period = asked.period(groups=top + 1 if top else len(sources) if by else 1)
     hours = settings.reporter_rows_range_hours
     if top is not None and campaign_id is None and period.end - period.start > timedelta(hours=hours):

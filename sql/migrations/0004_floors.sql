@@ -25,5 +25,5 @@ BEGIN
     RETURN dropped;
 END $$;
 
--- Sums of receipts are added to and never taken away.
+-- Sums of receipts are added to; nobody deletes one.
 REVOKE DELETE ON receipt_totals FROM sluice_collector;

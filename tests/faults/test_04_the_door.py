@@ -278,7 +278,12 @@ async def both(gateway: Gateway) -> bool:
 @pytest.fixture(scope="module")
 async def edge(shared: Gateway) -> AsyncIterator[Edge]:
     """An edge in front of the shared gateway, of little patience and with room for few connections."""
-    settings: dict[str, Any] = {"EDGE_HEADER_SECONDS": "1", "EDGE_BODY_SECONDS": "1", "EDGE_CONNECTIONS": "512"}
+    settings: dict[str, Any] = {
+        "EDGE_HEADER_SECONDS": "1",
+        "EDGE_BODY_SECONDS": "1",
+        "EDGE_CONNECTIONS": "512",
+        "EDGE_LARGE_PER_SENDER": "64",
+    }
     async with start_edge(shared.supervisor, [shared.port], **settings) as edge:
         yield edge
 

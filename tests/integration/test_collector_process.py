@@ -147,7 +147,7 @@ async def test_it_makes_what_is_missing(database: Database, fresh_nats: FreshNat
         ({"retention_days": "10"}, "RETENTION_DAYS: 10 is too short for MAX_EVENT_AGE_DAYS 7: at least 11"),
         ({"collector_batch_rows": "many"}, "COLLECTOR_BATCH_ROWS: Expected `int`"),
         ({"collector_dsn_file": "/nowhere"}, "COLLECTOR_DSN and COLLECTOR_DSN_FILE are both set"),
-        ({"nats_url_file": "/nowhere", "nats_url": ""}, "NATS_URL and NATS_URL_FILE are both set"),
+        ({"nats_url_file": "/nowhere", "nats_url": ""}, "NATS_URL_FILE: cannot read /nowhere: No such file"),
     ],
 )
 async def test_a_wrong_setting_ends_the_start(start: Start, settings: dict[str, str], said: str) -> None:

@@ -77,7 +77,7 @@ async def test_the_reporter_can_only_read(filled: Database) -> None:
 async def test_the_collector_cannot_change_the_house(filled: Database) -> None:
     """It writes rows; by two functions it makes days and drops those past every retention that may be set.
 
-    It drops, empties or changes no other table, and no event.
+    It drops, empties or alters no other table, and changes no event.
     """
     connection = await postgres.connect(filled.collector_dsn, name="tests")
     await connection.execute("SELECT ensure_partition('facebook_events', (now() AT TIME ZONE 'UTC')::date)")

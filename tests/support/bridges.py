@@ -1,7 +1,8 @@
 """Networks for containers without an engine: a bridge each, and a network namespace for every container on it.
 
 Addresses are 10.<a free number>.<network>.<host>; this side of a bridge has the host number 1. Nothing leads out.
-Invariants: what was made is taken down by `close`, the last first; no test that works `without_changes` runs meanwhile.
+Invariants: what was made is taken down by `close`, the last first; meanwhile no test of this checkout works
+`without_changes`.
 """
 
 import fcntl
@@ -15,7 +16,7 @@ FIRST_HOST = 10
 
 
 def without_changes() -> AbstractContextManager[None]:
-    """No test makes or takes down networks meanwhile: a browser fails what it is loading when they change."""
+    """No other test makes or takes down networks meanwhile: a browser fails what it is loading when they change."""
     return _locked(fcntl.LOCK_EX)
 
 
