@@ -267,7 +267,8 @@ async def test_postgres_is_away_under_the_publishers_load(system: FaultySystem, 
         began = time.monotonic()
 
         async def caught_up() -> bool:
-            infos = [await stream_info(system.client, stream_of(source)) for source in SOURCES]
+            # The load takes all cores meanwhile: NATS may let a question wait for seconds.
+            infos = [await stream_info(system.client, stream_of(source), timeout_seconds=30) for source in SOURCES]
             return all(info.ts - info.stored_until(info.ts) < timedelta(seconds=1.5) for info in infos)
 
         await eventually(caught_up, what="collectors have caught up while the load goes on", seconds=120)
