@@ -24,7 +24,7 @@ from core.jetstream import StreamInfo, StreamMissing, stream_info
 from core.settings import CollectorSettings
 from sql import statements
 
-EVERY_SECONDS: Final = 15.0
+EVERY_SECONDS: Final = 10.0  # and STUCK_AFTER: together within the 30 s in which all is to be well again
 COMMAND_SECONDS: Final = 60.0  # of a server that vanished without a word nothing else is heard
 STUCK_AFTER: Final = timedelta(seconds=15)
 _RETENTION_MARGIN_DAYS: Final = 4
