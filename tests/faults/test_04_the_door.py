@@ -244,6 +244,7 @@ async def test_a_bad_chunk_costs_a_bare_worker_a_restart(tmp_path: Path, tally: 
     """It aborts the worker: another one goes on, the parent starts it again and counts it, and waits longer each time
     that it ends so soon."""
     async with start_nats(tmp_path) as nats, start_gateway(nats, GATEWAY_WORKERS="2") as gateway:
+        await eventually(lambda: both(gateway), what="both workers run", seconds=30)
         for restarts in range(1, 5):
             before = {worker.pid for worker in gateway.workers()}
             assert await said(gateway.port, BAD_CHUNK) == b""
