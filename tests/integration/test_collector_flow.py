@@ -6,21 +6,16 @@ Invariant under test: a message is confirmed only after its rows are committed, 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 from nats.aio.client import Client
 
-from collector import fetch
 from collector.batch import Entry
-from collector.fetch import Fetcher
 from core import jetstream
 from core.errors import OurFault
-from core.events.subjects import consumer_of, stream_of
-from core.jetstream import stream_info
+from core.events.subjects import consumer_of
 from core.settings import Settings
 from tests.support.collecting import (
     Collecting,
@@ -29,11 +24,13 @@ from tests.support.collecting import (
     collecting,
     connected,
     drained,
+    fetcher_of,
     publish,
     publish_all,
     storing,
+    waiting,
 )
-from tests.support.events import NOON, changed, facebook, message, tiktok
+from tests.support.events import changed, facebook, message, tiktok
 from tests.support.stack import Database, FreshNats
 from tests.support.waiting import eventually
 
@@ -43,20 +40,12 @@ async def rows(connection: asyncpg.Connection[Any], source: str = "facebook") ->
     return count
 
 
-async def waiting(client: Client, source: str = "facebook") -> int:
-    return (await stream_info(client, stream_of(source))).state.messages
-
-
 def many(count: int, first: int = 0) -> list[bytes]:
     """Messages of three events each."""
     return [
         message(*(facebook(event_id=f"fb-{number}-{place}") for place in range(3)))
         for number in range(first, first + count)
     ]
-
-
-def fetcher_of(client: Client, *, ack_wait_seconds: float = 10.0) -> Fetcher:
-    return Fetcher(client, "EVENTS_FACEBOOK", "facebook", ack_wait_seconds=ack_wait_seconds, batch_rows=20_000)
 
 
 @pytest.mark.parametrize("source", ["facebook", "tiktok"])
@@ -197,29 +186,6 @@ async def test_what_is_taken_on_after_a_stop_is_given_back_at_once(
     await balanced(connection, client)
 
 
-async def test_what_was_given_back_may_still_be_confirmed(client: Client) -> None:
-    """What is given back comes again at once when it is asked for, but for what was confirmed after all; until then
-    nothing comes."""
-    await publish_all(client, "facebook", many(4))
-    fetcher = fetcher_of(client)
-    await fetcher.start()
-    first = await fetcher.take(3, 0.3)
-    await fetcher.give_back()
-    assert fetcher._waiting == deque()
-    await fetcher.ack(first)
-
-    async def confirmed() -> bool:
-        return await waiting(client) == 3
-
-    await eventually(confirmed, what="the first message is gone")
-    for _ in range(2):  # twice is fine
-        await fetcher.go_on()
-    again = [one for _ in range(3) for one in await asyncio.wait_for(fetcher.take(3, 0), 5)]
-    assert {one.sequence for one in again} == {1, 2, 3, 4} - {one.sequence for one in first}
-    assert not any(one.first_delivery for one in again)
-    await fetcher.stop()
-
-
 async def ended_by_itself(collector: Collecting) -> None:
     """Wait until the flow has ended without being told to."""
 
@@ -341,28 +307,6 @@ async def test_nats_is_away_when_a_batch_is_confirmed(
         assert not collector.running.done()
     assert await rows(connection) == 16
     await balanced(connection, client)
-
-
-async def test_what_waits_is_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While nothing is taken, a collector holds no more than its pulls allow, however much the stream holds."""
-    monkeypatch.setattr(fetch, "PULL_BYTES", 64 * 1024)
-    body = message(*(facebook(at=NOON + timedelta(seconds=second)) for second in range(20)))
-    await publish_all(client, "facebook", [body] * 200)
-    fetcher = fetcher_of(client)
-    await fetcher.start()
-    first = await fetcher.take(1, 0)
-    await fetcher.take(1, 0)
-
-    async def quiet() -> bool:
-        before = len(fetcher._waiting)
-        await asyncio.sleep(0.3)
-        return len(fetcher._waiting) == before
-
-    await eventually(quiet, what="no more messages come")
-    held = sum(len(message.body) for message in fetcher._waiting)
-    assert len(first) == 1
-    assert 64 * 1024 <= held <= 4 * 64 * 1024
-    await fetcher.stop()
 
 
 @pytest.mark.parametrize("header", [None, "", "many", "-5", "0", "1.5", "999999999999999999999"])

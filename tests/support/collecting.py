@@ -144,6 +144,16 @@ async def connected(nats: FreshNats) -> AsyncIterator[Client]:
         await client.close()
 
 
+async def waiting(client: Client, source: str = "facebook") -> int:
+    """How many messages a source's stream holds."""
+    return (await stream_info(client, stream_of(source))).state.messages
+
+
+def fetcher_of(client: Client, *, ack_wait_seconds: float = 10.0) -> Fetcher:
+    """What fetches facebook's messages, of a flow or alone."""
+    return Fetcher(client, "EVENTS_FACEBOOK", "facebook", ack_wait_seconds=ack_wait_seconds, batch_rows=20_000)
+
+
 async def publish(client: Client, name: str, body: bytes, events: int | None = None) -> int:
     """Publish one message as the gateway does; its sequence number in the stream."""
     subject = f"{REFUSED}.unknown" if name == REFUSED else f"events.{name}"

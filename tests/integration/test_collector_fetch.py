@@ -1,0 +1,60 @@
+"""Fetching alone, on a real NATS: what is held, and what is given back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from datetime import timedelta
+
+import pytest
+from nats.aio.client import Client
+
+from collector import fetch
+from tests.support.collecting import fetcher_of, publish_all, waiting
+from tests.support.events import NOON, facebook, message
+from tests.support.waiting import eventually
+
+
+async def test_what_was_given_back_may_still_be_confirmed(client: Client) -> None:
+    """What is given back comes again at once when it is asked for, but for what was confirmed after all; until then
+    nothing comes."""
+    await publish_all(client, "facebook", [message(*(facebook() for _ in range(3))) for _ in range(4)])
+    fetcher = fetcher_of(client)
+    await fetcher.start()
+    first = await fetcher.take(3, 0.3)
+    await fetcher.give_back()
+    assert fetcher._waiting == deque()
+    await fetcher.ack(first)
+
+    async def confirmed() -> bool:
+        return await waiting(client) == 3
+
+    await eventually(confirmed, what="the first message is gone")
+    for _ in range(2):  # twice is fine
+        await fetcher.go_on()
+    again = [one for _ in range(3) for one in await asyncio.wait_for(fetcher.take(3, 0), 5)]
+    assert {one.sequence for one in again} == {1, 2, 3, 4} - {one.sequence for one in first}
+    assert not any(one.first_delivery for one in again)
+    await fetcher.stop()
+
+
+async def test_what_waits_is_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing is taken, a collector holds no more than its pulls allow, however much the stream holds."""
+    monkeypatch.setattr(fetch, "PULL_BYTES", 64 * 1024)
+    body = message(*(facebook(at=NOON + timedelta(seconds=second)) for second in range(20)))
+    await publish_all(client, "facebook", [body] * 200)
+    fetcher = fetcher_of(client)
+    await fetcher.start()
+    first = await fetcher.take(1, 0)
+    await fetcher.take(1, 0)
+
+    async def quiet() -> bool:
+        before = len(fetcher._waiting)
+        await asyncio.sleep(0.3)
+        return len(fetcher._waiting) == before
+
+    await eventually(quiet, what="no more messages come")
+    held = sum(len(message.body) for message in fetcher._waiting)
+    assert len(first) == 1
+    assert 64 * 1024 <= held <= 4 * 64 * 1024
+    await fetcher.stop()
