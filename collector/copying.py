@@ -10,27 +10,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
-from enum import StrEnum
 from functools import partial
 from typing import Any, Final
 
 from core.events.fields import instant
+from core.events.shape import ColumnType
 
 Encoder = Callable[[Any], bytes]
-
-
-class Kind(StrEnum):
-    """How a column's value is written. The native parser knows the same names, but for BYTES."""
-
-    TEXT = "text"
-    LABEL = "label"
-    SMALLINT = "smallint"
-    INTEGER = "integer"
-    BIGINT = "bigint"
-    TIMESTAMP = "timestamp"
-    AMOUNT = "amount"
-    BYTES = "bytes"
-
 
 HEADER: Final = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 TRAILER: Final = struct.pack(">h", -1)
@@ -118,17 +104,17 @@ def one_of(labels: Iterable[str], behind: bytes = b"") -> Encoder:
     return written.__getitem__
 
 
-_ENCODERS: Final[dict[Kind, Encoder]] = {
-    Kind.TEXT: text,
-    Kind.SMALLINT: smallint,
-    Kind.INTEGER: integer,
-    Kind.BIGINT: bigint,
-    Kind.TIMESTAMP: timestamp,
-    Kind.AMOUNT: amount,
-    Kind.BYTES: raw,
+_ENCODERS: Final[dict[ColumnType, Encoder]] = {
+    ColumnType.TEXT: text,
+    ColumnType.SMALLINT: smallint,
+    ColumnType.INTEGER: integer,
+    ColumnType.BIGINT: bigint,
+    ColumnType.TIMESTAMP: timestamp,
+    ColumnType.AMOUNT: amount,
+    ColumnType.BYTES: raw,
 }
 
 
-def encoder(kind: Kind) -> Encoder:
-    """What writes values of this kind, which is no LABEL."""
-    return _ENCODERS[kind]
+def encoder(column_type: ColumnType) -> Encoder:
+    """Return what writes values of this type, which is not LABEL."""
+    return _ENCODERS[column_type]

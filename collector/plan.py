@@ -6,18 +6,13 @@ Everything is derived from what is declared once: the structs in `core/events` a
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, NamedTuple
 
-from msgspec.inspect import IntType, LiteralType, StrType
-
-from collector.copying import Kind
 from collector.parse import constant_of, opening
 from collector.source import Source
-from core.events import subjects
-from core.events.fields import MAX_ID_BYTES, MAX_TEXT_BYTES, Amount
-from core.events.shape import Field, Key, keys
-
-_AMOUNT: Final = get_args(Amount)[1].pattern
+from core.events import shape as shapes_of
+from core.events.shape import ColumnType, Field
+from core.sources import SOURCES
 
 
 class LeftToPython(Exception):
@@ -49,7 +44,7 @@ class Shape(NamedTuple):
 
 def describe(source: Source) -> tuple[str, list[Shape]]:
     """The key that chooses the shape of a source's events, and the shapes. Raises LeftToPython."""
-    if source.name not in subjects.SOURCES:
+    if source.name not in SOURCES:
         raise LeftToPython(f"the events of {source.name} are not those of the contract")
     tags = {shape.__struct_config__.tag_field for shape in source.shapes}
     tag = tags.pop()
@@ -59,40 +54,25 @@ def describe(source: Source) -> tuple[str, list[Shape]]:
 
 
 def _shape(source: Source, shape: type[Any]) -> Shape:
-    kinds = {column.path: column.kind for column in source.columns}
-    has = keys(shape)
-    fields = [_field(path, key, kinds.get(path)) for path, key in has.items()]
+    try:
+        fields = list(shapes_of.describe(shape))
+    except TypeError as error:
+        raise LeftToPython(str(error)) from error
+    if unknown := [field.path for field in fields if field.type is ColumnType.BYTES]:
+        raise LeftToPython(f"{unknown[0]}: the native parser writes no bytes")
     numbers = {field.path: number for number, field in enumerate(fields)}
     row: list[bytes | int] = [opening(source)]
-    for column in source.columns:
-        constant = constant_of(column, shape, has)
-        row.append(numbers[column.path] if constant is None else constant)
+    row += [numbers[path] if path in numbers else constant_of(path, shape) for path in source.columns.values()]
     return Shape(str(shape.__struct_config__.tag), fields, row, _counted(source, numbers))
 
 
 def _counted(source: Source, numbers: dict[str, int]) -> Counted:
     if source.audience is None or "eventType" not in numbers:
         raise LeftToPython(f"{source.name} has no types to count")
-    purchase, amount, dimensions = source.audience
+    (purchase, amount), dimensions = source.audience.purchase, source.audience.dimensions
     return Counted(
         type=numbers["eventType"],
         purchase=purchase,
         amount=numbers.get(amount),
         dimensions=[(one.name, numbers[one.path], list(one.bands)) for one in dimensions if one.path in numbers],
     )
-
-
-def _field(path: str, key: Key, kind: Kind | None) -> Field:
-    match kind, key.type:
-        case Kind.TEXT, StrType(None, None, None):
-            least, most = (1, MAX_ID_BYTES) if path == "eventId" else (0, MAX_TEXT_BYTES)
-            return Field(path, kind, key.nullable, least, most)
-        case Kind.TIMESTAMP, StrType(None, None, None):
-            return Field(path, kind, key.nullable)
-        case Kind.AMOUNT, StrType(None, None, pattern) if pattern == _AMOUNT:
-            return Field(path, kind, key.nullable)
-        case Kind.SMALLINT | Kind.INTEGER | Kind.BIGINT, IntType(None, int(least), None, int(most), None):
-            return Field(path, kind, key.nullable, least, most)
-        case Kind.LABEL | None, LiteralType() if key.labels:
-            return Field(path, Kind.LABEL, key.nullable, labels=key.labels)
-    raise LeftToPython(f"{path}: nothing writes {key.type} as {kind}")

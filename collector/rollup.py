@@ -19,36 +19,15 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
+from collector.source import Audience
 from core import native
 from core.events.shape import keys
+from core.sources.declaration import stage_of
 
 QUARTER_MICROSECONDS: Final = 900_000_000
 QUARTERS_IN_DAY: Final = 96
 MOST_CHARACTERS: Final = 64
 """A text that is longer has no count of its own: it is counted as other."""
-
-
-class Dimension(NamedTuple):
-    """A dimension of the audience: its name, and where its value stands in the event (a JSON path without `$.`).
-
-    bands are those of a number: the first number of each and its name, in order, from 0 on. A text without a closed
-    list of labels is a country: the store finds out whether it has a count of its own (`known_countries`).
-    """
-
-    name: str
-    path: str
-    bands: tuple[tuple[int, str], ...] = ()
-
-
-class Audience(NamedTuple):
-    """What the rollups of a source count beside types: whose revenue, and which dimensions.
-
-    purchase is the event type whose `amount` (a JSON path) is revenue.
-    """
-
-    purchase: str
-    amount: str
-    dimensions: tuple[Dimension, ...]
 
 
 class Counts(NamedTuple):
@@ -88,7 +67,7 @@ class Rollup:
         for (quarter, shape), picked in seen.items():
             counted = self._counted[shape]
             types, *values = zip(*picked, strict=True)
-            stage, purchase = str(shape.__struct_config__.tag), self._audience.purchase
+            stage, purchase = stage_of(shape), self._audience.purchase.event_type
             revenue = _revenue(zip(types, values.pop(0), strict=True), purchase) if counted.amount else 0
             for kind, number in Counter(types).items():
                 events[quarter, stage, kind] = (number, revenue if kind == purchase else 0)
@@ -115,8 +94,9 @@ class _Counted:
     def __init__(self, audience: Audience, shape: type[Any]) -> None:
         has = keys(shape)
         self.dimensions = [dimension for dimension in audience.dimensions if dimension.path in has]
-        self.amount = audience.amount in has and audience.purchase in has["eventType"].labels
-        paths = ["eventType", *([audience.amount] if self.amount else []), *(one.path for one in self.dimensions)]
+        purchase = audience.purchase
+        self.amount = purchase.amount in has and purchase.event_type in has["eventType"].labels
+        paths = ["eventType", *([purchase.amount] if self.amount else []), *(one.path for one in self.dimensions)]
         self.attributes = [has[path].attribute for path in paths]
 
 

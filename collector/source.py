@@ -1,44 +1,39 @@
-"""What the collector has to know of a source: its columns, declared once, and its statements by name.
-
-A new source is a file in `collector/sources`, a migration with its table, and its statements in `sql/store.sql`.
-"""
+"""What the collector has to know of what it collects: the events of a source, or the refused events."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
-from collector.copying import Kind
-from collector.rollup import Audience
 from core.events.contract import Contract
+from core.events.subjects import stream_of
+from core.sources import SOURCES as DECLARED
+from core.sources.declaration import Dimension, Purchase
 
 Reader = Callable[[bytes, int], Any]
 """A line of a message and the instant it was received (microseconds since 2000) -> a struct; raises Invalid."""
 
 
-class Column(NamedTuple):
-    """A column of the table: its name, where its value stands in the event, and how it is written.
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """What the rollups of a source count: the revenue of its purchases, and these dimensions."""
 
-    path is a JSON path without `$.`; an event whose shape does not have it gives NULL. What its value may be, the
-    shape says.
-    """
-
-    name: str
-    path: str
-    kind: Kind
+    purchase: Purchase
+    dimensions: tuple[Dimension, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One source, as the collector's program runs it.
+    """What one collector stores.
 
-    name         of the source; the statements `staging_<name>` and `merge_<name>` belong to it
+    name         of the source, or `refused`
     stream       that it reads
     reader       makes what reads a line of a message
     shapes       the structs that a line is read into
-    columns      of the table that come from the event
-    table        the partitioned parent; None where all rows go into one plain table
+    columns      of the table: column -> JSON path without `$.`; a shape that does not have the path gives NULL
+    table        the partitioned table; None where all rows go into one plain table
     audience     what its rollups count; None where it has none
     """
 
@@ -46,6 +41,20 @@ class Source:
     stream: str
     reader: Callable[[Contract], Reader]
     shapes: tuple[type[Any], ...]
-    columns: tuple[Column, ...]
+    columns: Mapping[str, str]
     table: str | None = None
     audience: Audience | None = None
+
+
+def of_events(name: str) -> Source:
+    """Return what a collector of this source's events stores, as the source is declared."""
+    declared = DECLARED[name]
+    return Source(
+        name=name,
+        stream=stream_of(name),
+        reader=lambda contract: partial(contract.read, source=name),
+        shapes=declared.shapes,
+        columns=declared.columns,
+        table=declared.table,
+        audience=Audience(declared.purchase, declared.counted),
+    )

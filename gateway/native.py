@@ -4,28 +4,21 @@
                                   \\--the first element that is not proved to be valid--> `gateway.split`, the contract
 
 Invariant: what it takes is what Python would take, with the same bytes; it never says what is wrong with an event.
-Everything it knows of events is derived from the structs in `core/events`.
+Everything it knows of events is derived from the declarations in `core/sources`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple, get_args
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
-from msgspec.inspect import IntType, LiteralType, StrType
-
-from core import native
-from core.events import facebook, tiktok
+from core import native, sources
 from core.events.contract import Contract
-from core.events.fields import MAX_EVENT_BYTES, MAX_ID_BYTES, MAX_TEXT_BYTES, Amount
-from core.events.shape import Field, Key, keys
-from core.events.subjects import SOURCES, Source
+from core.events.fields import MAX_EVENT_BYTES
+from core.events.shape import Field, describe
+from core.sources.declaration import Source, stage_of
 
 PIECE_BYTES: Final = 128 * 1024  # read in one go: a quarter of a millisecond
-
-INSTANTS: Final = frozenset({"timestamp", "data.engagement.actionTime"})
-_AMOUNT: Final = get_args(Amount)[1].pattern
-_EVENTS: Final[dict[Source, Any]] = {"facebook": facebook.Event, "tiktok": tiktok.Event}
 
 
 class Run(NamedTuple):
@@ -52,7 +45,7 @@ def reader(contract: Contract) -> Reader | None:
     """What reads events that hold to the contract; None where the native module is not built."""
     if native.NOT_BUILT:
         return None
-    door = native.Door("timestamp", MAX_EVENT_BYTES, [_described(source) for source in SOURCES])
+    door = native.Door("timestamp", MAX_EVENT_BYTES, [_described(source) for source in sources.SOURCES.values()])
 
     def read(content: bytes, at: int, received: int) -> Run:
         go_on, blocks = door.read(content, at, PIECE_BYTES, *contract.window(received))
@@ -61,28 +54,6 @@ def reader(contract: Contract) -> Reader | None:
     return read
 
 
-def _described(source: Source) -> tuple[str, str, list[tuple[str, list[Field]]]]:
+def _described(source: Source) -> tuple[str, str, list[tuple[str, Sequence[Field]]]]:
     """A source's name, the key that chooses the shape of its events, and of each shape its label and its fields."""
-    shapes = get_args(_EVENTS[source])
-    (tag,) = {shape.__struct_config__.tag_field for shape in shapes}
-    return source, tag, [(shape.__struct_config__.tag, _fields(shape)) for shape in shapes]
-
-
-def _fields(shape: type[Any]) -> list[Field]:
-    return [_field(path, key) for path, key in keys(shape).items()]
-
-
-def _field(path: str, key: Key) -> Field:
-    match key.type:
-        case StrType(None, None, None) if path in INSTANTS:
-            return Field(path, "timestamp", key.nullable)
-        case StrType(None, None, None):
-            least, most = (1, MAX_ID_BYTES) if path == "eventId" else (0, MAX_TEXT_BYTES)
-            return Field(path, "text", key.nullable, least, most)
-        case StrType(None, None, pattern) if pattern == _AMOUNT:
-            return Field(path, "amount", key.nullable)
-        case IntType(None, int(least), None, int(most), None):
-            return Field(path, "bigint", key.nullable, least, most)
-        case LiteralType() if key.labels:
-            return Field(path, "label", key.nullable, labels=key.labels)
-    raise TypeError(f"{path}: the native module does not know {key.type}")
+    return source.name, "funnelStage", [(stage_of(shape), describe(shape)) for shape in source.shapes]

@@ -22,16 +22,14 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.events import Drawn, make
 from bench.micro.conftest import Stack
-from collector.copying import Kind
 from collector.parse import Parser, copied_columns
 from collector.parsers import choose
-from collector.source import Column
 from collector.sources import SOURCES
 from core import postgres
 from core.events import wire
 from core.events.contract import Contract
 from core.events.fields import EPOCH, instant
-from core.events.shape import keys
+from core.events.shape import ColumnType, describe, keys
 from core.lifecycle import collect_garbage_rarely
 from core.native import NOT_BUILT
 from sql import statements
@@ -137,17 +135,18 @@ def test_decode_and_let_asyncpg_encode(benchmark: BenchmarkFixture, stack: Stack
 def _row(source: str, shape: type[Any]) -> Callable[[Any], tuple[Any, ...]]:
     """What makes a tuple of Python values, as asyncpg takes them, of an event of this shape."""
     has, config = keys(shape), shape.__struct_config__
-    converted: dict[Kind, Callable[[Any], Any]] = {
-        Kind.TIMESTAMP: datetime.fromisoformat,
-        Kind.AMOUNT: lambda text: text and Decimal(text),
+    types = {field.path: field.type for field in describe(shape)}
+    converted: dict[ColumnType, Callable[[Any], Any]] = {
+        ColumnType.TIMESTAMP: datetime.fromisoformat,
+        ColumnType.AMOUNT: lambda text: text and Decimal(text),
     }
 
-    def getter(column: Column) -> Callable[[Any], Any]:
-        if column.path not in has:
-            constant = config.tag if column.path == config.tag_field else None
+    def getter(path: str) -> Callable[[Any], Any]:
+        if path not in has:
+            constant = config.tag if path == config.tag_field else None
             return lambda _event: constant
-        get, convert = attrgetter(has[column.path].attribute), converted.get(column.kind)
+        get, convert = attrgetter(has[path].attribute), converted.get(types[path])
         return (lambda event: convert(get(event))) if convert else get
 
-    getters = [getter(column) for column in SOURCES[source].columns]
+    getters = [getter(path) for path in SOURCES[source].columns.values()]
     return lambda event: tuple(get(event) for get in getters)

@@ -1,10 +1,14 @@
-"""The sources that a collector can be started for."""
+"""What a collector can be started for: the events of each source, and the refused events."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from collector.source import Source
-from collector.sources import facebook, refused, tiktok
+from collector.source import Source, of_events
+from collector.sources import refused
+from core.sources import SOURCES as DECLARED
 
-SOURCES: Final[dict[str, Source]] = {source.name: source for source in (facebook.SOURCE, tiktok.SOURCE, refused.SOURCE)}
+SOURCES: Final[dict[str, Source]] = {
+    **{name: of_events(name) for name in DECLARED},
+    refused.SOURCE.name: refused.SOURCE,
+}

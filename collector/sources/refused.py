@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collector.copying import Kind
-from collector.source import Column, Source
+from collector.source import Source
 from core.events.contract import Invalid, Reason, texts
 from core.events.refused import RefusedEvent, decode
 from core.events.subjects import REFUSED, stream_of
@@ -24,14 +23,14 @@ SOURCE = Source(
     stream=stream_of(REFUSED),
     reader=lambda _contract: _read,
     shapes=(RefusedEvent,),
-    columns=(
-        Column("length", "length", Kind.BIGINT),
-        Column("source", "source", Kind.LABEL),
-        Column("reason", "reason", Kind.TEXT),
-        Column("path", "path", Kind.TEXT),
-        Column("detail", "detail", Kind.TEXT),
-        Column("event_id", "eventId", Kind.TEXT),
-        Column("sha256", "sha256", Kind.BYTES),
-        Column("event", "body", Kind.BYTES),
-    ),
+    columns={
+        "length": "length",
+        "source": "source",
+        "reason": "reason",
+        "path": "path",
+        "detail": "detail",
+        "event_id": "eventId",
+        "sha256": "sha256",
+        "event": "body",
+    },
 )

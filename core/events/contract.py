@@ -14,15 +14,18 @@ import re
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from itertools import accumulate
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, Union
 
 import msgspec
 
-from core.events import facebook, tiktok
+from core import sources
 from core.events.fields import END, MAX_DEPTH, MAX_EVENT_BYTES, MAX_ID_BYTES, MAX_TEXT_BYTES, instant
+from core.events.shape import keys
 from core.events.subjects import SOURCES, Source
+from core.sources.declaration import Envelope
 
-Event = facebook.Event | tiktok.Event
+Event = Envelope
 
 DAY_MICROSECONDS: Final = 86_400_000_000
 SECOND_MICROSECONDS: Final = 1_000_000
@@ -61,10 +64,22 @@ class Invalid(Exception):
 
 
 _DECODE: Final[dict[Source, Callable[[bytes], Event]]] = {
-    "facebook": msgspec.json.Decoder(facebook.Event).decode,
-    "tiktok": msgspec.json.Decoder(tiktok.Event).decode,
+    name: msgspec.json.Decoder(Union[source.shapes]).decode  # noqa: UP007
+    for name, source in sources.SOURCES.items()
 }
-_WITH_ACTION_TIME: Final = frozenset((facebook.Top, tiktok.Bottom))
+# Of each shape its instants but the timestamp: their JSON paths, and what reads the text from an event.
+_INSTANTS: Final = {
+    shape: tuple(
+        (f"$.{path}", attrgetter(key.attribute))
+        for path, key in keys(shape).items()
+        if key.value == "instant" and path != "timestamp"
+    )
+    for source in sources.SOURCES.values()
+    for shape in source.shapes
+}
+# The first source is the guess; these bytes near an event's beginning say that it is another one.
+_FIRST, *_OTHERS = sources.SOURCES
+_MARKS: Final = tuple((f'"{name}"'.encode(), name) for name in _OTHERS)
 
 # JSON of so many bytes is not too deep but by lists: an object in an object takes five, as in {"":{}}.
 _SURELY_SHALLOW: Final = 5 * MAX_DEPTH
@@ -98,7 +113,7 @@ class Contract:
         if size > MAX_EVENT_BYTES:
             raise Invalid(Reason.TOO_LARGE, "$", f"an event holds at most {MAX_EVENT_BYTES} bytes, this {size}")
         # Without a source, a guess that costs little; a wrong one is found by the decoder and mended below.
-        likely = source or ("tiktok" if raw.find(b'"tiktok"', 0, 256) >= 0 else "facebook")
+        likely = source or next((name for mark, name in _MARKS if raw.find(mark, 0, 256) >= 0), _FIRST)
         try:
             event = _DECODE[likely](raw)
         except (ValueError, RecursionError):  # msgspec's errors and UnicodeDecodeError are ValueErrors
@@ -113,8 +128,8 @@ class Contract:
             raise Invalid(Reason.EMPTY, "$.eventId", "an eventId is not empty")
         try:
             at = instant(event.timestamp)
-            if type(event) in _WITH_ACTION_TIME:
-                instant(event.data.engagement.action_time)  # type: ignore[union-attr]
+            for _, text in _INSTANTS[type(event)]:
+                instant(text(event))
         except ValueError:
             raise _without_instant(event) from None
         if not -self._max_age <= at - received_at <= self._max_ahead:
@@ -134,13 +149,11 @@ class Contract:
 
 def _without_instant(event: Event) -> Invalid:
     """Which of its instants cannot be read, and why."""
-    path = "$.timestamp"
-    try:
-        instant(event.timestamp)
-        path = "$.data.engagement.actionTime"
-        instant(event.data.engagement.action_time)  # type: ignore[union-attr]
-    except ValueError as error:
-        return Invalid(Reason.INVALID_TIMESTAMP, path, str(error))
+    for path, text in (("$.timestamp", attrgetter("timestamp")), *_INSTANTS[type(event)]):
+        try:
+            instant(text(event))
+        except ValueError as error:
+            return Invalid(Reason.INVALID_TIMESTAMP, path, str(error))
     raise AssertionError("all of its instants can be read")
 
 

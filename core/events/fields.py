@@ -23,11 +23,12 @@ MAX_SMALLINT: Final = 32_767
 MAX_INTEGER: Final = 2_147_483_647
 
 Text = str
-Instant = str
+EventId = Annotated[str, Meta(extra={"value": "id"})]
+Instant = Annotated[str, Meta(extra={"value": "instant"})]
 SmallCount = Annotated[int, Meta(ge=0, le=MAX_SMALLINT)]
 Count = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
 Percentage = Annotated[int, Meta(ge=0, le=100)]
-Amount = Annotated[str, Meta(pattern=r"^[0-9]{1,10}(\.[0-9]{1,2})?\Z")]
+Amount = Annotated[str, Meta(pattern=r"^[0-9]{1,10}(\.[0-9]{1,2})?\Z", extra={"value": "amount"})]
 
 EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 """PostgreSQL's epoch: an instant is a number of microseconds since it."""

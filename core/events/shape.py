@@ -1,21 +1,37 @@
-"""What the structs of an event hold, key by key: the parsers and the door's native reader go by it."""
+"""Describe the structs of an event, key by key, for the contract, both parsers and the native reader."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
 
 from msgspec import inspect
 
+from core.events.fields import MAX_ID_BYTES, MAX_INTEGER, MAX_SMALLINT, MAX_TEXT_BYTES
+
+
+class ColumnType(StrEnum):
+    """The type of a column, which follows from the struct. The native module knows the same names, except BYTES."""
+
+    TEXT = "text"
+    LABEL = "label"
+    SMALLINT = "smallint"
+    INTEGER = "integer"
+    BIGINT = "bigint"
+    TIMESTAMP = "timestamp"
+    AMOUNT = "amount"
+    BYTES = "bytes"
+
 
 class Field(NamedTuple):
-    """A key and what its value has to be, as the native module is told it (`Kind` of its `copying.rs`).
+    """A key and what its value has to be, in the order in which the native module takes it (`Kind` of `copying.rs`).
 
     least and most are a number's limits, or a text's in bytes of UTF-8; labels are those of a closed list.
     """
 
     path: str
-    kind: str
+    type: ColumnType
     nullable: bool
     least: int = 0
     most: int = 0
@@ -25,18 +41,59 @@ class Field(NamedTuple):
 class Key(NamedTuple):
     """A key with a value that is no object.
 
-    attribute is dotted, from the event; type is what the value may be beside null.
+    attribute is dotted, from the event; type is what the value may be beside null; value is the name that a field type
+    of `core.events.fields` gives it: `id`, `instant`, `amount`, or empty.
     """
 
     attribute: str
     type: inspect.Type
     nullable: bool
+    value: str = ""
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The closed list of texts that are allowed; empty where there is none."""
         values = self.type.values if isinstance(self.type, inspect.LiteralType) else ()
         return tuple(value for value in values if isinstance(value, str))
+
+
+def describe(shape: type[Any]) -> tuple[Field, ...]:
+    """The fields of a struct, in its own order and without its tag.
+
+    Raises TypeError, as `keys` does, and for a type that no column holds.
+    """
+    return tuple(_field(path, key) for path, key in keys(shape).items())
+
+
+_VALUES: Final = {
+    "id": (ColumnType.TEXT, 1, MAX_ID_BYTES),
+    "instant": (ColumnType.TIMESTAMP, 0, 0),
+    "amount": (ColumnType.AMOUNT, 0, 0),
+}
+
+
+def _field(path: str, key: Key) -> Field:
+    if key.value:
+        column_type, least, most = _VALUES[key.value]
+        return Field(path, column_type, key.nullable, least, most)
+    match key.type:
+        case inspect.StrType(None, None, None):
+            return Field(path, ColumnType.TEXT, key.nullable, 0, MAX_TEXT_BYTES)
+        case inspect.IntType(None, int(least), None, int(most), None):
+            return Field(path, _integer(least, most), key.nullable, least, most)
+        case inspect.LiteralType() if key.labels:
+            return Field(path, ColumnType.LABEL, key.nullable, labels=key.labels)
+        case inspect.BytesType():
+            return Field(path, ColumnType.BYTES, key.nullable)
+    raise TypeError(f"{path}: no column holds {key.type}")
+
+
+def _integer(least: int, most: int) -> ColumnType:
+    if least >= -MAX_SMALLINT - 1 and most <= MAX_SMALLINT:
+        return ColumnType.SMALLINT
+    if least >= -MAX_INTEGER - 1 and most <= MAX_INTEGER:
+        return ColumnType.INTEGER
+    return ColumnType.BIGINT
 
 
 def keys(shape: type[Any]) -> dict[str, Key]:
@@ -64,7 +121,11 @@ def _keys(of: inspect.Type, path: str, attribute: str) -> Iterator[tuple[str, Ke
 
 
 def _key(of: inspect.Type, attribute: str) -> Key:
-    if not isinstance(of, inspect.UnionType):
-        return Key(attribute, of, nullable=False)
-    some = [choice for choice in of.types if not isinstance(choice, inspect.NoneType)]
-    return Key(attribute, some[0] if len(some) == 1 else of, nullable=of.includes_none)
+    nullable = isinstance(of, inspect.UnionType) and of.includes_none
+    if isinstance(of, inspect.UnionType):
+        some = [choice for choice in of.types if not isinstance(choice, inspect.NoneType)]
+        of = some[0] if len(some) == 1 else of
+    value = ""
+    if isinstance(of, inspect.Metadata):
+        value, of = (of.extra or {}).get("value", ""), of.type
+    return Key(attribute, of, nullable, value)

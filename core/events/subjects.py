@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+from typing import Final
 
-Source = Literal["facebook", "tiktok"]
-SOURCES: Final[tuple[Source, ...]] = get_args(Source)
+from core import sources
+
+Source = sources.SourceName
+SOURCES: Final[tuple[Source, ...]] = tuple(sources.SOURCES)
 
 REFUSED: Final = "refused"
 UNKNOWN: Final = "unknown"

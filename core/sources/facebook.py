@@ -1,4 +1,4 @@
-"""Facebook's events, as the contract gives them."""
+"""Facebook: its events as the contract defines them, and what becomes of their fields."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from typing import Literal
 import msgspec
 
 from core.events.fields import Amount, Instant, SmallCount, Text
-
-Gender = Literal["male", "female", "non-binary"]
-TopType = Literal["ad.view", "page.like", "comment", "video.view"]
-BottomType = Literal["ad.click", "form.submission", "checkout.complete"]
+from core.sources.declaration import Coarser, Dimension, Envelope, Purchase, Source
 
 
 class Location(msgspec.Struct):
@@ -22,7 +19,7 @@ class User(msgspec.Struct, rename="camel"):
     user_id: Text
     name: Text
     age: SmallCount
-    gender: Gender
+    gender: Literal["male", "female", "non-binary"]
     location: Location
 
 
@@ -51,20 +48,60 @@ class BottomData(msgspec.Struct):
     engagement: BottomEngagement
 
 
-class Top(msgspec.Struct, tag_field="funnelStage", tag="top", rename="camel"):
-    event_id: Text
-    timestamp: Instant
+class Top(Envelope, tag_field="funnelStage", tag="top"):
     source: Literal["facebook"]
-    event_type: TopType
+    event_type: Literal["ad.view", "page.like", "comment", "video.view"]
     data: TopData
 
 
-class Bottom(msgspec.Struct, tag_field="funnelStage", tag="bottom", rename="camel"):
-    event_id: Text
-    timestamp: Instant
+class Bottom(Envelope, tag_field="funnelStage", tag="bottom"):
     source: Literal["facebook"]
-    event_type: BottomType
+    event_type: Literal["ad.click", "form.submission", "checkout.complete"]
     data: BottomData
 
 
-Event = Top | Bottom
+SOURCE = Source(
+    name="facebook",
+    short_name="fb",
+    title="Facebook",
+    color="blue",
+    shapes=(Top, Bottom),
+    purchase=Purchase("checkout.complete", "data.engagement.purchaseAmount"),
+    campaign="data.engagement.campaignId",
+    dimensions=(
+        Dimension(
+            "age",
+            "data.user.age",
+            bands=(*((age, str(age)) for age in range(120)), (120, "120+")),
+            coarser=Coarser(
+                "ageBand",
+                ((0, "0-17"), (18, "18-24"), (25, "25-34"), (35, "35-44"), (45, "45-54"), (55, "55-64"), (65, "65+")),
+            ),
+        ),
+        Dimension("gender", "data.user.gender"),
+        Dimension("country", "data.user.location.country"),
+        Dimension("city", "data.user.location.city", ranked=True),
+    ),
+    funnel=("ad.view", "ad.click", "checkout.complete"),
+    columns={
+        "event_time": "timestamp",
+        "funnel_stage": "funnelStage",
+        "event_type": "eventType",
+        "gender": "data.user.gender",
+        "age": "data.user.age",
+        "event_id": "eventId",
+        "user_id": "data.user.userId",
+        "user_name": "data.user.name",
+        "country": "data.user.location.country",
+        "city": "data.user.location.city",
+        "action_time": "data.engagement.actionTime",
+        "referrer": "data.engagement.referrer",
+        "video_id": "data.engagement.videoId",
+        "click_position": "data.engagement.clickPosition",
+        "device": "data.engagement.device",
+        "browser": "data.engagement.browser",
+        "ad_id": "data.engagement.adId",
+        "campaign_id": "data.engagement.campaignId",
+        "purchase_amount": "data.engagement.purchaseAmount",
+    },
+)

@@ -1,4 +1,4 @@
-"""TikTok's events, as the contract gives them."""
+"""TikTok: its events as the contract defines them, and what becomes of their fields."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import Literal
 import msgspec
 
 from core.events.fields import Amount, Count, Instant, Percentage, Text
-
-TopType = Literal["video.view", "like", "share", "comment"]
-BottomType = Literal["profile.visit", "purchase", "follow"]
+from core.sources.declaration import Dimension, Envelope, Purchase, Source
 
 
 class User(msgspec.Struct, rename="camel"):
@@ -43,20 +41,57 @@ class BottomData(msgspec.Struct):
     engagement: BottomEngagement
 
 
-class Top(msgspec.Struct, tag_field="funnelStage", tag="top", rename="camel"):
-    event_id: Text
-    timestamp: Instant
+class Top(Envelope, tag_field="funnelStage", tag="top"):
     source: Literal["tiktok"]
-    event_type: TopType
+    event_type: Literal["video.view", "like", "share", "comment"]
     data: TopData
 
 
-class Bottom(msgspec.Struct, tag_field="funnelStage", tag="bottom", rename="camel"):
-    event_id: Text
-    timestamp: Instant
+class Bottom(Envelope, tag_field="funnelStage", tag="bottom"):
     source: Literal["tiktok"]
-    event_type: BottomType
+    event_type: Literal["profile.visit", "purchase", "follow"]
     data: BottomData
 
 
-Event = Top | Bottom
+SOURCE = Source(
+    name="tiktok",
+    short_name="ttk",
+    title="TikTok",
+    color="purple",
+    shapes=(Top, Bottom),
+    purchase=Purchase("purchase", "data.engagement.purchaseAmount"),
+    dimensions=(
+        Dimension(
+            "followers",
+            "data.user.followers",
+            bands=(
+                (0, "0-999"),
+                (1_000, "1000-9999"),
+                (10_000, "10000-99999"),
+                (100_000, "100000-999999"),
+                (1_000_000, "1000000+"),
+            ),
+        ),
+        Dimension("country", "data.engagement.country"),
+        Dimension("device", "data.engagement.device"),
+    ),
+    funnel=("video.view", "profile.visit", "purchase"),
+    columns={
+        "event_time": "timestamp",
+        "funnel_stage": "funnelStage",
+        "event_type": "eventType",
+        "followers": "data.user.followers",
+        "event_id": "eventId",
+        "user_id": "data.user.userId",
+        "username": "data.user.username",
+        "device": "data.engagement.device",
+        "watch_time": "data.engagement.watchTime",
+        "percentage_watched": "data.engagement.percentageWatched",
+        "country": "data.engagement.country",
+        "video_id": "data.engagement.videoId",
+        "action_time": "data.engagement.actionTime",
+        "profile_id": "data.engagement.profileId",
+        "purchased_item": "data.engagement.purchasedItem",
+        "purchase_amount": "data.engagement.purchaseAmount",
+    },
+)

@@ -20,6 +20,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from core.events.subjects import SOURCES, Source
 from core.settings import ReporterSettings
+from core.sources.declaration import Stage
 from reporter import pages
 from reporter.cover import Cover
 from reporter.freshness import Freshness
@@ -40,7 +41,7 @@ from reporter.query import (
 from reporter.read import Snapshot, Statements
 from reporter.reports import BucketEnd, BucketStart, Report, Understood, audience, compared
 from reporter.reports.audience import BY_DEFAULT, DIMENSIONS, OF, Counts, Dimension
-from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, Stage, chosen, sources_of
+from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, chosen, sources_of
 from sql import statements
 
 TOP: Final = 20
@@ -175,9 +176,9 @@ def ask(asked: Asked, settings: ReporterSettings) -> DemographicsQuery:
         time_zone=period.zone.key,
         interval=period.interval,
         compare=compared(previous),
-        source=cast(Source | None, asked.choice("source")),
+        source=asked.choice("source"),
         funnel_stage=cast(Stage | None, asked.choice("funnelStage")),
-        event_type=cast(EventType | None, asked.choice("eventType")),
+        event_type=asked.choice("eventType"),
         group_by=by,
         top=top,
     )

@@ -13,13 +13,14 @@ from msgspec import UNSET, Meta, UnsetType
 
 from core.events.subjects import SOURCES, Source
 from core.settings import ReporterSettings
+from core.sources.declaration import Stage
 from reporter import pages
 from reporter.cover import Cover
 from reporter.freshness import Freshness
 from reporter.query import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO, Asked, Parameter, Period
 from reporter.read import Snapshot, Statements
 from reporter.reports import BucketEnd, BucketStart, Report, Understood, compared
-from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, Kind, Stage, chosen, sources_of
+from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, Kind, chosen, sources_of
 from sql import statements
 
 Dimension = Literal["source", "funnelStage", "eventType"]
@@ -108,9 +109,9 @@ def ask(asked: Asked, _settings: ReporterSettings) -> EventsQuery:
         time_zone=period.zone.key,
         interval=period.interval,
         compare=compared(previous),
-        source=cast(Source | None, asked.choice("source")),
+        source=asked.choice("source"),
         funnel_stage=cast(Stage | None, asked.choice("funnelStage")),
-        event_type=cast(EventType | None, asked.choice("eventType")),
+        event_type=asked.choice("eventType"),
         group_by=cast(tuple[Dimension, ...], by),
     )
     return EventsQuery(understood, period, period.cover(), previous, sources_of(kinds), groups, pages.page(asked))

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from msgspec import UNSET, UnsetType
 
-from core.events import facebook, tiktok
+from core import sources
 from core.events.subjects import SOURCES, Source
+from core.sources.declaration import STAGES, Stage
 from reporter.query import Asked, BadQuery, Parameter
 
-Stage = Literal["top", "bottom"]
-EventType = Literal[facebook.TopType, facebook.BottomType, tiktok.TopType, tiktok.BottomType]
+_TYPES: Final = [
+    (name, stage, event_type)
+    for name, source in sources.SOURCES.items()
+    for stage, event_types in source.event_types.items()
+    for event_type in event_types
+]
+
+if TYPE_CHECKING:
+    EventType = str
+else:  # a closed list, as OpenAPI shows it
+    EventType = Literal[tuple(dict.fromkeys(event_type for _, _, event_type in _TYPES))]
 
 
 class Kind(NamedTuple):
@@ -31,14 +41,9 @@ class Kind(NamedTuple):
         )
 
 
-KINDS: Final = (
-    *(Kind("facebook", "top", event_type) for event_type in get_args(facebook.TopType)),
-    *(Kind("facebook", "bottom", event_type) for event_type in get_args(facebook.BottomType)),
-    *(Kind("tiktok", "top", event_type) for event_type in get_args(tiktok.TopType)),
-    *(Kind("tiktok", "bottom", event_type) for event_type in get_args(tiktok.BottomType)),
-)
+KINDS: Final = tuple(Kind(*found) for found in _TYPES)
 
-FUNNEL_STAGE: Final = Parameter("funnelStage", "Events of this funnel stage alone.", allowed=get_args(Stage))
+FUNNEL_STAGE: Final = Parameter("funnelStage", "Events of this funnel stage alone.", allowed=STAGES)
 EVENT_TYPE: Final = Parameter(
     "eventType",
     "Events of this type alone; the type has to occur with `source` and `funnelStage`.",
@@ -49,7 +54,7 @@ EVENT_TYPE: Final = Parameter(
 def chosen(asked: Asked) -> list[Kind]:
     """The kinds that `source`, `funnelStage` and `eventType` let pass. Raises BadQuery where there is none."""
     source, stage, event_type = asked.choice("source"), asked.choice("funnelStage"), asked.choice("eventType")
-    possible = [kind for kind in KINDS if source in (None, kind.source) and stage in (None, kind.funnel_stage)]
+    possible = [kind for kind in KINDS if source in {None, kind.source} and stage in {None, kind.funnel_stage}]
     kinds = [kind for kind in possible if event_type in (None, kind.event_type)]
     if not kinds:
         raise BadQuery(

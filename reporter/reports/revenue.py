@@ -139,7 +139,7 @@ class Paid:
 
 def ask(asked: Asked, settings: ReporterSettings) -> RevenueQuery:
     """Raises BadQuery."""
-    source, campaign_id = cast(Source | None, asked.choice("source")), asked.text("campaignId")
+    source, campaign_id = asked.choice("source"), asked.text("campaignId")
     by = cast(tuple[Dimension, ...], asked.several("groupBy"))
     if campaign_id is not None or "campaignId" in by:
         source = _campaign_source(source, campaign_id or "", "groupBy" if campaign_id is None else "campaignId")

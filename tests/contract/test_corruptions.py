@@ -87,11 +87,11 @@ def test_a_corruption_is_told_or_does_no_harm(
     event = corrupted(valid(shape), function, kind)
     for source in (None, shape[0]):
         if breaks is None:
-            read = CONTRACT.read(encoded(event), microseconds(), source)  # type: ignore[arg-type]
+            read = CONTRACT.read(encoded(event), microseconds(), source)
             assert read == CONTRACT.read(encoded(valid(shape) | {"eventId": event["eventId"]}), microseconds())
         else:
             with pytest.raises(Invalid) as caught:
-                CONTRACT.read(encoded(event), microseconds(), source)  # type: ignore[arg-type]
+                CONTRACT.read(encoded(event), microseconds(), source)
             assert (caught.value.reason, caught.value.path) == breaks
 
 

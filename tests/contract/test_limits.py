@@ -43,9 +43,9 @@ def texts_of(source: str, stage: str) -> dict[str, str]:
     """The paths of free text that an event of this shape stores, with their columns; the id is another matter."""
     event = MAKERS[source](stage)
     return {
-        column.path: column.name
-        for column in SOURCES[source].columns
-        if column.path.rpartition(".")[2]
+        path: column
+        for column, path in SOURCES[source].columns.items()
+        if path.rpartition(".")[2]
         in (
             "userId",
             "name",
@@ -58,7 +58,7 @@ def texts_of(source: str, stage: str) -> dict[str, str]:
             "profileId",
             "purchasedItem",
         )
-        and _has(event, column.path)
+        and _has(event, path)
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain
 from random import Random
+from typing import Annotated
 
 import msgspec
 import pytest
@@ -14,10 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from core import native as module
-from core.events import facebook as facebook_events
-from core.events import tiktok as tiktok_events
-from core.events.shape import Key
+from core.events.shape import ColumnType, describe
 from core.events.subjects import SOURCES
+from core.sources import SOURCES as DECLARED
 from gateway import native, split
 from gateway.body import Form
 from gateway.refusal import Refused
@@ -147,21 +147,20 @@ async def test_a_body_of_nothing_valid_is_soon_read_as_without_it() -> None:
 
 
 def test_each_instant_of_the_contract_is_known_as_one() -> None:
-    """msgspec takes an instant for any text: the names that tell them apart are those of the structs' annotations."""
-    found = set()
-    for events in (facebook_events, tiktok_events):
-        for struct in (events.Top, events.Bottom):
-            found |= {"timestamp"} if struct.__annotations__["timestamp"] == "Instant" else set()
-        for struct in (events.TopEngagement, events.BottomEngagement):
-            annotations = struct.__annotations__.items()
-            found |= {f"data.engagement.{_camel(name)}" for name, kind in annotations if "Instant" in kind}
-    assert found == native.INSTANTS
+    """msgspec takes an instant for any text: the field type tells them apart."""
+    described = [describe(shape) for source in DECLARED.values() for shape in source.shapes]
+    found = {field.path for fields in described for field in fields if field.type is ColumnType.TIMESTAMP}
+    assert found == {"timestamp", "data.engagement.actionTime"}
 
 
-def test_a_type_that_it_does_not_know_is_refused() -> None:
+def test_a_type_that_no_column_holds_is_refused() -> None:
     """What could not be held to the contract is an error at the start, never a guess."""
-    with pytest.raises(TypeError, match="the native module does not know"):
-        native._field("data.weight", Key("data.weight", msgspec.inspect.IntType(gt=0), nullable=False))
+
+    class Weighed(msgspec.Struct):
+        weight: Annotated[int, msgspec.Meta(gt=0)]
+
+    with pytest.raises(TypeError, match="weight: no column holds"):
+        describe(Weighed)
 
 
 async def test_without_a_build_python_reads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,8 +175,3 @@ def _reading_now(content: bytes, at: int) -> native.Run:
     reader = native.reader(CONTRACT)
     assert reader
     return reader(content, at, microseconds())
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.title() for part in rest)

@@ -62,7 +62,7 @@ def test_each_column_comes_from_its_own_key(parsers: Parsers, source: str, stage
     """A change of one key changes one column, the one that the source declares for it, and no other."""
     parse = parsers[source]
     event = MAKERS[source](stage, event_id="same")
-    columns = {column.path: column.name for column in SOURCES[source].columns}
+    columns = {path: column for column, path in SOURCES[source].columns.items()}
     received = part(1, received_at=NOON)
     (plain,) = rows(source, parse(message(event, parts=[received]), 7))
     assert set(plain) == set(columns.values()) | {"received_at", "stream_sequence", "correlation_id"}

@@ -217,7 +217,7 @@ type GivenBands = Vec<(i64, String)>;
 #[derive(FromPyObject)]
 struct GivenField {
     path: String,
-    kind: String,
+    r#type: String,
     nullable: bool,
     least: i64,
     most: i64,
@@ -255,7 +255,7 @@ impl TryFrom<GivenField> for Field {
     type Error = String;
 
     fn try_from(given: GivenField) -> Result<Self, String> {
-        let GivenField { path, kind, nullable, least, most, labels } = given;
+        let GivenField { path, r#type: kind, nullable, least, most, labels } = given;
         let kind = match kind.as_str() {
             "text" => Kind::Text { least, most },
             "label" => Kind::Label(labels.into_iter().map(String::into_bytes).collect()),
@@ -264,7 +264,7 @@ impl TryFrom<GivenField> for Field {
             "bigint" => Kind::Bigint { least, most },
             "timestamp" => Kind::Timestamp,
             "amount" => Kind::Amount,
-            _ => return Err(format!("{path} is of the kind {kind}, which has to be left to Python")),
+            _ => return Err(format!("{path} is of the type {kind}, which is left to Python")),
         };
         Ok(Self { path, nullable, kind })
     }

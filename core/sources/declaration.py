@@ -1,0 +1,157 @@
+"""How a source of events is declared. Everything else that Sluice knows of a source follows from its declaration.
+
+core/sources/<name>.py --SOURCES--> contract, COPY columns, rollups, SQL, reports, settings, dashboards
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple, cast, get_args, get_type_hints
+
+import msgspec
+
+from core.events.fields import EventId, Instant
+from core.events.shape import Key, keys
+
+Stage = Literal["top", "bottom"]
+STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
+REGISTERED: Final = "country"
+"""The one dimension of free text that has a registry of its values (`known_countries`)."""
+
+Bands = tuple[tuple[int, str], ...]
+"""The first number of each band and its name, in order, from 0 on."""
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9]{1,30}")
+
+
+class Envelope(msgspec.Struct, rename="camel"):
+    """What every event has, whatever its source. Each shape narrows `source`, `event_type` and `data`."""
+
+    event_id: EventId
+    timestamp: Instant
+    source: str
+    event_type: str
+    data: Any
+
+
+class Purchase(NamedTuple):
+    """The event type whose `amount` (a JSON path without `$.`) is revenue."""
+
+    event_type: str
+    amount: str
+
+
+class Coarser(NamedTuple):
+    """A second view of a dimension with bands: its name in reports, and wider bands."""
+
+    name: str
+    bands: Bands
+
+
+class Dimension(NamedTuple):
+    """A dimension of the audience: its name, and the JSON path (without `$.`) of its value.
+
+    bands     of a number
+    coarser   a second view of it, which reports compute from `bands`
+    ranked    whether it has too many values for a rollup: reports list the most frequent ones
+
+    A text that is not ranked and has no closed list of labels is `country`, whose values have a registry.
+    """
+
+    name: str
+    path: str
+    bands: Bands = ()
+    coarser: Coarser | None = None
+    ranked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One source of events.
+
+    name         in events, streams, tables, reports and settings: lower case
+    short_name   of its collector's process and container: `fb` gives `fb-collector`
+    title        for people
+    color        of its series in dashboards
+    shapes       one struct for each funnel stage, the stage is its tag
+    columns      of the table `<name>_events`: column -> JSON path without `$.`; its type follows from the struct
+    purchase     what revenue is
+    campaign     JSON path of the campaign of a purchase; None if events name none
+    dimensions   of the audience, in the order of reports
+    funnel       event types, in the order of the steps of the default funnel
+
+    Raises ValueError where the parts contradict each other.
+    """
+
+    name: str
+    short_name: str
+    title: str
+    color: str
+    shapes: tuple[type[Envelope], ...]
+    columns: Mapping[str, str]
+    purchase: Purchase
+    dimensions: tuple[Dimension, ...]
+    funnel: tuple[str, ...]
+    campaign: str | None = None
+
+    def __post_init__(self) -> None:
+        for problem in self._contradictions():
+            raise ValueError(f"source {self.name}: {problem}")
+
+    @property
+    def table(self) -> str:
+        """The partitioned table of its events."""
+        return f"{self.name}_events"
+
+    @property
+    def counted(self) -> tuple[Dimension, ...]:
+        """The dimensions that rollups hold."""
+        return tuple(dimension for dimension in self.dimensions if not dimension.ranked)
+
+    @property
+    def event_types(self) -> dict[Stage, tuple[str, ...]]:
+        """The event types of each funnel stage, in the order of their declaration."""
+        return {stage_of(shape): get_args(get_type_hints(shape)["event_type"]) for shape in self.shapes}
+
+    def column_of(self, path: str) -> str:
+        """The column that holds the value at this JSON path."""
+        return next(column for column, held in self.columns.items() if held == path)
+
+    def keys_of(self, path: str) -> list[Key | None]:
+        """What each shape has at this JSON path; None where it does not have it."""
+        return [keys(shape).get(path) for shape in self.shapes]
+
+    def _contradictions(self) -> Iterator[str]:
+        if not _NAME.fullmatch(self.name):
+            yield "a name is lower-case letters and digits, and begins with a letter"
+        if tuple(map(stage_of, self.shapes)) != STAGES or any(
+            shape.__struct_config__.tag_field != "funnelStage" for shape in self.shapes
+        ):
+            yield f"it needs a shape for each of {', '.join(STAGES)}, in this order, tagged by funnelStage"
+            return
+        has = [keys(shape) for shape in self.shapes]
+        if any(found["source"].labels != (self.name,) for found in has):
+            yield "each shape's `source` is the literal of its name"
+        everywhere = set.union(*map(set, has)) | {"funnelStage"}
+        for column, path in self.columns.items():
+            if path not in everywhere:
+                yield f"column {column}: no shape has {path}"
+        types = {label for labels in self.event_types.values() for label in labels}
+        for event_type in (self.purchase.event_type, *self.funnel):
+            if event_type not in types:
+                yield f"{event_type} is none of its event types"
+        paths = [self.purchase.amount, *(dimension.path for dimension in self.dimensions)]
+        for path in [*paths, *([self.campaign] if self.campaign else [])]:
+            if path not in self.columns.values():
+                yield f"no column holds {path}"
+        for dimension in self.counted:
+            labels = any(key.labels for key in self.keys_of(dimension.path) if key)
+            if not (labels or dimension.bands or dimension.name == REGISTERED):
+                yield f"dimension {dimension.name}: give it bands, labels in its struct, or rank it"
+
+
+def stage_of(shape: type[Any]) -> Stage:
+    """The funnel stage of a shape's events."""
+    return cast(Stage, shape.__struct_config__.tag)
