@@ -21,7 +21,7 @@ from collector.isolate import Isolation
 from collector.parse import Parser, Reject
 from collector.source import Source
 from collector.verdict import Verdict, verdict
-from collector.write import COMMAND_SECONDS, Path, Turn, Write, day_of
+from collector.write import COMMAND_SECONDS, Path, Turn, Write, day_of, staging
 from core import faults, postgres
 from core.events import wire
 from sql import statements
@@ -168,7 +168,7 @@ class Store:
         resume = connection._protocol.resume_writing  # type: ignore[attr-defined]
         connection.add_termination_listener(lambda _: resume())
         try:
-            await connection.execute(_SQL[f"staging_{self._source.name}"])
+            await connection.execute(staging(self._source))
             self._shard = await connection.fetchval(_SQL["take_shard"], self._source.name)
         except BaseException:
             connection.terminate()

@@ -29,6 +29,7 @@ from core import faults, native
 from sql import statements
 
 _SQL: Final = statements("store")
+_SOURCES: Final = statements("sources")
 _FIRST_DAY: Final = date(2000, 1, 1)
 _COUNTRY: Final = "country"
 _PLACE: Final = re.compile(r"COPY \w+_(?P<day>\d{8}), \D*(?P<row>\d+)")  # in every language of the server
@@ -124,10 +125,10 @@ class Write:
             await self._connection.execute(_SQL["empty_staging"])
         self._staging_in_use = True
         await self._copy_into("staging", entries, day)
-        merge = _SQL[f"merge_{self._source.name}"]
         if self._source.table is None:
-            rows = await self._connection.fetch(merge)
+            rows = await self._connection.fetch(_SQL["merge_refused"])
         else:
+            merge = _SOURCES[f"merge_{self._source.name}"]
             await self._learn(self._total(entry.parsed.counts for entry in entries), day)
             rows = await self._connection.fetch(merge.format(partition=leaf(self._source, day)), self._shard)
         return Counter({row["stream_sequence"]: row["stored"] for row in rows})
@@ -159,6 +160,11 @@ class Write:
         )
         if countries and await self._connection.fetch(_SQL["lock_countries"], countries):
             await self._connection.execute(_SQL["learn_countries"], countries)
+
+
+def staging(source: Source) -> str:
+    """The statement that makes the session's staging table."""
+    return _SQL["staging"].format(table=source.table) if source.table else _SQL["staging_refused"]
 
 
 def leaf(source: Source, day: int) -> str:

@@ -27,11 +27,8 @@ SELECT coalesce(sum(events), 0)::bigint FROM event_counts WHERE source = $1::tex
 SELECT coalesce(sum(events), 0)::bigint FROM event_counts
 WHERE source = $1::text::source AND bucket >= (SELECT floor FROM partition_floors WHERE parent = $1 || '_events')
 
--- name: rows_facebook
-SELECT count(*) FROM facebook_events
-
--- name: rows_tiktok
-SELECT count(*) FROM tiktok_events
+-- name: rows
+SELECT count(*) FROM {table}
 
 -- name: lost
 -- Messages that were published in lives of the stream that ended before $2 and have no receipt, as far as collectors saw

@@ -1,4 +1,4 @@
--- What a collector asks to store a batch, in the order of the flow. {partition} is a leaf's name, made of a date.
+-- What a collector asks to store a batch, in the order of the flow. The merges of sources are in sources.sql.
 
 -- name: take_shard
 -- The lowest slot that no other collector of this source holds; the session keeps it until it ends. Where all are
@@ -28,11 +28,9 @@ WHERE receipts.stream = $1
   AND receipts.stream_sequence = message.stream_sequence
   AND receipts.published_at = message.published_at
 
--- name: staging_facebook
-CREATE TEMPORARY TABLE staging (LIKE facebook_events INCLUDING DEFAULTS) ON COMMIT DELETE ROWS
-
--- name: staging_tiktok
-CREATE TEMPORARY TABLE staging (LIKE tiktok_events INCLUDING DEFAULTS) ON COMMIT DELETE ROWS
+-- name: staging
+-- {table} is the partitioned table of the source's events.
+CREATE TEMPORARY TABLE staging (LIKE {table} INCLUDING DEFAULTS) ON COMMIT DELETE ROWS
 
 -- name: staging_refused
 CREATE TEMPORARY TABLE staging ON COMMIT DELETE ROWS AS
@@ -83,83 +81,6 @@ LEFT JOIN known_countries known ON dimension = 'country' AND known.country = val
 GROUP BY 1, 3, 4
 ORDER BY 3, 1, 4
 ON CONFLICT (source, dimension, bucket, value, shard) DO UPDATE SET events = kept.events + excluded.events
-
--- name: merge_facebook
--- Insert what staging holds into one day's leaf. The first copy of an event wins: a second one is a repeat.
--- Everything is written in key order, so that two collectors of one day wait for each other and do not deadlock.
--- Rollups count the rows that were really inserted, and only those.
-WITH inserted AS (
-    INSERT INTO {partition}
-    SELECT * FROM staging ORDER BY event_time, event_id
-    ON CONFLICT (event_time, event_id) DO NOTHING
-    RETURNING stream_sequence, quarter_hour(event_time) AS bucket, funnel_stage, event_type, purchase_amount,
-              age, gender, country
-), counted AS (
-    INSERT INTO event_counts AS kept (bucket, source, funnel_stage, event_type, shard, events, revenue)
-    SELECT bucket, 'facebook', funnel_stage, event_type, $1, count(*),
-           coalesce(sum(purchase_amount) FILTER (WHERE event_type = 'checkout.complete'), 0)
-    FROM inserted
-    GROUP BY bucket, funnel_stage, event_type
-    ORDER BY bucket, funnel_stage, event_type
-    ON CONFLICT (bucket, source, funnel_stage, event_type, shard)
-    DO UPDATE SET events = kept.events + excluded.events, revenue = kept.revenue + excluded.revenue
-), seen AS (
-    SELECT bucket,
-           CASE WHEN grouping(age) = 0 THEN 'age' WHEN grouping(gender) = 0 THEN 'gender' ELSE 'country'
-           END::audience_dimension AS dimension,
-           age, gender, country, count(*) AS events
-    FROM inserted
-    GROUP BY GROUPING SETS ((bucket, age), (bucket, gender), (bucket, country))
-), valued AS (
-    SELECT bucket, dimension,
-           CASE dimension WHEN 'age' THEN age_band(age) WHEN 'gender' THEN gender::text ELSE known.country END AS value,
-           sum(events) AS events
-    FROM seen LEFT JOIN known_countries known ON seen.dimension = 'country' AND known.country = seen.country
-    GROUP BY 1, 2, 3
-), counted_audience AS (
-    INSERT INTO audience_counts AS kept (bucket, source, dimension, value, shard, events)
-    SELECT bucket, 'facebook', dimension, value, $1, events FROM valued ORDER BY dimension, bucket, value
-    ON CONFLICT (source, dimension, bucket, value, shard) DO UPDATE SET events = kept.events + excluded.events
-)
-SELECT stream_sequence, count(*) AS stored FROM inserted GROUP BY stream_sequence
-
--- name: merge_tiktok
--- As merge_facebook. Country and device stand on top-stage events alone.
-WITH inserted AS (
-    INSERT INTO {partition}
-    SELECT * FROM staging ORDER BY event_time, event_id
-    ON CONFLICT (event_time, event_id) DO NOTHING
-    RETURNING stream_sequence, quarter_hour(event_time) AS bucket, funnel_stage, event_type, purchase_amount,
-              followers_band(followers) AS followers, device, country
-), counted AS (
-    INSERT INTO event_counts AS kept (bucket, source, funnel_stage, event_type, shard, events, revenue)
-    SELECT bucket, 'tiktok', funnel_stage, event_type, $1, count(*),
-           coalesce(sum(purchase_amount) FILTER (WHERE event_type = 'purchase'), 0)
-    FROM inserted
-    GROUP BY bucket, funnel_stage, event_type
-    ORDER BY bucket, funnel_stage, event_type
-    ON CONFLICT (bucket, source, funnel_stage, event_type, shard)
-    DO UPDATE SET events = kept.events + excluded.events, revenue = kept.revenue + excluded.revenue
-), seen AS (
-    SELECT bucket,
-           CASE WHEN grouping(followers) = 0 THEN 'followers' WHEN grouping(device) = 0 THEN 'device' ELSE 'country'
-           END::audience_dimension AS dimension,
-           followers, device, country, count(*) AS events
-    FROM inserted
-    GROUP BY GROUPING SETS ((bucket, followers), (bucket, device), (bucket, country))
-), valued AS (
-    SELECT bucket, dimension,
-           CASE dimension WHEN 'followers' THEN followers WHEN 'device' THEN device::text ELSE known.country END AS value,
-           sum(events) AS events
-    FROM seen LEFT JOIN known_countries known ON seen.dimension = 'country' AND known.country = seen.country
-    WHERE (dimension = 'followers' OR device IS NOT NULL OR seen.country IS NOT NULL)
-    GROUP BY 1, 2, 3
-), counted_audience AS (
-    INSERT INTO audience_counts AS kept (bucket, source, dimension, value, shard, events)
-    SELECT bucket, 'tiktok', dimension, value, $1, events FROM valued ORDER BY dimension, bucket, value
-    ON CONFLICT (source, dimension, bucket, value, shard) DO UPDATE SET events = kept.events + excluded.events
-)
-SELECT stream_sequence, count(*) AS stored FROM inserted GROUP BY stream_sequence
 
 -- name: merge_refused
 WITH inserted AS (

@@ -25,6 +25,7 @@ from bench.micro.conftest import Stack
 from collector.parse import Parser, copied_columns
 from collector.parsers import choose
 from collector.sources import SOURCES
+from collector.write import staging
 from core import postgres
 from core.events import wire
 from core.events.contract import Contract
@@ -32,7 +33,6 @@ from core.events.fields import EPOCH, instant
 from core.events.shape import ColumnType, describe, keys
 from core.lifecycle import collect_garbage_rarely
 from core.native import NOT_BUILT
-from sql import statements
 
 EVENTS = 1_000
 CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)
@@ -117,7 +117,7 @@ def test_decode_and_let_asyncpg_encode(benchmark: BenchmarkFixture, stack: Stack
 
     async def prepared() -> Any:
         connection = await postgres.connect(stack.servers.collector_dsn, name="bench")
-        await connection.execute(statements("store")[f"staging_{source}"])
+        await connection.execute(staging(SOURCES[source]))
         return connection
 
     async def copy(connection: Any) -> None:

@@ -23,6 +23,14 @@ REGISTERED: Final = "country"
 Bands = tuple[tuple[int, str], ...]
 """The first number of each band and its name, in order, from 0 on."""
 
+_REQUIRED: Final = {
+    "event_time": "timestamp",
+    "funnel_stage": "funnelStage",
+    "event_type": "eventType",
+    "event_id": "eventId",
+}
+"""The columns that every source's table has, beside purchase_amount."""
+
 _NAME: Final = re.compile(r"[a-z][a-z0-9]{1,30}")
 
 
@@ -126,30 +134,32 @@ class Source:
     def _contradictions(self) -> Iterator[str]:
         if not _NAME.fullmatch(self.name):
             yield "a name is lower-case letters and digits, and begins with a letter"
-        if tuple(map(stage_of, self.shapes)) != STAGES or any(
-            shape.__struct_config__.tag_field != "funnelStage" for shape in self.shapes
-        ):
+        tags = {shape.__struct_config__.tag_field for shape in self.shapes}
+        if tags != {"funnelStage"} or tuple(map(stage_of, self.shapes)) != STAGES:
             yield f"it needs a shape for each of {', '.join(STAGES)}, in this order, tagged by funnelStage"
-            return
-        has = [keys(shape) for shape in self.shapes]
-        if any(found["source"].labels != (self.name,) for found in has):
+        if any(keys(shape)["source"].labels != (self.name,) for shape in self.shapes):
             yield "each shape's `source` is the literal of its name"
-        everywhere = set.union(*map(set, has)) | {"funnelStage"}
-        for column, path in self.columns.items():
-            if path not in everywhere:
-                yield f"column {column}: no shape has {path}"
         types = {label for labels in self.event_types.values() for label in labels}
-        for event_type in (self.purchase.event_type, *self.funnel):
-            if event_type not in types:
-                yield f"{event_type} is none of its event types"
-        paths = [self.purchase.amount, *(dimension.path for dimension in self.dimensions)]
-        for path in [*paths, *([self.campaign] if self.campaign else [])]:
-            if path not in self.columns.values():
-                yield f"no column holds {path}"
+        for event_type in {self.purchase.event_type, *self.funnel} - types:
+            yield f"{event_type} is none of its event types"
         for dimension in self.counted:
             labels = any(key.labels for key in self.keys_of(dimension.path) if key)
             if not (labels or dimension.bands or dimension.name == REGISTERED):
                 yield f"dimension {dimension.name}: give it bands, labels in its struct, or rank it"
+        yield from self._wrong_columns()
+
+    def _wrong_columns(self) -> Iterator[str]:
+        paths = {"funnelStage"}.union(*map(keys, self.shapes))
+        for column, path in self.columns.items():
+            if path not in paths:
+                yield f"column {column}: no shape has {path}"
+        for column, path in {**_REQUIRED, "purchase_amount": self.purchase.amount}.items():
+            if self.columns.get(column) != path:
+                yield f"column {column} holds {path}"
+        read = [dimension.path for dimension in self.dimensions] + ([self.campaign] if self.campaign else [])
+        for path in read:
+            if path not in self.columns.values():
+                yield f"no column holds {path}"
 
 
 def stage_of(shape: type[Any]) -> Stage:

@@ -1,0 +1,96 @@
+"""Write the statements that differ from source to source: sql/sources.sql, from sql/templates.sql and the declarations.
+
+`python -m ops.source_sql` writes the file anew; a test holds it equal to the declarations in `core/sources`.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Final
+
+from core.sources import SOURCES
+from core.sources.declaration import REGISTERED, Dimension, Source
+from sql import FOLDER, statements
+
+FILE: Final = FOLDER / "sources.sql"
+_HEADING: Final = """\
+-- Written by `python -m ops.source_sql` from sql/templates.sql and core/sources: change those, then run it.
+-- What a collector merges staged rows with, and what a report counts the audience of rows with.
+"""
+_REGISTRY: Final = (
+    f"LEFT JOIN known_countries known ON seen.dimension = '{REGISTERED}' AND known.country = seen.{REGISTERED}"
+)
+_INDENT: Final = " " * 20
+
+
+def text() -> str:
+    """sql/sources.sql as it has to be."""
+    written = [
+        f"-- name: {name}_{source.name}\n{_filled(statements('templates')[name], source)}\n"
+        for source in SOURCES.values()
+        for name in ("merge", "audience_rows")
+    ]
+    return "\n".join([_HEADING, *written])
+
+
+def _filled(template: str, source: Source) -> str:
+    columns = {dimension.name: source.column_of(dimension.path) for dimension in source.counted}
+    names = list(columns)
+    places = {
+        "source": source.name,
+        "purchase": source.purchase.event_type,
+        "values": ", ".join(_selected(dimension, columns[dimension.name]) for dimension in source.counted),
+        "columns": ", ".join(names),
+        "buckets": ", ".join(f"(bucket, {name})" for name in names),
+        "numbers": ", ".join(f"(number, {name})" for name in names),
+        "dimension": _case([(f"grouping({name}) = 0", f"'{name}'") for name in names]),
+        "value": _case([(f"dimension = '{name}'", _value(name)) for name in names]),
+        "known": _known(source),
+        "registry": _REGISTRY if REGISTERED in names else "",
+    }
+    filled = re.sub(r"\[\[(\w+)\]\]", lambda place: places[place[1]], template)
+    return "\n".join(line.rstrip() for line in filled.splitlines())
+
+
+def _selected(dimension: Dimension, column: str) -> str:
+    """A dimension's value as it is grouped by: a number by its band."""
+    if not dimension.bands:
+        return column if column == dimension.name else f"{column} AS {dimension.name}"
+    return f"{banded(dimension, column)} AS {dimension.name}"
+
+
+def banded(dimension: Dimension, column: str) -> str:
+    """The name of the band that a column's number falls into. Leading bands of one number each are that number."""
+    bands = dimension.bands
+    singles = next(number for number, band in enumerate(bands) if band != (number, str(number)))
+    singles -= bands[singles][0] > singles  # the last of them reaches further
+    arms = [(f"{column} < {singles}", f"{column}::text")] if singles > 0 else []
+    arms += [(f"{column} < {end}", f"'{name}'") for (_, name), (end, _) in pairwise(bands[max(0, singles) :])]
+    return _case([*arms, ("", f"'{bands[-1][1]}'")])
+
+
+def _value(name: str) -> str:
+    return "known.country" if name == REGISTERED else f"{name}::text"
+
+
+def _known(source: Source) -> str:
+    """Which values count: a dimension that a shape does not have, or that may be null, counts the others alone."""
+    partial = [
+        dimension.name
+        for dimension in source.counted
+        if any(key is None or key.nullable for key in source.keys_of(dimension.path))
+    ]
+    return " AND ".join(f"(dimension <> '{name}' OR seen.{name} IS NOT NULL)" for name in partial) or "true"
+
+
+def _case(arms: list[tuple[str, str]]) -> str:
+    """A CASE whose last arm needs no condition."""
+    if len(arms) == 1:
+        return arms[0][1]
+    conditions = f"\n{_INDENT}".join(f"WHEN {condition} THEN {value}" for condition, value in arms[:-1])
+    return f"CASE {conditions}\n{_INDENT}ELSE {arms[-1][1]} END"
+
+
+if __name__ == "__main__":
+    FILE.write_text(text(), encoding="utf-8")

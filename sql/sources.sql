@@ -1,0 +1,140 @@
+-- Written by `python -m ops.source_sql` from sql/templates.sql and core/sources: change those, then run it.
+-- What a collector merges staged rows with, and what a report counts the audience of rows with.
+
+-- name: merge_facebook
+-- Insert what staging holds into one day's leaf. The first copy of an event wins: a second one is a repeat.
+-- Everything is written in key order, so that two collectors of one day wait for each other and do not deadlock.
+-- Rollups count the rows that were really inserted, and only those.
+WITH inserted AS (
+    INSERT INTO {partition}
+    SELECT * FROM staging ORDER BY event_time, event_id
+    ON CONFLICT (event_time, event_id) DO NOTHING
+    RETURNING stream_sequence, quarter_hour(event_time) AS bucket, funnel_stage, event_type, purchase_amount,
+              CASE WHEN age < 120 THEN age::text
+                    ELSE '120+' END AS age, gender, country
+), counted AS (
+    INSERT INTO event_counts AS kept (bucket, source, funnel_stage, event_type, shard, events, revenue)
+    SELECT bucket, 'facebook', funnel_stage, event_type, $1, count(*),
+           coalesce(sum(purchase_amount) FILTER (WHERE event_type = 'checkout.complete'), 0)
+    FROM inserted
+    GROUP BY bucket, funnel_stage, event_type
+    ORDER BY bucket, funnel_stage, event_type
+    ON CONFLICT (bucket, source, funnel_stage, event_type, shard)
+    DO UPDATE SET events = kept.events + excluded.events, revenue = kept.revenue + excluded.revenue
+), seen AS (
+    SELECT bucket, CASE WHEN grouping(age) = 0 THEN 'age'
+                    WHEN grouping(gender) = 0 THEN 'gender'
+                    ELSE 'country' END::audience_dimension AS dimension,
+           age, gender, country, count(*) AS events
+    FROM inserted
+    GROUP BY GROUPING SETS ((bucket, age), (bucket, gender), (bucket, country))
+), valued AS (
+    SELECT bucket, dimension, CASE WHEN dimension = 'age' THEN age::text
+                    WHEN dimension = 'gender' THEN gender::text
+                    ELSE known.country END AS value, sum(events) AS events
+    FROM seen LEFT JOIN known_countries known ON seen.dimension = 'country' AND known.country = seen.country
+    WHERE true
+    GROUP BY 1, 2, 3
+), counted_audience AS (
+    INSERT INTO audience_counts AS kept (bucket, source, dimension, value, shard, events)
+    SELECT bucket, 'facebook', dimension, value, $1, events FROM valued ORDER BY dimension, bucket, value
+    ON CONFLICT (source, dimension, bucket, value, shard) DO UPDATE SET events = kept.events + excluded.events
+)
+SELECT stream_sequence, count(*) AS stored FROM inserted GROUP BY stream_sequence
+
+-- name: audience_rows_facebook
+-- The audience of rows, counted once by the columns themselves; then named as the rollups name it.
+WITH seen AS (
+    SELECT number, CASE WHEN grouping(age) = 0 THEN 'age'
+                    WHEN grouping(gender) = 0 THEN 'gender'
+                    ELSE 'country' END AS dimension,
+           age, gender, country, count(*) AS events
+    FROM (
+        SELECT coalesce($3, width_bucket(event_time, $4::timestamptz[])) AS number,
+               CASE WHEN age < 120 THEN age::text
+                    ELSE '120+' END AS age, gender, country
+        FROM facebook_events
+        WHERE event_time >= $1 AND event_time < $2
+          AND ($6::funnel_stage IS NULL OR funnel_stage = $6)
+          AND ($7::event_type IS NULL OR event_type = $7)
+    ) AS event
+    GROUP BY GROUPING SETS ((number, age), (number, gender), (number, country))
+)
+SELECT number, dimension, CASE WHEN dimension = 'age' THEN age::text
+                    WHEN dimension = 'gender' THEN gender::text
+                    ELSE known.country END AS value, sum(events)::bigint AS events
+FROM seen LEFT JOIN known_countries known ON seen.dimension = 'country' AND known.country = seen.country
+WHERE dimension = ANY ($5::text[]) AND true
+GROUP BY 1, 2, 3
+
+-- name: merge_tiktok
+-- Insert what staging holds into one day's leaf. The first copy of an event wins: a second one is a repeat.
+-- Everything is written in key order, so that two collectors of one day wait for each other and do not deadlock.
+-- Rollups count the rows that were really inserted, and only those.
+WITH inserted AS (
+    INSERT INTO {partition}
+    SELECT * FROM staging ORDER BY event_time, event_id
+    ON CONFLICT (event_time, event_id) DO NOTHING
+    RETURNING stream_sequence, quarter_hour(event_time) AS bucket, funnel_stage, event_type, purchase_amount,
+              CASE WHEN followers < 1000 THEN '0-999'
+                    WHEN followers < 10000 THEN '1000-9999'
+                    WHEN followers < 100000 THEN '10000-99999'
+                    WHEN followers < 1000000 THEN '100000-999999'
+                    ELSE '1000000+' END AS followers, country, device
+), counted AS (
+    INSERT INTO event_counts AS kept (bucket, source, funnel_stage, event_type, shard, events, revenue)
+    SELECT bucket, 'tiktok', funnel_stage, event_type, $1, count(*),
+           coalesce(sum(purchase_amount) FILTER (WHERE event_type = 'purchase'), 0)
+    FROM inserted
+    GROUP BY bucket, funnel_stage, event_type
+    ORDER BY bucket, funnel_stage, event_type
+    ON CONFLICT (bucket, source, funnel_stage, event_type, shard)
+    DO UPDATE SET events = kept.events + excluded.events, revenue = kept.revenue + excluded.revenue
+), seen AS (
+    SELECT bucket, CASE WHEN grouping(followers) = 0 THEN 'followers'
+                    WHEN grouping(country) = 0 THEN 'country'
+                    ELSE 'device' END::audience_dimension AS dimension,
+           followers, country, device, count(*) AS events
+    FROM inserted
+    GROUP BY GROUPING SETS ((bucket, followers), (bucket, country), (bucket, device))
+), valued AS (
+    SELECT bucket, dimension, CASE WHEN dimension = 'followers' THEN followers::text
+                    WHEN dimension = 'country' THEN known.country
+                    ELSE device::text END AS value, sum(events) AS events
+    FROM seen LEFT JOIN known_countries known ON seen.dimension = 'country' AND known.country = seen.country
+    WHERE (dimension <> 'country' OR seen.country IS NOT NULL) AND (dimension <> 'device' OR seen.device IS NOT NULL)
+    GROUP BY 1, 2, 3
+), counted_audience AS (
+    INSERT INTO audience_counts AS kept (bucket, source, dimension, value, shard, events)
+    SELECT bucket, 'tiktok', dimension, value, $1, events FROM valued ORDER BY dimension, bucket, value
+    ON CONFLICT (source, dimension, bucket, value, shard) DO UPDATE SET events = kept.events + excluded.events
+)
+SELECT stream_sequence, count(*) AS stored FROM inserted GROUP BY stream_sequence
+
+-- name: audience_rows_tiktok
+-- The audience of rows, counted once by the columns themselves; then named as the rollups name it.
+WITH seen AS (
+    SELECT number, CASE WHEN grouping(followers) = 0 THEN 'followers'
+                    WHEN grouping(country) = 0 THEN 'country'
+                    ELSE 'device' END AS dimension,
+           followers, country, device, count(*) AS events
+    FROM (
+        SELECT coalesce($3, width_bucket(event_time, $4::timestamptz[])) AS number,
+               CASE WHEN followers < 1000 THEN '0-999'
+                    WHEN followers < 10000 THEN '1000-9999'
+                    WHEN followers < 100000 THEN '10000-99999'
+                    WHEN followers < 1000000 THEN '100000-999999'
+                    ELSE '1000000+' END AS followers, country, device
+        FROM tiktok_events
+        WHERE event_time >= $1 AND event_time < $2
+          AND ($6::funnel_stage IS NULL OR funnel_stage = $6)
+          AND ($7::event_type IS NULL OR event_type = $7)
+    ) AS event
+    GROUP BY GROUPING SETS ((number, followers), (number, country), (number, device))
+)
+SELECT number, dimension, CASE WHEN dimension = 'followers' THEN followers::text
+                    WHEN dimension = 'country' THEN known.country
+                    ELSE device::text END AS value, sum(events)::bigint AS events
+FROM seen LEFT JOIN known_countries known ON seen.dimension = 'country' AND known.country = seen.country
+WHERE dimension = ANY ($5::text[]) AND (dimension <> 'country' OR seen.country IS NOT NULL) AND (dimension <> 'device' OR seen.device IS NOT NULL)
+GROUP BY 1, 2, 3

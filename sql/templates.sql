@@ -1,0 +1,58 @@
+-- What differs from source to source, with [[places]] for what the source declares. `python -m ops.source_sql` writes
+-- sql/sources.sql from it; {partition} is left for the collector.
+
+-- name: merge
+-- Insert what staging holds into one day's leaf. The first copy of an event wins: a second one is a repeat.
+-- Everything is written in key order, so that two collectors of one day wait for each other and do not deadlock.
+-- Rollups count the rows that were really inserted, and only those.
+WITH inserted AS (
+    INSERT INTO {partition}
+    SELECT * FROM staging ORDER BY event_time, event_id
+    ON CONFLICT (event_time, event_id) DO NOTHING
+    RETURNING stream_sequence, quarter_hour(event_time) AS bucket, funnel_stage, event_type, purchase_amount,
+              [[values]]
+), counted AS (
+    INSERT INTO event_counts AS kept (bucket, source, funnel_stage, event_type, shard, events, revenue)
+    SELECT bucket, '[[source]]', funnel_stage, event_type, $1, count(*),
+           coalesce(sum(purchase_amount) FILTER (WHERE event_type = '[[purchase]]'), 0)
+    FROM inserted
+    GROUP BY bucket, funnel_stage, event_type
+    ORDER BY bucket, funnel_stage, event_type
+    ON CONFLICT (bucket, source, funnel_stage, event_type, shard)
+    DO UPDATE SET events = kept.events + excluded.events, revenue = kept.revenue + excluded.revenue
+), seen AS (
+    SELECT bucket, [[dimension]]::audience_dimension AS dimension,
+           [[columns]], count(*) AS events
+    FROM inserted
+    GROUP BY GROUPING SETS ([[buckets]])
+), valued AS (
+    SELECT bucket, dimension, [[value]] AS value, sum(events) AS events
+    FROM seen [[registry]]
+    WHERE [[known]]
+    GROUP BY 1, 2, 3
+), counted_audience AS (
+    INSERT INTO audience_counts AS kept (bucket, source, dimension, value, shard, events)
+    SELECT bucket, '[[source]]', dimension, value, $1, events FROM valued ORDER BY dimension, bucket, value
+    ON CONFLICT (source, dimension, bucket, value, shard) DO UPDATE SET events = kept.events + excluded.events
+)
+SELECT stream_sequence, count(*) AS stored FROM inserted GROUP BY stream_sequence
+
+-- name: audience_rows
+-- The audience of rows, counted once by the columns themselves; then named as the rollups name it.
+WITH seen AS (
+    SELECT number, [[dimension]] AS dimension,
+           [[columns]], count(*) AS events
+    FROM (
+        SELECT coalesce($3, width_bucket(event_time, $4::timestamptz[])) AS number,
+               [[values]]
+        FROM [[source]]_events
+        WHERE event_time >= $1 AND event_time < $2
+          AND ($6::funnel_stage IS NULL OR funnel_stage = $6)
+          AND ($7::event_type IS NULL OR event_type = $7)
+    ) AS event
+    GROUP BY GROUPING SETS ([[numbers]])
+)
+SELECT number, dimension, [[value]] AS value, sum(events)::bigint AS events
+FROM seen [[registry]]
+WHERE dimension = ANY ($5::text[]) AND [[known]]
+GROUP BY 1, 2, 3
