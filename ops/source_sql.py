@@ -63,7 +63,8 @@ def _selected(dimension: Dimension, column: str) -> str:
 def banded(dimension: Dimension, column: str) -> str:
     """The name of the band that a column's number falls into. Leading bands of one number each are that number."""
     bands = dimension.bands
-    singles = next(number for number, band in enumerate(bands) if band != (number, str(number)))
+    places = (number for number, band in enumerate(bands) if band != (number, str(number)))
+    singles = next(places, len(bands) - 1)
     singles -= bands[singles][0] > singles  # the last of them reaches further
     arms = [(f"{column} < {singles}", f"{column}::text")] if singles > 0 else []
     arms += [(f"{column} < {end}", f"'{name}'") for (_, name), (end, _) in pairwise(bands[max(0, singles) :])]

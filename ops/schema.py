@@ -1,0 +1,157 @@
+"""Compare the database's tables with the declarations of the sources, and draft the migration of a new source.
+
+declaration --draft--> sql/migrations/NNNN_<source>.sql, to be read and completed by its author
+declaration --differences--> what the database lacks: asked by `doctor` and by a test
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+
+from collector.parse import MESSAGE_COLUMNS
+from core.events.shape import ColumnType, Field, describe
+from core.sources import SOURCES
+from core.sources.declaration import STAGES, Source
+from sql import statements
+
+_SQL: Final = statements("schema")
+_TYPES: Final = {
+    ColumnType.TEXT: "text",
+    ColumnType.SMALLINT: "smallint",
+    ColumnType.INTEGER: "integer",
+    ColumnType.BIGINT: "bigint",
+    ColumnType.TIMESTAMP: "timestamp with time zone",
+    ColumnType.AMOUNT: "numeric",
+}
+# Fixed-width columns first: less padding in a row.
+_WIDTHS: Final = ("timestamp with time zone", "bigint", "enum", "integer", "smallint", "text", "numeric")
+
+
+class Column(NamedTuple):
+    """A column as its source declares it. labels are those of an enum type; empty for any other type."""
+
+    name: str
+    type: str
+    required: bool
+    labels: tuple[str, ...] = ()
+
+
+def columns(source: Source) -> list[Column]:
+    """The columns of a source's table that hold what its events say, fixed-width ones first."""
+    shapes = [{field.path: field for field in describe(shape)} for shape in source.shapes]
+    found = [_column(name, path, shapes, source) for name, path in source.columns.items()]
+    return sorted(found, key=lambda column: _WIDTHS.index(column.type))
+
+
+def _column(name: str, path: str, shapes: Sequence[dict[str, Field]], source: Source) -> Column:
+    if path == "funnelStage":
+        return Column(name, "enum", True, STAGES)
+    if path == "eventType":
+        return Column(name, "enum", True, tuple(label for labels in source.event_types.values() for label in labels))
+    fields = [fields[path] for fields in shapes if path in fields]
+    required = len(fields) == len(shapes) and not any(field.nullable for field in fields)
+    if fields[0].type is ColumnType.LABEL:
+        return Column(name, "enum", required, tuple(dict.fromkeys(label for field in fields for label in field.labels)))
+    return Column(name, _TYPES[fields[0].type], required)
+
+
+async def differences(connection: asyncpg.Connection[Any]) -> list[str]:
+    """Where the database differs from the declarations, a sentence each; empty if it does not."""
+    found = []
+    for source in SOURCES.values():
+        rows = {row["column"]: row for row in await connection.fetch(_SQL["columns"], source.table)}
+        if not rows:
+            found.append(f"{source.table} does not exist: the migration of {source.name} is missing")
+            continue
+        found += _differences(source, rows)
+        for name, labels in _listed(source).items():
+            known = {row["enumlabel"] for row in await connection.fetch(_SQL["labels"], name)}
+            found += [
+                f"type {name} lacks {label!r}, which {source.name} needs" for label in labels if label not in known
+            ]
+    return found
+
+
+def _differences(source: Source, rows: dict[str, asyncpg.Record]) -> Iterator[str]:
+    declared = {column.name: column for column in columns(source)}
+    for name, column in declared.items():
+        if (row := rows.get(name)) is None:
+            yield f"{source.table} has no column {name}"
+            continue
+        kind = "enum" if row["labels"] is not None else row["type"]
+        if kind != column.type:
+            yield f"{source.table}.{name} is {row['type']}, declared {column.type}"
+        elif missing := set(column.labels) - set(row["labels"] or ()):
+            yield f"{source.table}.{name} does not take {', '.join(sorted(missing))}"
+        if row["required"] and not column.required:
+            yield f"{source.table}.{name} is NOT NULL, but some events have no value for it"
+    for name in MESSAGE_COLUMNS:
+        if name not in rows:
+            yield f"{source.table} has no column {name}"
+    for name, row in rows.items():
+        if row["required"] and not row["defaulted"] and name not in {*declared, *MESSAGE_COLUMNS}:
+            yield f"{source.table}.{name} is NOT NULL, but no field of an event is declared for it"
+
+
+def _listed(source: Source) -> dict[str, list[str]]:
+    """What the types that all sources share have to list."""
+    return {
+        "source": [source.name],
+        "event_type": [label for labels in source.event_types.values() for label in labels],
+        "audience_dimension": [dimension.name for dimension in source.counted],
+    }
+
+
+def draft(source: Source) -> str:
+    """The first draft of the migration that makes a source's table. A person reads and completes it."""
+    shared = {"funnel_stage": "funnel_stage", "event_type": "event_type"}
+    found = columns(source)
+    lines = [f"-- {source.title}: its events, and what the types of all sources have to list for it."]
+    for name, labels in _listed(source).items():
+        lines += [f"ALTER TYPE {name} ADD VALUE IF NOT EXISTS '{label}';" for label in labels]
+    for column in found:
+        if column.labels and column.name not in shared:
+            values = ", ".join(f"'{label}'" for label in column.labels)
+            lines.append(f"CREATE TYPE {source.name}_{column.name} AS ENUM ({values});")
+    lines += [
+        "",
+        "-- One partition a day (UTC) of the events' own timestamp; no DEFAULT partition.",
+        f"CREATE TABLE {source.table} (",
+    ]
+    lines += [f"    {column.name} {_written(column, source, shared)}," for column in found[:1]]
+    lines += [
+        "    received_at timestamptz NOT NULL,",
+        "    stored_at timestamptz NOT NULL DEFAULT now(),",
+        "    stream_sequence bigint NOT NULL,",
+    ]
+    lines += [f"    {column.name} {_written(column, source, shared)}," for column in found[1:]]
+    lines += [
+        '    correlation_id text COLLATE "C" NOT NULL,',
+        "    PRIMARY KEY (event_time, event_id)",
+        ") PARTITION BY RANGE (event_time);",
+        f"INSERT INTO partition_floors VALUES ('{source.table}', '2000-01-01');",
+        "",
+        f"GRANT SELECT ON {source.table} TO sluice_reporter, sluice_collector;",
+        f"GRANT INSERT ON {source.table} TO sluice_collector;",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _written(column: Column, source: Source, shared: dict[str, str]) -> str:
+    types = {"timestamp with time zone": "timestamptz", "numeric": "numeric(12, 2)", "text": 'text COLLATE "C"'}
+    written = types.get(column.type, column.type)
+    if column.type == "enum":
+        written = shared.get(column.name, f"{source.name}_{column.name}")
+    return f"{written} NOT NULL" if column.required else written
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(
+        prog="python -m ops.schema", description="Print the first draft of the migration of a source."
+    )
+    arguments.add_argument("source", choices=sorted(SOURCES), help="a source that core/sources declares")
+    print(draft(SOURCES[arguments.parse_args().source]), end="")

@@ -1,0 +1,12 @@
+-- What the database knows of a table's columns, to compare it with the source's declaration.
+
+-- name: columns
+SELECT attname AS column, atttypid::regtype::text AS type, attnotnull AS required, atthasdef AS defaulted,
+       CASE WHEN typtype = 'e'
+            THEN ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = atttypid ORDER BY enumsortorder) END AS labels
+FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
+WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped
+ORDER BY attnum
+
+-- name: labels
+SELECT enumlabel::text FROM pg_enum WHERE enumtypid = to_regtype($1)
