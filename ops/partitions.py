@@ -13,9 +13,10 @@ import asyncpg
 
 from core.errors import SluiceError
 from core.settings import OperatorSettings
+from core.sources import SOURCES
 from sql import statements
 
-TABLES: Final = ("facebook_events", "tiktok_events")
+TABLES: Final = tuple(source.table for source in SOURCES.values())
 MARGIN_DAYS: Final = 4  # as collectors keep it (RETENTION_DAYS)
 _SQL: Final = statements("partitions")
 _TODAY: Final = statements("maintenance")["today"]

@@ -114,6 +114,11 @@ class Source:
         return f"{self.name}_events"
 
     @property
+    def collector(self) -> str:
+        """The name of its collector's process, container and deployment."""
+        return f"{self.short_name}-collector"
+
+    @property
     def counted(self) -> tuple[Dimension, ...]:
         """The dimensions that rollups hold."""
         return tuple(dimension for dimension in self.dimensions if not dimension.ranked)

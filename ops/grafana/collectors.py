@@ -6,6 +6,7 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models.dashboard import Panel
 
+from core.sources import SOURCES
 from ops.grafana.boards import board
 from ops.grafana.panels import (
     BYTES,
@@ -156,7 +157,7 @@ def collectors() -> Dashboard:
             "Parser in use",
             (f"sum by (source, parser) (collector_parser_info{_OF})", "{{source}}: {{parser}}"),
             meaning="The native one costs a tenth of Python's; what is refused is kept as it came, and needs none",
-            orange="/^(facebook|tiktok): python/",
+            orange=f"/^({'|'.join(SOURCES)}): python/",
             width=8,
             height=9,
         ),

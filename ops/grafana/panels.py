@@ -15,6 +15,8 @@ from grafana_foundation_sdk.builders import bargauge, common, dashboard, prometh
 from grafana_foundation_sdk.models import common as shapes
 from grafana_foundation_sdk.models import dashboard as model
 
+from core.sources import SOURCES
+
 SOURCE: Final = model.DataSourceRef(type_val="prometheus", uid="${environment}")
 RUNBOOKS: Final = "${runbooks}"
 
@@ -33,10 +35,8 @@ Query = tuple[str, str]
 """An expression, and the legend of its series."""
 
 _SOURCES: Final = {
-    "/^(EVENTS_)?facebook|^fb-/i": "blue",
-    "/^(EVENTS_)?tiktok|^ttk-/i": "purple",
-    "/^refused/i": "orange",
-}
+    f"/^(EVENTS_)?{source.name}|^{source.short_name}-/i": source.color for source in SOURCES.values()
+} | {"/^refused/i": "orange"}
 # The colours of series by their legend: by what its label may say, or by the word that it is.
 _COLOURS: Final[dict[str, dict[str, str]]] = {
     "{{source}}": _SOURCES,

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from core.events.subjects import REFUSED
+from core.sources import SOURCES
 from ops.local import ports
 from ops.local.program import Program
 from ops.local.ready import answers_ok
 from ops.local.servers import Servers
 
-COLLECTORS: Final = {"fb-collector": "facebook", "ttk-collector": "tiktok", "refused-collector": "refused"}
+COLLECTORS: Final = {source.collector: name for name, source in SOURCES.items()} | {"refused-collector": REFUSED}
 GATEWAY_PORT: Final = 8080
 REPORTER_PORT: Final = 8081
 
