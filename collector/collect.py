@@ -33,7 +33,7 @@ from collector.verdict import Verdict, verdict
 from core import faults, tracing
 from core.errors import OurFault
 from core.health import Readiness
-from core.tracing import Steps
+from core.steps import Steps
 
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 2.0

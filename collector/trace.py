@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from collector.batch import Entry, parts_of
+from core.correlation import is_sampled
 from core.events.subjects import consumer_of, stream_of
-from core.tracing import Steps, is_sampled
+from core.steps import Steps
 
 if TYPE_CHECKING:
     from core.spans import Spans

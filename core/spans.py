@@ -22,8 +22,9 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from core import metrics
+from core.correlation import is_sampled
 from core.settings import TracesSampler
-from core.tracing import Steps, is_sampled
+from core.steps import Steps
 
 Kind = Literal["INTERNAL", "SERVER", "PRODUCER", "CONSUMER"]
 Attributes = Mapping[str, str | int]

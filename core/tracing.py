@@ -1,4 +1,4 @@
-"""Tracing: whether spans are made of what happens to requests, and the instants that they are made of.
+"""Tracing: whether spans are made of what happens to requests.
 
     gateway    POST /events -> publish                  publish's traceparent goes on in the message
     collector  process -> parse, wait, store, ack       of each sampled request that a batch holds
@@ -12,9 +12,7 @@ Invariant: no span delays or fails what it tells of. One that cannot be exported
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
-from time import time_ns
 from typing import TYPE_CHECKING, Final
 
 from core.settings import Settings
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     from core.spans import Spans
 
 FLUSH_SECONDS: Final = 2.0
-
-_SAMPLED: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f][13579bdf](-.*)?")
 
 spans: Spans | None = None
 """What makes and exports spans; None where tracing is off."""
@@ -45,23 +41,3 @@ async def flush(seconds: float = FLUSH_SECONDS) -> None:
         ending = threading.Thread(target=spans.close, daemon=True)
         ending.start()
         await asyncio.to_thread(ending.join, max(0.0, seconds))
-
-
-def is_sampled(traceparent: str) -> bool:
-    """Whether a traceparent (W3C Trace Context) says that its trace is recorded."""
-    return _SAMPLED.fullmatch(traceparent) is not None
-
-
-class Steps:
-    """When something began, and when each of its steps ended, in nanoseconds since 1970. Each begins with the one
-    before it ended."""
-
-    __slots__ = ("began", "ended")
-
-    def __init__(self) -> None:
-        self.began = time_ns()
-        self.ended: list[tuple[str, int]] = []
-
-    def done(self, step: str) -> None:
-        """This step has ended now."""
-        self.ended.append((step, time_ns()))

@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from core.correlation import HEADER
 from core.errors import StreamFull, StreamUnreachable, TryAgain
-from gateway.correlation import HEADER
 from gateway.decode import Batch
 from gateway.refusal import Doubled, NotServing, Overloaded, Refusal, Refused
 

@@ -15,9 +15,10 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
+from core.correlation import new_id
 from core.errors import StreamUnreachable, TryAgain
 from core.events import wire
-from gateway.correlation import Origin, new_id
+from gateway.correlation import Origin
 from gateway.decode import Block
 
 SEAL_BYTES: Final = 512 * 1024  # of blocks in a message, whose server takes 1 MiB

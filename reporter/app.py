@@ -22,6 +22,7 @@ from core import tracing
 from core.health import LIVE, Readiness
 from core.metrics import CONTENT_TYPE, exposition
 from core.settings import ReporterSettings
+from core.steps import Steps
 from reporter import answer, formats, metrics, openapi, page
 from reporter.correlate import correlated, current
 from reporter.pipeline import Pipeline, read_pipeline
@@ -150,7 +151,7 @@ async def report(request: Asking, asked: AnyReport, kind: str | None = None) -> 
     """Answer one report, whatever comes. kind: whatever the client accepts."""
     began = perf_counter()
     sent = dict(request.scope["headers"])  # a tenth of what a Headers object costs
-    steps = tracing.Steps()
+    steps = Steps()
     try:
         kind = kind or answer.media_type(_text(sent.get(b"accept")))
         path, asking = request.scope["path"], request.scope["query_string"]
@@ -183,7 +184,7 @@ class Reading(NamedTuple):
     body: bytes | None
 
 
-async def _read(request: Asking, asked: AnyReport, kind: str, steps: tracing.Steps) -> Reading:
+async def _read(request: Asking, asked: AnyReport, kind: str, steps: Steps) -> Reading:
     """query -> read -> answer. Raises what `answer.problem` tells."""
     settings: ReporterSettings = request.app.state.settings
     query = _understood(asked, request.scope["query_string"], settings)

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from random import getrandbits
 from typing import Final
 
 import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-HEADER: Final = b"x-correlation-id"
+from core.correlation import HEADER, names
 
-# As the gateway has it.
-_USABLE: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_TRACEPARENT: Final = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-(?P<trace>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
-)
+_HEADER: Final = HEADER.lower().encode()
 
 
 def correlated(app: ASGIApp) -> ASGIApp:
@@ -26,14 +20,14 @@ def correlated(app: ASGIApp) -> ASGIApp:
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
             return
-        correlation_id = _brought(scope) or b"%032x" % getrandbits(128)  # unlike uuid4, without asking the kernel
+        correlation_id = _correlation_id(scope)
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (HEADER, correlation_id)]
+                message["headers"] = [*message["headers"], (_HEADER, correlation_id.encode())]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(correlation_id=correlation_id.decode()):
+        with structlog.contextvars.bound_contextvars(correlation_id=correlation_id):
             await app(scope, receive, send_with_id)
 
     return answer
@@ -45,10 +39,9 @@ def current() -> str | None:
     return found if found is None else str(found)
 
 
-def _brought(scope: HTTPScope) -> bytes | None:
-    """X-Correlation-Id where it is usable, else the trace ID of traceparent."""
+def _correlation_id(scope: HTTPScope) -> str:
     headers = dict(scope["headers"])
-    if (given := headers.get(HEADER)) is not None and _USABLE.fullmatch(given):
-        return given
-    trace = _TRACEPARENT.fullmatch(headers.get(b"traceparent", b""))
-    return trace["trace"] if trace else None
+    given, traceparent = (
+        None if (value := headers.get(name)) is None else value.decode("latin-1") for name in (_HEADER, b"traceparent")
+    )
+    return names(given, traceparent).correlation_id

@@ -2,9 +2,9 @@
 
 import pytest
 
+from core.correlation import is_sampled
 from core.settings import TracesSampler
 from core.spans import Span, Spans
-from core.tracing import is_sampled
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 YES, NO, NEW = f"00-{TRACE}-b7ad6b7169203331-01", f"00-{TRACE}-b7ad6b7169203331-00", None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import cast
 
 import pytest
+from litestar.types import Receive, Scope, Send
 
 from core.events.fields import instant, moment_of
 from gateway.correlation import origin
+from reporter.correlate import correlated, current
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -59,6 +62,26 @@ def test_a_traceparent_that_is_none_is_left_out(given: str) -> None:
     came = origin({"traceparent": given})
     assert came.traceparent is None
     assert NEW.fullmatch(came.correlation_id)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-correlation-id": "order-17"},
+        {"x-correlation-id": "not usable", "traceparent": TRACEPARENT},
+        {"traceparent": f"01-{TRACE}-b7ad6b7169203331-01-more"},
+    ],
+)
+async def test_gateway_and_reporter_name_a_request_alike(headers: dict[str, str]) -> None:
+    """The same headers give the same correlation ID at both."""
+    found: list[str | None] = []
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        found.append(current())
+
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await correlated(app)(cast(Scope, {"type": "http", "headers": raw}), cast(Receive, None), cast(Send, None))
+    assert found == [origin(headers).correlation_id]
 
 
 def test_new_ids_differ() -> None:
