@@ -10,7 +10,7 @@ ARG RUST_IMAGE=rust:1.95-slim-bookworm
 # --- the native module
 FROM ${RUST_IMAGE} AS native
 WORKDIR /build
-COPY collector/native/ ./
+COPY core/native/ ./
 # It is built against the stable interface of Python 3.11: no interpreter is needed here.
 RUN PYO3_NO_PYTHON=1 cargo build --release --locked
 
@@ -37,7 +37,7 @@ COPY reporter reporter
 COPY ops ops
 COPY --from=native /build/target/release/lib_native.so core/_native.abi3.so
 # Compiled now: the file system is read-only later, and every start would compile anew.
-RUN rm -rf collector/native \
+RUN rm -rf core/native/src core/native/.cargo core/native/*.toml core/native/Cargo.lock \
  && /opt/sluice/bin/python -m compileall -q core sql gateway collector reporter ops
 # Addresses inside a container. Nothing is written but to /tmp, which may be a tmpfs.
 ENV PATH=/opt/sluice/bin:$PATH \

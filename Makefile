@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 NATIVE := core/_native.abi3.so
-NATIVE_SOURCES := $(wildcard collector/native/src/*.rs) $(addprefix collector/native/,Cargo.toml Cargo.lock .cargo/config.toml)
+NATIVE_SOURCES := $(wildcard core/native/src/*.rs) $(addprefix core/native/,Cargo.toml Cargo.lock .cargo/config.toml)
 
 TOOLS := ops/tools/bin/ready
 TOOLS_SOURCES := $(addprefix ops/tools/,build.sh go.mod go.sum compose/main.go)
@@ -27,8 +27,8 @@ $(VENV)/ready: requirements-dev.lock
 # Never fails: without it the collector and the gateway read by Python alone, and say so.
 $(NATIVE): $(NATIVE_SOURCES)
 	@if ! command -v cargo > /dev/null; then rm -f $@; echo "no Rust toolchain: Python reads alone"; \
-	elif echo "building the native module (a minute) …"; (cd collector/native && cargo build --release --locked --quiet); then \
-	  cp collector/native/target/release/lib_native.so $@.new && mv $@.new $@; \
+	elif echo "building the native module (a minute) …"; (cd core/native && cargo build --release --locked --quiet); then \
+	  cp core/native/target/release/lib_native.so $@.new && mv $@.new $@; \
 	else rm -f $@; echo "the native module was not built: Python reads alone"; fi
 
 # Never fails: without it the tests of compose files and Kubernetes manifests are skipped, and counted.
@@ -53,7 +53,7 @@ lint: $(VENV)/ready ## ruff, mypy, the layers and clippy
 	@$(RUN) -m mypy
 	@$(VENV)/bin/lint-imports
 	@if cargo clippy --version > /dev/null 2>&1; then \
-	  cd collector/native && cargo fmt --check && cargo clippy --locked --quiet --all-targets -- -D warnings; \
+	  cd core/native && cargo fmt --check && cargo clippy --locked --quiet --all-targets -- -D warnings; \
 	else echo "no Rust toolchain: the native module is not linted"; fi
 
 faults: $(VENV)/ready $(NATIVE) ## break every part under load and judge what is stored (14 minutes; SHORT=1: 3); figures go to .sluice/faults.json

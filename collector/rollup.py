@@ -5,7 +5,7 @@
 
 Invariant: what is counted here is what the merge in `sql/store.sql` counts from the rows it inserted, so that a batch
 whose rows are all new can take its rollups from here. Counts are kept per message: one may be left out.
-Money is whole cents. This is the reference; the native parser counts the same (`collector/native/src/counts.rs`), and
+Money is whole cents. This is the reference; the native parser counts the same (`core/native/src/counts.rs`), and
 keeps a message's counts to itself: `total` has them in Python's hands.
 """
 

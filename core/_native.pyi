@@ -1,4 +1,4 @@
-"""The native module, as `collector/native` builds it. `core.native` imports it where it is built."""
+"""The native module, as `core/native` builds it. `core.native` imports it where it is built."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.support.tools import require_tool
 
-CRATE = Path(__file__).parents[2] / "collector" / "native"
+CRATE = Path(__file__).parents[2] / "core" / "native"
 
 
 def test_the_rust_tests_pass() -> None:

@@ -1,4 +1,4 @@
-"""The native module: `collector/native`, in Rust, for the collector's parser and the gateway's door.
+"""The native module: `core/native`, in Rust, for the collector's parser and the gateway's door.
 
 Invariant: nothing needs it. Whoever uses it asks NOT_BUILT first, and has a Python reference that gives the same.
 """
