@@ -9,7 +9,8 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 use crate::copying::Kind;
 use crate::counts::{Quarter, total};
 use crate::door::{self, Bounds, Described};
-use crate::plan::{Field, Part, Plan, Shape};
+use crate::field::Field;
+use crate::plan::{Part, Plan, Shape};
 use crate::rows::{Request, Rows, lines};
 use crate::slots::{Counted, Dimension, Slots};
 

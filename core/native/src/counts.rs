@@ -223,7 +223,8 @@ fn is_short(text: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::copying::Kind;
-    use crate::plan::{Field, Part, Plan, Shape};
+    use crate::field::Field;
+    use crate::plan::{Part, Plan, Shape};
     use crate::rows::{Request, Rows};
     use crate::slots::{Counted, Dimension};
 

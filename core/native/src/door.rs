@@ -9,8 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use memchr::memmem::Finder;
 
 use crate::copying;
+use crate::field::{Field, Placed};
 use crate::json::{Cursor, Token};
-use crate::plan::{Field, Keys, Placed};
+use crate::plan::Keys;
 
 /// An event is likely to say so early from which source it is.
 const GLIMPSE: usize = 256;

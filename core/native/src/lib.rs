@@ -13,6 +13,7 @@ mod binding;
 mod copying;
 mod counts;
 mod door;
+mod field;
 mod instant;
 mod json;
 mod plan;

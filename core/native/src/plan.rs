@@ -1,16 +1,9 @@
 //! What the parser is told of a source, once: which keys its events have, and how they become a row.
 
 use crate::copying::Kind;
+use crate::field::{Field, Placed};
 use crate::json::{Cursor, Expected, Token};
 use crate::slots::{Counted, CountedShape, Slots};
-
-/// A key that a shape has, and what its value has to be. `path` is a JSON path without `$.`.
-#[derive(Debug)]
-pub struct Field {
-    pub path: String,
-    pub nullable: bool,
-    pub kind: Kind,
-}
 
 /// A part of a row, in the order in which it is written: bytes that all rows of the shape have, or a field by its
 /// number.
@@ -50,14 +43,6 @@ pub struct PlannedShape {
     /// The fields that are no part of the row.
     pub unwritten: Vec<usize>,
     pub counted: CountedShape,
-}
-
-/// A field with the place of its value among an event's tokens.
-#[derive(Debug)]
-pub struct Placed {
-    pub place: usize,
-    pub nullable: bool,
-    pub kind: Kind,
 }
 
 impl Plan {

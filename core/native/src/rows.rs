@@ -129,7 +129,8 @@ pub fn lines(mut rest: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
 mod tests {
     use super::*;
     use crate::copying::Kind;
-    use crate::plan::{Field, Shape};
+    use crate::field::Field;
+    use crate::plan::Shape;
     use crate::slots::Counted;
 
     const ALL: Request = Request { earliest: 0, latest: i64::MAX, closing: b"." };

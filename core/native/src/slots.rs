@@ -1,7 +1,7 @@
 //! What is counted: a slot for each type and each value of a closed list, and for each dimension whose values are texts.
 
 use crate::copying::Kind;
-use crate::plan::Placed;
+use crate::field::Placed;
 
 /// How events of a shape are counted, by the numbers of their fields: `Counted` of `collector/plan.py`.
 #[derive(Debug)]
