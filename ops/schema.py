@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import asyncpg
 
 from collector.parse import MESSAGE_COLUMNS
 from core.events.shape import ColumnType, Field, describe
+from core.postgres import migrations
 from core.sources import SOURCES
 from core.sources.declaration import STAGES, Source
-from sql import statements
+from sql import MIGRATIONS, statements
 
 _SQL: Final = statements("schema")
 _TYPES: Final = {
@@ -149,9 +151,18 @@ def _written(column: Column, source: Source, shared: dict[str, str]) -> str:
     return f"{written} NOT NULL" if column.required else written
 
 
+def write_draft(source: Source) -> Path:
+    """Write the draft as the next migration. Raises FileExistsError if the source has a migration already."""
+    if found := sorted(MIGRATIONS.glob(f"*_{source.name}.sql")):
+        raise FileExistsError(f"{found[0]} exists")
+    file = MIGRATIONS / f"{migrations()[-1].version + 1:04}_{source.name}.sql"
+    file.write_text(draft(source), encoding="utf-8")
+    return file
+
+
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(
-        prog="python -m ops.schema", description="Print the first draft of the migration of a source."
+        prog="python -m ops.schema", description="Write the first draft of a new source's migration."
     )
     arguments.add_argument("source", choices=sorted(SOURCES), help="a source that core/sources declares")
-    print(draft(SOURCES[arguments.parse_args().source]), end="")
+    print(write_draft(SOURCES[arguments.parse_args().source]))
