@@ -26,7 +26,7 @@ def moment(text: str) -> datetime:
     if ago := re.fullmatch(r"([0-9]{1,6})([smhd])", text):
         return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
-        found = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text.upper())
     except ValueError:
         raise ArgumentTypeError(f"{text} is no instant: 2026-11-23T05:00:00Z, 2026-11-23, 30m, 2h, 3d") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo, available_timezones
 
 from core.errors import SluiceError
+from core.events.fields import MINUTE_PATTERN, SECOND_PATTERN, ZONE_PATTERN
 from core.events.subjects import SOURCES
 from reporter.buckets import Interval, bounds, day_start, previous
 from reporter.cover import Cover, cover
@@ -28,9 +29,7 @@ MINUTE_RANGE_HOURS: Final = 24
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2101, 1, 1, tzinfo=UTC)
 
-_INSTANT: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})"
-)
+_INSTANT: Final = re.compile(f"{MINUTE_PATTERN}({SECOND_PATTERN})?{ZONE_PATTERN}")
 _ZONES: Final = frozenset(available_timezones() - {"localtime"})  # that is this machine's own
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -62,8 +61,8 @@ class Parameter(NamedTuple):
 
 FROM: Final = Parameter(
     "from",
-    "First instant of the report, inclusive: ISO 8601 with a zone (`2026-11-22T07:00:00Z`; a `+` is written `%2B` in "
-    "a URL), or a date, which begins at its first instant in `timeZone`.",
+    "First instant of the report, inclusive: ISO 8601 with a zone (`2026-11-22T07:00:00Z`, "
+    "`2026-11-22T08:00:00+01:00`), cut to microseconds, or a date, which begins at its first instant in `timeZone`.",
     required=True,
     example="2026-11-22",
 )
@@ -217,17 +216,18 @@ class Asked:
         return ZoneInfo(name)
 
     def _instant(self, name: str, zone: ZoneInfo) -> datetime:
-        text = self._given[name]
+        # A + that is not written as %2B arrives as a space, and an instant holds no other one.
+        text = self._given[name].replace(" ", "+")
         try:
             if _DATE.fullmatch(text):
                 at = day_start(date.fromisoformat(text), zone)
             elif _INSTANT.fullmatch(text):
-                at = datetime.fromisoformat(text).astimezone(UTC)
+                at = datetime.fromisoformat(text.upper()).astimezone(UTC)
             else:
                 raise BadQuery(
                     name,
-                    f"{text[:100]!r} is neither a date nor an instant with a zone and at most 6 digits of fraction: "
-                    "write 2026-11-22 or 2026-11-22T07:00:00Z (and a + in a URL as %2B)",
+                    f"{text[:100]!r} is neither a date nor an instant with a zone and at most 9 digits of fraction: "
+                    "write 2026-11-22 or 2026-11-22T07:00:00Z",
                 )
         except (ValueError, OverflowError):
             raise BadQuery(name, f"{text[:100]!r}: there is no such day or time") from None
