@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 import msgspec
@@ -23,6 +23,7 @@ from core.events import refused
 from core.events.contract import Contract, Invalid, Reason
 from core.events.fields import MAX_ID_BYTES
 from core.events.subjects import SOURCES, Source
+from core.events.violations import Violation, violations
 from core.events.wire import one_line
 from gateway import native
 from gateway.admission import Hold
@@ -32,7 +33,8 @@ from gateway.split import split
 
 SLICE_SECONDS: Final = 0.005
 SMALL_BYTES: Final = 4096  # decoded without waiting for a turn: that would cost more
-TOLD_MOST: Final = 100  # errors that the answer lists
+TOLD_MOST: Final = 100  # refused events that the answer lists
+OTHERS_MOST: Final = 100  # violations that the answer lists beside the first one of each of these events
 KEPT_MOST: Final = 10_000  # refused events of one request that are kept, and their bytes
 KEPT_MOST_BYTES: Final = 8 * 1024 * 1024
 RECORD_BYTES: Final = 256  # what a kept one takes beside its bytes: objects, and places in queues
@@ -48,23 +50,33 @@ class Block(NamedTuple):
 
 
 class Told(msgspec.Struct, rename="camel"):
-    """One refused event as the answer lists it. index counts the body's events from 0, path is a JSON path."""
+    """One refused event as the answer lists it, with its first violation. path is a JSON path.
+
+    index counts the body's events from 0. violations is how many violations the event has, others are those after the
+    first, as far as the answer has room for them (OTHERS_MOST).
+    """
 
     index: int
     event_id: str | None
     reason: Reason
     path: str
     detail: str
+    allowed: str
+    violations: int
+    others: list[Violation]
 
 
 class Batch:
     """What became of a request's events: of each source or reason that there is among them, how many.
 
-    `hold` is the room of the request. no_room says whether there was too little of it to keep all refused events.
+    `hold` is the room of the request. `explain` finds all violations of a refused event. no_room says
+    whether there was too little room to keep all refused events.
     """
 
     __slots__ = (
+        "_explain",
         "_hold",
+        "_others",
         "accepted",
         "blocks",
         "events",
@@ -76,8 +88,10 @@ class Batch:
         "told",
     )
 
-    def __init__(self, hold: Hold) -> None:
+    def __init__(self, hold: Hold, explain: Callable[[bytes, Invalid], list[Violation]]) -> None:
         self._hold = hold
+        self._explain = explain
+        self._others = OTHERS_MOST
         self.events = 0
         self.accepted: dict[Source, int] = {}
         self.blocks: dict[Source, list[Block]] = {}
@@ -110,7 +124,12 @@ class Batch:
         record = refused.refused(raw, why)
         if len(self.told) < TOLD_MOST:
             event_id = record.event_id and record.event_id[:MAX_ID_BYTES]
-            self.told.append(Told(index, event_id, why.reason, why.path, why.detail))
+            first, *others = self._explain(raw, why)
+            listed = others[: self._others]
+            self._others -= len(listed)
+            self.told.append(
+                Told(index, event_id, why.reason, why.path, why.detail, first.allowed, 1 + len(others), listed)
+            )
         if keep:
             line = refused.encode(record)
             if not self._hold.spare(len(line) + RECORD_BYTES):
@@ -178,7 +197,8 @@ class Decode:
         Raises Refused where the body as a whole is none: not JSON, without an event, or with more of them than a body
         of valid events can hold.
         """
-        batch = Batch(hold)
+        contract = self._contract
+        batch = Batch(hold, lambda raw, why: violations(raw, why, received, contract))
         if len(content) <= SMALL_BYTES and content.startswith(b"{") and self._took_one(batch, content, received):
             return batch
         work = self._slices(batch, content, form, received, hold)

@@ -9,23 +9,16 @@ Everything it knows of events is derived from the structs in `core/events`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple, get_args
-
-from msgspec.inspect import IntType, LiteralType, StrType
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 from core import native
-from core.events import facebook, tiktok
 from core.events.contract import Contract
-from core.events.fields import MAX_EVENT_BYTES, MAX_ID_BYTES, MAX_TEXT_BYTES, Amount
-from core.events.shape import Field, Key, keys
+from core.events.fields import MAX_EVENT_BYTES
+from core.events.shape import Field, shapes
 from core.events.subjects import SOURCES, Source
 
 PIECE_BYTES: Final = 128 * 1024  # read in one go: a quarter of a millisecond
-
-INSTANTS: Final = frozenset({"timestamp", "data.engagement.actionTime"})
-_AMOUNT: Final = get_args(Amount)[1].pattern
-_EVENTS: Final[dict[Source, Any]] = {"facebook": facebook.Event, "tiktok": tiktok.Event}
 
 
 class Run(NamedTuple):
@@ -61,28 +54,8 @@ def reader(contract: Contract) -> Reader | None:
     return read
 
 
-def _described(source: Source) -> tuple[str, str, list[tuple[str, list[Field]]]]:
+def _described(source: Source) -> tuple[str, str, list[tuple[str, Sequence[Field]]]]:
     """A source's name, the key that chooses the shape of its events, and of each shape its label and its fields."""
-    shapes = get_args(_EVENTS[source])
-    (tag,) = {shape.__struct_config__.tag_field for shape in shapes}
-    return source, tag, [(shape.__struct_config__.tag, _fields(shape)) for shape in shapes]
-
-
-def _fields(shape: type[Any]) -> list[Field]:
-    return [_field(path, key) for path, key in keys(shape).items()]
-
-
-def _field(path: str, key: Key) -> Field:
-    match key.type:
-        case StrType(None, None, None) if path in INSTANTS:
-            return Field(path, "timestamp", key.nullable)
-        case StrType(None, None, None):
-            least, most = (1, MAX_ID_BYTES) if path == "eventId" else (0, MAX_TEXT_BYTES)
-            return Field(path, "text", key.nullable, least, most)
-        case StrType(None, None, pattern) if pattern == _AMOUNT:
-            return Field(path, "amount", key.nullable)
-        case IntType(None, int(least), None, int(most), None):
-            return Field(path, "bigint", key.nullable, least, most)
-        case LiteralType() if key.labels:
-            return Field(path, "label", key.nullable, labels=key.labels)
-    raise TypeError(f"{path}: the native module does not know {key.type}")
+    of_source = [shape for shape in shapes() if shape.source == source]
+    (tag,) = {shape.tag for shape in of_source}
+    return source, tag, [(shape.label, shape.fields) for shape in of_source]

@@ -1,11 +1,22 @@
-"""What the structs of an event hold, key by key: the parsers and the door's native reader go by it."""
+"""What the structs of an event hold, key by key: the parsers, the native reader and the documentation go by it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 from msgspec import inspect
+from msgspec.inspect import IntType, LiteralType, StrType
+
+from core.events import facebook, tiktok
+from core.events.fields import MAX_ID_BYTES, MAX_TEXT_BYTES, Amount
+from core.events.subjects import SOURCES, Source
+
+INSTANTS: Final = frozenset({"timestamp", "data.engagement.actionTime"})
+"""The paths of instants: their type is that of any text."""
+
+AMOUNT: Final = get_args(Amount)[1].pattern
+_EVENTS: Final[dict[Source, Any]] = {"facebook": facebook.Event, "tiktok": tiktok.Event}
 
 
 class Field(NamedTuple):
@@ -21,6 +32,24 @@ class Field(NamedTuple):
     most: int = 0
     labels: tuple[str, ...] = ()
 
+    @property
+    def allowed(self) -> str:
+        """What the value has to be, in words."""
+        match self.kind:
+            case "text":
+                words = (
+                    f"text of {f'{self.least} to' if self.least else 'at most'} {self.most} bytes of UTF-8, without NUL"
+                )
+            case "timestamp":
+                words = "an RFC 3339 instant with a zone, such as 2026-11-22T07:25:58.541Z, in the years 2000 to 2100"
+            case "amount":
+                words = 'a decimal as text, such as "203.95": 1 to 10 digits, then at most a point and 1 or 2 digits'
+            case "bigint":
+                words = f"a whole number from {self.least} to {self.most}"
+            case _:
+                words = " or ".join(f'"{label}"' for label in self.labels)
+        return f"{words}, or null" if self.nullable else words
+
 
 class Key(NamedTuple):
     """A key with a value that is no object.
@@ -35,8 +64,45 @@ class Key(NamedTuple):
     @property
     def labels(self) -> tuple[str, ...]:
         """The closed list of texts that are allowed; empty where there is none."""
-        values = self.type.values if isinstance(self.type, inspect.LiteralType) else ()
+        values = self.type.values if isinstance(self.type, LiteralType) else ()
         return tuple(value for value in values if isinstance(value, str))
+
+
+class EventShape(NamedTuple):
+    """Events of one source whose tag has this label: their fields, the tag not among them."""
+
+    source: Source
+    tag: str
+    label: str
+    fields: tuple[Field, ...]
+
+
+def shapes() -> list[EventShape]:
+    """The shapes of all events. Raises TypeError for a field of a type that no kind stands for."""
+    return [_shape(source, struct) for source in SOURCES for struct in get_args(_EVENTS[source])]
+
+
+def _shape(source: Source, struct: type[Any]) -> EventShape:
+    config = struct.__struct_config__
+    fields = tuple(field_of(path, key) for path, key in keys(struct).items())
+    return EventShape(source, config.tag_field, config.tag, fields)
+
+
+def field_of(path: str, key: Key) -> Field:
+    """A key as a field. Raises TypeError for a type that no kind stands for."""
+    match key.type:
+        case StrType(None, None, None) if path in INSTANTS:
+            return Field(path, "timestamp", key.nullable)
+        case StrType(None, None, None):
+            least, most = (1, MAX_ID_BYTES) if path == "eventId" else (0, MAX_TEXT_BYTES)
+            return Field(path, "text", key.nullable, least, most)
+        case StrType(None, None, pattern) if pattern == AMOUNT:
+            return Field(path, "amount", key.nullable)
+        case IntType(None, int(least), None, int(most), None):
+            return Field(path, "bigint", key.nullable, least, most)
+        case LiteralType() if key.labels:
+            return Field(path, "label", key.nullable, labels=key.labels)
+    raise TypeError(f"{path}: no kind of field stands for {key.type}")
 
 
 def keys(shape: type[Any]) -> dict[str, Key]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from core import native as module
 from core.events import facebook as facebook_events
 from core.events import tiktok as tiktok_events
-from core.events.shape import Key
+from core.events.shape import INSTANTS, Key, field_of
 from core.events.subjects import SOURCES
 from gateway import native, split
 from gateway.body import Form
@@ -155,13 +155,13 @@ def test_each_instant_of_the_contract_is_known_as_one() -> None:
         for struct in (events.TopEngagement, events.BottomEngagement):
             annotations = struct.__annotations__.items()
             found |= {f"data.engagement.{_camel(name)}" for name, kind in annotations if "Instant" in kind}
-    assert found == native.INSTANTS
+    assert found == INSTANTS
 
 
 def test_a_type_that_it_does_not_know_is_refused() -> None:
     """What could not be held to the contract is an error at the start, never a guess."""
-    with pytest.raises(TypeError, match="the native module does not know"):
-        native._field("data.weight", Key("data.weight", msgspec.inspect.IntType(gt=0), nullable=False))
+    with pytest.raises(TypeError, match="no kind of field"):
+        field_of("data.weight", Key("data.weight", msgspec.inspect.IntType(gt=0), nullable=False))
 
 
 async def test_without_a_build_python_reads(monkeypatch: pytest.MonkeyPatch) -> None:
