@@ -116,7 +116,7 @@ BAD_QUERIES: Mapping[str, tuple[str, str, str]] = {
     "no date": ("/reports/events?from=yesterday&to=2026-11-22", "from", "neither a date nor an instant"),
     "no such day": ("/reports/revenue?from=2026-02-30&to=2026-11-22", "from", "no such day"),
     "no zone": ("/reports/revenue?from=2026-11-21T00:00:00&to=2026-11-22", "from", "with a zone"),
-    "a plus that is a space": ("/reports/events?from=2026-11-21T00:00:00+01:00&to=2026-11-22", "from", "%2B"),
+    "a time after a space": ("/reports/events?from=2026-11-21+00:00:00Z&to=2026-11-22", "from", "2026-11-22T07:00:00Z"),
     "from after to": ("/reports/events?from=2026-11-22&to=2026-11-21", "to", "has to lie after from"),
     "from is to": ("/reports/demographics?from=2026-11-22&to=2026-11-22", "to", "has to lie after from"),
     "out of this world": ("/reports/events?from=1999-12-31&to=2026-11-22", "from", "has to lie between"),
