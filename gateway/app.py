@@ -34,6 +34,7 @@ from core.metrics import CONTENT_TYPE, exposition, tell_build
 from core.settings import GatewaySettings, load
 from gateway.answer import Answer
 from gateway.correlation import origin
+from gateway.documentation import Document, documents
 from gateway.link import Link
 from gateway.publish import Publisher
 from gateway.receive import Door
@@ -89,6 +90,7 @@ class Worker:
             "/health/ready": {"GET": self._ready, "HEAD": self._ready},
             "/health/room": {"GET": self._room},
             "/metrics": {"GET": self._metrics},
+            **{path: dict.fromkeys(("GET", "HEAD"), _serve(document)) for path, document in documents().items()},
             "/": {},
             "/*elsewhere": {},
         }
@@ -206,6 +208,13 @@ class Worker:
         await tracing.flush(min(tracing.FLUSH_SECONDS, until - loop.time()))
         self._door.measure()
         log.info("worker drained", slot=self._slot)
+
+
+def _serve(document: Document) -> Handler:
+    async def serve(_: Request) -> Response:
+        return Response(200, dict(document.headers), document.body)
+
+    return serve
 
 
 def _take_body(request: Request) -> bytes | str:

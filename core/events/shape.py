@@ -76,6 +76,13 @@ class EventShape(NamedTuple):
     label: str
     fields: tuple[Field, ...]
 
+    @property
+    def tagged(self) -> tuple[Field, ...]:
+        """The fields with the tag among them, behind the source."""
+        behind = 1 + [field.path for field in self.fields].index("source")
+        tag = Field(self.tag, "label", nullable=False, labels=(self.label,))
+        return (*self.fields[:behind], tag, *self.fields[behind:])
+
 
 def shapes() -> list[EventShape]:
     """The shapes of all events. Raises TypeError for a field of a type that no kind stands for."""

@@ -158,7 +158,7 @@ def _object(node: _Node) -> str:
 @cache
 def _tree(of: tuple[EventShape, ...]) -> _Node:
     """The objects and fields that these shapes have in common."""
-    fields_of = [_paths(shape) for shape in of]
+    fields_of = [{field.path: field for field in shape.tagged} for shape in of]
     members: dict[str, Any] = {}
     for path in fields_of[0]:
         *outer, name = path.split(".")
@@ -171,11 +171,6 @@ def _tree(of: tuple[EventShape, ...]) -> _Node:
         if len(fields) == len(of) and len({field.kind for field in fields}) == 1:
             holder[name] = _any_of(fields)
     return _node(members)
-
-
-def _paths(shape: EventShape) -> dict[str, Field]:
-    tag = Field(shape.tag, "label", nullable=False, labels=(shape.label,))
-    return {field.path: field for field in (*shape.fields[:3], tag, *shape.fields[3:])}
 
 
 def _any_of(fields: list[Field]) -> Field:

@@ -134,12 +134,23 @@ async def test_only_json_comes_in(edge: Edge, content_type: str, taken: bool) ->
 
 
 async def test_what_is_public_and_what_is_not(edge: Edge) -> None:
-    """POST /events and the health pages; metrics, reports and other methods are not there."""
-    for path in ("/metrics", "/", "/reports/events", "/docs", "/event", "/.problem", "/events/../metrics"):
+    """POST /events, the health pages and the documentation; metrics, reports and other methods are not there."""
+    for path in (
+        "/metrics",
+        "/",
+        "/reports/events",
+        "/docs/",
+        "/docs/page.js",
+        "/event",
+        "/.problem",
+        "/events/../metrics",
+    ):
         problem(await edge.http.get(edge.url + path), 404, "unknown_path")
+    for path in ("/docs", "/openapi.json", "/events.schema.json"):
+        assert (await edge.http.get(edge.url + path)).status_code == 200
     for page in ("live", "ready"):
         assert (await edge.http.get(f"{edge.url}/health/{page}")).status_code == 200
-    for path, allowed in (("/events", "POST"), ("/health/ready", "GET, HEAD")):
+    for path, allowed in (("/events", "POST"), ("/health/ready", "GET, HEAD"), ("/docs", "GET, HEAD")):
         answer = await edge.http.delete(edge.url + path)
         problem(answer, 405, "wrong_method")
         assert answer.headers["allow"] == allowed

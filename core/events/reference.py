@@ -1,0 +1,128 @@
+"""The contract for readers, derived from the structs: a table of its fields, the reasons, and a JSON Schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from core.events.contract import Reason
+from core.events.fields import (
+    MAX_DEPTH,
+    MAX_EVENT_BYTES,
+    MINUTE_PATTERN,
+    SECOND_PATTERN,
+    ZONE_PATTERN,
+)
+from core.events.shape import AMOUNT, EventShape, Field, shapes
+
+MEANINGS: Final[dict[Reason, str]] = {
+    Reason.MALFORMED: "The event is not JSON.",
+    Reason.TOO_DEEP: f"Objects and arrays are nested deeper than {MAX_DEPTH} levels.",
+    Reason.TOO_LARGE: f"The event has more than {MAX_EVENT_BYTES} bytes.",
+    Reason.MISSING_FIELD: "A field is missing. No field is optional; some may be null.",
+    Reason.WRONG_TYPE: "A value has another JSON type. No value is converted.",
+    Reason.NOT_ALLOWED: "A text is not in the field's closed list.",
+    Reason.OUT_OF_RANGE: "A number is too small or too large.",
+    Reason.INVALID_AMOUNT: "An amount is not a decimal as text.",
+    Reason.INVALID_TEXT: "A text has a NUL character or is not valid UTF-8.",
+    Reason.INVALID_TIMESTAMP: "A text is not an instant with a zone, or is outside the years 2000 to 2100.",
+    Reason.EMPTY: "`eventId` is empty.",
+    Reason.TOO_LONG: "A text has too many bytes.",
+    Reason.TOO_OLD: "`timestamp` is older than `MAX_EVENT_AGE_DAYS` (7) when the event is received.",
+    Reason.TOO_FAR_AHEAD: "`timestamp` is more than `MAX_EVENT_AHEAD_SECONDS` (3600) after the event is received.",
+}
+_KINDS: Final = {
+    "text": "string",
+    "timestamp": "string, an instant",
+    "amount": "string, a decimal",
+    "bigint": "integer",
+    "label": "string, of a closed list",
+}
+_DESCRIPTION: Final = (
+    "One event. Fields that are not listed are allowed and ignored. This schema cannot express some rules of the "
+    f"contract: limits are bytes of UTF-8, not characters; an event has at most {MAX_EVENT_BYTES} bytes; instants are "
+    "real days in the years 2000 to 2100, and timestamp is recent; 5.0 is not an integer."
+)
+
+
+class Row(NamedTuple):
+    """A field and the events that have it."""
+
+    path: str
+    events: str
+    kind: str
+    allowed: str
+
+
+def rows() -> list[Row]:
+    """All fields of all events, in their order."""
+    known = shapes()
+    events_of: dict[Field, list[EventShape]] = {}
+    for shape in known:
+        for field in shape.tagged:
+            events_of.setdefault(field, []).append(shape)
+    order = {path: number for number, path in enumerate(dict.fromkeys(field.path for field in events_of))}
+    return [
+        Row(field.path, _events(having, known), _kind(field), field.allowed)
+        for field, having in sorted(events_of.items(), key=lambda item: order[item[0].path])
+    ]
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of one event."""
+    definitions = {f"{shape.source}-{shape.label}": _object(shape.tagged) for shape in shapes()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Sluice event",
+        "description": _DESCRIPTION,
+        "oneOf": [{"$ref": f"#/$defs/{name}"} for name in definitions],
+        "$defs": definitions,
+    }
+
+
+def _events(having: list[EventShape], known: list[EventShape]) -> str:
+    if len(having) == len(known):
+        return "all"
+    names: list[str] = []
+    for source in dict.fromkeys(shape.source for shape in having):
+        labels = [shape.label for shape in having if shape.source == source]
+        whole = len(labels) == sum(shape.source == source for shape in known)
+        names.append(source if whole else f"{source} {' '.join(labels)}")
+    return ", ".join(names)
+
+
+def _kind(field: Field) -> str:
+    return _KINDS[field.kind] + (" or null" if field.nullable else "")
+
+
+def _object(fields: Iterable[Field], depth: int = 0) -> dict[str, Any]:
+    """The schema of the object that these fields are in, so many objects below the event."""
+    members: dict[str, list[Field]] = {}
+    for field in fields:
+        members.setdefault(field.path.split(".")[depth], []).append(field)
+    return {
+        "type": "object",
+        "required": list(members),
+        "properties": {
+            name: _value(inner[0]) if inner[0].path.count(".") == depth else _object(inner, depth + 1)
+            for name, inner in members.items()
+        },
+    }
+
+
+def _value(field: Field) -> dict[str, Any]:
+    rule: dict[str, Any]
+    match field.kind:
+        case "label":
+            rule = {"type": "string", "enum": list(field.labels)}
+        case "bigint":
+            rule = {"type": "integer", "minimum": field.least, "maximum": field.most}
+        case "amount":
+            rule = {"type": "string", "pattern": AMOUNT.replace(r"\Z", "$")}
+        case "timestamp":
+            rule = {"type": "string", "pattern": f"^{MINUTE_PATTERN}{SECOND_PATTERN}{ZONE_PATTERN}$"}
+        case _:
+            rule = {"type": "string", "minLength": field.least, "maxLength": field.most, "pattern": r"^[^\u0000]*$"}
+    if field.nullable:
+        rule["type"] = [rule["type"], "null"]
+    return {"description": field.allowed, **rule}
