@@ -29,8 +29,11 @@ _HEADERS: Final = (
 _SCHEMES: Final = {
     "meta": ("X-Hub-Signature-256", "Meta: `sha256=` and the hexadecimal HMAC-SHA256 of the body."),
     "tiktok": ("TikTok-Signature", "TikTok: `t=<seconds>,s=<hexadecimal HMAC-SHA256 of time, point and body>`."),
-    "standard": ("webhook-signature", "Standard Webhooks, with `webhook-id` and `webhook-timestamp`."),
-    "key": ("X-Api-Key", "A key; `Authorization: Bearer` holds it as well."),
+    "standard": (
+        "webhook-signature",
+        "Standard Webhooks, with `webhook-id` and `webhook-timestamp`; Svix's `svix-…` are the same.",
+    ),
+    "key": ("X-Api-Key", "A key; `Authorization: Bearer` may hold it instead."),
 }
 
 
