@@ -67,7 +67,7 @@ def batch(decoded: Batch, correlation_id: str) -> Answer:
     }
     if decoded.accepted_events:
         return Answer(202, {"Content-Type": _JSON, HEADER: correlation_id}, _encode(counts))
-    detail = f"none of {decoded.refused_events} events holds to the contract; `errors` lists the first of them"
+    detail = f"none of {decoded.refused_events} events holds to the contract: see `errors`, and /docs for every field"
     return _problem(422, "nothing_accepted", "No event was accepted", detail, correlation_id, more=counts)
 
 

@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final, NamedTuple
 
 import msgspec
@@ -66,17 +67,18 @@ class Told(msgspec.Struct, rename="camel"):
     others: list[Violation]
 
 
+Explain = Callable[[bytes, Invalid], list[Violation]]
+"""Finds all violations of a refused event, the first one first."""
+
+
 class Batch:
     """What became of a request's events: of each source or reason that there is among them, how many.
 
-    `hold` is the room of the request. `explain` finds all violations of a refused event. no_room says
-    whether there was too little room to keep all refused events.
+    `hold` is the room of the request. no_room says whether there was too little of it to keep all refused events.
     """
 
     __slots__ = (
-        "_explain",
         "_hold",
-        "_others",
         "accepted",
         "blocks",
         "events",
@@ -88,10 +90,8 @@ class Batch:
         "told",
     )
 
-    def __init__(self, hold: Hold, explain: Callable[[bytes, Invalid], list[Violation]]) -> None:
+    def __init__(self, hold: Hold) -> None:
         self._hold = hold
-        self._explain = explain
-        self._others = OTHERS_MOST
         self.events = 0
         self.accepted: dict[Source, int] = {}
         self.blocks: dict[Source, list[Block]] = {}
@@ -115,7 +115,7 @@ class Batch:
                 self.accepted[source] = self.accepted.get(source, 0) + events
                 self.blocks.setdefault(source, []).append(Block(events, content))
 
-    def refuse(self, index: int, raw: bytes, why: Invalid) -> None:
+    def refuse(self, index: int, raw: bytes, why: Invalid, explain: Explain) -> None:
         """This event breaks the contract: count it, list it among the first, keep it while there is room."""
         self.reasons[why.reason] += 1
         keep = not self.no_room and self.kept_events < KEPT_MOST and self.kept_bytes < KEPT_MOST_BYTES
@@ -124,12 +124,12 @@ class Batch:
         record = refused.refused(raw, why)
         if len(self.told) < TOLD_MOST:
             event_id = record.event_id and record.event_id[:MAX_ID_BYTES]
-            first, *others = self._explain(raw, why)
-            listed = others[: self._others]
-            self._others -= len(listed)
-            self.told.append(
-                Told(index, event_id, why.reason, why.path, why.detail, first.allowed, 1 + len(others), listed)
+            first, *others = explain(raw, why)
+            left = OTHERS_MOST - sum(len(told.others) for told in self.told)
+            told = Told(
+                index, event_id, why.reason, why.path, why.detail, first.allowed, 1 + len(others), others[:left]
             )
+            self.told.append(told)
         if keep:
             line = refused.encode(record)
             if not self._hold.spare(len(line) + RECORD_BYTES):
@@ -197,8 +197,7 @@ class Decode:
         Raises Refused where the body as a whole is none: not JSON, without an event, or with more of them than a body
         of valid events can hold.
         """
-        contract = self._contract
-        batch = Batch(hold, lambda raw, why: violations(raw, why, received, contract))
+        batch = Batch(hold)
         if len(content) <= SMALL_BYTES and content.startswith(b"{") and self._took_one(batch, content, received):
             return batch
         work = self._slices(batch, content, form, received, hold)
@@ -230,6 +229,7 @@ class Decode:
     def _slices(self, batch: Batch, content: bytes, form: Form, received: int, hold: Hold) -> Iterator[None]:
         """The work on one body; pauses at the end of each slice."""
         read, reader = self._contract.read, self._reader
+        explain = partial(violations, received_at=received, contract=self._contract)
         folded: bool | None = None
         pieces = split(content, form, reader and (lambda content, at: reader(content, at, received)))
         for number, piece in enumerate(pieces):
@@ -259,7 +259,9 @@ class Decode:
                     else:
                         lines[event.source].append(one_line(raw) if folded else raw)
                         continue
-                batch.refuse(index, raw, why)  # one after the other of the same, such as nothing, are judged once
+                batch.refuse(
+                    index, raw, why, explain
+                )  # one after the other of the same, such as nothing, are judged once
                 if time.perf_counter() > until:  # valid events are bounded by their bytes, refused ones are not
                     yield
                     until = time.perf_counter() + SLICE_SECONDS

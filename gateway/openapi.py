@@ -42,6 +42,7 @@ def document() -> dict[str, Any]:
     event = schema()
     definitions = {name: {"title": name, **shape} for name, shape in event["$defs"].items()}
     (_, answered) = msgspec.json.schema_components((Told,), ref_template="#/components/schemas/{name}")
+    answered["RefusedEvent"] = answered.pop("Told") | {"title": "RefusedEvent"}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Sluice events", "version": VERSION, "description": _DESCRIPTION},
@@ -129,7 +130,7 @@ def _counts() -> dict[str, Any]:
     return {
         "accepted": {"type": "integer"},
         "refused": {"type": "integer"},
-        "errors": {"type": "array", "description": reasons, "items": {"$ref": "#/components/schemas/Told"}},
+        "errors": {"type": "array", "description": reasons, "items": {"$ref": "#/components/schemas/RefusedEvent"}},
     }
 
 

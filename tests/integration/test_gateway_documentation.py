@@ -14,11 +14,13 @@ from typing import Any
 import httpx
 import jsonschema_rs
 import pytest
+from playwright.async_api import async_playwright, expect
 
 from core.events.contract import Reason
 from core.events.examples import EXAMPLES
 from core.events.reference import schema
 from gateway.refusal import Refusal
+from tests.support.bridges import without_changes
 from tests.support.gateway import Gateway, start_gateway
 from tests.support.stack import start_nats
 from tests.support.tools import require_tool
@@ -99,6 +101,23 @@ async def test_the_page_shows_every_field_reason_and_status(gateway: Gateway) ->
         assert f"<code>{refusal}</code>" in page.text
     for path in ("data.user.location.city", "data.engagement.percentageWatched", "funnelStage"):
         assert f"<code>{path}</code>" in page.text
+
+
+async def test_the_form_posts_an_example(gateway: Gateway) -> None:
+    """In a browser: an example is chosen, posted and accepted; the policy stops nothing of the page."""
+    chromium = require_tool("chromium")
+    stopped: list[str] = []
+    with without_changes():
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=chromium)
+            page = await browser.new_page()
+            page.on("console", lambda said: stopped.append(said.text))
+            await page.goto(f"{gateway.url}/docs")
+            await page.get_by_role("button", name="tiktok bottom").click()
+            await page.get_by_role("button", name="Post").click()
+            await expect(page.locator("#answer")).to_contain_text('"accepted": 1')
+            await browser.close()
+    assert stopped == []
 
 
 async def test_the_schema_is_the_contracts(gateway: Gateway) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -101,11 +102,12 @@ def test_a_defect_is_500_and_hides_nothing_but_its_cause() -> None:
 
 
 def batch(accepted: int, refused: int) -> Batch:
-    made = Batch(ALONE, lambda raw, why: violations(raw, why, microseconds(), CONTRACT))
+    made = Batch(ALONE)
+    explain = partial(violations, received_at=microseconds(), contract=CONTRACT)
     if accepted:
         made.accept("tiktok", [b"{}"] * accepted)
     for index in range(refused):
-        made.refuse(index, b'{"eventId":"e-1"}', Invalid(Reason.MISSING_FIELD, "$.source", "missing"))
+        made.refuse(index, b'{"eventId":"e-1"}', Invalid(Reason.MISSING_FIELD, "$.source", "missing"), explain)
     return made
 
 
