@@ -53,8 +53,8 @@ class Block(NamedTuple):
 class Told(msgspec.Struct, rename="camel"):
     """One refused event as the answer lists it, with its first violation. path is a JSON path.
 
-    index counts the body's events from 0. violations is how many violations the event has, others are those after the
-    first, as far as the answer has room for them (OTHERS_MOST).
+    index counts the body's events from 0. violations is how many violations the event has. others are those after the
+    first, as far as the answer has room for them.
     """
 
     index: int

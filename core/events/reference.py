@@ -122,7 +122,8 @@ def _value(field: Field) -> dict[str, Any]:
         case "timestamp":
             rule = {"type": "string", "pattern": f"^{MINUTE_PATTERN}{SECOND_PATTERN}{ZONE_PATTERN}$"}
         case _:
-            rule = {"type": "string", "minLength": field.least, "maxLength": field.most, "pattern": r"^[^\u0000]*$"}
+            rule = {"type": "string", "maxLength": field.most, "pattern": r"^[^\u0000]*$"}
+            rule |= {"minLength": field.least} if field.least else {}
     if field.nullable:
         rule["type"] = [rule["type"], "null"]
     return {"description": field.allowed, **rule}
