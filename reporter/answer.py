@@ -30,6 +30,8 @@ PROBLEM: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
 CLOSED_SECONDS: Final = 24 * 3600
 """How long an answer on a closed range may be kept. Not for ever: an operator may replay a dead letter."""
+NOT_KEPT: Final = {"Cache-Control": "no-store"}
+"""Goes with errors, health and metrics, which are of one moment."""
 
 _PERSON: Final[Mapping[str, bytes]] = {kind: kind[-16:].encode() for kind in FORMATS}
 _QUALITY: Final = re.compile(r"q\s*=\s*([01](?:\.[0-9]{0,3})?)", re.IGNORECASE)
@@ -101,7 +103,7 @@ def headers(answer: Answer, tag: str, *, closed: bool, following: str | None) ->
         for source, fresh in answer.freshness.items()
     )
     told = {
-        "Cache-Control": f"public, max-age={CLOSED_SECONDS}" if closed else "no-cache",
+        "Cache-Control": f"private, max-age={CLOSED_SECONDS}" if closed else "no-cache",
         "ETag": tag,
         "Vary": "Accept",
         "Sluice-Stored-Until": ", ".join(until),

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import structlog
 from litestar import Litestar, Request, Response, get
-from litestar.datastructures import State
+from litestar.datastructures import CacheControlHeader, State
 from litestar.enums import HttpMethod, ScopeType
 from litestar.response import Stream
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -143,7 +143,7 @@ async def pipeline(request: Asking) -> Response[Pipeline]:
         state = await read_pipeline(request.app.state.pool)
     except Exception as error:
         return failed(request, error)
-    return Response(state, headers={"Cache-Control": "no-store"})
+    return Response(state, headers=answer.NOT_KEPT)
 
 
 async def report(request: Asking, asked: AnyReport, kind: str | None = None) -> Response[Any]:
@@ -233,18 +233,26 @@ def failed(_: Asking, error: Exception) -> Response[Any]:
         log.warning("report failed", error=repr(error))
     problem.correlation_id = current() or problem.correlation_id
     return Response(
-        answer.encode(problem), status_code=problem.status, media_type=answer.PROBLEM, headers=dict(headers)
+        answer.encode(problem),
+        status_code=problem.status,
+        media_type=answer.PROBLEM,
+        headers={**headers, **answer.NOT_KEPT},
     )
 
 
-@get("/openapi.json", include_in_schema=False, media_type="application/vnd.oai.openapi+json")
+@get(
+    "/openapi.json",
+    include_in_schema=False,
+    media_type="application/vnd.oai.openapi+json",
+    cache_control=CacheControlHeader(no_cache=True),
+)
 async def document(request: Asking) -> dict[str, Any]:
     return request.app.openapi_schema.to_schema()
 
 
 @get("/health/live", include_in_schema=False, media_type=formats.JSON)
-async def live() -> bytes:
-    return LIVE
+async def live() -> Response[bytes]:
+    return Response(LIVE, headers=answer.NOT_KEPT)
 
 
 @get("/health/ready", include_in_schema=False)
@@ -252,10 +260,10 @@ async def ready(request: Asking) -> Response[bytes]:
     readiness = request.app.state.readiness
     await check(request.app.state.pool, readiness)
     status, body = readiness.answer()
-    return Response(body, status_code=status, media_type=formats.JSON)
+    return Response(body, status_code=status, media_type=formats.JSON, headers=answer.NOT_KEPT)
 
 
 @get("/metrics", include_in_schema=False)
 async def scrape(request: Asking) -> Response[bytes]:
     await metrics.read_database(request.app.state.pool)
-    return Response(exposition(), headers={"Content-Type": CONTENT_TYPE})
+    return Response(exposition(), headers={"Content-Type": CONTENT_TYPE, **answer.NOT_KEPT})

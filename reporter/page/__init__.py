@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from litestar import Request, Response, Router, get
-from litestar.datastructures import CacheControlHeader, ResponseHeader
+from litestar.datastructures import ResponseHeader
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.plugins import OpenAPIRenderPlugin
@@ -23,6 +23,7 @@ HEADERS: Final = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",  # a newer program has newer files: ask again
 }
 
 FILES: Final = {"page.js": "text/javascript", "page.css": "text/css"}
@@ -71,10 +72,10 @@ async def _told(response: Response[Any]) -> Response[Any]:
 
 
 def _file(path: str, media_type: str, name: str | None = None) -> HTTPRouteHandler:
-    """Serve a file; where none is named, the one at the end of its path. A newer program has newer ones: ask again."""
+    """Serve a file; where none is named, the one at the end of its path."""
     content = (_FOLDER / (name or Path(path).name)).read_bytes()
 
-    @get(f"/{path}", media_type=media_type, include_in_schema=False, cache_control=CacheControlHeader(no_cache=True))
+    @get(f"/{path}", media_type=media_type, include_in_schema=False)
     async def serve() -> bytes:
         return content
 

@@ -62,17 +62,36 @@ async def test_only_a_closed_range_keeps(database: Database, client: httpx.Async
             if until:
                 await connection.execute(TELL, until)
             answer = await client.get("/reports/events", params=LONG_AGO)
-            assert answer.headers["Cache-Control"] == ("public, max-age=86400" if kept else "no-cache")
+            assert answer.headers["Cache-Control"] == ("private, max-age=86400" if kept else "no-cache")
         await connection.execute(
             "UPDATE watermarks SET stored_until = $1 WHERE source = 'tiktok'", closing - timedelta(1)
         )
-        for source, cache in (("facebook", "public, max-age=86400"), ("tiktok", "no-cache")):
+        for source, cache in (("facebook", "private, max-age=86400"), ("tiktok", "no-cache")):
             answer = await client.get("/reports/events", params=LONG_AGO | {"source": source})
             assert answer.headers["Cache-Control"] == cache
         before = LONG_AGO | {"from": "2025-12-30", "source": "facebook"}
-        for by, cache in (("gender", "public, max-age=86400"), ("city", "no-cache")):
+        for by, cache in (("gender", "private, max-age=86400"), ("city", "no-cache")):
             answer = await client.get("/reports/demographics", params=before | {"groupBy": by})
             assert answer.headers["Cache-Control"] == cache
+
+
+async def test_no_shared_cache_keeps_anything(database: Database, client: httpx.AsyncClient) -> None:
+    """Each answer says whether it may be kept: reports of closed ranges by the client alone, the rest by no cache."""
+    async with connected(database.collector_dsn) as connection:
+        await connection.execute(TELL, datetime.now(UTC))
+    files = ("/", "/docs", "/docs/page.js", "/page/dashboard.js", "/page/dashboard.css", "/openapi.json")
+    of_one_moment = ("/health/live", "/health/ready", "/metrics", "/pipeline", "/nothing", "/reports/events?color=red")
+    for path in files:
+        assert (await client.get(path)).headers["Cache-Control"] == "no-cache", path
+    for path in of_one_moment:
+        assert (await client.get(path)).headers["Cache-Control"] == "no-store", path
+    for report in REPORTS:
+        for path in (f"/reports/{report}", f"/reports/{report}.csv"):
+            kept = await client.get(
+                path, params=LONG_AGO | {"groupBy": "gender" if report == "demographics" else "source"}
+            )
+            assert kept.headers["Cache-Control"] == "private, max-age=86400", path
+            assert (await client.get(path, params=DAY)).headers["Cache-Control"] == "no-cache", path
 
 
 async def test_arrow_holds_the_same_table(client: httpx.AsyncClient) -> None:
