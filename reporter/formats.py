@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 import nanoarrow
 from msgspec import UNSET
-from msgspec.inspect import DateTimeType, DecimalType, IntType, Metadata, NoneType, Type, UnionType, type_info
+from msgspec.inspect import BoolType, DateTimeType, DecimalType, IntType, Metadata, NoneType, Type, UnionType, type_info
 from nanoarrow.ipc import StreamWriter
 
 from reporter.reports import Answer
@@ -68,6 +68,8 @@ def _csv(columns: Sequence[msgspec.inspect.Field], rows: Iterable[msgspec.Struct
 def _field(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     text = str(value)
     return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
 
@@ -103,6 +105,8 @@ def _column(kind: Type, values: Sequence[Any], zone: str) -> tuple[Any, Any]:
     empty = values.count(None)
     validity = nanoarrow.c_buffer([value is not None for value in values], nanoarrow.bool_()) if empty else None
     match kind:
+        case BoolType():
+            return nanoarrow.bool_(), nanoarrow.c_array(values, nanoarrow.bool_())
         case IntType():
             return nanoarrow.int64(), nanoarrow.c_array(values, nanoarrow.int64())
         case DecimalType():

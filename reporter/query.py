@@ -8,6 +8,7 @@ parameter and what is allowed.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from itertools import islice, pairwise
@@ -17,7 +18,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from core.errors import SluiceError
 from core.events.subjects import SOURCES
-from reporter.buckets import Interval, bounds, day_start, previous
+from reporter.buckets import Interval, begins_bucket, bounds, day_start, previous
 from reporter.cover import Cover, cover
 
 MOST_ROWS: Final = 25_000
@@ -84,7 +85,8 @@ COMPARE: Final = Parameter(
     "`previous`: beside each figure that of the period before, bucket by bucket; the answer's `query` tells which it "
     "is. Whole months are compared with as many months before, whole days (in `timeZone`) with as many days. All other "
     "ranges, and those whose weeks or months would not match, are moved back by whole intervals; without `interval` "
-    "by their own length.",
+    "by their own length. While the range is not over, previous figures count as much of the period before as the "
+    "earliest `storedUntil` has passed of this one; `countedUntil` in `query.compare` says to which instant.",
     allowed=("previous",),
 )
 LIMIT: Final = Parameter(
@@ -122,9 +124,29 @@ class Period(NamedTuple):
         """The same from rows alone, for what the rollups do not hold."""
         return cover(self.bounds, "minute", datetime.now(UTC))
 
-    def buckets(self) -> Iterator[tuple[datetime, datetime]]:
-        """Start and end of each bucket, with the zone's offset."""
-        return pairwise(bound.astimezone(self.zone) for bound in self.bounds)
+    def buckets(self, stored_until: datetime | None) -> Iterator[tuple[datetime, datetime, bool]]:
+        """Start and end of each bucket, with the zone's offset, and whether it is complete: the range does not cut it,
+        and everything that was accepted before its end is stored. stored_until: None if that is not known."""
+        last = len(self.bounds) - 2
+        reached = -1 if stored_until is None else bisect_right(self.bounds, stored_until) - 2
+        local = pairwise(bound.astimezone(self.zone) for bound in self.bounds)
+        for number, (start, end) in enumerate(local):
+            complete = number <= reached
+            if complete and number in (0, last):
+                complete = self._is_whole(number)
+            yield start, end, complete
+
+    def _is_whole(self, number: int) -> bool:
+        return self.interval is None or all(
+            begins_bucket(bound, self.interval, self.zone) for bound in self.bounds[number : number + 2]
+        )
+
+    def until(self, at: datetime) -> Period:
+        """The same period as far as this instant: the bucket that holds it is cut there, later ones are left out."""
+        if at >= self.end:
+            return self
+        at = max(at, self.start)
+        return self._replace(end=at, bounds=(*(self.bounds[: bisect_left(self.bounds, at)] or self.bounds[:1]), at))
 
 
 class Asked:

@@ -6,6 +6,7 @@ import { bars, table } from "./table.js";
 
 const OTHER = "other";
 const ALL = "all";
+const PART = " · part"; // of its bucket: the range cuts it, or it is not over
 const MEASURES = {
   events: { name: "Events", of: ({ events }) => events, before: ({ previousEvents }) => previousEvents, say: count },
   revenue: { name: "Revenue", of: (row) => Number(row.revenue), before: ({ previousRevenue }) => (previousRevenue === undefined || previousRevenue === null ? previousRevenue : Number(previousRevenue)), say: amount },
@@ -33,9 +34,15 @@ function headline(report, { query, totals, freshness }, measure) {
   const parts = [element("strong", { id: "total" }, measure.say(value)), ` ${report === "revenue" ? `from ${count(totals.purchases)} purchases` : "events"}`];
   const late = Object.values(freshness).map(({ storedUntil }) => storedUntil).filter(Boolean).sort()[0];
   const there = (instant) => full(wallOf(Date.parse(instant), query.timeZone));
-  if (before !== undefined) parts.push(element("span", { class: "note" }, ` ${change(value, before)} ${there(query.compare.from)} to ${there(query.compare.to)} (${measure.say(before)})`));
+  if (before !== undefined) parts.push(element("span", { class: "note" }, ` ${compared(query.compare, there, value, before)} (${measure.say(before)})`));
   const range = `${there(query.from)} to ${there(query.to)} · ${query.timeZone}`;
   return element("p", { class: "headline" }, ...parts, element("span", { class: "note" }, `${range}${late ? ` · complete up to ${there(late)}` : ""}`));
+}
+
+// The period before counts as far as this one has come.
+function compared({ from, to, countedUntil }, there, value, before) {
+  if (countedUntil === from) return "nothing to compare with yet";
+  return `${change(value, before)} ${there(from)} to ${there(countedUntil)}${countedUntil === to ? "" : ", the same part of the period before"}`;
 }
 
 function change(value, before) {
@@ -63,18 +70,19 @@ function overTime({ query, rows, totals }, measure, by) {
   const value = (start, name) => (buckets.get(start).has(name) ? measure.of(buckets.get(start).get(name)) : 0);
   const sum = (values) => values.reduce((all, one) => all + one, 0);
   const compared = measure.before(totals) !== undefined;
+  const part = starts.map((start) => [...buckets.get(start).values()].some(({ complete }) => !complete));
   const known = (start) => [...buckets.get(start).values()].map(measure.before).filter((figure) => figure !== null);
   const before = starts.map((start) => (known(start).length ? sum(known(start)) : null));
   const say = (figure) => (figure === null ? "–" : measure.say(figure));
   const title = `${measure.name} by ${query.interval.replace(/^15/, "15 ")}${by.length ? ` and ${by.join(", ")}` : ""}`;
   const chart = timeChart({
-    title, say, labels: starts.map((start) => label(start, query.interval)), previous: compared ? before : null,
+    title, say, part, labels: starts.map((start) => label(start, query.interval)), previous: compared ? before : null,
     series: names.map((name) => ({ name, rest: rest(name), values: starts.map((start) => value(start, name)) })),
   });
   const several = names.length > 1;
   const columns = [{ name: "From", row: true }, ...(several ? names : []).map((name) => ({ name, number: true })), { name: several ? "All" : measure.name, number: true }];
   const all = starts.map((start) => sum(names.map((name) => value(start, name))));
-  const lines = starts.map((start, place) => [full(start), ...(several ? names.map((name) => measure.say(value(start, name))) : []), measure.say(all[place])]);
+  const lines = starts.map((start, place) => [full(start) + (part[place] ? PART : ""), ...(several ? names.map((name) => measure.say(value(start, name))) : []), measure.say(all[place])]);
   const last = ["Sum", ...(several ? names.map((name) => measure.say(sum(starts.map((start) => value(start, name))))) : []), measure.say(measure.of(totals))];
   if (compared) {
     columns.push({ name: "The period before", number: true });

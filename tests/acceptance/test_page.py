@@ -149,7 +149,8 @@ async def test_events_and_revenue_are_what_the_api_gives(visit: Visit) -> None:
         assert said["query"]["interval"] == "hour"
         wanted: dict[str, list[str]] = {}
         for row in said["rows"]:
-            wanted.setdefault(row["start"][:16].replace("T", " "), []).append(str(row[figure]))
+            part = "" if row["complete"] else " · part"
+            wanted.setdefault(row["start"][:16].replace("T", " ") + part, []).append(str(row[figure]))
         shown = await visit.cells("#shown tbody tr")
         assert {row[0]: [plain(cell) for cell in row[1:-1]] for row in shown} == wanted
         (last,) = await visit.cells("#shown tfoot tr")
@@ -238,24 +239,34 @@ async def test_a_given_range_is_asked_for_as_it_is(visit: Visit, bounds: tuple[s
 
 
 async def test_the_period_before_is_what_the_api_gives(visit: Visit) -> None:
-    """It stands beside each bucket of each report, and a dash where it has no such bucket."""
+    """It stands beside each bucket of each report, and a dash beside those that have not begun; buckets that are not
+    over are marked in the table and hatched in the chart, and the headline says how far the period before counts."""
+    before = NOON - timedelta(days=4)
+    await visit.system.post([made("bottom", at=before) for made in (facebook, tiktok)])
+    await visit.system.until_stored()
+    day = timedelta(days=1)
+    running = {"from": str((NOON - day).date()), "to": str((NOON + 3 * day).date())}  # until the end of tomorrow
     for report, figure in (("events", "Events"), ("revenue", "Revenue"), ("demographics", "Events")):
-        await visit.open(
-            report=report,
-            interval="day",
-            compare="previous",
-            timeZone="UTC",
-            **{"from": "2026-12-01", "to": "2027-01-01"},
-        )
+        await visit.open(report=report, interval="day", compare="previous", timeZone="UTC", **running)
         said = await visit.asked()
         wanted: dict[str, list[Decimal]] = {row["start"]: [] for row in said["rows"]}
         for row in said["rows"]:
-            before = row[f"previous{figure}"]
-            wanted[row["start"]] += [Decimal(before)] if before is not None else []
-        shown = [plain(cells[-1]) for cells in await visit.cells("#shown table:has(tfoot) tbody tr")]
+            previous = row[f"previous{figure}"]
+            wanted[row["start"]] += [Decimal(previous)] if previous is not None else []
+        cells = await visit.cells("#shown table:has(tfoot) tbody tr")
+        shown = [plain(row[-1]) for row in cells]
         assert shown == [str(sum(figures)) if figures else "–" for figures in wanted.values()]
+        assert shown[1][0] in "123456789"
         assert shown[-1] == "–"
-        assert any(figure[0] in "123456789" for figure in shown)
+        assert [row[0].endswith(" · part") for row in cells] == [False, False, True, True]
+        counted = datetime.fromisoformat(said["query"]["compare"]["countedUntil"])
+        assert counted.date() == (NOON - 3 * day).date()
+        await expect(visit.page.locator(".headline")).to_contain_text("the same part of the period before")
+    await visit.system.post([facebook("bottom", at=datetime.now(UTC))])
+    await visit.system.until_stored()
+    await visit.open(report="events", interval="day", compare="previous", timeZone="UTC", **running)
+    await expect(visit.page.locator('.chart [role=img] rect[fill="url(#part)"]')).to_have_count(1)
+    await expect(visit.page.locator(".legend")).to_contain_text("part: the range cuts it, or it is not over")
     visit.fine()
 
 

@@ -123,8 +123,9 @@ async def test_reports_in_a_terminal(database: Database, client: httpx.AsyncClie
         report(nowhere, "events"),
     )
     assert [" ".join(line.split()) for line in events.out.splitlines()[2:5]] == [
-        f"{DAY[0]} 00:00 facebook top 2", f"{DAY[0]} 00:00 facebook bottom 2", f"{DAY[0]} 00:00 tiktok top 1",
+        f"{DAY[0]} 00:00 ~ facebook top 2", f"{DAY[0]} 00:00 ~ facebook bottom 2", f"{DAY[0]} 00:00 ~ tiktok top 1",
     ]  # fmt: skip
+    assert "~ is a part of its bucket" in events.out  # no collector has said what is stored
     assert "in all: events 5" in events.out
     assert "in all: revenue 407.90, purchases 2, previous revenue 0.00" in revenue.out
     first = f"{DAY[0]} 00:00"

@@ -34,11 +34,17 @@ async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.mark.parametrize("report", REPORTS)
 async def test_what_is_known_is_not_sent_again(database: Database, client: httpx.AsyncClient, report: str) -> None:
-    """A tag stays while the figures do, though freshness goes on; other figures or formats have another."""
+    """A tag stays while the figures do, though freshness goes on; other figures or formats have another, and so has an
+    answer with a bucket that has become complete."""
     path = f"/reports/{report}"
-    first = await client.get(path, params=DAY)
+    end = datetime.fromisoformat(DAY["to"])
     async with connected(database.collector_dsn) as connection:
-        await connection.execute(TELL, datetime.now(UTC))
+        running = await client.get(path, params=DAY)
+        await connection.execute(TELL, end)
+        first = await client.get(path, params=DAY, headers={"If-None-Match": running.headers["ETag"]})
+        assert first.status_code == 200
+        assert [row["complete"] for row in first.json()["rows"]] == [True] * len(first.json()["rows"])
+        await connection.execute(TELL, end + timedelta(seconds=1))
     tag = {"If-None-Match": first.headers["ETag"]}
     again = await client.get(path, params=DAY, headers=tag)
     assert (again.status_code, again.content) == (304, b"")
@@ -73,6 +79,43 @@ async def test_only_a_closed_range_keeps(database: Database, client: httpx.Async
         for by, cache in (("gender", "private, max-age=86400"), ("city", "no-cache")):
             answer = await client.get("/reports/demographics", params=before | {"groupBy": by})
             assert answer.headers["Cache-Control"] == cache
+
+
+@pytest.mark.parametrize("report", REPORTS)
+async def test_flat_traffic_shows_no_change(database: Database, report: str) -> None:
+    """In the middle of a day as many events came as until the same time of the day before, in every report, for running
+    days and hours alike; the tag changes as the comparison goes on, and stays while the watermark does."""
+    now = NOON.replace(hour=13, minute=47, second=30)
+    async with collecting(database.collector_dsn) as collected:
+        for back in range(4):
+            hours = 24 if back else 13
+            at = (
+                NOON.replace(hour=0) - timedelta(days=back) + timedelta(minutes=20 * step) for step in range(3 * hours)
+            )
+            await collected.store([make("bottom", at=each) for each in at for make in (facebook, tiktok)])
+        await collected.store(
+            [make("bottom", at=now - timedelta(minutes=back)) for back in (45, 25, 5) for make in (facebook, tiktok)]
+        )
+    day, midnight, hour = timedelta(days=1), NOON.replace(hour=0), now.replace(minute=0, second=0)
+    ranges: tuple[tuple[datetime, datetime, dict[str, str]], ...] = (
+        (midnight - day, midnight + day, {"interval": "day"}),
+        (midnight - day, midnight + day, {}),
+        (hour - day, hour + timedelta(hours=1), {"interval": "hour"}),
+    )
+    async with connected(database.collector_dsn) as connection, reporter(database.reporter_dsn) as client:
+        await connection.execute(TELL, now)
+        for start, end, more in ranges:
+            asked = {"from": start.isoformat(), "to": end.isoformat(), "compare": "previous", **more}
+            answer = await client.get(f"/reports/{report}", params=asked)
+            said = answer.json()
+            assert datetime.fromisoformat(said["query"]["compare"]["countedUntil"]) == now - (end - start)
+            figure = "purchases" if report == "revenue" else "events"
+            assert said["totals"][f"previous{figure.title()}"] == said["totals"][figure] > 0, (report, asked)
+            known = {"If-None-Match": answer.headers["ETag"]}
+            assert (await client.get(f"/reports/{report}", params=asked, headers=known)).status_code == 304
+            await connection.execute(TELL, now + timedelta(minutes=1))
+            assert (await client.get(f"/reports/{report}", params=asked, headers=known)).status_code == 200
+            await connection.execute(TELL, now)
 
 
 async def test_no_shared_cache_keeps_anything(database: Database, client: httpx.AsyncClient) -> None:
@@ -113,7 +156,7 @@ async def test_arrow_holds_the_same_table(client: httpx.AsyncClient) -> None:
 
 async def test_columns_follow_the_query(client: httpx.AsyncClient) -> None:
     """A table without a row has the columns that it has with some: those of the period before where it is asked for."""
-    names = "start,end,source,dimension,value,events"
+    names = "start,end,complete,source,dimension,value,events"
     for more, header in (({}, names), ({"compare": "previous"}, f"{names},previousEvents")):
         for day in (LONG_AGO, DAY):
             answer = await client.get("/reports/demographics.csv", params=day | more)
