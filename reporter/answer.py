@@ -7,7 +7,6 @@ entity tag, which leaves freshness out, tells whether anything has changed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import lru_cache
@@ -21,6 +20,7 @@ from litestar.exceptions import HTTPException
 from msgspec import UNSET, Meta, UnsetType
 
 from core.errors import SluiceError
+from reporter.accept import weights
 from reporter.formats import FORMATS, JSON
 from reporter.query import BadQuery
 from reporter.read import AWAY
@@ -34,7 +34,6 @@ NOT_KEPT: Final = {"Cache-Control": "no-store"}
 """Goes with errors, health and metrics, which are of one moment."""
 
 _PERSON: Final[Mapping[str, bytes]] = {kind: kind[-16:].encode() for kind in FORMATS}
-_QUALITY: Final = re.compile(r"q\s*=\s*([01](?:\.[0-9]{0,3})?)", re.IGNORECASE)
 
 
 class NotAcceptable(SluiceError):
@@ -58,11 +57,7 @@ def media_type(accept: str | None) -> str:
     """Which of FORMATS an Accept header prefers; JSON where it does not care. Raises NotAcceptable."""
     if accept is None or not accept.strip():
         return JSON
-    ranges: dict[str, float] = {}
-    for part in accept.lower().split(","):
-        name, *parameters = (piece.strip() for piece in part.split(";"))
-        weight = next((float(found[1]) for piece in parameters if (found := _QUALITY.fullmatch(piece))), 1.0)
-        ranges[name] = max(weight, ranges.get(name, 0.0))
+    ranges = weights(accept)
 
     def quality(kind: str) -> float:
         # The most specific range that fits decides.
@@ -105,7 +100,7 @@ def headers(answer: Answer, tag: str, *, closed: bool, following: str | None) ->
     told = {
         "Cache-Control": f"private, max-age={CLOSED_SECONDS}" if closed else "no-cache",
         "ETag": tag,
-        "Vary": "Accept",
+        "Vary": "Accept, Accept-Encoding",
         "Sluice-Stored-Until": ", ".join(until),
     }
     if following is not None:

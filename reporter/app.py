@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import structlog
 from litestar import Litestar, Request, Response, get
-from litestar.datastructures import CacheControlHeader, State
+from litestar.datastructures import State
 from litestar.enums import HttpMethod, ScopeType
 from litestar.response import Stream
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -23,6 +23,7 @@ from core.health import LIVE, Readiness
 from core.metrics import CONTENT_TYPE, exposition
 from core.settings import ReporterSettings
 from reporter import answer, formats, metrics, openapi, page
+from reporter.compress import compressed
 from reporter.correlate import correlated, current
 from reporter.pipeline import Pipeline, read_pipeline
 from reporter.query import AFTER, Asked
@@ -43,26 +44,24 @@ REPORTS = {f"{path}.csv": report for path, report in _BY_PATH.items()}
 def create_app(pool: Pool, settings: ReporterSettings) -> ASGIApp:
     """The ASGI application over a pool of connections that can only read."""
     metrics.watch(pool)
-    return correlated(
-        straight(
-            Litestar(
-                route_handlers=[
-                    *(events, revenue, demographics, download, pipeline),
-                    *(page.router(), document, live, ready, scrape),
-                ],
-                state=State(
-                    {
-                        "pool": pool,
-                        "settings": settings,
-                        "readiness": Readiness("postgres", "schema"),
-                        "readings": Shared[Reading](),
-                    }
-                ),
-                openapi_config=openapi.config(),
-                exception_handlers={Exception: failed},
-            )
-        )
+    app = Litestar(
+        route_handlers=[
+            *(events, revenue, demographics, download, pipeline),
+            *(page.router(), document, live, ready, scrape),
+        ],
+        state=State(
+            {
+                "pool": pool,
+                "settings": settings,
+                "readiness": Readiness("postgres", "schema"),
+                "readings": Shared[Reading](),
+            }
+        ),
+        openapi_config=openapi.config(),
+        exception_handlers={Exception: failed},
     )
+    app.state["document"] = openapi.document(app.openapi_schema)
+    return correlated(compressed(straight(app)))
 
 
 def straight(app: Litestar) -> ASGIApp:
@@ -240,14 +239,9 @@ def failed(_: Asking, error: Exception) -> Response[Any]:
     )
 
 
-@get(
-    "/openapi.json",
-    include_in_schema=False,
-    media_type="application/vnd.oai.openapi+json",
-    cache_control=CacheControlHeader(no_cache=True),
-)
-async def document(request: Asking) -> dict[str, Any]:
-    return request.app.openapi_schema.to_schema()
+@get("/openapi.json", include_in_schema=False)
+async def document(request: Asking) -> Response[Any]:
+    return page.file(request, request.app.state.document, openapi.MEDIA_TYPE)
 
 
 @get("/health/live", include_in_schema=False, media_type=formats.JSON)
@@ -266,4 +260,4 @@ async def ready(request: Asking) -> Response[bytes]:
 @get("/metrics", include_in_schema=False)
 async def scrape(request: Asking) -> Response[bytes]:
     await metrics.read_database(request.app.state.pool)
-    return Response(exposition(), headers={"Content-Type": CONTENT_TYPE, **answer.NOT_KEPT})
+    return Response(exposition(), headers={"Content-Type": CONTENT_TYPE, "Vary": "Accept-Encoding", **answer.NOT_KEPT})

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import (
     Example,
+    OpenAPI,
     OpenAPIFormat,
     OpenAPIMediaType,
     OpenAPIResponse,
@@ -50,6 +52,14 @@ RESPONSES: Final = {
 }
 
 AWAY: Final = {status: RESPONSES[status] for status in (400, 503, 504)}
+
+
+MEDIA_TYPE: Final = "application/vnd.oai.openapi+json"
+
+
+def document(schema: OpenAPI) -> bytes:
+    """The document as JSON."""
+    return msgspec.json.encode(schema.to_schema())
 
 
 def config() -> OpenAPIConfig:

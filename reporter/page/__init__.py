@@ -5,6 +5,7 @@ They are the files in this folder as they stand, and load nothing from elsewhere
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,8 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 
+from reporter.answer import is_known
+
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -23,7 +26,6 @@ HEADERS: Final = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",  # a newer program has newer files: ask again
 }
 
 FILES: Final = {"page.js": "text/javascript", "page.css": "text/css"}
@@ -64,10 +66,20 @@ class DocumentationPage(OpenAPIRenderPlugin):
             router.register(_file(name, media_type))
 
 
+def file(request: Request[Any, Any, Any], content: bytes, media_type: str) -> Response[Any]:
+    """A file, or 304 if the client has this one. A newer program has newer files, so clients ask each time."""
+    tag = f'W/"{blake2b(content, digest_size=12).hexdigest()}"'
+    headers = {"Cache-Control": "no-cache", "ETag": tag, "Vary": "Accept-Encoding"}
+    if is_known(tag, request.headers.get("If-None-Match")):
+        return Response(None, status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(content, media_type=media_type, headers=headers)
+
+
 async def _told(response: Response[Any]) -> Response[Any]:
     """What is not there is told as everywhere else: the framework answers with a page of its own."""
     if response.status_code == HTTPStatus.NOT_FOUND:
         raise NotFoundException
+    response.headers.setdefault("Cache-Control", "no-cache")
     return response
 
 
@@ -75,8 +87,8 @@ def _file(path: str, media_type: str, name: str | None = None) -> HTTPRouteHandl
     """Serve a file; where none is named, the one at the end of its path."""
     content = (_FOLDER / (name or Path(path).name)).read_bytes()
 
-    @get(f"/{path}", media_type=media_type, include_in_schema=False)
-    async def serve() -> bytes:
-        return content
+    @get(f"/{path}", include_in_schema=False)
+    async def serve(request: Request[Any, Any, Any]) -> Response[Any]:
+        return file(request, content, media_type)
 
     return serve

@@ -10,7 +10,7 @@ import httpx
 import nanoarrow
 import pytest
 
-from reporter.formats import ARROW, CHUNK_BYTES, CSV
+from reporter.formats import ARROW, CHUNK_BYTES, CSV, FORMATS, JSON
 from tests.support.events import NOON, facebook, tiktok
 from tests.support.report_rows import collecting, connected, reporter
 from tests.support.stack import Database
@@ -167,12 +167,59 @@ async def test_columns_follow_the_query(client: httpx.AsyncClient) -> None:
 async def test_a_long_table_is_streamed(client: httpx.AsyncClient) -> None:
     """CSV comes in pieces, and they make the whole."""
     asked = {"from": "2026-01-01", "to": "2026-03-01", "interval": "hour", "groupBy": "eventType"}
-    async with client.stream("GET", "/reports/events", params=asked, headers={"Accept": CSV}) as answer:
+    headers = {"Accept": CSV, "Accept-Encoding": "identity"}
+    async with client.stream("GET", "/reports/events", params=asked, headers=headers) as answer:
         pieces = [piece async for piece in answer.aiter_raw()]
     lines = b"".join(pieces).decode().splitlines()
     assert len(lines) == 1 + 59 * 24 * 12
     assert len(b"".join(pieces)) > 4 * CHUNK_BYTES
     assert "Content-Length" not in answer.headers
+
+
+@pytest.mark.parametrize("accept", FORMATS)
+async def test_long_answers_are_compressed(client: httpx.AsyncClient, accept: str) -> None:
+    """Gzip where it is accepted, for every format; the content, its tag and its 304 are those of the plain answer, and
+    caches are told that there are two forms. What is short is sent as it is."""
+    asked = {"from": "2026-01-01", "to": "2026-03-01", "interval": "hour", "groupBy": "source"}
+    plain, coded, refused, short = [
+        await client.get("/reports/events", params=params, headers={"Accept": accept, "Accept-Encoding": encoding})
+        for params, encoding in (
+            (asked, "identity"), (asked, "br;q=1, gzip;q=0.5"), (asked, "gzip;q=0, *"), (LONG_AGO, "gzip"),
+        )
+    ]  # fmt: skip
+    assert coded.headers["Content-Encoding"] == "gzip"
+    assert coded.num_bytes_downloaded < len(plain.content) / 5
+    assert coded.headers["ETag"] == plain.headers["ETag"]
+    assert "Content-Encoding" not in plain.headers.keys() | refused.headers.keys() | short.headers.keys()
+    if accept == JSON:  # freshness goes on
+        fresh: dict[str, Any] = {"freshness": {}}
+        assert coded.json() | fresh == plain.json() | fresh == refused.json() | fresh
+        assert coded.headers["Content-Length"] == str(coded.num_bytes_downloaded)
+    else:
+        assert coded.content == plain.content == refused.content
+    for answer in (plain, coded, short):
+        assert answer.headers["Vary"] == "Accept, Accept-Encoding"
+    known = {"Accept": accept, "Accept-Encoding": "gzip", "If-None-Match": plain.headers["ETag"]}
+    again = await client.get("/reports/events", params=asked, headers=known)
+    assert (again.status_code, again.content, again.headers["Vary"]) == (304, b"", "Accept, Accept-Encoding")
+
+
+async def test_the_pages_files_are_compressed_and_not_sent_again(client: httpx.AsyncClient) -> None:
+    """Each file of the page and the OpenAPI document: gzip unless it is short, and 304 while the client has it."""
+    for path in (
+        "/",
+        "/docs/page.js",
+        "/page/dashboard.js",
+        "/page/controls.js",
+        "/page/dashboard.css",
+        "/openapi.json",
+    ):
+        file = await client.get(path, headers={"Accept-Encoding": "gzip"})
+        assert ("Content-Encoding" in file.headers) == (len(file.content) >= 4096), path
+        assert file.headers["Vary"] == "Accept-Encoding"
+        again = await client.get(path, headers={"If-None-Match": file.headers["ETag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["Cache-Control"] == "no-cache"
 
 
 async def test_a_page_names_the_next(client: httpx.AsyncClient) -> None:
