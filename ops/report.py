@@ -27,6 +27,7 @@ from core.settings import OperatorSettings
 from ops.arguments import moment
 from ops.connection import Unreachable
 from ops.output import console, safe, table
+from reporter.formats import LIKE_OTHER, OTHER
 from reporter.query import Parameter
 from reporter.reports import AnyReport
 from reporter.reports.audience import DIMENSIONS
@@ -181,7 +182,9 @@ def _mark(name: str, line: Mapping[str, Any]) -> str:
 
 def _text(name: str, value: Any) -> str:
     if value is None:
-        return "other" if name in ("campaignId", "value") else ""
+        return OTHER if name in ("campaignId", "value") else ""
     if name == "start":
         return datetime.fromisoformat(value).isoformat(" ", "minutes").removesuffix("+00:00")
-    return f"{value:,}" if isinstance(value, int) else safe(str(value))
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"'{value}" if LIKE_OTHER.fullmatch(value) else safe(value)

@@ -36,8 +36,13 @@ answer are of one moment. `freshness` says, per source, up to which instant ever
 **Ranges** include `from` and exclude `to`. Where events are no longer kept one by one, ranges have to begin and end \
 on quarter-hours. An answer holds at most {MOST_ROWS} rows.
 
-**Formats**: JSON, or CSV with `Accept: text/csv`. In CSV an empty field is null, empty text is `""`; freshness and \
-notes are in the headers `Sluice-Stored-Until` and `Sluice-Notes`. Country and city are the senders' own text.
+**Formats**: JSON, or by `Accept` CSV or Arrow IPC. In CSV, freshness and notes are in the headers \
+`Sluice-Stored-Until` and `Sluice-Notes`, and `localStart` is the start by the local clock, without an offset. An \
+empty field is null, empty text is `""`, and `(other)` is all values that are not listed, null in JSON.
+
+**Texts of senders** are country, city and campaign. `Accept: text/csv` returns them as they are. The files under \
+`/reports/….csv` have a `'` before each that a spreadsheet takes for a formula: it begins with `=`, `+`, `-`, `@`, tab \
+or carriage return. A sender's own `(other)` has a `'` before it in both.
 
 **Errors** are problem documents (RFC 9457); for a wrong parameter they name it and what is allowed."""
 
@@ -73,8 +78,8 @@ def config() -> OpenAPIConfig:
     )
 
 
-def operation(report: AnyReport) -> type[Operation]:
-    """How the document describes this report: with the parameters that it really reads, and CSV beside JSON."""
+def operation(report: AnyReport, *, as_file: bool = False) -> type[Operation]:
+    """How the document describes this report: with the parameters that it really reads, and its formats."""
     parameters = [
         Parameter(
             name=parameter.name,
@@ -96,7 +101,11 @@ def operation(report: AnyReport) -> type[Operation]:
             found = (self.responses or {}).get("200")
             if isinstance(found, OpenAPIResponse) and found.content is not None:
                 found.description = "The report"
+                if as_file:
+                    found.content.clear()
                 found.content[CSV] = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
+                if as_file:
+                    return
                 found.content[ARROW] = OpenAPIMediaType(
                     schema=Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
                 )

@@ -95,6 +95,12 @@ LIMIT: Final = Parameter(
     bounds=(1, MOST_ROWS),
     example="1000",
 )
+BOM: Final = Parameter(
+    "bom",
+    "`true`: the file begins with a byte order mark, by which Excel knows UTF-8.",
+    allowed=("true", "false"),
+    example="true",
+)
 AFTER: Final = Parameter("after", "The page after this one: `next` of the page before.")
 
 

@@ -18,7 +18,7 @@ export async function describe() {
   const { paths } = await answer.json();
   for (const [path, { get }] of Object.entries(paths)) {
     const found = Object.fromEntries((get.parameters ?? []).map(({ name, schema }) => [name, schema]));
-    if (path.startsWith("/reports/")) parameters[path.slice("/reports/".length)] = found;
+    if (/^\/reports\/\w+$/.test(path)) parameters[path.slice("/reports/".length)] = found;
   }
   for (const name of ["interval", "source", "funnelStage", "eventType"]) {
     const values = Object.values(parameters).find((found) => name in found)?.[name].enum ?? [];

@@ -17,7 +17,7 @@ async function ask(quietly = false) {
   const { report, query: wanted } = query();
   const address = `/reports/${report}?${wanted}`;
   place("json").href = address;
-  place("csv").href = `/reports/${report}.csv?${wanted}`;
+  place("csv").href = `/reports/${report}.csv?${wanted}&bom=true`; // without the mark Excel reads no UTF-8
   place("shown").setAttribute("aria-busy", "true");
   let said = quietly ? place("told").textContent : "";
   const slow = setTimeout(() => { if (!quietly) place("told").textContent = "Reading…"; }, PATIENCE);

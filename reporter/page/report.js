@@ -4,7 +4,7 @@ import { amount, count, element } from "./element.js";
 import { full, label, wallOf } from "./moment.js";
 import { bars, table } from "./table.js";
 
-const OTHER = "other";
+const OTHER = "(other)";
 const ALL = "all";
 const PART = " · part"; // of its bucket: the range cuts it, or it is not over
 const MEASURES = {
@@ -51,12 +51,18 @@ function change(value, before) {
   return `${percent >= 0 ? "+" : "−"}${Math.abs(percent).toFixed(1)} % against`;
 }
 
+// A value as text: no sender's own one looks like other, or like nothing.
+function named(value) {
+  if (value === null) return OTHER;
+  return value === "" ? '""' : value.replace(/^'*\(other\)$/, "'$&");
+}
+
 // Rows as a grid: a line for each bucket, a column for each group, in the API's own order.
 function grid(rows, by) {
   const buckets = new Map();
   const names = new Map(); // and whether it is the rest
   for (const row of rows) {
-    const name = by.map((dimension) => row[dimension] ?? OTHER).join(" · ") || ALL;
+    const name = by.map((dimension) => named(row[dimension])).join(" · ") || ALL;
     names.set(name, by.some((dimension) => row[dimension] === null));
     if (!buckets.has(row.start)) buckets.set(row.start, new Map());
     buckets.get(row.start).set(name, row);
@@ -95,7 +101,7 @@ function overTime({ query, rows, totals }, measure, by) {
 function whole({ rows, totals }, measure, by) {
   const compared = measure.before(totals) !== undefined;
   const lines = rows.map((row) => ({
-    names: by.length ? by.map((dimension) => row[dimension] ?? OTHER) : [ALL],
+    names: by.length ? by.map((dimension) => named(row[dimension])) : [ALL],
     value: measure.of(row), text: measure.say(measure.of(row)),
     more: compared ? [measure.say(measure.before(row) ?? 0)] : [],
   }));
@@ -119,7 +125,7 @@ function audience({ rows, totals }) {
     }
   }
   const cards = [...found.entries()].filter(([, { values }]) => values.size).map(([place, { dimension, values }]) => bars(place, ["Value"],
-    sorted(dimension, [...values]).map(([value, { events, previous }]) => ({ names: [value ?? OTHER], value: events, text: count(events), more: compared ? [count(previous)] : [] })),
+    sorted(dimension, [...values]).map(([value, { events, previous }]) => ({ names: [named(value)], value: events, text: count(events), more: compared ? [count(previous)] : [] })),
     "Events", compared ? ["Before"] : []));
   return element("div", { class: "cards" }, ...cards);
 }

@@ -14,7 +14,7 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.support.bridges import without_changes
-from tests.support.events import NOON, facebook, tiktok
+from tests.support.events import NOON, changed, facebook, tiktok
 from tests.support.system import System
 from tests.support.tools import require_tool
 
@@ -267,6 +267,30 @@ async def test_the_period_before_is_what_the_api_gives(visit: Visit) -> None:
     await visit.open(report="events", interval="day", compare="previous", timeZone="UTC", **running)
     await expect(visit.page.locator('.chart [role=img] rect[fill="url(#part)"]')).to_have_count(1)
     await expect(visit.page.locator(".legend")).to_contain_text("part: the range cuts it, or it is not over")
+    visit.fine()
+
+
+async def test_other_is_told_from_every_campaign(visit: Visit) -> None:
+    """All campaigns that are not listed are (other); one of that name, of a similar one or of none stands beside it, in
+    the page as in its CSV, which a spreadsheet opens without running what a sender wrote."""
+    at = NOON - timedelta(days=5)
+    campaigns = ["other", "(other)", "", "=1+1"]
+    await visit.system.post(
+        [changed(facebook("bottom", at=at), "data.engagement.campaignId", campaign) for campaign in campaigns]
+    )
+    await visit.system.until_stored()
+    day = {"from": str(at.date()), "to": str((at + timedelta(days=1)).date()), "timeZone": "UTC"}
+    await visit.open(report="revenue", groupBy="campaignId", interval="day", **day)
+    names = await visit.page.locator(".legend li").all_text_contents()
+    assert sorted(names) == sorted(["other", "'(other)", '""', "=1+1", "(other)"])
+    async with visit.page.expect_download() as downloading:
+        await visit.page.get_by_role("link", name="CSV").click()
+    download = await downloading.value
+    assert download.suggested_filename == f"sluice-revenue-{at.date()}-{at.date()}.csv"
+    content = (await download.path()).read_bytes()
+    assert content.startswith(b"\xef\xbb\xbfstart,localStart,")
+    lines = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+    assert sorted(line["campaignId"] for line in lines) == sorted(["other", "'(other)", "", "'=1+1", "(other)"])
     visit.fine()
 
 

@@ -80,9 +80,9 @@ async def test_reports_in_both_formats(database: Database) -> None:
         assert revenue.headers["Content-Type"].startswith("text/csv")
         start, end = (f"{NOON.date()}T{hour}:00:00Z" for hour in ("00", "18"))
         assert revenue.text.splitlines() == [
-            "start,end,complete,source,revenue,purchases",
-            f"{start},{end},false,facebook,203.95,1",
-            f"{start},{end},false,tiktok,12.50,1",
+            "start,localStart,end,complete,source,revenue,purchases",
+            f"{start},{NOON.date()} 00:00:00,{end},false,facebook,203.95,1",
+            f"{start},{NOON.date()} 00:00:00,{end},false,tiktok,12.50,1",
         ]
 
 

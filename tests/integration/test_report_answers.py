@@ -156,7 +156,7 @@ async def test_arrow_holds_the_same_table(client: httpx.AsyncClient) -> None:
 
 async def test_columns_follow_the_query(client: httpx.AsyncClient) -> None:
     """A table without a row has the columns that it has with some: those of the period before where it is asked for."""
-    names = "start,end,complete,source,dimension,value,events"
+    names = "start,localStart,end,complete,source,dimension,value,events"
     for more, header in (({}, names), ({"compare": "previous"}, f"{names},previousEvents")):
         for day in (LONG_AGO, DAY):
             answer = await client.get("/reports/demographics.csv", params=day | more)
