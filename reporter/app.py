@@ -66,7 +66,7 @@ def create_app(pool: Pool, settings: ReporterSettings) -> ASGIApp:
         openapi_config=openapi.config(),
         exception_handlers={Exception: failed},
     )
-    app.state["document"] = openapi.document(app.openapi_schema)
+    app.state["document"] = openapi.document(app.openapi_schema, _BY_PATH.values())
     return correlated(compressed(straight(app)))
 
 
@@ -91,6 +91,7 @@ def straight(app: Litestar) -> ASGIApp:
 
 @get(
     "/reports/events",
+    operation_id="getEventsReport",
     summary="Counts of events",
     description="Events of a range by bucket, and by source, funnel stage and type where `groupBy` asks for it. "
     "Buckets and groups without events are there, with 0.",
@@ -103,6 +104,7 @@ async def events(request: Asking) -> Response[EventsAnswer]:
 
 @get(
     "/reports/revenue",
+    operation_id="getRevenueReport",
     summary="Revenue",
     description="Amounts of `checkout.complete` (facebook) and `purchase` (tiktok), and of no other event. "
     "**No currency is known**: the events name none, amounts are added as they came, and `currency` is always null.",
@@ -115,6 +117,7 @@ async def revenue(request: Asking) -> Response[RevenueAnswer]:
 
 @get(
     "/reports/demographics",
+    operation_id="getDemographicsReport",
     summary="Audience",
     description="Events of a range by who caused them: facebook's age, gender, country and city, tiktok's followers, "
     "country and device. City is counted from the events themselves and told for short ranges only.",
@@ -128,6 +131,7 @@ async def demographics(request: Asking) -> Response[DemographicsAnswer]:
 def _file(path: str, asked: AnyReport) -> HTTPRouteHandler:
     @get(
         path,
+        operation_id=f"download{asked.name.capitalize()}Report",
         summary=f"{asked.name.capitalize()} as a file",
         description="The report's table in CSV for spreadsheets, with a name to save it under. Texts of senders that "
         "would be formulas have a `'` before them.",
@@ -142,6 +146,7 @@ def _file(path: str, asked: AnyReport) -> HTTPRouteHandler:
 
 @get(
     "/pipeline",
+    operation_id="getPipeline",
     summary="The pipeline",
     description="Its state, as the database knows it: rates, lag, refused and dead events, the ledger of the newest "
     "messages. Cheap: ask every two seconds.",

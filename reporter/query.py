@@ -36,6 +36,9 @@ _ZONES: Final = frozenset(available_timezones() - {"localtime"})  # that is this
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
+FLAG: Final = ("true", "false")
+
+
 class BadQuery(SluiceError):
     """A parameter, or the query as a whole, is not what its report takes.
 
@@ -50,7 +53,8 @@ class BadQuery(SluiceError):
 
 
 class Parameter(NamedTuple):
-    """One query parameter. A closed list has its values in `allowed`; `several` of them come comma separated."""
+    """One query parameter. A closed list has its values in `allowed`; `several` of them come in repeated parameters,
+    comma separated, or both."""
 
     name: str
     description: str
@@ -98,7 +102,7 @@ LIMIT: Final = Parameter(
 BOM: Final = Parameter(
     "bom",
     "`true`: the file begins with a byte order mark, by which Excel knows UTF-8.",
-    allowed=("true", "false"),
+    allowed=FLAG,
     example="true",
 )
 AFTER: Final = Parameter("after", "The page after this one: `next` of the page before.")
@@ -156,7 +160,7 @@ class Period(NamedTuple):
 
 
 class Asked:
-    """The parameters of one request: each is known and stands once."""
+    """The parameters of one request: each is known, and stands once unless it is a list."""
 
     def __init__(self, query_string: bytes, known: Sequence[Parameter]) -> None:
         """Raises BadQuery."""
@@ -171,9 +175,12 @@ class Asked:
         for name, value in pairs:
             if name not in self._known:
                 raise BadQuery(name[:100], "this report has no such parameter", tuple(self._known))
-            if name in self._given:
+            if name not in self._given:
+                self._given[name] = value
+            elif self._known[name].several:
+                self._given[name] += f",{value}"
+            else:
                 raise BadQuery(name, "is given more than once")
-            self._given[name] = value
         for parameter in known:
             if parameter.required and parameter.name not in self._given:
                 raise BadQuery(parameter.name, "is required: " + parameter.description)
@@ -189,7 +196,7 @@ class Asked:
         return value
 
     def several(self, name: str) -> tuple[str, ...]:
-        """Values of a closed list, comma separated in the URL; in the list's own order."""
+        """Values of a closed list, in the list's own order."""
         if (given := self._given.get(name)) is None:
             return ()
         allowed = self._known[name].allowed

@@ -54,6 +54,10 @@ class DocumentationPage(OpenAPIRenderPlugin):
     def __init__(self) -> None:
         super().__init__(path="/")
 
+    def has_path(self, path: str) -> bool:
+        """Claims the framework's own address of the document, so that there is none beside /openapi.json."""
+        return path == "/openapi.json" or super().has_path(path)
+
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002
         """The page: it fetches the document by itself."""
         return _INDEX

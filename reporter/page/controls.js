@@ -15,13 +15,14 @@ let parameters = {};
 export async function describe() {
   const answer = await fetch("/openapi.json");
   if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
-  const { paths } = await answer.json();
+  const { paths, components } = await answer.json();
+  const resolved = (schema) => (schema.$ref ? components.schemas[schema.$ref.split("/").at(-1)] : schema);
   for (const [path, { get }] of Object.entries(paths)) {
-    const found = Object.fromEntries((get.parameters ?? []).map(({ name, schema }) => [name, schema]));
+    const found = Object.fromEntries((get.parameters ?? []).map(({ name, schema }) => [name, resolved(schema.items ?? schema).enum ?? []]));
     if (/^\/reports\/\w+$/.test(path)) parameters[path.slice("/reports/".length)] = found;
   }
   for (const name of ["interval", "source", "funnelStage", "eventType"]) {
-    const values = Object.values(parameters).find((found) => name in found)?.[name].enum ?? [];
+    const values = Object.values(parameters).find((found) => name in found)?.[name] ?? [];
     field(name).append(...values.map((value) => element("option", { value }, value.replace(/^15/, "15 "))));
   }
   const zones = ["UTC", ...Intl.supportedValuesOf("timeZone")];
@@ -66,7 +67,7 @@ function wall(text, zone) {
 }
 
 function groups(report, chosen) {
-  const values = new Set([...(parameters[report]?.groupBy?.items?.enum ?? []), ...chosen.split(",").filter(Boolean)]);
+  const values = new Set([...(parameters[report]?.groupBy ?? []), ...chosen.split(",").filter(Boolean)]);
   const boxes = [...values].map((value) => element("label", { class: "check" },
     element("input", { type: "checkbox", name: "groupBy", value, checked: chosen.split(",").includes(value) }), ` ${value}`));
   const place = form.querySelector('[data-for="groupBy"]');

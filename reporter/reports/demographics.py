@@ -331,8 +331,8 @@ DEMOGRAPHICS: Final = Report(
         TIME_ZONE,
         Parameter(
             "groupBy",
-            "What is told of the audience, comma separated; all but `ageBand` if not given. `city` is told for ranges "
-            "up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise).",
+            "What is told of the audience; repeated, comma separated, or both. All but `ageBand` if not given. `city` "
+            "is told for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise).",
             allowed=DIMENSIONS,
             several=True,
             example="ageBand,gender",

@@ -174,7 +174,7 @@ EVENTS: Final = Report(
         TIME_ZONE,
         Parameter(
             "groupBy",
-            "A row for each value of these, comma separated.",
+            "A row for each value of these; repeated, comma separated, or both.",
             allowed=get_args(Dimension),
             several=True,
             example="source,funnelStage",

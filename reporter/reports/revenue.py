@@ -268,7 +268,8 @@ REVENUE: Final = Report(
         TIME_ZONE,
         Parameter(
             "groupBy",
-            "A row for each value of these. `campaignId`: the `top` campaigns of the range and other; facebook only, "
+            "A row for each value of these; repeated, comma separated, or both. "
+            "`campaignId`: the `top` campaigns of the range and other; facebook only, "
             "for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise).",
             allowed=get_args(Dimension),
             several=True,
