@@ -32,7 +32,10 @@ FILES: Final = {"page.js": "text/javascript", "page.css": "text/css"}
 DASHBOARD: Final = {
     "dashboard.css": "text/css",
     **dict.fromkeys(
-        ("dashboard.js", "pipeline.js", "report.js", "controls.js", "chart.js", "table.js", "element.js", "moment.js"),
+        (
+            *("dashboard.js", "pipeline.js", "report.js", "controls.js", "chart.js", "table.js"),
+            *("again.js", "element.js", "moment.js"),
+        ),
         "text/javascript",
     ),
 }

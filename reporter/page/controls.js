@@ -29,18 +29,30 @@ export async function describe() {
   document.getElementById("zones").append(...zones.map((value) => element("option", { value })));
 }
 
+// The view as the page's address gives it, with what it leaves out.
+export function addressed() {
+  const given = new URLSearchParams(location.search);
+  const report = given.get("report") in GROUPED ? given.get("report") : "events";
+  const seen = new URLSearchParams({ report });
+  if (!given.has("from") && !given.has("to")) seen.set("range", given.get("range") ?? DEFAULT_RANGE);
+  for (const name of FIELDS) {
+    const value = name === "timeZone" ? given.get(name) ?? Intl.DateTimeFormat().resolvedOptions().timeZone : given.get(name);
+    if (value?.trim()) seen.set(name, value.trim());
+  }
+  if (given.has("groupBy")) seen.set("groupBy", given.getAll("groupBy").join(","));
+  return seen;
+}
+
 // From the address into the controls.
 export function read() {
-  const given = new URLSearchParams(location.search);
-  const report = given.get("report") in parameters ? given.get("report") : "events";
+  const given = addressed();
+  const report = given.get("report");
   field("report").value = report;
   groups(report, given.get("groupBy") ?? GROUPED[report]);
-  const zone = given.get("timeZone") ?? Intl.DateTimeFormat().resolvedOptions().timeZone;
-  field("timeZone").value = zone;
+  field("timeZone").value = given.get("timeZone") ?? "";
   field("campaignId").value = given.get("campaignId") ?? "";
-  const range = given.has("from") || given.has("to") ? "" : given.get("range") ?? DEFAULT_RANGE;
   for (const name of ["range", "interval", "source", "funnelStage", "eventType"]) {
-    const value = name === "range" ? range : given.get(name) ?? "";
+    const value = given.get(name) ?? "";
     field(name).value = value;
     // An option that there is not is asked for all the same: the answer then says what is allowed.
     if (field(name).value !== value) field(name).append(element("option", { value, selected: true }, value));
@@ -102,8 +114,7 @@ function view() {
 }
 
 // What the view asks of the API: {report, query}.
-export function query() {
-  const seen = view();
+export function query(seen = view()) {
   const report = seen.get("report");
   const zone = seen.get("timeZone") ?? "UTC";
   const range = seen.get("range");

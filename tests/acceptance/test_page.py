@@ -1,5 +1,6 @@
 """The page at the reporter's root, in a real browser, on a running system: what it shows is what the API says."""
 
+import asyncio
 import csv
 import io
 import re
@@ -11,8 +12,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, Route, async_playwright, expect
 
+from reporter.page import DASHBOARD
 from tests.support.bridges import without_changes
 from tests.support.events import NOON, changed, facebook, tiktok
 from tests.support.system import System
@@ -320,6 +322,62 @@ async def test_a_mistake_is_shown_well(visit: Visit) -> None:
     # The browser itself notes each answer that is not 2xx; nothing else is there.
     assert [said for said in visit.wrong if "status of 400" not in said] == []
     assert visit.elsewhere == []
+
+
+async def test_nothing_is_loaded_one_after_the_other(visit: Visit) -> None:
+    """All scripts are asked for before the first has come, and the report before the description of the API has; it is
+    asked for once."""
+    scripts = {name for name, media_type in DASHBOARD.items() if media_type == "text/javascript"}
+    asked: list[str] = []
+    waiting: dict[str, asyncio.Event] = {"scripts": asyncio.Event(), "report": asyncio.Event()}
+
+    def note(url: str) -> None:
+        asked.append(url.removeprefix(visit.root))
+        if {f"/page/{name}" for name in scripts} <= set(asked):
+            waiting["scripts"].set()
+        if asked[-1].startswith("/reports/"):
+            waiting["report"].set()
+
+    async def after(what: str, route: Route) -> None:
+        await waiting[what].wait()
+        await route.continue_()
+
+    visit.page.on("request", lambda request: note(request.url))
+    await visit.page.route("**/page/dashboard.js", lambda route: after("scripts", route))
+    await visit.page.route("**/openapi.json", lambda route: after("report", route))
+    await visit.open(report="revenue", interval="hour", groupBy="source", **RANGE)
+    assert len([path for path in asked if path.startswith("/reports/")]) == 1
+    assert asked.count("/openapi.json") == 1
+    visit.fine()
+
+
+async def test_a_lost_network_is_waited_for(visit: Visit) -> None:
+    """If the reporter or its database does not answer, the page says so and when it asks again; figures that it has stay,
+    greyed; when there is an answer again, all is as before."""
+    page, shown = visit.page, visit.page.locator("#shown")
+    await visit.open(report="events", **RANGE)
+    total = await page.locator("#total").text_content()
+    wrong = page.locator("#wrong .problem")
+    await page.route("**/reports/events?*", lambda route: route.abort())
+    await page.get_by_role("button", name="Show").click()
+    await expect(wrong).to_contain_text("The reporter does not answer")
+    await expect(page.locator("#told")).to_have_text(re.compile(r"Asking again in \d+ s"))
+    await expect(shown).to_have_class("stale")
+    await expect(page.locator("#total")).to_have_text(str(total))
+    await page.unroute("**/reports/events?*")
+    away = {"title": "Service Unavailable", "status": 503, "detail": "the database does not answer"}
+    await page.route("**/reports/events?*", lambda route: route.fulfill(status=503, json=away))
+    await expect(wrong).to_contain_text("the database does not answer")
+    await page.unroute("**/reports/events?*")
+    await expect(wrong).to_have_count(0)
+    await expect(shown).not_to_have_class("stale")
+    await expect(page.locator("#total")).to_have_text(str(total))
+    await page.context.set_offline(True)
+    await page.get_by_role("combobox", name="Source", exact=True).select_option("facebook")
+    await expect(wrong).to_contain_text("The reporter does not answer")
+    await page.context.set_offline(False)
+    await expect(wrong).to_have_count(0)
+    await expect(page.locator("#total")).not_to_have_text(str(total))
 
 
 @pytest.mark.parametrize("lost", ["dashboard.js", "moment.js"])
