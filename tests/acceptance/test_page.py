@@ -352,8 +352,8 @@ async def test_nothing_is_loaded_one_after_the_other(visit: Visit) -> None:
 
 
 async def test_a_lost_network_is_waited_for(visit: Visit) -> None:
-    """If the reporter or its database does not answer, the page says so and when it asks again; figures that it has stay,
-    greyed; when there is an answer again, all is as before."""
+    """If the reporter or its database does not answer, the page says so and when it asks again; figures that it has
+    stay, greyed; when there is an answer again, all is as before."""
     page, shown = visit.page, visit.page.locator("#shown")
     await visit.open(report="events", **RANGE)
     total = await page.locator("#total").text_content()
