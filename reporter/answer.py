@@ -71,7 +71,8 @@ def media_type(accept: str | None) -> str:
 
 
 def entity_tag(kind: str, answer: Answer) -> str:
-    """What changes whenever the answer does, but for its freshness: so it is a weak one."""
+    """What changes whenever the answer does, apart from its freshness: so it is a weak one. The instant until which a
+    running comparison counts is a part of the answer."""
     without = msgspec.json.encode(msgspec.structs.replace(answer, freshness={}))  # type: ignore[type-var]
     return f'W/"{blake2b(without, digest_size=12, person=_PERSON[kind]).hexdigest()}"'
 

@@ -11,7 +11,7 @@ in a text, other, is written as (other). Files are for spreadsheets, so texts of
     = + - @ tab, carriage return        as it is        a ' before it
     is (other)                          a ' before it   a ' before it
 
-Texts that begin with one or more ' are judged by what follows. So a reader that removes one ' has the sender's text.
+A text that begins with one or more ' is judged by what follows them, so no two texts are written alike.
 """
 
 from __future__ import annotations

@@ -52,12 +52,12 @@ async function ask(quietly = false, early = null) {
   place("shown").setAttribute("aria-busy", "false");
 }
 
-// {report} or {problem}. What is `passing` goes away without anybody's doing.
+// {report} or {problem}. A problem that is `passing` ends by itself.
 async function answerOf(asked) {
   try {
     const answer = await asked;
-    const told = await answer.json();
-    return answer.ok ? { report: told } : { problem: { ...told, passing: answer.status === 503 } };
+    const body = await answer.json();
+    return answer.ok ? { report: body } : { problem: { ...body, passing: answer.status === 503 } };
   } catch (error) {
     return { problem: { title: "The reporter does not answer", detail: String(error.message ?? error), passing: true } };
   }

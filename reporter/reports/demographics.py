@@ -118,7 +118,7 @@ class DemographicsTotals(msgspec.Struct, rename="camel"):
     """All events of the report, of all pages."""
 
     events: int
-    previous_events: Annotated[int | UnsetType, Meta(description="Of the whole previous period")] = UNSET
+    previous_events: Annotated[int | UnsetType, Meta(description="Of the previous period, until countedUntil")] = UNSET
 
 
 class Line(msgspec.Struct, rename="camel"):
@@ -331,8 +331,8 @@ DEMOGRAPHICS: Final = Report(
         TIME_ZONE,
         Parameter(
             "groupBy",
-            "What is told of the audience; repeated, comma separated, or both. All but `ageBand` if not given. `city` "
-            "is told for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise).",
+            "What is listed of the audience; repeated, comma separated, or both. All but `ageBand` if not given. "
+            "`city` is listed for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise).",
             allowed=DIMENSIONS,
             several=True,
             example="ageBand,gender",

@@ -57,7 +57,8 @@ class EventsQuery:
 
 
 Previous = Annotated[
-    int | UnsetType | None, Meta(description="Of the previous period's bucket; null where it has none so late")
+    int | UnsetType | None,
+    Meta(description="Of the previous period's bucket; null if it has none so late, or none before countedUntil"),
 ]
 
 
@@ -78,7 +79,7 @@ class EventsTotals(msgspec.Struct, rename="camel"):
     """The sum of all rows, of all pages."""
 
     events: int
-    previous_events: Annotated[int | UnsetType, Meta(description="Of the whole previous period")] = UNSET
+    previous_events: Annotated[int | UnsetType, Meta(description="Of the previous period, until countedUntil")] = UNSET
 
 
 class EventsAnswer(msgspec.Struct):

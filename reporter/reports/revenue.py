@@ -101,8 +101,12 @@ class RevenueTotals(msgspec.Struct, kw_only=True, rename="camel"):
 
     revenue: Revenue
     purchases: Purchases
-    previous_revenue: Annotated[Decimal | UnsetType, Meta(description="Of the whole previous period")] = UNSET
-    previous_purchases: Annotated[int | UnsetType, Meta(description="Of the whole previous period")] = UNSET
+    previous_revenue: Annotated[Decimal | UnsetType, Meta(description="Of the previous period, until countedUntil")] = (
+        UNSET
+    )
+    previous_purchases: Annotated[int | UnsetType, Meta(description="Of the previous period, until countedUntil")] = (
+        UNSET
+    )
 
 
 class RevenueAnswer(msgspec.Struct):

@@ -179,7 +179,7 @@ async def test_a_long_table_is_streamed(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize("accept", FORMATS)
 async def test_long_answers_are_compressed(client: httpx.AsyncClient, accept: str) -> None:
     """Gzip where it is accepted, for every format; the content, its tag and its 304 are those of the plain answer, and
-    caches are told that there are two forms. What is short is sent as it is."""
+    caches learn that there are two forms. What is short is sent as it is."""
     asked = {"from": "2026-01-01", "to": "2026-03-01", "interval": "hour", "groupBy": "source"}
     plain, coded, refused, short = [
         await client.get("/reports/events", params=params, headers={"Accept": accept, "Accept-Encoding": encoding})
