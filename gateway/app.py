@@ -51,6 +51,7 @@ ANNOUNCE_SECONDS: Final = 0.5  # not ready, still serving: load balancers look a
 SWITCH_SECONDS: Final = 0.0005
 MEASURE_SECONDS: Final = 0.25
 QUIET_SECONDS: Final = 0.15  # nothing in flight: Robyn's threads write the last answers
+_NOT_KEPT: Final = {"Cache-Control": "no-store"}  # of one moment: no cache answers for this process
 
 Handler = Callable[[Request], Awaitable[Response]]
 log = structlog.get_logger()
@@ -106,18 +107,18 @@ class Worker:
         return _response(self._door.challenge(request.headers.to_dict(), asked))
 
     async def _live(self, _: Request) -> Response:
-        return Response(200, {"Content-Type": "application/json"}, LIVE)
+        return Response(200, {"Content-Type": "application/json", **_NOT_KEPT}, LIVE)
 
     async def _ready(self, _: Request) -> Response:
         status, body = self._link.answer()
-        return Response(status, {"Content-Type": "application/json"}, body)
+        return Response(status, {"Content-Type": "application/json", **_NOT_KEPT}, body)
 
     async def _room(self, request: Request) -> Response:
         return _response(self._door.room(request.headers.to_dict()))
 
     async def _metrics(self, _: Request) -> Response:
         self._door.measure()
-        return Response(200, {"Content-Type": CONTENT_TYPE}, exposition())
+        return Response(200, {"Content-Type": CONTENT_TYPE, **_NOT_KEPT}, exposition())
 
     def _not_here(self, allowed: str) -> Handler:
         """Answers 405 with what is allowed on this path, or 404 where nothing is."""

@@ -115,7 +115,21 @@ class Snapshot:
         """By source; without `watermarks` it comes with the first figures."""
         self.floor: datetime = max((row["floor"] for row in watermarks), default=_NO_ROWS)
         """Rows before this instant are no longer kept."""
+        self._read_at: datetime = max((row["read_at"] for row in watermarks), default=_NO_ROWS)
         self._planned = "plan_rollups"  # the session's own settings
+
+    @property
+    def stored_until(self) -> datetime | None:
+        """Up to which instant everything accepted of all these sources is stored; None: not known of each. Known with
+        `freshness`."""
+        untils = [fresh.stored_until for fresh in self.freshness.values() if fresh.stored_until is not None]
+        return min(untils) if len(untils) == len(self._sources) else None
+
+    @property
+    def reached(self) -> datetime:
+        """As far as this moment reaches in time: the earliest of the sources' storedUntil, where it is not known the
+        time of the reading. In a `snapshot` alone."""
+        return min((fresh.stored_until or self._read_at for fresh in self.freshness.values()), default=self._read_at)
 
     async def figures(
         self,

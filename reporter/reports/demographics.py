@@ -38,7 +38,7 @@ from reporter.query import (
     Period,
 )
 from reporter.read import Snapshot, Statements
-from reporter.reports import BucketEnd, BucketStart, Report, Understood, audience, compared
+from reporter.reports import BucketEnd, BucketStart, Complete, Report, Understood, audience, compared, so_far
 from reporter.reports.audience import BY_DEFAULT, DIMENSIONS, OF, Counts, Dimension
 from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, Stage, chosen, sources_of
 from sql import statements
@@ -101,6 +101,7 @@ class Audience(msgspec.Struct, kw_only=True, rename="camel"):
 
     start: BucketStart
     end: BucketEnd
+    complete: Complete
     source: Source
     events: int
     previous_events: Annotated[int | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
@@ -117,7 +118,7 @@ class DemographicsTotals(msgspec.Struct, rename="camel"):
     """All events of the report, of all pages."""
 
     events: int
-    previous_events: Annotated[int | UnsetType, Meta(description="Of the whole previous period")] = UNSET
+    previous_events: Annotated[int | UnsetType, Meta(description="Of the previous period, until countedUntil")] = UNSET
 
 
 class Line(msgspec.Struct, rename="camel"):
@@ -125,6 +126,7 @@ class Line(msgspec.Struct, rename="camel"):
 
     start: BucketStart
     end: BucketEnd
+    complete: Complete
     source: Source
     dimension: Dimension
     value: str | None
@@ -154,7 +156,7 @@ class DemographicsAnswer(msgspec.Struct):
         for row in self.rows:
             for dimension in OF[row.source]:
                 for share in getattr(row, audience.attribute(dimension)) or ():
-                    told = (row.start, row.end, row.source, dimension, share.value, share.events)
+                    told = (row.start, row.end, row.complete, row.source, dimension, share.value, share.events)
                     yield Line(*told) if share.previous is UNSET else ComparedLine(*told, share.previous)
 
 
@@ -199,6 +201,7 @@ def _cover(understood: UnderstoodDemographics, period: Period) -> Cover:
 
 async def read(snapshot: Snapshot, query: DemographicsQuery) -> DemographicsAnswer:
     """Raises BadQuery where the period needs rows that are no longer kept."""
+    query = so_far(query, snapshot)
     counts = await _count(snapshot, query, query.period, query.covered)
     note = await _count_cities(snapshot, query, query.period, counts)
     now = {source: audience.events(counts, source) for source in query.sources}
@@ -218,12 +221,13 @@ async def read(snapshot: Snapshot, query: DemographicsQuery) -> DemographicsAnsw
         Audience(
             start=start,
             end=end,
+            complete=complete,
             source=source,
             events=now[source][number],
             previous_events=_previous(query, then[source], number) if then else UNSET,
             **shares.of(number, source),
         )
-        for number, (start, end) in enumerate(query.period.buckets())
+        for number, (start, end, complete) in enumerate(query.period.buckets(snapshot.stored_until))
         for source in query.sources
     ]
     rows, following = pages.cut(rows, query.page, lambda row: [row.start, row.source])
@@ -327,8 +331,8 @@ DEMOGRAPHICS: Final = Report(
         TIME_ZONE,
         Parameter(
             "groupBy",
-            "What is told of the audience, comma separated; all but `ageBand` if not given. `city` is told for ranges "
-            "up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise).",
+            "What is listed of the audience; repeated, comma separated, or both. All but `ageBand` if not given. "
+            "`city` is listed for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise).",
             allowed=DIMENSIONS,
             several=True,
             example="ageBand,gender",

@@ -80,9 +80,9 @@ async def test_reports_in_both_formats(database: Database) -> None:
         assert revenue.headers["Content-Type"].startswith("text/csv")
         start, end = (f"{NOON.date()}T{hour}:00:00Z" for hour in ("00", "18"))
         assert revenue.text.splitlines() == [
-            "start,end,source,revenue,purchases",
-            f"{start},{end},facebook,203.95,1",
-            f"{start},{end},tiktok,12.50,1",
+            "start,localStart,end,complete,source,revenue,purchases",
+            f"{start},{NOON.date()} 00:00:00,{end},false,facebook,203.95,1",
+            f"{start},{NOON.date()} 00:00:00,{end},false,tiktok,12.50,1",
         ]
 
 
@@ -111,7 +111,7 @@ async def test_head_is_answered_as_get_without_its_body(database: Database) -> N
         for path in ("/", "/docs", "/openapi.json", "/health/live", "/reports/events?from=2026-11-22&to=2026-11-23"):
             head, got = await client.head(path), await client.get(path)
             assert (head.status_code, head.content) == (200, b"")
-            assert head.headers["Content-Length"] == str(len(got.content))
+            assert head.headers["Content-Length"] == got.headers["Content-Length"] == str(got.num_bytes_downloaded)
             assert head.headers["Content-Type"] == got.headers["Content-Type"]
         assert (await client.head("/nothing")).status_code == 404
 

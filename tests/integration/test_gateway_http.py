@@ -199,7 +199,7 @@ async def test_other_paths_and_methods(gateway: Gateway) -> None:
 
 
 async def test_pages(gateway: Gateway) -> None:
-    """Live, ready and metrics are served beside the events."""
+    """Live, ready and metrics are served beside the events; no cache keeps them."""
     live, ready, metrics = [
         await gateway.http.get(gateway.url + page) for page in ("/health/live", "/health/ready", "/metrics")
     ]
@@ -207,6 +207,7 @@ async def test_pages(gateway: Gateway) -> None:
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "missing": {}})
     assert metrics.headers["content-type"].startswith("text/plain")
     assert "sluice_build_info{" in metrics.text
+    assert [page.headers["cache-control"] for page in (live, ready, metrics)] == ["no-store"] * 3
 
 
 async def test_a_body_that_is_cut_off_is_not_taken(gateway: Gateway) -> None:

@@ -84,6 +84,10 @@ BAD = [
     (EVENTS, "from=2026-11-22&to=2026-11-23&funnelStage=middle", "funnelStage", ("top", "bottom")),
     (EVENTS, "from=2026-11-22&to=2026-11-23&groupBy=city", "groupBy", ("source", "funnelStage", "eventType")),
     (EVENTS, "from=2026-11-22&to=2026-11-23&groupBy=source,source", "groupBy", None),
+    (EVENTS, "from=2026-11-22&to=2026-11-23&groupBy=source&groupBy=source", "groupBy", None),
+    (EVENTS, "from=2026-11-22&to=2026-11-23&groupBy=source&groupBy=city", "groupBy", None),
+    (EVENTS, "from=2026-11-22&to=2026-11-23&groupBy=source&groupBy=", "groupBy", None),
+    (EVENTS, "from=2026-11-22&to=2026-11-23&interval=day&interval=hour", "interval", None),
     (EVENTS, "from=2026-11-22&to=2026-11-23&interval=year", "interval", None),
     (EVENTS, "from=2026-11-22&to=2026-11-23T00:00:01Z&interval=minute", "interval", None),
     (EVENTS, "from=2000-01-01&to=2100-12-31&interval=15minutes", "interval", None),
@@ -113,6 +117,21 @@ def test_bad_queries_name_the_parameter(
     assert refused.value.parameter == parameter
     if allowed is not None:
         assert refused.value.allowed == allowed
+
+
+@pytest.mark.parametrize("report", [EVENTS, REVENUE, DEMOGRAPHICS])
+def test_lists_are_repeated_or_comma_separated(report: AnyReport) -> None:
+    """Every list may be sent in repeated parameters, as generated clients do, comma separated, or both; all mean the
+    same."""
+    for parameter in report.parameters:
+        if parameter.several:
+            first, second = parameter.allowed[:2]
+            name = parameter.name
+            forms = (f"{name}={first},{second}", f"{name}={first}&{name}={second}", f"{name}={second}&{name}={first}")
+            asked = [ask_text(report, f"{urlencode(DAY)}&{form}&source=facebook").understood.group_by for form in forms]
+            assert asked == [(first, second)] * 3
+    three = urlencode(DAY) + "&groupBy=eventType&groupBy=source,funnelStage"
+    assert ask_text(EVENTS, three).understood.group_by == ("source", "funnelStage", "eventType")
 
 
 def test_a_type_names_its_source() -> None:
