@@ -27,8 +27,9 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from core import health, postgres
+from core import health_server, postgres
 from core.errors import Misconfigured
+from core.health import Readiness
 from sql import statements
 
 ANSWER_SECONDS: Final = 3.0
@@ -173,7 +174,7 @@ def main() -> None:
         REGISTRY.register(PostgresFigures(dsn))
     if given.disk:
         REGISTRY.register(DiskFigures(given.disk))
-    _, stop_serving = health.serve("127.0.0.1", given.port, health.Readiness())
+    _, stop_serving = health_server.serve("127.0.0.1", given.port, Readiness())
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
