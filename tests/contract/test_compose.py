@@ -77,6 +77,16 @@ def test_each_waits_until_what_it_needs_is_healthy(services: dict[str, Service])
             assert how["condition"] == wanted.get(needed, "service_healthy"), (name, needed)
 
 
+def test_health_checks_use_no_proxy(services: dict[str, Service]) -> None:
+    """An engine may give each container a proxy (`HTTP_PROXY`), which knows nothing of the container's own ports."""
+    for name, service in services.items():
+        check = service.get("healthcheck", {}).get("test", [])
+        if "wget" in check:
+            assert check[check.index("-Y") + 1] == "off", name
+        else:
+            assert not check or check[1] == "pg_isready" or check[2:4] == ["-m", "core.probe"], name
+
+
 def test_a_stop_leaves_time_to_drain(services: dict[str, Service]) -> None:
     """The engine kills later than a service that takes all of its drain, by default settings."""
     for name, kind in SERVICES.items():
