@@ -7,7 +7,6 @@ a name (localhost)   its first IPv4 address, or its first IPv6 address if it has
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from typing import Final
 
@@ -29,10 +28,9 @@ def resolve(variable: str, host: str) -> str:
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
         raise Misconfigured(f"{variable}: has no address ({reason}): give {ALLOWED}") from error
     _, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
-    try:
-        return str(ipaddress.ip_address(address[0]))
-    except ValueError:
-        raise Misconfigured(f"{variable}: is not an address to listen on: give {ALLOWED}") from None
+    if len(address) == 4 and address[3]:
+        raise Misconfigured(f"{variable}: is an address with a zone, which no server here takes: give {ALLOWED}")
+    return str(address[0])
 
 
 def bind(address: str, port: int, *options: int) -> socket.socket:

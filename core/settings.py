@@ -75,7 +75,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class GatewaySettings(Settings, frozen=True, kw_only=True):
     """The gateway's own."""
 
-    gateway_host: Annotated[str, Meta(description="Address or name the gateway listens on")] = "127.0.0.1"
+    gateway_host: Annotated[
+        str, Meta(description="IP address or name the gateway listens on; :: for IPv4 and IPv6")
+    ] = "127.0.0.1"
     gateway_port: Annotated[Port, Meta(description="Port of POST /events, health and metrics")] = 8080
     gateway_workers: Annotated[int, Meta(ge=1, le=64, description="Robyn processes that share the port")] = 2
     gateway_pin: Annotated[
@@ -121,7 +123,7 @@ class CollectorSettings(Settings, frozen=True, kw_only=True):
         str | None,
         Meta(description="PostgreSQL, as the owner: migrations run at start; unset: wait for them"),
     ] = None
-    collector_host: Annotated[str, Meta(description="Address of a collector's health and metrics")] = "127.0.0.1"
+    collector_host: Annotated[str, Meta(description="The same for a collector's health and metrics")] = "127.0.0.1"
     collector_port: Annotated[Port, Meta(description="Port of a collector's health and metrics; 0 picks one")] = 0
     collector_batch_rows: Annotated[int, Meta(ge=1, le=200_000, description="Most events stored at once")] = 20_000
     collector_batch_milliseconds: Annotated[
@@ -149,7 +151,7 @@ class ReporterSettings(Settings, frozen=True, kw_only=True):
         str | None,
         Meta(description="PostgreSQL, as the owner: migrations run at start; unset: wait for them"),
     ] = None
-    reporter_host: Annotated[str, Meta(description="Address the reporter listens on")] = "127.0.0.1"
+    reporter_host: Annotated[str, Meta(description="The same for the reporter")] = "127.0.0.1"
     reporter_port: Annotated[Port, Meta(description="Port of the reports, health and metrics")] = 8081
     reporter_connections: Annotated[int, Meta(ge=1, le=100, description="Most connections to PostgreSQL")] = 8
     reporter_statement_seconds: Annotated[Seconds, Meta(description="A report that takes longer is answered 504")] = (

@@ -94,7 +94,7 @@ def _print_addresses(console: Console, servers: Servers, services: Services, mon
     addresses = {
         "post events to": services.endpoint,
         "read reports at": f"{services.reports}/docs",
-        **{f"{name} metrics": f"http://{LOOPBACK}:{port}/metrics" for name, port in services.ports.items()},
+        **{f"{name} metrics": f"http://{services.host_and_port(name)}/metrics" for name in services.ports},
         **monitoring,
         "NATS": f"{LOOPBACK}:{servers.nats.port}",
         "PostgreSQL": f"{LOOPBACK}:{servers.postgres.port}",
