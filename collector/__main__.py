@@ -64,7 +64,7 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
     migrated = postgres.prepare_schema(chosen.collector_dsn, chosen.sluice_migrate_dsn, stop)
     await lifecycle.unless_stopped(stop, migrated)
     readiness.fine("postgres")
-    connected = jetstream.connect(chosen.nats_url, name=f"collector-{source.name}", readiness=readiness)
+    connected = jetstream.connect(chosen, name=f"collector-{source.name}", readiness=readiness)
     client = await lifecycle.unless_stopped(stop, connected)
     await lifecycle.unless_stopped(stop, jetstream.ensure_streams_when_up(client, chosen))
     readiness.fine("nats")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -39,7 +39,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Least severe log line")] = (
         "info"
     )
-    nats_url: Annotated[str, Meta(description="NATS servers, comma separated")] = "nats://127.0.0.1:4222"
+    nats_url: Annotated[
+        str, Meta(description="NATS servers, comma separated; user and password percent-encoded; tls:// for TLS")
+    ] = "nats://127.0.0.1:4222"
+    nats_user: Annotated[str | None, Meta(description="User at NATS, where NATS_URL names none")] = None
+    nats_password: Annotated[str | None, Meta(description="Password of NATS_USER")] = None
+    nats_creds: Annotated[
+        str | None, Meta(description="Instead: what a .creds file holds (NATS_CREDS_FILE is its path)")
+    ] = None
+    nats_nkey: Annotated[str | None, Meta(description="Instead: the seed of a user's nkey (NATS_NKEY_FILE)")] = None
+    nats_ca: Annotated[
+        str | None, Meta(description="CA of the NATS servers in PEM form (NATS_CA_FILE); TLS is required then")
+    ] = None
+    nats_cert: Annotated[
+        str | None, Meta(description="Our certificate for NATS servers that ask for one, in PEM form (NATS_CERT_FILE)")
+    ] = None
+    nats_key: Annotated[str | None, Meta(description="Its key (NATS_KEY_FILE)")] = None
     max_event_age_days: Annotated[
         int,
         Meta(ge=1, le=365, description="An event older than this is refused, at the door and when storing"),
@@ -176,7 +191,24 @@ class OperatorSettings(CollectorSettings, frozen=True, kw_only=True):
     nats_monitor_url: Annotated[str, Meta(description="Where NATS answers /varz")] = "http://127.0.0.1:8222"
 
 
+# How one system's NATS is reached: they belong together, so who sets one of them sets or clears all of them.
+NATS_LOGIN: Final = (
+    "NATS_URL",
+    "NATS_USER",
+    "NATS_PASSWORD",
+    "NATS_CREDS",
+    "NATS_NKEY",
+    "NATS_CA",
+    "NATS_CERT",
+    "NATS_KEY",
+)
+
 Chosen = TypeVar("Chosen", bound=Settings)
+
+
+def nats_at(url: str) -> dict[str, str]:
+    """The variables for a NATS that this URL is enough for, whatever the environment says of another one."""
+    return {**{f"{name}{suffix}": "" for name in NATS_LOGIN for suffix in ("", "_FILE")}, "NATS_URL": url}
 
 
 def load(kind: type[Chosen], environment: Mapping[str, str] = os.environ) -> Chosen:

@@ -24,10 +24,11 @@ from typing import Final
 import structlog
 from prometheus_client.multiprocess import mark_process_dead
 
-from core import jetstream, listen, logs
+from core import listen, logs
 from core.errors import Misconfigured
 from core.lifecycle import run as run_service
 from core.lifecycle import until
+from core.nats_login import login
 from core.settings import GatewaySettings, load
 from gateway import metrics
 from gateway.signature import Signatures
@@ -60,7 +61,7 @@ async def _main(stop: asyncio.Event) -> None:
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level)
     Signatures(settings)  # what is wrong with it is told once, not by each worker over and over
-    jetstream.servers(settings.nats_url)
+    login(settings)
     address = listen.resolve("GATEWAY_HOST", settings.gateway_host)
     with await _reserve(address, settings.gateway_port) as reserved:
         port = reserved.getsockname()[1]

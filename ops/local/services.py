@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from core import listen
-from core.settings import CollectorSettings, GatewaySettings, ReporterSettings, Settings, load
+from core.settings import CollectorSettings, GatewaySettings, ReporterSettings, Settings, load, nats_at
 from ops.local import ports, ready
 from ops.local.program import Program
 from ops.local.servers import Servers
@@ -65,7 +65,7 @@ async def start_services(servers: Servers, environ: Mapping[str, str] = os.envir
     services = Services({}, {})
     shared = {
         **environ,
-        "NATS_URL": servers.nats_url,
+        **nats_at(servers.nats_url),
         "COLLECTOR_DSN": servers.collector_dsn,
         "REPORTER_DSN": servers.reporter_dsn,
     }
