@@ -23,7 +23,7 @@ from core.errors import SluiceError
 from core.events.subjects import REFUSED, SOURCES, stream_of, stream_subjects
 from core.frames import receive_frames
 from core.health import Readiness
-from core.nats_login import login
+from core.nats_login import login, public_nkey
 from core.settings import Settings
 
 log = structlog.get_logger()
@@ -83,7 +83,8 @@ async def connect(where: Settings | str, *, name: str, readiness: Readiness | No
 
     `where` is the settings NATS_*, or a URL alone. Raises Misconfigured where they are wrong.
     """
-    servers, proof, encrypted = login(Settings(nats_url=where) if isinstance(where, str) else where)
+    settings = Settings(nats_url=where) if isinstance(where, str) else where
+    servers, proof, encrypted = login(settings)
 
     async def lost() -> None:
         if not client.is_closed:
@@ -106,6 +107,7 @@ async def connect(where: Settings | str, *, name: str, readiness: Readiness | No
             log.warning("NATS error", error=text)
 
     client = Client()
+    client._public_nkey = public_nkey(settings)  # nats-py 2.16.0 sets it only with `nkeys`, which has no wheel
     if not servers[0].startswith(("ws://", "wss://")):
         receive_frames(client, encrypted=encrypted)
     await client.connect(

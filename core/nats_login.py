@@ -10,18 +10,25 @@ that a cluster names after the connect.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 import ssl
 import tempfile
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
 import nats.errors
-from nats.aio.client import Client, RawCredentials
+from nats.aio.client import Client
 
 from core.errors import Misconfigured
 from core.settings import Settings
 
+if TYPE_CHECKING:
+    from nacl.signing import SigningKey
+
+_PUBLIC_USER: Final = bytes([20 << 3])  # U in base32
 SCHEMES: Final = ("nats", "tls", "ws", "wss")
 _EXAMPLE: Final = "like nats://USER:PASSWORD@HOST:4222, several separated by commas"
 _ENCODE: Final = "write / ? # @ : % and , in a user or password percent-encoded, or set NATS_USER and NATS_PASSWORD"
@@ -103,34 +110,42 @@ def _creds(text: str | None) -> dict[str, Any]:
         raise Misconfigured(
             "NATS_CREDS: holds no user JWT and seed; give NATS_CREDS_FILE, a file of `nsc generate creds`"
         )
-    _check_seed("NATS_CREDS", found[2])
-    # As nats-py reads it: each on a line of its own, whatever line ends the file had.
     jwt, seed = found.groups()
-    return {
-        "user_credentials": RawCredentials(
-            f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n"
-            f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
-        )
-    }
+    return {"user_jwt_cb": jwt.encode, "signature_cb": _signer(_key("NATS_CREDS", seed))}
 
 
 def _nkey(seed: str | None) -> dict[str, Any]:
-    if seed is None:
-        return {}
-    _check_seed("NATS_NKEY", seed)
-    return {"nkeys_seed_str": seed}
+    return {} if seed is None else {"signature_cb": _signer(_key("NATS_NKEY", seed))}
 
 
-def _check_seed(variable: str, seed: str) -> None:
-    import nkeys  # noqa: PLC0415  # only for who uses them
+def public_nkey(settings: Settings) -> str | None:
+    """The public key of NATS_NKEY, by which a server knows its user; None where that is not set."""
+    if settings.nats_nkey is None:
+        return None
+    named = _PUBLIC_USER + bytes(_key("NATS_NKEY", settings.nats_nkey).verify_key)
+    return base64.b32encode(named + _checksum(named)).rstrip(b"=").decode()
+
+
+def _key(variable: str, seed: str) -> SigningKey:
+    """The key of a user's seed: two bytes that say so, 32 of the key, two of a checksum, all in base32."""
+    from nacl.signing import SigningKey  # noqa: PLC0415  # 1.1 MB that few need
 
     try:
-        nkeys.from_seed(bytearray(seed.encode())).wipe()
-        is_a_users = seed.startswith("SU")
-    except (nkeys.NkeysError, ValueError):
-        is_a_users = False
-    if not is_a_users:
+        decoded = base64.b32decode(seed + "=" * (-len(seed) % 8))
+    except ValueError:
+        decoded = b""
+    if len(decoded) != 36 or not seed.startswith("SU") or _checksum(decoded[:34]) != decoded[34:]:
         raise Misconfigured(f"{variable}: holds no user's seed, which begins with SU")
+    return SigningKey(decoded[2:34])
+
+
+def _checksum(data: bytes) -> bytes:
+    return binascii.crc_hqx(data, 0).to_bytes(2, "little")
+
+
+def _signer(key: SigningKey) -> Callable[[str], bytes]:
+    """What nats-py calls with a server's nonce."""
+    return lambda nonce: base64.b64encode(key.sign(nonce.encode()).signature)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from core import jetstream
 from core.errors import Misconfigured
 from core.frames import receive_frames
-from core.nats_login import login
+from core.nats_login import login, public_nkey
 from core.settings import NATS_LOGIN, GatewaySettings, Settings, load, nats_at
 from ops.connection import Unreachable, to_nats, where
 from ops.local import Supervisor
@@ -31,6 +31,7 @@ from tests.support.stack import FreshNats
 from tests.support.waiting import eventually
 
 PASSWORD = "a/b#c?d%41%e@f:g,h+i j"
+SEED = Key(USER).seed
 AUTHORIZATION = f'authorization {{ user: "s/l", password: "{PASSWORD}" }}'
 
 
@@ -65,6 +66,7 @@ async def refusal(settings: Settings) -> Exception:
     told: asyncio.Queue[Exception] = asyncio.Queue()
     servers, options, encrypted = login(settings)
     receive_frames(client := Client(), encrypted=encrypted)
+    client._public_nkey = public_nkey(settings)
     connecting = asyncio.create_task(client.connect(servers, error_cb=told.put, reconnect_time_wait=1, **options))
     async with asyncio.timeout(20):
         error = await told.get()
@@ -115,6 +117,7 @@ async def test_an_nkey(tmp_path: Path) -> None:
     async with server(tmp_path, f"authorization {{ users: [ {{ nkey: {user.name} }} ] }}") as started:
         url = f"nats://127.0.0.1:{started.server.port}"
         await talks(load(Settings, {"NATS_URL": url, "NATS_NKEY_FILE": str(tmp_path / "seed")}))
+        assert public_nkey(Settings(nats_nkey=user.seed)) == user.name
         assert "authorization" in repr(await refusal(Settings(nats_url=url, nats_nkey=other.seed))).lower()
 
 
@@ -175,6 +178,7 @@ async def test_tls_is_no_wish(tmp_path: Path, fresh_nats: FreshNats, settings: d
         ({"NATS_USER": "u"}, "NATS_USER and NATS_PASSWORD: one of them"),
         ({"NATS_PASSWORD": "u"}, "NATS_USER and NATS_PASSWORD: one of them"),
         ({"NATS_CREDS": "xyzzy"}, "NATS_CREDS: holds no user JWT"),
+        ({"NATS_NKEY": SEED[:-1] + "AE"[SEED[-1] == "A"]}, "NATS_NKEY: holds no user's seed"),
         ({"NATS_NKEY": "SUxyzzy"}, "NATS_NKEY: holds no user's seed"),
         ({"NATS_NKEY": Key(ACCOUNT).seed}, "NATS_NKEY: holds no user's seed"),
         ({"NATS_CA": "xyzzy"}, "NATS_CA: holds no certificate"),
