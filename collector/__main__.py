@@ -17,7 +17,7 @@ from collector.sources import SOURCES
 from collector.store import Store
 from collector.stranded import free_stranded
 from collector.watermark import keep_watermark
-from core import health, jetstream, lifecycle, logs, postgres, settings, tracing
+from core import health, health_server, jetstream, lifecycle, listen, logs, postgres, settings, tracing
 from core.errors import OurFault
 from core.events.contract import Contract
 from core.metrics import tell_build
@@ -56,13 +56,15 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
     metrics.begin(source.name)
 
     readiness = health.Readiness("postgres", "nats", "collecting")
-    port, stop_serving = health.serve(chosen.collector_host, chosen.collector_port, readiness)
+    port, stop_serving = health_server.serve(
+        listen.resolve("COLLECTOR_HOST", chosen.collector_host), chosen.collector_port, readiness
+    )
     log.info("serving health and metrics", port=port)
 
     migrated = postgres.prepare_schema(chosen.collector_dsn, chosen.sluice_migrate_dsn, stop)
     await lifecycle.unless_stopped(stop, migrated)
     readiness.fine("postgres")
-    connected = jetstream.connect(chosen.nats_url, name=f"collector-{source.name}", readiness=readiness)
+    connected = jetstream.connect(chosen, name=f"collector-{source.name}", readiness=readiness)
     client = await lifecycle.unless_stopped(stop, connected)
     await lifecycle.unless_stopped(stop, jetstream.ensure_streams_when_up(client, chosen))
     readiness.fine("nats")

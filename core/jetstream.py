@@ -19,10 +19,11 @@ import structlog
 from nats.aio.client import Client
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
-from core.errors import Misconfigured, SluiceError
+from core.errors import SluiceError
 from core.events.subjects import REFUSED, SOURCES, stream_of, stream_subjects
 from core.frames import receive_frames
 from core.health import Readiness
+from core.nats_login import login, public_nkey
 from core.settings import Settings
 
 log = structlog.get_logger()
@@ -77,21 +78,13 @@ class StreamMissing(SluiceError):
 _decode_info = msgspec.json.Decoder(StreamInfo).decode
 
 
-def servers(url: str) -> list[str]:
-    """The servers that NATS_URL names. Raises Misconfigured where one of them can be none."""
-    named = url.split(",")
-    try:
-        Client()._setup_server_pool(named)
-    except nats.errors.Error as error:
-        raise Misconfigured(f"NATS_URL: {str(error).removeprefix('nats: ')}") from None
-    return named
-
-
-async def connect(url: str, *, name: str, readiness: Readiness | None = None, **options: Any) -> Client:
+async def connect(where: Settings | str, *, name: str, readiness: Readiness | None = None, **options: Any) -> Client:
     """Connect and stay connected: reconnects for ever, and says so in the log and as the need "nats" of `readiness`.
 
-    Raises Misconfigured where the URL is none.
+    `where` is the settings NATS_*, or a URL alone. Raises Misconfigured where they are wrong.
     """
+    settings = Settings(nats_url=where) if isinstance(where, str) else where
+    servers, proof, encrypted = login(settings)
 
     async def lost() -> None:
         if not client.is_closed:
@@ -114,10 +107,11 @@ async def connect(url: str, *, name: str, readiness: Readiness | None = None, **
             log.warning("NATS error", error=text)
 
     client = Client()
-    if not url.startswith(("ws://", "wss://")):
-        receive_frames(client)
+    client._public_nkey = public_nkey(settings)  # nats-py 2.16.0 sets it only with `nkeys`, which has no wheel
+    if not servers[0].startswith(("ws://", "wss://")):
+        receive_frames(client, encrypted=encrypted)
     await client.connect(
-        servers=servers(url),
+        servers=servers,
         name=name,
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; a fraction is fine
@@ -127,7 +121,7 @@ async def connect(url: str, *, name: str, readiness: Readiness | None = None, **
         disconnected_cb=lost,
         reconnected_cb=back,
         error_cb=failed,
-        **options,
+        **{**proof, **options},
     )
     return client
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -39,7 +39,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Least severe log line")] = (
         "info"
     )
-    nats_url: Annotated[str, Meta(description="NATS servers, comma separated")] = "nats://127.0.0.1:4222"
+    nats_url: Annotated[
+        str, Meta(description="NATS servers, comma separated; user and password percent-encoded; tls:// for TLS")
+    ] = "nats://127.0.0.1:4222"
+    nats_user: Annotated[str | None, Meta(description="User at NATS, where NATS_URL names none")] = None
+    nats_password: Annotated[str | None, Meta(description="Password of NATS_USER")] = None
+    nats_creds: Annotated[
+        str | None, Meta(description="Instead: what a .creds file holds (NATS_CREDS_FILE is its path)")
+    ] = None
+    nats_nkey: Annotated[str | None, Meta(description="Instead: the seed of a user's nkey (NATS_NKEY_FILE)")] = None
+    nats_ca: Annotated[
+        str | None, Meta(description="CA of the NATS servers in PEM form (NATS_CA_FILE); TLS is required then")
+    ] = None
+    nats_cert: Annotated[
+        str | None, Meta(description="Our certificate for NATS servers that ask for one, in PEM form (NATS_CERT_FILE)")
+    ] = None
+    nats_key: Annotated[str | None, Meta(description="Its key (NATS_KEY_FILE)")] = None
     max_event_age_days: Annotated[
         int,
         Meta(ge=1, le=365, description="An event older than this is refused, at the door and when storing"),
@@ -75,7 +90,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class GatewaySettings(Settings, frozen=True, kw_only=True):
     """The gateway's own."""
 
-    gateway_host: Annotated[str, Meta(description="Address or name the gateway listens on")] = "127.0.0.1"
+    gateway_host: Annotated[
+        str, Meta(description="IP address or name the gateway listens on; :: for IPv4 and IPv6")
+    ] = "127.0.0.1"
     gateway_port: Annotated[Port, Meta(description="Port of POST /events, health and metrics")] = 8080
     gateway_workers: Annotated[int, Meta(ge=1, le=64, description="Robyn processes that share the port")] = 2
     gateway_pin: Annotated[
@@ -121,7 +138,7 @@ class CollectorSettings(Settings, frozen=True, kw_only=True):
         str | None,
         Meta(description="PostgreSQL, as the owner: migrations run at start; unset: wait for them"),
     ] = None
-    collector_host: Annotated[str, Meta(description="Address of a collector's health and metrics")] = "127.0.0.1"
+    collector_host: Annotated[str, Meta(description="The same for a collector's health and metrics")] = "127.0.0.1"
     collector_port: Annotated[Port, Meta(description="Port of a collector's health and metrics; 0 picks one")] = 0
     collector_batch_rows: Annotated[int, Meta(ge=1, le=200_000, description="Most events stored at once")] = 20_000
     collector_batch_milliseconds: Annotated[
@@ -149,7 +166,7 @@ class ReporterSettings(Settings, frozen=True, kw_only=True):
         str | None,
         Meta(description="PostgreSQL, as the owner: migrations run at start; unset: wait for them"),
     ] = None
-    reporter_host: Annotated[str, Meta(description="Address the reporter listens on")] = "127.0.0.1"
+    reporter_host: Annotated[str, Meta(description="The same for the reporter")] = "127.0.0.1"
     reporter_port: Annotated[Port, Meta(description="Port of the reports, health and metrics")] = 8081
     reporter_connections: Annotated[int, Meta(ge=1, le=100, description="Most connections to PostgreSQL")] = 8
     reporter_statement_seconds: Annotated[Seconds, Meta(description="A report that takes longer is answered 504")] = (
@@ -174,7 +191,24 @@ class OperatorSettings(CollectorSettings, frozen=True, kw_only=True):
     nats_monitor_url: Annotated[str, Meta(description="Where NATS answers /varz")] = "http://127.0.0.1:8222"
 
 
+# How one system's NATS is reached: they belong together, so who sets one of them sets or clears all of them.
+NATS_LOGIN: Final = (
+    "NATS_URL",
+    "NATS_USER",
+    "NATS_PASSWORD",
+    "NATS_CREDS",
+    "NATS_NKEY",
+    "NATS_CA",
+    "NATS_CERT",
+    "NATS_KEY",
+)
+
 Chosen = TypeVar("Chosen", bound=Settings)
+
+
+def nats_at(url: str) -> dict[str, str]:
+    """The variables for a NATS that this URL is enough for, whatever the environment says of another one."""
+    return {**{f"{name}{suffix}": "" for name in NATS_LOGIN for suffix in ("", "_FILE")}, "NATS_URL": url}
 
 
 def load(kind: type[Chosen], environment: Mapping[str, str] = os.environ) -> Chosen:

@@ -59,7 +59,7 @@ class Link:
         Never returns. Raises Misconfigured where NATS_URL is none.
         """
         self._client = client = await jetstream.connect(
-            self._settings.nats_url, name=f"gateway-{os.getpid()}", pending_size=PENDING_BYTES
+            self._settings, name=f"gateway-{os.getpid()}", pending_size=PENDING_BYTES
         )
         seen = -1
         while True:

@@ -19,15 +19,16 @@ import socket
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from prometheus_client.multiprocess import mark_process_dead
 
-from core import jetstream, logs
+from core import listen, logs
 from core.errors import Misconfigured
 from core.lifecycle import run as run_service
 from core.lifecycle import until
+from core.nats_login import login
 from core.settings import GatewaySettings, load
 from gateway import metrics
 from gateway.signature import Signatures
@@ -60,9 +61,10 @@ async def _main(stop: asyncio.Event) -> None:
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level)
     Signatures(settings)  # what is wrong with it is told once, not by each worker over and over
-    jetstream.servers(settings.nats_url)
-    with await _reserve(settings.gateway_host, settings.gateway_port) as reserved:
-        address, port = reserved.getsockname()[:2]
+    login(settings)
+    address = listen.resolve("GATEWAY_HOST", settings.gateway_host)
+    with await _reserve(address, settings.gateway_port) as reserved:
+        port = reserved.getsockname()[1]
         log.info("gateway starting", host=address, port=port, workers=settings.gateway_workers)
         slots = [
             _Slot(number, address, port, settings.gateway_drain_seconds) for number in range(settings.gateway_workers)
@@ -73,32 +75,22 @@ async def _main(stop: asyncio.Event) -> None:
         sys.exit(1)
 
 
-async def _reserve(host: str, port: int) -> socket.socket:
+async def _reserve(address: str, port: int) -> socket.socket:
     """Bind the port, for workers to share. Raises Misconfigured where it is not to be had."""
     patience = time.monotonic() + PORT_SECONDS
     while True:
         try:
-            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             if port:
                 # Alone at first: with SO_REUSEPORT another gateway's port would be shared without a word.
-                _bound(family, address, socket.SO_REUSEADDR).close()
-            return _bound(family, address, socket.SO_REUSEADDR, socket.SO_REUSEPORT)
+                listen.bind(address, port, socket.SO_REUSEADDR).close()
+            return listen.bind(address, port, socket.SO_REUSEADDR, socket.SO_REUSEPORT)
         except OSError as error:
             if time.monotonic() > patience or error.errno != errno.EADDRINUSE:
-                raise Misconfigured(f"GATEWAY_HOST, GATEWAY_PORT: cannot listen on {host}:{port}: {error}") from error
+                where = listen.host_and_port(address, port)
+                raise Misconfigured(
+                    f"GATEWAY_HOST, GATEWAY_PORT: cannot listen on {where}: {error.strerror}"
+                ) from error
         await asyncio.sleep(FIRST_PAUSE_SECONDS)
-
-
-def _bound(family: int, address: Any, *options: int) -> socket.socket:
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        for option in options:
-            bound.setsockopt(socket.SOL_SOCKET, option, 1)
-        bound.bind(address)
-    except OSError:
-        bound.close()
-        raise
-    return bound
 
 
 class _Slot:

@@ -14,11 +14,11 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import asyncpg
 import msgspec
@@ -94,7 +94,7 @@ def _held(lock: Path) -> bool:
 
 def where(url: str) -> str:
     """Host and port of a URL or DSN, without its secrets."""
-    return ", ".join(urlsplit(one).netloc.rpartition("@")[2] for one in url.split(","))
+    return ", ".join(re.split("[/?#]", one.rpartition("://")[2].rpartition("@")[2])[0] for one in url.split(","))
 
 
 @asynccontextmanager
@@ -107,7 +107,7 @@ async def connected(chosen: OperatorSettings) -> AsyncIterator[tuple[Client, asy
 @asynccontextmanager
 async def to_nats(chosen: OperatorSettings) -> AsyncIterator[Client]:
     """A client of JetStream. Raises Unreachable."""
-    connecting = asyncio.create_task(jetstream.connect(chosen.nats_url, name="sluice-operator"))
+    connecting = asyncio.create_task(jetstream.connect(chosen, name="sluice-operator"))
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             client = await connecting

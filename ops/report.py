@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import http.client
 import re
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,6 +19,7 @@ from zoneinfo import ZoneInfo
 import orjson
 from rich.markup import escape
 
+from core import ask
 from core.errors import SluiceError
 from core.settings import OperatorSettings
 from ops.arguments import moment
@@ -80,8 +78,8 @@ async def run(chosen: OperatorSettings, report: AnyReport, given: argparse.Names
         {name: value for name, value in query.items() if value is not None}
     )
     try:
-        status, body = await asyncio.to_thread(_get, address, ACCEPT[given.format])
-    except (OSError, http.client.HTTPException) as error:
+        status, body = await asyncio.to_thread(ask.get, address, seconds=PATIENCE_SECONDS, accept=ACCEPT[given.format])
+    except OSError as error:
         raise Unreachable("the reporter", chosen.reporter_url, "REPORTER_URL", error) from error
     if status != 200:
         said = _problem(status, body)
@@ -100,18 +98,6 @@ async def run(chosen: OperatorSettings, report: AnyReport, given: argparse.Names
 def _when(text: str) -> str:
     """How long ago as an instant; anything else is the reporter's to read, by the clocks of --time-zone."""
     return moment(text).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if _AGO.fullmatch(text) else text
-
-
-def _get(address: str, accept: str) -> tuple[int, bytes]:
-    if not address.startswith(("http://", "https://")):
-        raise OSError("no http URL")
-    request = urllib.request.Request(address, headers={"Accept": accept})  # noqa: S310  # its scheme is checked
-    try:
-        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310
-            return answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read()
 
 
 def _problem(status: int, body: bytes) -> str:

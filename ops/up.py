@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from core.lifecycle import until
+from core.settings import nats_at
 from ops.connection import setting_variables, told_locally
 from ops.flow import Flow, Sample, line, table
 from ops.local import Servers
@@ -56,7 +57,7 @@ def variables(servers: Servers, services: Services, environ: Mapping[str, str] =
     """What operators' commands need to find this stack, and the settings that it was started with."""
     return {
         **{name: environ[name] for name in setting_variables() & environ.keys()},
-        "NATS_URL": servers.nats_url,
+        **nats_at(servers.nats_url),
         "NATS_MONITOR_URL": servers.nats.monitor_url,
         "SLUICE_MIGRATE_DSN": servers.owner_dsn,
         "COLLECTOR_DSN": servers.collector_dsn,
@@ -94,7 +95,7 @@ def _print_addresses(console: Console, servers: Servers, services: Services, mon
     addresses = {
         "post events to": services.endpoint,
         "read reports at": f"{services.reports}/docs",
-        **{f"{name} metrics": f"http://{LOOPBACK}:{port}/metrics" for name, port in services.ports.items()},
+        **{f"{name} metrics": f"http://{services.host_and_port(name)}/metrics" for name in services.ports},
         **monitoring,
         "NATS": f"{LOOPBACK}:{servers.nats.port}",
         "PostgreSQL": f"{LOOPBACK}:{servers.postgres.port}",
