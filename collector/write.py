@@ -34,7 +34,7 @@ _COUNTRY: Final = "country"
 _PLACE: Final = re.compile(r"COPY \w+_(?P<day>\d{8}), \D*(?P<row>\d+)")  # in every language of the server
 MOST_STAGED: Final = 64
 COMMAND_SECONDS: Final = 20.0  # a batch takes well under a second; a connection gone silent holds us up no longer
-COPY_SECONDS: Final = COMMAND_SECONDS + 1  # past the limit of any command, which serves wherever it can
+COPY_SECONDS: Final = COMMAND_SECONDS
 
 
 class Path(StrEnum):
@@ -135,10 +135,11 @@ class Write:
     async def _copy_into(self, table: str, entries: list[Entry], day: int) -> None:
         rows = [entry.parsed.days[day].copy for entry in entries]
         try:
-            # Our own limit: asyncpg's does not end a COPY that waits for a silent server to take more.
+            # Our limit expires before asyncpg's, which does not end a COPY whose server reads no more data, and raises
+            # AttributeError if it expires while the COPY waits to write (asyncpg 0.32, MagicStack/asyncpg#240).
             async with asyncio.timeout(COPY_SECONDS) as limit:
                 await self._connection.copy_to_table(
-                    table, source=_stream(rows), columns=self._columns, format="binary"
+                    table, source=_stream(rows), columns=self._columns, format="binary", timeout=2 * COPY_SECONDS
                 )
         except TimeoutError:
             if limit.expired():

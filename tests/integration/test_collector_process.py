@@ -287,7 +287,7 @@ async def _publish_slowly(client: Client, batches: int) -> None:
 
 
 async def test_our_fault_is_told(connection: asyncpg.Connection[Any], client: Client, start: Start) -> None:
-    """Where waiting does not mend it, the collector stays, is not ready and says why; it still ends with 0."""
+    """While only an operator can remove the cause, the collector stays, is not ready and says why; it ends with 0."""
     await connection.execute("REVOKE INSERT ON event_counts FROM sluice_collector")
     await publish(client, "facebook", message(facebook()))
     async with start() as collector:
