@@ -52,10 +52,7 @@ class Store:
         connection, self._connection = self._connection, None
         self._leaves.clear()
         if connection is not None:
-            try:
-                await connection.close(timeout=2)
-            except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError):
-                connection.terminate()
+            await postgres.end(connection)
 
     async def save(self, entries: list[Entry]) -> Outcome:
         """Store one batch; when this returns it has committed.

@@ -25,7 +25,7 @@ from collector.batch import Entry
 from collector.parse import copied_columns
 from collector.rollup import QUARTERS_IN_DAY, Counts, total
 from collector.source import Source
-from core import faults, native
+from core import faults, native, postgres
 from sql import statements
 
 _SQL: Final = statements("store")
@@ -143,7 +143,7 @@ class Write:
                 )
         except TimeoutError:
             if limit.expired():
-                self._connection.terminate()  # or a ROLLBACK would wait as long again
+                await postgres.end(self._connection)  # a ROLLBACK would wait as long again
             raise
 
     def _total(self, counts: Iterable[Counts | native.Counts]) -> Counts:

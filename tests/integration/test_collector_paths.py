@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from collector import store as storing_module
+from collector import write
 from collector.batch import Outcome
 from collector.write import Path, Write
 from core import postgres
@@ -109,6 +110,7 @@ async def test_a_key_that_is_held_for_ever_is_given_up(
     """The wait for another's key ends with the command's time: nothing is stored, and the batch is tried again."""
     async with storing("facebook", database) as store:
         monkeypatch.setattr(storing_module, "COMMAND_SECONDS", 1.0)
+        monkeypatch.setattr(write, "COPY_SECONDS", 1.0)
         await begun(store)
         await other.execute("BEGIN")
         await hold(other, "held")
