@@ -60,7 +60,7 @@ _SQLSTATES: Final = {
 _UNDEFINED_TABLE: Final = "42P01"
 _PARTITION: Final = re.compile(r"_events_\d{8}\b")
 _CHECK_VIOLATION: Final = "23514"
-_READ_AGAIN: Final = ("40", "55P03")
+_READ_AGAIN: Final = ("08", "40", "55P03")
 _CONNECTION_LOST: Final = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
@@ -90,7 +90,12 @@ def is_transient(error: BaseException) -> bool:
 
 
 def may_read_again(error: BaseException) -> bool:
-    """Whether the same query, repeated at once, is likely to succeed."""
+    """Whether the same query, repeated at once over another connection, is likely to succeed.
+
+    The server rolled it back or ended its session. asyncpg raises InterfaceError for the latter, whatever the reason.
+    """
+    if isinstance(error, asyncpg.InterfaceError):
+        return True
     return isinstance(error, asyncpg.PostgresError) and str(error.sqlstate).startswith(_READ_AGAIN)
 
 

@@ -78,8 +78,8 @@ async def _as_it_is(_connection: asyncpg.Connection[Record]) -> None:
 
 
 async def read_again(read: Callable[[], Awaitable[Found]]) -> Found:
-    """Return what `read` returns. Call it once more if the server rolled it back: a conflict with recovery on a
-    standby, a deadlock, a lock. It then reads a new moment of the database."""
+    """Return what `read` returns. Call it once more if the server rolled it back or ended its session: a
+    conflict with recovery on a standby, a deadlock, a lock. It then reads a new moment of the database."""
     try:
         return await read()
     except Exception as error:
