@@ -308,6 +308,24 @@ async def test_our_fault_is_told(connection: asyncpg.Connection[Any], client: Cl
     await balanced(connection, client)
 
 
+@pytest.mark.parametrize(("task", "table"), [("watermark", "watermarks"), ("ledger", "receipt_totals")])
+async def test_each_task_counts_for_readiness(
+    connection: asyncpg.Connection[Any], start: Start, task: str, table: str
+) -> None:
+    """A task beside the flow fails and is named; when the cause is gone it runs again, and the collector is ready."""
+    await connection.execute(f"REVOKE ALL ON {table} FROM sluice_collector")
+    async with start() as collector:
+
+        async def named() -> bool:
+            return "permission denied" in (await collector.missing()).get(task, "")
+
+        await eventually(named, what=f"readiness names {task}")
+        await connection.execute(f"GRANT ALL ON {table} TO sluice_collector")
+        await collector.is_ready()
+        assert (await collector.logged("task failed"))["task"] == task
+        assert await collector.terminate() == 0
+
+
 async def test_too_much_poison_is_told(connection: asyncpg.Connection[Any], client: Client, start: Start) -> None:
     """/health/ready tells the database's complaint without the row's content, and nothing is confirmed."""
     await connection.execute("ALTER TABLE facebook_events ADD CONSTRAINT no_bergen CHECK (city <> 'Bergen')")
