@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
 
 import structlog
 
 from collector import ledger, maintain, metrics, parsers
+from collector.beside import keep_running
 from collector.collect import Collect
 from collector.fetch import Fetcher
 from collector.source import Source
@@ -18,7 +17,6 @@ from collector.store import Store
 from collector.stranded import free_stranded
 from collector.watermark import keep_watermark
 from core import health, health_server, jetstream, lifecycle, listen, logs, postgres, settings, tracing
-from core.errors import OurFault
 from core.events.contract import Contract
 from core.metrics import tell_build
 from core.settings import CollectorSettings
@@ -80,21 +78,18 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
     )  # fmt: skip
     await fetcher.start()
     beside = [
-        _beside("watermark", keep_watermark(client, chosen.collector_dsn, source), readiness),
-        _beside("stranded", free_stranded(client, source), readiness),
-        _beside("ledger", ledger.watch(client, chosen.collector_dsn, source), readiness),
-        _beside("maintenance", maintain.maintain(client, source, chosen), readiness),
+        asyncio.create_task(keep_running(name, work, readiness))
+        for name, work in {
+            "watermark": lambda: keep_watermark(client, chosen.collector_dsn, source),
+            "stranded": lambda: free_stranded(client, source),
+            "ledger": lambda: ledger.watch(client, chosen.collector_dsn, source),
+            "maintenance": lambda: maintain.maintain(client, source, chosen),
+        }.items()
     ]
     readiness.fine("collecting")
     log.info("collecting", source=source.name, stream=source.stream, parser=parser)
     try:
         await _until_stopped(asyncio.create_task(flow.run(stop)), stop, chosen.collector_drain_seconds)
-    except OurFault as fault:
-        log.critical("stopped: nothing is confirmed until this is mended", error=str(fault))
-        readiness.missing("collecting", str(fault))
-        metrics.stopped.labels(source.name).set(1)
-        await fetcher.stop()
-        await stop.wait()
     except Exception as error:  # the process ends, and whoever watches it starts another one
         log.critical("failed: the process ends", error=repr(error))
         readiness.missing("collecting", repr(error))
@@ -118,19 +113,6 @@ async def _until_stopped(running: asyncio.Task[None], stop: asyncio.Event, drain
         await asyncio.wait_for(running, drain_seconds)
     except TimeoutError:
         log.warning("the batch at hand was not stored in time and will be delivered again")
-
-
-def _beside(name: str, work: Coroutine[Any, Any, None], readiness: health.Readiness) -> asyncio.Task[None]:
-    """Run beside the flow. It never ends by itself: if it fails, the collector says so and is not ready."""
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            readiness.missing(name, repr(error))
-            log.critical("failed beside the flow", task=name, error=repr(error))
-
-    task = asyncio.create_task(work, name=name)
-    task.add_done_callback(ended)
-    return task
 
 
 if __name__ == "__main__":

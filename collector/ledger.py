@@ -16,9 +16,9 @@ from nats.aio.client import Client
 
 from collector import metrics
 from collector.source import Source
-from collector.verdict import Verdict, verdict
 from core import postgres
 from core.jetstream import StreamMissing, stream_info
+from core.pg_errors import is_transient
 from sql import statements
 
 # A sum over all receipts, some millions where they are kept for days.
@@ -43,7 +43,7 @@ async def watch(client: Client, dsn: str, source: Source) -> None:
         except StreamMissing as error:
             log.warning("no word of the stream", error=str(error))
         except Exception as error:
-            if verdict(error) is not Verdict.WAIT:
+            if not is_transient(error):
                 raise
             log.warning("ledger later", error=repr(error))
         finally:

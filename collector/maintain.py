@@ -16,11 +16,11 @@ from nats.aio.client import Client
 
 from collector import metrics
 from collector.source import Source
-from collector.verdict import Verdict, verdict
 from core import postgres
 from core.errors import Misconfigured
 from core.events.subjects import consumer_of
 from core.jetstream import StreamInfo, StreamMissing, stream_info
+from core.pg_errors import is_transient
 from core.settings import CollectorSettings
 from sql import statements
 
@@ -57,7 +57,7 @@ async def maintain(client: Client, source: Source, settings: CollectorSettings) 
             await _tell_pause(client, source)
             await _round(connection, source, settings, await _stream(client, source))
         except Exception as error:
-            if verdict(error) is not Verdict.WAIT:
+            if not is_transient(error):
                 raise
             log.warning("maintenance later", error=repr(error))
         finally:

@@ -11,8 +11,8 @@ from core.metrics import BATCH_BUCKETS, DURATION_BUCKETS
 
 DEAD_FOR: Final = (*(reason.value for reason in Reason), "unstorable", "below_floor")
 """Why an accepted event becomes a dead letter: the closed list."""
-RETRIED_FOR: Final = ("wait", "partition")
-"""Why a batch is stored again, by `collector.verdict.Verdict`."""
+RETRIED_FOR: Final = ("wait", "partition", "fatal")
+"""Why a batch is stored again: the values of `core.pg_errors.ErrorClass`, except poison."""
 
 PATHS: Final = ("direct", "staged")
 """How a batch's rows are written, by `collector.write.Path`."""
@@ -23,7 +23,7 @@ repeated = Counter("collector_events_repeated", "Events that were stored before 
 failed = Counter("collector_events_failed", "Events that went to the dead letters", ["source", "reason"])
 messages = Counter("collector_messages", "Messages confirmed after their commit", ["source"])
 redelivered = Counter("collector_messages_redelivered", "Messages whose receipt stood already", ["source"])
-retries = Counter("collector_store_retries", "Batches stored again after an error that passes", ["source", "reason"])
+retries = Counter("collector_store_retries", "Batches stored again after an error", ["source", "reason"])
 batches_stored = Counter("collector_batches_stored", "Batches stored, by how rows were written", ["source", "path"])
 conflicts = Counter("collector_store_conflicts", "Direct writes taken back because of a repeat or deadlock", ["source"])
 batch_events = Histogram("collector_batch_events", "Events in a stored batch", ["source"], buckets=BATCH_BUCKETS)
@@ -47,7 +47,7 @@ stranded = Counter(
     "collector_consumers_remade", "Consumers made again to free messages that JetStream had stranded", ["source"]
 )
 paused = Gauge("collector_paused", "1 while an operator has paused the source", ["source"])
-stopped = Gauge("collector_stopped", "1 where the source stopped for a reason that waiting does not mend", ["source"])
+stopped = Gauge("collector_stopped", "1 while storing fails for a reason that only an operator can remove", ["source"])
 parser_in_use = Gauge("collector_parser_info", "Always 1; the label says which parser runs", ["source", "parser"])
 
 

@@ -16,9 +16,9 @@ from nats.aio.client import Client
 
 from collector import metrics
 from collector.source import Source
-from collector.verdict import Verdict, verdict
 from core import postgres
 from core.jetstream import StreamInfo, StreamMissing, stream_info
+from core.pg_errors import is_transient
 from sql import statements
 
 EVERY_SECONDS: Final = 0.25
@@ -51,7 +51,7 @@ async def keep_watermark(client: Client, dsn: str, source: Source) -> None:
                 log.warning("no word of the stream", error=str(error))
                 await asyncio.sleep(1)
             except Exception as error:
-                if verdict(error) is not Verdict.WAIT:
+                if not is_transient(error):
                     raise
                 log.debug("watermark not written", error=repr(error))
                 if connection is not None:  # it may stand at a server that is a standby by now

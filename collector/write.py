@@ -25,7 +25,7 @@ from collector.batch import Entry
 from collector.parse import copied_columns
 from collector.rollup import QUARTERS_IN_DAY, Counts, total
 from collector.source import Source
-from core import faults, native
+from core import faults, native, postgres
 from sql import statements
 
 _SQL: Final = statements("store")
@@ -34,7 +34,7 @@ _COUNTRY: Final = "country"
 _PLACE: Final = re.compile(r"COPY \w+_(?P<day>\d{8}), \D*(?P<row>\d+)")  # in every language of the server
 MOST_STAGED: Final = 64
 COMMAND_SECONDS: Final = 20.0  # a batch takes well under a second; a connection gone silent holds us up no longer
-COPY_SECONDS: Final = COMMAND_SECONDS + 1  # past the limit of any command, which serves wherever it can
+COPY_SECONDS: Final = COMMAND_SECONDS
 
 
 class Path(StrEnum):
@@ -135,14 +135,15 @@ class Write:
     async def _copy_into(self, table: str, entries: list[Entry], day: int) -> None:
         rows = [entry.parsed.days[day].copy for entry in entries]
         try:
-            # Our own limit: asyncpg's does not end a COPY that waits for a silent server to take more.
+            # Our limit expires before asyncpg's, which does not end a COPY whose server reads no more data, and raises
+            # AttributeError if it expires while the COPY waits to write (asyncpg 0.32, MagicStack/asyncpg#240).
             async with asyncio.timeout(COPY_SECONDS) as limit:
                 await self._connection.copy_to_table(
-                    table, source=_stream(rows), columns=self._columns, format="binary"
+                    table, source=_stream(rows), columns=self._columns, format="binary", timeout=2 * COPY_SECONDS
                 )
         except TimeoutError:
             if limit.expired():
-                self._connection.terminate()  # or a ROLLBACK would wait as long again
+                await postgres.end(self._connection)  # a ROLLBACK would wait as long again
             raise
 
     def _total(self, counts: Iterable[Counts | native.Counts]) -> Counts:

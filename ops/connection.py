@@ -28,6 +28,7 @@ from nats.aio.client import Client
 
 from core import jetstream, postgres, settings
 from core.errors import Misconfigured, SluiceError
+from core.pg_errors import is_transient
 from core.settings import OperatorSettings
 
 # Their owners say which system is meant; a *_FILE counts as well.
@@ -35,7 +36,10 @@ CONNECTIONS: Final = ("NATS_URL", "SLUICE_MIGRATE_DSN", "GATEWAY_URL", "REPORTER
 LOCAL: Final = Path(".sluice")
 PATIENCE_SECONDS: Final = 3.0
 COMMAND_SECONDS: Final = 600.0
-LOST: Final = (*postgres.UNREACHABLE, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
+LOST: Final = (
+    *(OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError),
+    *(asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError, asyncpg.AdminShutdownError),
+)
 
 
 class Unreachable(SluiceError):
@@ -135,7 +139,9 @@ async def to_database(chosen: OperatorSettings) -> AsyncIterator[asyncpg.Connect
         connection = await postgres.connect(
             dsn, name="sluice-operator", patience_seconds=PATIENCE_SECONDS, command_seconds=COMMAND_SECONDS
         )
-    except LOST as error:
+    except Exception as error:
+        if not is_transient(error):
+            raise
         raise Unreachable("PostgreSQL", dsn, "SLUICE_MIGRATE_DSN", error) from error
     try:
         yield connection

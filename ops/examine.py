@@ -29,6 +29,14 @@ from sql import statements
 MOST_FULL: Final = 0.8
 ACTIVE: Final = timedelta(seconds=15)
 COLLECTED: Final = (*SOURCES, REFUSED)
+ROLES: Final = ("sluice_owner", "sluice_collector")
+_LOST: Final = "a commit may be lost"
+HARMFUL: Final = {
+    "synchronous_commit": dict.fromkeys(("off", "local", "remote_write"), _LOST),
+    "session_replication_role": {"replica": "triggers are skipped: collectors refuse to start"},
+    "default_transaction_read_only": {"on": "collectors wait until it is off"},
+}
+"""Settings that a role or a database must not have, each with its values and what they do."""
 _LEDGER: Final = statements("ledger")
 _MIGRATIONS: Final = statements("migrations")
 _SQL: Final = statements("doctor")
@@ -87,7 +95,7 @@ def _active(info: ConsumerInfo) -> bool:
 
 async def of_postgres(connection: asyncpg.Connection[Any], chosen: OperatorSettings) -> list[Check]:
     """Its durability, the schema, the days ahead and the letters that nobody has looked at."""
-    checks = [await _postgres_fsync(connection)]
+    checks = [await _postgres_fsync(connection), await _role_settings(connection)]
     schema = await _schema(connection)
     checks.append(schema)
     if schema.state == "wrong":
@@ -108,13 +116,25 @@ async def of_postgres(connection: asyncpg.Connection[Any], chosen: OperatorSetti
 
 
 async def _postgres_fsync(connection: asyncpg.Connection[Any]) -> Check:
-    row = await connection.fetchrow(_SQL["durability"])
-    off = [name for name, value in dict(row or {}).items() if value == "off"]
+    off = [row["name"] for row in await connection.fetch(_SQL["durability"]) if row["value"] == "off"]
     alter = " ".join(f'-c "ALTER SYSTEM SET {name} = on"' for name in off)
     mend = f'as a superuser: psql {alter} -c "SELECT pg_reload_conf()"'
     version = connection.get_server_version()
     ok = f"fsync, synchronous_commit and full_page_writes are on, {version.major}.{version.minor}"
     return judged("PostgreSQL fsync", [f"{name} is off: a commit may be lost" for name in off], mend, ok)
+
+
+async def _role_settings(connection: asyncpg.Connection[Any]) -> Check:
+    """Settings of roles and of the database. Collectors set their own synchronous_commit; other sessions do not."""
+    wrong, mend = [], []
+    for row in await connection.fetch(_SQL["role_settings"], ROLES):
+        if row["value"] in HARMFUL.get(row["name"], {}):
+            wrong.append(f"{row['of']}: {row['name']} is {row['value']}, {HARMFUL[row['name']][row['value']]}")
+            of = f"ROLE {row['role']}" if row["role"] else f"DATABASE {row['database']}"
+            inside = f" IN DATABASE {row['database']}" if row["role"] and row["database"] else ""
+            mend.append(f"ALTER {of}{inside} RESET {row['name']}")
+    ok = "no role and no database has a harmful one"
+    return judged("PostgreSQL settings", wrong, f"as a superuser: {'; '.join(mend)}", ok)
 
 
 async def _schema(connection: asyncpg.Connection[Any]) -> Check:

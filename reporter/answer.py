@@ -20,10 +20,10 @@ from litestar.exceptions import HTTPException
 from msgspec import UNSET, Meta, UnsetType
 
 from core.errors import SluiceError
+from core.pg_errors import is_transient
 from reporter.accept import weights
 from reporter.formats import FORMATS, JSON
 from reporter.query import BadQuery
-from reporter.read import AWAY
 from reporter.reports import Answer
 
 PROBLEM: Final = "application/problem+json"
@@ -124,8 +124,8 @@ def problem(error: Exception) -> tuple[Problem, Mapping[str, str]]:
         case asyncpg.QueryCanceledError():
             detail = "the report took too long: ask for a shorter range, or for bounds on quarter-hours"
             return _problem(HTTPStatus.GATEWAY_TIMEOUT, detail), {}
-        case _ if isinstance(error, AWAY):
-            detail = "the database does not answer, or all connections to it are busy: try again later"
+        case _ if is_transient(error):
+            detail = "the database cannot answer now, or all connections to it are busy: try again later"
             return _problem(HTTPStatus.SERVICE_UNAVAILABLE, detail), again
         case HTTPException():
             return _problem(HTTPStatus(error.status_code), error.detail), error.headers or {}

@@ -29,7 +29,7 @@ from reporter.compress import compressed
 from reporter.correlate import correlated, current
 from reporter.pipeline import Pipeline, read_pipeline
 from reporter.query import AFTER, BOM, Asked
-from reporter.read import Pool, check, snapshot, statement
+from reporter.read import Pool, check, read_again, snapshot, statement
 from reporter.reports import Answer, AnyReport
 from reporter.reports.demographics import DEMOGRAPHICS, DemographicsAnswer
 from reporter.reports.events import EVENTS, EventsAnswer
@@ -155,7 +155,7 @@ def _file(path: str, asked: AnyReport) -> HTTPRouteHandler:
 async def pipeline(request: Asking) -> Response[Pipeline]:
     try:
         Asked(request.scope["query_string"], ())
-        state = await read_pipeline(request.app.state.pool)
+        state = await read_again(lambda: read_pipeline(request.app.state.pool))
     except Exception as error:
         return failed(request, error)
     return Response(state, headers=answer.NOT_KEPT)
@@ -204,8 +204,12 @@ async def _read(request: Asking, asked: AnyReport, kind: str, steps: tracing.Ste
     query, with_bom = _understood(asked, request.scope["query_string"], settings)
     steps.done("query")
     moment = statement if query.in_one_statement else snapshot
-    async with moment(request.app.state.pool, query.sources) as seen:
-        found = await asked.read(seen, query)
+
+    async def read() -> Answer:
+        async with moment(request.app.state.pool, query.sources) as seen:
+            return await asked.read(seen, query)
+
+    found = await read_again(read)
     steps.done("read")
     closed = answer.is_closed(found, timedelta(days=settings.max_event_age_days))
     following = f"{request.url.path}?{_next(request, found.next)}" if found.next else None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Final
 
+import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from core.events.subjects import SOURCES
 from core.metrics import DURATION_BUCKETS
-from reporter.read import AWAY, PATIENCE_SECONDS, SQL, Pool
+from core.pg_errors import unknown_trace
+from reporter.read import PATIENCE_SECONDS, SQL, Pool
+
+log = structlog.get_logger()
 
 duration: Final = Histogram(
     "reporter_report_duration_seconds", "From the query to the answer", ["report"], buckets=DURATION_BUCKETS
@@ -30,12 +33,14 @@ for _report in ("events", "revenue", "demographics"):  # there from the start, o
 
 
 async def read_database(pool: Pool) -> None:
-    """Bring up to date what the database knows. While it is away nothing changes here: the reports grow older."""
-    with contextlib.suppress(*AWAY):
+    """Bring up to date what the database knows. While it cannot say so nothing changes here: the reports grow older."""
+    try:
         schema_version.set(await pool.fetchval(SQL["schema_version"], timeout=PATIENCE_SECONDS))
         for row in await pool.fetch(SQL["watermarks"], SOURCES, timeout=PATIENCE_SECONDS):
             if row["stored_until"] is not None:
                 stored_until.labels(row["source"]).set(row["stored_until"].timestamp())
+    except Exception as error:
+        log.warning("metrics of the database are not read", error=repr(error), **unknown_trace(error))
 
 
 def watch(pool: Pool) -> None:

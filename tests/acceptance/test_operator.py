@@ -222,6 +222,24 @@ async def test_fsync_of_postgresql(system: System, chosen: OperatorSettings) -> 
         await superuser.close()
 
 
+@pytest.mark.parametrize("of", ["ROLE sluice_collector", "ROLE sluice_owner IN DATABASE sluice", "DATABASE sluice"])
+async def test_a_harmful_setting_of_a_role(system: System, chosen: OperatorSettings, of: str) -> None:
+    """Whoever it is set for, doctor names it, and the statement that it gives takes it back. Reporters may have any."""
+    superuser = await postgres.connect(system.servers.dsn("postgres"), name="tests")
+    try:
+        await superuser.execute(f"ALTER {of} SET synchronous_commit = off")
+        await superuser.execute("ALTER ROLE sluice_reporter SET synchronous_commit = off")
+        check = (await wrong(chosen))["PostgreSQL settings"]
+        assert "synchronous_commit is off, a commit may be lost" in check.found
+        assert check.found.count("synchronous_commit") == 1
+        await superuser.execute(check.mend.removeprefix("as a superuser: "))
+        assert await wrong(chosen) == {}
+    finally:
+        await superuser.execute(f"ALTER {of} RESET ALL")
+        await superuser.execute("ALTER ROLE sluice_reporter RESET ALL")
+        await superuser.close()
+
+
 async def test_fsync_of_nats(system: System, chosen: OperatorSettings, tmp_path: Path) -> None:
     """A NATS that confirms before it has written is told."""
     lazy = Nats(tmp_path, free_port(), free_port(), sync_always=False)

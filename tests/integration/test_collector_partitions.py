@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 
 from collector.maintain import make_ahead
-from collector.verdict import Verdict, verdict
 from core import postgres
+from core.pg_errors import ErrorClass, classify
 from sql import statements
 from tests.support.collecting import ANY_TIME, balanced, storing
 from tests.support.events import NOON, facebook, message, part, tiktok
@@ -116,7 +116,7 @@ async def test_a_partition_dropped_behind_the_collectors_back_is_made_again(
         entry = store.entry(message(facebook()))
         with pytest.raises(asyncpg.PostgresError) as caught:
             await store.store.save([entry])
-        assert verdict(caught.value) is Verdict.PARTITION
+        assert classify(caught.value) is ErrorClass.MISSING_PARTITION
         assert (await store.store.save([entry])).stored == 1
     assert await owner.fetchval("SELECT count(*) FROM facebook_events") == 1
 
@@ -130,7 +130,7 @@ async def test_another_table_that_is_missing_is_no_missing_leaf(
         await owner.execute("ALTER TABLE receipts RENAME TO gone")
         with pytest.raises(asyncpg.UndefinedTableError) as caught:
             await store.save(message(facebook()))
-        assert verdict(caught.value) is Verdict.OURS
+        assert classify(caught.value) is ErrorClass.FATAL
 
 
 async def test_retention_drops_days_and_raises_the_floor(database: Database, owner: asyncpg.Connection[Any]) -> None:
@@ -173,7 +173,7 @@ async def test_an_event_below_the_floor_is_a_dead_letter(database: Database, own
         )
         with pytest.raises(asyncpg.PostgresError) as caught:
             await store.store.save([entry])
-        assert verdict(caught.value) is Verdict.PARTITION
+        assert classify(caught.value) is ErrorClass.MISSING_PARTITION
         outcome = await store.store.save([entry])
         assert (outcome.events, outcome.stored, len(outcome.letters)) == (4, 2, 2)
         again = await store.save(message(late))
@@ -201,7 +201,7 @@ async def test_a_report_that_reads_holds_up_retention_for_a_moment_only(
         with pytest.raises(asyncpg.LockNotAvailableError) as caught:
             await drop_before(collector, floor)
         assert asyncio.get_running_loop().time() - started < 4
-        assert verdict(caught.value) is Verdict.WAIT
+        assert classify(caught.value) is ErrorClass.RETRY
         assert await collector.fetchval("SELECT floor FROM partition_floors WHERE parent = 'facebook_events'") == date(
             2000, 1, 1
         )
