@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+import asyncpg
+import nats.errors
 from prometheus_client import Counter, Gauge, Histogram
 
 from core.events.contract import Reason
 from core.metrics import BATCH_BUCKETS, DURATION_BUCKETS
+from core.periodic import Step
 
 DEAD_FOR: Final = (*(reason.value for reason in Reason), "unstorable", "below_floor")
 """Why an accepted event becomes a dead letter: the closed list."""
@@ -46,9 +49,21 @@ ledger_uncounted = Gauge(
 stranded = Counter(
     "collector_consumers_remade", "Consumers made again to free messages that JetStream had stranded", ["source"]
 )
+step_success = Gauge(
+    "collector_step_success_timestamp_seconds",
+    "When a step beside the flow last succeeded, in seconds since 1970; at first when the collector started",
+    ["source", "step"],
+)
 paused = Gauge("collector_paused", "1 while an operator has paused the source", ["source"])
 stopped = Gauge("collector_stopped", "1 where the source stopped for a reason that waiting does not mend", ["source"])
 parser_in_use = Gauge("collector_parser_info", "Always 1; the label says which parser runs", ["source", "parser"])
+
+
+def step(source: str, name: str) -> Step:
+    """A step beside the flow, whose last success is a metric."""
+    last = step_success.labels(source, name)
+    last.set_to_current_time()
+    return Step(name, last.set, (asyncpg.PostgresError, asyncpg.InterfaceError, nats.errors.Error))
 
 
 def begin(source: str) -> None:

@@ -10,37 +10,35 @@ end with its consumer: while it lasts, nothing is freed.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
-import nats.errors
-import nats.js.errors
 import structlog
 from nats.aio.client import Client
 
 from collector import metrics
 from collector.source import Source
 from core.events.subjects import consumer_of
-from core.jetstream import StreamMissing, stream_info
+from core.jetstream import stream_info
+from core.periodic import periodically
 
 EVERY_SECONDS: Final = 5.0
 log = structlog.get_logger()
 
 
 async def free_stranded(client: Client, source: Source, every_seconds: float = EVERY_SECONDS) -> None:
-    """Look for stranded messages of a source for ever. While JetStream is away there is nothing to look at."""
+    """Look for stranded messages of a source for ever."""
     suspect: int | None = None
-    while True:
-        await asyncio.sleep(every_seconds)
-        try:
-            found = await stranded(client, source)
-            if found is not None and found == suspect:  # one that was confirmed a moment ago is gone by now
-                await client.jetstream().delete_consumer(source.stream, consumer_of(source.name))
-                metrics.stranded.labels(source.name).inc()
-                log.error("message stranded: its consumer is made again", stream=source.stream, sequence=found)
-            suspect = found
-        except (StreamMissing, nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
-            log.debug("no word of the consumer", stream=source.stream, error=repr(error))
+
+    async def free() -> None:
+        nonlocal suspect
+        found = await stranded(client, source)
+        if found is not None and found == suspect:  # one that was confirmed a moment ago is gone by now
+            await client.jetstream().delete_consumer(source.stream, consumer_of(source.name))
+            metrics.stranded.labels(source.name).inc()
+            log.error("message stranded: its consumer is made again", stream=source.stream, sequence=found)
+        suspect = found
+
+    await periodically(metrics.step(source.name, "stranded"), free, every_seconds)
 
 
 async def stranded(client: Client, source: Source) -> int | None:

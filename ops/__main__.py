@@ -224,7 +224,7 @@ def _partitions(group: Any) -> None:
     listed = _add(group, "list", "list the days that have a partition")
     format_(listed)
     listed.set_defaults(run=lambda chosen, options: commands.list_partitions(chosen, as_json=options.format == "json"))
-    made = _add(group, "ensure", "make the partitions ahead that are missing")
+    made = _add(group, "ensure", "make the partitions ahead that are missing, and attach those that are detached")
     made.add_argument("--days", type=days, metavar="N", help="how many days ahead (PARTITIONS_AHEAD_DAYS)")
     dry_run(made)
     made.set_defaults(

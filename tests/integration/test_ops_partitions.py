@@ -49,6 +49,38 @@ async def test_partitions_are_made_ahead(database: Database, today: date, capsys
     assert await days(chosen, capsys) == made
 
 
+async def test_a_detached_day_is_told_and_attached(
+    database: Database, connection: asyncpg.Connection[Any], today: date, capsys: Capsys
+) -> None:
+    """`list` and doctor name it, `ensure` attaches it and says so; one that cannot be attached is an error."""
+    chosen = operator(NO_NATS, database.owner_dsn, partitions_ahead_days=1)
+    await ops(chosen, capsys, "partitions", "ensure")
+    leaves = [f"facebook_events_{today - timedelta(days=days):%Y%m%d}" for days in (0, 1)]
+    for leaf in leaves:
+        await connection.execute(f"ALTER TABLE facebook_events DETACH PARTITION {leaf}")
+    await connection.execute(f"ALTER TABLE {leaves[1]} ADD another integer")
+    _, listed = await ops_json(chosen, capsys, "partitions", "list")
+    assert [one["day"] for one in listed if not one["attached"]] == [str(today - timedelta(days=1)), str(today)]
+
+    async def told() -> str:
+        (check,) = [one for one in await examine.of_postgres(connection, chosen) if one.check == "partitions"]
+        return check.found
+
+    assert f"the table of facebook_events for {today} is detached" in await told()
+    _, said = await ops(chosen, capsys, "partitions", "ensure", "--dry-run")
+    assert f"facebook_events {today} is detached" in said
+    assert "2 partitions would be attached again" in said
+    code, said = await ops(chosen, capsys, "partitions", "ensure")
+    assert code == 1
+    assert f"facebook_events {today} attached" in said
+    assert f"facebook_events {today - timedelta(days=1)} left as it is: table {leaves[1]} is not attached" in said
+    assert "1 day still without a partition" in said
+    await connection.execute(f"ALTER TABLE {leaves[1]} RENAME TO kept_for_later")
+    code, said = await ops(chosen, capsys, "partitions", "ensure")
+    assert (code, "1 partition made" in said) == (0, True)
+    assert await told() == "1 days ahead"
+
+
 async def test_old_days_are_dropped_for_good(
     database: Database, connection: asyncpg.Connection[Any], today: date, capsys: Capsys
 ) -> None:
@@ -71,6 +103,11 @@ async def test_old_days_are_dropped_for_good(
     assert await days(chosen, capsys) == [("facebook_events", str(kept))]
     with pytest.raises(asyncpg.CheckViolationError):
         await connection.execute("SELECT ensure_partition('facebook_events', $1)", old)
+    await connection.execute(f"CREATE VIEW mine AS SELECT * FROM facebook_events_{kept:%Y%m%d}")
+    code, said = await ops(chosen, capsys, "partitions", "drop", "--older-than", "19", "--yes")
+    assert code == 1
+    assert f"facebook_events {kept} left as it is: cannot drop table facebook_events_{kept:%Y%m%d}" in said
+    assert "0 partitions dropped" in said
 
 
 async def test_a_table_that_is_held_is_told(
