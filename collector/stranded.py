@@ -1,8 +1,11 @@
-"""Free messages that JetStream has stranded: they stand in the stream, behind what its consumer has confirmed.
+"""Free messages that JetStream has stranded: they stand in the stream, and its consumer will deliver them no more.
 
-    first message behind the consumer's floor, twice in a row --> consumer deleted --> made again --> all delivered
+    first message behind the consumer's floor, or delivered and not pending, twice in a row
+        --> consumer deleted --> made again --> all delivered
 
 A server that lost a write (its disk was full, its power was cut) may hold a message and believe that it was confirmed.
+A consumer whose `max_deliver` was changed gives up a message that was delivered so often, and keeps to that when it is
+changed back.
 Nobody is given such a message any more, and the watermark stands still at it for ever. A new consumer is given all that
 the stream holds; receipts make harmless what was stored before. Fetchers make a consumer that is missing. A pause would
 end with its consumer: while it lasts, nothing is freed.
@@ -42,10 +45,15 @@ async def free_stranded(client: Client, source: Source, every_seconds: float = E
 
 
 async def stranded(client: Client, source: Source) -> int | None:
-    """The sequence of the stream's first message, if the consumer believes that it was confirmed and is not paused."""
+    """The sequence of the stream's first message, if its consumer will not deliver it and is not paused.
+
+    While other messages are pending, one that was given up looks like them. Once none is pending, it shows: JetStream
+    either counts it as confirmed, or as delivered and not pending.
+    """
     state = (await stream_info(client, source.stream)).state
     if not state.messages:
         return None
     consumer = await client.jetstream().consumer_info(source.stream, consumer_of(source.name))
-    floor = consumer.ack_floor.stream_seq if consumer.ack_floor else 0
-    return state.first_seq if state.first_seq <= floor and not consumer.paused else None
+    confirmed = consumer.ack_floor.stream_seq if consumer.ack_floor else 0
+    delivered = consumer.delivered.stream_seq if consumer.delivered and not consumer.num_ack_pending else 0
+    return state.first_seq if state.first_seq <= max(confirmed, delivered) and not consumer.paused else None

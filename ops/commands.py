@@ -124,9 +124,12 @@ async def apply_streams(chosen: OperatorSettings, *, dry_run: bool, yes: bool) -
             return 0
         confirm(f"change {plural(len(differing), 'stream')}", yes=yes)
         for stream in differing:
-            await streams.apply(client, stream)
-    console().print(f"{plural(len(differing), 'stream')} as declared now")
-    return 0
+            await streams.apply(client, stream, chosen)
+        left = [stream for stream in await streams.read(client, chosen) if stream.drift]
+    for stream in left:
+        console().print(f"still, {stream.name}: {escape('; '.join(stream.drift))}")
+    console().print(f"{plural(len(differing) - len(left), 'stream')} as declared now")
+    return 1 if left else 0
 
 
 async def accept_losses(chosen: OperatorSettings, *, yes: bool) -> int:
