@@ -8,13 +8,16 @@ from typing import Any
 import asyncpg
 import pytest
 
+from core import postgres
 from core.errors import SluiceError
 from core.settings import OperatorSettings
 from ops import examine
+from ops.checks import Check
+from ops.compare import of_rows
 from ops.connection import to_nats
 from ops.ledger import read_letters
-from tests.support.collecting import collecting, connected, drained, publish
-from tests.support.events import facebook, message
+from tests.support.collecting import collecting, connected, drained, publish, storing
+from tests.support.events import NOON, facebook, message, tiktok
 from tests.support.operator import operator, ops, ops_json
 from tests.support.stack import Database, FreshNats
 
@@ -152,3 +155,45 @@ async def test_what_the_ledger_and_the_streams_tell(
         assert "facebook: 0 events stored, but the rollups count 7" in ledger
         assert "EVENTS_FACEBOOK: 2 letters by the receipts" in ledger
         assert (await read_letters(connection))["EVENTS_FACEBOOK"].discarded == 1
+
+
+async def test_rows_that_are_not_what_the_rollups_count(
+    database: Database, connection: asyncpg.Connection[Any], today: date, capsys: Capsys
+) -> None:
+    """Rows that were deleted, changed or added by hand: doctor names day, source and by how much, and what it did not
+    look at. It says ok only of what it compared."""
+    old = NOON - timedelta(days=3)
+    async with storing("facebook", database) as store, storing("tiktok", database) as other:
+        await store.save(message(*(facebook() for _ in range(7)), *(facebook("bottom", at=old) for _ in range(3))))
+        await other.save(message(tiktok()))
+
+    async def rows(**bounds: Any) -> Check:
+        (check,) = await of_rows(connection, **({"days": 8, "seconds": 30.0} | bounds))
+        return check
+
+    assert await rows() == Check(
+        "rows", "ok", "of the last 8 days they equal their rollups; older ones are not compared"
+    )
+    await connection.execute(
+        f"DELETE FROM facebook_events_{NOON:%Y%m%d} "
+        f"WHERE event_id IN (SELECT event_id FROM facebook_events_{NOON:%Y%m%d} LIMIT 5)"
+    )
+    found = (await rows()).found
+    assert found == f"facebook {NOON.date()}: 2 rows, the rollups count 7 (5 rows missing)"
+    assert "restore them (docs/backup.md)" in (await rows()).mend
+    await connection.execute("UPDATE facebook_events SET purchase_amount = 1.11 WHERE event_time = $1", old)
+    assert f"facebook {old.date()}: 3 rows, as many as the rollups count, but not by stage" in (await rows()).found
+    await connection.execute("UPDATE event_counts SET events = events - 1 WHERE source = 'tiktok'")
+    assert f"tiktok {NOON.date()}: 1 row, the rollups count 0 (1 row more)" in (await rows()).found
+    unlooked = await rows(seconds=0)
+    assert unlooked.state == "unknown"
+    assert unlooked.found.startswith("no day was compared; not compared, for lack of time: facebook ")
+    await connection.execute("UPDATE partition_floors SET floor = $1", today + timedelta(days=1))
+    assert (await rows()).state == "ok", "of dropped days the rollups stay alone"
+    holder = await postgres.connect(database.owner_dsn, name="tests")
+    async with holder.transaction():
+        await holder.execute("LOCK TABLE tiktok_events IN ACCESS EXCLUSIVE MODE")
+        held = (await rows(days=1, seconds=1.0)).found
+    await holder.close()
+    tomorrow = today + timedelta(days=1)
+    assert f"not compared, for lack of time: tiktok {tomorrow}, facebook {today}, tiktok {today} (give" in held
