@@ -1,11 +1,10 @@
-"""Free messages that JetStream has stranded: they stand in the stream, and its consumer will deliver them no more.
+"""Free messages that JetStream has stranded: the stream holds them, and its consumer will not deliver them.
 
     first message behind the consumer's floor, or delivered and not pending, twice in a row
         --> consumer deleted --> made again --> all delivered
 
 A server that lost a write (its disk was full, its power was cut) may hold a message and believe that it was confirmed.
-A consumer whose `max_deliver` was changed gives up a message that was delivered so often, and keeps to that when it is
-changed back.
+A consumer whose `max_deliver` was changed drops a message that was delivered so often, also after it is changed back.
 Nobody is given such a message any more, and the watermark stands still at it for ever. A new consumer is given all that
 the stream holds; receipts make harmless what was stored before. Fetchers make a consumer that is missing. A pause would
 end with its consumer: while it lasts, nothing is freed.
@@ -47,8 +46,8 @@ async def free_stranded(client: Client, source: Source, every_seconds: float = E
 async def stranded(client: Client, source: Source) -> int | None:
     """The sequence of the stream's first message, if its consumer will not deliver it and is not paused.
 
-    While other messages are pending, one that was given up looks like them. Once none is pending, it shows: JetStream
-    either counts it as confirmed, or as delivered and not pending.
+    While other messages are pending, a dropped one looks like them. Once none is pending, JetStream counts it either as
+    confirmed, or as delivered and not pending.
     """
     state = (await stream_info(client, source.stream)).state
     if not state.messages:

@@ -21,7 +21,7 @@ class Sampler:
         self._each = 1
 
     def take(self) -> int:
-        """How many requests the line of this one stands for; 0 where it gets none."""
+        """Return how many requests a line of this one represents; 0 if it is not logged."""
         if (second := int(time.monotonic())) != self._second:
             before = self._seen if second == self._second + 1 else 0
             self._each = max(1, -(-before // self._lines))

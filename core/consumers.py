@@ -45,9 +45,9 @@ async def consumer_drift(client: Client, collected: str, wanted: ConsumerConfig)
 
 
 async def ensure_consumer(client: Client, collected: str, wanted: ConsumerConfig) -> None:
-    """Make the consumer where it is missing, and bring one that stands to its declaration.
+    """Make the consumer where it is missing, and bring an existing one to its declaration.
 
-    What JetStream does not change in one that stands is logged and left. Raises what nats-py raises.
+    What JetStream does not change in an existing consumer is logged and left. Raises what nats-py raises.
     """
     js = client.jetstream()
     try:
@@ -65,7 +65,7 @@ async def ensure_consumer(client: Client, collected: str, wanted: ConsumerConfig
 
 
 async def apply_consumer(client: Client, collected: str, wanted: ConsumerConfig) -> None:
-    """Change a consumer that stands to its declaration; its pause stays. Raises APIError where JetStream refuses."""
+    """Change an existing consumer to its declaration; its pause stays. Raises APIError where JetStream refuses."""
     name = f"{stream_of(collected)}.{wanted.durable_name}"
     found = (await ask(client, f"CONSUMER.INFO.{name}"))["config"]
     config = {key: found[key] for key in FREE & found.keys()} | msgspec.to_builtins(wanted.as_dict())

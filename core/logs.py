@@ -67,12 +67,12 @@ def _log_uncaught(logger: structlog.stdlib.BoundLogger) -> None:
     def at_the_end(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
         logger.critical("uncaught error: the process ends", exc_info=error)
 
-    def in_a_thread(told: threading.ExceptHookArgs) -> None:
-        logger.error("uncaught error in a thread", thread=getattr(told.thread, "name", None), exc_info=told.exc_value)
+    def in_a_thread(args: threading.ExceptHookArgs) -> None:
+        logger.error("uncaught error in a thread", thread=getattr(args.thread, "name", None), exc_info=args.exc_value)
 
-    def in_passing(told: sys.UnraisableHookArgs) -> None:
-        where = getattr(told.object, "__qualname__", type(told.object).__qualname__)
-        logger.error("uncaught error in passing", message=told.err_msg, where=where, exc_info=told.exc_value)
+    def in_passing(args: sys.UnraisableHookArgs) -> None:
+        where = getattr(args.object, "__qualname__", type(args.object).__qualname__)
+        logger.error("uncaught error in passing", message=args.err_msg, where=where, exc_info=args.exc_value)
 
     sys.excepthook = at_the_end
     threading.excepthook = in_a_thread

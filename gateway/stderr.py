@@ -56,5 +56,5 @@ def _log(text: bytes, pid: int) -> None:
             sys.stdout.buffer.write(line + b"\n")
     sys.stdout.buffer.flush()
     if foreign := [line for line in lines if line and not line.startswith(b"{")]:
-        told = b"\n".join(foreign).decode(errors="replace")[:LOGGED_CHARACTERS]
-        log.error("worker wrote to its standard error", pid=pid, text=told)
+        joined = b"\n".join(foreign).decode(errors="replace")[:LOGGED_CHARACTERS]
+        log.error("worker wrote to its standard error", pid=pid, text=joined)

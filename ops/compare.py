@@ -26,7 +26,7 @@ DAYS: Final = 8  # today, and those for which events still come by default (MAX_
 SECONDS: Final = 30.0
 QUIET_SECONDS: Final = 2.0  # what takes no longer needs no progress
 _SQL: Final = statements("compare")
-_MEND: Final = (
+_REPAIR: Final = (
     "rows were deleted, changed or written past the collectors: restore them (docs/backup.md). Where rows were deleted "
     "on purpose, nothing is to do: the rollups go on counting them and hold no personal data"
 )
@@ -45,14 +45,14 @@ class Comparison:
         left = ""
         if self.left_out:
             named = ", ".join(self.left_out[:3]) + (", …" if len(self.left_out) > 3 else "")
-            left = f"; not compared, for lack of time: {named} (give --compare-seconds)"
+            left = f"; not compared, for lack of time: {named} (see --compare-seconds)"
         if not self.compared and not self.differing:
             return Check("rows", "unknown", f"no day was compared{left}", "python -m ops doctor --compare-seconds 600")
         differing = [*self.differing[:3], *([f"{len(self.differing) - 3} more"] if len(self.differing) > 3 else [])]
         if differing:
             differing[-1] += left
         ok = f"of the last {plural(days, 'day')} they equal their rollups{left}; older ones are not compared"
-        return judged("rows", differing, _MEND, ok)
+        return judged("rows", differing, _REPAIR, ok)
 
 
 async def compare(connection: asyncpg.Connection[Any], days: int = DAYS, seconds: float = SECONDS) -> Comparison:

@@ -43,7 +43,7 @@ class Missing(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What became of one day. done: made, attached, stood (somebody else was faster), dropped; or else the error."""
+    """What became of one day. done: made, attached, existed (another session was faster) or dropped; or the error."""
 
     table: str
     day: date

@@ -69,7 +69,7 @@ def _consumer(collected: str, settings: CollectorSettings) -> ConsumerConfig:
 
 
 async def apply(client: Client, stream: Stream, settings: CollectorSettings) -> None:
-    """Make a stream and its consumer as declared. Raises SluiceError for what JetStream changes in none that stands."""
+    """Make a stream and its consumer as declared. Raises SluiceError for what JetStream does not change."""
     js = client.jetstream()
     try:
         if stream.stream_drift:
@@ -85,6 +85,6 @@ async def apply(client: Client, stream: Stream, settings: CollectorSettings) -> 
     except nats.js.errors.APIError as error:
         consumer = consumer_of(stream.collected)
         raise SluiceError(
-            f"{consumer} of {stream.name} cannot be changed while it stands: {error.description}. Delete it "
+            f"JetStream does not change {consumer} of {stream.name}: {error.description}. Delete it "
             f"(nats consumer rm {stream.name} {consumer}): collectors make it anew, and nothing is stored twice"
         ) from error

@@ -27,7 +27,7 @@ _TRACEPARENT: Final = re.compile(
 def correlated(app: ASGIApp) -> ASGIApp:
     """The same app, each request under the correlation ID that it brought, or else under a new one, and logged.
 
-    The line tells the bytes and time of the whole answer; status 0: the client went before it began.
+    The line has bytes and time of the whole answer. Status 0: the client disconnected before it began.
     """
     sampler = Sampler()
 

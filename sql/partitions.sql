@@ -1,7 +1,7 @@
 -- Daily partitions: made ahead and on demand, dropped past their retention.
 
 -- name: ensure
--- What was done: made, attached, or stood.
+-- What was done: made, attached, or existed.
 SELECT ensure_day($1, $2)
 
 -- name: drop_before

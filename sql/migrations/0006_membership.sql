@@ -7,7 +7,7 @@ CREATE FUNCTION leaf_day(parent text, leaf regclass) RETURNS date
     SELECT to_date(right(relname, 8), 'YYYYMMDD') FROM pg_class
     WHERE oid = leaf AND relname ~ ('^' || parent || '_\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$') $$;
 
--- Make one day's partition of a parent, or attach its table again: 'made', 'attached', or 'stood' where nothing was to do.
+-- Make one day's partition of a parent, or attach its table again: 'made', 'attached', or 'existed' if nothing was to do.
 -- A table of its own is made and then attached: CREATE … PARTITION OF would lock the parent against writers.
 -- Raises check_violation where the day lies below the floor, lock_not_available after 2 s, and operator_intervention
 -- where a table has the leaf's name and cannot be attached: an operator has to rename or repair that one.
@@ -33,7 +33,7 @@ BEGIN
     END IF;
     SELECT inhdetachpending INTO pending FROM pg_inherits WHERE inhparent = parent::regclass AND inhrelid = leaf;
     IF NOT pending THEN
-        RETURN 'stood';
+        RETURN 'existed';
     END IF;
     BEGIN
         IF pending THEN -- a DETACH … CONCURRENTLY that was broken off: it can only be completed
@@ -109,7 +109,7 @@ END $$;
 
 -- For programs of the version before, which call these.
 CREATE OR REPLACE FUNCTION ensure_partition(parent text, day date) RETURNS boolean
-    LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$ SELECT ensure_day(parent, day) <> 'stood' $$;
+    LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$ SELECT ensure_day(parent, day) <> 'existed' $$;
 CREATE OR REPLACE FUNCTION drop_partitions(parent text, new_floor date) RETURNS integer
     LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS $$
     SELECT count(*) FILTER (WHERE error IS NULL)::integer FROM drop_days(parent, new_floor) $$;

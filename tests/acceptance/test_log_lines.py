@@ -48,8 +48,7 @@ async def test_every_line_is_json() -> None:
         lines = {name: (system.folder / "logs" / f"{name}.log").read_text().splitlines() for name in SERVICES}
     for name, written in lines.items():
         for line in written:
-            told = json.loads(line)
-            assert told.keys() >= {"service", "level", "timestamp", "event"}, (name, line)
+            assert json.loads(line).keys() >= {"service", "level", "timestamp", "event"}, (name, line)
     draining = [json.loads(line) for line in lines["gateway"]]
     stop = next(number for number, line in enumerate(draining) if line["event"] == "worker draining")
     assert not [line for line in draining[stop:] if line["level"] in ("error", "critical")]

@@ -221,8 +221,8 @@ async def test_a_round_keeps_days_and_letters(
 async def test_a_step_that_fails_keeps_no_other(
     database: Database, connection: asyncpg.Connection[Any], client: Client
 ) -> None:
-    """A view on an old day and a stream that is gone: days are made ahead, letters and the other old days dropped all
-    the same; the steps that failed alone have no new success, and are done once their cause is gone."""
+    """A view on an old day and a stream that is gone: days are made ahead, dead letters and the other old days dropped
+    all the same; the steps that failed alone have no new success, and are done once their cause is gone."""
     today = await connection.fetchval(SQL["today"])
     olds = [NOON - timedelta(days=days) for days in (5, 6)]
     async with storing("facebook", database) as store:
@@ -270,9 +270,9 @@ async def test_no_error_ends_a_task_beside_the_flow() -> None:
             raise KeyError("unheard of")
         done.set()
 
-    with capture_logs() as told:
+    with capture_logs() as lines:
         task = asyncio.create_task(periodically(metrics.step("facebook", "tests"), work, 0.001))
         await asyncio.wait_for(done.wait(), 5)
         await cancelled([task])
-    assert [line["event"] for line in told] == ["step failed and is tried again", "step succeeds again"]
-    assert isinstance(told[0]["exc_info"], KeyError)
+    assert [line["event"] for line in lines] == ["step failed and is tried again", "step succeeds again"]
+    assert isinstance(lines[0]["exc_info"], KeyError)

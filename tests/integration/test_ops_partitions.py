@@ -52,7 +52,7 @@ async def test_partitions_are_made_ahead(database: Database, today: date, capsys
     assert await days(chosen, capsys) == made
 
 
-async def test_a_detached_day_is_told_and_attached(
+async def test_a_detached_day_is_reported_and_attached(
     database: Database, connection: asyncpg.Connection[Any], today: date, capsys: Capsys
 ) -> None:
     """`list` and doctor name it, `ensure` attaches it and says so; one that cannot be attached is an error."""
@@ -65,11 +65,11 @@ async def test_a_detached_day_is_told_and_attached(
     _, listed = await ops_json(chosen, capsys, "partitions", "list")
     assert [one["day"] for one in listed if not one["attached"]] == [str(today - timedelta(days=1)), str(today)]
 
-    async def told() -> str:
+    async def checked() -> str:
         (check,) = [one for one in await examine.of_postgres(connection, chosen) if one.check == "partitions"]
         return check.found
 
-    assert f"the table of facebook_events for {today} is detached" in await told()
+    assert f"the table of facebook_events for {today} is detached" in await checked()
     _, said = await ops(chosen, capsys, "partitions", "ensure", "--dry-run")
     assert f"facebook_events {today} is detached" in said
     assert "2 partitions would be attached again" in said
@@ -81,7 +81,7 @@ async def test_a_detached_day_is_told_and_attached(
     await connection.execute(f"ALTER TABLE {leaves[1]} RENAME TO kept_for_later")
     code, said = await ops(chosen, capsys, "partitions", "ensure")
     assert (code, "1 partition made" in said) == (0, True)
-    assert await told() == "1 days ahead"
+    assert await checked() == "1 days ahead"
 
 
 async def test_old_days_are_dropped_for_good(
@@ -196,4 +196,4 @@ async def test_rows_that_are_not_what_the_rollups_count(
         held = (await rows(days=1, seconds=1.0)).found
     await holder.close()
     tomorrow = today + timedelta(days=1)
-    assert f"not compared, for lack of time: tiktok {tomorrow}, facebook {today}, tiktok {today} (give" in held
+    assert f"not compared, for lack of time: tiktok {tomorrow}, facebook {today}, tiktok {today} (see" in held

@@ -102,7 +102,7 @@ async def edited(client: Client, **settings: Any) -> None:
         ({"filter_subject": "events.nothing"}, "filter_subject is events.nothing, not declared"),
     ],
 )
-async def test_a_consumer_that_differs_is_told_and_repaired(
+async def test_a_consumer_that_differs_is_reported_and_repaired(
     client: Client, fresh_nats: FreshNats, capsys: Capsys, settings: dict[str, Any], said: str
 ) -> None:
     """A collector that starts logs it, doctor and `streams list` name it, `streams apply` repairs it and keeps a
@@ -120,8 +120,8 @@ async def test_a_consumer_that_differs_is_told_and_repaired(
     assert drifting.drift[0] == f"consumer collector-facebook: {said}"
     (check,) = [check for check in await examine.of_nats(client, chosen, 30.0) if check.check == "streams"]
     assert f"EVENTS_FACEBOOK consumer collector-facebook: {said}" in check.found
-    code, told = await ops(chosen, capsys, "streams", "apply", "--yes")
-    assert (code, "1 stream as declared now" in told) == (0, True)
+    code, printed = await ops(chosen, capsys, "streams", "apply", "--yes")
+    assert (code, "1 stream as declared now" in printed) == (0, True)
     assert not [one for one in await streams.read(client, chosen) if one.drift]
     assert (await consumer(client, "facebook")).paused
     await edited(client, **settings)
@@ -133,7 +133,7 @@ async def test_a_consumer_that_differs_is_told_and_repaired(
     assert not [one for one in await streams.read(client, chosen) if one.drift]
 
 
-async def test_what_a_consumer_gave_up_is_delivered_again(
+async def test_what_a_consumer_dropped_is_delivered_again(
     client: Client, database: Database, connection: asyncpg.Connection[Any]
 ) -> None:
     """A message that was delivered `max_deliver` times and not confirmed, be it the last one: it is stored, once."""
@@ -145,11 +145,11 @@ async def test_what_a_consumer_gave_up_is_delivered_again(
     subscription = await client.jetstream().pull_subscribe_bind(consumer_of("facebook"), stream_of("facebook"))
     await subscription.fetch(1, timeout=5)  # by a collector that is killed with the message in hand
 
-    async def given_up() -> bool:
+    async def dropped() -> bool:
         info = await consumer(client, "facebook")
         return (info.num_pending, info.num_ack_pending) == (0, 0)
 
-    await eventually(given_up, what="JetStream gives the message up")
+    await eventually(dropped, what="JetStream drops the message")
     async with collecting(database, client):
         freeing = asyncio.create_task(free_stranded(client, SOURCES["facebook"], every_seconds=0.1))
         await drained(client, "facebook")

@@ -26,7 +26,7 @@ def test_few_requests_are_all_logged(clock: list[float]) -> None:
 
 
 def test_many_requests_are_sampled(clock: list[float]) -> None:
-    """Of thousands a second about so many are logged as the log should hold; each line says for how many it stands."""
+    """Of thousands a second about so many are logged as the log should hold; each line says how many it represents."""
     sampler = Sampler(lines_a_second=100)
     burst = taken(sampler, 5_000)
     assert 100 < len(burst) <= 100 * 7, "a burst is sampled before its second is over"
