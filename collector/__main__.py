@@ -8,7 +8,6 @@ import asyncio
 import structlog
 
 from collector import ledger, maintain, metrics, parsers
-from collector.beside import keep_running
 from collector.collect import Collect
 from collector.fetch import Fetcher
 from collector.source import Source
@@ -78,13 +77,10 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
     )  # fmt: skip
     await fetcher.start()
     beside = [
-        asyncio.create_task(keep_running(name, work, readiness))
-        for name, work in {
-            "watermark": lambda: keep_watermark(client, chosen.collector_dsn, source),
-            "stranded": lambda: free_stranded(client, source),
-            "ledger": lambda: ledger.watch(client, chosen.collector_dsn, source),
-            "maintenance": lambda: maintain.maintain(client, source, chosen),
-        }.items()
+        asyncio.create_task(keep_watermark(client, chosen.collector_dsn, source, readiness)),
+        asyncio.create_task(free_stranded(client, source, readiness)),
+        asyncio.create_task(ledger.watch(client, chosen.collector_dsn, source, readiness)),
+        asyncio.create_task(maintain.maintain(client, source, chosen, readiness)),
     ]
     readiness.fine("collecting")
     log.info("collecting", source=source.name, stream=source.stream, parser=parser)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+import asyncpg
+import nats.errors
 from prometheus_client import Counter, Gauge, Histogram
 
 from core.events.contract import Reason
+from core.health import Readiness
 from core.metrics import BATCH_BUCKETS, DURATION_BUCKETS
+from core.periodic import Step
 
 DEAD_FOR: Final = (*(reason.value for reason in Reason), "unstorable", "below_floor")
 """Why an accepted event becomes a dead letter: the closed list."""
@@ -46,9 +50,22 @@ ledger_uncounted = Gauge(
 stranded = Counter(
     "collector_consumers_remade", "Consumers made again to free messages that JetStream had stranded", ["source"]
 )
+step_success = Gauge(
+    "collector_step_success_timestamp_seconds",
+    "When a step beside the flow last succeeded, in seconds since 1970; at first when the collector started",
+    ["source", "step"],
+)
 paused = Gauge("collector_paused", "1 while an operator has paused the source", ["source"])
 stopped = Gauge("collector_stopped", "1 while storing fails for a reason that only an operator can remove", ["source"])
 parser_in_use = Gauge("collector_parser_info", "Always 1; the label says which parser runs", ["source", "parser"])
+
+
+def step(source: str, name: str, readiness: Readiness | None = None) -> Step:
+    """A step beside the flow, whose last success is a metric."""
+    last = step_success.labels(source, name)
+    last.set_to_current_time()
+    expected = (asyncpg.PostgresError, asyncpg.InterfaceError, nats.errors.Error)
+    return Step(name, last.set, expected, readiness)
 
 
 def begin(source: str) -> None:

@@ -152,7 +152,9 @@ class Store:
             return below_floor
         for day in sorted({day for entry in entries for day in entry.parsed.days} - self._leaves):
             try:
-                await connection.fetchval(_PARTITIONS["ensure"], self._source.table, day_of(day))
+                done = await connection.fetchval(_PARTITIONS["ensure"], self._source.table, day_of(day))
+                if done == "attached":
+                    log.warning("attached a detached partition again", table=self._source.table, day=str(day_of(day)))
                 self._leaves.add(day)
             except asyncpg.CheckViolationError:
                 below_floor.add(day)

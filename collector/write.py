@@ -5,7 +5,8 @@
     rows --COPY--> staging --merge--> leaf, and rollups of what was really inserted
 
 Invariant: both paths leave the same rows and rollups. The direct one takes rows that are all new or none of them, so
-what the parser counted is what was inserted.
+what the parser counted is what was inserted. Both name the leaf itself, so that it is a partition is checked after its
+rows are written: their locks hold up a DETACH until the transaction ends.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Write:
         self._shard = shard
         self._below_floor = below_floor
         self._columns = copied_columns(source)
+        self._days: set[int] = set()  # whose leaves were written
         self._staging_in_use = False  # whether staging may hold rows: of another day, or of another part of the batch
         self._direct: list[Counts | native.Counts] = []  # alone: a day that is filled is a million events
 
@@ -94,13 +96,20 @@ class Write:
         write = self._copy if path is Path.DIRECT else self._merge
         stored: Counter[int] = Counter()
         for day in sorted({day for entry in entries for day in entry.parsed.days} - self._below_floor):
+            self._days.add(day)
             stored += await write([entry for entry in entries if day in entry.parsed.days], day)
         if path is Path.DIRECT:
             self._direct += [entry.parsed.counts for entry in entries]
         return stored
 
     async def counts(self) -> None:
-        """Add what went the direct path to the rollups."""
+        """Add what went the direct path to the rollups.
+
+        Raises UndefinedTableError where a leaf that was written is detached.
+        """
+        if self._source.table is not None and self._days:
+            leaves = [leaf(self._source, day) for day in self._days]
+            await self._connection.execute(_SQL["require_attached"], self._source.table, leaves)
         counts = self._total(self._direct)
         if not counts.events:
             return

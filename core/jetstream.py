@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ import nats.errors
 import nats.js.errors
 import structlog
 from nats.aio.client import Client
-from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
 from core.errors import SluiceError
 from core.events.subjects import REFUSED, SOURCES, stream_of, stream_subjects
@@ -181,11 +181,16 @@ def differences(wanted: StreamConfig, found: Mapping[str, Any]) -> list[str]:
     `found` is all that the server tells. A setting that neither we nor nats-py know may void what we promise: by
     `persist_mode: async` a message is confirmed before it is on disk.
     """
+    return unlike(wanted, found, FREE)
+
+
+def unlike(wanted: StreamConfig | ConsumerConfig, found: Mapping[str, Any], free: Set[str]) -> list[str]:
+    """What the server's settings have otherwise than a declaration, a sentence each; those in `free` may differ."""
     declaration: dict[str, Any] = msgspec.to_builtins(wanted.as_dict())
     return [
         f"{key} is {found.get(key)}, " + (f"declared {declaration[key]}" if key in declaration else "not declared")
         for key in dict.fromkeys((*declaration, *found))
-        if key not in FREE and _set(found.get(key)) != _set(declaration.get(key))
+        if key not in free and _set(found.get(key)) != _set(declaration.get(key))
     ]
 
 
@@ -195,13 +200,21 @@ def _set(value: Any) -> Any:
 
 async def stream_config(client: Client, stream: str, timeout_seconds: float = 5.0) -> dict[str, Any]:
     """A stream's settings as the server tells them, all of them. Raises NotFoundError, and what nats-py raises."""
-    answer = msgspec.json.decode(
-        (await client.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=timeout_seconds)).data
-    )
+    config: dict[str, Any] = (await ask(client, f"STREAM.INFO.{stream}", timeout_seconds=timeout_seconds))["config"]
+    return config
+
+
+async def ask(client: Client, subject: str, content: Any = None, timeout_seconds: float = 5.0) -> dict[str, Any]:
+    """A request to JetStream's API as it is, past nats-py's types, which drop what they do not know.
+
+    Raises APIError (NotFoundError), and what nats-py raises.
+    """
+    body = b"" if content is None else msgspec.json.encode(content)
+    reply = await client.request(f"$JS.API.{subject}", body, timeout=timeout_seconds)
+    answer: dict[str, Any] = msgspec.json.decode(reply.data)
     if "error" in answer:
         nats.js.errors.APIError.from_error(answer["error"])
-    config: dict[str, Any] = answer["config"]
-    return config
+    return answer
 
 
 async def stream_info(client: Client, stream: str, timeout_seconds: float = 2.0) -> StreamInfo:

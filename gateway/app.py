@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -31,6 +32,7 @@ from core import logs, tracing
 from core.health import LIVE
 from core.lifecycle import collect_garbage_rarely
 from core.metrics import CONTENT_TYPE, exposition, tell_build
+from core.periodic import Step, periodically
 from core.settings import GatewaySettings, load
 from gateway.answer import Answer
 from gateway.correlation import origin
@@ -145,7 +147,7 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         self._run_in_background(self._link.keep())
-        self._run_in_background(self._measure())
+        self._run_in_background(periodically(Step("metrics"), self._measure, MEASURE_SECONDS))
         sys.setswitchinterval(SWITCH_SECONDS)
         tell_build()
         collect_garbage_rarely()
@@ -172,10 +174,8 @@ class Worker:
             self._stop()
 
     async def _measure(self) -> None:
-        """Keep the metrics current: setting them with each request would cost it a third of its time."""
-        while True:
-            self._door.measure()
-            await asyncio.sleep(MEASURE_SECONDS)
+        """Bring the metrics up to date: setting them with each request would cost it a third of its time."""
+        self._door.measure()
 
     def _stop(self) -> None:
         if not self._stopping:
@@ -198,6 +198,8 @@ class Worker:
             await asyncio.sleep(0.01)
             if self._door.admission.requests:
                 quiet = loop.time()
+        # It accepts no more on purpose: actix would log that as an error.
+        logging.getLogger("actix_server.accept").disabled = True
         # Not before: while the listener is shut, Robyn may keep the answer of a request that was in flight.
         self._listener.shutdown(socket.SHUT_RD)
         await asyncio.sleep(QUIET_SECONDS)

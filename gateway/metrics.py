@@ -149,10 +149,15 @@ class Stages:
     PUBLISH: Final = Spread(_stages.labels("publish"))
     ANSWER: Final = Spread(_stages.labels("answer"))
 
-    __slots__ = ("_since",)
+    __slots__ = ("_began", "_since")
 
     def __init__(self) -> None:
-        self._since = time.perf_counter()
+        self._began = self._since = time.perf_counter()
+
+    @property
+    def milliseconds(self) -> float:
+        """From the begin to the end of the last step."""
+        return round((self._since - self._began) * 1000, 1)
 
     def done(self, stage: Spread) -> None:
         """The step that began last has ended now."""

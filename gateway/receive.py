@@ -17,6 +17,7 @@ from typing import Final
 import structlog
 
 from core import faults, tracing
+from core.access import Sampler
 from core.errors import StreamFull, TryAgain
 from core.events.contract import Contract
 from core.events.subjects import SOURCES, events_subject, refused_subject
@@ -57,6 +58,7 @@ class Door:
         self.reader: Final = "native" if reader else "python"
         """What reads arrays of events."""
         metrics.reader_in_use.labels(self.reader).set(1)
+        self._sampler = Sampler()
         self._log = log.bind()  # made once: the module's own looks its settings up with each line
         self._signatures = Signatures(settings)
         self.draining = False
@@ -70,6 +72,7 @@ class Door:
         came = origin(headers)
         span = tracing.spans.begin("POST /events", came.traceparent, "SERVER") if tracing.spans else None
         stages = Stages()
+        said: dict[str, object] = {"bytes": len(body)}
         try:
             announced = self._announced(headers)
             with self.admission.hold(max(announced or 0, len(body))) as hold:
@@ -101,21 +104,35 @@ class Door:
             answered = answer.batch(batch, came.correlation_id)
             if span is not None:
                 span.note({"sluice.accepted": batch.accepted_events, "sluice.refused": batch.refused_events})
-            self._log.debug("request taken", correlation_id=came.correlation_id, events=batch.events)
+            said |= {"accepted": batch.accepted_events, "refused": batch.refused_events}
         except Refused as error:
-            answered = self.refuse(error, came.correlation_id)
+            said |= {"refusal": error.refusal.value}
+            answered = self._refused(error, came.correlation_id)
         except TryAgain as error:
-            self._log.debug("request not taken", correlation_id=came.correlation_id, error=repr(error))
+            said |= {"error": repr(error)}
             answered = answer.try_again(error, came.correlation_id)
         except Exception:
             log.exception("request failed", correlation_id=came.correlation_id)
             answered = answer.failed(came.correlation_id)
-        metrics.requests[answered.status].inc()
-        stages.done(Stages.ANSWER)
+        self._finish(came, answered.status, stages, said)
         if span is not None:
             span.note({"http.response.status_code": answered.status, "sluice.correlation_id": came.correlation_id})
             span.end(failed=answered.status >= 500)
         return answered
+
+    def _finish(self, came: Origin, status: int, stages: Stages, said: Mapping[str, object]) -> None:
+        """Count, time and log a request that is answered: always where it failed, else a sample."""
+        metrics.requests[status].inc()
+        stages.done(Stages.ANSWER)
+        if sampled := 1 if status >= 400 else self._sampler.take():
+            self._log.info(
+                "request",
+                correlation_id=came.correlation_id,
+                status=status,
+                **said,
+                milliseconds=stages.milliseconds,
+                sampled=sampled,
+            )
 
     @property
     def answers_challenges(self) -> bool:
@@ -142,8 +159,12 @@ class Door:
 
     def refuse(self, error: Refused, correlation_id: str, **headers: str) -> Answer:
         """Refuse a request as a whole: count it, log it, say why."""
+        answered = self._refused(error, correlation_id, **headers)
+        log.info("request", correlation_id=correlation_id, status=answered.status, refusal=error.refusal.value)
+        return answered
+
+    def _refused(self, error: Refused, correlation_id: str, **headers: str) -> Answer:
         metrics.refusals[error.refusal].inc()
-        log.info("request refused", correlation_id=correlation_id, refusal=error.refusal.value)
         return answer.refused(error, correlation_id, **headers)
 
     def _announced(self, headers: Mapping[str, str]) -> int | None:

@@ -32,6 +32,7 @@ from core.nats_login import login
 from core.settings import GatewaySettings, load
 from gateway import metrics
 from gateway.signature import Signatures
+from gateway.stderr import relay, relayed
 
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -70,6 +71,7 @@ async def _main(stop: asyncio.Event) -> None:
             _Slot(number, address, port, settings.gateway_drain_seconds) for number in range(settings.gateway_workers)
         ]
         await asyncio.gather(*(slot.keep(stop) for slot in slots))
+        await relayed()
     log.info("gateway stopped", clean=all(slot.clean for slot in slots))
     if not all(slot.clean for slot in slots):
         sys.exit(1)
@@ -127,12 +129,15 @@ class _Slot:
                 return
 
     async def _start(self) -> Process:
-        return await asyncio.create_subprocess_exec(
+        worker = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway.app", str(self._number)),
             stdin=PIPE,
+            stderr=PIPE,
             env=self._environment,
             start_new_session=True,  # Ctrl-C in a terminal is for us alone
         )
+        relay(worker)
+        return worker
 
     async def _drain(self, worker: Process, ended: asyncio.Future[int]) -> int:
         """Stop a worker. Its exit code: 0 where it finished what was in flight."""

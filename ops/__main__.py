@@ -20,7 +20,7 @@ import structlog
 from core import lifecycle
 from core.errors import Misconfigured, SluiceError
 from core.settings import OperatorSettings
-from ops import commands, dead_letters, doctor, report
+from ops import commands, compare, dead_letters, doctor, report
 from ops.arguments import COLLECTED, amount, days, dry_run, format_, letter, meant, positive, seconds, which, yes
 from ops.connection import operator_settings
 from ops.letters import OUTCOMES
@@ -137,10 +137,29 @@ def _doctor(group: Any) -> None:
     parser.add_argument(
         "--disk", type=Path, action="append", default=[], metavar="FOLDER", help="a disk to check; may be repeated"
     )
+    parser.add_argument(
+        "--compare-days",
+        type=days,
+        default=compare.DAYS,
+        metavar="N",
+        help=f"compare the rows of so many days with their rollups ({compare.DAYS})",
+    )
+    parser.add_argument(
+        "--compare-seconds",
+        type=seconds,
+        default=compare.SECONDS,
+        metavar="SECONDS",
+        help=f"for at most so long ({compare.SECONDS:g}); what is left out is named",
+    )
     format_(parser)
     parser.set_defaults(
         run=lambda chosen, options: doctor.doctor(
-            chosen, most_lag_seconds=options.lag, disks=options.disk, as_json=options.format == "json"
+            chosen,
+            most_lag_seconds=options.lag,
+            disks=options.disk,
+            compare_days=options.compare_days,
+            compare_seconds=options.compare_seconds,
+            as_json=options.format == "json",
         )
     )
 
@@ -224,7 +243,7 @@ def _partitions(group: Any) -> None:
     listed = _add(group, "list", "list the days that have a partition")
     format_(listed)
     listed.set_defaults(run=lambda chosen, options: commands.list_partitions(chosen, as_json=options.format == "json"))
-    made = _add(group, "ensure", "make the partitions ahead that are missing")
+    made = _add(group, "ensure", "make the partitions ahead that are missing, and attach those that are detached")
     made.add_argument("--days", type=days, metavar="N", help="how many days ahead (PARTITIONS_AHEAD_DAYS)")
     dry_run(made)
     made.set_defaults(

@@ -102,7 +102,11 @@ async def of_postgres(connection: asyncpg.Connection[Any], chosen: OperatorSetti
         why = "the schema is not this program's"
         return [*checks, *(Check(name, "unknown", why) for name in ("partitions", "dead letters"))]
     missing = await partitions.missing(connection, chosen.partitions_ahead_days)
-    days = [f"{table} has none for {day}" for table, day in missing]
+    days = [
+        f"the table of {table} for {day} is detached: its rows are in no report (an archive needs another name)"
+        if detached else f"{table} has none for {day}"
+        for table, day, detached in missing
+    ]  # fmt: skip
     told = [*days[:3], *([f"{len(days) - 3} more"] if len(days) > 3 else [])]
     ahead = f"{chosen.partitions_ahead_days} days ahead"
     checks.append(judged("partitions", told, "python -m ops partitions ensure", ahead))

@@ -65,6 +65,7 @@ def create_app(pool: Pool, settings: ReporterSettings) -> ASGIApp:
         ),
         openapi_config=openapi.config(),
         exception_handlers={Exception: failed},
+        logging_config=None,  # its own would take the place of ours: lines that are not JSON
     )
     app.state["document"] = openapi.document(app.openapi_schema, _BY_PATH.values())
     return correlated(compressed(straight(app)))
@@ -181,7 +182,6 @@ async def report(request: Asking, asked: AnyReport, *, as_file: bool = False) ->
     response.headers["Server-Timing"] = f"report;dur={seconds * 1000:.2f}"
     metrics.duration.labels(asked.name).observe(seconds)
     metrics.reports.labels(asked.name, status).inc()
-    log.info("report", report=asked.name, status=status, milliseconds=round(seconds * 1000, 1))
     if tracing.spans:
         told: dict[str, str | int] = {"http.response.status_code": status, "sluice.correlation_id": current() or ""}
         tracing.spans.tell(

@@ -19,6 +19,9 @@ ORDER BY message.stream_sequence, message.published_at
 ON CONFLICT DO NOTHING
 RETURNING stream_sequence, published_at
 
+-- name: require_attached
+SELECT require_attached($1, $2)
+
 -- name: correct_receipts
 UPDATE receipts
 SET stored = message.stored, repeated = message.repeated, dead = message.dead

@@ -44,6 +44,7 @@ async def test_every_alert_fires() -> None:
         async with watched(system, {"disk": disk}) as prometheus:
             await prometheus.scrapes_everything()
             system.http.headers["X-Api-Key"] = KEY
+            await failing_step(system)
             await unsigned_requests(system)
             await slow_publishing(system)
             await refused_events_not_kept(system)
@@ -81,6 +82,19 @@ async def full_disk(system: System) -> int:
         )
     )
     return port
+
+
+async def failing_step(system: System) -> None:
+    """StepFailing, a minute from now: a view rests on a day that the retention would drop."""
+    owner = await postgres.connect(system.servers.owner_dsn, name="tests")
+    try:
+        await owner.execute(
+            "CREATE TABLE facebook_events_20200101 PARTITION OF facebook_events "
+            "FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')"
+        )
+        await owner.execute("CREATE VIEW mine AS SELECT * FROM facebook_events_20200101")
+    finally:
+        await owner.close()
 
 
 async def unsigned_requests(system: System) -> None:
