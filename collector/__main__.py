@@ -44,10 +44,14 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
     chosen = settings.load(CollectorSettings)
     maintain.check_retention(chosen)
     logs.configure(f"collector-{source.name}", chosen.log_level)
+    settings.warn_of_unknown()
     tracing.start(f"collector-{source.name}", chosen)
     tell_build()
-    contract = Contract(max_age_days=chosen.max_event_age_days, max_ahead_seconds=chosen.max_event_ahead_seconds)
-    parser, parse = parsers.choose(choice, source, contract)
+    parser, parse = parsers.choose(
+        choice,
+        source,
+        Contract(max_age_days=chosen.max_event_age_days, max_ahead_seconds=chosen.max_event_ahead_seconds),
+    )
     metrics.parser_in_use.labels(source.name, parser).set(1)
     log.info("parser chosen", parser=parser, asked_for=choice)
     metrics.begin(source.name)

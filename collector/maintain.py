@@ -43,8 +43,7 @@ def check_retention(settings: CollectorSettings) -> None:
     least = settings.max_event_age_days + _RETENTION_MARGIN_DAYS
     if settings.retention_days < least:
         raise Misconfigured(
-            f"RETENTION_DAYS: {settings.retention_days} is too short for MAX_EVENT_AGE_DAYS "
-            f"{settings.max_event_age_days}: at least {least}"
+            f"RETENTION_DAYS: has to be at least {least}, {_RETENTION_MARGIN_DAYS} more than MAX_EVENT_AGE_DAYS"
         )
 
 

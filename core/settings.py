@@ -6,14 +6,18 @@ that file's content (Docker and Kubernetes secrets). `.env.example` lists every 
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
+import structlog
 from msgspec import Meta
 
+from core.allowed import QUOTES, allowed, hint
 from core.errors import Misconfigured
 
 MEBIBYTE = 1024 * 1024
@@ -22,7 +26,7 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Positive = Annotated[int, Meta(ge=1)]
 Scheme = Literal["off", "meta", "tiktok", "standard", "key"]
-Url = Annotated[str, Meta(pattern="^https?://[^/]")]
+Url = Annotated[str, Meta(pattern="^https?://[^/]", title="a URL that begins with http:// or https://")]
 TracesSampler = Literal[
     "always_on",
     "always_off",
@@ -186,9 +190,9 @@ class ReporterSettings(Settings, frozen=True, kw_only=True):
 class OperatorSettings(CollectorSettings, frozen=True, kw_only=True):
     """What `python -m ops` goes by: the owner's database, the collectors' settings, and where the others answer."""
 
-    gateway_url: Annotated[str, Meta(description="Where the gateway answers /health/ready")] = "http://127.0.0.1:8080"
-    reporter_url: Annotated[str, Meta(description="Where the reporter answers /health/ready")] = "http://127.0.0.1:8081"
-    nats_monitor_url: Annotated[str, Meta(description="Where NATS answers /varz")] = "http://127.0.0.1:8222"
+    gateway_url: Annotated[Url, Meta(description="Where the gateway answers /health/ready")] = "http://127.0.0.1:8080"
+    reporter_url: Annotated[Url, Meta(description="Where the reporter answers /health/ready")] = "http://127.0.0.1:8081"
+    nats_monitor_url: Annotated[Url, Meta(description="Where NATS answers /varz")] = "http://127.0.0.1:8222"
 
 
 # How one system's NATS is reached: they belong together, so who sets one of them sets or clears all of them.
@@ -203,6 +207,20 @@ NATS_LOGIN: Final = (
     "NATS_KEY",
 )
 
+PREFIXES: Final = ("GATEWAY_", "COLLECTOR_", "REPORTER_", "SLUICE_", "NATS_")
+# What other programs of ours read: docker-compose, the local stack, the NATS server, tests.
+ELSEWHERE: Final = frozenset(
+    {
+        *("SLUICE_ENVIRONMENT", "SLUICE_VERSION", "SLUICE_IMAGE", "SLUICE_FAULTS", "SLUICE_REQUIRE_TOOLS"),
+        *("SLUICE_POSTGRES_PORT", "SLUICE_NATS_PORT", "SLUICE_NATS_MONITOR_PORT"),
+        *("NATS_HOST", "NATS_PORT", "NATS_MONITOR_PORT", "NATS_MAX_FILE_STORE", "NATS_SYNC_INTERVAL"),
+    }
+)
+# What Kubernetes sets in every pod for a Service that is called gateway, reporter or nats.
+_SERVICE_LINK: Final = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_[0-9]+_(TCP|UDP)|_PORT$")
+
+log = structlog.get_logger()
+
 Chosen = TypeVar("Chosen", bound=Settings)
 
 
@@ -212,26 +230,63 @@ def nats_at(url: str) -> dict[str, str]:
 
 
 def load(kind: type[Chosen], environment: Mapping[str, str] = os.environ) -> Chosen:
-    """Read the settings of one service.
+    """Read the settings of one service. White space around a value, also the line end of a file, does not belong to it.
 
-    Raises Misconfigured with the variable's name and what is allowed.
+    Raises Misconfigured with each wrong variable's name and what is allowed, never with what it holds.
     """
-    given: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    wrong: list[str] = []
     for field in msgspec.structs.fields(kind):
         variable = field.name.upper()
-        value = environment.get(variable) or None  # an empty line in a .env file means the default
-        if path := environment.get(f"{variable}_FILE"):
-            if value is not None:
-                raise Misconfigured(f"{variable} and {variable}_FILE are both set: keep one")
-            try:
-                value = Path(path).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-                raise Misconfigured(f"{variable}_FILE: cannot read {path}: {why}") from error
-        if value:
-            given[field.name] = value
+        if not (value := _read(variable, environment)):
+            continue
+        if len(value) > 1 and value[0] == value[-1] and value[0] in QUOTES:
+            wrong.append(f"{variable}: is in quotes, which are part of it here: write it without")
+            continue
+        try:
+            values[field.name] = msgspec.convert(value, field.type, strict=False)
+        except msgspec.ValidationError:
+            example = f", like {variable}={field.default}" if field.default is not None else ""
+            wrong.append(f"{variable}: has to be {allowed(field.type)}{example}{hint(value)}")
+    if wrong:
+        raise Misconfigured(" | ".join(wrong))
+    return kind(**values)
+
+
+def _read(variable: str, environment: Mapping[str, str]) -> str:
+    """The value of a variable or of its file; empty where neither is set. Raises Misconfigured."""
+    value, path = (environment.get(name, "").strip() for name in (variable, f"{variable}_FILE"))
+    if not path:
+        return value  # an empty line in a .env file means the default
+    if value:
+        raise Misconfigured(f"{variable} and {variable}_FILE are both set: keep one")
     try:
-        return msgspec.convert(given, kind, strict=False)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$.")
-        raise Misconfigured(f"{where.rstrip('`').upper()}: {what}") from error
+        return Path(path).read_text(encoding="utf-8-sig").strip()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        # What begins otherwise may be the secret itself, set under the wrong name.
+        which = path if path.startswith(("/", "./", "../")) else "the file that it names"
+        raise Misconfigured(f"{variable}_FILE: cannot read {which}: {why}") from error
+
+
+def variables() -> set[str]:
+    """The variables of all settings."""
+    kinds = (GatewaySettings, ReporterSettings, OperatorSettings)
+    return {field.name.upper() for kind in kinds for field in msgspec.structs.fields(kind)}
+
+
+def unknown(environment: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+    """Variables with a prefix of ours that nothing of ours reads, each with the known name that is nearest."""
+    known = variables() | ELSEWHERE
+    known |= {f"{name}_FILE" for name in known}
+    return {
+        name: next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.8)), None)
+        for name in sorted(environment)
+        if name.startswith(PREFIXES) and name not in known and not _SERVICE_LINK.search(name)
+    }
+
+
+def warn_of_unknown(environment: Mapping[str, str] = os.environ) -> None:
+    """Log one line for all variables that look like settings and are none."""
+    if found := unknown(environment):
+        log.warning("variables that are no settings", variables=found)

@@ -29,7 +29,7 @@ from core.errors import Misconfigured
 from core.lifecycle import run as run_service
 from core.lifecycle import until
 from core.nats_login import login
-from core.settings import GatewaySettings, load
+from core.settings import GatewaySettings, load, warn_of_unknown
 from gateway import metrics
 from gateway.signature import Signatures
 from gateway.stderr import relay, relayed
@@ -61,6 +61,7 @@ def run() -> None:
 async def _main(stop: asyncio.Event) -> None:
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level)
+    warn_of_unknown()
     Signatures(settings)  # what is wrong with it is told once, not by each worker over and over
     login(settings)
     address = listen.resolve("GATEWAY_HOST", settings.gateway_host)

@@ -19,7 +19,7 @@ import structlog
 
 from core import lifecycle
 from core.errors import Misconfigured, SluiceError
-from core.settings import OperatorSettings
+from core.settings import OperatorSettings, unknown
 from ops import commands, compare, dead_letters, doctor, report
 from ops.arguments import COLLECTED, amount, days, dry_run, format_, letter, meant, positive, seconds, which, yes
 from ops.connection import operator_settings
@@ -32,6 +32,9 @@ def main() -> None:
     """Parse the command line and run one command."""
     options = command_line().parse_args()
     code = INTERRUPTED
+    for name, nearest in unknown().items():
+        meant = f": {nearest} is the nearest one" if nearest else ""
+        sys.stderr.write(f"sluice: {name} is no setting{meant}\n")
 
     async def run(stop: asyncio.Event) -> None:
         nonlocal code

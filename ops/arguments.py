@@ -42,19 +42,25 @@ def positive(text: str) -> int:
 def amount(text: str) -> int:
     """A number of at least 1, thousands and millions as k and M: 50000, 500k, 10M."""
     factor = {"k": 1_000, "M": 1_000_000}.get(text[-1:], 1)
-    return positive(text[:-1] if factor > 1 else text) * factor
+    try:
+        return positive(text[:-1] if factor > 1 else text) * factor
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"{text} is no whole number from 1: 50000, 500k, 10M") from None
 
 
 def seconds(text: str) -> float:
     """Seconds, 0 or more."""
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?", text):
-        raise ArgumentTypeError(f"{text} is no number of seconds")
+        raise ArgumentTypeError(f"{text} is no number of seconds from 0: 2, 0.5")
     return float(text)
 
 
 def days(text: str) -> int:
     """Days: 90 or 90d."""
-    return positive(text.removesuffix("d"))
+    try:
+        return positive(text.removesuffix("d"))
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"{text} is no whole number of days from 1: 90, 90d") from None
 
 
 def letter(text: str) -> Name:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
-import msgspec
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
@@ -156,9 +155,3 @@ async def to_database(chosen: OperatorSettings) -> AsyncIterator[asyncpg.Connect
 def _short(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if text and len(text) < 120 else type(error).__name__
-
-
-def setting_variables() -> set[str]:
-    """The variables of all settings."""
-    kinds = (settings.GatewaySettings, settings.ReporterSettings, OperatorSettings)
-    return {field.name.upper() for kind in kinds for field in msgspec.structs.fields(kind)}

@@ -14,7 +14,8 @@ from rich.live import Live
 
 from core.lifecycle import until
 from core.settings import nats_at
-from ops.connection import setting_variables, told_locally
+from core.settings import variables as settings_variables
+from ops.connection import told_locally
 from ops.flow import Flow, Sample, line, table
 from ops.local import Servers
 from ops.local.monitoring import PROMETHEUS_PORT, find_prometheus, start_monitoring
@@ -56,7 +57,7 @@ async def show(stop: asyncio.Event, flow: Flow, console: Console) -> None:
 def variables(servers: Servers, services: Services, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What operators' commands need to find this stack, and the settings that it was started with."""
     return {
-        **{name: environ[name] for name in setting_variables() & environ.keys()},
+        **{name: environ[name] for name in settings_variables() & environ.keys()},
         **nats_at(servers.nats_url),
         "NATS_MONITOR_URL": servers.nats.monitor_url,
         "SLUICE_MIGRATE_DSN": servers.owner_dsn,

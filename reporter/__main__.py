@@ -14,7 +14,7 @@ from core import lifecycle, listen, logs, tracing
 from core.errors import Misconfigured
 from core.metrics import tell_build
 from core.postgres import prepare_schema
-from core.settings import ReporterSettings, load
+from core.settings import ReporterSettings, load, warn_of_unknown
 from reporter.app import create_app
 from reporter.read import open_pool
 
@@ -32,6 +32,7 @@ async def main(stop: asyncio.Event) -> None:
     """Run until told to stop. Raises Misconfigured where the address cannot be listened on."""
     settings = load(ReporterSettings)
     logs.configure("reporter", settings.log_level)
+    warn_of_unknown()
     tracing.start("reporter", settings)
     tell_build()
     address = listen.resolve("REPORTER_HOST", settings.reporter_host)
