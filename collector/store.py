@@ -69,7 +69,7 @@ class Store:
             if classify(error) is ErrorClass.MISSING_PARTITION:
                 self._leaves.clear()
             if _timed_out(error):
-                raise TooSlow(repr(error)) from error
+                raise TooSlow(f"{len(entries)} messages passed a time limit: {error!r}") from error
             raise
 
     async def _save(self, connection: asyncpg.Connection[Any], entries: list[Entry], below_floor: set[int]) -> Outcome:
