@@ -100,7 +100,7 @@ class Maintenance:
 
     async def _sessions(self, connection: Connection) -> None:
         for row in await connection.fetch(_SQL["end_stuck_sessions"], STUCK_AFTER):
-            log.warning("ended a session that was stuck", pid=row["pid"])
+            log.warning("ended a session that was stuck" if row["ended"] else "a stuck session stays", pid=row["pid"])
 
     async def _partitions(self, connection: Connection) -> None:
         table = str(self._source.table)

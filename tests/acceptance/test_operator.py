@@ -82,7 +82,7 @@ async def test_nothing_answers(chosen: OperatorSettings, capsys: Capsys) -> None
     away = load(OperatorSettings, {**nowhere, "NATS_URL": nats, "SLUICE_MIGRATE_DSN": dsn})
     found = {name: check.state for name, check in (await wrong(away)).items()}
     states = {"NATS": "wrong", "PostgreSQL": "wrong", "gateway": "wrong", "reporter": "wrong"}
-    assert found == states | dict.fromkeys(("NATS fsync", "NATS health", "lost", "ledger", "clock"), "unknown")
+    assert found == states | dict.fromkeys(("NATS fsync", "NATS health", "lost", "ledger", "clock", "rows"), "unknown")
     code, said, errors = await ended(await start(away, "dead-letters", "list"))
     assert (code, said) == (1, "")
     assert errors.startswith("sluice: PostgreSQL at 127.0.0.1:")
