@@ -1,6 +1,6 @@
 """One worker: Robyn in front, the door behind. Only this module knows Robyn.
 
-    start -> connecting to NATS, not ready -> serving --told to stop--> not ready, still serving -> refusing
+    spare --slot--> connecting to NATS, not ready -> serving --told to stop--> not ready, still serving -> refusing
                                                        -> nothing in flight -> not listening -> exit 0
 
 What runs beside the requests (the link to JetStream, the metrics) runs as long as the worker. Where it fails the worker
@@ -8,7 +8,8 @@ stops likewise, with exit code 1, and its parent starts another.
 
 Robyn's Server is used as it is, without the application class on top: that one parses the command line, asks about
 ports, wraps handlers (20-40 µs a request) and never ends on SIGTERM. `python -m gateway` starts workers and keeps
-them running; a worker ends when its standard input does, so it does not outlive its parent.
+them running; a worker ends when its standard input does, so it does not outlive its parent. Before that, it reads the
+number of its slot there.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class Worker:
             _pin(self._settings.gateway_pin_offset + self._slot)
         loop = asyncio.get_running_loop()
         if stat.S_ISFIFO(os.fstat(0).st_mode) or stat.S_ISSOCK(os.fstat(0).st_mode):
-            loop.add_reader(0, self._stop)  # our parent never writes: it has closed the pipe, or ended
+            loop.add_reader(0, self._stop)  # our parent writes no more: it has closed the pipe, or ended
         # For whoever signals a worker itself. Robyn's server, which starts next, acts on these signals too: it closes
         # connections at once, and requests on their way to us are cut off.
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -237,13 +238,14 @@ def _pin(number: int) -> None:
 
 
 def main() -> int:
-    """Run one worker. Its number is the only argument."""
+    """Wait for the number of a slot on the standard input, then run a worker. 0 if the input ends first."""
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level)
     tracing.start("gateway", settings)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # Robyn makes a loop of its own,
     asyncio.set_event_loop(asyncio.new_event_loop())  # and wants to find another before
-    return Worker(settings, slot=int(sys.argv[1])).run()
+    slot = os.read(0, 16)
+    return Worker(settings, int(slot)).run() if slot else 0
 
 
 if __name__ == "__main__":

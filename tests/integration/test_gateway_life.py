@@ -252,13 +252,15 @@ async def test_a_worker_whose_link_fails_ends() -> None:
     """A worker that lost what it needs says so and ends by itself, with 1: its parent starts another."""
     settings = {"GATEWAY_PORT": str(free_port()), "GATEWAY_DRAIN_SECONDS": "1", "NATS_URL": "nats://127.0.0.1:abc"}
     worker = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway.app", "0"),
+        *(sys.executable, "-m", "gateway.app"),
         cwd=ROOT,
         env={**os.environ, **settings},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
     try:
+        assert worker.stdin is not None
+        worker.stdin.write(b"0\n")
         assert worker.stdout is not None
         said = [json.loads(line) for line in (await asyncio.wait_for(worker.stdout.read(), 30)).splitlines()]
         assert await worker.wait() == 1
