@@ -17,13 +17,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import posixpath
 import signal
 import socket
 import stat
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 import structlog
 import uvloop
@@ -95,7 +97,7 @@ class Worker:
         }
         for path, handlers in pages.items():
             for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
-                yield name, path, handlers.get(name) or self._not_here(", ".join(handlers))
+                yield name, path, handlers.get(name) or self._not_here(name, pages, ", ".join(handlers))
 
     async def _events(self, request: Request) -> Response:
         return _response(await self._door.receive(request.headers.to_dict(), _take_body(request)))
@@ -118,10 +120,13 @@ class Worker:
         self._door.measure()
         return Response(200, {"Content-Type": CONTENT_TYPE}, exposition())
 
-    def _not_here(self, allowed: str) -> Handler:
-        """Answers 405 with what is allowed on this path, or 404 where nothing is."""
+    def _not_here(self, name: str, pages: Mapping[str, Mapping[str, Handler]], allowed: str = "") -> Handler:
+        """Answers 405 with what is allowed on this path, or 404. A path that spells a page in another way is served."""
 
         async def refuse(request: Request) -> Response:
+            if not allowed and (handlers := pages.get(_normal(request.url.path))):
+                handler = handlers.get(name) or self._not_here(name, pages, ", ".join(handlers))
+                return await handler(request)
             correlation_id = origin(request.headers.to_dict()).correlation_id
             if allowed:
                 error = Refused(Refusal.WRONG_METHOD, f"{request.url.path} takes {allowed}")
@@ -207,6 +212,11 @@ class Worker:
         await tracing.flush(min(tracing.FLUSH_SECONDS, until - loop.time()))
         self._door.measure()
         log.info("worker drained", slot=self._slot)
+
+
+def _normal(path: str) -> str:
+    """Return a path as nginx compares it: `//events/`, `/%65vents` and `/./events` are `/events`."""
+    return "/" + posixpath.normpath(unquote(path)).strip("/")
 
 
 def _take_body(request: Request) -> bytes | str:

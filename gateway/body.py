@@ -58,7 +58,8 @@ def form_of(content_type: str | None) -> Form:
         return Form.LINES
     if kind.partition("/")[0] in _FOREIGN:
         raise Refused(
-            Refusal.UNSUPPORTED_TYPE, f"send application/json, or application/x-ndjson for one event a line, not {kind}"
+            Refusal.UNSUPPORTED_TYPE,
+            f"send the events as the body itself, as application/json, not as {kind}",
         )
     return Form.JSON
 
