@@ -33,7 +33,7 @@ import uvloop
 from core import logs, tracing
 from core.health import LIVE
 from core.lifecycle import collect_garbage_rarely
-from core.metrics import CONTENT_TYPE, exposition, tell_build
+from core.metrics import CONTENT_TYPE, exposition
 from core.settings import GatewaySettings, load
 from gateway.answer import Answer
 from gateway.correlation import origin
@@ -150,7 +150,6 @@ class Worker:
         self._run_in_background(self._link.keep())
         self._run_in_background(self._measure())
         sys.setswitchinterval(SWITCH_SECONDS)
-        tell_build()
         collect_garbage_rarely()
         log.info(
             "worker started",

@@ -26,12 +26,12 @@ from asyncio.subprocess import PIPE, Process
 from typing import Any, Final
 
 import structlog
-from prometheus_client.multiprocess import mark_process_dead
 
 from core import jetstream, logs
 from core.errors import Misconfigured
 from core.lifecycle import run as run_service
 from core.lifecycle import until
+from core.metrics import fold_ended, tell_build
 from core.settings import GatewaySettings, load
 from gateway import metrics
 from gateway.signature import Signatures
@@ -63,6 +63,7 @@ def run() -> None:
 async def _main(stop: asyncio.Event) -> None:
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level)
+    tell_build()
     Signatures(settings)  # what is wrong with it is told once, not by each worker over and over
     jetstream.servers(settings.nats_url)
     with await _reserve(settings.gateway_host, settings.gateway_port) as reserved:
@@ -166,12 +167,18 @@ class _Slot:
                 short_lives = 0
             pause = min(FIRST_PAUSE_SECONDS * 2 ** (short_lives - 1), LONGEST_PAUSE_SECONDS) if short_lives else 0.0
             short_lives += 1
-            mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+            self._fold_metrics(worker.pid)
             metrics.worker_restarts.inc()
             log.warning("worker died", slot=self._number, pid=worker.pid, code=worker.returncode, pause_seconds=pause)
             if await until(stop, pause):
                 self.clean = True
                 return
+
+    def _fold_metrics(self, pid: int) -> None:
+        try:
+            fold_ended(pid)
+        except OSError as error:
+            log.warning("metrics of a dead worker not folded", slot=self._number, pid=pid, error=repr(error))
 
     async def _drain(self, worker: Process, ended: asyncio.Future[int]) -> int:
         """Stop a worker. Its exit code: 0 where it finished what was in flight."""
