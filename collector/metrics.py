@@ -21,6 +21,8 @@ RETRIED_FOR: Final = ("wait", "partition", "fatal")
 PATHS: Final = ("direct", "staged")
 """How a batch's rows are written, by `collector.write.Path`."""
 
+STAGES: Final = ("fetch", "parse", "store", "ack")
+
 accepted = Counter("collector_events_accepted", "Events of messages fetched for the first time", ["source"])
 processed = Counter("collector_events_processed", "Events stored, each once", ["source"])
 repeated = Counter("collector_events_repeated", "Events that were stored before and change nothing", ["source"])
@@ -69,13 +71,19 @@ def step(source: str, name: str, readiness: Readiness | None = None) -> Step:
 
 
 def begin(source: str) -> None:
-    """Let every series be there from the start: a counter that appears with its first event hides it from rate()."""
-    stopped.labels(source).set(0)
-    conflicts.labels(source)
-    stranded.labels(source)
+    """Let every counter and histogram be there from the start: one that appears with its first event hides it from
+    rate(). A gauge that is measured appears with its first measurement, because 0 would be a wrong one.
+    """
+    for metric in (
+        *(accepted, processed, repeated, messages, redelivered, conflicts, stranded),
+        *(parse_cpu_seconds, batch_events, stopped, paused),
+    ):
+        metric.labels(source)
     for reason in DEAD_FOR:
         failed.labels(source, reason)
     for reason in RETRIED_FOR:
         retries.labels(source, reason)
     for path in PATHS:
         batches_stored.labels(source, path)
+    for stage in STAGES:
+        stage_seconds.labels(source, stage)

@@ -1,6 +1,6 @@
 """One worker: Robyn in front, the door behind. Only this module knows Robyn.
 
-    start -> connecting to NATS, not ready -> serving --told to stop--> not ready, still serving -> refusing
+    spare --slot--> connecting to NATS, not ready -> serving --told to stop--> not ready, still serving -> refusing
                                                        -> nothing in flight -> not listening -> exit 0
 
 What runs beside the requests (the link to JetStream, the metrics) runs as long as the worker. Where it fails the worker
@@ -8,7 +8,8 @@ stops likewise, with exit code 1, and its parent starts another.
 
 Robyn's Server is used as it is, without the application class on top: that one parses the command line, asks about
 ports, wraps handlers (20-40 µs a request) and never ends on SIGTERM. `python -m gateway` starts workers and keeps
-them running; a worker ends when its standard input does, so it does not outlive its parent.
+them running; a worker ends when its standard input does, so it does not outlive its parent. Before that, it reads the
+number of its slot there.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ import asyncio
 import contextlib
 import logging
 import os
+import posixpath
 import signal
 import socket
 import stat
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 import structlog
 import uvloop
@@ -31,7 +34,7 @@ import uvloop
 from core import logs, tracing
 from core.health import LIVE
 from core.lifecycle import collect_garbage_rarely
-from core.metrics import CONTENT_TYPE, exposition, tell_build
+from core.metrics import CONTENT_TYPE, exposition
 from core.periodic import Step, periodically
 from core.settings import GatewaySettings, load
 from gateway.answer import Answer
@@ -99,7 +102,7 @@ class Worker:
         }
         for path, handlers in pages.items():
             for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
-                yield name, path, handlers.get(name) or self._not_here(", ".join(handlers))
+                yield name, path, handlers.get(name) or self._not_here(name, pages, ", ".join(handlers))
 
     async def _events(self, request: Request) -> Response:
         return _response(await self._door.receive(request.headers.to_dict(), _take_body(request)))
@@ -122,10 +125,13 @@ class Worker:
         self._door.measure()
         return Response(200, {"Content-Type": CONTENT_TYPE, **_NOT_KEPT}, exposition())
 
-    def _not_here(self, allowed: str) -> Handler:
-        """Answers 405 with what is allowed on this path, or 404 where nothing is."""
+    def _not_here(self, name: str, pages: Mapping[str, Mapping[str, Handler]], allowed: str = "") -> Handler:
+        """Answers 405 with what is allowed on this path, or 404. A path that spells a page in another way is served."""
 
         async def refuse(request: Request) -> Response:
+            if not allowed and (handlers := pages.get(_normal(request.url.path))):
+                handler = handlers.get(name) or self._not_here(name, pages, ", ".join(handlers))
+                return await handler(request)
             correlation_id = origin(request.headers.to_dict()).correlation_id
             if allowed:
                 error = Refused(Refusal.WRONG_METHOD, f"{request.url.path} takes {allowed}")
@@ -141,7 +147,7 @@ class Worker:
             _pin(self._settings.gateway_pin_offset + self._slot)
         loop = asyncio.get_running_loop()
         if stat.S_ISFIFO(os.fstat(0).st_mode) or stat.S_ISSOCK(os.fstat(0).st_mode):
-            loop.add_reader(0, self._stop)  # our parent never writes: it has closed the pipe, or ended
+            loop.add_reader(0, self._stop)  # our parent writes no more: it has closed the pipe, or ended
         # For whoever signals a worker itself. Robyn's server, which starts next, acts on these signals too: it closes
         # connections at once, and requests on their way to us are cut off.
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -149,7 +155,6 @@ class Worker:
         self._run_in_background(self._link.keep())
         self._run_in_background(periodically(Step("metrics"), self._measure, MEASURE_SECONDS))
         sys.setswitchinterval(SWITCH_SECONDS)
-        tell_build()
         collect_garbage_rarely()
         log.info(
             "worker started",
@@ -220,6 +225,11 @@ def _serve(document: Document) -> Handler:
     return serve
 
 
+def _normal(path: str) -> str:
+    """Return a path as nginx compares it: `//events/`, `/%65vents` and `/./events` are `/events`."""
+    return "/" + posixpath.normpath(unquote(path)).strip("/")
+
+
 def _take_body(request: Request) -> bytes | str:
     """The body; the request lets go of it."""
     body: bytes | str = request.body
@@ -249,13 +259,14 @@ def _pin(number: int) -> None:
 
 
 def main() -> int:
-    """Run one worker. Its number is the only argument."""
+    """Wait for the number of a slot on the standard input, then run a worker. 0 if the input ends first."""
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level)
     tracing.start("gateway", settings)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # Robyn makes a loop of its own,
     asyncio.set_event_loop(asyncio.new_event_loop())  # and wants to find another before
-    return Worker(settings, slot=int(sys.argv[1])).run()
+    slot = os.read(0, 16)
+    return Worker(settings, int(slot)).run() if slot else 0
 
 
 if __name__ == "__main__":

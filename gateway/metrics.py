@@ -32,7 +32,9 @@ _unanswered = Counter(
     "Events that hold to the contract, in requests answered 503: stored once or not at all",
     ["source"],
 )
-_unkept = Counter("gateway_refused_unkept", "Refused events of which no copy reached the stream REFUSED", ["reason"])
+_unkept = Counter(
+    "gateway_refused_unkept", "Refused events and bodies of which no copy reached the stream REFUSED", ["reason"]
+)
 _requests = Counter("gateway_requests", "Requests to POST /events that were answered", ["status"])
 _refusals = Counter("gateway_requests_refused", "Requests refused as a whole, whatever their events", ["refusal"])
 _stages = Histogram(

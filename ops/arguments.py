@@ -11,9 +11,12 @@ from typing import Any, Final
 from collector.metrics import DEAD_FOR
 from core.errors import Misconfigured
 from core.events.subjects import REFUSED, SOURCES
+from gateway.refusal import KEPT_BODIES
 from ops.letters import KINDS, Name, Which, name_of
 
 COLLECTED: Final = (*SOURCES, REFUSED)
+REASONS: Final = tuple(dict.fromkeys((*DEAD_FOR, *(refusal.value for refusal in KEPT_BODIES))))
+"""Why a letter is one: the closed list."""
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -93,8 +96,8 @@ def which(parser: argparse.ArgumentParser, *, chosen: bool = False) -> None:
         parser.add_argument("--all", action="store_true", help="every kept letter; needed where nothing else is given")
     parser.add_argument("--kind", choices=KINDS, help="dead (could not be stored) or refused (at the door)")
     parser.add_argument("--source", choices=(*SOURCES, REFUSED, "unknown"), help="the event's source")
-    why = "such as wrong_type, unstorable (see list --by-reason)"
-    parser.add_argument("--reason", choices=DEAD_FOR, metavar="REASON", help=why)
+    why = "such as wrong_type, unstorable, not_json (see list --by-reason)"
+    parser.add_argument("--reason", choices=REASONS, metavar="REASON", help=why)
     since = "kept at or after: 2026-11-23T05:00:00Z, 2026-11-23, or how long ago: 30m, 2h, 3d"
     parser.add_argument("--since", type=moment, metavar="WHEN", help=since)
     parser.add_argument("--until", type=moment, metavar="WHEN", help="kept before; written like --since")

@@ -28,7 +28,8 @@ stored_until: Final = Gauge(
 schema_version: Final = Gauge("reporter_schema_version", "The newest migration that the database holds")
 
 for _report in ("events", "revenue", "demographics"):  # there from the start, or rate() would not see the first
-    for _status in (200, 400, 406, 500, 503, 504):
+    duration.labels(_report)
+    for _status in (200, 304, 400, 406, 500, 503, 504):
         reports.labels(_report, _status)
 
 

@@ -8,8 +8,6 @@ import contextlib
 import sys
 from functools import partial
 
-import psutil
-
 from core import postgres
 from core.events.subjects import stream_of
 from ops.local.ports import free_port
@@ -17,6 +15,7 @@ from ops.local.program import Program
 from ops.local.ready import answers_ok
 from tests.support.collecting import publish
 from tests.support.events import facebook, message, tiktok
+from tests.support.gateway import workers_of
 from tests.support.processes import standing_still
 from tests.support.prometheus import Prometheus, alert_rules, watched
 from tests.support.system import System, running
@@ -190,11 +189,11 @@ async def stale_reports(system: System) -> None:
 async def restarting_workers(system: System) -> None:
     """RestartLoop: the gateway's worker is killed again and again."""
     for _ in range(4):
-        (worker,) = psutil.Process(system.supervisor.pid("gateway")).children()
+        (worker,) = workers_of(system.supervisor.pid("gateway"))
         worker.kill()
 
         async def another(old: int = worker.pid) -> bool:
-            pids = {child.pid for child in psutil.Process(system.supervisor.pid("gateway")).children()}
+            pids = {serving.pid for serving in workers_of(system.supervisor.pid("gateway"))}
             return bool(pids - {old}) and await answers_ok(system.services.ports["gateway"], "/health/live")
 
         await eventually(another, what="the next worker serves", seconds=30)

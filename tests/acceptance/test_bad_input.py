@@ -8,7 +8,10 @@ import httpx
 import pytest
 
 from core.events.subjects import SOURCES
+from core.settings import OperatorSettings, load
+from ops.up import variables
 from tests.support.events import encoded, facebook
+from tests.support.operator import ops_json
 from tests.support.system import ARRAY, System
 
 MOST_BYTES = 100_000
@@ -92,6 +95,21 @@ async def test_what_was_refused_stored_nothing_and_hindered_nothing(system: Syst
     await system.until_stored()
     stored = [row["event_id"] for source in SOURCES for row in await system.select(f"SELECT * FROM {source}_events")]
     assert stored == [good["eventId"]]
+
+
+async def test_a_body_that_is_refused_whole_is_a_letter(
+    system: System, settings: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An operator finds it in `dead-letters list`, under the answer's correlation ID. The ledger balances with it."""
+    answer = await system.http.post(system.services.endpoint, content=b"hello", headers=ARRAY)
+    await system.until_stored()
+    chosen = load(OperatorSettings, variables(system.servers, system.services, settings))
+    _, listed = await ops_json(chosen, capsys, "dead-letters", "list", "--reason", "not_json")
+    (letter,) = [letter for letter in listed if letter["correlation_id"] == answer.json()["correlationId"]]
+    assert (letter["kind"], letter["source"], letter["path"], letter["length"]) == ("refused", "unknown", "", 5)
+    _, shown = await ops_json(chosen, capsys, "dead-letters", "show", letter["name"])
+    assert shown["event"] == "hello"
+    await system.ledger()
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
