@@ -210,13 +210,6 @@ class Worker:
         log.info("worker drained", slot=self._slot)
 
 
-def _serve(document: Document) -> Handler:
-    async def serve(_: Request) -> Response:
-        return Response(200, dict(document.headers), document.body)
-
-    return serve
-
-
 def _take_body(request: Request) -> bytes | str:
     """The body; the request lets go of it."""
     body: bytes | str = request.body
@@ -226,6 +219,13 @@ def _take_body(request: Request) -> bytes | str:
 
 def _response(answered: Answer) -> Response:
     return Response(answered.status, answered.headers, answered.body)
+
+
+def _serve(document: Document) -> Handler:
+    async def serve(_: Request) -> Response:
+        return Response(200, dict(document.headers), document.body)
+
+    return serve
 
 
 def _listening() -> socket.socket:
