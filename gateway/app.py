@@ -218,13 +218,6 @@ class Worker:
         log.info("worker drained", slot=self._slot)
 
 
-def _serve(document: Document) -> Handler:
-    async def serve(_: Request) -> Response:
-        return Response(200, dict(document.headers), document.body)
-
-    return serve
-
-
 def _normal(path: str) -> str:
     """Return a path as nginx compares it: `//events/`, `/%65vents` and `/./events` are `/events`."""
     return "/" + posixpath.normpath(unquote(path)).strip("/")
@@ -239,6 +232,13 @@ def _take_body(request: Request) -> bytes | str:
 
 def _response(answered: Answer) -> Response:
     return Response(answered.status, answered.headers, answered.body)
+
+
+def _serve(document: Document) -> Handler:
+    async def serve(_: Request) -> Response:
+        return Response(200, dict(document.headers), document.body)
+
+    return serve
 
 
 def _listening() -> socket.socket:

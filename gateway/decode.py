@@ -259,9 +259,8 @@ class Decode:
                     else:
                         lines[event.source].append(one_line(raw) if folded else raw)
                         continue
-                batch.refuse(
-                    index, raw, why, explain
-                )  # one after the other of the same, such as nothing, are judged once
+                # One after the other of the same, such as nothing, are judged once.
+                batch.refuse(index, raw, why, explain)
                 if time.perf_counter() > until:  # valid events are bounded by their bytes, refused ones are not
                     yield
                     until = time.perf_counter() + SLICE_SECONDS

@@ -10,15 +10,18 @@ Everything it knows of events is derived from the structs in `core/events`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 from core import native
+from core.events import facebook, tiktok
 from core.events.contract import Contract
 from core.events.fields import MAX_EVENT_BYTES
-from core.events.shape import Field, shapes
+from core.events.shape import Field, describe
 from core.events.subjects import SOURCES, Source
 
 PIECE_BYTES: Final = 128 * 1024  # read in one go: a quarter of a millisecond
+
+_EVENTS: Final[dict[Source, Any]] = {"facebook": facebook.Event, "tiktok": tiktok.Event}
 
 
 class Run(NamedTuple):
@@ -56,6 +59,6 @@ def reader(contract: Contract) -> Reader | None:
 
 def _described(source: Source) -> tuple[str, str, list[tuple[str, Sequence[Field]]]]:
     """A source's name, the key that chooses the shape of its events, and of each shape its label and its fields."""
-    of_source = [shape for shape in shapes() if shape.source == source]
-    (tag,) = {shape.tag for shape in of_source}
-    return source, tag, [(shape.label, shape.fields) for shape in of_source]
+    shapes = get_args(_EVENTS[source])
+    (tag,) = {shape.__struct_config__.tag_field for shape in shapes}
+    return source, tag, [(shape.__struct_config__.tag, describe(shape)) for shape in shapes]

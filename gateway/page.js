@@ -13,7 +13,7 @@ for (const button of document.querySelectorAll("[data-example]")) {
 document.getElementById("post").addEventListener("click", async () => {
   answer.textContent = "Posting…";
   try {
-    const response = await fetch("events", { method: "POST", headers: { "Content-Type": "application/json" }, body: body.value });
+    const response = await fetch("/events", { method: "POST", headers: { "Content-Type": "application/json" }, body: body.value });
     const text = await response.text();
     answer.textContent = `${response.status} ${response.statusText}\n`;
     answer.textContent += JSON.stringify(JSON.parse(text), null, 2);

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
+from core.events.catalog import EventShape, Kind, Rule, shapes
 from core.events.contract import Reason
 from core.events.fields import (
     MAX_DEPTH,
@@ -12,8 +13,8 @@ from core.events.fields import (
     MINUTE_PATTERN,
     SECOND_PATTERN,
     ZONE_PATTERN,
+    Amount,
 )
-from core.events.shape import AMOUNT, EventShape, Field, shapes
 
 MEANINGS: Final[dict[Reason, str]] = {
     Reason.MALFORMED: "The event is not JSON.",
@@ -31,13 +32,14 @@ MEANINGS: Final[dict[Reason, str]] = {
     Reason.TOO_OLD: "`timestamp` is older than `MAX_EVENT_AGE_DAYS` (7) when the event is received.",
     Reason.TOO_FAR_AHEAD: "`timestamp` is more than `MAX_EVENT_AHEAD_SECONDS` (3600) after the event is received.",
 }
-_KINDS: Final = {
+_KINDS: Final[dict[Kind, str]] = {
     "text": "string",
-    "timestamp": "string, an instant",
+    "instant": "string, an instant",
     "amount": "string, a decimal",
-    "bigint": "integer",
+    "integer": "integer",
     "label": "string, of a closed list",
 }
+_AMOUNT: Final = get_args(Amount)[1].pattern.replace(r"\Z", "$")
 _DESCRIPTION: Final = (
     "One event. Fields that are not listed are allowed and ignored. This schema cannot express some rules of the "
     f"contract: limits are bytes of UTF-8, not characters; an event has at most {MAX_EVENT_BYTES} bytes; instants are "
@@ -57,20 +59,20 @@ class Row(NamedTuple):
 def rows() -> list[Row]:
     """All fields of all events, in their order."""
     known = shapes()
-    events_of: dict[Field, list[EventShape]] = {}
+    events_of: dict[Rule, list[EventShape]] = {}
     for shape in known:
-        for field in shape.tagged:
-            events_of.setdefault(field, []).append(shape)
-    order = {path: number for number, path in enumerate(dict.fromkeys(field.path for field in events_of))}
+        for rule in shape.rules:
+            events_of.setdefault(rule, []).append(shape)
+    order = {path: number for number, path in enumerate(dict.fromkeys(rule.path for rule in events_of))}
     return [
-        Row(field.path, _events(having, known), _kind(field), field.allowed)
-        for field, having in sorted(events_of.items(), key=lambda item: order[item[0].path])
+        Row(rule.path, _events(having, known), _kind(rule), rule.allowed)
+        for rule, having in sorted(events_of.items(), key=lambda item: order[item[0].path])
     ]
 
 
 def schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of one event."""
-    definitions = {f"{shape.source}-{shape.label}": _object(shape.tagged) for shape in shapes()}
+    definitions = {f"{shape.source}-{shape.stage}": _object(shape.rules) for shape in shapes()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Sluice event",
@@ -85,21 +87,21 @@ def _events(having: list[EventShape], known: list[EventShape]) -> str:
         return "all"
     names: list[str] = []
     for source in dict.fromkeys(shape.source for shape in having):
-        labels = [shape.label for shape in having if shape.source == source]
-        whole = len(labels) == sum(shape.source == source for shape in known)
-        names.append(source if whole else f"{source} {' '.join(labels)}")
+        stages = [shape.stage for shape in having if shape.source == source]
+        whole = len(stages) == sum(shape.source == source for shape in known)
+        names.append(source if whole else f"{source} {' '.join(stages)}")
     return ", ".join(names)
 
 
-def _kind(field: Field) -> str:
-    return _KINDS[field.kind] + (" or null" if field.nullable else "")
+def _kind(rule: Rule) -> str:
+    return _KINDS[rule.kind] + (" or null" if rule.nullable else "")
 
 
-def _object(fields: Iterable[Field], depth: int = 0) -> dict[str, Any]:
-    """The schema of the object that these fields are in, so many objects below the event."""
-    members: dict[str, list[Field]] = {}
-    for field in fields:
-        members.setdefault(field.path.split(".")[depth], []).append(field)
+def _object(rules: Iterable[Rule], depth: int = 0) -> dict[str, Any]:
+    """The schema of the object that the fields of these rules are in, so many objects below the event."""
+    members: dict[str, list[Rule]] = {}
+    for rule in rules:
+        members.setdefault(rule.path.split(".")[depth], []).append(rule)
     return {
         "type": "object",
         "required": list(members),
@@ -110,20 +112,20 @@ def _object(fields: Iterable[Field], depth: int = 0) -> dict[str, Any]:
     }
 
 
-def _value(field: Field) -> dict[str, Any]:
-    rule: dict[str, Any]
-    match field.kind:
+def _value(rule: Rule) -> dict[str, Any]:
+    schema: dict[str, Any]
+    match rule.kind:
         case "label":
-            rule = {"type": "string", "enum": list(field.labels)}
-        case "bigint":
-            rule = {"type": "integer", "minimum": field.least, "maximum": field.most}
+            schema = {"type": "string", "enum": list(rule.labels)}
+        case "integer":
+            schema = {"type": "integer", "minimum": rule.least, "maximum": rule.most}
         case "amount":
-            rule = {"type": "string", "pattern": AMOUNT.replace(r"\Z", "$")}
-        case "timestamp":
-            rule = {"type": "string", "pattern": f"^{MINUTE_PATTERN}{SECOND_PATTERN}{ZONE_PATTERN}$"}
+            schema = {"type": "string", "pattern": _AMOUNT}
+        case "instant":
+            schema = {"type": "string", "pattern": f"^{MINUTE_PATTERN}{SECOND_PATTERN}{ZONE_PATTERN}$"}
         case _:
-            rule = {"type": "string", "maxLength": field.most, "pattern": r"^[^\u0000]*$"}
-            rule |= {"minLength": field.least} if field.least else {}
-    if field.nullable:
-        rule["type"] = [rule["type"], "null"]
-    return {"description": field.allowed, **rule}
+            schema = {"type": "string", "maxLength": rule.most, "pattern": r"^[^\u0000]*$"}
+            schema |= {"minLength": rule.least} if rule.least else {}
+    if rule.nullable:
+        schema["type"] = [schema["type"], "null"]
+    return {"description": rule.allowed, **schema}

@@ -1,4 +1,4 @@
-"""What the structs of an event hold, key by key: the parsers, the native reader and the documentation go by it."""
+"""What the structs of an event hold, key by key: the parsers and the door's native reader go by it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from typing import Any, Final, NamedTuple, get_args
 from msgspec import inspect
 from msgspec.inspect import IntType, LiteralType, StrType
 
-from core.events import facebook, tiktok
 from core.events.fields import MAX_ID_BYTES, MAX_TEXT_BYTES, Amount
-from core.events.subjects import SOURCES, Source
 
 INSTANTS: Final = frozenset({"timestamp", "data.engagement.actionTime"})
 """The paths of instants: their type is that of any text."""
 
 AMOUNT: Final = get_args(Amount)[1].pattern
-_EVENTS: Final[dict[Source, Any]] = {"facebook": facebook.Event, "tiktok": tiktok.Event}
 
 
 class Field(NamedTuple):
@@ -31,24 +28,6 @@ class Field(NamedTuple):
     least: int = 0
     most: int = 0
     labels: tuple[str, ...] = ()
-
-    @property
-    def allowed(self) -> str:
-        """What the value has to be, in words."""
-        match self.kind:
-            case "text":
-                words = (
-                    f"text of {f'{self.least} to' if self.least else 'at most'} {self.most} bytes of UTF-8, without NUL"
-                )
-            case "timestamp":
-                words = "an RFC 3339 instant with a zone, such as 2026-11-22T07:25:58.541Z, in the years 2000 to 2100"
-            case "amount":
-                words = 'a decimal as text, such as "203.95": 1 to 10 digits, then at most a point and 1 or 2 digits'
-            case "bigint":
-                words = f"a whole number from {self.least} to {self.most}"
-            case _:
-                words = " or ".join(f'"{label}"' for label in self.labels)
-        return f"{words}, or null" if self.nullable else words
 
 
 class Key(NamedTuple):
@@ -68,35 +47,15 @@ class Key(NamedTuple):
         return tuple(value for value in values if isinstance(value, str))
 
 
-class EventShape(NamedTuple):
-    """Events of one source whose tag has this label: their fields, the tag not among them."""
+def describe(shape: type[Any]) -> tuple[Field, ...]:
+    """The fields of a struct, in its own order and without its tag.
 
-    source: Source
-    tag: str
-    label: str
-    fields: tuple[Field, ...]
-
-    @property
-    def tagged(self) -> tuple[Field, ...]:
-        """The fields with the tag among them, behind the source."""
-        behind = 1 + [field.path for field in self.fields].index("source")
-        tag = Field(self.tag, "label", nullable=False, labels=(self.label,))
-        return (*self.fields[:behind], tag, *self.fields[behind:])
+    Raises TypeError, as `keys` does, and for a type that no kind of field holds.
+    """
+    return tuple(_field(path, key) for path, key in keys(shape).items())
 
 
-def shapes() -> list[EventShape]:
-    """The shapes of all events. Raises TypeError for a field of a type that no kind stands for."""
-    return [_shape(source, struct) for source in SOURCES for struct in get_args(_EVENTS[source])]
-
-
-def _shape(source: Source, struct: type[Any]) -> EventShape:
-    config = struct.__struct_config__
-    fields = tuple(field_of(path, key) for path, key in keys(struct).items())
-    return EventShape(source, config.tag_field, config.tag, fields)
-
-
-def field_of(path: str, key: Key) -> Field:
-    """A key as a field. Raises TypeError for a type that no kind stands for."""
+def _field(path: str, key: Key) -> Field:
     match key.type:
         case StrType(None, None, None) if path in INSTANTS:
             return Field(path, "timestamp", key.nullable)
@@ -109,7 +68,7 @@ def field_of(path: str, key: Key) -> Field:
             return Field(path, "bigint", key.nullable, least, most)
         case LiteralType() if key.labels:
             return Field(path, "label", key.nullable, labels=key.labels)
-    raise TypeError(f"{path}: no kind of field stands for {key.type}")
+    raise TypeError(f"{path}: no kind of field holds {key.type}")
 
 
 def keys(shape: type[Any]) -> dict[str, Key]:

@@ -20,9 +20,9 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from core.events.catalog import EventShape, Rule, shapes
 from core.events.contract import Contract, Invalid, Reason, explain
 from core.events.fields import MAX_DEPTH, MAX_EVENT_BYTES, MAX_TEXT_BYTES, Amount, instant
-from core.events.shape import EventShape, Field, shapes
 
 _WHOLE: Final = f"one JSON object of at most {MAX_EVENT_BYTES} bytes and {MAX_DEPTH} levels, in UTF-8"
 _SHAPES: Final = tuple(shapes())
@@ -40,7 +40,7 @@ class Violation(msgspec.Struct, frozen=True):
 
 
 class _Leaf(NamedTuple):
-    field: Field
+    rule: Rule
     decode: Callable[[msgspec.Raw], Any]
 
 
@@ -71,7 +71,7 @@ def _event(raw: bytes, received_at: int, contract: Contract) -> Iterator[Violati
     every = _tree(_SHAPES)
     given = every.decode(raw)
     of_source = _narrowed(_SHAPES, given, every, _SOURCE, lambda shape: [shape.source])
-    of_stage = _narrowed(of_source, given, every, _SHAPES[0].tag, lambda shape: [shape.label])
+    of_stage = _narrowed(of_source, given, every, _SHAPES[0].tag, lambda shape: [shape.stage])
     of_type = _narrowed(of_stage, given, every, _TYPE, _types)
     envelope, narrow = _tree(of_stage), _tree(of_type)
     for name in envelope.keys:
@@ -99,12 +99,12 @@ def _narrowed(
 
 
 def _types(shape: EventShape) -> tuple[str, ...]:
-    return next(field.labels for field in shape.fields if field.path == _TYPE)
+    return next(rule.labels for rule in shape.rules if rule.path == _TYPE)
 
 
 def _value(expected: _Leaf | _Node, path: str, value: msgspec.Raw) -> Iterator[Violation]:
     """What is wrong with the value at this path."""
-    allowed = expected.field.allowed if isinstance(expected, _Leaf) else _object(expected)
+    allowed = expected.rule.allowed if isinstance(expected, _Leaf) else _object(expected)
     if not bytes(value):
         name = path.rpartition(".")[2]
         yield Violation(Reason.MISSING_FIELD, path, f"Object missing required field `{name}`", allowed)
@@ -121,21 +121,21 @@ def _value(expected: _Leaf | _Node, path: str, value: msgspec.Raw) -> Iterator[V
     if isinstance(expected, _Node):
         for name, inner in expected.keys.items():
             yield from _value(inner, f"{path}.{name}", getattr(decoded, name))
-    elif isinstance(decoded, str) and (wrong := _text(expected.field, decoded)):
+    elif isinstance(decoded, str) and (wrong := _text(expected.rule, decoded)):
         reason, detail = wrong
         yield Violation(reason, path, detail, allowed)
 
 
-def _text(field: Field, text: str) -> tuple[Reason, str] | None:
+def _text(rule: Rule, text: str) -> tuple[Reason, str] | None:
     """What is wrong with a text of the right type."""
-    most = field.most or MAX_TEXT_BYTES
+    most = rule.most or MAX_TEXT_BYTES
     if "\0" in text:
         return Reason.INVALID_TEXT, "text with a NUL character"
     if (size := len(text.encode())) > most:
         return Reason.TOO_LONG, f"at most {most} bytes of UTF-8, this has {size}"
-    if size < field.least:
-        return Reason.EMPTY, f"at least {field.least} byte"
-    if field.kind == "timestamp":
+    if size < rule.least:
+        return Reason.EMPTY, f"at least {rule.least} byte"
+    if rule.kind == "instant":
         try:
             instant(text)
         except ValueError as error:
@@ -158,51 +158,51 @@ def _object(node: _Node) -> str:
 @cache
 def _tree(of: tuple[EventShape, ...]) -> _Node:
     """The objects and fields that these shapes have in common."""
-    fields_of = [{field.path: field for field in shape.tagged} for shape in of]
+    rules_of = [{rule.path: rule for rule in shape.rules} for shape in of]
     members: dict[str, Any] = {}
-    for path in fields_of[0]:
+    for path in rules_of[0]:
         *outer, name = path.split(".")
         holder = members
         for depth, key in enumerate(outer, start=1):
             inside = ".".join(outer[:depth]) + "."
-            if all(any(other.startswith(inside) for other in fields) for fields in fields_of):
+            if all(any(other.startswith(inside) for other in rules) for rules in rules_of):
                 holder = holder.setdefault(key, {})
-        fields = [fields[path] for fields in fields_of if path in fields]
-        if len(fields) == len(of) and len({field.kind for field in fields}) == 1:
-            holder[name] = _any_of(fields)
+        common = [rules[path] for rules in rules_of if path in rules]
+        if len(common) == len(of) and len({rule.kind for rule in common}) == 1:
+            holder[name] = _any_of(common)
     return _node(members)
 
 
-def _any_of(fields: list[Field]) -> Field:
-    """A field that may be whatever one of these may be."""
-    return Field(
-        fields[0].path,
-        fields[0].kind,
-        any(field.nullable for field in fields),
-        min(field.least for field in fields),
-        max(field.most for field in fields),
-        tuple(dict.fromkeys(label for field in fields for label in field.labels)),
+def _any_of(rules: list[Rule]) -> Rule:
+    """The rule that accepts whatever one of these accepts."""
+    return Rule(
+        rules[0].path,
+        rules[0].kind,
+        any(rule.nullable for rule in rules),
+        min(rule.least for rule in rules),
+        max(rule.most for rule in rules),
+        tuple(dict.fromkeys(label for rule in rules for label in rule.labels)),
     )
 
 
 def _node(members: Mapping[str, Any]) -> _Node:
     struct = msgspec.defstruct("Object", [(name, msgspec.Raw, msgspec.Raw()) for name in members])
     inner = {
-        name: _Leaf(member, msgspec.json.Decoder(_type(member)).decode) if isinstance(member, Field) else _node(member)
+        name: _Leaf(member, msgspec.json.Decoder(_type(member)).decode) if isinstance(member, Rule) else _node(member)
         for name, member in members.items()
     }
     return _Node(inner, msgspec.json.Decoder(struct).decode)
 
 
-def _type(field: Field) -> Any:
+def _type(rule: Rule) -> Any:
     of: Any
-    match field.kind:
+    match rule.kind:
         case "amount":
             of = Amount
-        case "bigint":
-            of = Annotated[int, Meta(ge=field.least, le=field.most)]
+        case "integer":
+            of = Annotated[int, Meta(ge=rule.least, le=rule.most)]
         case "label":
-            of = Literal[field.labels]
+            of = Literal[rule.labels]
         case _:
             of = str
-    return of | None if field.nullable else of
+    return of | None if rule.nullable else of

@@ -73,7 +73,9 @@ function clock() {
 
 function wall(text, zone) {
   if (/^\d{4}-\d{2}-\d{2}$/.test(text)) return `${text}T00:00`;
-  const at = /(Z|[+-]\d{2}:\d{2})$/.test(text) ? Date.parse(text) : NaN;
+  // As the API reads it: a + may have come as a space, and a zone may lack its colon or its minutes.
+  const instant = text.replace(" ", "+").replace(/([+-]\d{2}):?(\d{2})?$/, (_, hours, minutes = "00") => `${hours}:${minutes}`);
+  const at = /(Z|[+-]\d{2}:\d{2})$/i.test(instant) ? Date.parse(instant) : NaN;
   if (!Number.isNaN(at) && isZone(zone)) return wallOf(at, zone);
   return /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}$/.test(text) ? text : "";
 }

@@ -217,6 +217,15 @@ async def test_times_are_of_the_chosen_zone(visit: Visit) -> None:
     visit.fine()
 
 
+@pytest.mark.parametrize("zone", ["Z", "+00:00", "+0000", "+00", " 0000"])
+async def test_the_controls_show_any_zone_of_an_address(visit: Visit, zone: str) -> None:
+    """A range whose zone is written as senders write it is asked for, and shown by the zone's clocks."""
+    await visit.open(report="events", timeZone="UTC", **{"from": f"2026-10-25T10:30:15{zone}", "to": "2026-10-26"})
+    assert (await visit.asked())["query"]["from"] == "2026-10-25T10:30:15Z"
+    await expect(visit.page.locator("[name=from]")).to_have_value("2026-10-25T10:30")
+    visit.fine()
+
+
 @pytest.mark.parametrize(
     ("bounds", "zone"),
     [

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.events import Drawn, corrupt, make
+from core.events.catalog import shapes
 from core.events.contract import Contract, Invalid, Reason
 from core.events.examples import AT, EXAMPLES
 from core.events.reference import MEANINGS, rows, schema
-from core.events.shape import shapes
 from ops.events_page import PAGE, SCHEMA, page, schema_text
 from tests.fuzz.mutations import RECEIVED, corpus
 from tests.support.events import MAKERS, NOON, SHAPES, Event, changed, encoded, microseconds, paths, rfc3339, without
@@ -62,7 +62,7 @@ def test_the_schema_is_one_of_2020_12() -> None:
     """It is valid by its own meta-schema, and lists every field of every shape."""
     jsonschema_rs.meta.validate(schema())
     assert schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert {row.path for row in rows()} == {field.path for shape in shapes() for field in shape.tagged}
+    assert {row.path for row in rows()} == {rule.path for shape in shapes() for rule in shape.rules}
     assert set(MEANINGS) == set(Reason)
 
 
@@ -72,10 +72,10 @@ def test_each_example_is_a_whole_valid_event(name: str) -> None:
     event = json.loads(json.dumps(EXAMPLES[name]).replace(AT, rfc3339(NOON)))
     assert accepted(encoded(event), microseconds()) is None
     VALIDATOR.validate(event)
-    (shape,) = [shape for shape in shapes() if f"{shape.source} {shape.label}" == name]
+    (shape,) = [shape for shape in shapes() if f"{shape.source} {shape.stage}" == name]
     leaves = {path for path in paths(event) if not any(other.startswith(f"{path}.") for other in paths(event))}
-    assert leaves == {field.path for field in shape.tagged}
-    assert {f"{shape.source} {shape.label}" for shape in shapes()} == set(EXAMPLES)
+    assert leaves == {rule.path for rule in shape.rules}
+    assert {f"{shape.source} {shape.stage}" for shape in shapes()} == set(EXAMPLES)
 
 
 def test_valid_events() -> None:
@@ -108,34 +108,34 @@ def test_fields_that_are_missing_or_null_or_of_another_type(source: str, stage: 
             assert agree(changed(event, path, value)), (path, value)
 
 
-@pytest.mark.parametrize("shape", shapes(), ids=lambda shape: f"{shape.source}-{shape.label}")
+@pytest.mark.parametrize("shape", shapes(), ids=lambda shape: f"{shape.source}-{shape.stage}")
 def test_limits(shape: Any) -> None:
     """At each limit both accept, and past it both refuse."""
-    event = MAKERS[shape.source](shape.label)
-    for field in shape.tagged:
-        match field.kind:
+    event = MAKERS[shape.source](shape.stage)
+    for rule in shape.rules:
+        match rule.kind:
             case "text":
-                inside: list[Any] = ["x" * field.most, "x" * max(field.least, 1)]
-                outside: list[Any] = ["x" * (field.most + 1), "a\0", *([""] if field.least else [])]
-            case "bigint":
-                inside, outside = [field.least, field.most], [field.least - 1, field.most + 1]
+                inside: list[Any] = ["x" * rule.most, "x" * max(rule.least, 1)]
+                outside: list[Any] = ["x" * (rule.most + 1), "a\0", *([""] if rule.least else [])]
+            case "integer":
+                inside, outside = [rule.least, rule.most], [rule.least - 1, rule.most + 1]
             case "amount":
                 inside = ["0", "9" * 10, "9" * 10 + ".99", "1.5", "007"]
                 outside = ["9" * 11, "1.999", "1.", ".5", "-1", "1e3", "NaN", "1_0", "", "1\n", "١"]
-            case "timestamp":
+            case "instant":
                 start = rfc3339(NOON)[:19]
                 inside = [start + zone for zone in ("Z", "z", "+00:00", "-0000", "+00", ".1Z", ".123456789+0000")]
                 outside = [start + zone for zone in ("", ".Z", ".1234567890Z", "+24:00", "+0060", "+1", "ZZ", "Z\n")]
                 outside += [start.replace("T", " ") + "Z", start[:10], start[:16] + "Z"]
             case _:
-                inside, outside = list(field.labels), [field.labels[0].upper(), field.labels[0] + " "]
-        assert inside, field
+                inside, outside = list(rule.labels), [rule.labels[0].upper(), rule.labels[0] + " "]
+        assert inside, rule
         for value in inside:
-            assert VALIDATOR.is_valid(changed(event, field.path, value)), (field.path, value)
-            assert agree(changed(event, field.path, value)), (field.path, value)
+            assert VALIDATOR.is_valid(changed(event, rule.path, value)), (rule.path, value)
+            assert agree(changed(event, rule.path, value)), (rule.path, value)
         for value in outside:
-            assert not VALIDATOR.is_valid(changed(event, field.path, value)), (field.path, value)
-            assert agree(changed(event, field.path, value)), (field.path, value)
+            assert not VALIDATOR.is_valid(changed(event, rule.path, value)), (rule.path, value)
+            assert agree(changed(event, rule.path, value)), (rule.path, value)
 
 
 def test_what_a_schema_cannot_say() -> None:

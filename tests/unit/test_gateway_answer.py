@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from core.errors import StreamFull, StreamUnreachable, TryAgain
+from core.events.catalog import shapes
 from core.events.contract import Invalid, Reason
-from core.events.shape import shapes
 from core.events.violations import violations
 from gateway import answer
 from gateway.answer import Answer
@@ -39,7 +39,7 @@ STATUS = {
     Refusal.UNSUPPORTED_ENCODING: 415,
 }
 TYPES = dict.fromkeys(
-    label for shape in shapes() for field in shape.fields if field.path == "eventType" for label in field.labels
+    label for shape in shapes() for rule in shape.rules if rule.path == "eventType" for label in rule.labels
 )
 OTHERS = {
     "timestamp": "an RFC 3339 instant with a zone, such as 2026-11-22T07:25:58.541Z, in the years 2000 to 2100",

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from core import native as module
 from core.events import facebook as facebook_events
+from core.events import shape
 from core.events import tiktok as tiktok_events
-from core.events.shape import INSTANTS, Key, field_of
+from core.events.shape import INSTANTS, Key
 from core.events.subjects import SOURCES
 from gateway import native, split
 from gateway.body import Form
@@ -161,7 +162,7 @@ def test_each_instant_of_the_contract_is_known_as_one() -> None:
 def test_a_type_that_it_does_not_know_is_refused() -> None:
     """What could not be held to the contract is an error at the start, never a guess."""
     with pytest.raises(TypeError, match="no kind of field"):
-        field_of("data.weight", Key("data.weight", msgspec.inspect.IntType(gt=0), nullable=False))
+        shape._field("data.weight", Key("data.weight", msgspec.inspect.IntType(gt=0), nullable=False))
 
 
 async def test_without_a_build_python_reads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,15 +10,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.events.catalog import EventShape, Rule, shapes
 from core.events.contract import Contract, Invalid, Reason
 from core.events.fields import MAX_EVENT_BYTES
-from core.events.shape import EventShape, Field, shapes
 from core.events.violations import Violation, violations
 from tests.fuzz.mutations import RECEIVED, corpus
 from tests.support.events import MAKERS, NOON, SHAPES, Event, changed, encoded, facebook, microseconds, rfc3339, without
 
 CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)
 WHOLE = Invalid(Reason.MALFORMED, "$", "a stand-in for what the contract found first")
+
+TAGS = ("source", "funnelStage")
+"""The fields that choose the rules of the others."""
 
 BAD: dict[str, list[tuple[Any, Reason]]] = {
     "text": [
@@ -27,14 +30,14 @@ BAD: dict[str, list[tuple[Any, Reason]]] = {
         ("a\0", Reason.INVALID_TEXT),
         ("x" * 8_193, Reason.TOO_LONG),
     ],
-    "timestamp": [
+    "instant": [
         (-1, Reason.WRONG_TYPE),
         ("invalid-timestamp", Reason.INVALID_TIMESTAMP),
         ("2026-02-30T00:00:00Z", Reason.INVALID_TIMESTAMP),
         ("1999-12-31T23:59:59Z", Reason.INVALID_TIMESTAMP),
     ],
     "amount": [(1.5, Reason.WRONG_TYPE), ("1e3", Reason.INVALID_AMOUNT), ("1.234", Reason.INVALID_AMOUNT)],
-    "bigint": [
+    "integer": [
         ("7", Reason.WRONG_TYPE),
         (7.5, Reason.WRONG_TYPE),
         (-1, Reason.OUT_OF_RANGE),
@@ -46,13 +49,13 @@ BAD: dict[str, list[tuple[Any, Reason]]] = {
 
 
 def of(source: str, stage: str) -> EventShape:
-    return next(shape for shape in shapes() if (shape.source, shape.label) == (source, stage))
+    return next(shape for shape in shapes() if (shape.source, shape.stage) == (source, stage))
 
 
-def bad_values(field: Field) -> list[tuple[Any, Reason]]:
-    if field.nullable:
-        return [(value, reason) for value, reason in BAD[field.kind] if value is not None]
-    return BAD[field.kind] + ([("", Reason.EMPTY)] if field.least and field.kind == "text" else [])
+def bad_values(rule: Rule) -> list[tuple[Any, Reason]]:
+    if rule.nullable:
+        return [(value, reason) for value, reason in BAD[rule.kind] if value is not None]
+    return BAD[rule.kind] + ([("", Reason.EMPTY)] if rule.least and rule.kind == "text" else [])
 
 
 def found(event: Event | bytes, why: Invalid = WHOLE) -> list[Violation]:
@@ -75,19 +78,19 @@ def test_a_valid_event_has_none(source: str, stage: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "stage", "field"),
-    [(shape.source, shape.label, field) for shape in shapes() for field in shape.fields if field.path != "source"],
+    ("source", "stage", "rule"),
+    [(shape.source, shape.stage, rule) for shape in shapes() for rule in shape.rules if rule.path not in TAGS],
 )
-def test_one_wrong_field_is_one_violation(source: str, stage: str, field: Field) -> None:
+def test_one_wrong_field_is_one_violation(source: str, stage: str, rule: Rule) -> None:
     """It has the contract's own path and reason, and says what is allowed."""
-    for value, reason in bad_values(field):
-        event = changed(MAKERS[source](stage), field.path, value)
+    for value, reason in bad_values(rule):
+        event = changed(MAKERS[source](stage), rule.path, value)
         why = refusal(event)
         (violation,) = found(event)
-        assert (violation.path, violation.reason) == (f"$.{field.path}", reason) == (why.path, why.reason)
-        assert violation.allowed == field.allowed
+        assert (violation.path, violation.reason) == (f"$.{rule.path}", reason) == (why.path, why.reason)
+        assert violation.allowed == rule.allowed
         assert violations(encoded(event), why, microseconds(), CONTRACT) == [
-            Violation(why.reason, why.path, why.detail, field.allowed)
+            Violation(why.reason, why.path, why.detail, rule.allowed)
         ]
 
 
@@ -95,16 +98,16 @@ def test_one_wrong_field_is_one_violation(source: str, stage: str, field: Field)
 def test_all_wrong_fields_are_found_at_once(data: st.DataObject) -> None:
     """However many fields are wrong or missing: each is listed once, with its reason; first the contract's own."""
     source, stage = data.draw(st.sampled_from(SHAPES))
-    fields = [field for field in of(source, stage).fields if field.path != "source"]
-    wrong = data.draw(st.lists(st.sampled_from(fields), min_size=1, unique=True))
+    rules = [rule for rule in of(source, stage).rules if rule.path not in TAGS]
+    wrong = data.draw(st.lists(st.sampled_from(rules), min_size=1, unique=True))
     event, expected = MAKERS[source](stage), {}
-    for field in wrong:
+    for rule in wrong:
         if data.draw(st.booleans()):
-            event, reason = without(event, field.path), Reason.MISSING_FIELD
+            event, reason = without(event, rule.path), Reason.MISSING_FIELD
         else:
-            value, reason = data.draw(st.sampled_from(bad_values(field)))
-            event = changed(event, field.path, value)
-        expected[f"$.{field.path}"] = reason
+            value, reason = data.draw(st.sampled_from(bad_values(rule)))
+            event = changed(event, rule.path, value)
+        expected[f"$.{rule.path}"] = reason
     why = refusal(event)
     listed = violations(encoded(event), why, microseconds(), CONTRACT)
     assert (listed[0].reason, listed[0].path) == (why.reason, why.path)
@@ -209,9 +212,7 @@ def test_the_corpus(line: bytes) -> None:
 def test_any_value_anywhere(shape: tuple[str, str], data: st.DataObject, value: Any) -> None:
     """A field of any value: what is found is empty exactly if the contract accepts the event."""
     event = MAKERS[shape[0]](shape[1])
-    path = data.draw(
-        st.sampled_from(["data", "data.user", *(field.path for field in of(*shape).fields), "funnelStage"])
-    )
+    path = data.draw(st.sampled_from(["data", "data.user", *(rule.path for rule in of(*shape).rules), "funnelStage"]))
     try:
         raw = encoded(changed(event, path, value))
     except UnicodeEncodeError:
