@@ -29,6 +29,7 @@ COMMAND_SECONDS: Final = 60.0  # of a server that vanished without a word nothin
 STUCK_AFTER: Final = timedelta(seconds=15)
 _RETENTION_MARGIN_DAYS: Final = 4
 _PARTITIONS: Final = statements("partitions")
+_COUNTRIES: Final = statements("countries")
 _SQL: Final = statements("maintenance")
 log = structlog.get_logger()
 
@@ -77,6 +78,7 @@ async def _round(
         floor = today - timedelta(days=settings.retention_days)
         if dropped := await connection.fetchval(_PARTITIONS["drop_before"], source.table, floor):
             log.info("dropped partitions", table=source.table, before=str(floor), partitions=dropped)
+        metrics.country_places.labels(source.name).set(await connection.fetchval(_COUNTRIES["free_places"]))
         metrics.partitions_ahead.labels(source.name).set(await _days_ahead(connection, source.table, today))
     if stream is not None:
         kept = timedelta(days=settings.receipt_retention_days)

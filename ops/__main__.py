@@ -95,7 +95,8 @@ def command_line() -> argparse.ArgumentParser:
     what = "events that could not be stored (dead) or were refused at the door (refused)"
     _dead_letters(_group(group, "dead-letters", f"work with {what}"))
     _sources(group)
-    _partitions(_group(group, "partitions", "list, make and drop the daily partitions"))
+    _partitions(_group(group, "partitions", "list, make, index and drop the daily partitions"))
+    _countries(_group(group, "countries", "work with the registry of countries that have rollups of their own"))
     _streams(_group(group, "streams", "compare the streams with what is declared"))
     migrate = _add(group, "migrate", "bring the database's schema up to date; safe at any time")
     migrate.set_defaults(run=lambda chosen, _: commands.migrate(chosen))
@@ -230,6 +231,12 @@ def _partitions(group: Any) -> None:
     made.set_defaults(
         run=lambda chosen, options: commands.ensure_partitions(chosen, options.days, dry_run=options.dry_run)
     )
+    indexed = _add(
+        group, "index", "build the index on campaigns of partitions that are older than it",
+        "One partition after the other, while it is written and read; may be interrupted and run again.",
+    )  # fmt: skip
+    dry_run(indexed)
+    indexed.set_defaults(run=lambda chosen, options: commands.index_partitions(chosen, dry_run=options.dry_run))
     gone = _add(group, "drop", "drop old days with their events, for good", "Reports keep their counts, by rollups.")
     gone.add_argument("--older-than", type=days, required=True, metavar="DAYS", help="days to keep, such as 90")
     dry_run(gone)
@@ -239,6 +246,15 @@ def _partitions(group: Any) -> None:
             chosen, options.older_than, dry_run=options.dry_run, yes=options.yes
         )
     )
+
+
+def _countries(group: Any) -> None:
+    rebuilt = _add(
+        group, "rebuild", "give the places to the most frequent countries, and count the kept days accordingly",
+        "Reads all rows. Collectors store meanwhile; they wait only at the end, while places and rollups change.",
+    )  # fmt: skip
+    yes(rebuilt)
+    rebuilt.set_defaults(run=lambda chosen, options: commands.rebuild_countries(chosen, yes=options.yes))
 
 
 def _streams(group: Any) -> None:
