@@ -87,7 +87,7 @@ async def rebuild_countries(chosen: OperatorSettings, *, yes: bool) -> int:
         confirm("rebuild the registry of countries from the rows of all kept days", yes=yes)
         rebuilt = await countries.rebuild(connection)
     console().print(
-        f"{rebuilt.added:,} countries got a place, {rebuilt.removed:,} lost theirs; "
+        f"countries added to the registry: {rebuilt.added:,}, removed from it: {rebuilt.removed:,}; "
         f"{rebuilt.free:,} of {countries.PLACES:,} places are free"
     )
     return 0

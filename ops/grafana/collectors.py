@@ -150,6 +150,14 @@ def collectors() -> Dashboard:
             bad_below=3,
             runbook="PartitionsRunningOut",
         ),
+        curves(
+            "Places for countries",
+            EXACT,
+            ("min(collector_country_places_free)", "free"),
+            meaning="Countries that can still get rollups of their own; later ones are counted as other",
+            bad_below=200,
+            runbook="CountriesNearlyFull",
+        ),
     ]
     machines = [
         names(
