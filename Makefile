@@ -37,11 +37,11 @@ $(TOOLS): $(TOOLS_SOURCES)
 	elif echo "building the checkers of compose files and manifests (a minute) …"; ! sh ops/tools/build.sh; then \
 	  rm -f $@; echo "the checkers were not built: compose files and manifests are not checked"; fi
 
-up: $(VENV)/ready $(NATIVE) ## run everything until Ctrl-C; PUBLISHER=0 leaves the publisher out, MONITORING=1 starts Prometheus
-	@exec $(RUN) -m ops up
+up: $(VENV)/ready $(NATIVE) ## run everything until Ctrl-C; PUBLISHER=0 leaves the publisher out, VALUES=plausible posts plausible events, MONITORING=1 starts Prometheus
+	@exec $(RUN) -m ops up $(if $(VALUES),--values $(VALUES))
 
-demo: $(VENV)/ready $(NATIVE) ## run everything under the publisher's load for DEMO_SECONDS (30) and check that nothing is lost
-	@exec $(RUN) -m ops demo
+demo: $(VENV)/ready $(NATIVE) ## run everything under the publisher's load for DEMO_SECONDS (30) and check that nothing is lost; VALUES=plausible
+	@exec $(RUN) -m ops demo $(if $(VALUES),--values $(VALUES))
 
 TEST_PROCESSES ?= 3
 test: $(VENV)/ready $(NATIVE) $(TOOLS) lint ## lint, check types and layers, run all tests
@@ -78,7 +78,7 @@ fuzz: $(VENV)/ready $(NATIVE) ## hold both parsers to each other for SECONDS (60
 	@$(RUN) -m tests.fuzz.differential --seconds $$(($(SECONDS) / 2))
 	@$(RUN) -m tests.fuzz.guided -max_total_time=$$(($(SECONDS) / 2))
 
-bench: $(VENV)/ready $(NATIVE) ## run all benchmarks (24 minutes) and render bench/results/REPORT.md; SHORT=1: a moment of each
+bench: $(VENV)/ready $(NATIVE) ## run all benchmarks (28 minutes) and render bench/results/REPORT.md; SHORT=1: a moment of each
 	@exec $(RUN) -m bench $(if $(SHORT),--short)
 
 LOAD_USERS ?= 21

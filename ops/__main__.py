@@ -21,7 +21,20 @@ from core import lifecycle
 from core.errors import Misconfigured, SluiceError
 from core.settings import OperatorSettings
 from ops import commands, dead_letters, doctor, report
-from ops.arguments import COLLECTED, amount, days, dry_run, format_, letter, meant, positive, seconds, which, yes
+from ops.arguments import (
+    COLLECTED,
+    amount,
+    days,
+    dry_run,
+    format_,
+    letter,
+    meant,
+    positive,
+    seconds,
+    values,
+    which,
+    yes,
+)
 from ops.connection import operator_settings
 from ops.letters import OUTCOMES
 
@@ -66,9 +79,10 @@ async def _run_stack(stop: asyncio.Event, options: argparse.Namespace) -> int:
         from ops.demo import demo  # noqa: PLC0415
         from ops.up import up  # noqa: PLC0415
 
+    distribution = [] if options.values == "publisher" else ["--values", options.values]
     if options.command == "demo":
-        return await demo(stop, options.seconds, options.publisher)
-    await up(stop, with_publisher=os.environ.get("PUBLISHER", "1") != "0")
+        return await demo(stop, options.seconds, [*distribution, *options.publisher])
+    await up(stop, with_publisher=os.environ.get("PUBLISHER", "1") != "0", publisher_options=distribution)
     return 0
 
 
@@ -82,12 +96,14 @@ def command_line() -> argparse.ArgumentParser:
         "wrong, 2 a mistake of the caller, 130 interrupted.",
     )
     group = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    group.add_parser("up", help="run everything on this machine until Ctrl-C (PUBLISHER=0: without a publisher)")
+    run = group.add_parser("up", help="run everything on this machine until Ctrl-C (PUBLISHER=0: without a publisher)")
+    values(run)
     shown = group.add_parser("demo", help="run everything under the publisher's load for a while, and check it")
     default = float(os.environ.get("DEMO_SECONDS") or 30)
     shown.add_argument(
         "--seconds", type=float, default=default, help="how long to publish (default: DEMO_SECONDS, else 30)"
     )
+    values(shown)
     shown.add_argument("publisher", nargs="*", metavar="-- OPTION", help="options for the publisher (see its --help)")
     _fill(group)
     report.options(_group(group, "report", "show a report of the last 24 hours, or of any range"))
@@ -122,6 +138,7 @@ def _fill(group: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--events", type=amount, required=True, metavar="N", help="how many: 50000, 10M")
     parser.add_argument("--days", type=days, default=30, metavar="N", help="spread over so many days before now (30)")
+    values(parser)
     parser.set_defaults(run=_run_fill)
 
 
@@ -129,7 +146,7 @@ async def _run_fill(chosen: OperatorSettings, options: argparse.Namespace) -> in
     with _from_a_checkout():
         from ops.fill import run  # noqa: PLC0415
 
-    return await run(chosen, options.events, options.days)
+    return await run(chosen, options.events, options.days, options.values)
 
 
 def _doctor(group: Any) -> None:

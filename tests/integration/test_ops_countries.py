@@ -11,6 +11,7 @@ import pytest
 
 from core.errors import SluiceError
 from ops import countries, examine
+from ops.checks import Check
 from tests.support.collecting import storing
 from tests.support.events import NOON, Event, changed, facebook, message, tiktok
 from tests.support.operator import operator, ops
@@ -34,7 +35,7 @@ async def counted(connection: asyncpg.Connection[Any], unit: str | None = None) 
     return {row["value"]: row["n"] for row in rows}
 
 
-async def check(connection: asyncpg.Connection[Any], database: Database) -> examine.Check:
+async def check(connection: asyncpg.Connection[Any], database: Database) -> Check:
     found = await examine.of_postgres(connection, operator(NO_NATS, database.owner_dsn))
     return next(one for one in found if one.check == "countries")
 
