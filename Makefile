@@ -78,7 +78,7 @@ fuzz: $(VENV)/ready $(NATIVE) ## hold both parsers to each other for SECONDS (60
 	@$(RUN) -m tests.fuzz.differential --seconds $$(($(SECONDS) / 2))
 	@$(RUN) -m tests.fuzz.guided -max_total_time=$$(($(SECONDS) / 2))
 
-bench: $(VENV)/ready $(NATIVE) ## run all benchmarks (28 minutes) and render bench/results/REPORT.md; SHORT=1: a moment of each
+bench: $(VENV)/ready $(NATIVE) ## run all benchmarks (31 minutes) and render bench/results/REPORT.md; SHORT=1: a moment of each
 	@exec $(RUN) -m bench $(if $(SHORT),--short)
 
 LOAD_USERS ?= 21

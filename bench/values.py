@@ -1,11 +1,13 @@
 """How the values of made events are distributed.
 
-    publisher   a person, a campaign and a video of its own for each event, as the publisher sends
-    zipf        people, campaigns, cities and things that return, a few of them often (Zipf's law)
-    one         one person, campaign, city and thing in all events of a type
-    plausible   as zipf, and event types that get rarer at each step of the funnel
+    publisher       a person, a campaign and a video of its own for each event, as the publisher sends
+    zipf            people, campaigns, cities and things that return, a few of them often (Zipf's law)
+    one             one person, campaign, city and thing in all events of a type
+    zipf-campaigns  the publisher's, except few campaigns by Zipf's law
+    one-campaign    the publisher's, except a single campaign
+    plausible       as zipf, and event types that get rarer at each step of the funnel
 
-Types are even within a stage but for `plausible`. Event ids and instants are new in every event.
+Types are even within a stage except in `plausible`. Event ids and instants are new in every event.
 """
 
 from collections.abc import Mapping
@@ -65,5 +67,7 @@ VALUES: Mapping[str, Values] = {
     "publisher": Values(),
     "zipf": Values(person=50_000, city=20_000, campaign=200, thing=2_000),
     "one": Values(person=1, city=1, campaign=1, thing=1, circumstance=1),
+    "zipf-campaigns": Values(campaign=200),
+    "one-campaign": Values(campaign=1),
     "plausible": Values(person=50_000, city=20_000, campaign=200, thing=2_000, funnel=True),
 }

@@ -14,7 +14,7 @@ from core.events.subjects import REFUSED, SOURCES
 from ops.letters import KINDS, Name, Which, name_of
 
 COLLECTED: Final = (*SOURCES, REFUSED)
-VALUES: Final = ("publisher", "plausible", "zipf", "one")
+VALUES: Final = ("publisher", "plausible", "zipf", "one", "zipf-campaigns", "one-campaign")
 """How the values of made events are distributed: the names in `bench.values`, which an image does not hold."""
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 

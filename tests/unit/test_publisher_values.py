@@ -50,6 +50,14 @@ def _without_instant(data: Event) -> Event:
     return data | {"engagement": {key: value for key, value in data["engagement"].items() if key != "actionTime"}}
 
 
+@pytest.mark.parametrize(("values", "most"), [("zipf-campaigns", 200), ("one-campaign", 1)])
+def test_campaigns_alone(values: str, most: int) -> None:
+    """Two distributions differ from the publisher's in their campaigns alone: people are new in every event."""
+    events = drawn(values)
+    assert 0 < len(campaigns(events)) <= most
+    assert len({event["data"]["user"]["userId"] for event in events}) == len(events)
+
+
 @pytest.mark.parametrize("values", ["zipf", "plausible"])
 def test_few_values_are_frequent(values: str) -> None:
     """At most 200 campaigns, the first of them often; people return, as the same person each time."""
