@@ -270,8 +270,11 @@ def _countries(group: Any) -> None:
         group, "rebuild", "give the places to the most frequent countries, and count the kept days accordingly",
         "Reads all rows. Collectors store meanwhile; they wait only at the end, while places and rollups change.",
     )  # fmt: skip
+    dry_run(rebuilt)
     yes(rebuilt)
-    rebuilt.set_defaults(run=lambda chosen, options: commands.rebuild_countries(chosen, yes=options.yes))
+    rebuilt.set_defaults(
+        run=lambda chosen, options: commands.rebuild_countries(chosen, dry_run=options.dry_run, yes=options.yes)
+    )
 
 
 def _streams(group: Any) -> None:

@@ -81,14 +81,15 @@ async def index_partitions(chosen: OperatorSettings, *, dry_run: bool) -> int:
     return 0
 
 
-async def rebuild_countries(chosen: OperatorSettings, *, yes: bool) -> int:
+async def rebuild_countries(chosen: OperatorSettings, *, dry_run: bool, yes: bool) -> int:
     """Give the places of the registry of countries to the most frequent ones, and count the kept days accordingly."""
     async with to_database(chosen) as connection:
-        confirm("rebuild the registry of countries from the rows of all kept days", yes=yes)
-        rebuilt = await countries.rebuild(connection)
+        if not dry_run:
+            confirm("rebuild the registry of countries from the rows of all kept days", yes=yes)
+        rebuilt = await (countries.look(connection) if dry_run else countries.rebuild(connection))
     console().print(
         f"countries added to the registry: {rebuilt.added:,}, removed from it: {rebuilt.removed:,}; "
-        f"{rebuilt.free:,} of {countries.PLACES:,} places are free"
+        f"{rebuilt.free:,} of {countries.PLACES:,} places are free{f' {DRY_RUN}' if dry_run else ''}"
     )
     return 0
 

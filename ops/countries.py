@@ -18,7 +18,7 @@ from core.errors import SluiceError
 from sql import statements
 
 PLACES: Final = 1_000  # beside the reserved ones; as in sql/countries.sql and sql/store.sql
-MIN_FREE: Final = 200
+MIN_FREE: Final = 200  # as a rebuild leaves them
 MAX_ROUNDS: Final = 5
 FEW_QUARTER_HOURS: Final = 8
 MAX_LOCK_TRIES: Final = 30
@@ -40,25 +40,46 @@ async def free_places(connection: asyncpg.Connection[Any]) -> int:
     return free
 
 
+async def look(connection: asyncpg.Connection[Any]) -> Rebuilt:
+    """What a rebuild would do by now. Nothing is changed."""
+    await _count(connection)
+    transaction = connection.transaction(isolation="repeatable_read")
+    await transaction.start()
+    try:
+        return await _place(connection)
+    finally:
+        await transaction.rollback()
+
+
 async def rebuild(connection: asyncpg.Connection[Any]) -> Rebuilt:
     """Rebuild the registry and the rollups of countries, as the owner.
 
     Raises SluiceError if other sessions hold the registry for a minute and more: nothing is changed then.
     """
-    await connection.execute(_SQL["begin_counting"])
-    for _ in range(MAX_ROUNDS):
-        async with connection.transaction(isolation="repeatable_read"):
-            if await _count_changed(connection) <= FEW_QUARTER_HOURS:
-                break
+    await _count(connection)
     for _ in range(MAX_LOCK_TRIES):
         try:
             async with connection.transaction(isolation="repeatable_read"):
                 await connection.execute(_SQL["lock_registry"])
                 await _count_changed(connection)
-                return await _place(connection)
+                rebuilt = await _place(connection)
+                await connection.execute(_SQL["count_removed"])
+                await connection.execute(_SQL["count_other"])
+                await connection.execute(_SQL["count_added"])
+                await connection.execute(_SQL["drop_empty_totals"])
+                return rebuilt
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
             await asyncio.sleep(1)
     raise SluiceError("known_countries is held by another session, a long report for instance: try again")
+
+
+async def _count(connection: asyncpg.Connection[Any]) -> None:
+    """Count the countries without a place, until few quarter-hours have changed meanwhile."""
+    await connection.execute(_SQL["begin_counting"])
+    for _ in range(MAX_ROUNDS):
+        async with connection.transaction(isolation="repeatable_read"):
+            if await _count_changed(connection) <= FEW_QUARTER_HOURS:
+                break
 
 
 async def _count_changed(connection: asyncpg.Connection[Any]) -> int:
@@ -71,12 +92,10 @@ async def _count_changed(connection: asyncpg.Connection[Any]) -> int:
 
 
 async def _place(connection: asyncpg.Connection[Any]) -> Rebuilt:
+    """Give the places of the registry anew."""
+    await connection.execute(_SQL["choose_countries"])
     removed = _rows(await connection.execute(_SQL["remove_countries"]))
     added = _rows(await connection.execute(_SQL["add_countries"]))
-    await connection.execute(_SQL["count_removed"])
-    await connection.execute(_SQL["count_other"])
-    await connection.execute(_SQL["count_added"])
-    await connection.execute(_SQL["drop_empty_totals"])
     return Rebuilt(added, removed, await free_places(connection))
 
 

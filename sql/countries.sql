@@ -51,23 +51,31 @@ DELETE FROM changed_hours
 SET LOCAL lock_timeout = '2s';
 LOCK TABLE known_countries IN ACCESS EXCLUSIVE MODE
 
--- name: remove_countries
--- The most frequent 1,000 of the kept days keep or get a place, and all reserved ones.
+-- name: choose_countries
+-- All countries of the kept days without a reserved place, by frequency. The first 800 get a place, so that 200 are free
+-- for new ones. The others are remembered; if they are too many for that, 1,000 get a place and none is free.
+CREATE TEMPORARY TABLE met_countries ON COMMIT DROP AS
+SELECT country, row_number() OVER (ORDER BY sum(events) DESC, country) AS number
+FROM (
+    SELECT value AS country, sum(events) AS events
+    FROM audience_totals JOIN partition_floors ON parent = source || '_events'
+    WHERE unit = 'day' AND dimension = 'country' AND bucket >= floor::timestamp AT TIME ZONE 'UTC'
+    GROUP BY value
+    UNION ALL
+    SELECT country, sum(events) FROM unknown_counts GROUP BY country
+) AS met
+WHERE country IS NOT NULL AND events > 0 AND country NOT IN (SELECT reserved_countries())
+GROUP BY country;
 CREATE TEMPORARY TABLE placed_countries ON COMMIT DROP AS
 SELECT reserved_countries() COLLATE "C" AS country, true AS reserved
-UNION ALL (
-    SELECT country, false
-    FROM (
-        SELECT value AS country, sum(events) AS events
-        FROM audience_totals JOIN partition_floors ON parent = source || '_events'
-        WHERE unit = 'day' AND dimension = 'country' AND bucket >= floor::timestamp AT TIME ZONE 'UTC'
-        GROUP BY value
-        UNION ALL
-        SELECT country, sum(events) FROM unknown_counts GROUP BY country
-    ) AS met
-    WHERE country IS NOT NULL AND events > 0 AND country NOT IN (SELECT reserved_countries())
-    GROUP BY country ORDER BY sum(events) DESC, country LIMIT 1000
-);
+UNION ALL
+SELECT country, false FROM met_countries
+WHERE number <= CASE WHEN (SELECT count(*) FROM met_countries) <= 100000 THEN 800 ELSE 1000 END;
+DELETE FROM other_countries;
+INSERT INTO other_countries
+SELECT country FROM met_countries WHERE number > 800 AND (SELECT count(*) FROM met_countries) <= 100000
+
+-- name: remove_countries
 UPDATE known_countries known SET reserved = placed.reserved
 FROM placed_countries placed
 WHERE placed.country = known.country AND placed.reserved <> known.reserved;

@@ -50,7 +50,8 @@ DELETE FROM staging
 SELECT pg_advisory_xact_lock(hashtext('sluice.countries'))
 WHERE (SELECT count(*) FROM known_countries WHERE NOT reserved) < 1000 AND EXISTS (
     SELECT FROM unnest($1::text[]) AS met (country)
-    WHERE NOT EXISTS (SELECT FROM known_countries known WHERE known.country = met.country))
+    WHERE NOT EXISTS (SELECT FROM known_countries known WHERE known.country = met.country)
+      AND NOT EXISTS (SELECT FROM other_countries other WHERE other.country = met.country))
 
 -- name: learn_countries
 -- Before the rollups, so that a country is known from its first event on. A statement of its own: it sees what was
@@ -58,6 +59,7 @@ WHERE (SELECT count(*) FROM known_countries WHERE NOT reserved) < 1000 AND EXIST
 INSERT INTO known_countries
 SELECT country FROM unnest($1::text[]) AS met (country)
 WHERE NOT EXISTS (SELECT FROM known_countries known WHERE known.country = met.country)
+  AND NOT EXISTS (SELECT FROM other_countries other WHERE other.country = met.country)
 ORDER BY country
 LIMIT greatest(0, 1000 - (SELECT count(*) FROM known_countries WHERE NOT reserved))
 ON CONFLICT DO NOTHING

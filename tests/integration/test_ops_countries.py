@@ -65,19 +65,29 @@ async def test_a_rebuild_gives_places_to_the_most_frequent(
         await other.save(message(land, tiktok(), tiktok("bottom")))
     assert (await counted(connection)).get("Wonderland") is None
 
-    code, said = await ops(operator(NO_NATS, database.owner_dsn), capsys, "countries", "rebuild", "--yes")
+    chosen = operator(NO_NATS, database.owner_dsn)
+    said = "countries added to the registry: 1, removed from it: 201; 200 of 1,000 places are free"
+    code, looked = await ops(chosen, capsys, "countries", "rebuild", "--dry-run")
+    assert (code, looked) == (0, f"{said} (dry run: nothing was changed)\n")
+    assert (await counted(connection)).get("Wonderland") is None
+    assert await ops(chosen, capsys, "countries", "rebuild", "--yes") == (0, f"{said}\n")
 
-    # Of those with one event each, the first by name; Oz and the last of the invented ones lose.
-    assert (code, said) == (0, "countries added to the registry: 1, removed from it: 1; 0 of 1,000 places are free\n")
+    # 800 places are taken: of those with one event each, by the first by name. Oz had its event before.
     found = await counted(connection)
-    assert (found["Wonderland"], found[None], found["Peru"]) == (5, 3, 1)
-    assert found.get("Oz") is None
-    assert f"Invented {PLACES - 1:04}" not in found
+    assert (found["Wonderland"], found[None], found["Peru"]) == (5, 203, 1)
+    assert "Oz" not in found
+    assert "Invented 0798" in found
+    assert "Invented 0799" not in found
     for unit in ("hour", "day", "week"):
         assert await counted(connection, unit) == found
     assert await rollup_differences(connection) == []
+
+    # A country that has rows and no place gets none by another event; a new one does.
     async with storing("facebook", database) as store:
-        await store.save(message(of("Oz"), of("Wonderland")))
+        await store.save(message(of("Oz"), of("Invented 0999"), of("Wonderland"), of("Neverland")))
+    found = await counted(connection)
+    assert (found["Wonderland"], found[None], found["Neverland"]) == (6, 205, 1)
+    assert (await check(connection, database)).state == "wrong"  # 199 are free
     assert await rollup_differences(connection) == []
 
 
