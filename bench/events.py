@@ -97,6 +97,10 @@ class _Draw:
     def instant(self) -> str:
         return self._fresh.instant()
 
+    def country(self, city: Random) -> str:
+        """The country of a city: large ones have more cities, unless each event has a city of its own."""
+        return words.country(city) if self._values.city is None else words.country_by_size(city)
+
     def of(self, kind: Kind) -> tuple[Random, Fresh]:
         """A generator, and what gives ids: of this event alone, or always the same for the same person."""
         drawn = self._values.draw(kind, self._rng)
@@ -112,7 +116,7 @@ def _facebook_user(draw: _Draw) -> Event:
         "gender": person.choice(("male", "female", "non-binary")),
     }
     city, _ = draw.of("city")
-    return {**user, "location": {"country": words.country(city), "city": words.city(city)}}
+    return {**user, "location": {"country": draw.country(city), "city": words.city(city)}}
 
 
 def _tiktok_user(draw: _Draw) -> Event:
@@ -151,7 +155,7 @@ def _tiktok_top(draw: _Draw, _event_type: str) -> Event:
         "watchTime": rng.randint(1, 300),
         "percentageWatched": rng.randint(0, 100),
         "device": rng.choice(("Android", "iOS", "Desktop")),
-        "country": words.country(city),
+        "country": draw.country(city),
         "videoId": f"vid-{thing.letters(8)}",
     }
 

@@ -60,11 +60,14 @@ def test_campaigns_alone(values: str, most: int) -> None:
 
 @pytest.mark.parametrize("values", ["zipf", "plausible"])
 def test_few_values_are_frequent(values: str) -> None:
-    """At most 200 campaigns, the first of them often; people return, as the same person each time."""
+    """At most 200 campaigns, the first of them often, and large countries; people return, as the same each time."""
     events = drawn(values)
     found = campaigns(events)
     assert len(found) <= 200
     assert found.most_common(1)[0][1] > 0.08 * found.total()
+    places = [event["data"]["user"]["location"] for event in events if event["source"] == "facebook"]
+    assert Counter(place["country"] for place in places).most_common(1)[0][0] == "United States of America"
+    assert len({place["city"] for place in places}) < 0.6 * len(places)
     users = [event["data"]["user"] for event in events if event["source"] == "tiktok"]
     returned = {user["userId"]: user for user in users}
     assert len(returned) < 0.8 * len(users)
