@@ -36,12 +36,13 @@ United States Virgin Islands|Uruguay|Uzbekistan|Vanuatu|Venezuela|Vietnam|Wallis
 Zambia|Zimbabwe
 """
 COUNTRIES = tuple(_COUNTRIES.replace("\n", "").split("|"))
-# Those with most events where countries differ in size.
-_LARGE = (
-    "United States of America|India|Brazil|Indonesia|Mexico|Germany|United Kingdom|France|Japan|Philippines|Turkey|"
-    "Italy|Spain|Vietnam|Thailand|Canada|Poland|Argentina|Colombia|Egypt|Nigeria|South Africa|Netherlands|Australia"
-).split("|")
-_BY_SIZE = (*_LARGE, *(name for name in COUNTRIES if name not in _LARGE))
+# The countries with most events, where countries differ in size.
+_LARGE = """
+United States of America|India|Brazil|Indonesia|Mexico|Germany|United Kingdom|France|Japan|Philippines|Turkey|Italy|
+Spain|Vietnam|Thailand|Canada|Poland|Argentina|Colombia|Egypt|Nigeria|South Africa|Netherlands|Australia
+"""
+LARGE = tuple(_LARGE.replace("\n", "").split("|"))
+_BY_SIZE = (*LARGE, *(name for name in COUNTRIES if name not in LARGE))
 
 
 def _words(text: str) -> tuple[str, ...]:
