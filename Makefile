@@ -46,11 +46,11 @@ $(CLIENT)/node_modules/ready: $(CLIENT)/package-lock.json
 	  (cd $(CLIENT) && npm ci --silent --no-audit --no-fund --ignore-scripts); then touch $@; \
 	else rm -f $@; echo "the TypeScript compiler was not installed: its client is not generated"; fi
 
-up: $(VENV)/ready $(NATIVE) ## run everything until Ctrl-C; PUBLISHER=0 leaves the publisher out, MONITORING=1 starts Prometheus
-	@exec $(RUN) -m ops up
+up: $(VENV)/ready $(NATIVE) ## run everything until Ctrl-C; PUBLISHER=0 leaves the publisher out, VALUES=plausible posts plausible events, MONITORING=1 starts Prometheus
+	@exec $(RUN) -m ops up $(if $(VALUES),--values $(VALUES))
 
-demo: $(VENV)/ready $(NATIVE) ## run everything under the publisher's load for DEMO_SECONDS (30) and check that nothing is lost
-	@exec $(RUN) -m ops demo
+demo: $(VENV)/ready $(NATIVE) ## run everything under the publisher's load for DEMO_SECONDS (30) and check that nothing is lost; VALUES=plausible
+	@exec $(RUN) -m ops demo $(if $(VALUES),--values $(VALUES))
 
 TEST_PROCESSES ?= 3
 test: $(VENV)/ready $(NATIVE) $(TOOLS) $(CLIENT)/node_modules/ready lint ## lint, check types and layers, run all tests
@@ -87,7 +87,7 @@ fuzz: $(VENV)/ready $(NATIVE) ## hold both parsers to each other for SECONDS (60
 	@$(RUN) -m tests.fuzz.differential --seconds $$(($(SECONDS) / 2))
 	@$(RUN) -m tests.fuzz.guided -max_total_time=$$(($(SECONDS) / 2))
 
-bench: $(VENV)/ready $(NATIVE) ## run all benchmarks (24 minutes) and render bench/results/REPORT.md; SHORT=1: a moment of each
+bench: $(VENV)/ready $(NATIVE) ## run all benchmarks (31 minutes) and render bench/results/REPORT.md; SHORT=1: a moment of each
 	@exec $(RUN) -m bench $(if $(SHORT),--short)
 
 LOAD_USERS ?= 21

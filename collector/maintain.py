@@ -32,6 +32,7 @@ COMMAND_SECONDS: Final = 60.0  # of a server that vanished without a word nothin
 STUCK_AFTER: Final = timedelta(seconds=15)
 _RETENTION_MARGIN_DAYS: Final = 4
 _PARTITIONS: Final = statements("partitions")
+_COUNTRIES: Final = statements("countries")
 _SQL: Final = statements("maintenance")
 log = structlog.get_logger()
 
@@ -65,7 +66,7 @@ class Maintenance:
         self._settings = settings
         works: dict[str, Callable[[Connection], Awaitable[None]]] = {"pause": self._pause, "sessions": self._sessions}
         if source.table is not None:
-            works |= {"partitions": self._partitions, "retention": self._retention}
+            works |= {"partitions": self._partitions, "retention": self._retention, "countries": self._countries}
         works |= {"receipts": self._receipts, "dead_letters": self._dead_letters}
         if source.table is None:
             works["refused_events"] = self._refused_events
@@ -135,6 +136,10 @@ class Maintenance:
     @property
     def _letters_kept(self) -> timedelta:
         return timedelta(days=self._settings.letter_retention_days)
+
+    async def _countries(self, connection: Connection) -> None:
+        places = await connection.fetchval(_COUNTRIES["free_places"])
+        metrics.country_places.labels(self._source.name).set(places)
 
 
 async def make_ahead(connection: Connection, table: str, today: date, days: int) -> list[asyncpg.PostgresError]:

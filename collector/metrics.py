@@ -41,6 +41,11 @@ parse_cpu_seconds = Counter("collector_parse_cpu_seconds", "CPU time of parsing,
 pending_messages = Gauge("collector_pending_messages", "Messages in the stream that are not confirmed", ["source"])
 lag_seconds = Gauge("collector_lag_seconds", "Age of the oldest message that is not confirmed", ["source"])
 partitions_ahead = Gauge("collector_partitions_ahead_days", "Days from today that have their partition", ["source"])
+country_places = Gauge(
+    "collector_country_places_free",
+    "Countries that can still get rollups of their own; all sources share them",
+    ["source"],
+)
 ledger_missing = Gauge(
     "collector_ledger_missing_messages", "Messages that left the stream without a receipt: must stay 0", ["source"]
 )

@@ -55,6 +55,7 @@ _PROBES: Final = 10  # how often two sessions are compared: other clients of the
 
 # A service that starts waits for its database: they are often started together, and in any order.
 START_PATIENCE_SECONDS = 3600.0
+LOCKED_PAUSE_SECONDS = 1.0
 
 
 class Migration(NamedTuple):
@@ -186,13 +187,24 @@ async def migrate(dsn: str) -> int:
                         f"migration {migration.version} was changed after it was applied: write a new one"
                     )
                 continue
-            async with connection.transaction():
-                await connection.execute(migration.text)
-                await connection.execute(_SQL["record"], migration.version, migration.name, migration.sha256)
+            await _apply(connection, migration)
             log.info("migrated", version=migration.version, migration=migration.name)
         return carried[-1].version
     finally:
         await connection.close()
+
+
+async def _apply(connection: asyncpg.Connection[Any], migration: Migration) -> None:
+    """Apply a migration in one transaction; retry it while another session holds a lock past its lock_timeout."""
+    while True:
+        try:
+            async with connection.transaction():
+                await connection.execute(migration.text)
+                await connection.execute(_SQL["record"], migration.version, migration.name, migration.sha256)
+                return
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+            log.warning("a session holds a lock: retrying the migration", version=migration.version, error=str(error))
+        await asyncio.sleep(LOCKED_PAUSE_SECONDS)
 
 
 async def wait_for_schema(dsn: str, stop: asyncio.Event) -> None:

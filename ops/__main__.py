@@ -21,7 +21,20 @@ from core import lifecycle
 from core.errors import Misconfigured, SluiceError
 from core.settings import OperatorSettings, unknown
 from ops import commands, compare, dead_letters, doctor, report
-from ops.arguments import COLLECTED, amount, days, dry_run, format_, letter, meant, positive, seconds, which, yes
+from ops.arguments import (
+    COLLECTED,
+    amount,
+    days,
+    dry_run,
+    format_,
+    letter,
+    meant,
+    positive,
+    seconds,
+    values,
+    which,
+    yes,
+)
 from ops.connection import operator_settings
 from ops.letters import OUTCOMES
 
@@ -69,9 +82,10 @@ async def _run_stack(stop: asyncio.Event, options: argparse.Namespace) -> int:
         from ops.demo import demo  # noqa: PLC0415
         from ops.up import up  # noqa: PLC0415
 
+    distribution = [] if options.values == "publisher" else ["--values", options.values]
     if options.command == "demo":
-        return await demo(stop, options.seconds, options.publisher)
-    await up(stop, with_publisher=os.environ.get("PUBLISHER", "1") != "0")
+        return await demo(stop, options.seconds, [*distribution, *options.publisher])
+    await up(stop, with_publisher=os.environ.get("PUBLISHER", "1") != "0", publisher_options=distribution)
     return 0
 
 
@@ -85,12 +99,14 @@ def command_line() -> argparse.ArgumentParser:
         "wrong, 2 a mistake of the caller, 130 interrupted.",
     )
     group = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    group.add_parser("up", help="run everything on this machine until Ctrl-C (PUBLISHER=0: without a publisher)")
+    run = group.add_parser("up", help="run everything on this machine until Ctrl-C (PUBLISHER=0: without a publisher)")
+    values(run)
     shown = group.add_parser("demo", help="run everything under the publisher's load for a while, and check it")
     default = float(os.environ.get("DEMO_SECONDS") or 30)
     shown.add_argument(
         "--seconds", type=float, default=default, help="how long to publish (default: DEMO_SECONDS, else 30)"
     )
+    values(shown)
     shown.add_argument("publisher", nargs="*", metavar="-- OPTION", help="options for the publisher (see its --help)")
     _fill(group)
     report.options(_group(group, "report", "show a report of the last 24 hours, or of any range"))
@@ -98,7 +114,8 @@ def command_line() -> argparse.ArgumentParser:
     what = "events that could not be stored (dead) or were refused at the door (refused)"
     _dead_letters(_group(group, "dead-letters", f"work with {what}"))
     _sources(group)
-    _partitions(_group(group, "partitions", "list, make and drop the daily partitions"))
+    _partitions(_group(group, "partitions", "list, make, index and drop the daily partitions"))
+    _countries(_group(group, "countries", "work with the registry of countries that have rollups of their own"))
     _streams(_group(group, "streams", "compare the streams with what is declared"))
     migrate = _add(group, "migrate", "bring the database's schema up to date; safe at any time")
     migrate.set_defaults(run=lambda chosen, _: commands.migrate(chosen))
@@ -124,6 +141,7 @@ def _fill(group: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--events", type=amount, required=True, metavar="N", help="how many: 50000, 10M")
     parser.add_argument("--days", type=days, default=30, metavar="N", help="spread over so many days before now (30)")
+    values(parser)
     parser.set_defaults(run=_run_fill)
 
 
@@ -131,7 +149,7 @@ async def _run_fill(chosen: OperatorSettings, options: argparse.Namespace) -> in
     with _from_a_checkout():
         from ops.fill import run  # noqa: PLC0415
 
-    return await run(chosen, options.events, options.days)
+    return await run(chosen, options.events, options.days, options.values)
 
 
 def _doctor(group: Any) -> None:
@@ -252,6 +270,12 @@ def _partitions(group: Any) -> None:
     made.set_defaults(
         run=lambda chosen, options: commands.ensure_partitions(chosen, options.days, dry_run=options.dry_run)
     )
+    indexed = _add(
+        group, "index", "build the index on campaigns of partitions that are older than it",
+        "One partition after the other, while it is written and read; may be interrupted and run again.",
+    )  # fmt: skip
+    dry_run(indexed)
+    indexed.set_defaults(run=lambda chosen, options: commands.index_partitions(chosen, dry_run=options.dry_run))
     gone = _add(group, "drop", "drop old days with their events, for good", "Reports keep their counts, by rollups.")
     gone.add_argument("--older-than", type=days, required=True, metavar="DAYS", help="days to keep, such as 90")
     dry_run(gone)
@@ -260,6 +284,18 @@ def _partitions(group: Any) -> None:
         run=lambda chosen, options: commands.drop_partitions(
             chosen, options.older_than, dry_run=options.dry_run, yes=options.yes
         )
+    )
+
+
+def _countries(group: Any) -> None:
+    rebuilt = _add(
+        group, "rebuild", "give the places to the most frequent countries, and count the kept days accordingly",
+        "Reads all rows. Collectors store meanwhile; they wait only at the end, while places and rollups change.",
+    )  # fmt: skip
+    dry_run(rebuilt)
+    yes(rebuilt)
+    rebuilt.set_defaults(
+        run=lambda chosen, options: commands.rebuild_countries(chosen, dry_run=options.dry_run, yes=options.yes)
     )
 
 

@@ -17,6 +17,8 @@ from ops.letters import KINDS, Name, Which, name_of
 COLLECTED: Final = (*SOURCES, REFUSED)
 REASONS: Final = tuple(dict.fromkeys((*DEAD_FOR, *(refusal.value for refusal in KEPT_BODIES))))
 """Why a letter is one: the closed list."""
+VALUES: Final = ("publisher", "plausible", "zipf", "one", "zipf-campaigns", "one-campaign")
+"""How the values of made events are distributed: the names in `bench.values`, which an image does not hold."""
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -87,6 +89,15 @@ def dry_run(parser: argparse.ArgumentParser) -> None:
 def yes(parser: argparse.ArgumentParser) -> None:
     """--yes."""
     parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def values(parser: argparse.ArgumentParser) -> None:
+    """--values."""
+    parser.add_argument(
+        "--values", choices=VALUES, default="publisher",
+        help="how values are distributed: new ones in each event (publisher, the default), by Zipf's law, one for all, "
+        "or plausible: Zipf's law and a funnel, for demonstrations",
+    )  # fmt: skip
 
 
 def which(parser: argparse.ArgumentParser, *, chosen: bool = False) -> None:

@@ -11,10 +11,10 @@ from core import postgres
 from core.errors import Misconfigured
 from core.jetstream import declared, stream_info
 from core.settings import OperatorSettings
-from ops import partitions, pause, streams
+from ops import countries, partitions, pause, streams
 from ops.connection import connected, to_database, to_nats
 from ops.ledger import accept_loss
-from ops.output import confirm, console, plural, print_json, table
+from ops.output import confirm, console, plural, print_json, progress, table
 
 MEBIBYTE: Final = 1 << 20
 DRY_RUN: Final = "(dry run: nothing was changed)"
@@ -88,6 +88,34 @@ async def drop_partitions(chosen: OperatorSettings, days: int, *, dry_run: bool,
     if left:
         console().print(f"{plural(len(left), 'partition')} could not be dropped; collectors try again")
     return 1 if left else 0
+
+
+async def index_partitions(chosen: OperatorSettings, *, dry_run: bool) -> int:
+    """Build the index on campaigns of each partition that lacks it, newest first."""
+    async with to_database(chosen) as connection:
+        lacking = await partitions.without_index(connection)
+        if dry_run:
+            console().print(f"{plural(len(lacking), 'partition')} would be indexed {DRY_RUN}")
+            return 0
+        with progress("indexing partitions", len(lacking)) as advance:
+            for done, partition in enumerate(lacking, start=1):
+                await partitions.index(connection, partition)
+                advance(done, partition)
+    console().print(f"{plural(len(lacking), 'partition')} indexed; all have the index on campaigns")
+    return 0
+
+
+async def rebuild_countries(chosen: OperatorSettings, *, dry_run: bool, yes: bool) -> int:
+    """Give the places of the registry of countries to the most frequent ones, and count the kept days accordingly."""
+    async with to_database(chosen) as connection:
+        if not dry_run:
+            confirm("rebuild the registry of countries from the rows of all kept days", yes=yes)
+        rebuilt = await (countries.look(connection) if dry_run else countries.rebuild(connection))
+    console().print(
+        f"countries added to the registry: {rebuilt.added:,}, removed from it: {rebuilt.removed:,}; "
+        f"{rebuilt.free:,} of {countries.PLACES:,} places are free{f' {DRY_RUN}' if dry_run else ''}"
+    )
+    return 0
 
 
 async def list_streams(chosen: OperatorSettings, *, as_json: bool) -> int:

@@ -18,7 +18,7 @@ from core.errors import SluiceError
 from core.events.subjects import REFUSED, SOURCES, stream_of
 from core.jetstream import StreamMissing, stream_info
 from core.settings import OperatorSettings
-from ops import partitions, streams
+from ops import countries, partitions, streams
 from ops.checks import Check, clock, judged
 from ops.ledger import read_letters, read_stream
 from ops.letters import Which, groups
@@ -100,7 +100,10 @@ async def of_postgres(connection: asyncpg.Connection[Any], chosen: OperatorSetti
     checks.append(schema)
     if schema.state == "wrong":
         why = "the schema is not this program's"
-        return [*checks, *(Check(name, "unknown", why) for name in ("partitions", "dead letters"))]
+        return [
+            *checks,
+            *(Check(name, "unknown", why) for name in ("partitions", "index", "countries", "dead letters")),
+        ]
     missing = await partitions.missing(connection, chosen.partitions_ahead_days)
     days = [
         f"the table of {table} for {day} is detached: its rows are in no report (an archive needs another name)"
@@ -110,6 +113,13 @@ async def of_postgres(connection: asyncpg.Connection[Any], chosen: OperatorSetti
     told = [*days[:3], *([f"{len(days) - 3} more"] if len(days) > 3 else [])]
     ahead = f"{chosen.partitions_ahead_days} days ahead"
     checks.append(judged("partitions", told, "python -m ops partitions ensure", ahead))
+    lacking = await partitions.without_index(connection)
+    slow = [f"reports of one campaign are slow: {plural(len(lacking), 'day')} without their index"] if lacking else []
+    checks.append(judged("index", slow, "python -m ops partitions index", "each day has its index on campaigns"))
+    free = await countries.free_places(connection)
+    full = [f"{free} places are free: new countries are counted as other soon"] if free < countries.MIN_FREE else []
+    rebuild = "find the sender that invents countries, then: python -m ops countries rebuild"
+    checks.append(judged("countries", full, rebuild, f"{free:,} of {countries.PLACES:,} places are free"))
     dead = [
         f"{plural(row['letters'], 'accepted event')} of {row['source']} could not be stored: {row['reason']}"
         for row in await groups(connection, Which(kind="dead"))

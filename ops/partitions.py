@@ -1,4 +1,5 @@
 """Daily partitions by hand: list them, make those ahead, drop old ones. Collectors do the same by themselves.
+An index that is newer than a partition is built here alone, for it takes the owner of the table.
 
 Invariant: a day that is dropped can never come back (its floor is raised in the same step), so nothing is dropped that
 an event could still be accepted for.
@@ -17,6 +18,7 @@ from sql import statements
 
 TABLES: Final = ("facebook_events", "tiktok_events")
 MARGIN_DAYS: Final = 4  # as collectors keep it (RETENTION_DAYS)
+INDEX_TIMEOUT_SECONDS: Final = 86_400.0
 _SQL: Final = statements("partitions")
 _TODAY: Final = statements("maintenance")["today"]
 
@@ -80,6 +82,24 @@ async def ensure(connection: asyncpg.Connection[Any], wanted: list[Missing]) -> 
         except (asyncpg.OperatorInterventionError, asyncpg.CheckViolationError) as error:
             changes.append(Change(table, day, "left as it is", f"{error} ({error.hint})" if error.hint else str(error)))
     return changes
+
+
+async def without_index(connection: asyncpg.Connection[Any]) -> list[str]:
+    """The names of the partitions that lack the index on campaigns, newest first: those older than the index."""
+    return [row["partition"] for row in await connection.fetch(_SQL["without_index"])]
+
+
+async def index(connection: asyncpg.Connection[Any], partition: str) -> None:
+    """Build the index on campaigns of one partition while it is written and read; safe to interrupt and repeat.
+
+    Raises SluiceError if another session drops the partition.
+    """
+    try:
+        await connection.execute(_SQL["drop_index"].format(partition=partition))
+        await connection.execute(_SQL["create_index"].format(partition=partition), timeout=INDEX_TIMEOUT_SECONDS)
+        await connection.execute(_SQL["attach_index"].format(partition=partition))
+    except asyncpg.UndefinedTableError:
+        raise SluiceError(f"{partition} was dropped meanwhile: run the command again") from None
 
 
 async def old(connection: asyncpg.Connection[Any], days: int, chosen: OperatorSettings) -> tuple[date, list[Partition]]:

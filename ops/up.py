@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -24,7 +24,7 @@ from ops.local.ready import answers_ok
 from ops.local.services import Services, publisher, start_services, well_known_ports
 
 
-async def up(stop: asyncio.Event, *, with_publisher: bool) -> None:
+async def up(stop: asyncio.Event, *, with_publisher: bool, publisher_options: Sequence[str] = ()) -> None:
     """Start, show what flows until `stop` is set, drain. Raises StackError."""
     console = Console()
     console.print("starting PostgreSQL and NATS …")
@@ -35,7 +35,7 @@ async def up(stop: asyncio.Event, *, with_publisher: bool) -> None:
         _print_addresses(console, servers, services, monitoring)
         with told_locally(servers.folder, variables(servers, services)):
             if with_publisher:
-                await servers.supervisor.start(publisher(services.endpoint, "--quiet"))
+                await servers.supervisor.start(publisher(services.endpoint, "--quiet", *publisher_options))
             await show(stop, Flow(servers.supervisor, services), console)
         console.print("stopping: what was accepted is stored first, or kept in the streams until the next start …")
     console.print("stopped")

@@ -26,3 +26,25 @@ WHERE leaf.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regc
   AND (inhparent IS NOT NULL
        OR leaf_day($1, leaf.oid) >= (SELECT floor FROM partition_floors WHERE parent = $1))
 ORDER BY day
+
+-- name: without_index
+-- The facebook partitions that lack the index on campaigns, newest first.
+SELECT leaf.relname AS partition
+FROM pg_inherits AS day JOIN pg_class AS leaf ON leaf.oid = day.inhrelid
+WHERE day.inhparent = to_regclass('facebook_events')
+  AND NOT EXISTS (
+      SELECT FROM pg_inherits AS attached JOIN pg_index ON indexrelid = attached.inhrelid
+      WHERE attached.inhparent = to_regclass('facebook_events_campaign') AND indrelid = leaf.oid)
+ORDER BY leaf.relname DESC
+
+-- name: drop_index
+-- An interrupted CREATE INDEX CONCURRENTLY leaves an invalid index.
+DROP INDEX CONCURRENTLY IF EXISTS {partition}_campaign
+
+-- name: create_index
+-- As the parent's index in 0005_any_distribution.sql: only an equal one can be attached.
+CREATE INDEX CONCURRENTLY {partition}_campaign ON {partition} (hashtextextended(campaign_id, 0), event_time)
+WHERE event_type = 'checkout.complete'
+
+-- name: attach_index
+ALTER INDEX facebook_events_campaign ATTACH PARTITION {partition}_campaign

@@ -161,7 +161,14 @@ def collectors() -> Dashboard:
             meaning="Time since the last success of each; without the ledger, which is looked at every 5 minutes",
             bad_from=60,
             runbook="StepFailing",
-            width=24,
+        ),
+        curves(
+            "Places for countries",
+            EXACT,
+            ("min(collector_country_places_free)", "free"),
+            meaning="Countries that can still get rollups of their own; later ones are counted as other",
+            bad_below=200,
+            runbook="CountriesNearlyFull",
         ),
     ]
     machines = [

@@ -1,7 +1,7 @@
 """Who the events come from: facebook's age, gender, country and city, tiktok's followers, country and device.
 
 Every facebook event has all of its dimensions. A tiktok event has followers always, country and device at the top
-stage alone. Countries past the first 1,000 (and those of more than 64 characters) are counted together as other.
+stage alone. Countries without a place in the registry (`known_countries`) are counted together as other.
 
     rollups hold    age, gender, country, followers, device      any range
     rows give       city; all of it by funnelStage or eventType  ranges up to REPORTER_ROWS_RANGE_HOURS

@@ -14,7 +14,7 @@ from ops.local.ports import free_port
 from ops.local.program import Program
 from ops.local.ready import answers_ok
 from tests.support.collecting import publish
-from tests.support.events import facebook, message, tiktok
+from tests.support.events import changed, facebook, message, tiktok
 from tests.support.gateway import workers_of
 from tests.support.processes import standing_still
 from tests.support.prometheus import Prometheus, alert_rules, watched
@@ -48,6 +48,7 @@ async def test_every_alert_fires() -> None:
             await slow_publishing(system)
             await refused_events_not_kept(system)
             await dead_letters(system)
+            await invented_countries(system)
             await lost_message(system)
             await failing_reports(system)
             await stopped_collector(system)
@@ -124,6 +125,13 @@ async def refused_events_not_kept(system: System) -> None:
 async def dead_letters(system: System) -> None:
     """DeadLetters: a message that came to its stream past the door holds a broken event."""
     await publish(system.client, "tiktok", message(tiktok(), BROKEN))
+    await system.until_stored()
+
+
+async def invented_countries(system: System) -> None:
+    """CountriesNearlyFull: a sender invents 900 countries."""
+    invented = [changed(facebook(), "data.user.location.country", f"Invented {number}") for number in range(900)]
+    assert (await system.post(invented)).status_code == 202
     await system.until_stored()
 
 

@@ -85,7 +85,7 @@ async def test_a_transaction_left_open_is_ended(database: Database) -> None:
         session(database.collector_dsn, "sluice-maintenance") as keeper,
         session(database.collector_dsn) as stuck,
     ):
-        await stuck.execute("BEGIN; INSERT INTO known_countries VALUES ('Peru')")
+        await stuck.execute("BEGIN; INSERT INTO known_countries VALUES ('Nowhere')")
 
         async def found() -> list[int]:
             return await end_stuck(keeper)

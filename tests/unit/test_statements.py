@@ -12,7 +12,7 @@ from ops.letters import KINDS
 from sql import statements
 
 ROOT = Path(sql.__file__).parents[1]
-OURS = ("store", "maintenance", "partitions", "migrations", "dead_letters", "session", "doctor")
+OURS = ("store", "maintenance", "partitions", "migrations", "dead_letters", "session", "doctor", "countries")
 
 
 @pytest.fixture
