@@ -19,7 +19,7 @@ from typing import Final
 from bench import report
 from bench.result import RESULTS
 
-BENCHMARKS: Final = ("store", "single_post", "pipeline", "steady", "tracing", "overload")
+BENCHMARKS: Final = ("store", "single_post", "pipeline", "distribution", "steady", "tracing", "overload")
 MICRO: Final = ("-m", "pytest", "bench/micro", "-q", "-p", "no:cacheprovider")
 
 

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import orjson
 
 from bench.events import KINDS, SOURCES, Clock, Corruption, Drawn, corrupt, instant, make
-from bench.templates import PAGE_EVENTS, Page, make_page, uuid_lots
+from bench.templates import PAGE_EVENTS, UUIDS_A_PAGE, Page, make_page, uuid_lots
+from bench.values import VALUES, Values
 
 PAGES = 1024  # 65,536 templates: so many different people, places, goods and prices
 EARLIER_EVENTS = 16_384  # kept to be sent again
@@ -71,6 +72,7 @@ class Bodies:
         duplicates: float = 0.0,
         late: float = 0.0,
         late_up_to_seconds: float = 0.0,
+        values: Values = VALUES["publisher"],
         now: Clock = time.time,
     ) -> None:
         if duplicates + late > 1:
@@ -81,10 +83,11 @@ class Bodies:
         self._duplicates = duplicates
         self._late = late
         self._late_up_to_seconds = late_up_to_seconds
+        self._values = values
         self._now = now
         self._shared: dict[bytes, bytes] = {}
         self._templates: dict[int, Page] = {}
-        self._uuids = uuid_lots(self._rng, 2 * PAGE_EVENTS)
+        self._uuids = uuid_lots(self._rng, UUIDS_A_PAGE)
         self._earlier: list[bytes] = []  # events that may be sent again
 
     def make_templates(self) -> None:
@@ -94,7 +97,7 @@ class Bodies:
 
     def _template(self, number: int) -> Page:
         if number not in self._templates:
-            self._templates[number] = make_page(Random(f"{self._seed}/page/{number}"), self._shared)
+            self._templates[number] = make_page(Random(f"{self._seed}/page/{number}"), self._shared, self._values)
         return self._templates[number]
 
     def body(self, events: int) -> Body:
@@ -119,7 +122,7 @@ class Bodies:
         texts = [part.text for part in parts]
         corruption = None
         if self._rng.random() < self._corrupt_share:
-            extra = make(self._rng, Drawn(self._rng, self._now))
+            extra = make(self._rng, Drawn(self._rng, self._now), self._values)
             corruption = corrupt(extra, self._rng.choice(SOURCES), self._rng.choice(KINDS))
             texts.append(orjson.dumps(extra))
         texts[0] = b"[" + texts[0]

@@ -11,6 +11,7 @@ from random import Random
 from typing import Any, Literal, Protocol
 
 from bench import words
+from bench.values import FUNNEL, VALUES, Kind, Values
 
 Source = Literal["facebook", "tiktok"]
 Reason = Literal["missing_field", "wrong_type", "not_allowed", "out_of_range", "invalid_timestamp"]
@@ -66,49 +67,79 @@ def instant(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def make(rng: Random, fresh: Fresh) -> Event:
-    """One valid event: source even, stage even, type even within the stage."""
-    source, stage = rng.choice(SOURCES), rng.choice(STAGES)
-    event_type = rng.choice(TYPES[source, stage])
+def make(rng: Random, fresh: Fresh, values: Values = VALUES["publisher"]) -> Event:
+    """One valid event: source even, stage and type even unless `values` has a funnel."""
+    source: Source = rng.choice(SOURCES)
+    if values.funnel:
+        ((stage, event_type),) = rng.choices(list(FUNNEL[source]), list(FUNNEL[source].values()))
+    else:
+        stage = rng.choice(STAGES)
+        event_type = rng.choice(TYPES[source, stage])
+    draw = _Draw(rng, fresh, values)
     return {
         "eventId": ("fb-" if source == "facebook" else "ttk-") + fresh.uuid(),
         "timestamp": fresh.instant(),
         "source": source,
         "funnelStage": stage,
         "eventType": event_type,
-        "data": {
-            "user": _USERS[source](rng, fresh),
-            "engagement": _ENGAGEMENTS[source, stage](rng, fresh, event_type),
-        },
+        "data": {"user": _USERS[source](draw), "engagement": _ENGAGEMENTS[source, stage](draw, event_type)},
     }
 
 
-def _facebook_user(rng: Random, fresh: Fresh) -> Event:
-    return {
+class _Draw:
+    """What an event is drawn with: its own generator, or the one of the person, campaign and so on that it has."""
+
+    def __init__(self, rng: Random, fresh: Fresh, values: Values) -> None:
+        self._rng = rng
+        self._fresh = fresh
+        self._values = values
+
+    def instant(self) -> str:
+        return self._fresh.instant()
+
+    def country(self, city: Random) -> str:
+        """The country of a city: large ones have more cities, unless each event has a city of its own."""
+        return words.country(city) if self._values.city is None else words.country_by_size(city)
+
+    def of(self, kind: Kind) -> tuple[Random, Fresh]:
+        """A generator, and what gives ids: of this event alone, or always the same for the same person."""
+        drawn = self._values.draw(kind, self._rng)
+        return (self._rng, self._fresh) if drawn is None else (drawn, Drawn(drawn, lambda: 0.0))
+
+
+def _facebook_user(draw: _Draw) -> Event:
+    person, fresh = draw.of("person")
+    user = {
         "userId": fresh.uuid(),
-        "name": words.person(rng),
-        "age": rng.randint(18, 65),
-        "gender": rng.choice(("male", "female", "non-binary")),
-        "location": {"country": words.country(rng), "city": words.city(rng)},
+        "name": words.person(person),
+        "age": person.randint(18, 65),
+        "gender": person.choice(("male", "female", "non-binary")),
     }
+    city, _ = draw.of("city")
+    return {**user, "location": {"country": draw.country(city), "city": words.city(city)}}
 
 
-def _tiktok_user(rng: Random, fresh: Fresh) -> Event:
-    return {"userId": fresh.uuid(), "username": words.username(rng), "followers": rng.randint(0, 1_000_000)}
+def _tiktok_user(draw: _Draw) -> Event:
+    person, fresh = draw.of("person")
+    return {"userId": fresh.uuid(), "username": words.username(person), "followers": person.randint(0, 1_000_000)}
 
 
-def _facebook_top(rng: Random, fresh: Fresh, event_type: str) -> Event:
+def _facebook_top(draw: _Draw, event_type: str) -> Event:
+    rng, _ = draw.of("circumstance")
+    _, thing = draw.of("thing")
     return {
-        "actionTime": fresh.instant(),
+        "actionTime": draw.instant(),
         "referrer": rng.choice(("newsfeed", "marketplace", "groups")),
-        "videoId": f"vid-{fresh.letters(8)}" if event_type == "video.view" else None,
+        "videoId": f"vid-{thing.letters(8)}" if event_type == "video.view" else None,
     }
 
 
-def _facebook_bottom(rng: Random, fresh: Fresh, event_type: str) -> Event:
+def _facebook_bottom(draw: _Draw, event_type: str) -> Event:
+    rng, _ = draw.of("circumstance")
+    _, campaign = draw.of("campaign")
     return {
-        "adId": f"ad-{fresh.letters(8)}",
-        "campaignId": f"camp-{fresh.letters(5)}",
+        "adId": f"ad-{campaign.letters(8)}",
+        "campaignId": f"camp-{campaign.letters(5)}",
         "clickPosition": rng.choice(("top_left", "bottom_right", "center")),
         "device": rng.choice(("mobile", "desktop")),
         "browser": rng.choice(("Chrome", "Firefox", "Safari")),
@@ -116,21 +147,25 @@ def _facebook_bottom(rng: Random, fresh: Fresh, event_type: str) -> Event:
     }
 
 
-def _tiktok_top(rng: Random, fresh: Fresh, _event_type: str) -> Event:
+def _tiktok_top(draw: _Draw, _event_type: str) -> Event:
+    rng, _ = draw.of("circumstance")
+    city, _ = draw.of("city")
+    _, thing = draw.of("thing")
     return {
         "watchTime": rng.randint(1, 300),
         "percentageWatched": rng.randint(0, 100),
         "device": rng.choice(("Android", "iOS", "Desktop")),
-        "country": words.country(rng),
-        "videoId": f"vid-{fresh.letters(8)}",
+        "country": draw.country(city),
+        "videoId": f"vid-{thing.letters(8)}",
     }
 
 
-def _tiktok_bottom(rng: Random, fresh: Fresh, event_type: str) -> Event:
+def _tiktok_bottom(draw: _Draw, event_type: str) -> Event:
+    rng, thing = draw.of("thing")
     bought = event_type == "purchase"
     return {
-        "actionTime": fresh.instant(),
-        "profileId": f"profile-{fresh.letters(6)}" if event_type == "profile.visit" else None,
+        "actionTime": draw.instant(),
+        "profileId": f"profile-{thing.letters(6)}" if event_type == "profile.visit" else None,
         "purchasedItem": words.item(rng) if bought else None,
         "purchaseAmount": words.price(rng, 5, 500) if bought else None,
     }

@@ -84,7 +84,7 @@ async def measure(rounds: int, seconds: float, batches: int, repeated_most: int)
 
 
 async def _round(system: System, bench: Bench, seconds: float, batches: int, seed: int) -> dict[str, Any]:
-    found = await _pipeline(system, seconds, seed)
+    found = await saturate(system, seconds, f"pipeline-{seed}")
     limit = await bench.run("staged", batches)
     ceiling = await bench.run("bare", batches)  # empties the tables before
     await system.owner.execute(f"TRUNCATE {SOURCE.table}")
@@ -95,8 +95,11 @@ async def _round(system: System, bench: Bench, seconds: float, batches: int, see
     }
 
 
-async def _pipeline(system: System, seconds: float, seed: int) -> dict[str, Any]:
-    """Events stored a second, from the first POST until the streams are empty, and the CPU of each stage."""
+async def saturate(system: System, seconds: float, seed: str, values: str = "publisher") -> dict[str, Any]:
+    """Events stored a second, from the first POST until the streams are empty, and the CPU of each stage.
+
+    values is a distribution of `bench.values`.
+    """
     await system.owner.execute("TRUNCATE tiktok_events")
     await system.owner.execute("CHECKPOINT")
     before = system.cpu_seconds()
@@ -104,7 +107,7 @@ async def _pipeline(system: System, seconds: float, seed: int) -> dict[str, Any]
     checkpoint = asyncio.create_task(_checkpoint(system, seconds / 2))
     sent = await system.publish(
         *("--every", "0", "--concurrency", "3", "--seconds", str(seconds)),
-        *("--wait", "120", "--seed", f"pipeline-{seed}"),
+        *("--wait", "120", "--seed", seed, "--values", values),
     )
     await checkpoint
     await system.until_stored()

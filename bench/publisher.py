@@ -21,6 +21,7 @@ import uvloop
 
 from bench.bodies import Bodies
 from bench.sender import Sender, steady_sizes, varied_sizes
+from bench.values import VALUES
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:8080/events"
 MOST_LATE_SECONDS = 6 * 24 * 3600
@@ -89,6 +90,13 @@ def _parser() -> argparse.ArgumentParser:
     load = parser.add_argument_group("what is sent")
     load.add_argument("--seed", metavar="TEXT", help="fixes everything but the clock (default: random, and told)")
     load.add_argument(
+        "--values",
+        choices=VALUES,
+        default="publisher",
+        help="how values are distributed: new ones in each event (publisher, the default), by Zipf's law, one for all, "
+        "or plausible: Zipf's law and a funnel",
+    )
+    load.add_argument(
         "--corrupt-share", type=_share, default=0.10, metavar="P", help="POSTs with a corrupt event (default 0.10)"
     )
     load.add_argument("--duplicates", type=_share, default=0.0, metavar="P", help="events that were sent before")
@@ -126,6 +134,7 @@ def _sender(options: argparse.Namespace) -> Sender:
         duplicates=options.duplicates,
         late=options.late,
         late_up_to_seconds=options.late_up_to,
+        values=VALUES[options.values],
     )
     return Sender(
         options.endpoint,

@@ -1,7 +1,8 @@
 """Templates of events: made once as any event is, then filled with fresh values for less than a microsecond each.
 
 A page is the text of 64 events with gaps where every event differs (event and user id, instants, ad, campaign,
-video and profile id). Filling it joins the fixed bytes with values that are drawn for many events at a time.
+video and profile id; fewer if values return). Filling it joins the fixed bytes with values that are drawn for many
+events at a time.
 
 Invariant: a filled page is what `make` could have returned, and as long as every other filling of that page.
 
@@ -20,7 +21,9 @@ from struct import Struct
 import orjson
 
 from bench.events import ALPHANUMERIC, make
+from bench.values import VALUES, Values
 
+UUIDS_A_PAGE = 128  # an event has at most two
 PAGE_EVENTS = 64  # they share a millisecond; 50,000 made within a second need at least 50 in each
 
 
@@ -34,7 +37,7 @@ class Page:
     ends: tuple[int, ...]  # in bytes, of each event: fresh values have fixed widths
 
     def fill(self, uuids: tuple[bytes, ...], stamp: bytes, noise: bytes) -> bytes:
-        """Takes two UUIDs an event and `letters.size` random bytes."""
+        """Takes UUIDS_A_PAGE UUIDs and `letters.size` random bytes."""
         ids = self.letters.unpack(noise.translate(ALPHANUMERIC))
         return b"".join(self.arrange((*self.fixed, *uuids, stamp, *ids)))
 
@@ -59,16 +62,16 @@ def _width(gap: bytes) -> int:
     return {b"uuid": 36, b"instant": 24}.get(gap) or int(gap)
 
 
-def make_page(rng: Random, shared: dict[bytes, bytes]) -> Page:
+def make_page(rng: Random, shared: dict[bytes, bytes], values: Values = VALUES["publisher"]) -> Page:
     """Makes a page; `shared` keeps one copy of the pieces that many pages have in common."""
-    events = [orjson.dumps(make(rng, _Gaps())) for _ in range(PAGE_EVENTS)]
+    events = [orjson.dumps(make(rng, _Gaps(), values)) for _ in range(PAGE_EVENTS)]
     lengths = (len(_GAP.sub(lambda gap: b" " * _width(gap[1]), event)) for event in events)
     pieces = _GAP.split(b",".join(events))
     fixed, gaps = [shared.setdefault(piece, piece) for piece in pieces[0::2]], pieces[1::2]
 
     # The places of what `fill` puts together: fixed bytes, ids, the instant, letters.
     uuids = count(len(fixed))
-    stamp = len(fixed) + gaps.count(b"uuid")
+    stamp = len(fixed) + UUIDS_A_PAGE
     letters = count(stamp + 1)
     order = [0]
     for place, gap in enumerate(gaps, start=1):

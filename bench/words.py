@@ -36,6 +36,13 @@ United States Virgin Islands|Uruguay|Uzbekistan|Vanuatu|Venezuela|Vietnam|Wallis
 Zambia|Zimbabwe
 """
 COUNTRIES = tuple(_COUNTRIES.replace("\n", "").split("|"))
+# The countries with most events, where countries differ in size.
+_LARGE = """
+United States of America|India|Brazil|Indonesia|Mexico|Germany|United Kingdom|France|Japan|Philippines|Turkey|Italy|
+Spain|Vietnam|Thailand|Canada|Poland|Argentina|Colombia|Egypt|Nigeria|South Africa|Netherlands|Australia
+"""
+LARGE = tuple(_LARGE.replace("\n", "").split("|"))
+_BY_SIZE = (*LARGE, *(name for name in COUNTRIES if name not in LARGE))
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -80,6 +87,11 @@ _GOODS = _words(
 def country(rng: Random) -> str:
     """A real country or territory, each as likely as the other."""
     return rng.choice(COUNTRIES)
+
+
+def country_by_size(rng: Random) -> str:
+    """A real country or territory, the large ones far more often than the small ones (Zipf's law)."""
+    return _BY_SIZE[int((len(_BY_SIZE) + 1) ** rng.random()) - 1]
 
 
 def _given(rng: Random) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
 
 import structlog
 
@@ -17,8 +15,7 @@ from collector.sources import SOURCES
 from collector.store import Store
 from collector.stranded import free_stranded
 from collector.watermark import keep_watermark
-from core import health, jetstream, lifecycle, logs, postgres, settings, tracing
-from core.errors import OurFault
+from core import health, health_server, jetstream, lifecycle, listen, logs, postgres, settings, tracing
 from core.events.contract import Contract
 from core.metrics import tell_build
 from core.settings import CollectorSettings
@@ -47,22 +44,28 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
     chosen = settings.load(CollectorSettings)
     maintain.check_retention(chosen)
     logs.configure(f"collector-{source.name}", chosen.log_level)
+    settings.warn_of_unknown()
     tracing.start(f"collector-{source.name}", chosen)
     tell_build()
-    contract = Contract(max_age_days=chosen.max_event_age_days, max_ahead_seconds=chosen.max_event_ahead_seconds)
-    parser, parse = parsers.choose(choice, source, contract)
+    parser, parse = parsers.choose(
+        choice,
+        source,
+        Contract(max_age_days=chosen.max_event_age_days, max_ahead_seconds=chosen.max_event_ahead_seconds),
+    )
     metrics.parser_in_use.labels(source.name, parser).set(1)
     log.info("parser chosen", parser=parser, asked_for=choice)
     metrics.begin(source.name)
 
     readiness = health.Readiness("postgres", "nats", "collecting")
-    port, stop_serving = health.serve(chosen.collector_host, chosen.collector_port, readiness)
+    port, stop_serving = health_server.serve(
+        listen.resolve("COLLECTOR_HOST", chosen.collector_host), chosen.collector_port, readiness
+    )
     log.info("serving health and metrics", port=port)
 
     migrated = postgres.prepare_schema(chosen.collector_dsn, chosen.sluice_migrate_dsn, stop)
     await lifecycle.unless_stopped(stop, migrated)
     readiness.fine("postgres")
-    connected = jetstream.connect(chosen.nats_url, name=f"collector-{source.name}", readiness=readiness)
+    connected = jetstream.connect(chosen, name=f"collector-{source.name}", readiness=readiness)
     client = await lifecycle.unless_stopped(stop, connected)
     await lifecycle.unless_stopped(stop, jetstream.ensure_streams_when_up(client, chosen))
     readiness.fine("nats")
@@ -78,21 +81,15 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
     )  # fmt: skip
     await fetcher.start()
     beside = [
-        _beside("watermark", keep_watermark(client, chosen.collector_dsn, source), readiness),
-        _beside("stranded", free_stranded(client, source), readiness),
-        _beside("ledger", ledger.watch(client, chosen.collector_dsn, source), readiness),
-        _beside("maintenance", maintain.maintain(client, source, chosen), readiness),
+        asyncio.create_task(keep_watermark(client, chosen.collector_dsn, source, readiness)),
+        asyncio.create_task(free_stranded(client, source, readiness)),
+        asyncio.create_task(ledger.watch(client, chosen.collector_dsn, source, readiness)),
+        asyncio.create_task(maintain.maintain(client, source, chosen, readiness)),
     ]
     readiness.fine("collecting")
     log.info("collecting", source=source.name, stream=source.stream, parser=parser)
     try:
         await _until_stopped(asyncio.create_task(flow.run(stop)), stop, chosen.collector_drain_seconds)
-    except OurFault as fault:
-        log.critical("stopped: nothing is confirmed until this is mended", error=str(fault))
-        readiness.missing("collecting", str(fault))
-        metrics.stopped.labels(source.name).set(1)
-        await fetcher.stop()
-        await stop.wait()
     except Exception as error:  # the process ends, and whoever watches it starts another one
         log.critical("failed: the process ends", error=repr(error))
         readiness.missing("collecting", repr(error))
@@ -116,19 +113,6 @@ async def _until_stopped(running: asyncio.Task[None], stop: asyncio.Event, drain
         await asyncio.wait_for(running, drain_seconds)
     except TimeoutError:
         log.warning("the batch at hand was not stored in time and will be delivered again")
-
-
-def _beside(name: str, work: Coroutine[Any, Any, None], readiness: health.Readiness) -> asyncio.Task[None]:
-    """Run beside the flow. It never ends by itself: if it fails, the collector says so and is not ready."""
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            readiness.missing(name, repr(error))
-            log.critical("failed beside the flow", task=name, error=repr(error))
-
-    task = asyncio.create_task(work, name=name)
-    task.add_done_callback(ended)
-    return task
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ messages gather while a batch is stored; with little to do a batch waits a momen
 A collector whose storing fails twice in a row, the second time over a connection of its own, gives back all that it
 holds and asks for nothing more: another one may reach the database. It goes on trying with the batch at hand, and asks
 again once that is stored. So where the database is away for all of them, nothing goes back and forth.
+
+    stored <--every 0.05 to 2 s-- RETRY      a batch that passed a time limit: the first half, then the rest
+           <--every minute------- FATAL      the source is stopped, an alert fires; no restart is needed
 """
 
 from __future__ import annotations
@@ -27,16 +30,17 @@ from collector import metrics
 from collector.batch import Entry, Outcome, parts_of
 from collector.fetch import Fetcher, Message
 from collector.parse import Parser
-from collector.store import Store
+from collector.store import Store, TooSlow
 from collector.trace import tell_requests
-from collector.verdict import Verdict, verdict
 from core import faults, tracing
-from core.errors import OurFault
 from core.health import Readiness
+from core.lifecycle import until
+from core.pg_errors import ErrorClass, classify, unknown_trace
 from core.steps import Steps
 
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 2.0
+STOPPED_PAUSE_SECONDS: Final = 60.0  # between the tries of a source that is stopped
 GIVE_BACK_AFTER: Final = 2  # tries that failed: the first one may find a line that was cut, the next one has a new one
 NAMED_MOST: Final = 100  # requests in a line of the log
 log = structlog.get_logger()
@@ -55,6 +59,7 @@ class Collect:
         *,
         batch_rows: int,
         linger_seconds: float,
+        stopped_pause_seconds: float = STOPPED_PAUSE_SECONDS,
     ) -> None:
         self._source = source
         self._fetcher = fetcher
@@ -63,12 +68,11 @@ class Collect:
         self._readiness = readiness
         self._batch_rows = batch_rows
         self._linger = linger_seconds
+        self._stopped_pause = stopped_pause_seconds
+        self._most_messages = batch_rows  # of a transaction; fewer after one that passed a time limit
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Collect until told to stop; then finish the batch at hand and give back the rest.
-
-        Raises OurFault where storing failed for a reason that waiting does not mend.
-        """
+        """Collect until told to stop; then finish the batch at hand and give back the rest."""
         stopping = asyncio.create_task(stop.wait())
         storing: asyncio.Task[None] | None = None
         try:
@@ -127,51 +131,79 @@ class Collect:
         return entries
 
     async def _store_and_ack(self, entries: list[Entry], steps: Steps, stop: asyncio.Event) -> None:
-        outcome = await self._stored(entries, stop)
-        if outcome is None:
-            return
-        steps.done("store")
-        if faults.ARMED:
-            faults.reached("collector.committed")
-        with metrics.stage_seconds.labels(self._source, "ack").time():
-            await self._fetcher.ack(entry.message for entry in entries)
-        if faults.ARMED:
-            faults.reached("collector.acked")
-        steps.done("ack")
-        self._count(entries, outcome)
-        if tracing.spans:
-            tell_requests(tracing.spans, self._source, entries, steps)
+        while entries:
+            stored = await self._stored(entries, stop)
+            if stored is None:
+                return
+            part, outcome = stored
+            steps.done("store")
+            if faults.ARMED:
+                faults.reached("collector.committed")
+            with metrics.stage_seconds.labels(self._source, "ack").time():
+                await self._fetcher.ack(entry.message for entry in part)
+            if faults.ARMED:
+                faults.reached("collector.acked")
+            steps.done("ack")
+            self._count(part, outcome)
+            if tracing.spans:
+                tell_requests(tracing.spans, self._source, part, steps)
+            entries = entries[len(part) :]
 
-    async def _stored(self, entries: list[Entry], stop: asyncio.Event) -> Outcome | None:
-        """Store, again and again while the database is away; None where a stop came before it was back."""
+    async def _stored(self, entries: list[Entry], stop: asyncio.Event) -> tuple[list[Entry], Outcome] | None:
+        """Store the first entries, as many as one transaction may have. Try until it succeeds; None after a stop."""
         pause = FIRST_PAUSE_SECONDS
         failed = 0
         while True:
+            part = entries[: self._most_messages]
             started = perf_counter()
             try:
-                outcome = await self._store.save(entries)
+                outcome = await self._store.save(part)
             except Exception as error:
-                judged = verdict(error)
-                if judged in (Verdict.OURS, Verdict.POISON):  # poison that no row can be blamed for is ours, too
-                    raise OurFault(f"{self._source}: {error!r}") from error
                 # The connection may be in any state: a new one is cheap beside an error.
                 await self._store.close()
-                metrics.retries.labels(self._source, judged.name.lower()).inc()
-                self._readiness.missing("postgres", repr(error))
-                log.warning("storing again", reason=judged.name.lower(), error=repr(error), pause_seconds=pause)
+                seconds = self._judged(error, pause)
+                if isinstance(error, TooSlow):
+                    self._most_messages = max(1, len(part) // 2)
             else:
                 metrics.stage_seconds.labels(self._source, "store").observe(perf_counter() - started)
-                self._readiness.fine("postgres")
+                self._works()
                 if failed >= GIVE_BACK_AFTER:
                     await self._fetcher.go_on()
-                return outcome
+                return part, outcome
             if stop.is_set():
                 return None
             failed += 1
             if failed >= GIVE_BACK_AFTER:  # again after each one: something may have been on its way when pulls ended
                 await self._fetcher.give_back()
-            await asyncio.sleep(pause)
+            await until(stop, seconds)
             pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    def _works(self) -> None:
+        """A transaction has committed: the source is not stopped, and the next transaction may be a little larger."""
+        self._most_messages = min(self._most_messages + max(1, self._most_messages // 8), self._batch_rows)
+        self._readiness.fine("postgres")
+        self._readiness.fine("collecting")
+        metrics.stopped.labels(self._source).set(0)
+
+    def _judged(self, error: Exception, pause_seconds: float) -> float:
+        """Log and count an error of storing; the seconds until the next try."""
+        reason = classify(error)
+        if reason is ErrorClass.POISON:  # of no row: isolation found none
+            reason = ErrorClass.FATAL
+        metrics.retries.labels(self._source, reason.value).inc()
+        if reason is not ErrorClass.FATAL:
+            self._readiness.missing("postgres", repr(error))
+            log.warning(
+                "storing again",
+                reason=reason.value, error=repr(error), pause_seconds=pause_seconds, **unknown_trace(error),
+            )  # fmt: skip
+            return pause_seconds
+        self._readiness.missing("collecting", repr(error))
+        metrics.stopped.labels(self._source).set(1)
+        log.critical(
+            "stopped: nothing is confirmed until a try succeeds", error=repr(error), again_seconds=self._stopped_pause
+        )
+        return self._stopped_pause
 
     def _count(self, entries: list[Entry], outcome: Outcome) -> None:
         metrics.messages.labels(self._source).inc(len(entries))

@@ -27,8 +27,8 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+from core.consumers import declared_consumer, ensure_consumer
 from core.events.subjects import EVENTS_HEADER, REPLAYED_HEADER, consumer_of
 from core.jetstream import StreamMissing, stream_info
 from core.lifecycle import cancelled
@@ -66,8 +66,9 @@ class Fetcher:
         self._client = client
         self._stream = stream
         self._durable = consumer_of(source)
+        self._source = source
+        self._wanted = declared_consumer(source, ack_wait_seconds=ack_wait_seconds, batch_rows=batch_rows)
         self._ack_wait = ack_wait_seconds
-        self._ack_pending = 4 * batch_rows  # counts messages, and a message may hold a single event
         self._waiting: deque[Message] = deque()
         self._waiting_bytes = 0
         self._unsettled: set[Message] = set()
@@ -78,7 +79,7 @@ class Fetcher:
 
     async def start(self) -> None:
         """Make the consumer where it is missing, and ask for messages."""
-        await self._ensure_consumer()
+        await ensure_consumer(self._client, self._source, self._wanted)
         self._pulls = [
             _Pull(self._client, self._stream, self._durable, self._receive, over=self._asking.set) for _ in range(PULLS)
         ]
@@ -196,24 +197,11 @@ class Fetcher:
     async def _ask(self, pull: _Pull) -> None:
         try:
             if pull.consumer_missing:
-                await self._ensure_consumer()
+                await ensure_consumer(self._client, self._source, self._wanted)
             await pull.ask()
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             log.warning("cannot pull", stream=self._stream, error=repr(error))
             await asyncio.sleep(0.5)
-
-    async def _ensure_consumer(self) -> None:
-        await self._client.jetstream().add_consumer(
-            self._stream,
-            ConsumerConfig(
-                durable_name=self._durable,
-                deliver_policy=DeliverPolicy.ALL,
-                ack_policy=AckPolicy.EXPLICIT,
-                ack_wait=self._ack_wait,
-                max_deliver=-1,
-                max_ack_pending=self._ack_pending,
-            ),
-        )
 
 
 class _Pull:

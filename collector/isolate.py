@@ -20,9 +20,9 @@ import asyncpg
 
 from collector.batch import Entry, Letter, around, halve, letter
 from collector.parse import Parser, Reject
-from collector.verdict import Verdict, verdict
 from collector.write import CONFLICTS, Path, Write, refused_row
 from core.errors import OurFault
+from core.pg_errors import ErrorClass, classify
 
 MOST_DEAD: Final = 10
 MOST_DEAD_SHARE: Final = 0.01
@@ -66,7 +66,7 @@ class Isolation:
             if path is Path.DIRECT and isinstance(error, CONFLICTS):
                 self.conflicts += 1
                 return await self._try(entries, Path.STAGED)
-            if verdict(error) is not Verdict.POISON:
+            if classify(error) is not ErrorClass.POISON:
                 raise
             if len(entries) == 1 and entries[0].parsed.events == 1:
                 self._bury(entries[0], error)

@@ -7,7 +7,6 @@ one snapshot must find them equal. `ops/ledger.py` reads the whole, rows counted
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final
 
 import asyncpg
@@ -16,9 +15,10 @@ from nats.aio.client import Client
 
 from collector import metrics
 from collector.source import Source
-from collector.verdict import Verdict, verdict
 from core import postgres
-from core.jetstream import StreamMissing, stream_info
+from core.health import Readiness
+from core.jetstream import stream_info
+from core.periodic import periodically
 from sql import statements
 
 # A sum over all receipts, some millions where they are kept for days.
@@ -29,27 +29,19 @@ _SQL: Final = statements("ledger")
 log = structlog.get_logger()
 
 
-async def watch(client: Client, dsn: str, source: Source) -> None:
-    """Check the ledger of a source for ever, first at once. Errors that pass are waited out."""
-    while True:
-        connection: asyncpg.Connection[Any] | None = None
-        pause = AGAIN_SECONDS
+async def watch(client: Client, dsn: str, source: Source, readiness: Readiness | None = None) -> None:
+    """Check the ledger of a source for ever, first at once."""
+
+    async def check() -> None:
+        connection = await postgres.connect(
+            dsn, name="sluice-ledger", patience_seconds=5, command_seconds=COMMAND_SECONDS
+        )
         try:
-            connection = await postgres.connect(
-                dsn, name="sluice-ledger", patience_seconds=5, command_seconds=COMMAND_SECONDS
-            )
             await _check(client, connection, source)
-            pause = EVERY_SECONDS
-        except StreamMissing as error:
-            log.warning("no word of the stream", error=str(error))
-        except Exception as error:
-            if verdict(error) is not Verdict.WAIT:
-                raise
-            log.warning("ledger later", error=repr(error))
         finally:
-            if connection is not None:
-                connection.terminate()
-        await asyncio.sleep(pause)
+            connection.terminate()
+
+    await periodically(metrics.step(source.name, "ledger", readiness), check, EVERY_SECONDS, AGAIN_SECONDS)
 
 
 async def _check(client: Client, connection: asyncpg.Connection[Any], source: Source) -> None:

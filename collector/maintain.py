@@ -1,26 +1,29 @@
 """What a collector does beside storing: partitions ahead, retention, and ending sessions that are stuck.
 
-Every collector does all of it: each step is safe beside another collector doing the same.
+    round: pause -> sessions -> partitions -> retention -> receipts -> dead_letters -> refused_events
+
+Every collector does all of it: each step is safe beside another collector doing the same. Invariant: a step that fails
+keeps no other one from its work. It is logged, tried again next round, and the metric of its last success grows old.
 """
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import asyncpg
-import nats.errors
 import structlog
 from nats.aio.client import Client
 
 from collector import metrics
 from collector.source import Source
-from collector.verdict import Verdict, verdict
 from core import postgres
-from core.errors import Misconfigured
+from core.errors import Misconfigured, SluiceError
 from core.events.subjects import consumer_of
-from core.jetstream import StreamInfo, StreamMissing, stream_info
+from core.health import Readiness
+from core.jetstream import stream_info
+from core.periodic import Step, periodically
 from core.settings import CollectorSettings
 from sql import statements
 
@@ -29,8 +32,11 @@ COMMAND_SECONDS: Final = 60.0  # of a server that vanished without a word nothin
 STUCK_AFTER: Final = timedelta(seconds=15)
 _RETENTION_MARGIN_DAYS: Final = 4
 _PARTITIONS: Final = statements("partitions")
+_COUNTRIES: Final = statements("countries")
 _SQL: Final = statements("maintenance")
 log = structlog.get_logger()
+
+Connection: TypeAlias = "asyncpg.Connection[Any]"
 
 
 def check_retention(settings: CollectorSettings) -> None:
@@ -38,82 +44,121 @@ def check_retention(settings: CollectorSettings) -> None:
     least = settings.max_event_age_days + _RETENTION_MARGIN_DAYS
     if settings.retention_days < least:
         raise Misconfigured(
-            f"RETENTION_DAYS: {settings.retention_days} is too short for MAX_EVENT_AGE_DAYS "
-            f"{settings.max_event_age_days}: at least {least}"
+            f"RETENTION_DAYS: has to be at least {least}, {_RETENTION_MARGIN_DAYS} more than MAX_EVENT_AGE_DAYS"
         )
 
 
-async def maintain(client: Client, source: Source, settings: CollectorSettings) -> None:
-    """Maintain for ever. What fails for a while is tried again on the next round."""
-    while True:
-        connection: asyncpg.Connection[Any] | None = None
+async def maintain(
+    client: Client, source: Source, settings: CollectorSettings, readiness: Readiness | None = None
+) -> None:
+    """Maintain for ever, a round every EVERY_SECONDS."""
+    await periodically(Step("maintenance"), Maintenance(client, source, settings, readiness).round, EVERY_SECONDS)
+
+
+class Maintenance:
+    """The steps of one source."""
+
+    def __init__(
+        self, client: Client, source: Source, settings: CollectorSettings, readiness: Readiness | None = None
+    ) -> None:
+        self._client = client
+        self._source = source
+        self._settings = settings
+        works: dict[str, Callable[[Connection], Awaitable[None]]] = {"pause": self._pause, "sessions": self._sessions}
+        if source.table is not None:
+            works |= {"partitions": self._partitions, "retention": self._retention, "countries": self._countries}
+        works |= {"receipts": self._receipts, "dead_letters": self._dead_letters}
+        if source.table is None:
+            works["refused_events"] = self._refused_events
+        self._steps = [(metrics.step(source.name, name, readiness), work) for name, work in works.items()]
+
+    async def round(self) -> None:
+        """Attempt each step once. Raises what connecting raised."""
+        connection: Connection | None = None
         try:
-            connection = await postgres.connect(
-                settings.collector_dsn,
-                name="sluice-maintenance",
-                patience_seconds=5,
-                command_seconds=COMMAND_SECONDS,
-            )
-            await _tell_pause(client, source)
-            await _round(connection, source, settings, await _stream(client, source))
-        except Exception as error:
-            if verdict(error) is not Verdict.WAIT:
-                raise
-            log.warning("maintenance later", error=repr(error))
+            for step, work in self._steps:
+                if connection is None:
+                    connection = await self._connected()
+                if not await step.attempt(work(connection)):  # the connection may be in any state
+                    connection.terminate()
+                    connection = None
         finally:
             if connection is not None:
                 connection.terminate()
-        await asyncio.sleep(EVERY_SECONDS)
 
+    async def _connected(self) -> Connection:
+        return await postgres.connect(
+            self._settings.collector_dsn,
+            name="sluice-maintenance",
+            patience_seconds=5,
+            command_seconds=COMMAND_SECONDS,
+        )
 
-async def _round(
-    connection: asyncpg.Connection[Any], source: Source, settings: CollectorSettings, stream: StreamInfo | None
-) -> None:
-    for row in await connection.fetch(_SQL["end_stuck_sessions"], STUCK_AFTER):
-        log.warning("ended a session that was stuck", pid=row["pid"])
-    if source.table is not None:
+    async def _pause(self, _: Connection) -> None:
+        """A pause is the consumer's: JetStream hands out nothing, and nothing else here would show it."""
+        info = await self._client.jetstream().consumer_info(self._source.stream, consumer_of(self._source.name))
+        metrics.paused.labels(self._source.name).set(bool(info.paused))
+
+    async def _sessions(self, connection: Connection) -> None:
+        for row in await connection.fetch(_SQL["end_stuck_sessions"], STUCK_AFTER):
+            log.warning("ended a session that was stuck" if row["ended"] else "a stuck session stays", pid=row["pid"])
+
+    async def _partitions(self, connection: Connection) -> None:
+        table = str(self._source.table)
         today = await connection.fetchval(_SQL["today"])
-        await make_ahead(connection, source.table, today, settings.partitions_ahead_days)
-        floor = today - timedelta(days=settings.retention_days)
-        if dropped := await connection.fetchval(_PARTITIONS["drop_before"], source.table, floor):
-            log.info("dropped partitions", table=source.table, before=str(floor), partitions=dropped)
-        metrics.partitions_ahead.labels(source.name).set(await _days_ahead(connection, source.table, today))
-    if stream is not None:
-        kept = timedelta(days=settings.receipt_retention_days)
-        await connection.execute(_SQL["sum_old_receipts"], source.stream, kept, stream.created, stream.state.first_seq)
-    kept = timedelta(days=settings.letter_retention_days)
-    await connection.execute(_SQL["drop_old_dead_letters"], kept)
-    if source.table is None:
-        await connection.execute(_SQL["drop_old_refused_events"], kept)
+        failed = await make_ahead(connection, table, today, self._settings.partitions_ahead_days)
+        metrics.partitions_ahead.labels(self._source.name).set(await _days_ahead(connection, table, today))
+        if failed:
+            raise failed[0]
+
+    async def _retention(self, connection: Connection) -> None:
+        floor = await connection.fetchval(_SQL["today"]) - timedelta(days=self._settings.retention_days)
+        days = await connection.fetch(_PARTITIONS["drop_before"], self._source.table, floor)
+        kept = [f"{row['day']}: {row['error']}" for row in days if row["error"]]
+        if dropped := len(days) - len(kept):
+            log.info("dropped partitions", table=self._source.table, before=str(floor), partitions=dropped)
+        if kept:
+            raise SluiceError(f"{len(kept)} days of {self._source.table} cannot be dropped, the first is {kept[0]}")
+
+    async def _receipts(self, connection: Connection) -> None:
+        stream = await stream_info(self._client, self._source.stream)
+        kept = timedelta(days=self._settings.receipt_retention_days)
+        await connection.execute(
+            _SQL["sum_old_receipts"], self._source.stream, kept, stream.created, stream.state.first_seq
+        )
+
+    async def _dead_letters(self, connection: Connection) -> None:
+        await connection.execute(_SQL["drop_old_dead_letters"], self._letters_kept)
+
+    async def _refused_events(self, connection: Connection) -> None:
+        await connection.execute(_SQL["drop_old_refused_events"], self._letters_kept)
+
+    @property
+    def _letters_kept(self) -> timedelta:
+        return timedelta(days=self._settings.letter_retention_days)
+
+    async def _countries(self, connection: Connection) -> None:
+        places = await connection.fetchval(_COUNTRIES["free_places"])
+        metrics.country_places.labels(self._source.name).set(places)
 
 
-async def make_ahead(connection: asyncpg.Connection[Any], table: str, today: date, days: int) -> None:
-    """Make the partitions from yesterday to so many days ahead."""
+async def make_ahead(connection: Connection, table: str, today: date, days: int) -> list[asyncpg.PostgresError]:
+    """Make the partitions from yesterday to so many days ahead; the errors of those that could not be made."""
+    failed = []
     for offset in range(-1, days + 1):
-        await connection.fetchval(_PARTITIONS["ensure"], table, today + timedelta(days=offset))
+        day = today + timedelta(days=offset)
+        try:
+            if await connection.fetchval(_PARTITIONS["ensure"], table, day) == "attached":
+                log.warning("attached a detached partition again", table=table, day=str(day))
+        except asyncpg.PostgresError as error:
+            failed.append(error)
+    return failed
 
 
-async def _days_ahead(connection: asyncpg.Connection[Any], table: str, today: date) -> int:
+async def _days_ahead(connection: Connection, table: str, today: date) -> int:
     """How many days after today have their partition without a gap."""
     made = {row["day"] for row in await connection.fetch(_PARTITIONS["days"], table)}
     ahead = 0
     while today + timedelta(days=ahead + 1) in made:
         ahead += 1
     return ahead
-
-
-async def _tell_pause(client: Client, source: Source) -> None:
-    """A pause is the consumer's: JetStream hands out nothing, and nothing else here would show it."""
-    try:
-        info = await client.jetstream().consumer_info(source.stream, consumer_of(source.name))
-    except nats.errors.Error as error:
-        log.debug("no word of the consumer", error=repr(error))
-    else:
-        metrics.paused.labels(source.name).set(bool(info.paused))
-
-
-async def _stream(client: Client, source: Source) -> StreamInfo | None:
-    try:
-        return await stream_info(client, source.stream)
-    except StreamMissing:
-        return None

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
+import asyncpg
+import nats.errors
 from prometheus_client import Counter, Gauge, Histogram
 
 from core.events.contract import Reason
+from core.health import Readiness
 from core.metrics import BATCH_BUCKETS, DURATION_BUCKETS
+from core.periodic import Step
 
 DEAD_FOR: Final = (*(reason.value for reason in Reason), "unstorable", "below_floor")
 """Why an accepted event becomes a dead letter: the closed list."""
-RETRIED_FOR: Final = ("wait", "partition")
-"""Why a batch is stored again, by `collector.verdict.Verdict`."""
+RETRIED_FOR: Final = ("wait", "partition", "fatal")
+"""Why a batch is stored again: the values of `core.pg_errors.ErrorClass`, except poison."""
 
 PATHS: Final = ("direct", "staged")
 """How a batch's rows are written, by `collector.write.Path`."""
+
+STAGES: Final = ("fetch", "parse", "store", "ack")
 
 accepted = Counter("collector_events_accepted", "Events of messages fetched for the first time", ["source"])
 processed = Counter("collector_events_processed", "Events stored, each once", ["source"])
@@ -23,7 +29,7 @@ repeated = Counter("collector_events_repeated", "Events that were stored before 
 failed = Counter("collector_events_failed", "Events that went to the dead letters", ["source", "reason"])
 messages = Counter("collector_messages", "Messages confirmed after their commit", ["source"])
 redelivered = Counter("collector_messages_redelivered", "Messages whose receipt stood already", ["source"])
-retries = Counter("collector_store_retries", "Batches stored again after an error that passes", ["source", "reason"])
+retries = Counter("collector_store_retries", "Batches stored again after an error", ["source", "reason"])
 batches_stored = Counter("collector_batches_stored", "Batches stored, by how rows were written", ["source", "path"])
 conflicts = Counter("collector_store_conflicts", "Direct writes taken back because of a repeat or deadlock", ["source"])
 batch_events = Histogram("collector_batch_events", "Events in a stored batch", ["source"], buckets=BATCH_BUCKETS)
@@ -35,6 +41,11 @@ parse_cpu_seconds = Counter("collector_parse_cpu_seconds", "CPU time of parsing,
 pending_messages = Gauge("collector_pending_messages", "Messages in the stream that are not confirmed", ["source"])
 lag_seconds = Gauge("collector_lag_seconds", "Age of the oldest message that is not confirmed", ["source"])
 partitions_ahead = Gauge("collector_partitions_ahead_days", "Days from today that have their partition", ["source"])
+country_places = Gauge(
+    "collector_country_places_free",
+    "Countries that can still get rollups of their own; all sources share them",
+    ["source"],
+)
 ledger_missing = Gauge(
     "collector_ledger_missing_messages", "Messages that left the stream without a receipt: must stay 0", ["source"]
 )
@@ -46,19 +57,38 @@ ledger_uncounted = Gauge(
 stranded = Counter(
     "collector_consumers_remade", "Consumers made again to free messages that JetStream had stranded", ["source"]
 )
+step_success = Gauge(
+    "collector_step_success_timestamp_seconds",
+    "When a step beside the flow last succeeded, in seconds since 1970; at first when the collector started",
+    ["source", "step"],
+)
 paused = Gauge("collector_paused", "1 while an operator has paused the source", ["source"])
-stopped = Gauge("collector_stopped", "1 where the source stopped for a reason that waiting does not mend", ["source"])
+stopped = Gauge("collector_stopped", "1 while storing fails for a reason that only an operator can remove", ["source"])
 parser_in_use = Gauge("collector_parser_info", "Always 1; the label says which parser runs", ["source", "parser"])
 
 
+def step(source: str, name: str, readiness: Readiness | None = None) -> Step:
+    """A step beside the flow, whose last success is a metric."""
+    last = step_success.labels(source, name)
+    last.set_to_current_time()
+    expected = (asyncpg.PostgresError, asyncpg.InterfaceError, nats.errors.Error)
+    return Step(name, last.set, expected, readiness)
+
+
 def begin(source: str) -> None:
-    """Let every series be there from the start: a counter that appears with its first event hides it from rate()."""
-    stopped.labels(source).set(0)
-    conflicts.labels(source)
-    stranded.labels(source)
+    """Let every counter and histogram be there from the start: one that appears with its first event hides it from
+    rate(). A gauge that is measured appears with its first measurement, because 0 would be a wrong one.
+    """
+    for metric in (
+        *(accepted, processed, repeated, messages, redelivered, conflicts, stranded),
+        *(parse_cpu_seconds, batch_events, stopped, paused),
+    ):
+        metric.labels(source)
     for reason in DEAD_FOR:
         failed.labels(source, reason)
     for reason in RETRIED_FOR:
         retries.labels(source, reason)
     for path in PATHS:
         batches_stored.labels(source, path)
+    for stage in STAGES:
+        stage_seconds.labels(source, stage)

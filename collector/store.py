@@ -20,15 +20,19 @@ from collector.batch import Entry, Letter, Outcome, letter
 from collector.isolate import Isolation
 from collector.parse import Parser, Reject
 from collector.source import Source
-from collector.verdict import Verdict, verdict
 from collector.write import COMMAND_SECONDS, Path, Turn, Write, day_of, staging
 from core import faults, postgres
 from core.events import wire
+from core.pg_errors import ErrorClass, classify
 from sql import statements
 
 _SQL: Final = statements("store")
 _PARTITIONS: Final = statements("partitions")
 log = structlog.get_logger()
+
+
+class TooSlow(TimeoutError):
+    """A batch passed a time limit in its transaction: a smaller one may not."""
 
 
 class Store:
@@ -48,24 +52,24 @@ class Store:
         connection, self._connection = self._connection, None
         self._leaves.clear()
         if connection is not None:
-            try:
-                await connection.close(timeout=2)
-            except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError):
-                connection.terminate()
+            await postgres.end(connection)
 
     async def save(self, entries: list[Entry]) -> Outcome:
         """Store one batch; when this returns it has committed.
 
-        Raises what the database raised (see `collector.verdict`), or OurFault. Nothing of the batch is stored then.
+        Raises TooSlow, OurFault, or what the database raised (see `core.pg_errors`). Nothing of the batch is stored
+        then.
         """
         connection = await self._connected()
         try:
             below_floor = await self._ensure_leaves(connection, entries)
             async with connection.transaction():
                 return await self._save(connection, entries, below_floor)
-        except asyncpg.PostgresError as error:
-            if verdict(error) is Verdict.PARTITION:
+        except Exception as error:
+            if classify(error) is ErrorClass.MISSING_PARTITION:
                 self._leaves.clear()
+            if _timed_out(error):
+                raise TooSlow(f"{len(entries)} messages passed a time limit: {error!r}") from error
             raise
 
     async def _save(self, connection: asyncpg.Connection[Any], entries: list[Entry], below_floor: set[int]) -> Outcome:
@@ -148,7 +152,9 @@ class Store:
             return below_floor
         for day in sorted({day for entry in entries for day in entry.parsed.days} - self._leaves):
             try:
-                await connection.fetchval(_PARTITIONS["ensure"], self._source.table, day_of(day))
+                done = await connection.fetchval(_PARTITIONS["ensure"], self._source.table, day_of(day))
+                if done == "attached":
+                    log.warning("attached a detached partition again", table=self._source.table, day=str(day_of(day)))
                 self._leaves.add(day)
             except asyncpg.CheckViolationError:
                 below_floor.add(day)
@@ -176,3 +182,12 @@ class Store:
         self._connection = connection
         log.info("connected to PostgreSQL", shard=self._shard)
         return connection
+
+
+def _timed_out(error: BaseException | None) -> bool:
+    """Whether a time limit of ours or of the server's began this error. The ROLLBACK after it may have failed too."""
+    while error is not None:
+        if isinstance(error, TimeoutError | asyncpg.QueryCanceledError):
+            return True
+        error = error.__context__
+    return False

@@ -7,59 +7,69 @@ JetStream's clock alone; it goes stale when collectors die, and is never wrong.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Final
 
 import asyncpg
-import structlog
 from nats.aio.client import Client
 
 from collector import metrics
 from collector.source import Source
-from collector.verdict import Verdict, verdict
 from core import postgres
-from core.jetstream import StreamInfo, StreamMissing, stream_info
+from core.health import Readiness
+from core.jetstream import StreamInfo, stream_info
+from core.periodic import periodically
 from sql import statements
 
 EVERY_SECONDS: Final = 0.25
+AGAIN_SECONDS: Final = 1.0
 COMMAND_SECONDS: Final = 20.0  # of a server that vanished without a word nothing else is heard
 _SQL: Final = statements("maintenance")
-log = structlog.get_logger()
 
 
-async def keep_watermark(client: Client, dsn: str, source: Source) -> None:
-    """Write the watermark of a source for ever. Errors that pass are waited out; the watermark is stale meanwhile."""
-    connection: asyncpg.Connection[Any] | None = None
+async def keep_watermark(client: Client, dsn: str, source: Source, readiness: Readiness | None = None) -> None:
+    """Write the watermark of a source for ever. It is stale while that fails."""
+    watermark = Watermark(client, dsn, source)
     try:
-        while True:
-            try:
-                info = await stream_info(client, source.stream)
-                earlier = info.ts
-                if not info.state.messages:
-                    info = await stream_info(client, source.stream)
-                if connection is None or connection.is_closed():
-                    connection = await postgres.connect(
-                        dsn, name="sluice-watermark", patience_seconds=5, command_seconds=COMMAND_SECONDS
-                    )
-                _tell(source, info)
-                await connection.execute(_SQL["note_life"], source.stream, info.created, info.state.last_seq)
-                if source.table is not None:
-                    await connection.execute(
-                        _SQL["advance_watermark"], source.name, info.stored_until(earlier), info.state.messages
-                    )
-            except StreamMissing as error:
-                log.warning("no word of the stream", error=str(error))
-                await asyncio.sleep(1)
-            except Exception as error:
-                if verdict(error) is not Verdict.WAIT:
-                    raise
-                log.debug("watermark not written", error=repr(error))
-                if connection is not None:  # it may stand at a server that is a standby by now
-                    connection.terminate()
-                    connection = None
-                await asyncio.sleep(1)
-            await asyncio.sleep(EVERY_SECONDS)
+        await periodically(
+            metrics.step(source.name, "watermark", readiness), watermark.advance, EVERY_SECONDS, AGAIN_SECONDS
+        )
     finally:
+        watermark.close()
+
+
+class Watermark:
+    """Writes one source's watermark over a connection that it keeps."""
+
+    def __init__(self, client: Client, dsn: str, source: Source) -> None:
+        self._client = client
+        self._dsn = dsn
+        self._source = source
+        self._connection: asyncpg.Connection[Any] | None = None
+
+    async def advance(self) -> None:
+        """Write it once. Raises StreamMissing, and what the database raises."""
+        info = await stream_info(self._client, self._source.stream)
+        earlier = info.ts
+        if not info.state.messages:
+            info = await stream_info(self._client, self._source.stream)
+        _tell(self._source, info)
+        try:
+            if self._connection is None:
+                self._connection = await postgres.connect(
+                    self._dsn, name="sluice-watermark", patience_seconds=5, command_seconds=COMMAND_SECONDS
+                )
+            await self._connection.execute(_SQL["note_life"], self._source.stream, info.created, info.state.last_seq)
+            if self._source.table is not None:
+                await self._connection.execute(
+                    _SQL["advance_watermark"], self._source.name, info.stored_until(earlier), info.state.messages
+                )
+        except BaseException:
+            self.close()  # it may lead to a server that is a standby by now
+            raise
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
 

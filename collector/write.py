@@ -5,7 +5,8 @@
     rows --COPY--> staging --merge--> leaf, and rollups of what was really inserted
 
 Invariant: both paths leave the same rows and rollups. The direct one takes rows that are all new or none of them, so
-what the parser counted is what was inserted.
+what the parser counted is what was inserted. Both name the leaf itself, so that it is a partition is checked after its
+rows are written: their locks hold up a DETACH until the transaction ends.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from collector.batch import Entry
 from collector.parse import copied_columns
 from collector.rollup import QUARTERS_IN_DAY, Counts, total
 from collector.source import Source
-from core import faults, native
+from core import faults, native, postgres
 from sql import statements
 
 _SQL: Final = statements("store")
@@ -35,7 +36,7 @@ _COUNTRY: Final = "country"
 _PLACE: Final = re.compile(r"COPY \w+_(?P<day>\d{8}), \D*(?P<row>\d+)")  # in every language of the server
 MOST_STAGED: Final = 64
 COMMAND_SECONDS: Final = 20.0  # a batch takes well under a second; a connection gone silent holds us up no longer
-COPY_SECONDS: Final = COMMAND_SECONDS + 1  # past the limit of any command, which serves wherever it can
+COPY_SECONDS: Final = COMMAND_SECONDS
 
 
 class Path(StrEnum):
@@ -79,6 +80,7 @@ class Write:
         self._shard = shard
         self._below_floor = below_floor
         self._columns = copied_columns(source)
+        self._days: set[int] = set()  # whose leaves were written
         self._staging_in_use = False  # whether staging may hold rows: of another day, or of another part of the batch
         self._direct: list[Counts | native.Counts] = []  # alone: a day that is filled is a million events
 
@@ -95,13 +97,20 @@ class Write:
         write = self._copy if path is Path.DIRECT else self._merge
         stored: Counter[int] = Counter()
         for day in sorted({day for entry in entries for day in entry.parsed.days} - self._below_floor):
+            self._days.add(day)
             stored += await write([entry for entry in entries if day in entry.parsed.days], day)
         if path is Path.DIRECT:
             self._direct += [entry.parsed.counts for entry in entries]
         return stored
 
     async def counts(self) -> None:
-        """Add what went the direct path to the rollups."""
+        """Add what went the direct path to the rollups.
+
+        Raises UndefinedTableError where a leaf that was written is detached.
+        """
+        if self._source.table is not None and self._days:
+            leaves = [leaf(self._source, day) for day in self._days]
+            await self._connection.execute(_SQL["require_attached"], self._source.table, leaves)
         counts = self._total(self._direct)
         if not counts.events:
             return
@@ -136,14 +145,15 @@ class Write:
     async def _copy_into(self, table: str, entries: list[Entry], day: int) -> None:
         rows = [entry.parsed.days[day].copy for entry in entries]
         try:
-            # Our own limit: asyncpg's does not end a COPY that waits for a silent server to take more.
+            # Our limit expires before asyncpg's, which does not end a COPY whose server reads no more data, and raises
+            # AttributeError if it expires while the COPY waits to write (asyncpg 0.32, MagicStack/asyncpg#240).
             async with asyncio.timeout(COPY_SECONDS) as limit:
                 await self._connection.copy_to_table(
-                    table, source=_stream(rows), columns=self._columns, format="binary"
+                    table, source=_stream(rows), columns=self._columns, format="binary", timeout=2 * COPY_SECONDS
                 )
         except TimeoutError:
             if limit.expired():
-                self._connection.terminate()  # or a ROLLBACK would wait as long again
+                await postgres.end(self._connection)  # a ROLLBACK would wait as long again
             raise
 
     def _total(self, counts: Iterable[Counts | native.Counts]) -> Counts:

@@ -5,7 +5,7 @@ SluiceError
   x TryAgain           ours: answered 503 with Retry-After, or retried by a collector
       StreamFull         the stream has no room: refused at once
       StreamUnreachable  no PubAck came in time: part may be stored
-  x OurFault           a defect or a wrong schema: the source stops, nothing is acknowledged, an alert fires
+  x OurFault           a defect or a wrong schema: nothing is acknowledged, an alert fires; retried every minute
 """
 
 

@@ -21,7 +21,7 @@ from urllib.parse import ParseResult
 
 from nats.aio.client import Client
 from nats.aio.transport import Transport
-from nats.errors import ProtocolError
+from nats.errors import ProtocolError, SecureConnRequiredError
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 Message = tuple[int, bytes, bytes, bytes, bytes | None]  # sid, subject, reply, payload, headers: as nats-py takes them
@@ -36,9 +36,12 @@ LINE_MOST_BYTES: Final = 64 * 1024  # INFO names all servers of a cluster; any o
 _MESSAGE: Final = re.compile(rb"(H)?MSG[ \t]+(\S+)[ \t]+(\d+)[ \t]+(?:(\S+)[ \t]+)?(?(1)(\d{1,8})[ \t]+)(\d{1,8})\r\n")
 
 
-def receive_frames(client: Client) -> None:
-    """Make a client receive so. It is not connected yet, and not for a WebSocket, which has frames of its own."""
-    client._transport = FrameTransport()
+def receive_frames(client: Client, *, encrypted: bool = False) -> None:
+    """Make a client receive so. It is not connected yet, and not for a WebSocket, which has frames of its own.
+
+    `encrypted`: send nothing, no user and no event, to a server that does not ask for TLS.
+    """
+    client._transport = FrameTransport(encrypted=encrypted)
     client._ps = FrameParser(client)
 
 
@@ -207,14 +210,17 @@ class Connection(asyncio.BufferedProtocol):
 class FrameTransport(Transport):
     """The client's transport, over one connection after another: its `read` gives FrameParser frames."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, encrypted: bool) -> None:
         self._connection: Connection | None = None
+        self._encrypted = encrypted
+        self._plain = True
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: float) -> None:  # noqa: ARG002
         self.close()
         connecting = asyncio.get_running_loop().create_connection(Connection, str(uri.hostname), uri.port or 4222)
         async with asyncio.timeout(connect_timeout):
             _, self._connection = await connecting
+        self._plain = True
 
     async def connect_tls(
         self,
@@ -230,6 +236,7 @@ class FrameTransport(Transport):
             encrypting = asyncio.get_running_loop().start_tls(plain, encrypted, ssl_context, server_hostname=name)
             encrypted.transport = cast(asyncio.Transport, await encrypting)
         self._connection = encrypted
+        self._plain = False
 
     async def read(self, buffer_size: int) -> list[Frame]:  # type: ignore[override]  # noqa: ARG002
         return await self._connected.read()
@@ -245,6 +252,8 @@ class FrameTransport(Transport):
         self.writelines([payload])
 
     def writelines(self, payload: list[bytes]) -> None:
+        if self._encrypted and self._plain:
+            raise SecureConnRequiredError  # nats-py 2.16.0 itself takes a tls:// URL for a wish
         connection = self._connected
         if not connection.closed.is_set():  # or uvloop raises what nats-py does not expect: drain tells it
             connection.transport.writelines(payload)

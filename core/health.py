@@ -1,21 +1,12 @@
-"""Health and metrics over HTTP: /health/live, /health/ready and /metrics.
+"""What /health/live and /health/ready answer.
 
 A service keeps one `Readiness`; each thing that it needs is either fine or has a reason why not. The gateway and
-the reporter serve these pages themselves; `serve` is for a program that has no HTTP server of its own.
+the reporter serve these pages themselves; core/health_server.py serves them for every other program.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
-from wsgiref.types import StartResponse, WSGIEnvironment
-
 import orjson
-
-from core.errors import Misconfigured
-from core.metrics import CONTENT_TYPE, exposition
 
 
 class Readiness:
@@ -43,36 +34,3 @@ class Readiness:
 
 
 LIVE = orjson.dumps({"status": "live"})
-
-
-def serve(host: str, port: int, readiness: Readiness) -> tuple[int, Callable[[], None]]:
-    """Serve the three pages from a thread of their own. The port in use and a call that stops it.
-
-    Raises Misconfigured where it cannot listen there.
-    """
-
-    def pages(environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        status, kind, body = 404, "application/json", b'{"title":"Not Found","status":404}'
-        match environment["PATH_INFO"]:
-            case "/health/live":
-                status, body = 200, LIVE
-            case "/health/ready":
-                status, body = readiness.answer()
-            case "/metrics":
-                status, kind, body = 200, CONTENT_TYPE, exposition()
-        names = {200: "200 OK", 404: "404 Not Found", 503: "503 Service Unavailable"}
-        start(names[status], [("Content-Type", kind), ("Content-Length", str(len(body)))])
-        return [body]
-
-    class Quiet(WSGIRequestHandler):
-        timeout = 5  # a client that says nothing does not hold the thread
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    try:
-        server = make_server(host, port, pages, server_class=WSGIServer, handler_class=Quiet)
-    except OSError as error:
-        raise Misconfigured(f"cannot serve health and metrics on {host}:{port}: {error.strerror}") from error
-    threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
-    return server.server_port, server.shutdown

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,12 +17,13 @@ import nats.errors
 import nats.js.errors
 import structlog
 from nats.aio.client import Client
-from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
-from core.errors import Misconfigured, SluiceError
+from core.errors import SluiceError
 from core.events.subjects import REFUSED, SOURCES, stream_of, stream_subjects
 from core.frames import receive_frames
 from core.health import Readiness
+from core.nats_login import login, public_nkey
 from core.settings import Settings
 
 log = structlog.get_logger()
@@ -77,21 +78,13 @@ class StreamMissing(SluiceError):
 _decode_info = msgspec.json.Decoder(StreamInfo).decode
 
 
-def servers(url: str) -> list[str]:
-    """The servers that NATS_URL names. Raises Misconfigured where one of them can be none."""
-    named = url.split(",")
-    try:
-        Client()._setup_server_pool(named)
-    except nats.errors.Error as error:
-        raise Misconfigured(f"NATS_URL: {str(error).removeprefix('nats: ')}") from None
-    return named
-
-
-async def connect(url: str, *, name: str, readiness: Readiness | None = None, **options: Any) -> Client:
+async def connect(where: Settings | str, *, name: str, readiness: Readiness | None = None, **options: Any) -> Client:
     """Connect and stay connected: reconnects for ever, and says so in the log and as the need "nats" of `readiness`.
 
-    Raises Misconfigured where the URL is none.
+    `where` is the settings NATS_*, or a URL alone. Raises Misconfigured where they are wrong.
     """
+    settings = Settings(nats_url=where) if isinstance(where, str) else where
+    servers, proof, encrypted = login(settings)
 
     async def lost() -> None:
         if not client.is_closed:
@@ -114,10 +107,11 @@ async def connect(url: str, *, name: str, readiness: Readiness | None = None, **
             log.warning("NATS error", error=text)
 
     client = Client()
-    if not url.startswith(("ws://", "wss://")):
-        receive_frames(client)
+    client._public_nkey = public_nkey(settings)  # nats-py 2.16.0 sets it only with `nkeys`, which has no wheel
+    if not servers[0].startswith(("ws://", "wss://")):
+        receive_frames(client, encrypted=encrypted)
     await client.connect(
-        servers=servers(url),
+        servers=servers,
         name=name,
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; a fraction is fine
@@ -127,7 +121,7 @@ async def connect(url: str, *, name: str, readiness: Readiness | None = None, **
         disconnected_cb=lost,
         reconnected_cb=back,
         error_cb=failed,
-        **options,
+        **{**proof, **options},
     )
     return client
 
@@ -187,11 +181,16 @@ def differences(wanted: StreamConfig, found: Mapping[str, Any]) -> list[str]:
     `found` is all that the server tells. A setting that neither we nor nats-py know may void what we promise: by
     `persist_mode: async` a message is confirmed before it is on disk.
     """
+    return unlike(wanted, found, FREE)
+
+
+def unlike(wanted: StreamConfig | ConsumerConfig, found: Mapping[str, Any], free: Set[str]) -> list[str]:
+    """What the server's settings have otherwise than a declaration, a sentence each; those in `free` may differ."""
     declaration: dict[str, Any] = msgspec.to_builtins(wanted.as_dict())
     return [
         f"{key} is {found.get(key)}, " + (f"declared {declaration[key]}" if key in declaration else "not declared")
         for key in dict.fromkeys((*declaration, *found))
-        if key not in FREE and _set(found.get(key)) != _set(declaration.get(key))
+        if key not in free and _set(found.get(key)) != _set(declaration.get(key))
     ]
 
 
@@ -201,13 +200,21 @@ def _set(value: Any) -> Any:
 
 async def stream_config(client: Client, stream: str, timeout_seconds: float = 5.0) -> dict[str, Any]:
     """A stream's settings as the server tells them, all of them. Raises NotFoundError, and what nats-py raises."""
-    answer = msgspec.json.decode(
-        (await client.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=timeout_seconds)).data
-    )
+    config: dict[str, Any] = (await ask(client, f"STREAM.INFO.{stream}", timeout_seconds=timeout_seconds))["config"]
+    return config
+
+
+async def ask(client: Client, subject: str, content: Any = None, timeout_seconds: float = 5.0) -> dict[str, Any]:
+    """A request to JetStream's API as it is, past nats-py's types, which drop what they do not know.
+
+    Raises APIError (NotFoundError), and what nats-py raises.
+    """
+    body = b"" if content is None else msgspec.json.encode(content)
+    reply = await client.request(f"$JS.API.{subject}", body, timeout=timeout_seconds)
+    answer: dict[str, Any] = msgspec.json.decode(reply.data)
     if "error" in answer:
         nats.js.errors.APIError.from_error(answer["error"])
-    config: dict[str, Any] = answer["config"]
-    return config
+    return answer
 
 
 async def stream_info(client: Client, stream: str, timeout_seconds: float = 2.0) -> StreamInfo:

@@ -1,5 +1,6 @@
 """JSON logs: one object a line on stdout, with the service, the instant and the correlation ID where there is one.
 
+So are lines of libraries, warnings, and errors that nothing caught: in a thread, in a destructor, or at the end.
 A log line never holds a payload or personal data: reasons, paths, counts and identifiers of ours only.
 """
 
@@ -7,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import MutableMapping
+from types import TracebackType
 from typing import Any
 
 import orjson
@@ -52,5 +55,25 @@ def configure(service: str, level: str) -> structlog.stdlib.BoundLogger:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.captureWarnings(True)
     logger: structlog.stdlib.BoundLogger = structlog.get_logger()
+    _log_uncaught(logger)
     return logger
+
+
+def _log_uncaught(logger: structlog.stdlib.BoundLogger) -> None:
+    """Let the interpreter log errors that nothing caught instead of printing them."""
+
+    def at_the_end(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
+        logger.critical("uncaught error: the process ends", exc_info=error)
+
+    def in_a_thread(args: threading.ExceptHookArgs) -> None:
+        logger.error("uncaught error in a thread", thread=getattr(args.thread, "name", None), exc_info=args.exc_value)
+
+    def in_passing(args: sys.UnraisableHookArgs) -> None:
+        where = getattr(args.object, "__qualname__", type(args.object).__qualname__)
+        logger.error("uncaught error in passing", message=args.err_msg, where=where, exc_info=args.exc_value)
+
+    sys.excepthook = at_the_end
+    threading.excepthook = in_a_thread
+    sys.unraisablehook = in_passing

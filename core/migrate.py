@@ -16,7 +16,7 @@ from msgspec import Meta
 from core import lifecycle, logs
 from core.errors import Misconfigured
 from core.postgres import migrate
-from core.settings import Settings, load
+from core.settings import Settings, load, warn_of_unknown
 
 log = structlog.get_logger()
 
@@ -31,6 +31,7 @@ async def main(stop: asyncio.Event) -> None:
     """Migrate, unless told to stop first. Raises Misconfigured."""
     settings = load(MigrateSettings)
     logs.configure("migrate", settings.log_level)
+    warn_of_unknown()
     if settings.sluice_migrate_dsn is None:
         raise Misconfigured("SLUICE_MIGRATE_DSN: is missing, and only the owner may migrate")
     version = await lifecycle.unless_stopped(stop, migrate(settings.sluice_migrate_dsn))

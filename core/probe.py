@@ -7,9 +7,9 @@ where `docker inspect` shows it. Standard library alone: it is started every few
 from __future__ import annotations
 
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
+
+from core import ask
 
 ANSWER_SECONDS = 2.0
 
@@ -17,12 +17,10 @@ ANSWER_SECONDS = 2.0
 def probe(address: str) -> tuple[bool, str]:
     """Whether the service at http://host:port is ready, and what it said."""
     try:
-        with urllib.request.urlopen(f"{address}/health/ready", timeout=ANSWER_SECONDS) as answer:  # noqa: S310
-            return True, answer.read().decode(errors="replace")
-    except urllib.error.HTTPError as refusal:
-        return False, refusal.read().decode(errors="replace")
-    except (OSError, ValueError) as error:
+        status, body = ask.get(f"{address}/health/ready", seconds=ANSWER_SECONDS)
+    except OSError as error:
         return False, f"{address}: {error}"
+    return status == 200, body.decode(errors="replace")
 
 
 def main(addresses: Sequence[str]) -> int:

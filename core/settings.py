@@ -6,14 +6,18 @@ that file's content (Docker and Kubernetes secrets). `.env.example` lists every 
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
+import structlog
 from msgspec import Meta
 
+from core.allowed import QUOTES, allowed, hint
 from core.errors import Misconfigured
 
 MEBIBYTE = 1024 * 1024
@@ -22,7 +26,7 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Positive = Annotated[int, Meta(ge=1)]
 Scheme = Literal["off", "meta", "tiktok", "standard", "key"]
-Url = Annotated[str, Meta(pattern="^https?://[^/]")]
+Url = Annotated[str, Meta(pattern="^https?://[^/]", title="a URL that begins with http:// or https://")]
 TracesSampler = Literal[
     "always_on",
     "always_off",
@@ -39,7 +43,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Least severe log line")] = (
         "info"
     )
-    nats_url: Annotated[str, Meta(description="NATS servers, comma separated")] = "nats://127.0.0.1:4222"
+    nats_url: Annotated[
+        str, Meta(description="NATS servers, comma separated; user and password percent-encoded; tls:// for TLS")
+    ] = "nats://127.0.0.1:4222"
+    nats_user: Annotated[str | None, Meta(description="User at NATS, where NATS_URL names none")] = None
+    nats_password: Annotated[str | None, Meta(description="Password of NATS_USER")] = None
+    nats_creds: Annotated[
+        str | None, Meta(description="Instead: what a .creds file holds (NATS_CREDS_FILE is its path)")
+    ] = None
+    nats_nkey: Annotated[str | None, Meta(description="Instead: the seed of a user's nkey (NATS_NKEY_FILE)")] = None
+    nats_ca: Annotated[
+        str | None, Meta(description="CA of the NATS servers in PEM form (NATS_CA_FILE); TLS is required then")
+    ] = None
+    nats_cert: Annotated[
+        str | None, Meta(description="Our certificate for NATS servers that ask for one, in PEM form (NATS_CERT_FILE)")
+    ] = None
+    nats_key: Annotated[str | None, Meta(description="Its key (NATS_KEY_FILE)")] = None
     max_event_age_days: Annotated[
         int,
         Meta(ge=1, le=365, description="An event older than this is refused, at the door and when storing"),
@@ -75,7 +94,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class GatewaySettings(Settings, frozen=True, kw_only=True):
     """The gateway's own."""
 
-    gateway_host: Annotated[str, Meta(description="Address or name the gateway listens on")] = "127.0.0.1"
+    gateway_host: Annotated[
+        str, Meta(description="IP address or name the gateway listens on; :: for IPv4 and IPv6")
+    ] = "127.0.0.1"
     gateway_port: Annotated[Port, Meta(description="Port of POST /events, health and metrics")] = 8080
     gateway_workers: Annotated[int, Meta(ge=1, le=64, description="Robyn processes that share the port")] = 2
     gateway_pin: Annotated[
@@ -121,7 +142,7 @@ class CollectorSettings(Settings, frozen=True, kw_only=True):
         str | None,
         Meta(description="PostgreSQL, as the owner: migrations run at start; unset: wait for them"),
     ] = None
-    collector_host: Annotated[str, Meta(description="Address of a collector's health and metrics")] = "127.0.0.1"
+    collector_host: Annotated[str, Meta(description="The same for a collector's health and metrics")] = "127.0.0.1"
     collector_port: Annotated[Port, Meta(description="Port of a collector's health and metrics; 0 picks one")] = 0
     collector_batch_rows: Annotated[int, Meta(ge=1, le=200_000, description="Most events stored at once")] = 20_000
     collector_batch_milliseconds: Annotated[
@@ -149,7 +170,7 @@ class ReporterSettings(Settings, frozen=True, kw_only=True):
         str | None,
         Meta(description="PostgreSQL, as the owner: migrations run at start; unset: wait for them"),
     ] = None
-    reporter_host: Annotated[str, Meta(description="Address the reporter listens on")] = "127.0.0.1"
+    reporter_host: Annotated[str, Meta(description="The same for the reporter")] = "127.0.0.1"
     reporter_port: Annotated[Port, Meta(description="Port of the reports, health and metrics")] = 8081
     reporter_connections: Annotated[int, Meta(ge=1, le=100, description="Most connections to PostgreSQL")] = 8
     reporter_statement_seconds: Annotated[Seconds, Meta(description="A report that takes longer is answered 504")] = (
@@ -169,35 +190,103 @@ class ReporterSettings(Settings, frozen=True, kw_only=True):
 class OperatorSettings(CollectorSettings, frozen=True, kw_only=True):
     """What `python -m ops` goes by: the owner's database, the collectors' settings, and where the others answer."""
 
-    gateway_url: Annotated[str, Meta(description="Where the gateway answers /health/ready")] = "http://127.0.0.1:8080"
-    reporter_url: Annotated[str, Meta(description="Where the reporter answers /health/ready")] = "http://127.0.0.1:8081"
-    nats_monitor_url: Annotated[str, Meta(description="Where NATS answers /varz")] = "http://127.0.0.1:8222"
+    gateway_url: Annotated[Url, Meta(description="Where the gateway answers /health/ready")] = "http://127.0.0.1:8080"
+    reporter_url: Annotated[Url, Meta(description="Where the reporter answers /health/ready")] = "http://127.0.0.1:8081"
+    nats_monitor_url: Annotated[Url, Meta(description="Where NATS answers /varz")] = "http://127.0.0.1:8222"
 
+
+# How one system's NATS is reached: they belong together, so who sets one of them sets or clears all of them.
+NATS_LOGIN: Final = (
+    "NATS_URL",
+    "NATS_USER",
+    "NATS_PASSWORD",
+    "NATS_CREDS",
+    "NATS_NKEY",
+    "NATS_CA",
+    "NATS_CERT",
+    "NATS_KEY",
+)
+
+PREFIXES: Final = ("GATEWAY_", "COLLECTOR_", "REPORTER_", "SLUICE_", "NATS_")
+# What other programs of ours read: docker-compose, the local stack, the NATS server, tests.
+ELSEWHERE: Final = frozenset(
+    {
+        *("SLUICE_ENVIRONMENT", "SLUICE_VERSION", "SLUICE_IMAGE", "SLUICE_FAULTS", "SLUICE_REQUIRE_TOOLS"),
+        *("SLUICE_POSTGRES_PORT", "SLUICE_NATS_PORT", "SLUICE_NATS_MONITOR_PORT"),
+        *("NATS_HOST", "NATS_PORT", "NATS_MONITOR_PORT", "NATS_MAX_FILE_STORE", "NATS_SYNC_INTERVAL"),
+    }
+)
+# What Kubernetes sets in every pod for a Service that is called gateway, reporter or nats.
+_SERVICE_LINK: Final = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_[0-9]+_(TCP|UDP)|_PORT$")
+
+log = structlog.get_logger()
 
 Chosen = TypeVar("Chosen", bound=Settings)
 
 
-def load(kind: type[Chosen], environment: Mapping[str, str] = os.environ) -> Chosen:
-    """Read the settings of one service.
+def nats_at(url: str) -> dict[str, str]:
+    """The variables for a NATS that this URL is enough for, whatever the environment says of another one."""
+    return {**{f"{name}{suffix}": "" for name in NATS_LOGIN for suffix in ("", "_FILE")}, "NATS_URL": url}
 
-    Raises Misconfigured with the variable's name and what is allowed.
+
+def load(kind: type[Chosen], environment: Mapping[str, str] = os.environ) -> Chosen:
+    """Read the settings of one service. White space around a value, also the line end of a file, does not belong to it.
+
+    Raises Misconfigured with each wrong variable's name and what is allowed, never with what it holds.
     """
-    given: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    wrong: list[str] = []
     for field in msgspec.structs.fields(kind):
         variable = field.name.upper()
-        value = environment.get(variable) or None  # an empty line in a .env file means the default
-        if path := environment.get(f"{variable}_FILE"):
-            if value is not None:
-                raise Misconfigured(f"{variable} and {variable}_FILE are both set: keep one")
-            try:
-                value = Path(path).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-                raise Misconfigured(f"{variable}_FILE: cannot read {path}: {why}") from error
-        if value:
-            given[field.name] = value
+        if not (value := _read(variable, environment)):
+            continue
+        if len(value) > 1 and value[0] == value[-1] and value[0] in QUOTES:
+            wrong.append(f"{variable}: is in quotes, which are part of it here: write it without")
+            continue
+        try:
+            values[field.name] = msgspec.convert(value, field.type, strict=False)
+        except msgspec.ValidationError:
+            example = f", like {variable}={field.default}" if field.default is not None else ""
+            wrong.append(f"{variable}: has to be {allowed(field.type)}{example}{hint(value)}")
+    if wrong:
+        raise Misconfigured(" | ".join(wrong))
+    return kind(**values)
+
+
+def _read(variable: str, environment: Mapping[str, str]) -> str:
+    """The value of a variable or of its file; empty where neither is set. Raises Misconfigured."""
+    value, path = (environment.get(name, "").strip() for name in (variable, f"{variable}_FILE"))
+    if not path:
+        return value  # an empty line in a .env file means the default
+    if value:
+        raise Misconfigured(f"{variable} and {variable}_FILE are both set: keep one")
     try:
-        return msgspec.convert(given, kind, strict=False)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$.")
-        raise Misconfigured(f"{where.rstrip('`').upper()}: {what}") from error
+        return Path(path).read_text(encoding="utf-8-sig").strip()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        # What begins otherwise may be the secret itself, set under the wrong name.
+        which = path if path.startswith(("/", "./", "../")) else "the file that it names"
+        raise Misconfigured(f"{variable}_FILE: cannot read {which}: {why}") from error
+
+
+def variables() -> set[str]:
+    """The variables of all settings."""
+    kinds = (GatewaySettings, ReporterSettings, OperatorSettings)
+    return {field.name.upper() for kind in kinds for field in msgspec.structs.fields(kind)}
+
+
+def unknown(environment: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+    """Variables with a prefix of ours that nothing of ours reads, each with the known name that is nearest."""
+    known = variables() | ELSEWHERE
+    known |= {f"{name}_FILE" for name in known}
+    return {
+        name: next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.8)), None)
+        for name in sorted(environment)
+        if name.startswith(PREFIXES) and name not in known and not _SERVICE_LINK.search(name)
+    }
+
+
+def warn_of_unknown(environment: Mapping[str, str] = os.environ) -> None:
+    """Log one line for all variables that look like settings and are none."""
+    if found := unknown(environment):
+        log.warning("variables that are no settings", variables=found)

@@ -22,7 +22,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-_REFUSALS: Final[dict[Refusal, tuple[int, str]]] = {
+REFUSALS: Final[dict[Refusal, tuple[int, str]]] = {
     Refusal.EMPTY_BODY: (400, "The body is empty"),
     Refusal.NO_EVENTS: (400, "The body holds no event"),
     Refusal.NOT_JSON: (400, "The body is not JSON"),
@@ -44,7 +44,7 @@ _REFUSALS: Final[dict[Refusal, tuple[int, str]]] = {
 _MAY_SEND_AGAIN: Final = "Part of the request may be stored already. The whole may safely be sent again: "
 _STORED_ONCE: Final = "each event is stored once."
 # Error -> name in `type`, title, what to add to its own words.
-_TRY_AGAIN: Final[dict[type[TryAgain], tuple[str, str, str]]] = {
+TRY_AGAIN: Final[dict[type[TryAgain], tuple[str, str, str]]] = {
     Overloaded: ("overloaded", "Too much is in flight", "Nothing of it is stored."),
     NotServing: ("not_serving", "The gateway is not serving", "Nothing of it is stored."),
     StreamFull: ("stream_full", "The stream has no room", _MAY_SEND_AGAIN + _STORED_ONCE),
@@ -67,13 +67,13 @@ def batch(decoded: Batch, correlation_id: str) -> Answer:
     }
     if decoded.accepted_events:
         return Answer(202, {"Content-Type": _JSON, HEADER: correlation_id}, _encode(counts))
-    detail = f"none of {decoded.refused_events} events holds to the contract; `errors` lists the first of them"
+    detail = f"none of {decoded.refused_events} events holds to the contract: see `errors`, and /docs for every field"
     return _problem(422, "nothing_accepted", "No event was accepted", detail, correlation_id, more=counts)
 
 
 def refused(error: Refused, correlation_id: str, **headers: str) -> Answer:
     """The answer to a request that is refused as a whole."""
-    status, title = _REFUSALS[error.refusal]
+    status, title = REFUSALS[error.refusal]
     if error.refusal is Refusal.UNSUPPORTED_ENCODING:
         headers["Accept-Encoding"] = "gzip"
     if status == 401:
@@ -83,7 +83,7 @@ def refused(error: Refused, correlation_id: str, **headers: str) -> Answer:
 
 def try_again(error: TryAgain, correlation_id: str) -> Answer:
     """503, with what may be stored and when to come again."""
-    name, title, advice = _TRY_AGAIN[type(error)]
+    name, title, advice = TRY_AGAIN[type(error)]
     headers = {"Retry-After": str(error.retry_after_seconds)}
     return _problem(503, name, title, f"{error}. {advice}", correlation_id, headers=headers)
 

@@ -1,6 +1,6 @@
 """One worker: Robyn in front, the door behind. Only this module knows Robyn.
 
-    start -> connecting to NATS, not ready -> serving --told to stop--> not ready, still serving -> refusing
+    spare --slot--> connecting to NATS, not ready -> serving --told to stop--> not ready, still serving -> refusing
                                                        -> nothing in flight -> not listening -> exit 0
 
 What runs beside the requests (the link to JetStream, the metrics) runs as long as the worker. Where it fails the worker
@@ -8,21 +8,25 @@ stops likewise, with exit code 1, and its parent starts another.
 
 Robyn's Server is used as it is, without the application class on top: that one parses the command line, asks about
 ports, wraps handlers (20-40 µs a request) and never ends on SIGTERM. `python -m gateway` starts workers and keeps
-them running; a worker ends when its standard input does, so it does not outlive its parent.
+them running; a worker ends when its standard input does, so it does not outlive its parent. Before that, it reads the
+number of its slot there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
+import posixpath
 import signal
 import socket
 import stat
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 import structlog
 import uvloop
@@ -30,10 +34,12 @@ import uvloop
 from core import logs, tracing
 from core.health import LIVE
 from core.lifecycle import collect_garbage_rarely
-from core.metrics import CONTENT_TYPE, exposition, tell_build
+from core.metrics import CONTENT_TYPE, exposition
+from core.periodic import Step, periodically
 from core.settings import GatewaySettings, load
 from gateway.answer import Answer
 from gateway.correlation import origin
+from gateway.documentation import Document, documents
 from gateway.link import Link
 from gateway.publish import Publisher
 from gateway.receive import Door
@@ -50,6 +56,7 @@ ANNOUNCE_SECONDS: Final = 0.5  # not ready, still serving: load balancers look a
 SWITCH_SECONDS: Final = 0.0005
 MEASURE_SECONDS: Final = 0.25
 QUIET_SECONDS: Final = 0.15  # nothing in flight: Robyn's threads write the last answers
+_NOT_KEPT: Final = {"Cache-Control": "no-store"}  # of one moment: no cache answers for this process
 
 Handler = Callable[[Request], Awaitable[Response]]
 log = structlog.get_logger()
@@ -89,12 +96,13 @@ class Worker:
             "/health/ready": {"GET": self._ready, "HEAD": self._ready},
             "/health/room": {"GET": self._room},
             "/metrics": {"GET": self._metrics},
+            **{path: dict.fromkeys(("GET", "HEAD"), _serve(document)) for path, document in documents().items()},
             "/": {},
             "/*elsewhere": {},
         }
         for path, handlers in pages.items():
             for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
-                yield name, path, handlers.get(name) or self._not_here(", ".join(handlers))
+                yield name, path, handlers.get(name) or self._not_here(name, pages, ", ".join(handlers))
 
     async def _events(self, request: Request) -> Response:
         return _response(await self._door.receive(request.headers.to_dict(), _take_body(request)))
@@ -104,23 +112,26 @@ class Worker:
         return _response(self._door.challenge(request.headers.to_dict(), asked))
 
     async def _live(self, _: Request) -> Response:
-        return Response(200, {"Content-Type": "application/json"}, LIVE)
+        return Response(200, {"Content-Type": "application/json", **_NOT_KEPT}, LIVE)
 
     async def _ready(self, _: Request) -> Response:
         status, body = self._link.answer()
-        return Response(status, {"Content-Type": "application/json"}, body)
+        return Response(status, {"Content-Type": "application/json", **_NOT_KEPT}, body)
 
     async def _room(self, request: Request) -> Response:
         return _response(self._door.room(request.headers.to_dict()))
 
     async def _metrics(self, _: Request) -> Response:
         self._door.measure()
-        return Response(200, {"Content-Type": CONTENT_TYPE}, exposition())
+        return Response(200, {"Content-Type": CONTENT_TYPE, **_NOT_KEPT}, exposition())
 
-    def _not_here(self, allowed: str) -> Handler:
-        """Answers 405 with what is allowed on this path, or 404 where nothing is."""
+    def _not_here(self, name: str, pages: Mapping[str, Mapping[str, Handler]], allowed: str = "") -> Handler:
+        """Answers 405 with what is allowed on this path, or 404. A path that spells a page in another way is served."""
 
         async def refuse(request: Request) -> Response:
+            if not allowed and (handlers := pages.get(_normal(request.url.path))):
+                handler = handlers.get(name) or self._not_here(name, pages, ", ".join(handlers))
+                return await handler(request)
             correlation_id = origin(request.headers.to_dict()).correlation_id
             if allowed:
                 error = Refused(Refusal.WRONG_METHOD, f"{request.url.path} takes {allowed}")
@@ -136,15 +147,14 @@ class Worker:
             _pin(self._settings.gateway_pin_offset + self._slot)
         loop = asyncio.get_running_loop()
         if stat.S_ISFIFO(os.fstat(0).st_mode) or stat.S_ISSOCK(os.fstat(0).st_mode):
-            loop.add_reader(0, self._stop)  # our parent never writes: it has closed the pipe, or ended
+            loop.add_reader(0, self._stop)  # our parent writes no more: it has closed the pipe, or ended
         # For whoever signals a worker itself. Robyn's server, which starts next, acts on these signals too: it closes
         # connections at once, and requests on their way to us are cut off.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
         self._run_in_background(self._link.keep())
-        self._run_in_background(self._measure())
+        self._run_in_background(periodically(Step("metrics"), self._measure, MEASURE_SECONDS))
         sys.setswitchinterval(SWITCH_SECONDS)
-        tell_build()
         collect_garbage_rarely()
         log.info(
             "worker started",
@@ -169,10 +179,8 @@ class Worker:
             self._stop()
 
     async def _measure(self) -> None:
-        """Keep the metrics current: setting them with each request would cost it a third of its time."""
-        while True:
-            self._door.measure()
-            await asyncio.sleep(MEASURE_SECONDS)
+        """Bring the metrics up to date: setting them with each request would cost it a third of its time."""
+        self._door.measure()
 
     def _stop(self) -> None:
         if not self._stopping:
@@ -195,6 +203,8 @@ class Worker:
             await asyncio.sleep(0.01)
             if self._door.admission.requests:
                 quiet = loop.time()
+        # It accepts no more on purpose: actix would log that as an error.
+        logging.getLogger("actix_server.accept").disabled = True
         # Not before: while the listener is shut, Robyn may keep the answer of a request that was in flight.
         self._listener.shutdown(socket.SHUT_RD)
         await asyncio.sleep(QUIET_SECONDS)
@@ -208,6 +218,11 @@ class Worker:
         log.info("worker drained", slot=self._slot)
 
 
+def _normal(path: str) -> str:
+    """Return a path as nginx compares it: `//events/`, `/%65vents` and `/./events` are `/events`."""
+    return "/" + posixpath.normpath(unquote(path)).strip("/")
+
+
 def _take_body(request: Request) -> bytes | str:
     """The body; the request lets go of it."""
     body: bytes | str = request.body
@@ -217,6 +232,13 @@ def _take_body(request: Request) -> bytes | str:
 
 def _response(answered: Answer) -> Response:
     return Response(answered.status, answered.headers, answered.body)
+
+
+def _serve(document: Document) -> Handler:
+    async def serve(_: Request) -> Response:
+        return Response(200, dict(document.headers), document.body)
+
+    return serve
 
 
 def _listening() -> socket.socket:
@@ -237,13 +259,14 @@ def _pin(number: int) -> None:
 
 
 def main() -> int:
-    """Run one worker. Its number is the only argument."""
+    """Wait for the number of a slot on the standard input, then run a worker. 0 if the input ends first."""
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level)
     tracing.start("gateway", settings)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # Robyn makes a loop of its own,
     asyncio.set_event_loop(asyncio.new_event_loop())  # and wants to find another before
-    return Worker(settings, slot=int(sys.argv[1])).run()
+    slot = os.read(0, 16)
+    return Worker(settings, int(slot)).run() if slot else 0
 
 
 if __name__ == "__main__":

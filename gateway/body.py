@@ -1,12 +1,15 @@
-"""From what came over HTTP to the plain bytes of a body: its kind, its length, its compression.
+"""From what came over HTTP to the plain bytes of a body: its kind, its length, its compression, its encoding.
 
-Invariant: no more than the size limit is ever inflated, and each piece that was is held by admission before the next
-one is made: a small body that inflates without end costs nothing, nor does one of members without end.
+Invariant: no more than the size limit is ever inflated or decoded, and each piece that was is held by admission before
+the next one is made: a small body that inflates without end costs nothing, nor does one of members without end.
 """
 
 from __future__ import annotations
 
 import asyncio
+import codecs
+import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from enum import Enum, auto
@@ -20,11 +23,24 @@ INLINE_BYTES: Final = 16 * 1024  # compressed: a thread costs more than these
 WINDOW_BYTES: Final = 8 * 1024  # given to zlib at a time: at a member's end it copies what is left of them
 MEMBERS_MOST: Final = 65_536  # of a body: enough for its events packed one by one, and empty ones take 0.1 s
 
-_BOM: Final = b"\xef\xbb\xbf"
+_PLAIN: Final = (b"[{", b'{"')  # how nearly all bodies begin: they are neither compressed nor UTF-16
+_GZIP: Final = b"\x1f\x8b"
+# What a body that is no JSON begins with -> what it may be, and what to do.
+_HINTS: Final = (
+    (re.compile(rb"\x28\xb5\x2f\xfd"), "it begins as zstd: send it plain or as gzip"),
+    (re.compile(rb"PK\x03\x04"), "it begins as a zip archive: send it plain or as gzip"),
+    (re.compile(rb"BZh|\xfd7zXZ"), "it is compressed: send it plain or as gzip"),
+    (re.compile(rb"\s*<"), "it begins as XML or HTML: send JSON"),
+    (re.compile(rb"%(5B|7B|22)", re.IGNORECASE), "it is percent-encoded: send the JSON itself (curl: --data-binary)"),
+    (re.compile(rb"[\w.-]+="), "it begins as a form: send the JSON itself, without a name"),
+    (re.compile(rb"['\"]"), "it begins with a quote: the shell may have passed the quotes on"),
+    (re.compile(rb"@"), "it begins with a file's name: curl reads the file with --data-binary @file"),
+)
 _NDJSON: Final = frozenset(
     {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
 )
-# What can not be meant as JSON. Anything else is read as JSON: senders and tools set all sorts of types.
+# What can not be meant as JSON. Anything else is read as JSON: senders and tools set all sorts of types, or none.
+# ops/edge/nginx.conf has the same list.
 _FOREIGN: Final = frozenset({"multipart", "image", "audio", "video", "font", "model", "message"})
 
 
@@ -42,7 +58,8 @@ def form_of(content_type: str | None) -> Form:
         return Form.LINES
     if kind.partition("/")[0] in _FOREIGN:
         raise Refused(
-            Refusal.UNSUPPORTED_TYPE, f"send application/json, or application/x-ndjson for one event a line, not {kind}"
+            Refusal.UNSUPPORTED_TYPE,
+            f"send the events as the body itself, as application/json, not as {kind}",
         )
     return Form.JSON
 
@@ -67,25 +84,57 @@ def raw(body: bytes | str, announced: int | None, most_bytes: int) -> bytes:
 
 
 async def plain(content: bytes, headers: Mapping[str, str], hold: Hold, most_bytes: int) -> bytes:
-    """A raw body inflated where it is packed, and not empty.
+    """A raw body as UTF-8, inflated if it is gzip by its header or its first bytes, and not empty.
 
     `hold` has room for what was announced; it grows where the body turns out larger. Raises Refused and Overloaded.
     """
     encoding = headers.get("content-encoding", "").strip().lower()
-    if encoding in ("gzip", "x-gzip"):
+    if not encoding and content.startswith(_PLAIN):
+        return content
+    if encoding in ("gzip", "x-gzip") or (encoding in ("", "identity") and content.startswith(_GZIP)):
         content = await _inflate(content, hold, most_bytes)
     elif encoding not in ("", "identity"):
         raise Refused(Refusal.UNSUPPORTED_ENCODING, f"send gzip or no Content-Encoding, not {encoding}")
-    if content.startswith(_BOM):
-        content = content[len(_BOM) :]
+    head = content[:4]
+    if not head.isascii() or b"\0" in head:
+        content = await _as_utf_8(content, hold, most_bytes)
     if not content or content.isspace():
         raise Refused(Refusal.EMPTY_BODY, "the body is empty")
     return content
 
 
+def hint(content: bytes) -> str:
+    """Return what a body that is no JSON may be, as the end of a sentence. Empty if nothing is known."""
+    return next((f"; {advice}" for begins, advice in _HINTS if begins.match(content)), "")
+
+
 def too_large(most_bytes: int) -> Refused:
     """The refusal of a body past the limit, announced or found."""
-    return Refused(Refusal.TOO_LARGE, f"a body holds at most {most_bytes} bytes, counted again after inflating")
+    return Refused(
+        Refusal.TOO_LARGE, f"a body holds at most {most_bytes} bytes, counted again after inflating and decoding"
+    )
+
+
+async def _as_utf_8(content: bytes, hold: Hold, most_bytes: int) -> bytes:
+    """Decode UTF-16 and UTF-32, with or without a byte order mark; remove UTF-8's. Raises Refused and Overloaded."""
+    encoding = json.detect_encoding(content[:4])
+    if encoding.startswith("utf-8"):
+        return content.removeprefix(codecs.BOM_UTF8)
+    decode = codecs.getincrementaldecoder(encoding)().decode
+    pieces: list[bytes] = []
+    size = 0
+    for at in range(0, len(content), PIECE_BYTES):
+        try:
+            piece = decode(content[at : at + PIECE_BYTES], at + PIECE_BYTES >= len(content)).encode()
+        except UnicodeError as error:
+            raise Refused(Refusal.NOT_JSON, f"the body begins as {encoding.upper()} and is not: {error}") from None
+        size += len(piece)
+        if size > most_bytes:
+            raise too_large(most_bytes)
+        hold.grow(len(piece))
+        pieces.append(piece)
+        await asyncio.sleep(0)
+    return b"".join(pieces)
 
 
 async def _inflate(packed: bytes, hold: Hold, most_bytes: int) -> bytes:

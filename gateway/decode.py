@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final, NamedTuple
 
 import msgspec
@@ -23,6 +24,7 @@ from core.events import refused
 from core.events.contract import Contract, Invalid, Reason
 from core.events.fields import MAX_ID_BYTES
 from core.events.subjects import SOURCES, Source
+from core.events.violations import Violation, violations
 from core.events.wire import one_line
 from gateway import native
 from gateway.admission import Hold
@@ -32,7 +34,8 @@ from gateway.split import split
 
 SLICE_SECONDS: Final = 0.005
 SMALL_BYTES: Final = 4096  # decoded without waiting for a turn: that would cost more
-TOLD_MOST: Final = 100  # errors that the answer lists
+TOLD_MOST: Final = 100  # refused events that the answer lists
+OTHERS_MOST: Final = 100  # violations that the answer lists beside the first one of each of these events
 KEPT_MOST: Final = 10_000  # refused events of one request that are kept, and their bytes
 KEPT_MOST_BYTES: Final = 8 * 1024 * 1024
 RECORD_BYTES: Final = 256  # what a kept one takes beside its bytes: objects, and places in queues
@@ -48,13 +51,24 @@ class Block(NamedTuple):
 
 
 class Told(msgspec.Struct, rename="camel"):
-    """One refused event as the answer lists it. index counts the body's events from 0, path is a JSON path."""
+    """One refused event as the answer lists it, with its first violation. path is a JSON path.
+
+    index counts the body's events from 0. violations is how many violations the event has. others are those after the
+    first, as far as the answer has room for them.
+    """
 
     index: int
     event_id: str | None
     reason: Reason
     path: str
     detail: str
+    allowed: str
+    violations: int
+    others: list[Violation]
+
+
+Explain = Callable[[bytes, Invalid], list[Violation]]
+"""Finds all violations of a refused event, the first one first."""
 
 
 class Batch:
@@ -101,7 +115,7 @@ class Batch:
                 self.accepted[source] = self.accepted.get(source, 0) + events
                 self.blocks.setdefault(source, []).append(Block(events, content))
 
-    def refuse(self, index: int, raw: bytes, why: Invalid) -> None:
+    def refuse(self, index: int, raw: bytes, why: Invalid, explain: Explain) -> None:
         """This event breaks the contract: count it, list it among the first, keep it while there is room."""
         self.reasons[why.reason] += 1
         keep = not self.no_room and self.kept_events < KEPT_MOST and self.kept_bytes < KEPT_MOST_BYTES
@@ -110,7 +124,12 @@ class Batch:
         record = refused.refused(raw, why)
         if len(self.told) < TOLD_MOST:
             event_id = record.event_id and record.event_id[:MAX_ID_BYTES]
-            self.told.append(Told(index, event_id, why.reason, why.path, why.detail))
+            first, *others = explain(raw, why)
+            left = OTHERS_MOST - sum(len(told.others) for told in self.told)
+            told = Told(
+                index, event_id, why.reason, why.path, why.detail, first.allowed, 1 + len(others), others[:left]
+            )
+            self.told.append(told)
         if keep:
             line = refused.encode(record)
             if not self._hold.spare(len(line) + RECORD_BYTES):
@@ -210,6 +229,7 @@ class Decode:
     def _slices(self, batch: Batch, content: bytes, form: Form, received: int, hold: Hold) -> Iterator[None]:
         """The work on one body; pauses at the end of each slice."""
         read, reader = self._contract.read, self._reader
+        explain = partial(violations, received_at=received, contract=self._contract)
         folded: bool | None = None
         pieces = split(content, form, reader and (lambda content, at: reader(content, at, received)))
         for number, piece in enumerate(pieces):
@@ -239,7 +259,8 @@ class Decode:
                     else:
                         lines[event.source].append(one_line(raw) if folded else raw)
                         continue
-                batch.refuse(index, raw, why)  # one after the other of the same, such as nothing, are judged once
+                # One after the other of the same, such as nothing, are judged once.
+                batch.refuse(index, raw, why, explain)
                 if time.perf_counter() > until:  # valid events are bounded by their bytes, refused ones are not
                     yield
                     until = time.perf_counter() + SLICE_SECONDS

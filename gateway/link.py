@@ -8,16 +8,15 @@ neither a worker that starts nor a short outage costs a sender that never retrie
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import Final
 
 import nats.errors
-import structlog
 from nats.aio.client import Client
 
 from core import jetstream
 from core.health import Readiness
+from core.periodic import Step, periodically
 from core.settings import GatewaySettings
 from gateway.commit import MESSAGE_MOST_BYTES
 from gateway.publish import Publisher
@@ -25,8 +24,6 @@ from gateway.publish import Publisher
 WATCH_SECONDS: Final = 0.25
 PAUSE_SECONDS: Final = 1.0
 PENDING_BYTES: Final = 16 * 1024 * 1024  # more than all lanes of the publisher together have on their way
-
-log = structlog.get_logger()
 
 
 class Link:
@@ -36,6 +33,7 @@ class Link:
         self._settings = settings
         self._publisher = publisher
         self._client: Client | None = None
+        self._seen = -1  # the count of reconnects for which the streams are there
         self._readiness = Readiness("nats", "streams")
 
     def missing(self, name: str, reason: str) -> None:
@@ -56,28 +54,30 @@ class Link:
     async def keep(self) -> None:
         """Connect, and see to the streams: now, after each reconnect, and when one seems to be missing.
 
-        Never returns. Raises Misconfigured where NATS_URL is none.
+        Never returns. Whatever JetStream answers is retried: a worker that ended would cut off its requests.
+        Raises Misconfigured where NATS_URL is none.
         """
-        self._client = client = await jetstream.connect(
-            self._settings.nats_url, name=f"gateway-{os.getpid()}", pending_size=PENDING_BYTES
+        self._client = await jetstream.connect(
+            self._settings, name=f"gateway-{os.getpid()}", pending_size=PENDING_BYTES
         )
-        seen = -1
-        while True:
-            reconnects = client.stats["reconnects"]
-            if client.is_connected and (reconnects != seen or self._publisher.stream_missing):
-                self._publisher.stream_missing = False
-                try:
-                    await jetstream.ensure_streams(client, self._settings)
-                except (nats.errors.Error, TimeoutError) as error:
-                    self._readiness.missing("streams", repr(error))
-                    log.warning("streams not ready", error=repr(error))
-                    seen = -1
-                    await asyncio.sleep(PAUSE_SECONDS)
-                    continue
-                self._readiness.fine("streams")
-                await self._publisher.serve(client)
-                seen = reconnects
-            await asyncio.sleep(WATCH_SECONDS)
+        step = Step("streams", expected=(nats.errors.Error,))
+        await periodically(step, self._see_to_streams, WATCH_SECONDS, PAUSE_SECONDS)
+
+    async def _see_to_streams(self) -> None:
+        client = self._client
+        assert client is not None
+        reconnects = client.stats["reconnects"]
+        if not client.is_connected or (reconnects == self._seen and not self._publisher.stream_missing):
+            return
+        self._publisher.stream_missing, self._seen = False, -1
+        try:
+            await jetstream.ensure_streams(client, self._settings)
+            await self._publisher.serve(client)
+        except Exception as error:
+            self._readiness.missing("streams", repr(error))
+            raise
+        self._readiness.fine("streams")
+        self._seen = reconnects
 
     async def close(self) -> None:
         """Let go of the connection."""

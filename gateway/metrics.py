@@ -32,7 +32,9 @@ _unanswered = Counter(
     "Events that hold to the contract, in requests answered 503: stored once or not at all",
     ["source"],
 )
-_unkept = Counter("gateway_refused_unkept", "Refused events of which no copy reached the stream REFUSED", ["reason"])
+_unkept = Counter(
+    "gateway_refused_unkept", "Refused events and bodies of which no copy reached the stream REFUSED", ["reason"]
+)
 _requests = Counter("gateway_requests", "Requests to POST /events that were answered", ["status"])
 _refusals = Counter("gateway_requests_refused", "Requests refused as a whole, whatever their events", ["refusal"])
 _stages = Histogram(
@@ -149,10 +151,15 @@ class Stages:
     PUBLISH: Final = Spread(_stages.labels("publish"))
     ANSWER: Final = Spread(_stages.labels("answer"))
 
-    __slots__ = ("_since",)
+    __slots__ = ("_began", "_since")
 
     def __init__(self) -> None:
-        self._since = time.perf_counter()
+        self._began = self._since = time.perf_counter()
+
+    @property
+    def milliseconds(self) -> float:
+        """From the begin to the end of the last step."""
+        return round((self._since - self._began) * 1000, 1)
 
     def done(self, stage: Spread) -> None:
         """The step that began last has ended now."""

@@ -2,7 +2,8 @@
 
     body --receive--> plain bytes --decode--> blocks of valid events --publish--> on disk --answer--> 202
       \\--no room: 503                \\--refused events --> REFUSED       \\--no PubAck: 503
-       \\--none at all, or of a sender that may not: 4xx
+       \\--none at all: body --> REFUSED, 4xx
+        \\--of a sender that may not: 4xx
 
 Invariant: 202 is answered only when every message that holds an event of this request has its PubAck, and nothing is
 published before everything of the request was validated. It knows no web server: headers and body in, answer out.
@@ -17,23 +18,26 @@ from typing import Final
 import structlog
 
 from core import faults, tracing
+from core.access import Sampler
 from core.errors import StreamFull, TryAgain
 from core.events.contract import Contract
+from core.events.refused import encode, refused_body
 from core.events.subjects import SOURCES, events_subject, refused_subject
 from core.settings import GatewaySettings
 from gateway import answer, metrics, native
-from gateway.admission import Admission
+from gateway.admission import Admission, Hold
 from gateway.answer import Answer
-from gateway.body import announced_bytes, form_of, plain, raw
+from gateway.body import Form, announced_bytes, form_of, plain, raw
 from gateway.correlation import Origin, origin
-from gateway.decode import SMALLEST_EVENT_BYTES, Batch, Decode
+from gateway.decode import RECORD_BYTES, SMALLEST_EVENT_BYTES, Batch, Block, Decode
 from gateway.metrics import Stages
 from gateway.publish import Publisher
-from gateway.refusal import NotServing, Refused
+from gateway.refusal import KEPT_BODIES, NotServing, Refusal, Refused
 from gateway.signature import Signatures
 
 # Refused events are worth waiting for, but not as long as accepted ones.
 KEEP_SECONDS: Final = 5.0
+HASH_INLINE_BYTES: Final = 1024 * 1024  # some 1 ms; a thread hashes more
 
 _SUBJECTS: Final = {source: events_subject(source) for source in SOURCES}
 
@@ -57,6 +61,7 @@ class Door:
         self.reader: Final = "native" if reader else "python"
         """What reads arrays of events."""
         metrics.reader_in_use.labels(self.reader).set(1)
+        self._sampler = Sampler()
         self._log = log.bind()  # made once: the module's own looks its settings up with each line
         self._signatures = Signatures(settings)
         self.draining = False
@@ -70,6 +75,7 @@ class Door:
         came = origin(headers)
         span = tracing.spans.begin("POST /events", came.traceparent, "SERVER") if tracing.spans else None
         stages = Stages()
+        said: dict[str, object] = {"bytes": len(body)}
         try:
             announced = self._announced(headers)
             with self.admission.hold(max(announced or 0, len(body))) as hold:
@@ -77,14 +83,9 @@ class Door:
                 content = raw(body, announced, self._most_bytes)
                 del body
                 allowed = await self._signatures.check(headers, content)
-                content = await plain(content, headers, hold, self._most_bytes)
-                stages.done(Stages.RECEIVE)
-                if faults.ARMED:
-                    faults.reached("gateway.read")
-
-                decoding = self._decode(content, form, came.received, hold)
+                reading = self._read(came, headers, content, hold, form=form, stages=stages)
                 del content
-                batch = await decoding
+                batch = await reading
                 self._signatures.only(allowed, batch.sources)
                 stages.done(Stages.DECODE)
                 if faults.ARMED:
@@ -101,21 +102,35 @@ class Door:
             answered = answer.batch(batch, came.correlation_id)
             if span is not None:
                 span.note({"sluice.accepted": batch.accepted_events, "sluice.refused": batch.refused_events})
-            self._log.debug("request taken", correlation_id=came.correlation_id, events=batch.events)
+            said |= {"accepted": batch.accepted_events, "refused": batch.refused_events}
         except Refused as error:
-            answered = self.refuse(error, came.correlation_id)
+            said |= {"refusal": error.refusal.value}
+            answered = self._refused(error, came.correlation_id)
         except TryAgain as error:
-            self._log.debug("request not taken", correlation_id=came.correlation_id, error=repr(error))
+            said |= {"error": repr(error)}
             answered = answer.try_again(error, came.correlation_id)
         except Exception:
             log.exception("request failed", correlation_id=came.correlation_id)
             answered = answer.failed(came.correlation_id)
-        metrics.requests[answered.status].inc()
-        stages.done(Stages.ANSWER)
+        self._finish(came, answered.status, stages, said)
         if span is not None:
             span.note({"http.response.status_code": answered.status, "sluice.correlation_id": came.correlation_id})
             span.end(failed=answered.status >= 500)
         return answered
+
+    def _finish(self, came: Origin, status: int, stages: Stages, said: Mapping[str, object]) -> None:
+        """Count, time and log a request that is answered: always where it failed, else a sample."""
+        metrics.requests[status].inc()
+        stages.done(Stages.ANSWER)
+        if sampled := 1 if status >= 400 else self._sampler.take():
+            self._log.info(
+                "request",
+                correlation_id=came.correlation_id,
+                status=status,
+                **said,
+                milliseconds=stages.milliseconds,
+                sampled=sampled,
+            )
 
     @property
     def answers_challenges(self) -> bool:
@@ -142,8 +157,12 @@ class Door:
 
     def refuse(self, error: Refused, correlation_id: str, **headers: str) -> Answer:
         """Refuse a request as a whole: count it, log it, say why."""
+        answered = self._refused(error, correlation_id, **headers)
+        log.info("request", correlation_id=correlation_id, status=answered.status, refusal=error.refusal.value)
+        return answered
+
+    def _refused(self, error: Refused, correlation_id: str, **headers: str) -> Answer:
         metrics.refusals[error.refusal].inc()
-        log.info("request refused", correlation_id=correlation_id, refusal=error.refusal.value)
         return answer.refused(error, correlation_id, **headers)
 
     def _announced(self, headers: Mapping[str, str]) -> int | None:
@@ -151,6 +170,21 @@ class Door:
         if self.draining:
             raise NotServing("this gateway is about to end")
         return announced_bytes(headers, self._most_bytes)
+
+    async def _read(
+        self, came: Origin, headers: Mapping[str, str], content: bytes, hold: Hold, *, form: Form, stages: Stages
+    ) -> Batch:
+        """Read the events of a body whose sender may send. Raises TryAgain, and Refused after it kept the body."""
+        try:
+            content = await plain(content, headers, hold, self._most_bytes)
+            stages.done(Stages.RECEIVE)
+            if faults.ARMED:
+                faults.reached("gateway.read")
+            return await self._decode(content, form, came.received, hold)
+        except Refused as error:
+            if error.refusal in KEPT_BODIES:
+                await self._keep_body(came, content, error.refusal, error.detail, hold)
+            raise
 
     async def _publish(self, came: Origin, batch: Batch) -> None:
         """Publish what was accepted, and keep what was refused beside it. Raises TryAgain.
@@ -183,13 +217,26 @@ class Door:
         if left_out := batch.refused_events - batch.kept_events:
             metrics.unkept["no_room" if batch.no_room else "too_many"].inc(left_out)
         blocks = {refused_subject(source): blocks for source, blocks in batch.kept.items()}
+        await self._publish_refused(came, blocks, batch.kept_events)
+
+    async def _keep_body(self, came: Origin, content: bytes, refusal: Refusal, detail: str, hold: Hold) -> None:
+        """Keep a body that is refused whole, as far as refused events are kept, in the stream REFUSED. Never raises."""
+        if len(content) > HASH_INLINE_BYTES:
+            record = await asyncio.to_thread(refused_body, content, refusal.value, detail)
+        else:
+            record = refused_body(content, refusal.value, detail)
+        line = encode(record)
+        if hold.spare(len(line) + RECORD_BYTES):
+            await self._publish_refused(came, {refused_subject(None): [Block(1, line)]}, 1)
+        else:
+            metrics.unkept["no_room"].inc()
+
+    async def _publish_refused(self, came: Origin, blocks: Mapping[str, list[Block]], records: int) -> None:
+        """Publish what is kept of this request. Never raises."""
         try:
             await self._publisher.publish(came, blocks, KEEP_SECONDS)
         except TryAgain as error:
-            metrics.unkept["stream_full" if isinstance(error, StreamFull) else "unreachable"].inc(batch.kept_events)
+            metrics.unkept["stream_full" if isinstance(error, StreamFull) else "unreachable"].inc(records)
             log.warning(
-                "refused events not kept",
-                correlation_id=came.correlation_id,
-                events=batch.kept_events,
-                error=repr(error),
+                "refused events not kept", correlation_id=came.correlation_id, events=records, error=repr(error)
             )

@@ -1,7 +1,7 @@
 """Why a whole request is refused: the closed list, and the error that carries one of it.
 
 SluiceError
-  x Refused     the sender's: answered 4xx; nothing of the request is published; counted by its refusal
+  x Refused     the sender's: answered 4xx; no event of the request is published; counted by its refusal
   x TryAgain    ours: answered 503 with Retry-After
       StreamFull, StreamUnreachable (core.errors)
       Overloaded   too many bytes in flight
@@ -17,6 +17,7 @@ would hold it, and with all these frames the bodies in them, until the cyclic co
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 from core.errors import SluiceError, TryAgain
 
@@ -41,6 +42,17 @@ class Refusal(StrEnum):
     STALE_SIGNATURE = "stale_signature"
     FOREIGN_SOURCE = "foreign_source"
     NOT_VERIFIED = "not_verified"
+
+
+KEPT_BODIES: Final = (
+    Refusal.NOT_JSON,
+    Refusal.NOT_EVENTS,
+    Refusal.NOT_GZIP,
+    Refusal.TOO_LARGE,  # when inflated or decoded: a body of that size is not read
+    Refusal.TOO_MANY_EVENTS,
+    Refusal.UNSUPPORTED_ENCODING,
+)
+"""The body is kept like a refused event. Its sender has proven what it had to, and there is something in it."""
 
 
 class Refused(SluiceError):

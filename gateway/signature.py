@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
 import re
@@ -39,7 +40,7 @@ MOST_CLAIMS: Final = 10
 
 _EVERY: Final = frozenset(SOURCES)
 _META: Final = re.compile(r"sha256=([0-9a-f]{64})")
-_TIKTOK: Final = re.compile(r"t=([0-9]{1,12}),s=([0-9a-f]{64})")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SECONDS: Final = re.compile(r"[0-9]{1,12}")
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 
@@ -68,38 +69,54 @@ def _meta(headers: Headers) -> Proof | None:
 
 
 def _tiktok(headers: Headers) -> Proof | None:
-    """TikTok: `TikTok-Signature: t=<seconds>,s=<hex>` over time, point and body."""
+    """TikTok: `TikTok-Signature: t=<seconds>,s=<hex>` over time, point and body.
+
+    As TikTok's documentation splits it: pairs in any order, and pairs of other names are ignored.
+    """
     if (given := headers.get("tiktok-signature")) is None:
         return None
-    if not (found := _TIKTOK.fullmatch(given.replace(" ", ""))):
+    pairs = [pair.partition("=") for pair in given.replace(" ", "").split(",")]
+    times = [value for name, _, value in pairs if name == "t" and _SECONDS.fullmatch(value)]
+    claims = [bytes.fromhex(value) for name, _, value in pairs if name == "s" and _SHA256.fullmatch(value)]
+    if len(times) != 1 or not 1 <= len(claims) <= MOST_CLAIMS:
         raise _bad("TikTok-Signature is not t=<seconds>,s=<64 hexadecimal digits>")
-    return Proof([bytes.fromhex(found[2])], f"{found[1]}.".encode(), int(found[1]))
+    return Proof(claims, f"{times[0]}.".encode(), int(times[0]))
 
 
 def _standard(headers: Headers) -> Proof | None:
-    """Standard Webhooks: `webhook-signature: v1,<base64> …` over id, point, time, point and body."""
-    if (given := headers.get("webhook-signature")) is None:
-        return None
-    name, at = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
-    if not name or not _SECONDS.fullmatch(at):
-        raise _bad("webhook-signature needs webhook-id and, in seconds, webhook-timestamp beside it")
-    try:
-        # Others, such as v1a, are of a key pair: a sender may give both.
-        claims = [base64.b64decode(claim[3:], validate=True) for claim in given.split() if claim.startswith("v1,")]
-    except binascii.Error:
-        raise _bad("webhook-signature is not base64") from None
+    """Standard Webhooks: `webhook-signature: v1,<base64> …` over id, point, time, point and body.
+
+    Svix sends the same as `svix-id`, `svix-timestamp` and `svix-signature`. As in the libraries of both, signatures of
+    other versions (such as v1a, of a key pair) and those that are not base64 are skipped.
+    """
+    for sender in ("webhook", "svix"):
+        name, at, given = (headers.get(f"{sender}-{part}", "") for part in ("id", "timestamp", "signature"))
+        if name and at and given:
+            break
+    else:
+        if headers.keys().isdisjoint(("webhook-signature", "svix-signature")):
+            return None
+        raise _bad("webhook-signature needs webhook-id and webhook-timestamp beside it; likewise for svix-signature")
+    if not _SECONDS.fullmatch(at):
+        raise _bad("the timestamp of a signature is in seconds since 1970")
+    claims = []
+    for version, _, text in (claim.partition(",") for claim in given.split()):
+        with contextlib.suppress(ValueError):  # binascii.Error is one; text beyond ASCII raises another
+            claims += [base64.b64decode(text, validate=True)] if version == "v1" else []
     if not 1 <= len(claims) <= MOST_CLAIMS:
-        raise _bad(f"webhook-signature holds {len(claims)} signatures of version v1, not 1 to {MOST_CLAIMS}")
+        raise _bad(f"there are {len(claims)} signatures of version v1 in base64, not 1 to {MOST_CLAIMS}")
     return Proof(claims, f"{name}.{at}.".encode(errors="replace"), int(at))
 
 
 def _key(headers: Headers) -> Proof | None:
-    """A plain sender's key: `X-Api-Key: <key>` or `Authorization: Bearer <key>`."""
-    if (given := headers.get("x-api-key")) is None:
-        kind, _, given = headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer":
-            return None
-    return Proof([_digest(given.strip())])
+    """A plain sender's key: `X-Api-Key: <key>` or `Authorization: Bearer <key>`; of both, either may be the key."""
+    keys = []
+    if (key := headers.get("x-api-key")) is not None:
+        keys.append(key)
+    kind, _, key = headers.get("authorization", "").replace("\t", " ").partition(" ")
+    if kind.lower() == "bearer":
+        keys.append(key)
+    return Proof([_digest(key.strip()) for key in keys]) if keys else None
 
 
 _PROOFS: Final[dict[str, Callable[[Headers], Proof | None]]] = {
@@ -214,8 +231,9 @@ def _demand(settings: GatewaySettings, source: Source) -> Demand | None:
 
 
 def _standard_key(secret: str, variable: str) -> bytes:
+    text = secret.removeprefix("whsec_").rstrip("=")
     try:
-        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except binascii.Error:
         key = b""
     if len(key) < SHORTEST_KEY_BYTES:

@@ -8,6 +8,9 @@ elements and is, put in brackets, an array, ends between two elements too. Where
 surrogate, nesting without end, a grammar error) that piece alone is taken apart by its brackets and strings, and
 whatever stands between two commas goes on as one event, to be refused on its own.
 
+A body that begins with an object is one event, NDJSON, or objects without anything but space between them. Objects are
+read in pieces as well; a piece that msgspec does not read is taken apart by its brackets and strings.
+
 Where the native reader is built, it takes runs of valid events first, and leaves the first element that it cannot prove
 to be one. What is an element does not depend on where, between two of them, reading began: so both ways agree.
 
@@ -25,12 +28,13 @@ from typing import Final
 import msgspec
 
 from core.events.fields import MAX_EVENT_BYTES
-from gateway.body import Form
+from gateway.body import Form, hint
 from gateway.native import Run
 from gateway.refusal import Refusal, Refused
 
 PIECE_BYTES: Final = 128 * 1024
 REACH_BYTES: Final = MAX_EVENT_BYTES + 1024  # the next cut is at most one event away
+FIRST_LINE_BYTES: Final = REACH_BYTES  # looked at to know what a body is
 LEFT_BYTES: Final = 128  # taken at first of what the native reader left: one event, mostly
 WORTH_EVENTS: Final = 16  # in a run: fewer save less than it costs to change between both ways
 CAREFUL_BYTES: Final = 8 * 1024  # of a piece that is taken apart: at worst every byte is a step
@@ -40,7 +44,9 @@ _SPACE: Final = b" \t\r\n"
 _NOT_SPACE: Final = re.compile(rb"[^ \t\r\n]")
 _CUT: Final = re.compile(rb"\}[ \t\r\n]*+,[ \t\r\n]*+\{")
 _OBJECT: Final = re.compile(rb"[ \t\r\n]*+\{")
+_BETWEEN_OBJECTS: Final = re.compile(rb"(?<=\})[ \t\r\n]{0,1024}+(?=\{)")
 _elements: Final[Callable[[bytes], list[msgspec.Raw]]] = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_objects_of: Final[Callable[[bytes], list[msgspec.Raw]]] = msgspec.json.Decoder(msgspec.Raw).decode_lines
 _is_json: Final[Callable[[bytes], msgspec.Raw]] = msgspec.json.Decoder(msgspec.Raw).decode
 
 
@@ -48,10 +54,10 @@ def split(content: bytes, form: Form, read: Callable[[bytes, int], Run] | None =
     """The events of a body in the order in which they stand, a piece of them at a time, which may hold none.
 
     An event may be anything: what it is worth is the contract's question. `read`, if there is one, takes runs of valid
-    events of an array. Raises Refused where the body is not what its form says: neither an array nor an object, or an
-    array that does not close.
+    events of an array. The bytes decide what a body is; `form` decides only if they do not. Raises Refused if the body
+    is neither an array nor an object, or is an array that does not close.
     """
-    if form is Form.LINES:
+    if form is Form.LINES and not _is_array(content):
         yield from _lines(content)
         return
     at, first = 0, None
@@ -63,13 +69,39 @@ def split(content: bytes, form: Form, read: Callable[[bytes, int], Run] | None =
     if first and first[0] == b"[":
         yield from _array(content, first.end(), read)
     elif first and first[0] == b"{":
-        yield [(yield from _bare(content, first.start(), len(content)))]
+        yield from _lines(content) if _begins_lines(content, first.start()) else _objects(content, first.start())
     else:
         try:
             _is_json(content)
         except (ValueError, RecursionError) as error:
-            raise Refused(Refusal.NOT_JSON, f"the body is not JSON: {error}") from None
+            raise Refused(Refusal.NOT_JSON, f"the body is not JSON: {error}{hint(content)}") from None
         raise Refused(Refusal.NOT_EVENTS, "the body is JSON, but neither an array of events nor one event")
+
+
+def _is_array(content: bytes) -> bool:
+    """Whether the body of a sender that announced lines is an array all the same, and no line of its own."""
+    first = _NOT_SPACE.search(content, 0, SPACE_BYTES)
+    if not first or first[0] != b"[" or content[-SPACE_BYTES:].rstrip(_SPACE)[-1:] != b"]":
+        return False
+    end = content.find(b"\n", first.start(), first.start() + FIRST_LINE_BYTES)
+    return end < 0 or content[end : end + SPACE_BYTES].isspace() or _count(content[first.start() : end]) != 1
+
+
+def _begins_lines(content: bytes, at: int) -> bool:
+    """Whether an object begins NDJSON: its line is one JSON value, or is none and an object begins the next line."""
+    end = content.find(b"\n", at, at + FIRST_LINE_BYTES)
+    if end < 0:
+        return False
+    values = _count(content[at:end])
+    return values == 1 or (not values and content.startswith(b"{", end + 1))
+
+
+def _count(line: bytes) -> int:
+    """How many JSON values there are. 0 if anything in it is no JSON."""
+    try:
+        return len(_objects_of(line))
+    except (ValueError, RecursionError):
+        return 0
 
 
 def _bare(content: bytes, at: int, end: int) -> Generator[list[bytes], None, bytes]:
@@ -95,6 +127,23 @@ def _lines(content: bytes) -> Iterator[list[bytes]]:
             lines = [line.strip(_SPACE) for line in content[at:end].split(b"\n")]
         yield [line for line in lines if line]
         at = end + 1
+
+
+def _objects(content: bytes, at: int) -> Iterator[list[bytes]]:
+    while at >= 0:
+        cut, reach = None, at + PIECE_BYTES
+        while cut is None and reach < len(content):
+            cut = _BETWEEN_OBJECTS.search(content, reach, reach + 2 * REACH_BYTES)  # windows overlap
+            reach += REACH_BYTES
+            yield []
+        piece = yield from _bare(content, at, cut.start() if cut else len(content))
+        try:
+            found = [bytes(element) for element in _objects_of(piece)]
+        except (ValueError, RecursionError):
+            at = yield from _take_objects_apart(content, at)
+        else:
+            at = cut.end() if cut else -1
+            yield found
 
 
 def _array(content: bytes, at: int, read: Callable[[bytes, int], Run] | None) -> Iterator[Run | list[bytes]]:
@@ -166,8 +215,33 @@ def _take_apart(content: bytes, at: int, size: int) -> Generator[list[bytes], No
     raise Refused(Refusal.NOT_JSON, "the array does not close: a bracket or a quote is missing")
 
 
-def _marks(content: bytes, at: int) -> Iterator[int]:
-    """Where elements end: at commas, and at the bracket that closes the array. -1 after each CAREFUL_BYTES of work."""
+def _take_objects_apart(content: bytes, at: int) -> Generator[list[bytes], None, int]:
+    """Objects from `at`, which is between two, by brackets and strings alone, until they are PIECE_BYTES.
+
+    Returns where to go on, or -1 at the end of the body. What no bracket closes is one more element.
+    """
+    start = at
+    found: list[bytes] = []
+    for mark in _marks(content, at, of_array=False):
+        if mark < 0:
+            yield found
+            found = []
+            continue
+        found.append((yield from _bare(content, start, mark + 1)))
+        start = mark + 1
+        if start >= at + PIECE_BYTES and _OBJECT.match(content, start):
+            yield found
+            return start
+    if rest := (yield from _bare(content, start, len(content))):
+        found.append(rest)
+    yield found
+    return -1
+
+
+def _marks(content: bytes, at: int, *, of_array: bool = True) -> Iterator[int]:
+    """Where elements end: at commas, and at the bracket that closes the array; or else at the bracket that closes an
+    object. -1 after each CAREFUL_BYTES of work.
+    """
     depth = 0
     in_string = False
     while at < len(content):
@@ -189,7 +263,9 @@ def _marks(content: bytes, at: int) -> Iterator[int]:
                 continue
             elif depth:
                 depth -= 1
-            elif token != _CLOSE_OBJECT:  # that one closes nothing: part of an element that is none
+                if not (depth or of_array):
+                    yield at
+            elif of_array and token != _CLOSE_OBJECT:  # that one closes nothing: part of an element that is none
                 yield at
             at += 1
         yield -1

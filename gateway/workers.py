@@ -1,7 +1,11 @@
 """Keep the workers running: N processes that share one port, each restarted when it ends unasked.
 
-    start --> serving --died--> pause: 0.05 s, doubling up to 5 s, small again after 10 s of life --> start
-                 \\--its standard input closes--> drains --> ended; not within GATEWAY_DRAIN_SECONDS: SIGKILL
+    spare --slot--> serving --died--> pause: 0 s, then 0.05 s, doubling up to 5 s; 0 again after 10 s of life --> spare
+       \\               \\--its standard input closes--> drains --> ended; not within GATEWAY_DRAIN_SECONDS: SIGKILL
+        \\--its standard input closes--> ended
+
+A spare is a worker that has imported everything and waits for the number of its slot on its standard input. One is
+always ready, because Robyn aborts its process on a body that actix cannot read (docs/workarounds.md).
 
 Invariant: the port is ours from before the first worker to after the last. The parent binds it without listening, so
 that it stays reserved while workers come and go, and so that another program's port is refused instead of shared.
@@ -19,18 +23,20 @@ import socket
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from typing import Any, Final
+from typing import Final
 
 import structlog
-from prometheus_client.multiprocess import mark_process_dead
 
-from core import jetstream, logs
+from core import listen, logs
 from core.errors import Misconfigured
 from core.lifecycle import run as run_service
 from core.lifecycle import until
-from core.settings import GatewaySettings, load
+from core.metrics import fold_ended, tell_build
+from core.nats_login import login
+from core.settings import GatewaySettings, load, warn_of_unknown
 from gateway import metrics
 from gateway.signature import Signatures
+from gateway.stderr import relay, relayed
 
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -59,65 +65,95 @@ def run() -> None:
 async def _main(stop: asyncio.Event) -> None:
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level)
+    warn_of_unknown()
+    tell_build()
     Signatures(settings)  # what is wrong with it is told once, not by each worker over and over
-    jetstream.servers(settings.nats_url)
-    with await _reserve(settings.gateway_host, settings.gateway_port) as reserved:
-        address, port = reserved.getsockname()[:2]
+    login(settings)
+    address = listen.resolve("GATEWAY_HOST", settings.gateway_host)
+    with await _reserve(address, settings.gateway_port) as reserved:
+        port = reserved.getsockname()[1]
         log.info("gateway starting", host=address, port=port, workers=settings.gateway_workers)
-        slots = [
-            _Slot(number, address, port, settings.gateway_drain_seconds) for number in range(settings.gateway_workers)
-        ]
+        spare = _Spare(address, port)
+        slots = [_Slot(number, spare, settings.gateway_drain_seconds) for number in range(settings.gateway_workers)]
         await asyncio.gather(*(slot.keep(stop) for slot in slots))
+        await spare.end()
+        await relayed()
     log.info("gateway stopped", clean=all(slot.clean for slot in slots))
     if not all(slot.clean for slot in slots):
         sys.exit(1)
 
 
-async def _reserve(host: str, port: int) -> socket.socket:
+async def _reserve(address: str, port: int) -> socket.socket:
     """Bind the port, for workers to share. Raises Misconfigured where it is not to be had."""
     patience = time.monotonic() + PORT_SECONDS
     while True:
         try:
-            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             if port:
                 # Alone at first: with SO_REUSEPORT another gateway's port would be shared without a word.
-                _bound(family, address, socket.SO_REUSEADDR).close()
-            return _bound(family, address, socket.SO_REUSEADDR, socket.SO_REUSEPORT)
+                listen.bind(address, port, socket.SO_REUSEADDR).close()
+            return listen.bind(address, port, socket.SO_REUSEADDR, socket.SO_REUSEPORT)
         except OSError as error:
             if time.monotonic() > patience or error.errno != errno.EADDRINUSE:
-                raise Misconfigured(f"GATEWAY_HOST, GATEWAY_PORT: cannot listen on {host}:{port}: {error}") from error
+                where = listen.host_and_port(address, port)
+                raise Misconfigured(
+                    f"GATEWAY_HOST, GATEWAY_PORT: cannot listen on {where}: {error.strerror}"
+                ) from error
         await asyncio.sleep(FIRST_PAUSE_SECONDS)
 
 
-def _bound(family: int, address: Any, *options: int) -> socket.socket:
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        for option in options:
-            bound.setsockopt(socket.SOL_SOCKET, option, 1)
-        bound.bind(address)
-    except OSError:
-        bound.close()
-        raise
-    return bound
+class _Spare:
+    """The next worker, started before one is needed."""
+
+    def __init__(self, address: str, port: int) -> None:
+        # What the parent bound: Robyn takes no names, and port 0 would be another one for each worker.
+        bound = {"GATEWAY_HOST": address, "GATEWAY_PORT": str(port), "GATEWAY_HOST_FILE": "", "GATEWAY_PORT_FILE": ""}
+        self._environment = {**os.environ, **ENVIRONMENT, **bound}
+        self._next: asyncio.Task[Process] | None = None
+
+    async def take(self, slot: int) -> Process:
+        """Return a worker that starts to serve as this slot, and start the next spare."""
+        starting = self._next or asyncio.create_task(self._start())
+        self._next = asyncio.create_task(self._start())
+        worker = await starting
+        assert worker.stdin is not None
+        worker.stdin.write(b"%d\n" % slot)
+        return worker
+
+    async def end(self) -> None:
+        """End the spare."""
+        if self._next is not None:
+            spare = await self._next
+            assert spare.stdin is not None
+            spare.stdin.close()
+            await spare.wait()
+
+    async def _start(self) -> Process:
+        worker = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway.app"),
+            stdin=PIPE,
+            stderr=PIPE,
+            env=self._environment,
+            start_new_session=True,  # Ctrl-C in a terminal is for us alone
+        )
+        relay(worker)
+        return worker
 
 
 class _Slot:
     """One worker after the other. `clean` says whether the last one, told to stop, ended with 0."""
 
-    def __init__(self, number: int, address: str, port: int, drain_seconds: float) -> None:
+    def __init__(self, number: int, spare: _Spare, drain_seconds: float) -> None:
         self._number = number
-        # What the parent bound: Robyn takes no names, and port 0 would be another one for each worker.
-        bound = {"GATEWAY_HOST": address, "GATEWAY_PORT": str(port), "GATEWAY_HOST_FILE": "", "GATEWAY_PORT_FILE": ""}
-        self._environment = {**os.environ, **ENVIRONMENT, **bound}
+        self._spare = spare
         self._drain_seconds = drain_seconds
         self.clean = False
 
     async def keep(self, stop: asyncio.Event) -> None:
         """Keep a worker running until `stop`, then drain it."""
-        pause = FIRST_PAUSE_SECONDS
+        short_lives = 0
         while True:
             began = time.monotonic()
-            worker = await self._start()
+            worker = await self._spare.take(self._number)
             stopping = asyncio.ensure_future(stop.wait())
             ended = asyncio.ensure_future(worker.wait())
             await asyncio.wait((stopping, ended), return_when=asyncio.FIRST_COMPLETED)
@@ -125,22 +161,22 @@ class _Slot:
             if stop.is_set():
                 self.clean = await self._drain(worker, ended) == 0
                 return
-            lived = time.monotonic() - began
-            pause = FIRST_PAUSE_SECONDS if lived > STEADY_SECONDS else min(pause * 2, LONGEST_PAUSE_SECONDS)
-            mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+            if time.monotonic() - began > STEADY_SECONDS:
+                short_lives = 0
+            pause = min(FIRST_PAUSE_SECONDS * 2 ** (short_lives - 1), LONGEST_PAUSE_SECONDS) if short_lives else 0.0
+            short_lives += 1
+            self._fold_metrics(worker.pid)
             metrics.worker_restarts.inc()
             log.warning("worker died", slot=self._number, pid=worker.pid, code=worker.returncode, pause_seconds=pause)
             if await until(stop, pause):
                 self.clean = True
                 return
 
-    async def _start(self) -> Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gateway.app", str(self._number)),
-            stdin=PIPE,
-            env=self._environment,
-            start_new_session=True,  # Ctrl-C in a terminal is for us alone
-        )
+    def _fold_metrics(self, pid: int) -> None:
+        try:
+            fold_ended(pid)
+        except OSError as error:
+            log.warning("metrics of a dead worker not folded", slot=self._number, pid=pid, error=repr(error))
 
     async def _drain(self, worker: Process, ended: asyncio.Future[int]) -> int:
         """Stop a worker. Its exit code: 0 where it finished what was in flight."""

@@ -19,9 +19,22 @@ import structlog
 
 from core import lifecycle
 from core.errors import Misconfigured, SluiceError
-from core.settings import OperatorSettings
-from ops import commands, dead_letters, doctor, report
-from ops.arguments import COLLECTED, amount, days, dry_run, format_, letter, meant, positive, seconds, which, yes
+from core.settings import OperatorSettings, unknown
+from ops import commands, compare, dead_letters, doctor, report
+from ops.arguments import (
+    COLLECTED,
+    amount,
+    days,
+    dry_run,
+    format_,
+    letter,
+    meant,
+    positive,
+    seconds,
+    values,
+    which,
+    yes,
+)
 from ops.connection import operator_settings
 from ops.letters import OUTCOMES
 
@@ -32,6 +45,9 @@ def main() -> None:
     """Parse the command line and run one command."""
     options = command_line().parse_args()
     code = INTERRUPTED
+    for name, nearest in unknown().items():
+        meant = f": {nearest} is the nearest one" if nearest else ""
+        sys.stderr.write(f"sluice: {name} is no setting{meant}\n")
 
     async def run(stop: asyncio.Event) -> None:
         nonlocal code
@@ -66,9 +82,10 @@ async def _run_stack(stop: asyncio.Event, options: argparse.Namespace) -> int:
         from ops.demo import demo  # noqa: PLC0415
         from ops.up import up  # noqa: PLC0415
 
+    distribution = [] if options.values == "publisher" else ["--values", options.values]
     if options.command == "demo":
-        return await demo(stop, options.seconds, options.publisher)
-    await up(stop, with_publisher=os.environ.get("PUBLISHER", "1") != "0")
+        return await demo(stop, options.seconds, [*distribution, *options.publisher])
+    await up(stop, with_publisher=os.environ.get("PUBLISHER", "1") != "0", publisher_options=distribution)
     return 0
 
 
@@ -82,12 +99,14 @@ def command_line() -> argparse.ArgumentParser:
         "wrong, 2 a mistake of the caller, 130 interrupted.",
     )
     group = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    group.add_parser("up", help="run everything on this machine until Ctrl-C (PUBLISHER=0: without a publisher)")
+    run = group.add_parser("up", help="run everything on this machine until Ctrl-C (PUBLISHER=0: without a publisher)")
+    values(run)
     shown = group.add_parser("demo", help="run everything under the publisher's load for a while, and check it")
     default = float(os.environ.get("DEMO_SECONDS") or 30)
     shown.add_argument(
         "--seconds", type=float, default=default, help="how long to publish (default: DEMO_SECONDS, else 30)"
     )
+    values(shown)
     shown.add_argument("publisher", nargs="*", metavar="-- OPTION", help="options for the publisher (see its --help)")
     _fill(group)
     report.options(_group(group, "report", "show a report of the last 24 hours, or of any range"))
@@ -95,7 +114,8 @@ def command_line() -> argparse.ArgumentParser:
     what = "events that could not be stored (dead) or were refused at the door (refused)"
     _dead_letters(_group(group, "dead-letters", f"work with {what}"))
     _sources(group)
-    _partitions(_group(group, "partitions", "list, make and drop the daily partitions"))
+    _partitions(_group(group, "partitions", "list, make, index and drop the daily partitions"))
+    _countries(_group(group, "countries", "work with the registry of countries that have rollups of their own"))
     _streams(_group(group, "streams", "compare the streams with what is declared"))
     migrate = _add(group, "migrate", "bring the database's schema up to date; safe at any time")
     migrate.set_defaults(run=lambda chosen, _: commands.migrate(chosen))
@@ -121,6 +141,7 @@ def _fill(group: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--events", type=amount, required=True, metavar="N", help="how many: 50000, 10M")
     parser.add_argument("--days", type=days, default=30, metavar="N", help="spread over so many days before now (30)")
+    values(parser)
     parser.set_defaults(run=_run_fill)
 
 
@@ -128,7 +149,7 @@ async def _run_fill(chosen: OperatorSettings, options: argparse.Namespace) -> in
     with _from_a_checkout():
         from ops.fill import run  # noqa: PLC0415
 
-    return await run(chosen, options.events, options.days)
+    return await run(chosen, options.events, options.days, options.values)
 
 
 def _doctor(group: Any) -> None:
@@ -137,10 +158,29 @@ def _doctor(group: Any) -> None:
     parser.add_argument(
         "--disk", type=Path, action="append", default=[], metavar="FOLDER", help="a disk to check; may be repeated"
     )
+    parser.add_argument(
+        "--compare-days",
+        type=days,
+        default=compare.DAYS,
+        metavar="N",
+        help=f"compare the rows of so many days with their rollups ({compare.DAYS})",
+    )
+    parser.add_argument(
+        "--compare-seconds",
+        type=seconds,
+        default=compare.SECONDS,
+        metavar="SECONDS",
+        help=f"for at most so long ({compare.SECONDS:g}); what is left out is named",
+    )
     format_(parser)
     parser.set_defaults(
         run=lambda chosen, options: doctor.doctor(
-            chosen, most_lag_seconds=options.lag, disks=options.disk, as_json=options.format == "json"
+            chosen,
+            most_lag_seconds=options.lag,
+            disks=options.disk,
+            compare_days=options.compare_days,
+            compare_seconds=options.compare_seconds,
+            as_json=options.format == "json",
         )
     )
 
@@ -224,12 +264,18 @@ def _partitions(group: Any) -> None:
     listed = _add(group, "list", "list the days that have a partition")
     format_(listed)
     listed.set_defaults(run=lambda chosen, options: commands.list_partitions(chosen, as_json=options.format == "json"))
-    made = _add(group, "ensure", "make the partitions ahead that are missing")
+    made = _add(group, "ensure", "make the partitions ahead that are missing, and attach those that are detached")
     made.add_argument("--days", type=days, metavar="N", help="how many days ahead (PARTITIONS_AHEAD_DAYS)")
     dry_run(made)
     made.set_defaults(
         run=lambda chosen, options: commands.ensure_partitions(chosen, options.days, dry_run=options.dry_run)
     )
+    indexed = _add(
+        group, "index", "build the index on campaigns of partitions that are older than it",
+        "One partition after the other, while it is written and read; may be interrupted and run again.",
+    )  # fmt: skip
+    dry_run(indexed)
+    indexed.set_defaults(run=lambda chosen, options: commands.index_partitions(chosen, dry_run=options.dry_run))
     gone = _add(group, "drop", "drop old days with their events, for good", "Reports keep their counts, by rollups.")
     gone.add_argument("--older-than", type=days, required=True, metavar="DAYS", help="days to keep, such as 90")
     dry_run(gone)
@@ -238,6 +284,18 @@ def _partitions(group: Any) -> None:
         run=lambda chosen, options: commands.drop_partitions(
             chosen, options.older_than, dry_run=options.dry_run, yes=options.yes
         )
+    )
+
+
+def _countries(group: Any) -> None:
+    rebuilt = _add(
+        group, "rebuild", "give the places to the most frequent countries, and count the kept days accordingly",
+        "Reads all rows. Collectors store meanwhile; they wait only at the end, while places and rollups change.",
+    )  # fmt: skip
+    dry_run(rebuilt)
+    yes(rebuilt)
+    rebuilt.set_defaults(
+        run=lambda chosen, options: commands.rebuild_countries(chosen, dry_run=options.dry_run, yes=options.yes)
     )
 
 

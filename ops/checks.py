@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 import orjson
 
+from core import ask
 from core.settings import OperatorSettings
 
 State = Literal["ok", "wrong", "unknown"]
@@ -40,18 +39,7 @@ def judged(check: str, wrong: Sequence[str], mend: str, ok: str) -> Check:
 
 async def get(url: str) -> tuple[int, bytes]:
     """GET a URL of ours. Raises OSError where no answer comes."""
-
-    def ask() -> tuple[int, bytes]:
-        if not url.startswith(("http://", "https://")):
-            raise OSError(f"{url} is no http URL")
-        try:
-            with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:  # noqa: S310  # its scheme is checked
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read()
-
-    return await asyncio.to_thread(ask)
+    return await asyncio.to_thread(ask.get, url, seconds=ANSWER_SECONDS)
 
 
 async def service(name: str, url: str, mend: str) -> Check:
@@ -59,7 +47,7 @@ async def service(name: str, url: str, mend: str) -> Check:
     try:
         status, body = await get(f"{url.rstrip('/')}/health/ready")
     except OSError as error:
-        return Check(name, "wrong", f"{url} does not answer ({getattr(error, 'reason', error)})", mend)
+        return Check(name, "wrong", f"{url} does not answer ({error})", mend)
     if status == 200:
         return Check(name, "ok", f"{url} is ready")
     try:

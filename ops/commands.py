@@ -11,10 +11,10 @@ from core import postgres
 from core.errors import Misconfigured
 from core.jetstream import declared, stream_info
 from core.settings import OperatorSettings
-from ops import partitions, pause, streams
+from ops import countries, partitions, pause, streams
 from ops.connection import connected, to_database, to_nats
 from ops.ledger import accept_loss
-from ops.output import confirm, console, plural, print_json, table
+from ops.output import confirm, console, plural, print_json, progress, table
 
 MEBIBYTE: Final = 1 << 20
 DRY_RUN: Final = "(dry run: nothing was changed)"
@@ -28,26 +28,45 @@ async def list_partitions(chosen: OperatorSettings, *, as_json: bool) -> int:
         print_json([partition._asdict() for partition in found])
         return 0
     cells = [
-        (str(day), name, "" if rows < 0 else f"{rows:,}", f"{size / MEBIBYTE:,.1f} MiB")
-        for name, day, rows, size in found
-    ]
-    shown = table(("day (UTC)", "table", "rows (estimate)", "size"), cells)
+        (
+            str(day), name, "" if rows < 0 else f"{rows:,}", f"{size / MEBIBYTE:,.1f} MiB",
+            "" if attached else "detached: in no report",
+        )
+        for name, day, rows, size, attached in found
+    ]  # fmt: skip
+    shown = table(("day (UTC)", "table", "rows (estimate)", "size", ""), cells)
     console().print(shown if found else "there is no partition: python -m ops partitions ensure")
     return 0
 
 
 async def ensure_partitions(chosen: OperatorSettings, days: int | None, *, dry_run: bool) -> int:
-    """Make the days ahead that are missing."""
+    """Make the days ahead that are missing, and attach those that are detached; 1 where that is not done."""
     days = chosen.partitions_ahead_days if days is None else days
     async with to_database(chosen) as connection:
         missing = await partitions.missing(connection, days)
-        for name, day in missing:
-            console().print(f"{name} {day}")
-        if not dry_run:
-            await partitions.ensure(connection, missing)
-    said = f"would be made {DRY_RUN}" if dry_run else "made"
-    console().print(f"{plural(len(missing), 'partition')} {said}; wanted are yesterday to {days} days ahead")
+        if dry_run:
+            for name, day, detached in missing:
+                console().print(f"{name} {day}" + (" is detached" if detached else ""))
+            made, attached = (sum(day.detached is detached for day in missing) for detached in (False, True))
+        else:
+            changes = await partitions.ensure(connection, missing)
+            _print_changes(changes)
+            made, attached = (sum(change.done == done for change in changes) for done in ("made", "attached"))
+            missing = await partitions.missing(connection, days)
+    would = f"would be {{}} {DRY_RUN}" if dry_run else "{}"
+    console().print(
+        f"{plural(made, 'partition')} {would.format('made')}; wanted are yesterday to {days} days ahead"
+        + (f"\n{plural(attached, 'partition')} {would.format('attached again')}" if attached else "")
+    )
+    if missing and not dry_run:
+        console().print(f"{plural(len(missing), 'day')} still without a partition")
+        return 1
     return 0
+
+
+def _print_changes(changes: Sequence[partitions.Change]) -> None:
+    for name, day, done, error in changes:
+        console().print(escape(f"{name} {day} {done}" + (f": {error}" if error else "")))
 
 
 async def drop_partitions(chosen: OperatorSettings, days: int, *, dry_run: bool, yes: bool) -> int:
@@ -61,8 +80,41 @@ async def drop_partitions(chosen: OperatorSettings, days: int, *, dry_run: bool,
             console().print(f"{plural(len(found), 'partition')} {said}: days before {floor}")
             return 0
         confirm(f"drop {plural(len(found), 'partition')} with their events for good", yes=yes)
-        dropped = await partitions.drop(connection, floor)
+        changes = await partitions.drop(connection, floor)
+    left = [change for change in changes if change.error]
+    _print_changes(left)
+    dropped = len(changes) - len(left)
     console().print(f"{plural(dropped, 'partition')} dropped; nothing before {floor} is stored any more")
+    if left:
+        console().print(f"{plural(len(left), 'partition')} could not be dropped; collectors try again")
+    return 1 if left else 0
+
+
+async def index_partitions(chosen: OperatorSettings, *, dry_run: bool) -> int:
+    """Build the index on campaigns of each partition that lacks it, newest first."""
+    async with to_database(chosen) as connection:
+        lacking = await partitions.without_index(connection)
+        if dry_run:
+            console().print(f"{plural(len(lacking), 'partition')} would be indexed {DRY_RUN}")
+            return 0
+        with progress("indexing partitions", len(lacking)) as advance:
+            for done, partition in enumerate(lacking, start=1):
+                await partitions.index(connection, partition)
+                advance(done, partition)
+    console().print(f"{plural(len(lacking), 'partition')} indexed; all have the index on campaigns")
+    return 0
+
+
+async def rebuild_countries(chosen: OperatorSettings, *, dry_run: bool, yes: bool) -> int:
+    """Give the places of the registry of countries to the most frequent ones, and count the kept days accordingly."""
+    async with to_database(chosen) as connection:
+        if not dry_run:
+            confirm("rebuild the registry of countries from the rows of all kept days", yes=yes)
+        rebuilt = await (countries.look(connection) if dry_run else countries.rebuild(connection))
+    console().print(
+        f"countries added to the registry: {rebuilt.added:,}, removed from it: {rebuilt.removed:,}; "
+        f"{rebuilt.free:,} of {countries.PLACES:,} places are free{f' {DRY_RUN}' if dry_run else ''}"
+    )
     return 0
 
 
@@ -100,9 +152,12 @@ async def apply_streams(chosen: OperatorSettings, *, dry_run: bool, yes: bool) -
             return 0
         confirm(f"change {plural(len(differing), 'stream')}", yes=yes)
         for stream in differing:
-            await streams.apply(client, stream)
-    console().print(f"{plural(len(differing), 'stream')} as declared now")
-    return 0
+            await streams.apply(client, stream, chosen)
+        left = [stream for stream in await streams.read(client, chosen) if stream.drift]
+    for stream in left:
+        console().print(f"still, {stream.name}: {escape('; '.join(stream.drift))}")
+    console().print(f"{plural(len(differing) - len(left), 'stream')} as declared now")
+    return 1 if left else 0
 
 
 async def accept_losses(chosen: OperatorSettings, *, yes: bool) -> int:

@@ -14,20 +14,20 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import asyncpg
-import msgspec
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
 from core import jetstream, postgres, settings
 from core.errors import Misconfigured, SluiceError
+from core.pg_errors import is_transient
 from core.settings import OperatorSettings
 
 # Their owners say which system is meant; a *_FILE counts as well.
@@ -35,7 +35,10 @@ CONNECTIONS: Final = ("NATS_URL", "SLUICE_MIGRATE_DSN", "GATEWAY_URL", "REPORTER
 LOCAL: Final = Path(".sluice")
 PATIENCE_SECONDS: Final = 3.0
 COMMAND_SECONDS: Final = 600.0
-LOST: Final = (*postgres.UNREACHABLE, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
+LOST: Final = (
+    *(OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError),
+    *(asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError, asyncpg.AdminShutdownError),
+)
 
 
 class Unreachable(SluiceError):
@@ -94,7 +97,7 @@ def _held(lock: Path) -> bool:
 
 def where(url: str) -> str:
     """Host and port of a URL or DSN, without its secrets."""
-    return ", ".join(urlsplit(one).netloc.rpartition("@")[2] for one in url.split(","))
+    return ", ".join(re.split("[/?#]", one.rpartition("://")[2].rpartition("@")[2])[0] for one in url.split(","))
 
 
 @asynccontextmanager
@@ -107,7 +110,7 @@ async def connected(chosen: OperatorSettings) -> AsyncIterator[tuple[Client, asy
 @asynccontextmanager
 async def to_nats(chosen: OperatorSettings) -> AsyncIterator[Client]:
     """A client of JetStream. Raises Unreachable."""
-    connecting = asyncio.create_task(jetstream.connect(chosen.nats_url, name="sluice-operator"))
+    connecting = asyncio.create_task(jetstream.connect(chosen, name="sluice-operator"))
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             client = await connecting
@@ -135,7 +138,9 @@ async def to_database(chosen: OperatorSettings) -> AsyncIterator[asyncpg.Connect
         connection = await postgres.connect(
             dsn, name="sluice-operator", patience_seconds=PATIENCE_SECONDS, command_seconds=COMMAND_SECONDS
         )
-    except LOST as error:
+    except Exception as error:
+        if not is_transient(error):
+            raise
         raise Unreachable("PostgreSQL", dsn, "SLUICE_MIGRATE_DSN", error) from error
     try:
         yield connection
@@ -150,9 +155,3 @@ async def to_database(chosen: OperatorSettings) -> AsyncIterator[asyncpg.Connect
 def _short(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if text and len(text) < 120 else type(error).__name__
-
-
-def setting_variables() -> set[str]:
-    """The variables of all settings."""
-    kinds = (settings.GatewaySettings, settings.ReporterSettings, OperatorSettings)
-    return {field.name.upper() for kind in kinds for field in msgspec.structs.fields(kind)}

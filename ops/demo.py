@@ -25,7 +25,6 @@ from core.errors import SluiceError
 from ops.flow import Flow, sample_freshness
 from ops.ledger import read_ledger, until_stored
 from ops.local import Servers
-from ops.local.ready import get
 from ops.local.services import Services, publisher, start_services
 from ops.outcome import Outcome
 from ops.tables import print_report
@@ -118,5 +117,5 @@ async def _print_reports(console: Console, services: Services, began: datetime) 
         f"/reports/revenue?from={since}&to={to}&groupBy=source",
         f"/reports/demographics?from={since}&to={to}",
     ):
-        status, body = await get(services.ports["reporter"], path)
+        status, body = await services.get("reporter", path)
         print_report(console, f"GET {services.reports}{path}", status, orjson.loads(body))

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from core.errors import SluiceError
 from core.settings import OperatorSettings
-from ops import checks, examine
+from ops import checks, compare, examine
 from ops.checks import Check
 from ops.connection import LOCAL, LOST, meant_locally, to_database, to_nats, where
 from ops.output import console, plural, print_json
@@ -31,9 +31,18 @@ START: Final = "start it (python -m ops up; docker compose up -d)"
 COLOURS: Final = {"ok": "green", "wrong": "bold red", "unknown": "yellow"}
 
 
-async def doctor(chosen: OperatorSettings, *, most_lag_seconds: float, disks: Sequence[Path], as_json: bool) -> int:
+async def doctor(
+    chosen: OperatorSettings,
+    *,
+    most_lag_seconds: float,
+    disks: Sequence[Path],
+    compare_days: int,
+    compare_seconds: float,
+    as_json: bool,
+) -> int:
     """Print all checks; the exit code."""
-    found = await look(chosen, most_lag_seconds, disks or _local_disks())
+    compared = (compare_days, compare_seconds)
+    found = await look(chosen, most_lag_seconds, disks or _local_disks(), compared)
     if as_json:
         print_json({"ok": _well(found), "checks": [check._asdict() for check in found]})
     else:
@@ -41,8 +50,16 @@ async def doctor(chosen: OperatorSettings, *, most_lag_seconds: float, disks: Se
     return 0 if _well(found) else 1
 
 
-async def look(chosen: OperatorSettings, most_lag_seconds: float, disks: Sequence[Path]) -> list[Check]:
-    """All checks, in the order in which a person would make them. Never raises for what it looks at."""
+async def look(
+    chosen: OperatorSettings,
+    most_lag_seconds: float,
+    disks: Sequence[Path],
+    compared: tuple[int, float] = (compare.DAYS, compare.SECONDS),
+) -> list[Check]:
+    """All checks, in the order in which a person would make them. Never raises for what it looks at.
+
+    compared: so many days of rows are compared with their rollups, for at most so many seconds.
+    """
     services, asked = await asyncio.gather(
         asyncio.gather(
             checks.service("gateway", chosen.gateway_url, f"{START}, or set GATEWAY_URL"),
@@ -50,7 +67,7 @@ async def look(chosen: OperatorSettings, most_lag_seconds: float, disks: Sequenc
             checks.nats_fsync(chosen),
             checks.nats_health(chosen),
         ),
-        _servers(chosen, most_lag_seconds),
+        _servers(chosen, most_lag_seconds, compared),
     )
     gateway, reporter, (fsync, store), health = services
     reached, held = asked
@@ -58,7 +75,9 @@ async def look(chosen: OperatorSettings, most_lag_seconds: float, disks: Sequenc
     return [*reached, gateway, reporter, fsync, health, *held, *checks.disks([*disks, *here])]
 
 
-async def _servers(chosen: OperatorSettings, most_lag_seconds: float) -> tuple[list[Check], list[Check]]:
+async def _servers(
+    chosen: OperatorSettings, most_lag_seconds: float, compared: tuple[int, float]
+) -> tuple[list[Check], list[Check]]:
     """Whether both servers are there; and what they hold, as far as they are."""
     reached, held = [], []
     async with AsyncExitStack() as opened:
@@ -85,6 +104,10 @@ async def _servers(chosen: OperatorSettings, most_lag_seconds: float) -> tuple[l
         else:
             why = "needs NATS, PostgreSQL and the schema"
             held += [Check(name, "unknown", why) for name in ("lost", "ledger", "clock")]
+        if connection is not None and schema_is_right:
+            held += await _tried("rows", compare.of_rows(connection, *compared))
+        else:
+            held.append(Check("rows", "unknown", "needs PostgreSQL and the schema"))
     return reached, held
 
 

@@ -18,7 +18,7 @@ from core.errors import SluiceError
 from core.events.subjects import REFUSED, SOURCES, stream_of
 from core.jetstream import StreamMissing, stream_info
 from core.settings import OperatorSettings
-from ops import partitions, streams
+from ops import countries, partitions, streams
 from ops.checks import Check, clock, judged
 from ops.ledger import read_letters, read_stream
 from ops.letters import Which, groups
@@ -29,6 +29,14 @@ from sql import statements
 MOST_FULL: Final = 0.8
 ACTIVE: Final = timedelta(seconds=15)
 COLLECTED: Final = (*SOURCES, REFUSED)
+ROLES: Final = ("sluice_owner", "sluice_collector")
+_LOST: Final = "a commit may be lost"
+HARMFUL: Final = {
+    "synchronous_commit": dict.fromkeys(("off", "local", "remote_write"), _LOST),
+    "session_replication_role": {"replica": "triggers are skipped: collectors refuse to start"},
+    "default_transaction_read_only": {"on": "collectors wait until it is off"},
+}
+"""Settings that a role or a database must not have, each with its values and what they do."""
 _LEDGER: Final = statements("ledger")
 _MIGRATIONS: Final = statements("migrations")
 _SQL: Final = statements("doctor")
@@ -87,17 +95,31 @@ def _active(info: ConsumerInfo) -> bool:
 
 async def of_postgres(connection: asyncpg.Connection[Any], chosen: OperatorSettings) -> list[Check]:
     """Its durability, the schema, the days ahead and the letters that nobody has looked at."""
-    checks = [await _postgres_fsync(connection)]
+    checks = [await _postgres_fsync(connection), await _role_settings(connection)]
     schema = await _schema(connection)
     checks.append(schema)
     if schema.state == "wrong":
         why = "the schema is not this program's"
-        return [*checks, *(Check(name, "unknown", why) for name in ("partitions", "dead letters"))]
+        return [
+            *checks,
+            *(Check(name, "unknown", why) for name in ("partitions", "index", "countries", "dead letters")),
+        ]
     missing = await partitions.missing(connection, chosen.partitions_ahead_days)
-    days = [f"{table} has none for {day}" for table, day in missing]
+    days = [
+        f"the table of {table} for {day} is detached: its rows are in no report (an archive needs another name)"
+        if detached else f"{table} has none for {day}"
+        for table, day, detached in missing
+    ]  # fmt: skip
     told = [*days[:3], *([f"{len(days) - 3} more"] if len(days) > 3 else [])]
     ahead = f"{chosen.partitions_ahead_days} days ahead"
     checks.append(judged("partitions", told, "python -m ops partitions ensure", ahead))
+    lacking = await partitions.without_index(connection)
+    slow = [f"reports of one campaign are slow: {plural(len(lacking), 'day')} without their index"] if lacking else []
+    checks.append(judged("index", slow, "python -m ops partitions index", "each day has its index on campaigns"))
+    free = await countries.free_places(connection)
+    full = [f"{free} places are free: new countries are counted as other soon"] if free < countries.MIN_FREE else []
+    rebuild = "find the sender that invents countries, then: python -m ops countries rebuild"
+    checks.append(judged("countries", full, rebuild, f"{free:,} of {countries.PLACES:,} places are free"))
     dead = [
         f"{plural(row['letters'], 'accepted event')} of {row['source']} could not be stored: {row['reason']}"
         for row in await groups(connection, Which(kind="dead"))
@@ -108,13 +130,25 @@ async def of_postgres(connection: asyncpg.Connection[Any], chosen: OperatorSetti
 
 
 async def _postgres_fsync(connection: asyncpg.Connection[Any]) -> Check:
-    row = await connection.fetchrow(_SQL["durability"])
-    off = [name for name, value in dict(row or {}).items() if value == "off"]
+    off = [row["name"] for row in await connection.fetch(_SQL["durability"]) if row["value"] == "off"]
     alter = " ".join(f'-c "ALTER SYSTEM SET {name} = on"' for name in off)
     mend = f'as a superuser: psql {alter} -c "SELECT pg_reload_conf()"'
     version = connection.get_server_version()
     ok = f"fsync, synchronous_commit and full_page_writes are on, {version.major}.{version.minor}"
     return judged("PostgreSQL fsync", [f"{name} is off: a commit may be lost" for name in off], mend, ok)
+
+
+async def _role_settings(connection: asyncpg.Connection[Any]) -> Check:
+    """Settings of roles and of the database. Collectors set their own synchronous_commit; other sessions do not."""
+    wrong, mend = [], []
+    for row in await connection.fetch(_SQL["role_settings"], ROLES):
+        if row["value"] in HARMFUL.get(row["name"], {}):
+            wrong.append(f"{row['of']}: {row['name']} is {row['value']}, {HARMFUL[row['name']][row['value']]}")
+            of = f"ROLE {row['role']}" if row["role"] else f"DATABASE {row['database']}"
+            inside = f" IN DATABASE {row['database']}" if row["role"] and row["database"] else ""
+            mend.append(f"ALTER {of}{inside} RESET {row['name']}")
+    ok = "no role and no database has a harmful one"
+    return judged("PostgreSQL settings", wrong, f"as a superuser: {'; '.join(mend)}", ok)
 
 
 async def _schema(connection: asyncpg.Connection[Any]) -> Check:

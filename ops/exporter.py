@@ -17,7 +17,6 @@ import json
 import os
 import signal
 import threading
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -27,8 +26,9 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from core import health, postgres
+from core import ask, health_server, postgres
 from core.errors import Misconfigured
+from core.health import Readiness
 from sql import statements
 
 ANSWER_SECONDS: Final = 3.0
@@ -92,9 +92,11 @@ class NatsFigures(Collector):
         yield from _gauges("jetstream_consumer", _CONSUMER, consumers)
 
     def _get(self, page: str) -> dict[str, Any]:
-        with urllib.request.urlopen(self._url + page, timeout=ANSWER_SECONDS) as answer:  # noqa: S310  # ours
-            found: dict[str, Any] = json.load(answer)
-            return found
+        status, body = ask.get(self._url + page, seconds=ANSWER_SECONDS)
+        if status != 200:
+            raise OSError(f"{page} answered {status}")
+        found: dict[str, Any] = json.loads(body)
+        return found
 
 
 class PostgresFigures(Collector):
@@ -173,7 +175,7 @@ def main() -> None:
         REGISTRY.register(PostgresFigures(dsn))
     if given.disk:
         REGISTRY.register(DiskFigures(given.disk))
-    _, stop_serving = health.serve("127.0.0.1", given.port, health.Readiness())
+    _, stop_serving = health_server.serve("127.0.0.1", given.port, Readiness())
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

@@ -25,7 +25,8 @@ import asyncpg
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench.templates import PAGE_EVENTS, Page, make_page, uuid_lots
+from bench.templates import PAGE_EVENTS, UUIDS_A_PAGE, Page, make_page, uuid_lots
+from bench.values import VALUES
 from collector.batch import Entry
 from collector.fetch import Message
 from collector.parse import Parser
@@ -82,12 +83,12 @@ def days_of(events: int, days: int, now: datetime) -> list[Day]:
 class Made:
     """Makes the events of a day and parses them: messages of each source, as COPY takes them."""
 
-    def __init__(self, seed: object) -> None:
+    def __init__(self, seed: object, values: str) -> None:
         self._rng = Random(f"{seed}/fill")  # noqa: S311
-        self._uuids = uuid_lots(self._rng, 2 * PAGE_EVENTS)
+        self._uuids = uuid_lots(self._rng, UUIDS_A_PAGE)
         shared: dict[bytes, bytes] = {}
         rngs = (Random(f"{seed}/page/{number}") for number in range(_PAGES))  # noqa: S311
-        self._pages: list[Page] = [make_page(rng, shared) for rng in rngs]
+        self._pages: list[Page] = [make_page(rng, shared, VALUES[values]) for rng in rngs]
         contract = Contract(max_age_days=36_500, max_ahead_seconds=86_400)
         self._parsers: dict[subjects.Source, Parser] = {
             source: choose("auto", COLLECTED[source], contract)[1] for source in subjects.SOURCES
@@ -123,13 +124,16 @@ class Made:
         return Entry(message, parsed)
 
 
-async def fill(dsn: str, events: int, days: int, *, show: bool = True, seed: object = None) -> Counter[str]:
+async def fill(
+    dsn: str, events: int, days: int, *, values: str = "publisher", show: bool = True, seed: object = None
+) -> Counter[str]:
     """Store so many events of the last so many days, both sources together; how many each source got.
 
-    dsn is that of a role that may write, of a database whose schema is there.
+    dsn is that of a role that may write, of a database whose schema is there. values is a distribution of
+    `bench.values`.
     """
     seed = time.time_ns() if seed is None else seed
-    made = await asyncio.to_thread(Made, seed)
+    made = await asyncio.to_thread(Made, seed, values)
     stored: Counter[str] = Counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     connections = {
@@ -213,7 +217,7 @@ async def _check_days(chosen: OperatorSettings, days: int) -> None:
         raise Misconfigured(f"--days: {days} reaches before {floor}, and what lies before was dropped: at most {most}")
 
 
-async def run(chosen: OperatorSettings, events: int, days: int) -> int:
+async def run(chosen: OperatorSettings, events: int, days: int, values: str) -> int:
     """The operator's command; its exit code. Raises NoRoom, StackError or Misconfigured."""
     if days >= chosen.retention_days:
         raise Misconfigured(
@@ -222,7 +226,7 @@ async def run(chosen: OperatorSettings, events: int, days: int) -> int:
     began = time.monotonic()
     async with _database(chosen, events) as dsn:
         await _check_days(msgspec.structs.replace(chosen, sluice_migrate_dsn=dsn), days)
-        stored = await fill(dsn, events, days)
+        stored = await fill(dsn, events, days, values=values)
     seconds = time.monotonic() - began
     sys.stdout.write(
         f"{stored.total():,} events stored in {seconds:,.0f} s ({stored.total() / seconds:,.0f} a second): "

@@ -15,7 +15,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
 
 from ops.local import Supervisor
-from ops.local.ready import get
 from ops.local.services import COLLECTORS, Services
 
 MEBIBYTE: Final = 1024 * 1024
@@ -71,7 +70,7 @@ class Flow:
         """A service's samples by name, summed over their labels."""
         found: dict[str, float] = {}
         with contextlib.suppress(OSError):
-            status, body = await get(self._services.ports[name], "/metrics")
+            status, body = await self._services.get(name, "/metrics")
             if status == 200:
                 for family in text_string_to_metric_families(body.decode()):
                     for sample in family.samples:
@@ -137,7 +136,7 @@ async def sample_freshness(services: Services, samples: list[float]) -> None:
         since = (now - timedelta(minutes=15)).strftime("%Y-%m-%dT%H:%M:%SZ")
         path = f"/reports/events?from={since}&to={now.strftime('%Y-%m-%dT%H:%M:%SZ')}"
         with contextlib.suppress(OSError):
-            status, body = await get(services.ports["reporter"], path)
+            status, body = await services.get("reporter", path)
             if status == 200:
                 behind = [source["behindSeconds"] for source in orjson.loads(body)["freshness"].values()]
                 samples.append(max(seconds for seconds in behind if seconds is not None))

@@ -36,18 +36,25 @@ async def consumer(client: Client, collected: str) -> ConsumerInfo:
 
 
 async def pause(client: Client, collected: str) -> str:
-    """Stop the fetching of a source's collectors until `resume`; a sentence that says what is so now."""
+    """Stop the fetching of a source's collectors until `resume`; a sentence that says what is so now.
+
+    Raises SluiceError where JetStream does not say that it is paused.
+    """
     was = (await consumer(client, collected)).paused
-    await client.jetstream().pause_consumer(stream_of(collected), consumer_of(collected), FOR_EVER)
+    answer = await client.jetstream().pause_consumer(stream_of(collected), consumer_of(collected), FOR_EVER)
+    if not answer.paused:
+        raise SluiceError(f"{collected} is not paused: NATS before 2.11 pauses no consumer")
     if was:
         return f"{collected} was paused already"
     return f"{collected} is paused: its events are accepted and wait; go on with: python -m ops resume {collected}"
 
 
 async def resume(client: Client, collected: str) -> str:
-    """Let a source's collectors fetch again; a sentence that says what is so now."""
+    """Let a source's collectors fetch again; a sentence that says what is so now. Raises SluiceError likewise."""
     was = (await consumer(client, collected)).paused
-    await client.jetstream().resume_consumer(stream_of(collected), consumer_of(collected))
+    answer = await client.jetstream().resume_consumer(stream_of(collected), consumer_of(collected))
+    if answer.paused:
+        raise SluiceError(f"{collected} is still paused: run it again")
     waiting = (await stream_info(client, stream_of(collected))).state.messages
     return f"{collected} {'goes on' if was else 'was not paused'}: {plural(waiting, 'message')} waiting"
 

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import http.client
 import re
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,11 +19,13 @@ from zoneinfo import ZoneInfo
 import orjson
 from rich.markup import escape
 
+from core import ask
 from core.errors import SluiceError
 from core.settings import OperatorSettings
 from ops.arguments import moment
 from ops.connection import Unreachable
 from ops.output import console, safe, table
+from reporter.formats import LIKE_OTHER, OTHER
 from reporter.query import Parameter
 from reporter.reports import AnyReport
 from reporter.reports.audience import DIMENSIONS
@@ -43,6 +42,7 @@ ACCEPT: Final = {"text": "application/json", "json": "application/json", "csv": 
 SINCE: Final = "24h"
 PATIENCE_SECONDS: Final = 120.0
 """Longer than any report may take: the reporter gives up by itself (REPORTER_STATEMENT_SECONDS)."""
+PART: Final = "~"
 _AGO: Final = re.compile(r"[0-9]{1,6}[smhd]")
 
 
@@ -78,8 +78,8 @@ async def run(chosen: OperatorSettings, report: AnyReport, given: argparse.Names
         {name: value for name, value in query.items() if value is not None}
     )
     try:
-        status, body = await asyncio.to_thread(_get, address, ACCEPT[given.format])
-    except (OSError, http.client.HTTPException) as error:
+        status, body = await asyncio.to_thread(ask.get, address, seconds=PATIENCE_SECONDS, accept=ACCEPT[given.format])
+    except OSError as error:
         raise Unreachable("the reporter", chosen.reporter_url, "REPORTER_URL", error) from error
     if status != 200:
         said = _problem(status, body)
@@ -100,18 +100,6 @@ def _when(text: str) -> str:
     return moment(text).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if _AGO.fullmatch(text) else text
 
 
-def _get(address: str, accept: str) -> tuple[int, bytes]:
-    if not address.startswith(("http://", "https://")):
-        raise OSError("no http URL")
-    request = urllib.request.Request(address, headers={"Accept": accept})  # noqa: S310  # its scheme is checked
-    try:
-        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310
-            return answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read()
-
-
 def _problem(status: int, body: bytes) -> str:
     """A problem document as one sentence."""
     try:
@@ -125,8 +113,8 @@ def _problem(status: int, body: bytes) -> str:
 def _print(answer: Mapping[str, Any], report: AnyReport) -> None:
     """A table of the rows; below it the sums, how fresh they are, and what is missing."""
     lines = list(_shares(answer["rows"]) if report is DEMOGRAPHICS else answer["rows"])
-    names = [name for name in (lines[0] if lines else ()) if name != "end"]
-    cells = [[_text(name, line[name]) for name in names] for line in lines]
+    names = [name for name in (lines[0] if lines else ()) if name not in ("end", "complete")]
+    cells = [[_text(name, line[name]) + _mark(name, line) for name in names] for line in lines]
     shown = table([_words(name) for name in names], cells, cut=("campaign id", "value"))
     for column, name in zip(shown.columns, names, strict=True):
         column.justify = "right" if _words(name).endswith(("events", "revenue", "purchases")) else "left"
@@ -135,8 +123,10 @@ def _print(answer: Mapping[str, Any], report: AnyReport) -> None:
     sums = ", ".join(f"{_words(name)} {_text(name, value)}" for name, value in answer["totals"].items())
     zone = ZoneInfo(query["timeZone"])
     out.print(f"\nin all: {sums}; {_period(query, zone)}, by the clocks of {zone.key}")
+    if not all(line["complete"] for line in lines):
+        out.print(f"{PART} is a part of its bucket: the range cuts it, or it is not over or not all stored")
     if query["compare"]:
-        out.print(f"previous: {_period(query['compare'], zone)}")
+        out.print(f"previous: {_period(query['compare'], zone)}{_so_far(query['compare'], zone)}")
     for source, fresh in answer["freshness"].items():
         out.print(f"{source}: everything accepted up to {fresh['storedUntil'] or '(not known yet)'} is in it")
     for note in answer.get("notes", ()):
@@ -150,13 +140,20 @@ def _period(of: Mapping[str, Any], zone: ZoneInfo) -> str:
     return f"from {start} to {end}"
 
 
+def _so_far(compare: Mapping[str, Any], zone: ZoneInfo) -> str:
+    if compare["countedUntil"] == compare["to"]:
+        return ""
+    at = datetime.fromisoformat(compare["countedUntil"]).astimezone(zone).isoformat(" ", "seconds")
+    return f", counted until {at}: as much of it as has passed of this one"
+
+
 def _shares(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Rows of demographics as one line for each value of each dimension."""
     for row in rows:
         for dimension in DIMENSIONS:
             for share in row.get(dimension) or ():
-                line = {"start": row["start"], "source": row["source"], "dimension": dimension}
-                line |= {"value": share["value"], "events": share["events"]}
+                line = {"start": row["start"], "complete": row["complete"], "source": row["source"]}
+                line |= {"dimension": dimension, "value": share["value"], "events": share["events"]}
                 yield line | ({"previousEvents": share["previous"]} if "previous" in share else {})
 
 
@@ -165,9 +162,15 @@ def _words(name: str) -> str:
     return re.sub("([A-Z])", r" \1", name).lower()
 
 
+def _mark(name: str, line: Mapping[str, Any]) -> str:
+    return f" {PART}" if name == "start" and not line["complete"] else ""
+
+
 def _text(name: str, value: Any) -> str:
     if value is None:
-        return "other" if name in ("campaignId", "value") else ""
+        return OTHER if name in ("campaignId", "value") else ""
     if name == "start":
         return datetime.fromisoformat(value).isoformat(" ", "minutes").removesuffix("+00:00")
-    return f"{value:,}" if isinstance(value, int) else safe(str(value))
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"'{value}" if LIKE_OTHER.fullmatch(value) else safe(value)

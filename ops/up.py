@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.live import Live
 
 from core.lifecycle import until
-from ops.connection import setting_variables, told_locally
+from core.settings import nats_at
+from core.settings import variables as settings_variables
+from ops.connection import told_locally
 from ops.flow import Flow, Sample, line, table
 from ops.local import Servers
 from ops.local.monitoring import PROMETHEUS_PORT, find_prometheus, start_monitoring
@@ -22,7 +24,7 @@ from ops.local.ready import answers_ok
 from ops.local.services import Services, publisher, start_services, well_known_ports
 
 
-async def up(stop: asyncio.Event, *, with_publisher: bool) -> None:
+async def up(stop: asyncio.Event, *, with_publisher: bool, publisher_options: Sequence[str] = ()) -> None:
     """Start, show what flows until `stop` is set, drain. Raises StackError."""
     console = Console()
     console.print("starting PostgreSQL and NATS …")
@@ -33,7 +35,7 @@ async def up(stop: asyncio.Event, *, with_publisher: bool) -> None:
         _print_addresses(console, servers, services, monitoring)
         with told_locally(servers.folder, variables(servers, services)):
             if with_publisher:
-                await servers.supervisor.start(publisher(services.endpoint, "--quiet"))
+                await servers.supervisor.start(publisher(services.endpoint, "--quiet", *publisher_options))
             await show(stop, Flow(servers.supervisor, services), console)
         console.print("stopping: what was accepted is stored first, or kept in the streams until the next start …")
     console.print("stopped")
@@ -55,8 +57,8 @@ async def show(stop: asyncio.Event, flow: Flow, console: Console) -> None:
 def variables(servers: Servers, services: Services, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What operators' commands need to find this stack, and the settings that it was started with."""
     return {
-        **{name: environ[name] for name in setting_variables() & environ.keys()},
-        "NATS_URL": servers.nats_url,
+        **{name: environ[name] for name in settings_variables() & environ.keys()},
+        **nats_at(servers.nats_url),
         "NATS_MONITOR_URL": servers.nats.monitor_url,
         "SLUICE_MIGRATE_DSN": servers.owner_dsn,
         "COLLECTOR_DSN": servers.collector_dsn,
@@ -94,7 +96,7 @@ def _print_addresses(console: Console, servers: Servers, services: Services, mon
     addresses = {
         "post events to": services.endpoint,
         "read reports at": f"{services.reports}/docs",
-        **{f"{name} metrics": f"http://{LOOPBACK}:{port}/metrics" for name, port in services.ports.items()},
+        **{f"{name} metrics": f"http://{services.host_and_port(name)}/metrics" for name in services.ports},
         **monitoring,
         "NATS": f"{LOOPBACK}:{servers.nats.port}",
         "PostgreSQL": f"{LOOPBACK}:{servers.postgres.port}",

@@ -6,19 +6,24 @@ import asyncio
 import gc
 
 import structlog
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-from core import lifecycle, logs, tracing
+from core import lifecycle, listen, logs, tracing
 from core.errors import Misconfigured
 from core.metrics import tell_build
 from core.postgres import prepare_schema
-from core.settings import ReporterSettings, load
+from core.settings import ReporterSettings, load, warn_of_unknown
 from reporter.app import create_app
 from reporter.read import open_pool
 
 # How long reports have to answer that they were cut off.
 LAST_WORDS_SECONDS = 1.0
+# granian accepts no connection over its limit, so idle ones must not hold it for long. Below 1,024 open files.
+MAX_CONNECTIONS = 512
+# For the whole header of a request, and for an idle connection. Not under HTTP/2, which is off therefore.
+HEADER_MILLISECONDS = 5_000
 
 log = structlog.get_logger()
 
@@ -27,21 +32,27 @@ async def main(stop: asyncio.Event) -> None:
     """Run until told to stop. Raises Misconfigured where the address cannot be listened on."""
     settings = load(ReporterSettings)
     logs.configure("reporter", settings.log_level)
+    warn_of_unknown()
     tracing.start("reporter", settings)
     tell_build()
+    address = listen.resolve("REPORTER_HOST", settings.reporter_host)
     await prepare_schema(settings.reporter_dsn, settings.sluice_migrate_dsn, stop)
     if stop.is_set():
         return
     async with await open_pool(settings) as pool:
         server = Server(
             create_app(pool, settings),
-            address=settings.reporter_host,
+            address=address,
             port=settings.reporter_port,
             interface=Interfaces.ASGINL,
+            http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(header_read_timeout=HEADER_MILLISECONDS),
+            backlog=MAX_CONNECTIONS,
+            backpressure=MAX_CONNECTIONS,
             websockets=False,
             log_enabled=False,
         )
-        server.on_startup(lambda: log.info("serving", host=settings.reporter_host, port=settings.reporter_port))
+        server.on_startup(lambda: log.info("serving", host=address, port=settings.reporter_port))
         gc.collect()
         gc.freeze()  # the program itself stays: looking through it would hold up reports for tens of milliseconds
         serving = asyncio.create_task(server.serve())

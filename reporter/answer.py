@@ -7,7 +7,6 @@ entity tag, which leaves freshness out, tells whether anything has changed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import lru_cache
@@ -21,18 +20,20 @@ from litestar.exceptions import HTTPException
 from msgspec import UNSET, Meta, UnsetType
 
 from core.errors import SluiceError
+from core.pg_errors import is_transient
+from reporter.accept import weights
 from reporter.formats import FORMATS, JSON
 from reporter.query import BadQuery
-from reporter.read import AWAY
 from reporter.reports import Answer
 
 PROBLEM: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
 CLOSED_SECONDS: Final = 24 * 3600
 """How long an answer on a closed range may be kept. Not for ever: an operator may replay a dead letter."""
+NOT_KEPT: Final = {"Cache-Control": "no-store"}
+"""Goes with errors, health and metrics, which are of one moment."""
 
 _PERSON: Final[Mapping[str, bytes]] = {kind: kind[-16:].encode() for kind in FORMATS}
-_QUALITY: Final = re.compile(r"q\s*=\s*([01](?:\.[0-9]{0,3})?)", re.IGNORECASE)
 
 
 class NotAcceptable(SluiceError):
@@ -56,11 +57,7 @@ def media_type(accept: str | None) -> str:
     """Which of FORMATS an Accept header prefers; JSON where it does not care. Raises NotAcceptable."""
     if accept is None or not accept.strip():
         return JSON
-    ranges: dict[str, float] = {}
-    for part in accept.lower().split(","):
-        name, *parameters = (piece.strip() for piece in part.split(";"))
-        weight = next((float(found[1]) for piece in parameters if (found := _QUALITY.fullmatch(piece))), 1.0)
-        ranges[name] = max(weight, ranges.get(name, 0.0))
+    ranges = weights(accept)
 
     def quality(kind: str) -> float:
         # The most specific range that fits decides.
@@ -74,7 +71,8 @@ def media_type(accept: str | None) -> str:
 
 
 def entity_tag(kind: str, answer: Answer) -> str:
-    """What changes whenever the answer does, but for its freshness: so it is a weak one."""
+    """What changes whenever the answer does, apart from its freshness: so it is a weak one. The instant until which a
+    running comparison counts is a part of the answer."""
     without = msgspec.json.encode(msgspec.structs.replace(answer, freshness={}))  # type: ignore[type-var]
     return f'W/"{blake2b(without, digest_size=12, person=_PERSON[kind]).hexdigest()}"'
 
@@ -101,9 +99,9 @@ def headers(answer: Answer, tag: str, *, closed: bool, following: str | None) ->
         for source, fresh in answer.freshness.items()
     )
     told = {
-        "Cache-Control": f"public, max-age={CLOSED_SECONDS}" if closed else "no-cache",
+        "Cache-Control": f"private, max-age={CLOSED_SECONDS}" if closed else "no-cache",
         "ETag": tag,
-        "Vary": "Accept",
+        "Vary": "Accept, Accept-Encoding",
         "Sluice-Stored-Until": ", ".join(until),
     }
     if following is not None:
@@ -126,8 +124,8 @@ def problem(error: Exception) -> tuple[Problem, Mapping[str, str]]:
         case asyncpg.QueryCanceledError():
             detail = "the report took too long: ask for a shorter range, or for bounds on quarter-hours"
             return _problem(HTTPStatus.GATEWAY_TIMEOUT, detail), {}
-        case _ if isinstance(error, AWAY):
-            detail = "the database does not answer, or all connections to it are busy: try again later"
+        case _ if is_transient(error):
+            detail = "the database cannot answer now, or all connections to it are busy: try again later"
             return _problem(HTTPStatus.SERVICE_UNAVAILABLE, detail), again
         case HTTPException():
             return _problem(HTTPStatus(error.status_code), error.detail), error.headers or {}

@@ -12,6 +12,7 @@ every instant lies in exactly one. The first and the last bucket may be cut shor
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from calendar import monthrange
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -37,12 +38,17 @@ def bounds(start: datetime, end: datetime, interval: Interval | None, zone: tzin
     """
     yield start
     if interval is not None:
-        begins = _steps(start, _STEPS[interval], zone) if interval in _STEPS else _days(start, interval, zone)
-        for begin in begins:
+        for begin in _begins(start, interval, zone):
             if begin >= end:
                 break
             yield begin
     yield end
+
+
+@lru_cache(10_000)
+def begins_bucket(at: datetime, interval: Interval, zone: tzinfo) -> bool:
+    """Whether a bucket of this interval begins at this instant (UTC)."""
+    return next(_begins(at - _MICROSECOND, interval, zone)) == at
 
 
 @lru_cache(10_000)
@@ -63,7 +69,7 @@ def previous(cut: Sequence[datetime], interval: Interval | None, zone: tzinfo) -
     """
     start, end = cut[0], cut[-1]
     first, last = start.astimezone(zone).date(), end.astimezone(zone).date()
-    if day_start(first, zone) == start and day_start(last, zone) == end:
+    if _whole_days(cut, zone):
         if first.day == last.day == 1 and interval != "week":
             months = (last.year - first.year) * 12 + last.month - first.month
             return day_start(_months_before(first, months), zone), start
@@ -74,6 +80,31 @@ def previous(cut: Sequence[datetime], interval: Interval | None, zone: tzinfo) -
     fewest = len(cut) - 2
     back = fewest if _moved(end, fewest, interval, zone) <= start else fewest + 1
     return _moved(start, back, interval, zone), _moved(end, back, interval, zone)
+
+
+def same_point(
+    at: datetime, cut: Sequence[datetime], before: Sequence[datetime], interval: Interval | None, zone: tzinfo
+) -> datetime:
+    """The instant (UTC) of the previous period that corresponds to `at`, which lies in the period [cut[0], cut[-1]).
+
+    cut, before: bounds of buckets of the period and of the previous one. `at` has passed a part of its bucket; the
+    instant has passed the same part of the bucket beside it, or is that bucket's end if the bucket is shorter. Parts of
+    whole days are counted by the days of the local clock, then by the time since the day's start; other parts by time.
+    The end of the previous period if it has no bucket beside that of `at`.
+    """
+    number = bisect_right(cut, at) - 1
+    if number >= len(before) - 1:
+        return before[-1]
+    start, end = before[number], before[number + 1]
+    if interval in _STEPS or (interval is None and not _whole_days(cut, zone)):
+        return min(start + (at - cut[number]), end)
+    today, first, then = (instant.astimezone(zone).date() for instant in (at, cut[number], start))
+    moved = day_start(then + (today - first), zone) + (at - day_start(today, zone))
+    return max(min(moved, end), start)
+
+
+def _whole_days(cut: Sequence[datetime], zone: tzinfo) -> bool:
+    return all(day_start(bound.astimezone(zone).date(), zone) == bound for bound in (cut[0], cut[-1]))
 
 
 def _moved(at: datetime, back: int, interval: Interval, zone: tzinfo) -> datetime:
@@ -92,6 +123,11 @@ def _months_before(day: date, months: int) -> date:
     """The same day of an earlier month, or the last one of that month."""
     year, month = divmod(day.year * 12 + day.month - 1 - months, 12)
     return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
+
+
+def _begins(start: datetime, interval: Interval, zone: tzinfo) -> Iterator[datetime]:
+    """Each instant after start at which a bucket begins."""
+    return _steps(start, _STEPS[interval], zone) if interval in _STEPS else _days(start, interval, zone)
 
 
 def _steps(start: datetime, step: timedelta, zone: tzinfo) -> Iterator[datetime]:

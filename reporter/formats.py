@@ -1,7 +1,17 @@
 """The formats of an answer: JSON as it stands; CSV and Arrow IPC of its table.
 
 Money and other decimals are strings in JSON and CSV and decimals in Arrow; instants are ISO 8601 with an offset, and
-timestamps of the report's time zone in Arrow. In CSV an empty field is null; empty text is written as "".
+timestamps of the report's time zone in Arrow.
+
+In CSV, `localStart` is the bucket's start as the local clock shows it, without the offset: spreadsheets and data frames
+read it as one type across changes of clocks. An empty field is null; empty text is written as "". What JSON has as null
+in a text, other, is written as (other). Files are for spreadsheets, so texts of senders cannot be formulas there:
+
+    sender's text begins with           for programs    in a file
+    = + - @ tab, carriage return        as it is        a ' before it
+    is (other)                          a ' before it   a ' before it
+
+A text that begins with one or more ' is judged by what follows them, so no two texts are written alike.
 """
 
 from __future__ import annotations
@@ -11,15 +21,29 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from enum import Enum
 from itertools import chain
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import msgspec
 import nanoarrow
 from msgspec import UNSET
-from msgspec.inspect import DateTimeType, DecimalType, IntType, Metadata, NoneType, Type, UnionType, type_info
+from msgspec.inspect import (
+    BoolType,
+    DateTimeType,
+    DecimalType,
+    IntType,
+    Metadata,
+    NoneType,
+    StrType,
+    Type,
+    UnionType,
+    type_info,
+)
 from nanoarrow.ipc import StreamWriter
 
+from reporter.buckets import day_start
 from reporter.reports import Answer
 
 JSON: Final = "application/json"
@@ -32,6 +56,18 @@ _DIGITS, _SCALE = 38, 2
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _NEEDS_QUOTES: Final = re.compile(r'[",\r\n]|^\s|\s$|^$')
+OTHER: Final = "(other)"
+LIKE_OTHER: Final = re.compile(r"'*\(other\)")
+_FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
+_BOM: Final = "\ufeff"
+
+
+class CsvForm(Enum):
+    """How a table is written as CSV."""
+
+    PROGRAM = "as it is, by Accept: text/csv"
+    FILE = "a file for spreadsheets"
+    FILE_WITH_BOM = "a file for spreadsheets that know UTF-8 by its byte order mark, as Excel does"
 
 
 def body(kind: str, answer: Answer) -> bytes:
@@ -39,9 +75,19 @@ def body(kind: str, answer: Answer) -> bytes:
     return _arrow(*_table(answer), answer.query.time_zone) if kind == ARROW else msgspec.json.encode(answer)
 
 
-def csv(answer: Answer) -> Iterator[bytes]:
+def csv(answer: Answer, form: CsvForm) -> Iterator[bytes]:
     """The answer as CSV, in chunks, as it is written."""
-    return _chunks(_csv(*_table(answer)))
+    return _chunks(_csv(*_table(answer), form))
+
+
+def file_name(report: str, answer: Answer) -> str:
+    """The name of a report's file: with the first and the last day, or with the bounds if they are not whole days."""
+    zone = ZoneInfo(answer.query.time_zone)
+    start, end = (at.astimezone(zone) for at in (answer.query.start, answer.query.end))
+    if all(day_start(at.date(), zone) == at for at in (start, end)):
+        days = start.date(), (end - _MICROSECOND).astimezone(zone).date()
+        return f"sluice-{report}-{days[0]}-{days[1]}.csv"
+    return f"sluice-{report}-{start:%Y-%m-%dT%H%M%S}-{end:%Y-%m-%dT%H%M%S}.csv"
 
 
 def _table(answer: Answer) -> tuple[list[msgspec.inspect.Field], Iterator[msgspec.Struct]]:
@@ -57,17 +103,37 @@ def _table(answer: Answer) -> tuple[list[msgspec.inspect.Field], Iterator[msgspe
     return columns, rows if first is None else chain((first,), rows)
 
 
-def _csv(columns: Sequence[msgspec.inspect.Field], rows: Iterable[msgspec.Struct]) -> Iterator[str]:
+def _csv(columns: Sequence[msgspec.inspect.Field], rows: Iterable[msgspec.Struct], form: CsvForm) -> Iterator[str]:
+    """Lines. Every table has its buckets' start in the first column."""
     names = [column.encode_name for column in columns]
-    yield ",".join(names) + "\r\n"
+    texts = [column.encode_name for column in columns if isinstance(_bare(column.type), StrType)]
+    yield (_BOM if form is CsvForm.FILE_WITH_BOM else "") + ",".join([names[0], "localStart", *names[1:]]) + "\r\n"
     for row in rows:
         values: dict[str, Any] = msgspec.to_builtins(row)
-        yield ",".join(_field(values[name]) for name in names) + "\r\n"
+        for name in texts:
+            values[name] = _senders(values[name], form)
+        first, *others = (_field(values[name]) for name in names)
+        yield ",".join([first, _local(first), *others]) + "\r\n"
+
+
+def _senders(text: str | None, form: CsvForm) -> str:
+    """A sender's text, distinct from other, and in a file no formula; other, if it is None."""
+    if text is None:
+        return OTHER
+    like = LIKE_OTHER.fullmatch(text) or (form is not CsvForm.PROGRAM and _FORMULA.match(text))
+    return f"'{text}" if like else text
+
+
+def _local(instant: str) -> str:
+    """An instant in ISO 8601 as its local clock shows it: without its offset."""
+    return (instant[:-1] if instant.endswith("Z") else instant[: -len("+00:00")]).replace("T", " ")
 
 
 def _field(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     text = str(value)
     return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
 
@@ -103,6 +169,8 @@ def _column(kind: Type, values: Sequence[Any], zone: str) -> tuple[Any, Any]:
     empty = values.count(None)
     validity = nanoarrow.c_buffer([value is not None for value in values], nanoarrow.bool_()) if empty else None
     match kind:
+        case BoolType():
+            return nanoarrow.bool_(), nanoarrow.c_array(values, nanoarrow.bool_())
         case IntType():
             return nanoarrow.int64(), nanoarrow.c_array(values, nanoarrow.int64())
         case DecimalType():

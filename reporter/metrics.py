@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Final
 
+import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from core.events.subjects import SOURCES
 from core.metrics import DURATION_BUCKETS
-from reporter.read import AWAY, PATIENCE_SECONDS, SQL, Pool
+from core.pg_errors import unknown_trace
+from reporter.read import PATIENCE_SECONDS, SQL, Pool
+
+log = structlog.get_logger()
 
 duration: Final = Histogram(
     "reporter_report_duration_seconds", "From the query to the answer", ["report"], buckets=DURATION_BUCKETS
@@ -25,17 +28,20 @@ stored_until: Final = Gauge(
 schema_version: Final = Gauge("reporter_schema_version", "The newest migration that the database holds")
 
 for _report in ("events", "revenue", "demographics"):  # there from the start, or rate() would not see the first
-    for _status in (200, 400, 406, 500, 503, 504):
+    duration.labels(_report)
+    for _status in (200, 304, 400, 406, 500, 503, 504):
         reports.labels(_report, _status)
 
 
 async def read_database(pool: Pool) -> None:
-    """Bring up to date what the database knows. While it is away nothing changes here: the reports grow older."""
-    with contextlib.suppress(*AWAY):
+    """Bring up to date what the database knows. While it cannot say so nothing changes here: the reports grow older."""
+    try:
         schema_version.set(await pool.fetchval(SQL["schema_version"], timeout=PATIENCE_SECONDS))
         for row in await pool.fetch(SQL["watermarks"], SOURCES, timeout=PATIENCE_SECONDS):
             if row["stored_until"] is not None:
                 stored_until.labels(row["source"]).set(row["stored_until"].timestamp())
+    except Exception as error:
+        log.warning("metrics of the database are not read", error=repr(error), **unknown_trace(error))
 
 
 def watch(pool: Pool) -> None:

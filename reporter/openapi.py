@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import (
     Example,
+    OpenAPI,
     OpenAPIFormat,
     OpenAPIMediaType,
     OpenAPIResponse,
@@ -34,15 +37,20 @@ answer are of one moment. `freshness` says, per source, up to which instant ever
 **Ranges** include `from` and exclude `to`. Where events are no longer kept one by one, ranges have to begin and end \
 on quarter-hours. An answer holds at most {MOST_ROWS} rows.
 
-**Formats**: JSON, or CSV with `Accept: text/csv`. In CSV an empty field is null, empty text is `""`; freshness and \
-notes are in the headers `Sluice-Stored-Until` and `Sluice-Notes`. Country and city are the senders' own text.
+**Formats**: JSON, or by `Accept` CSV or Arrow IPC. In CSV, freshness and notes are in the headers \
+`Sluice-Stored-Until` and `Sluice-Notes`, and `localStart` is the start by the local clock, without an offset. An \
+empty field is null, empty text is `""`, and `(other)` is all values that are not listed, null in JSON.
+
+**Texts of senders** are country, city and campaign. `Accept: text/csv` returns them as they are. The files under \
+`/reports/….csv` have a `'` before each that a spreadsheet takes for a formula: it begins with `=`, `+`, `-`, `@`, tab \
+or carriage return. A sender's own `(other)` has a `'` before it in both.
 
 **Errors** are problem documents (RFC 9457); for a wrong parameter they name it and what is allowed."""
 
 RESPONSES: Final = {
     status: ResponseSpec(Problem, media_type=PROBLEM, description=description, generate_examples=False)
     for status, description in {
-        400: "A parameter is unknown, repeated, malformed or out of bounds; `parameter` names it",
+        400: "A parameter is unknown, repeated though it is no list, malformed or out of bounds; `parameter` names it",
         406: "The Accept header takes none of the formats",
         503: "The database does not answer; try again after the seconds of `Retry-After`",
         504: "The report took too long",
@@ -50,6 +58,46 @@ RESPONSES: Final = {
 }
 
 AWAY: Final = {status: RESPONSES[status] for status in (400, 503, 504)}
+
+
+MEDIA_TYPE: Final = "application/vnd.oai.openapi+json"
+
+
+def document(schema: OpenAPI, reports: Iterable[AnyReport]) -> bytes:
+    """The document as JSON. Each closed list of these reports is a schema of its own, named for its parameter, so that
+    generated clients have one type for it."""
+    names: dict[tuple[str, ...], str] = {}
+    for report in reports:
+        for parameter in report.parameters:
+            if parameter.allowed not in ((), query.FLAG):
+                prefix = report.name if parameter.several else ""
+                names[parameter.allowed] = _capital(prefix) + _capital(parameter.name)
+    found: dict[str, Any] = _with_references(schema.to_schema(), names)
+    found["components"]["schemas"] |= {
+        name: {"type": "string", "enum": list(allowed), "title": name} for allowed, name in names.items()
+    }
+    return msgspec.json.encode(found)
+
+
+def _with_references(part: Any, names: Mapping[tuple[str, ...], str]) -> Any:
+    """A part of the document with a reference in place of each closed list that has a name."""
+    if isinstance(part, list | tuple):
+        return [_with_references(item, names) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if isinstance(only := part.get("oneOf"), list) and len(only) == 1:
+        part = {name: value for name, value in part.items() if name != "oneOf"} | only[0]
+    if isinstance(values := part.get("enum"), list | tuple):
+        allowed = tuple(value for value in values if value is not None)
+        if (name := names.get(allowed)) is not None:
+            reference = {"$ref": f"#/components/schemas/{name}"}
+            rest = {key: value for key, value in part.items() if key not in ("type", "enum")}
+            return rest | ({"oneOf": [reference, {"type": "null"}]} if None in values else reference)
+    return {key: _with_references(value, names) for key, value in part.items()}
+
+
+def _capital(name: str) -> str:
+    return name[:1].upper() + name[1:]
 
 
 def config() -> OpenAPIConfig:
@@ -63,8 +111,8 @@ def config() -> OpenAPIConfig:
     )
 
 
-def operation(report: AnyReport) -> type[Operation]:
-    """How the document describes this report: with the parameters that it really reads, and CSV beside JSON."""
+def operation(report: AnyReport, *, as_file: bool = False) -> type[Operation]:
+    """How the document describes this report: with the parameters that it really reads, and its formats."""
     parameters = [
         Parameter(
             name=parameter.name,
@@ -73,8 +121,8 @@ def operation(report: AnyReport) -> type[Operation]:
             required=parameter.required,
             schema=_schema(parameter),
             style="form" if parameter.several else None,
-            explode=False if parameter.several else None,
-            examples={"usual": Example(value=parameter.example)} if parameter.example else None,
+            explode=True if parameter.several else None,
+            examples={"usual": Example(value=_example(parameter))} if parameter.example else None,
         )
         for parameter in report.parameters
     ]
@@ -86,7 +134,11 @@ def operation(report: AnyReport) -> type[Operation]:
             found = (self.responses or {}).get("200")
             if isinstance(found, OpenAPIResponse) and found.content is not None:
                 found.description = "The report"
+                if as_file:
+                    found.content.clear()
                 found.content[CSV] = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
+                if as_file:
+                    return
                 found.content[ARROW] = OpenAPIMediaType(
                     schema=Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
                 )
@@ -94,7 +146,19 @@ def operation(report: AnyReport) -> type[Operation]:
     return Described
 
 
+def _example(parameter: query.Parameter) -> Any:
+    """The example, in the type that its schema has."""
+    text = parameter.example or ""
+    if parameter.bounds is not None:
+        return int(text)
+    if parameter.allowed == query.FLAG:
+        return text == "true"
+    return text.split(",") if parameter.several else text
+
+
 def _schema(parameter: query.Parameter) -> Schema:
+    if parameter.allowed == query.FLAG:
+        return Schema(type=OpenAPIType.BOOLEAN)
     if parameter.bounds is not None:
         return Schema(type=OpenAPIType.INTEGER, minimum=parameter.bounds[0], maximum=parameter.bounds[1])
     item = Schema(type=OpenAPIType.STRING, enum=parameter.allowed or None)

@@ -8,6 +8,7 @@ parameter and what is allowed.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from itertools import islice, pairwise
@@ -16,8 +17,9 @@ from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo, available_timezones
 
 from core.errors import SluiceError
+from core.events.fields import MINUTE_PATTERN, SECOND_PATTERN, ZONE_PATTERN
 from core.events.subjects import SOURCES
-from reporter.buckets import Interval, bounds, day_start, previous
+from reporter.buckets import Interval, begins_bucket, bounds, day_start, previous
 from reporter.cover import Cover, cover
 
 MOST_ROWS: Final = 25_000
@@ -28,11 +30,12 @@ MINUTE_RANGE_HOURS: Final = 24
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2101, 1, 1, tzinfo=UTC)
 
-_INSTANT: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})"
-)
+_INSTANT: Final = re.compile(f"{MINUTE_PATTERN}({SECOND_PATTERN})?{ZONE_PATTERN}")
 _ZONES: Final = frozenset(available_timezones() - {"localtime"})  # that is this machine's own
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+FLAG: Final = ("true", "false")
 
 
 class BadQuery(SluiceError):
@@ -49,7 +52,8 @@ class BadQuery(SluiceError):
 
 
 class Parameter(NamedTuple):
-    """One query parameter. A closed list has its values in `allowed`; `several` of them come comma separated."""
+    """One query parameter. A closed list has its values in `allowed`; `several` of them come in repeated parameters,
+    comma separated, or both."""
 
     name: str
     description: str
@@ -62,8 +66,8 @@ class Parameter(NamedTuple):
 
 FROM: Final = Parameter(
     "from",
-    "First instant of the report, inclusive: ISO 8601 with a zone (`2026-11-22T07:00:00Z`; a `+` is written `%2B` in "
-    "a URL), or a date, which begins at its first instant in `timeZone`.",
+    "First instant of the report, inclusive: ISO 8601 with a zone (`2026-11-22T07:00:00Z`, "
+    "`2026-11-22T08:00:00+01:00`), cut to microseconds, or a date, which begins at its first instant in `timeZone`.",
     required=True,
     example="2026-11-22",
 )
@@ -84,7 +88,8 @@ COMPARE: Final = Parameter(
     "`previous`: beside each figure that of the period before, bucket by bucket; the answer's `query` tells which it "
     "is. Whole months are compared with as many months before, whole days (in `timeZone`) with as many days. All other "
     "ranges, and those whose weeks or months would not match, are moved back by whole intervals; without `interval` "
-    "by their own length.",
+    "by their own length. While the range is not over, previous figures count as much of the period before as the "
+    "earliest `storedUntil` has passed of this one; `countedUntil` in `query.compare` says to which instant.",
     allowed=("previous",),
 )
 LIMIT: Final = Parameter(
@@ -92,6 +97,12 @@ LIMIT: Final = Parameter(
     f"Rows of a page; the whole answer (at most {MOST_ROWS} rows) if not given. `totals` are of the whole answer.",
     bounds=(1, MOST_ROWS),
     example="1000",
+)
+BOM: Final = Parameter(
+    "bom",
+    "`true`: the file begins with a byte order mark, by which Excel knows UTF-8.",
+    allowed=FLAG,
+    example="true",
 )
 AFTER: Final = Parameter("after", "The page after this one: `next` of the page before.")
 
@@ -122,13 +133,33 @@ class Period(NamedTuple):
         """The same from rows alone, for what the rollups do not hold."""
         return cover(self.bounds, "minute", datetime.now(UTC))
 
-    def buckets(self) -> Iterator[tuple[datetime, datetime]]:
-        """Start and end of each bucket, with the zone's offset."""
-        return pairwise(bound.astimezone(self.zone) for bound in self.bounds)
+    def buckets(self, stored_until: datetime | None) -> Iterator[tuple[datetime, datetime, bool]]:
+        """Start and end of each bucket, with the zone's offset, and whether it is complete: the range does not cut it,
+        and everything that was accepted before its end is stored. stored_until: None if that is not known."""
+        last = len(self.bounds) - 2
+        reached = -1 if stored_until is None else bisect_right(self.bounds, stored_until) - 2
+        local = pairwise(bound.astimezone(self.zone) for bound in self.bounds)
+        for number, (start, end) in enumerate(local):
+            complete = number <= reached
+            if complete and number in (0, last):
+                complete = self._is_whole(number)
+            yield start, end, complete
+
+    def _is_whole(self, number: int) -> bool:
+        return self.interval is None or all(
+            begins_bucket(bound, self.interval, self.zone) for bound in self.bounds[number : number + 2]
+        )
+
+    def until(self, at: datetime) -> Period:
+        """The same period as far as this instant: the bucket that holds it is cut there, later ones are left out."""
+        if at >= self.end:
+            return self
+        at = max(at, self.start)
+        return self._replace(end=at, bounds=(*(self.bounds[: bisect_left(self.bounds, at)] or self.bounds[:1]), at))
 
 
 class Asked:
-    """The parameters of one request: each is known and stands once."""
+    """The parameters of one request: each is known, and stands once unless it is a list."""
 
     def __init__(self, query_string: bytes, known: Sequence[Parameter]) -> None:
         """Raises BadQuery."""
@@ -143,9 +174,12 @@ class Asked:
         for name, value in pairs:
             if name not in self._known:
                 raise BadQuery(name[:100], "this report has no such parameter", tuple(self._known))
-            if name in self._given:
+            if name not in self._given:
+                self._given[name] = value
+            elif self._known[name].several:
+                self._given[name] += f",{value}"
+            else:
                 raise BadQuery(name, "is given more than once")
-            self._given[name] = value
         for parameter in known:
             if parameter.required and parameter.name not in self._given:
                 raise BadQuery(parameter.name, "is required: " + parameter.description)
@@ -161,7 +195,7 @@ class Asked:
         return value
 
     def several(self, name: str) -> tuple[str, ...]:
-        """Values of a closed list, comma separated in the URL; in the list's own order."""
+        """Values of a closed list, in the list's own order."""
         if (given := self._given.get(name)) is None:
             return ()
         allowed = self._known[name].allowed
@@ -217,17 +251,18 @@ class Asked:
         return ZoneInfo(name)
 
     def _instant(self, name: str, zone: ZoneInfo) -> datetime:
-        text = self._given[name]
+        # A + that is not written as %2B arrives as a space, and an instant holds no other one.
+        text = self._given[name].replace(" ", "+")
         try:
             if _DATE.fullmatch(text):
                 at = day_start(date.fromisoformat(text), zone)
             elif _INSTANT.fullmatch(text):
-                at = datetime.fromisoformat(text).astimezone(UTC)
+                at = datetime.fromisoformat(text.upper()).astimezone(UTC)
             else:
                 raise BadQuery(
                     name,
-                    f"{text[:100]!r} is neither a date nor an instant with a zone and at most 6 digits of fraction: "
-                    "write 2026-11-22 or 2026-11-22T07:00:00Z (and a + in a URL as %2B)",
+                    f"{text[:100]!r} is neither a date nor an instant with a zone and at most 9 digits of fraction: "
+                    "write 2026-11-22 or 2026-11-22T07:00:00Z",
                 )
         except (ValueError, OverflowError):
             raise BadQuery(name, f"{text[:100]!r}: there is no such day or time") from None

@@ -11,17 +11,19 @@ before the snapshot of the transaction is taken, so the floor that it reads hold
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import asyncpg
+import structlog
 from asyncpg.pool import PoolConnectionProxy
 
 from core.events.subjects import Source
 from core.health import Readiness
-from core.postgres import UNREACHABLE, migrations
+from core.pg_errors import may_read_again, unknown_trace
+from core.postgres import SESSION, migrations, set_session
 from core.settings import ReporterSettings
 from reporter.cover import Cover, Span, unit_start
 from reporter.freshness import Freshness, freshness
@@ -30,6 +32,8 @@ from sql import statements
 
 Record = asyncpg.Record
 Pool = asyncpg.Pool
+Found = TypeVar("Found")
+log = structlog.get_logger()
 
 SQL: Final = statements("report_snapshot")
 
@@ -39,36 +43,32 @@ PATIENCE_SECONDS: Final = 2.0
 _WATERMARK_COLUMNS: Final = 5  # source, stored_until, pending_messages, observed_at, read_at
 _NO_ROWS: Final = datetime.max.replace(tzinfo=UTC)
 
-AWAY: Final = (
-    *UNREACHABLE,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,  # a statement timeout is one too: ask for QueryCanceledError first
-    asyncpg.InterfaceError,
-)
-"""What asyncpg raises while the database is away, restarts or has no room."""
-
 
 async def open_pool(settings: ReporterSettings) -> Pool:
     """Connections that can only read, and that give up where a report would take too long."""
+    session = {
+        **SESSION,
+        "default_transaction_read_only": "on",
+        "statement_timeout": str(max(1, round(settings.reporter_statement_seconds * 1000))),  # 0 would mean none
+        # Rollups are read by ranges of their keys whatever is asked: planned once. For rows see `plan_rows`.
+        "plan_cache_mode": "force_generic_plan",
+        "enable_seqscan": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+        "jit": "off",
+    }
+
+    async def prepare(connection: asyncpg.Connection[Record]) -> None:
+        await set_session(connection, session)
+
     return await asyncpg.create_pool(
         settings.reporter_dsn,
         min_size=1,
         max_size=settings.reporter_connections,
         timeout=5,
         command_timeout=settings.reporter_statement_seconds + PATIENCE_SECONDS,
-        server_settings={
-            "application_name": "sluice-reporter",
-            "timezone": "UTC",
-            "default_transaction_read_only": "on",
-            "statement_timeout": str(max(1, round(settings.reporter_statement_seconds * 1000))),  # 0 would mean none
-            # Rollups are read by ranges of their keys whatever is asked: planned once. For rows see `plan_rows`.
-            "plan_cache_mode": "force_generic_plan",
-            "enable_seqscan": "off",
-            "enable_hashjoin": "off",
-            "enable_mergejoin": "off",
-            "jit": "off",
-        },
+        server_settings={"application_name": "sluice-reporter"},
+        init=prepare,
         reset=_as_it_is,
     )
 
@@ -77,13 +77,26 @@ async def _as_it_is(_connection: asyncpg.Connection[Record]) -> None:
     """Nothing is left behind that would have to be reset: transactions end with their block, and set what is local."""
 
 
+async def read_again(read: Callable[[], Awaitable[Found]]) -> Found:
+    """Return what `read` returns. Call it once more if the server rolled it back or ended its session: a
+    conflict with recovery on a standby, a deadlock, a lock. It then reads a new moment of the database."""
+    try:
+        return await read()
+    except Exception as error:
+        if not may_read_again(error):
+            raise
+        log.debug("reading again", error=repr(error))
+    return await read()
+
+
 async def check(pool: Pool, readiness: Readiness) -> None:
     """Note whether PostgreSQL answers and holds the schema of this program."""
     wanted = migrations()[-1].version
     try:
         found = await asyncio.wait_for(pool.fetchval(SQL["schema_version"]), PATIENCE_SECONDS)
-    except (*AWAY, asyncpg.PostgresError) as error:
+    except Exception as error:
         readiness.missing("postgres", str(error) or "no answer in time: it is away, or all connections are busy")
+        log.debug("not ready", error=repr(error), **unknown_trace(error))
         return
     readiness.fine("postgres")
     if found >= wanted:
@@ -115,7 +128,21 @@ class Snapshot:
         """By source; without `watermarks` it comes with the first figures."""
         self.floor: datetime = max((row["floor"] for row in watermarks), default=_NO_ROWS)
         """Rows before this instant are no longer kept."""
+        self._read_at: datetime = max((row["read_at"] for row in watermarks), default=_NO_ROWS)
         self._planned = "plan_rollups"  # the session's own settings
+
+    @property
+    def stored_until(self) -> datetime | None:
+        """Up to which instant everything accepted of all these sources is stored; None: not known of each. Known with
+        `freshness`."""
+        untils = [fresh.stored_until for fresh in self.freshness.values() if fresh.stored_until is not None]
+        return min(untils) if len(untils) == len(self._sources) else None
+
+    @property
+    def reached(self) -> datetime:
+        """As far as this moment reaches in time: the earliest of the sources' storedUntil, where it is not known the
+        time of the reading. In a `snapshot` alone."""
+        return min((fresh.stored_until or self._read_at for fresh in self.freshness.values()), default=self._read_at)
 
     async def figures(
         self,

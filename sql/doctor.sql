@@ -1,8 +1,23 @@
 -- What doctor asks of PostgreSQL itself.
 
 -- name: durability
-SELECT current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit,
-       current_setting('full_page_writes') AS full_page_writes
+-- As a session finds them that sets nothing itself: ours sets synchronous_commit.
+SELECT name, reset_val AS value FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes')
+
+-- name: role_settings
+-- What is set for the roles that write ($1, and those of collectors' sessions) in this database, or for all of them: name,
+-- value, and who it is set for.
+SELECT split_part(setting, '=', 1) AS name, split_part(setting, '=', 2) AS value,
+       concat_ws(' in ', rolname, datname) AS of,
+       quote_ident(rolname) AS role, quote_ident(datname) AS database
+FROM pg_db_role_setting
+LEFT JOIN pg_roles ON pg_roles.oid = setrole
+LEFT JOIN pg_database ON pg_database.oid = setdatabase,
+LATERAL unnest(setconfig) AS setting
+WHERE (datname IS NULL OR datname = current_database())
+  AND (rolname IS NULL OR rolname = ANY ($1) OR rolname IN (
+      SELECT usename FROM pg_stat_activity
+      WHERE datname = current_database() AND application_name LIKE 'sluice-collector-%'))
 
 -- name: clock
 SELECT clock_timestamp()

@@ -28,7 +28,9 @@ SELECT coalesce(sum(events), 0)::bigint FROM event_counts
 WHERE source = $1::text::source AND bucket >= (SELECT floor FROM partition_floors WHERE parent = $1 || '_events')
 
 -- name: rows
+-- A day below the floor that could not be dropped is left out, as its rollups are.
 SELECT count(*) FROM {table}
+WHERE event_time >= (SELECT floor FROM partition_floors WHERE parent = '{table}')
 
 -- name: lost
 -- Messages that were published in lives of the stream that ended before $2 and have no receipt, as far as collectors saw

@@ -43,11 +43,12 @@ WHERE event_time >= $1 AND event_time < $2 AND event_type = 'purchase'
 GROUP BY 1
 
 -- name: campaign
--- By the hash index of each day; its condition is the event type.
+-- By the index of each day: its key is the campaign's hash and the instant, its condition the event type.
 SELECT width_bucket(event_time, $3::timestamptz[]) AS number,
        count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
 FROM facebook_events
-WHERE campaign_id = $4 AND event_type = 'checkout.complete' AND event_time >= $1 AND event_time < $2
+WHERE hashtextextended(campaign_id, 0) = hashtextextended($4::text, 0) AND campaign_id = $4::text
+  AND event_type = 'checkout.complete' AND event_time >= $1 AND event_time < $2
 GROUP BY 1
 
 -- name: campaigns

@@ -19,6 +19,9 @@ ORDER BY message.stream_sequence, message.published_at
 ON CONFLICT DO NOTHING
 RETURNING stream_sequence, published_at
 
+-- name: require_attached
+SELECT require_attached($1, $2)
+
 -- name: correct_receipts
 UPDATE receipts
 SET stored = message.stored, repeated = message.repeated, dead = message.dead
@@ -46,9 +49,10 @@ DELETE FROM staging
 -- A row where some of these countries ($1) are to be learnt. One collector learns at a time: of two that see the same
 -- room and fill it twice, one would have counted as other what the other one knows.
 SELECT pg_advisory_xact_lock(hashtext('sluice.countries'))
-WHERE (SELECT count(*) FROM known_countries) < 1000 AND EXISTS (
+WHERE (SELECT count(*) FROM known_countries WHERE NOT reserved) < 1000 AND EXISTS (
     SELECT FROM unnest($1::text[]) AS met (country)
-    WHERE NOT EXISTS (SELECT FROM known_countries known WHERE known.country = met.country))
+    WHERE NOT EXISTS (SELECT FROM known_countries known WHERE known.country = met.country)
+      AND NOT EXISTS (SELECT FROM other_countries other WHERE other.country = met.country))
 
 -- name: learn_countries
 -- Before the rollups, so that a country is known from its first event on. A statement of its own: it sees what was
@@ -56,8 +60,9 @@ WHERE (SELECT count(*) FROM known_countries) < 1000 AND EXISTS (
 INSERT INTO known_countries
 SELECT country FROM unnest($1::text[]) AS met (country)
 WHERE NOT EXISTS (SELECT FROM known_countries known WHERE known.country = met.country)
+  AND NOT EXISTS (SELECT FROM other_countries other WHERE other.country = met.country)
 ORDER BY country
-LIMIT greatest(0, 1000 - (SELECT count(*) FROM known_countries))
+LIMIT greatest(0, 1000 - (SELECT count(*) FROM known_countries WHERE NOT reserved))
 ON CONFLICT DO NOTHING
 
 -- name: add_counts

@@ -132,16 +132,25 @@ class Contract:
                 instant(text(event))
         except ValueError:
             raise _without_instant(event) from None
-        if not -self._max_age <= at - received_at <= self._max_ahead:
-            raise self._outside(at < received_at)
+        if not -self._max_age <= at - received_at <= self._max_ahead and (why := self.outside(at, received_at)):
+            raise why
         return event
 
     def window(self, received_at: int) -> tuple[int, int]:
         """The first and the last instant that an event may have, in microseconds since 2000, as is received_at."""
         return max(0, received_at - self._max_age), min(END - 1, received_at + self._max_ahead)
 
-    def _outside(self, before: bool) -> Invalid:
-        if before:
+    @property
+    def window_words(self) -> str:
+        """Which instants an event may have, in words."""
+        days, seconds = self._max_age // DAY_MICROSECONDS, self._max_ahead // SECOND_MICROSECONDS
+        return f"an instant not older than {days} days and at most {seconds} seconds ahead, when it is received"
+
+    def outside(self, at: int, received_at: int) -> Invalid | None:
+        """What is wrong with the instant of an event that was received at `received_at`."""
+        if -self._max_age <= at - received_at <= self._max_ahead:
+            return None
+        if at < received_at:
             return Invalid(Reason.TOO_OLD, "$.timestamp", f"older than {self._max_age // DAY_MICROSECONDS} days")
         seconds = self._max_ahead // SECOND_MICROSECONDS
         return Invalid(Reason.TOO_FAR_AHEAD, "$.timestamp", f"more than {seconds} seconds ahead")
@@ -215,7 +224,7 @@ def _decode_or_explain(raw: bytes, source: Source | None) -> Event:
             raise Invalid(Reason.NOT_ALLOWED, "$.source", f"this stream holds {source} alone")
         return _DECODE[named](raw)
     except msgspec.ValidationError as error:
-        raise _explain(error) from None
+        raise explain(error) from None
     except UnicodeDecodeError:
         raise Invalid(Reason.INVALID_TEXT, "$", "text that is not valid UTF-8") from None
     except RecursionError:
@@ -240,7 +249,8 @@ _EXPLANATIONS: Final = (
 _MISSING: Final = re.compile(r"Object missing required field `([^`]+)`")
 
 
-def _explain(error: msgspec.ValidationError) -> Invalid:
+def explain(error: msgspec.ValidationError) -> Invalid:
+    """What msgspec found wrong, in the contract's words."""
     what, _, where = str(error).partition(" - at `")
     path = where.rstrip("`") or "$"
     reason = next((reason for shape, reason in _EXPLANATIONS if shape.match(what)), Reason.WRONG_TYPE)

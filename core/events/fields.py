@@ -36,11 +36,13 @@ EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 END: Final = (datetime(2101, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
 """The first instant that is too late for any event, in microseconds since EPOCH."""
 
+MINUTE_PATTERN: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]([01][0-9]|2[0-3]):[0-9]{2}"
+SECOND_PATTERN: Final = r":[0-9]{2}(\.[0-9]{1,9})?"
+ZONE_PATTERN: Final = r"([Zz]|[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?)"
+"""RFC 3339, and the zones `±hhmm` and `±hh` of ISO 8601. The three together are an instant."""
+
 _MICROSECOND: Final = timedelta(microseconds=1)
-_RFC3339: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
-    r"([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
-)
+_INSTANT: Final = re.compile(MINUTE_PATTERN + SECOND_PATTERN + ZONE_PATTERN)
 
 
 class _Instants(dict[str, int]):
@@ -50,9 +52,10 @@ class _Instants(dict[str, int]):
     _MOST: Final = 65_536
 
     def __missing__(self, text: str) -> int:
-        if not _RFC3339.fullmatch(text):
-            raise ValueError("not an RFC 3339 instant with a zone and at most 6 digits of fraction")
+        if not _INSTANT.fullmatch(text):
+            raise ValueError("not an RFC 3339 instant with a zone and at most 9 digits of fraction")
         try:
+            # fromisoformat cuts the fraction after its sixth digit, as the contract does.
             microseconds = (datetime.fromisoformat(text.upper()) - EPOCH) // _MICROSECOND
         except (ValueError, OverflowError) as error:
             raise ValueError("no such day or time") from error
@@ -67,8 +70,8 @@ class _Instants(dict[str, int]):
 instant: Final[Callable[[str], int]] = _Instants().__getitem__
 """Microseconds since 2000-01-01T00:00:00Z of an RFC 3339 instant.
 
-Raises ValueError where the text is no RFC 3339 instant with a zone, has more than 6 digits of fraction, or lies outside
-the years 2000-2100.
+The zone may also be `±hhmm` or `±hh`. Of up to 9 digits of fraction, the first 6 count: the rest is cut, not rounded.
+Raises ValueError if the text is no such instant, or if it is outside the years 2000-2100.
 """
 
 

@@ -1,4 +1,4 @@
-"""A refused event as it travels in the stream REFUSED: what was sent, and why it was not taken."""
+"""A refused event, or a refused body, as it travels in the stream REFUSED: what was sent, and why it was not taken."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ KEPT_BYTES: Final = 64 * 1024
 
 
 class RefusedEvent(msgspec.Struct, rename="camel", frozen=True):
-    """One refused event. body holds at most KEPT_BYTES, sha256 and length are those of the whole."""
+    """One refused event. body holds at most KEPT_BYTES, sha256 and length are those of the whole.
+
+    A body that was refused as a whole is kept like an event without source and id. Its path is empty.
+    """
 
     source: Source | None
     event_id: str | None
@@ -41,6 +44,12 @@ def refused(raw: bytes, why: Invalid) -> RefusedEvent:
         sha256=hashlib.sha256(raw).digest(),
         body=raw[:KEPT_BYTES],
     )
+
+
+def refused_body(raw: bytes, reason: str, detail: str) -> RefusedEvent:
+    """What is kept of a body that was refused as a whole."""
+    sha256 = hashlib.sha256(raw).digest()
+    return RefusedEvent(None, None, reason, "", detail, len(raw), sha256, raw[:KEPT_BYTES])
 
 
 encode = msgspec.json.Encoder().encode

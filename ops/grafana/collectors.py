@@ -151,6 +151,26 @@ def collectors() -> Dashboard:
             bad_below=3,
             runbook="PartitionsRunningOut",
         ),
+        curves(
+            "Steps beside the flow",
+            SECONDS,
+            (
+                "time() - max by (source, step) (collector_step_success_timestamp_seconds"
+                '{source=~"$source", step!="ledger"})',
+                "{{source}} {{step}}",
+            ),
+            meaning="Time since the last success of each; without the ledger, which is looked at every 5 minutes",
+            bad_from=60,
+            runbook="StepFailing",
+        ),
+        curves(
+            "Places for countries",
+            EXACT,
+            ("min(collector_country_places_free)", "free"),
+            meaning="Countries that can still get rollups of their own; later ones are counted as other",
+            bad_below=200,
+            runbook="CountriesNearlyFull",
+        ),
     ]
     machines = [
         names(

@@ -83,8 +83,8 @@ async def start_monitoring(
 
 def _settings(services: Services, beside: Mapping[str, int], rules: Path, every: str) -> dict[str, Any]:
     jobs = {"gateway": "gateway", "reporter": "reporter", **dict.fromkeys(COLLECTORS, "collector")}
-    targets = [(jobs[name], name, found) for name, found in services.ports.items()]
-    targets += [(name, name, found) for name, found in beside.items()]
+    targets = [(jobs[name], name, services.host_and_port(name)) for name in services.ports]
+    targets += [(name, name, f"{ports.LOOPBACK}:{port}") for name, port in beside.items()]
     return {
         "global": {
             "scrape_interval": every,
@@ -97,9 +97,7 @@ def _settings(services: Services, beside: Mapping[str, int], rules: Path, every:
             {
                 "job_name": job,
                 "static_configs": [
-                    {"targets": [f"{ports.LOOPBACK}:{found}"], "labels": {"service": service}}
-                    for of, service, found in targets
-                    if of == job
+                    {"targets": [found], "labels": {"service": service}} for of, service, found in targets if of == job
                 ],
             }
             for job in dict.fromkeys(of for of, _, _ in targets)

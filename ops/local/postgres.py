@@ -142,7 +142,8 @@ class Postgres:
             *(binaries / "psql", "--no-psqlrc", "--quiet", "--no-password", "--set", "ON_ERROR_STOP=1"),
             *("--file", ROLES),
             env={
-                **os.environ,
+                # PGSERVICE or PGHOSTADDR of the environment would send roles and passwords to another server.
+                **{name: value for name, value in os.environ.items() if not name.startswith("PG")},
                 "PGHOST": LOOPBACK,
                 "PGPORT": str(self.port),
                 "PGUSER": "postgres",

@@ -1,37 +1,26 @@
-"""Readiness over HTTP: one GET on 127.0.0.1, without a client library.
+"""Readiness over HTTP.
 
 Anything but a whole answer in time means "not yet": these checks are asked again until they hold.
 """
 
 import asyncio
 
+from core import ask, listen
 from ops.local.ports import LOOPBACK
 
 ANSWER_SECONDS = 2.0
 
 
-async def get(port: int, path: str) -> tuple[int, bytes]:
-    """GET http://127.0.0.1:port/path as (status, body). Raises OSError when there is no whole answer in time."""
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            reader, writer = await asyncio.open_connection(LOOPBACK, port)
-            try:
-                # HTTP/1.0, so that the answer does not come in chunks.
-                writer.write(f"GET {path} HTTP/1.0\r\nHost: {LOOPBACK}:{port}\r\n\r\n".encode())
-                status, *headers = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
-                lengths = [int(h.split(b":")[1]) for h in headers if h.lower().startswith(b"content-length:")]
-                # Not every server closes when it is done.
-                body = await (reader.readexactly(lengths[0]) if lengths else reader.read(-1))
-            finally:
-                writer.close()
-        return int(status.split()[1]), body
-    except (TimeoutError, EOFError, ValueError, IndexError, asyncio.LimitOverrunError) as error:
-        raise OSError(f"no answer from {LOOPBACK}:{port}{path}") from error
+async def get(port: int, path: str, host: str = LOOPBACK) -> tuple[int, bytes]:
+    """GET http://host:port/path as (status, body). Raises OSError when there is no whole answer in time."""
+    url = f"http://{listen.host_and_port(host, port)}{path}"
+    async with asyncio.timeout(ANSWER_SECONDS):
+        return await asyncio.to_thread(ask.get, url, seconds=ANSWER_SECONDS)
 
 
-async def answers_ok(port: int, path: str) -> bool:
-    """Whether GET http://127.0.0.1:port/path answers 200 now."""
+async def answers_ok(port: int, path: str, host: str = LOOPBACK) -> bool:
+    """Whether GET http://host:port/path answers 200 now."""
     try:
-        return (await get(port, path))[0] == 200
+        return (await get(port, path, host))[0] == 200
     except OSError:
         return False

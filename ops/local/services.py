@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from core import listen
 from core.events.subjects import REFUSED
+from core.settings import CollectorSettings, GatewaySettings, ReporterSettings, Settings, load, nats_at
 from core.sources import SOURCES
-from ops.local import ports
+from ops.local import ports, ready
 from ops.local.program import Program
-from ops.local.ready import answers_ok
 from ops.local.servers import Servers
 
+SETTINGS: Final[dict[str, type[Settings]]] = {
+    "gateway": GatewaySettings,
+    "collector": CollectorSettings,
+    "reporter": ReporterSettings,
+}
 COLLECTORS: Final = {source.collector: name for name, source in SOURCES.items()} | {"refused-collector": REFUSED}
 GATEWAY_PORT: Final = 8080
 REPORTER_PORT: Final = 8081
@@ -23,19 +29,28 @@ REPORTER_PORT: Final = 8081
 
 @dataclass(frozen=True)
 class Services:
-    """The services and the port of each, where its health, metrics and pages are served."""
+    """The services, and the port and address of each, where its health, metrics and pages are served."""
 
     ports: dict[str, int]
+    hosts: dict[str, str] = field(default_factory=dict)  # 127.0.0.1 unless named
+
+    def host_and_port(self, name: str) -> str:
+        """Where a service answers, as a URL has it."""
+        return listen.host_and_port(self.hosts.get(name, ports.LOOPBACK), self.ports[name])
 
     @property
     def endpoint(self) -> str:
         """Where a publisher posts."""
-        return f"http://{ports.LOOPBACK}:{self.ports['gateway']}/events"
+        return f"http://{self.host_and_port('gateway')}/events"
 
     @property
     def reports(self) -> str:
         """The root of the reports."""
-        return f"http://{ports.LOOPBACK}:{self.ports['reporter']}"
+        return f"http://{self.host_and_port('reporter')}"
+
+    async def get(self, name: str, path: str) -> tuple[int, bytes]:
+        """GET a page of a service as (status, body). Raises OSError when there is no whole answer in time."""
+        return await ready.get(self.ports[name], path, self.hosts.get(name, ports.LOOPBACK))
 
 
 def well_known_ports(environ: Mapping[str, str]) -> dict[str, str]:
@@ -49,10 +64,10 @@ async def start_services(servers: Servers, environ: Mapping[str, str] = os.envir
     Settings are those of `environ`, laid over our own environment; ports too (GATEWAY_PORT, REPORTER_PORT,
     FB_COLLECTOR_PORT, …), or free ones. Raises StackError.
     """
-    found: dict[str, int] = {}
+    services = Services({}, {})
     shared = {
         **environ,
-        "NATS_URL": servers.nats_url,
+        **nats_at(servers.nats_url),
         "COLLECTOR_DSN": servers.collector_dsn,
         "REPORTER_DSN": servers.reporter_dsn,
     }
@@ -62,7 +77,10 @@ async def start_services(servers: Servers, environ: Mapping[str, str] = os.envir
         "gateway": ["gateway"],
     }
     for name, (module, *arguments) in commands.items():
-        port = found[name] = ports.choose(f"{name.upper().replace('-', '_')}_PORT", environ)
+        address = _address(module, {**os.environ, **environ})
+        port = ports.choose(f"{name.upper().replace('-', '_')}_PORT", environ, address)
+        host = listen.reachable(address)
+        services.ports[name], services.hosts[name] = port, host
         settings = {**shared, f"{module.upper()}_PORT": str(port)}
         if module == "reporter":  # the first to start brings the schema up to date, as its owner
             settings["SLUICE_MIGRATE_DSN"] = servers.owner_dsn
@@ -71,11 +89,18 @@ async def start_services(servers: Servers, environ: Mapping[str, str] = os.envir
                 name=name,
                 argv=[sys.executable, "-m", module, *arguments],
                 env=settings,
-                is_ready=partial(answers_ok, port, "/health/ready"),
+                is_ready=partial(ready.answers_ok, port, "/health/ready", host),
                 drain_seconds=25,
             )
         )
-    return Services(found)
+    return services
+
+
+def _address(module: str, environ: Mapping[str, str]) -> str:
+    """The address that a service will listen on. Raises Misconfigured."""
+    variable = f"{module.upper()}_HOST"
+    named = {name: environ[name] for name in (variable, f"{variable}_FILE") if name in environ}
+    return listen.resolve(variable, getattr(load(SETTINGS[module], named), variable.lower()))
 
 
 def publisher(endpoint: str, *options: str) -> Program:

@@ -5,15 +5,18 @@ They are the files in this folder as they stand, and load nothing from elsewhere
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
 from litestar import Request, Response, Router, get
-from litestar.datastructures import CacheControlHeader, ResponseHeader
+from litestar.datastructures import ResponseHeader
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.plugins import OpenAPIRenderPlugin
+
+from reporter.answer import is_known
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -29,7 +32,10 @@ FILES: Final = {"page.js": "text/javascript", "page.css": "text/css"}
 DASHBOARD: Final = {
     "dashboard.css": "text/css",
     **dict.fromkeys(
-        ("dashboard.js", "pipeline.js", "report.js", "controls.js", "chart.js", "table.js", "element.js", "moment.js"),
+        (
+            *("dashboard.js", "pipeline.js", "report.js", "controls.js", "chart.js", "table.js"),
+            *("again.js", "element.js", "moment.js"),
+        ),
         "text/javascript",
     ),
 }
@@ -51,6 +57,10 @@ class DocumentationPage(OpenAPIRenderPlugin):
     def __init__(self) -> None:
         super().__init__(path="/")
 
+    def has_path(self, path: str) -> bool:
+        """Claims the framework's own address of the document, so that there is none beside /openapi.json."""
+        return path == "/openapi.json" or super().has_path(path)
+
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002
         """The page: it fetches the document by itself."""
         return _INDEX
@@ -63,19 +73,29 @@ class DocumentationPage(OpenAPIRenderPlugin):
             router.register(_file(name, media_type))
 
 
+def file(request: Request[Any, Any, Any], content: bytes, media_type: str) -> Response[Any]:
+    """A file, or 304 if the client has this one. A newer program has newer files, so clients ask each time."""
+    tag = f'W/"{blake2b(content, digest_size=12).hexdigest()}"'
+    headers = {"Cache-Control": "no-cache", "ETag": tag, "Vary": "Accept-Encoding"}
+    if is_known(tag, request.headers.get("If-None-Match")):
+        return Response(None, status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(content, media_type=media_type, headers=headers)
+
+
 async def _told(response: Response[Any]) -> Response[Any]:
     """What is not there is told as everywhere else: the framework answers with a page of its own."""
     if response.status_code == HTTPStatus.NOT_FOUND:
         raise NotFoundException
+    response.headers.setdefault("Cache-Control", "no-cache")
     return response
 
 
 def _file(path: str, media_type: str, name: str | None = None) -> HTTPRouteHandler:
-    """Serve a file; where none is named, the one at the end of its path. A newer program has newer ones: ask again."""
+    """Serve a file; where none is named, the one at the end of its path."""
     content = (_FOLDER / (name or Path(path).name)).read_bytes()
 
-    @get(f"/{path}", media_type=media_type, include_in_schema=False, cache_control=CacheControlHeader(no_cache=True))
-    async def serve() -> bytes:
-        return content
+    @get(f"/{path}", include_in_schema=False)
+    async def serve(request: Request[Any, Any, Any]) -> Response[Any]:
+        return file(request, content, media_type)
 
     return serve

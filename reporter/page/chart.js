@@ -17,9 +17,10 @@ function ticks(most) {
 
 const colour = ({ rest }, number) => (rest ? "rest" : `s${number % COLOURS}`);
 
-// series: {name, rest, values}, the rest being all that has no series of its own; labels: of the buckets; previous: values
-// of the period before, null where it has none; say: a value as text.
-export function timeChart({ title, labels, series, previous, say }) {
+// series: {name, rest, values}, the rest being all that has no series of its own; labels: of the buckets; part: whether
+// the range cuts a bucket or it is not over; previous: values of the period before, null where it has none; say: a value
+// as text.
+export function timeChart({ title, labels, part, series, previous, say }) {
   const totals = labels.map((_, place) => series.reduce((sum, { values }) => sum + values[place], 0));
   const highest = totals.indexOf(Math.max(...totals));
   const axis = ticks(Math.max(...totals, ...(previous ?? [0])));
@@ -53,6 +54,9 @@ export function timeChart({ title, labels, series, previous, say }) {
         }));
         below = top;
       });
+      if (part[place] && below) {
+        parts.push(drawn("rect", { fill: "url(#part)", x: x(place) + gap / 2, width: Math.max(step - gap, 0.5), y: y(below), height: y(0) - y(below) }));
+      }
     });
     if (previous) {
       const line = previous.map((value, place) => (value === null ? "" : `${(previous[place - 1] ?? null) === null ? "M" : "L"}${x(place) + step / 2},${y(value)}`));
@@ -65,7 +69,7 @@ export function timeChart({ title, labels, series, previous, say }) {
       parts.push(drawn("text", { class: "tick", x: middle, y: HEIGHT - 6, "text-anchor": "middle" }, label));
     });
 
-    const chart = drawn("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": words, tabindex: "0" }, ...parts);
+    const chart = drawn("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": words, tabindex: "0" }, hatch(), ...parts);
     const show = (place) => {
       shown = place === null ? null : Math.min(Math.max(place, 0), labels.length - 1);
       cursor.setAttribute("visibility", shown === null ? "hidden" : "visible");
@@ -91,13 +95,15 @@ export function timeChart({ title, labels, series, previous, say }) {
   function tell(place) {
     const each = series.length > 1 ? series.filter(({ values }) => values[place]).map(({ name, values }) => `${name} ${say(values[place])}`) : [];
     const before = previous ? [`the period before ${say(previous[place])}`] : [];
-    return `${labels[place]}: ${say(totals[place])}${each.length || before.length ? " – " : ""}${[...each, ...before].join(", ")}`;
+    return `${labels[place]}${part[place] ? " (part)" : ""}: ${say(totals[place])}${each.length || before.length ? " – " : ""}${[...each, ...before].join(", ")}`;
   }
 
-  const legend = series.length > 1 || previous
+  const cut = part.some((is, place) => is && totals[place]);
+  const legend = series.length > 1 || previous || cut
     ? element("ul", { class: "legend" },
       ...series.map((one, number) => element("li", {}, swatch(colour(one, number)), one.name)),
-      ...(previous ? [element("li", {}, swatch("previous"), "the period before")] : []))
+      ...(previous ? [element("li", {}, swatch("previous"), "the period before")] : []),
+      ...(cut ? [element("li", {}, swatch("part"), "part: the range cuts it, or it is not over")] : []))
     : "";
   figure.append(readout, element("figcaption", {}, legend));
   let width = 0;
@@ -111,8 +117,18 @@ export function timeChart({ title, labels, series, previous, say }) {
 }
 
 function swatch(kind) {
-  return drawn("svg", { class: "swatch", viewBox: "0 0 10 10", "aria-hidden": "true" },
-    kind === "previous" ? drawn("path", { class: kind, d: "M0,5L10,5" }) : drawn("rect", { class: kind, width: 10, height: 10 }));
+  const shapes = {
+    previous: () => [drawn("path", { class: kind, d: "M0,5L10,5" })],
+    part: () => [drawn("rect", { class: "s11", width: 10, height: 10 }), drawn("rect", { fill: "url(#part)", width: 10, height: 10 })],
+  };
+  const shape = shapes[kind] ?? (() => [drawn("rect", { class: kind, width: 10, height: 10 })]);
+  return drawn("svg", { class: "swatch", viewBox: "0 0 10 10", "aria-hidden": "true" }, ...shape());
+}
+
+// Drawn over what it marks, in the colour of the ground.
+function hatch() {
+  return drawn("defs", {}, drawn("pattern", { id: "part", patternUnits: "userSpaceOnUse", width: 6, height: 6, patternTransform: "rotate(45)" },
+    drawn("rect", { class: "hatch", width: 3, height: 6 })));
 }
 
 // The last values as a line, without words: the number stands beside it.

@@ -15,31 +15,44 @@ let parameters = {};
 export async function describe() {
   const answer = await fetch("/openapi.json");
   if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
-  const { paths } = await answer.json();
+  const { paths, components } = await answer.json();
+  const resolved = (schema) => (schema.$ref ? components.schemas[schema.$ref.split("/").at(-1)] : schema);
   for (const [path, { get }] of Object.entries(paths)) {
-    const found = Object.fromEntries((get.parameters ?? []).map(({ name, schema }) => [name, schema]));
-    if (path.startsWith("/reports/")) parameters[path.slice("/reports/".length)] = found;
+    const found = Object.fromEntries((get.parameters ?? []).map(({ name, schema }) => [name, resolved(schema.items ?? schema).enum ?? []]));
+    if (/^\/reports\/\w+$/.test(path)) parameters[path.slice("/reports/".length)] = found;
   }
   for (const name of ["interval", "source", "funnelStage", "eventType"]) {
-    const values = Object.values(parameters).find((found) => name in found)?.[name].enum ?? [];
+    const values = Object.values(parameters).find((found) => name in found)?.[name] ?? [];
     field(name).append(...values.map((value) => element("option", { value }, value.replace(/^15/, "15 "))));
   }
   const zones = ["UTC", ...Intl.supportedValuesOf("timeZone")];
   document.getElementById("zones").append(...zones.map((value) => element("option", { value })));
 }
 
+// The view as the page's address gives it, with what it leaves out.
+export function addressed() {
+  const given = new URLSearchParams(location.search);
+  const report = given.get("report") in GROUPED ? given.get("report") : "events";
+  const seen = new URLSearchParams({ report });
+  if (!given.has("from") && !given.has("to")) seen.set("range", given.get("range") ?? DEFAULT_RANGE);
+  for (const name of FIELDS) {
+    const value = name === "timeZone" ? given.get(name) ?? Intl.DateTimeFormat().resolvedOptions().timeZone : given.get(name);
+    if (value?.trim()) seen.set(name, value.trim());
+  }
+  if (given.has("groupBy")) seen.set("groupBy", given.getAll("groupBy").join(","));
+  return seen;
+}
+
 // From the address into the controls.
 export function read() {
-  const given = new URLSearchParams(location.search);
-  const report = given.get("report") in parameters ? given.get("report") : "events";
+  const given = addressed();
+  const report = given.get("report");
   field("report").value = report;
   groups(report, given.get("groupBy") ?? GROUPED[report]);
-  const zone = given.get("timeZone") ?? Intl.DateTimeFormat().resolvedOptions().timeZone;
-  field("timeZone").value = zone;
+  field("timeZone").value = given.get("timeZone") ?? "";
   field("campaignId").value = given.get("campaignId") ?? "";
-  const range = given.has("from") || given.has("to") ? "" : given.get("range") ?? DEFAULT_RANGE;
   for (const name of ["range", "interval", "source", "funnelStage", "eventType"]) {
-    const value = name === "range" ? range : given.get(name) ?? "";
+    const value = given.get(name) ?? "";
     field(name).value = value;
     // An option that there is not is asked for all the same: the answer then says what is allowed.
     if (field(name).value !== value) field(name).append(element("option", { value, selected: true }, value));
@@ -60,13 +73,15 @@ function clock() {
 
 function wall(text, zone) {
   if (/^\d{4}-\d{2}-\d{2}$/.test(text)) return `${text}T00:00`;
-  const at = /(Z|[+-]\d{2}:\d{2})$/.test(text) ? Date.parse(text) : NaN;
+  // As the API reads it: a + may have come as a space, and a zone may lack its colon or its minutes.
+  const instant = text.replace(" ", "+").replace(/([+-]\d{2}):?(\d{2})?$/, (_, hours, minutes = "00") => `${hours}:${minutes}`);
+  const at = /(Z|[+-]\d{2}:\d{2})$/i.test(instant) ? Date.parse(instant) : NaN;
   if (!Number.isNaN(at) && isZone(zone)) return wallOf(at, zone);
   return /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}$/.test(text) ? text : "";
 }
 
 function groups(report, chosen) {
-  const values = new Set([...(parameters[report]?.groupBy?.items?.enum ?? []), ...chosen.split(",").filter(Boolean)]);
+  const values = new Set([...(parameters[report]?.groupBy ?? []), ...chosen.split(",").filter(Boolean)]);
   const boxes = [...values].map((value) => element("label", { class: "check" },
     element("input", { type: "checkbox", name: "groupBy", value, checked: chosen.split(",").includes(value) }), ` ${value}`));
   const place = form.querySelector('[data-for="groupBy"]');
@@ -101,8 +116,7 @@ function view() {
 }
 
 // What the view asks of the API: {report, query}.
-export function query() {
-  const seen = view();
+export function query(seen = view()) {
   const report = seen.get("report");
   const zone = seen.get("timeZone") ?? "UTC";
   const range = seen.get("range");

@@ -19,9 +19,12 @@ function prose(text) {
   })));
 }
 
-function field(parameter) {
-  const { schema } = parameter;
-  const choices = schema.enum ?? schema.items?.enum;
+// A schema, or the one that it refers to.
+const resolved = (schema, schemas) => (schema?.$ref ? schemas[schema.$ref.split("/").at(-1)] : schema);
+
+function field(parameter, schemas) {
+  const schema = resolved(parameter.schema, schemas);
+  const choices = schema.type === "boolean" ? ["true", "false"] : schema.enum ?? resolved(schema.items, schemas)?.enum;
   const example = Object.values(parameter.examples ?? {})[0]?.value;
   const attributes = { id: parameter.id, name: parameter.name, required: parameter.required };
   if (!choices) {
@@ -67,20 +70,21 @@ async function run(path, form, output) {
   }
 }
 
-function report(path, operation) {
+function report(path, operation, schemas) {
   const output = element("output", {});
   const form = element("form", {});
   for (const parameter of operation.parameters ?? []) {
     const id = `${operation.operationId}-${parameter.name}`;
     form.append(
       element("label", { for: id, class: parameter.required ? "required" : "" }, parameter.name),
-      field({ ...parameter, id }),
+      field({ ...parameter, id }, schemas),
       ...prose(parameter.description));
   }
   form.append(element("button", {}, "Show"));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    run(path, form, output);
+    if (path.endsWith(".csv")) location.assign(address(path, form)); // a file: the browser saves it
+    else run(path, form, output);
   });
   const answers = Object.entries(operation.responses).map(([status, answer]) =>
     element("li", {}, element("strong", {}, status), " ", ...prose(`${answer.description} (${Object.keys(answer.content ?? {}).join(", ")})`)[0].childNodes));
@@ -101,7 +105,7 @@ async function draw() {
     document.getElementById("version").textContent = described.info.version;
     page.replaceChildren(
       ...prose(described.info.description ?? ""),
-      ...Object.entries(described.paths).map(([path, item]) => report(path, item.get)),
+      ...Object.entries(described.paths).map(([path, item]) => report(path, item.get, described.components.schemas)),
       element("section", {}, element("h2", {}, "Types"),
         ...Object.entries(described.components.schemas).map(([name, schema]) => type(name, schema))));
   } catch (error) {

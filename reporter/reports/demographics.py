@@ -1,7 +1,7 @@
 """Who the events come from: facebook's age, gender, country and city, tiktok's followers, country and device.
 
 Every facebook event has all of its dimensions. A tiktok event has followers always, country and device at the top
-stage alone. Countries past the first 1,000 (and those of more than 64 characters) are counted together as other.
+stage alone. Countries without a place in the registry (`known_countries`) are counted together as other.
 
     rollups hold    age, gender, country, followers, device      any range
     rows give       city; all of it by funnelStage or eventType  ranges up to REPORTER_ROWS_RANGE_HOURS
@@ -39,7 +39,7 @@ from reporter.query import (
     Period,
 )
 from reporter.read import Snapshot, Statements
-from reporter.reports import BucketEnd, BucketStart, Report, Understood, audience, compared
+from reporter.reports import BucketEnd, BucketStart, Complete, Report, Understood, audience, compared, so_far
 from reporter.reports.audience import BY_DEFAULT, DIMENSIONS, OF, Counts, Dimension
 from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, chosen, sources_of
 from sql import statements
@@ -102,6 +102,7 @@ class Audience(msgspec.Struct, kw_only=True, rename="camel"):
 
     start: BucketStart
     end: BucketEnd
+    complete: Complete
     source: Source
     events: int
     previous_events: Annotated[int | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
@@ -118,7 +119,7 @@ class DemographicsTotals(msgspec.Struct, rename="camel"):
     """All events of the report, of all pages."""
 
     events: int
-    previous_events: Annotated[int | UnsetType, Meta(description="Of the whole previous period")] = UNSET
+    previous_events: Annotated[int | UnsetType, Meta(description="Of the previous period, until countedUntil")] = UNSET
 
 
 class Line(msgspec.Struct, rename="camel"):
@@ -126,6 +127,7 @@ class Line(msgspec.Struct, rename="camel"):
 
     start: BucketStart
     end: BucketEnd
+    complete: Complete
     source: Source
     dimension: Dimension
     value: str | None
@@ -155,7 +157,7 @@ class DemographicsAnswer(msgspec.Struct):
         for row in self.rows:
             for dimension in OF[row.source]:
                 for share in getattr(row, audience.attribute(dimension)) or ():
-                    told = (row.start, row.end, row.source, dimension, share.value, share.events)
+                    told = (row.start, row.end, row.complete, row.source, dimension, share.value, share.events)
                     yield Line(*told) if share.previous is UNSET else ComparedLine(*told, share.previous)
 
 
@@ -200,6 +202,7 @@ def _cover(understood: UnderstoodDemographics, period: Period) -> Cover:
 
 async def read(snapshot: Snapshot, query: DemographicsQuery) -> DemographicsAnswer:
     """Raises BadQuery where the period needs rows that are no longer kept."""
+    query = so_far(query, snapshot)
     counts = await _count(snapshot, query, query.period, query.covered)
     note = await _count_cities(snapshot, query, query.period, counts)
     now = {source: audience.events(counts, source) for source in query.sources}
@@ -219,12 +222,13 @@ async def read(snapshot: Snapshot, query: DemographicsQuery) -> DemographicsAnsw
         Audience(
             start=start,
             end=end,
+            complete=complete,
             source=source,
             events=now[source][number],
             previous_events=_previous(query, then[source], number) if then else UNSET,
             **shares.of(number, source),
         )
-        for number, (start, end) in enumerate(query.period.buckets())
+        for number, (start, end, complete) in enumerate(query.period.buckets(snapshot.stored_until))
         for source in query.sources
     ]
     rows, following = pages.cut(rows, query.page, lambda row: [row.start, row.source])
@@ -328,8 +332,8 @@ DEMOGRAPHICS: Final = Report(
         TIME_ZONE,
         Parameter(
             "groupBy",
-            "What is told of the audience, comma separated; all but `ageBand` if not given. `city` is told for ranges "
-            "up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise).",
+            "What is listed of the audience; repeated, comma separated, or both. All but `ageBand` if not given. "
+            "`city` is listed for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise).",
             allowed=DIMENSIONS,
             several=True,
             example="ageBand,gender",

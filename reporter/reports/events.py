@@ -19,7 +19,7 @@ from reporter.cover import Cover
 from reporter.freshness import Freshness
 from reporter.query import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO, Asked, Parameter, Period
 from reporter.read import Snapshot, Statements
-from reporter.reports import BucketEnd, BucketStart, Report, Understood, compared
+from reporter.reports import BucketEnd, BucketStart, Complete, Report, Understood, compared, so_far
 from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, Kind, chosen, sources_of
 from sql import statements
 
@@ -58,7 +58,8 @@ class EventsQuery:
 
 
 Previous = Annotated[
-    int | UnsetType | None, Meta(description="Of the previous period's bucket; null where it has none so late")
+    int | UnsetType | None,
+    Meta(description="Of the previous period's bucket; null if it has none so late, or none before countedUntil"),
 ]
 
 
@@ -67,6 +68,7 @@ class EventsRow(msgspec.Struct, kw_only=True, rename="camel"):
 
     start: BucketStart
     end: BucketEnd
+    complete: Complete
     source: Source | UnsetType = UNSET
     funnel_stage: Stage | UnsetType = UNSET
     event_type: EventType | UnsetType = UNSET
@@ -78,7 +80,7 @@ class EventsTotals(msgspec.Struct, rename="camel"):
     """The sum of all rows, of all pages."""
 
     events: int
-    previous_events: Annotated[int | UnsetType, Meta(description="Of the whole previous period")] = UNSET
+    previous_events: Annotated[int | UnsetType, Meta(description="Of the previous period, until countedUntil")] = UNSET
 
 
 class EventsAnswer(msgspec.Struct):
@@ -119,6 +121,7 @@ def ask(asked: Asked, _settings: ReporterSettings) -> EventsQuery:
 
 async def read(snapshot: Snapshot, query: EventsQuery) -> EventsAnswer:
     """Raises BadQuery where the period needs rows that are no longer kept."""
+    query = so_far(query, snapshot)
     counted = await _count(snapshot, query, query.period, query.covered)
     totals = EventsTotals(counted.total())
     before: Counts | None = None
@@ -129,13 +132,14 @@ async def read(snapshot: Snapshot, query: EventsQuery) -> EventsAnswer:
         EventsRow(
             start=start,
             end=end,
+            complete=complete,
             source=group.source,
             funnel_stage=group.funnel_stage,
             event_type=group.event_type,
             events=counted[number, group],
             previous_events=UNSET if before is None else _previous(query, before, number, group),
         )
-        for number, (start, end) in enumerate(query.period.buckets())
+        for number, (start, end, complete) in enumerate(query.period.buckets(snapshot.stored_until))
         for group in query.groups
     ]
     rows, following = pages.cut(rows, query.page, _key)
@@ -172,7 +176,7 @@ EVENTS: Final = Report(
         TIME_ZONE,
         Parameter(
             "groupBy",
-            "A row for each value of these, comma separated.",
+            "A row for each value of these; repeated, comma separated, or both.",
             allowed=get_args(Dimension),
             several=True,
             example="source,funnelStage",

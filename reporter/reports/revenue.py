@@ -37,7 +37,7 @@ from reporter.query import (
     Period,
 )
 from reporter.read import Snapshot, Statements
-from reporter.reports import BucketEnd, BucketStart, Report, Understood, compared
+from reporter.reports import BucketEnd, BucketStart, Complete, Report, Understood, compared, so_far
 from sql import statements
 
 Dimension = Literal["source", "campaignId"]
@@ -87,6 +87,7 @@ class RevenueRow(msgspec.Struct, kw_only=True, rename="camel"):
 
     start: BucketStart
     end: BucketEnd
+    complete: Complete
     source: Source | UnsetType = UNSET
     campaign_id: Annotated[str | UnsetType | None, Meta(description="null: other, all that are not listed")] = UNSET
     revenue: Revenue
@@ -100,8 +101,12 @@ class RevenueTotals(msgspec.Struct, kw_only=True, rename="camel"):
 
     revenue: Revenue
     purchases: Purchases
-    previous_revenue: Annotated[Decimal | UnsetType, Meta(description="Of the whole previous period")] = UNSET
-    previous_purchases: Annotated[int | UnsetType, Meta(description="Of the whole previous period")] = UNSET
+    previous_revenue: Annotated[Decimal | UnsetType, Meta(description="Of the previous period, until countedUntil")] = (
+        UNSET
+    )
+    previous_purchases: Annotated[int | UnsetType, Meta(description="Of the previous period, until countedUntil")] = (
+        UNSET
+    )
 
 
 class RevenueAnswer(msgspec.Struct):
@@ -182,6 +187,7 @@ def _campaign_source(source: Source | None, campaign_id: str, parameter: str) ->
 
 async def read(snapshot: Snapshot, query: RevenueQuery) -> RevenueAnswer:
     """Raises BadQuery where the period needs rows that are no longer kept."""
+    query = so_far(query, snapshot)
     paid = await _sum(snapshot, query, query.period, query.covered)
     groups = _groups(query, paid)
     revenue, purchases = paid.total()
@@ -190,12 +196,13 @@ async def read(snapshot: Snapshot, query: RevenueQuery) -> RevenueAnswer:
         RevenueRow(
             start=start,
             end=end,
+            complete=complete,
             source=source,
             campaign_id=campaign,
             revenue=paid.revenue.get((number, (source, campaign)), _NOTHING),
             purchases=paid.purchases[number, (source, campaign)],
         )
-        for number, (start, end) in enumerate(query.period.buckets())
+        for number, (start, end, complete) in enumerate(query.period.buckets(snapshot.stored_until))
         for source, campaign in groups
     ]
     if query.previous is not None:
@@ -265,7 +272,8 @@ REVENUE: Final = Report(
         TIME_ZONE,
         Parameter(
             "groupBy",
-            "A row for each value of these. `campaignId`: the `top` campaigns of the range and other; facebook only, "
+            "A row for each value of these; repeated, comma separated, or both. "
+            "`campaignId`: the `top` campaigns of the range and other; facebook only, "
             "for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise).",
             allowed=get_args(Dimension),
             several=True,

@@ -8,15 +8,14 @@ import contextlib
 import sys
 from functools import partial
 
-import psutil
-
 from core import postgres
 from core.events.subjects import stream_of
 from ops.local.ports import free_port
 from ops.local.program import Program
 from ops.local.ready import answers_ok
 from tests.support.collecting import publish
-from tests.support.events import facebook, message, tiktok
+from tests.support.events import changed, facebook, message, tiktok
+from tests.support.gateway import workers_of
 from tests.support.processes import standing_still
 from tests.support.prometheus import Prometheus, alert_rules, watched
 from tests.support.system import System, running
@@ -44,10 +43,12 @@ async def test_every_alert_fires() -> None:
         async with watched(system, {"disk": disk}) as prometheus:
             await prometheus.scrapes_everything()
             system.http.headers["X-Api-Key"] = KEY
+            await failing_step(system)
             await unsigned_requests(system)
             await slow_publishing(system)
             await refused_events_not_kept(system)
             await dead_letters(system)
+            await invented_countries(system)
             await lost_message(system)
             await failing_reports(system)
             await stopped_collector(system)
@@ -83,6 +84,19 @@ async def full_disk(system: System) -> int:
     return port
 
 
+async def failing_step(system: System) -> None:
+    """StepFailing, a minute from now: a view rests on a day that the retention would drop."""
+    owner = await postgres.connect(system.servers.owner_dsn, name="tests")
+    try:
+        await owner.execute(
+            "CREATE TABLE facebook_events_20200101 PARTITION OF facebook_events "
+            "FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')"
+        )
+        await owner.execute("CREATE VIEW mine AS SELECT * FROM facebook_events_20200101")
+    finally:
+        await owner.close()
+
+
 async def unsigned_requests(system: System) -> None:
     """SignatureFailures: somebody sends with another key, again and again."""
     for _ in range(60):
@@ -111,6 +125,13 @@ async def refused_events_not_kept(system: System) -> None:
 async def dead_letters(system: System) -> None:
     """DeadLetters: a message that came to its stream past the door holds a broken event."""
     await publish(system.client, "tiktok", message(tiktok(), BROKEN))
+    await system.until_stored()
+
+
+async def invented_countries(system: System) -> None:
+    """CountriesNearlyFull: a sender invents 900 countries."""
+    invented = [changed(facebook(), "data.user.location.country", f"Invented {number}") for number in range(900)]
+    assert (await system.post(invented)).status_code == 202
     await system.until_stored()
 
 
@@ -176,11 +197,11 @@ async def stale_reports(system: System) -> None:
 async def restarting_workers(system: System) -> None:
     """RestartLoop: the gateway's worker is killed again and again."""
     for _ in range(4):
-        (worker,) = psutil.Process(system.supervisor.pid("gateway")).children()
+        (worker,) = workers_of(system.supervisor.pid("gateway"))
         worker.kill()
 
         async def another(old: int = worker.pid) -> bool:
-            pids = {child.pid for child in psutil.Process(system.supervisor.pid("gateway")).children()}
+            pids = {serving.pid for serving in workers_of(system.supervisor.pid("gateway"))}
             return bool(pids - {old}) and await answers_ok(system.services.ports["gateway"], "/health/live")
 
         await eventually(another, what="the next worker serves", seconds=30)

@@ -73,7 +73,7 @@ async def test_single_steps() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["single_post", "pipeline", "overload"])
+@pytest.mark.parametrize("name", ["single_post", "pipeline", "distribution", "overload"])
 async def test_short_form(name: str) -> None:
     """The short form measures what the long one does, and keeps nothing."""
     path = RESULTS / f"{name}.json"

@@ -14,6 +14,7 @@ import pytest
 
 from bench.post import Poster
 from tests.support.events import NOON, Event, changed, encoded, facebook, rfc3339, tiktok, without
+from tests.support.gateway import workers_of
 from tests.support.system import ARRAY, System
 from tests.support.waiting import eventually
 
@@ -53,6 +54,13 @@ FORMS: dict[str, tuple[Callable[[list[Event]], bytes], dict[str, str]]] = {
     ),
     "lines": (lines, LINES),
     "lines, with empty ones between": (spaced_lines, LINES),
+    "lines, under the type of an array": (lines, ARRAY),
+    "one after the other": (lambda events: b"".join(map(encoded, events)), ARRAY),
+    "lines, in UTF-16": (lambda events: lines(events).decode().encode("utf-16"), {}),
+    "array, gzip without its header": (lambda events: gzip.compress(json.dumps(events).encode()), ARRAY),
+    "array, under curl's type": (
+        lambda events: json.dumps(events).encode(), {"Content-Type": "application/x-www-form-urlencoded"},
+    ),
     "lines, gzip": (lambda events: gzip.compress(lines(events)), LINES | GZIP),
 }  # fmt: skip
 
@@ -181,7 +189,8 @@ async def test_both_workers_serve(system: System) -> None:
     poster = Poster(system.services.endpoint)
     events = [encoded(tiktok()) for _ in range(CONNECTIONS)]
     answers = await asyncio.gather(*(poster.post(event) for event in events))
-    parent, *workers = map(psutil.Process, system.supervisor.pids("gateway"))
+    parent = psutil.Process(system.supervisor.pid("gateway"))
+    workers = workers_of(parent.pid)
     taken = {worker.pid: established(worker, system.services.ports["gateway"]) for worker in workers}
     poster.close()
     for event, answer in zip(events, answers, strict=True):

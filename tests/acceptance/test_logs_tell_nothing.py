@@ -145,4 +145,4 @@ async def test_the_word_would_be_found(system: System) -> None:
     assert answer.status_code == 202
     assert isinstance(answer, httpx.Response)
     lines = [line for line in system.log_lines("gateway") if line.get("correlation_id") == "c-seen"]
-    assert {line["level"] for line in lines} == {"debug"}
+    assert {line["level"] for line in lines} == {"info"}

@@ -72,7 +72,7 @@ async def test_all_is_well(system: System, chosen: OperatorSettings, capsys: Cap
     code, document = await ops_json(chosen, capsys, "doctor")
     assert (code, document["ok"]) == (0, True)
     names = [check["check"] for check in document["checks"]]
-    assert len(names) == len(set(names)) == 19
+    assert len(names) == len(set(names)) == 21
 
 
 async def test_nothing_answers(chosen: OperatorSettings, capsys: Capsys) -> None:
@@ -82,7 +82,7 @@ async def test_nothing_answers(chosen: OperatorSettings, capsys: Capsys) -> None
     away = load(OperatorSettings, {**nowhere, "NATS_URL": nats, "SLUICE_MIGRATE_DSN": dsn})
     found = {name: check.state for name, check in (await wrong(away)).items()}
     states = {"NATS": "wrong", "PostgreSQL": "wrong", "gateway": "wrong", "reporter": "wrong"}
-    assert found == states | dict.fromkeys(("NATS fsync", "NATS health", "lost", "ledger", "clock"), "unknown")
+    assert found == states | dict.fromkeys(("NATS fsync", "NATS health", "lost", "ledger", "clock", "rows"), "unknown")
     code, said, errors = await ended(await start(away, "dead-letters", "list"))
     assert (code, said) == (1, "")
     assert errors.startswith("sluice: PostgreSQL at 127.0.0.1:")
@@ -219,6 +219,24 @@ async def test_fsync_of_postgresql(system: System, chosen: OperatorSettings) -> 
     finally:
         await superuser.execute("ALTER SYSTEM RESET fsync")
         await superuser.execute("SELECT pg_reload_conf()")
+        await superuser.close()
+
+
+@pytest.mark.parametrize("of", ["ROLE sluice_collector", "ROLE sluice_owner IN DATABASE sluice", "DATABASE sluice"])
+async def test_a_harmful_setting_of_a_role(system: System, chosen: OperatorSettings, of: str) -> None:
+    """Whoever it is set for, doctor names it, and the statement that it gives takes it back. Reporters may have any."""
+    superuser = await postgres.connect(system.servers.dsn("postgres"), name="tests")
+    try:
+        await superuser.execute(f"ALTER {of} SET synchronous_commit = off")
+        await superuser.execute("ALTER ROLE sluice_reporter SET synchronous_commit = off")
+        check = (await wrong(chosen))["PostgreSQL settings"]
+        assert "synchronous_commit is off, a commit may be lost" in check.found
+        assert check.found.count("synchronous_commit") == 1
+        await superuser.execute(check.mend.removeprefix("as a superuser: "))
+        assert await wrong(chosen) == {}
+    finally:
+        await superuser.execute(f"ALTER {of} RESET ALL")
+        await superuser.execute("ALTER ROLE sluice_reporter RESET ALL")
         await superuser.close()
 
 

@@ -1,5 +1,6 @@
 """The page at the reporter's root, in a real browser, on a running system: what it shows is what the API says."""
 
+import asyncio
 import csv
 import io
 import re
@@ -11,10 +12,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, Route, async_playwright, expect
 
+from reporter.page import DASHBOARD
 from tests.support.bridges import without_changes
-from tests.support.events import NOON, facebook, tiktok
+from tests.support.events import NOON, changed, facebook, tiktok
 from tests.support.system import System
 from tests.support.tools import require_tool
 
@@ -149,7 +151,8 @@ async def test_events_and_revenue_are_what_the_api_gives(visit: Visit) -> None:
         assert said["query"]["interval"] == "hour"
         wanted: dict[str, list[str]] = {}
         for row in said["rows"]:
-            wanted.setdefault(row["start"][:16].replace("T", " "), []).append(str(row[figure]))
+            part = "" if row["complete"] else " · part"
+            wanted.setdefault(row["start"][:16].replace("T", " ") + part, []).append(str(row[figure]))
         shown = await visit.cells("#shown tbody tr")
         assert {row[0]: [plain(cell) for cell in row[1:-1]] for row in shown} == wanted
         (last,) = await visit.cells("#shown tfoot tr")
@@ -214,6 +217,15 @@ async def test_times_are_of_the_chosen_zone(visit: Visit) -> None:
     visit.fine()
 
 
+@pytest.mark.parametrize("zone", ["Z", "+00:00", "+0000", "+00", " 0000"])
+async def test_the_controls_show_any_zone_of_an_address(visit: Visit, zone: str) -> None:
+    """A range whose zone is written as senders write it is asked for, and shown by the zone's clocks."""
+    await visit.open(report="events", timeZone="UTC", **{"from": f"2026-10-25T10:30:15{zone}", "to": "2026-10-26"})
+    assert (await visit.asked())["query"]["from"] == "2026-10-25T10:30:15Z"
+    await expect(visit.page.locator("[name=from]")).to_have_value("2026-10-25T10:30")
+    visit.fine()
+
+
 @pytest.mark.parametrize(
     ("bounds", "zone"),
     [
@@ -238,24 +250,58 @@ async def test_a_given_range_is_asked_for_as_it_is(visit: Visit, bounds: tuple[s
 
 
 async def test_the_period_before_is_what_the_api_gives(visit: Visit) -> None:
-    """It stands beside each bucket of each report, and a dash where it has no such bucket."""
+    """It stands beside each bucket of each report, and a dash beside those that have not begun; buckets that are not
+    over are marked in the table and hatched in the chart, and the headline says how far the period before counts."""
+    before = NOON - timedelta(days=4)
+    await visit.system.post([made("bottom", at=before) for made in (facebook, tiktok)])
+    await visit.system.until_stored()
+    day = timedelta(days=1)
+    running = {"from": str((NOON - day).date()), "to": str((NOON + 3 * day).date())}  # until the end of tomorrow
     for report, figure in (("events", "Events"), ("revenue", "Revenue"), ("demographics", "Events")):
-        await visit.open(
-            report=report,
-            interval="day",
-            compare="previous",
-            timeZone="UTC",
-            **{"from": "2026-12-01", "to": "2027-01-01"},
-        )
+        await visit.open(report=report, interval="day", compare="previous", timeZone="UTC", **running)
         said = await visit.asked()
         wanted: dict[str, list[Decimal]] = {row["start"]: [] for row in said["rows"]}
         for row in said["rows"]:
-            before = row[f"previous{figure}"]
-            wanted[row["start"]] += [Decimal(before)] if before is not None else []
-        shown = [plain(cells[-1]) for cells in await visit.cells("#shown table:has(tfoot) tbody tr")]
+            previous = row[f"previous{figure}"]
+            wanted[row["start"]] += [Decimal(previous)] if previous is not None else []
+        cells = await visit.cells("#shown table:has(tfoot) tbody tr")
+        shown = [plain(row[-1]) for row in cells]
         assert shown == [str(sum(figures)) if figures else "–" for figures in wanted.values()]
+        assert shown[1][0] in "123456789"
         assert shown[-1] == "–"
-        assert any(figure[0] in "123456789" for figure in shown)
+        assert [row[0].endswith(" · part") for row in cells] == [False, False, True, True]
+        counted = datetime.fromisoformat(said["query"]["compare"]["countedUntil"])
+        assert counted.date() == (NOON - 3 * day).date()
+        await expect(visit.page.locator(".headline")).to_contain_text("the same part of the period before")
+    await visit.system.post([facebook("bottom", at=datetime.now(UTC))])
+    await visit.system.until_stored()
+    await visit.open(report="events", interval="day", compare="previous", timeZone="UTC", **running)
+    await expect(visit.page.locator('.chart [role=img] rect[fill="url(#part)"]')).to_have_count(1)
+    await expect(visit.page.locator(".legend")).to_contain_text("part: the range cuts it, or it is not over")
+    visit.fine()
+
+
+async def test_other_is_told_from_every_campaign(visit: Visit) -> None:
+    """All campaigns that are not listed are (other); one of that name, of a similar one or of none stands beside it, in
+    the page as in its CSV, which a spreadsheet opens without running what a sender wrote."""
+    at = NOON - timedelta(days=5)
+    campaigns = ["other", "(other)", "", "=1+1"]
+    await visit.system.post(
+        [changed(facebook("bottom", at=at), "data.engagement.campaignId", campaign) for campaign in campaigns]
+    )
+    await visit.system.until_stored()
+    day = {"from": str(at.date()), "to": str((at + timedelta(days=1)).date()), "timeZone": "UTC"}
+    await visit.open(report="revenue", groupBy="campaignId", interval="day", **day)
+    names = await visit.page.locator(".legend li").all_text_contents()
+    assert sorted(names) == sorted(["other", "'(other)", '""', "=1+1", "(other)"])
+    async with visit.page.expect_download() as downloading:
+        await visit.page.get_by_role("link", name="CSV").click()
+    download = await downloading.value
+    assert download.suggested_filename == f"sluice-revenue-{at.date()}-{at.date()}.csv"
+    content = (await download.path()).read_bytes()
+    assert content.startswith(b"\xef\xbb\xbfstart,localStart,")
+    lines = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+    assert sorted(line["campaignId"] for line in lines) == sorted(["other", "'(other)", "", "'=1+1", "(other)"])
     visit.fine()
 
 
@@ -285,6 +331,62 @@ async def test_a_mistake_is_shown_well(visit: Visit) -> None:
     # The browser itself notes each answer that is not 2xx; nothing else is there.
     assert [said for said in visit.wrong if "status of 400" not in said] == []
     assert visit.elsewhere == []
+
+
+async def test_nothing_is_loaded_one_after_the_other(visit: Visit) -> None:
+    """All scripts are asked for before the first has come, and the report before the description of the API has; it is
+    asked for once."""
+    scripts = {name for name, media_type in DASHBOARD.items() if media_type == "text/javascript"}
+    asked: list[str] = []
+    waiting: dict[str, asyncio.Event] = {"scripts": asyncio.Event(), "report": asyncio.Event()}
+
+    def note(url: str) -> None:
+        asked.append(url.removeprefix(visit.root))
+        if {f"/page/{name}" for name in scripts} <= set(asked):
+            waiting["scripts"].set()
+        if asked[-1].startswith("/reports/"):
+            waiting["report"].set()
+
+    async def after(what: str, route: Route) -> None:
+        await waiting[what].wait()
+        await route.continue_()
+
+    visit.page.on("request", lambda request: note(request.url))
+    await visit.page.route("**/page/dashboard.js", lambda route: after("scripts", route))
+    await visit.page.route("**/openapi.json", lambda route: after("report", route))
+    await visit.open(report="revenue", interval="hour", groupBy="source", **RANGE)
+    assert len([path for path in asked if path.startswith("/reports/")]) == 1
+    assert asked.count("/openapi.json") == 1
+    visit.fine()
+
+
+async def test_a_lost_network_is_waited_for(visit: Visit) -> None:
+    """If the reporter or its database does not answer, the page says so and when it asks again; figures that it has
+    stay, greyed; when there is an answer again, all is as before."""
+    page, shown = visit.page, visit.page.locator("#shown")
+    await visit.open(report="events", **RANGE)
+    total = await page.locator("#total").text_content()
+    wrong = page.locator("#wrong .problem")
+    await page.route("**/reports/events?*", lambda route: route.abort())
+    await page.get_by_role("button", name="Show").click()
+    await expect(wrong).to_contain_text("The reporter does not answer")
+    await expect(page.locator("#told")).to_have_text(re.compile(r"Asking again in \d+ s"))
+    await expect(shown).to_have_class("stale")
+    await expect(page.locator("#total")).to_have_text(str(total))
+    await page.unroute("**/reports/events?*")
+    away = {"title": "Service Unavailable", "status": 503, "detail": "the database does not answer"}
+    await page.route("**/reports/events?*", lambda route: route.fulfill(status=503, json=away))
+    await expect(wrong).to_contain_text("the database does not answer")
+    await page.unroute("**/reports/events?*")
+    await expect(wrong).to_have_count(0)
+    await expect(shown).not_to_have_class("stale")
+    await expect(page.locator("#total")).to_have_text(str(total))
+    await page.context.set_offline(True)
+    await page.get_by_role("combobox", name="Source", exact=True).select_option("facebook")
+    await expect(wrong).to_contain_text("The reporter does not answer")
+    await page.context.set_offline(False)
+    await expect(wrong).to_have_count(0)
+    await expect(page.locator("#total")).not_to_have_text(str(total))
 
 
 @pytest.mark.parametrize("lost", ["dashboard.js", "moment.js"])

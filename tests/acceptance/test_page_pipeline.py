@@ -97,7 +97,17 @@ async def test_reports_come_as_files(client: httpx.AsyncClient) -> None:
         file = await client.get(f"/reports/{name}.csv", params=query, headers={"Accept": "text/html"})
         asked = await client.get(f"/reports/{name}", params=query, headers={"Accept": "text/csv"})
         assert file.text == asked.text
-        assert file.headers["Content-Disposition"] == f'attachment; filename="{name}.csv"'
+        saved_as = f"sluice-{name}-{DAY[0]}-{NOON.date()}.csv"
+        assert file.headers["Content-Disposition"] == f'attachment; filename="{saved_as}"'
+        marked = await client.get(f"/reports/{name}.csv", params=query | {"bom": "true"})
+        assert marked.content == b"\xef\xbb\xbf" + file.content
+    short = {"from": f"{DAY[0]}T10:00:00Z", "to": f"{DAY[0]}T11:30:00Z", "timeZone": "Asia/Kathmandu"}
+    file = await client.get("/reports/events.csv", params=short)
+    saved_as = f"sluice-events-{DAY[0]}T154500-{DAY[0]}T171500.csv"
+    assert file.headers["Content-Disposition"] == f'attachment; filename="{saved_as}"'
+    for path, parameter in (("/reports/events.csv", "maybe"), ("/reports/events", "true")):
+        refused = await client.get(path, params=query | {"bom": parameter})
+        assert (refused.status_code, refused.json()["parameter"]) == (400, "bom")
     wrong = await client.get("/reports/events.csv", params={"from": DAY[0]})
     assert (wrong.status_code, wrong.json()["parameter"]) == (400, "to")
     assert "Content-Disposition" not in wrong.headers
@@ -123,8 +133,9 @@ async def test_reports_in_a_terminal(database: Database, client: httpx.AsyncClie
         report(nowhere, "events"),
     )
     assert [" ".join(line.split()) for line in events.out.splitlines()[2:5]] == [
-        f"{DAY[0]} 00:00 facebook top 2", f"{DAY[0]} 00:00 facebook bottom 2", f"{DAY[0]} 00:00 tiktok top 1",
+        f"{DAY[0]} 00:00 ~ facebook top 2", f"{DAY[0]} 00:00 ~ facebook bottom 2", f"{DAY[0]} 00:00 ~ tiktok top 1",
     ]  # fmt: skip
+    assert "~ is a part of its bucket" in events.out  # no collector has said what is stored
     assert "in all: events 5" in events.out
     assert "in all: revenue 407.90, purchases 2, previous revenue 0.00" in revenue.out
     first = f"{DAY[0]} 00:00"

@@ -8,12 +8,13 @@ import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
+import pytest
 
 from ops.local import Servers
 from ops.local.ports import LOOPBACK, free_port
@@ -80,9 +81,9 @@ async def test_reports_in_both_formats(database: Database) -> None:
         assert revenue.headers["Content-Type"].startswith("text/csv")
         start, end = (f"{NOON.date()}T{hour}:00:00Z" for hour in ("00", "18"))
         assert revenue.text.splitlines() == [
-            "start,end,source,revenue,purchases",
-            f"{start},{end},facebook,203.95,1",
-            f"{start},{end},tiktok,12.50,1",
+            "start,localStart,end,complete,source,revenue,purchases",
+            f"{start},{NOON.date()} 00:00:00,{end},false,facebook,203.95,1",
+            f"{start},{NOON.date()} 00:00:00,{end},false,tiktok,12.50,1",
         ]
 
 
@@ -111,7 +112,7 @@ async def test_head_is_answered_as_get_without_its_body(database: Database) -> N
         for path in ("/", "/docs", "/openapi.json", "/health/live", "/reports/events?from=2026-11-22&to=2026-11-23"):
             head, got = await client.head(path), await client.get(path)
             assert (head.status_code, head.content) == (200, b"")
-            assert head.headers["Content-Length"] == str(len(got.content))
+            assert head.headers["Content-Length"] == got.headers["Content-Length"] == str(got.num_bytes_downloaded)
             assert head.headers["Content-Type"] == got.headers["Content-Type"]
         assert (await client.head("/nothing")).status_code == 404
 
@@ -208,6 +209,35 @@ async def test_a_taken_port_is_told(database: Database) -> None:
         _, errors = await asyncio.wait_for(running.communicate(), 30)
     assert running.returncode == 2
     assert "REPORTER_PORT" in errors.decode()
+
+
+async def test_idle_connections_do_not_keep_a_health_check_out(database: Database) -> None:
+    """The reporter answers while 200 clients are connected and send nothing, and cuts them off by itself.
+
+    An HTTP/2 preface is no way around its deadline.
+    """
+    async with process(database.reporter_dsn) as (_, client):
+        with ExitStack() as opened:
+            idle = [
+                opened.enter_context(socket.create_connection((LOOPBACK, client.base_url.port))) for _ in range(200)
+            ]
+            idle[0].sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            async with httpx.AsyncClient(base_url=client.base_url, timeout=30) as another:
+                assert (await another.get("/health/live")).status_code == 200
+            for number, each in enumerate(idle[1:], 1):
+                each.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    assert each.recv(1), f"the answer came after connection {number} was cut off"
+            for each in (idle[0], idle[-1]):
+                each.setblocking(True)
+                each.settimeout(30)
+                assert await asyncio.to_thread(_until_its_end, each)
+
+
+def _until_its_end(connection: socket.socket) -> bool:
+    while connection.recv(4096):
+        pass
+    return True
 
 
 async def _refused(client: httpx.AsyncClient) -> bool:

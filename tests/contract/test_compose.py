@@ -77,6 +77,16 @@ def test_each_waits_until_what_it_needs_is_healthy(services: dict[str, Service])
             assert how["condition"] == wanted.get(needed, "service_healthy"), (name, needed)
 
 
+def test_health_checks_use_no_proxy(services: dict[str, Service]) -> None:
+    """An engine may give each container a proxy (`HTTP_PROXY`), which knows nothing of the container's own ports."""
+    for name, service in services.items():
+        check = service.get("healthcheck", {}).get("test", [])
+        if "wget" in check:
+            assert check[check.index("-Y") + 1] == "off", name
+        else:
+            assert not check or check[1] == "pg_isready" or check[2:4] == ["-m", "core.probe"], name
+
+
 def test_a_stop_leaves_time_to_drain(services: dict[str, Service]) -> None:
     """The engine kills later than a service that takes all of its drain, by default settings."""
     for name, kind in SERVICES.items():
@@ -131,7 +141,9 @@ def test_secrets_are_files_that_the_script_makes(environment: str, tmp_path: Pat
     assert found["secrets"].keys() - EXTERNAL_SECRETS == made
     for name, service in found["services"].items():
         for variable, value in service.get("environment", {}).items():
-            if re.search("PASS|SECRET|DSN|TOKEN", variable):
+            if re.search("PASS|SECRET|DSN|TOKEN|CREDS|NKEY", variable):
+                if value is None and variable.endswith("_FILE"):
+                    continue  # the path of a mount of the user's own, where .env names one
                 assert str(value).startswith("/run/secrets/"), (name, variable)
                 assert Path(value).name in {secret["source"] for secret in service["secrets"]}, (name, variable)
 

@@ -226,6 +226,8 @@ async def test_instants_of_the_years_2000_to_2100(database: Database, connection
         "2100-12-31T23:59:59.999999Z": datetime(2100, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
         "2101-01-01T23:58:59.999999+23:59": datetime(2100, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
         "2026-11-22T07:25:58.541Z": datetime(2026, 11, 22, 7, 25, 58, 541_000, tzinfo=UTC),
+        "2026-11-22T07:25:58.999999999+0000": datetime(2026, 11, 22, 7, 25, 58, 999_999, tzinfo=UTC),
+        "2026-11-22T07:25:58+01": datetime(2026, 11, 22, 6, 25, 58, tzinfo=UTC),
     }
     for source, stage in (("facebook", "top"), ("tiktok", "bottom")):
         events = [
@@ -239,11 +241,31 @@ async def test_instants_of_the_years_2000_to_2100(database: Database, connection
         for text in (
             "1999-12-31T23:59:59.999999Z",
             "2101-01-01T00:00:00Z",
-            "2026-11-22T07:25:58.1234567Z",
+            "2026-11-22T07:25:58.1234567890Z",
+            "2026-11-22T07:25:58+0060",
             "2026-11-22",
         ):
             for path in ("timestamp", "data.engagement.actionTime"):
                 assert refusal(changed(MAKERS[source](stage), path, text)) == (Reason.INVALID_TIMESTAMP, f"$.{path}")
+
+
+async def test_an_event_is_the_same_however_its_instant_is_spelt(
+    database: Database, connection: asyncpg.Connection[Any]
+) -> None:
+    """Source, id and the instant in microseconds are an event: other zones and more digits are repeats of it."""
+    spelt = (
+        "2026-11-22T07:25:58.123456Z",
+        "2026-11-22t07:25:58.123456z",
+        "2026-11-22T08:25:58.123456+01:00",
+        "2026-11-22T08:25:58.1234569+0100",
+        "2026-11-22T06:25:58.123456789-01",
+    )
+    for source in MAKERS:
+        event = MAKERS[source]()
+        async with storing(source, database, ANY_TIME) as store:
+            outcome = await store.save(message(*(changed(event, "timestamp", text) for text in spelt)))
+        assert (outcome.stored, outcome.repeated, outcome.letters) == (1, len(spelt) - 1, [])
+    await balanced(connection)
 
 
 def test_the_window_of_time() -> None:

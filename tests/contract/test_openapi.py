@@ -1,6 +1,7 @@
 """The reporter keeps to its OpenAPI document: its examples work, and whatever is made from it gets what it promises."""
 
 import asyncio
+import json
 import sys
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
@@ -49,7 +50,29 @@ async def test_every_example_works(client: httpx.AsyncClient, paths: dict[str, A
         assert answer.status_code == 200, answer.text
         understood = answer.json()["query"].get(name)
         if name not in ("from", "to", "limit", "groupBy"):
-            assert str(understood) == value
+            assert understood == value
+
+
+async def test_closed_lists_have_one_name(client: httpx.AsyncClient) -> None:
+    """Operations and closed lists have plain names, parameters and answers refer to the same ones, and a list is sent
+    as generated clients do: one parameter for each value."""
+    document = (await client.get("/openapi.json")).json()
+    operations = {item["get"]["operationId"] for item in document["paths"].values()}
+    assert operations == {
+        *("getEventsReport", "getRevenueReport", "getDemographicsReport", "getPipeline"),
+        *("downloadEventsReport", "downloadRevenueReport", "downloadDemographicsReport"),
+    }
+    schemas = document["components"]["schemas"]
+    lists = {"Source", "FunnelStage", "EventType", "Interval", "Compare"}
+    lists |= {"EventsGroupBy", "RevenueGroupBy", "DemographicsGroupBy"}
+    assert {name for name, schema in schemas.items() if "enum" in schema} == lists
+    assert json.dumps(document).count('"enum"') == len(lists)
+    for item in document["paths"].values():
+        for parameter in item["get"].get("parameters", ()):
+            if parameter["schema"].get("type") == "array":
+                assert (parameter["style"], parameter["explode"]) == ("form", True)
+    elsewhere = await client.get("/docs/openapi.json")
+    assert elsewhere.status_code == 404
 
 
 async def test_schemathesis_finds_nothing(client: httpx.AsyncClient, tmp_path: Path) -> None:

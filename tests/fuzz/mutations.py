@@ -27,6 +27,22 @@ _INSTANTS = [
     for hours in (-168, -24, -12, -11, 0, 1)
     for more in (-1, 0, 1, 541_000)
 ]
+_ZONES = (
+    "Z",
+    "+00:00",
+    "-00:00",
+    "+23:59",
+    "-23:59",
+    "+0000",
+    "-0330",
+    "+00",
+    "-23",
+    "+24",
+    "+0060",
+    "+1",
+    "+01:0",
+    "",
+)
 _SPECIAL = b'"\\{}[],:0123456789.eE+-tfn \t\r\x00\x1f\x7f\x80\xc3\xa9\xe2\x82\xac\xed\xa0\x80\xf0\x9f\x98\x80\xff/ubZz'
 
 
@@ -159,8 +175,9 @@ class Mutator:
                 rfc3339(moment).lower(),
                 rfc3339(moment + timedelta(hours=1)),
                 moment.astimezone().isoformat(),
-                f"{moment:%Y-%m-%dT%H:%M:%S}" + self._random.choice(("+00:00", "-00:00", "+23:59", "-23:59", "+0000")),
-                f"{moment:%Y-%m-%dT%H:%M:%S}.{self._random.randrange(10**7)}Z",
+                f"{moment:%Y-%m-%dT%H:%M:%S}" + self._random.choice(_ZONES),
+                f"{moment:%Y-%m-%dT%H:%M:%S}.{self._random.randrange(10 ** self._random.randint(1, 10))}"
+                + self._random.choice(_ZONES),
                 f"{self._random.randint(1990, 2110)}-{self._random.randint(0, 13):02}-{self._random.randint(0, 32):02}"
                 f"T{self._random.randint(0, 25):02}:00:00Z",
             )

@@ -11,10 +11,11 @@ from typing import Any
 import asyncpg
 import pytest
 from nats.aio.client import Client
+from structlog.testing import capture_logs
 
-from collector.batch import Entry
+from collector import metrics
+from collector.batch import Entry, Outcome
 from core import jetstream
-from core.errors import OurFault
 from core.events.subjects import consumer_of
 from core.settings import Settings
 from tests.support.collecting import (
@@ -186,45 +187,92 @@ async def test_what_is_taken_on_after_a_stop_is_given_back_at_once(
     await balanced(connection, client)
 
 
-async def ended_by_itself(collector: Collecting) -> None:
-    """Wait until the flow has ended without being told to."""
+async def stopped_by(collector: Collecting, cause: str) -> None:
+    """Wait until the source has stopped, and readiness says why."""
 
-    async def done() -> bool:
+    async def told() -> bool:
         assert collector.running is not None
-        return collector.running.done()
+        assert not collector.running.done()
+        return cause in collector.readiness.answer()[1].decode()
 
-    await eventually(done, what="the flow ends by itself", seconds=5)
+    await eventually(told, what=f"the source stops: {cause}", seconds=5)
+    assert metrics.stopped.labels("facebook")._value.get() == 1
 
 
-async def test_our_fault_stops_the_flow_at_once(
+async def goes_on(collector: Collecting, client: Client) -> None:
+    """Wait until the source has stored all that waits, by itself."""
+    await drained(client, "facebook")
+    assert collector.readiness.ready
+    assert metrics.stopped.labels("facebook")._value.get() == 0
+
+
+async def test_our_fault_stops_the_source_until_it_is_gone(
     database: Database, connection: asyncpg.Connection[Any], client: Client
 ) -> None:
-    """A single message that cannot be stored for a reason of ours ends the flow, also when no other message comes."""
+    """A single message that cannot be stored for a reason of ours stops the source, also when no other message comes.
+    When the cause is gone, the source goes on without a restart."""
     await connection.execute("REVOKE INSERT ON event_counts FROM sluice_collector")
     await publish(client, "facebook", message(facebook()))
-    with pytest.raises(OurFault, match="permission denied"):
-        async with collecting(database, client) as collector:
-            await ended_by_itself(collector)
-    assert await waiting(client) == 1
-    assert await rows(connection) == 0
-    await connection.execute("GRANT INSERT ON event_counts TO sluice_collector")
-    async with collecting(database, client):
-        await drained(client, "facebook")
+    async with collecting(database, client) as collector:
+        await stopped_by(collector, "permission denied")
+        assert await waiting(client) == 1
+        assert await rows(connection) == 0
+        await connection.execute("GRANT INSERT ON event_counts TO sluice_collector")
+        await goes_on(collector, client)
     await balanced(connection, client)
 
 
-async def test_too_much_poison_stops_the_flow(
+async def test_too_much_poison_stops_the_source_until_it_is_none(
     database: Database, connection: asyncpg.Connection[Any], client: Client
 ) -> None:
-    """More than ten events of a batch that cannot be stored are no poison: nothing is confirmed, nothing kept."""
+    """More than ten events of a batch that cannot be stored are no poison: nothing is confirmed, nothing kept. When the
+    rule that refused them is gone, they are stored without a restart."""
     await connection.execute("ALTER TABLE facebook_events ADD CONSTRAINT no_poison CHECK (city <> 'POISON')")
     bad = [changed(facebook(), "data.user.location.city", "POISON") for _ in range(11)]
     await publish(client, "facebook", message(*bad, facebook()))
-    with pytest.raises(OurFault, match="more than 10 events"):
-        async with collecting(database, client) as collector:
-            await ended_by_itself(collector)
+    async with collecting(database, client) as collector:
+        await stopped_by(collector, "more than 10 events")
+        assert await waiting(client) == 1
+        assert await connection.fetchval("SELECT count(*) FROM receipts") == 0
+        await connection.execute("ALTER TABLE facebook_events DROP CONSTRAINT no_poison")
+        await goes_on(collector, client)
+    assert await rows(connection) == 12
+    await balanced(connection, client)
+
+
+async def test_a_source_that_is_stopped_can_be_ended(
+    database: Database, connection: asyncpg.Connection[Any], client: Client
+) -> None:
+    """SIGTERM in the minute between two tries of a stopped source ends it at once; what it held is not lost."""
+    await connection.execute("REVOKE INSERT ON event_counts FROM sluice_collector")
+    await publish(client, "facebook", message(facebook()))
+    async with collecting(database, client, stopped_pause_seconds=3600) as collector:
+        await stopped_by(collector, "permission denied")
     assert await waiting(client) == 1
-    assert await connection.fetchval("SELECT count(*) FROM receipts") == 0
+
+
+@pytest.mark.parametrize("error", [AttributeError("'NoneType' object has no attribute 'done'"), KeyError("x")])
+async def test_an_unknown_exception_is_tried_again(
+    database: Database, connection: asyncpg.Connection[Any], client: Client, error: Exception
+) -> None:
+    """A defect of a driver whose connection was lost: the batch is stored over a new connection, and the log has the
+    traceback."""
+    async with collecting(database, client) as collector:
+        save, failures = collector.store.save, [error]
+
+        async def fails_once(entries: list[Entry]) -> Outcome:
+            if failures:
+                raise failures.pop()
+            return await save(entries)
+
+        collector.store.save = fails_once  # type: ignore[method-assign]
+        with capture_logs() as told:
+            await publish(client, "facebook", message(facebook()))
+            await goes_on(collector, client)
+    again = next(line for line in told if line["event"] == "storing again")
+    assert again["error"] == repr(error)
+    assert "fails_once" in again["traceback"]
+    await balanced(connection, client)
 
 
 async def test_a_stop_twice_is_one_stop(database: Database, client: Client) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import asyncpg
 from nats.aio.client import Client
+from structlog.testing import capture_logs
 
-from collector import copying, maintain
+from collector import copying, maintain, metrics
 from collector.sources import SOURCES
 from core import postgres
 from core.jetstream import stream_info
 from core.lifecycle import cancelled
+from core.periodic import periodically
 from core.settings import CollectorSettings
 from ops.ledger import read_ledger
 from sql import statements
@@ -83,7 +85,7 @@ async def test_a_transaction_left_open_is_ended(database: Database) -> None:
         session(database.collector_dsn, "sluice-maintenance") as keeper,
         session(database.collector_dsn) as stuck,
     ):
-        await stuck.execute("BEGIN; INSERT INTO known_countries VALUES ('Peru')")
+        await stuck.execute("BEGIN; INSERT INTO known_countries VALUES ('Nowhere')")
 
         async def found() -> list[int]:
             return await end_stuck(keeper)
@@ -179,9 +181,8 @@ async def test_a_message_that_waits_keeps_its_receipt(
         waiting.time,
     )
     settings = CollectorSettings(collector_dsn=database.collector_dsn)
-    async with session(database.collector_dsn) as keeper:
-        for source in SOURCES.values():
-            await maintain._round(keeper, source, settings, await stream_info(client, source.stream))
+    for source in SOURCES.values():
+        await maintain.Maintenance(client, source, settings).round()
     assert await connection.fetchval("SELECT count(*) FROM receipts") == 1
 
 
@@ -215,3 +216,63 @@ async def test_a_round_keeps_days_and_letters(
         assert floor == today - timedelta(days=5)
     finally:
         await cancelled([keeping])
+
+
+async def test_a_step_that_fails_keeps_no_other(
+    database: Database, connection: asyncpg.Connection[Any], client: Client
+) -> None:
+    """A view on an old day and a stream that is gone: days are made ahead, dead letters and the other old days dropped
+    all the same; the steps that failed alone have no new success, and are done once their cause is gone."""
+    today = await connection.fetchval(SQL["today"])
+    olds = [NOON - timedelta(days=days) for days in (5, 6)]
+    async with storing("facebook", database) as store:
+        await store.save(message(*(facebook(at=old) for old in olds), b"{"))
+    await connection.execute("UPDATE dead_letters SET stored_at = now() - interval '8 days'")
+    await connection.execute(f"CREATE VIEW mine AS SELECT * FROM facebook_events_{olds[1]:%Y%m%d}")
+    await client.jetstream().delete_stream("EVENTS_FACEBOOK")
+    settings = CollectorSettings(
+        collector_dsn=database.collector_dsn,
+        max_event_age_days=1, retention_days=5, partitions_ahead_days=2, letter_retention_days=7,
+    )  # fmt: skip
+    maintenance = maintain.Maintenance(client, SOURCES["facebook"], settings)
+    began = {
+        step: success(step) for step in ("pause", "retention", "receipts", "partitions", "dead_letters", "sessions")
+    }
+    await maintenance.round()
+    assert {step for step, at in began.items() if success(step) == at} == {"pause", "retention", "receipts"}
+    ahead = [today + timedelta(days=offset) for offset in range(-1, 3)]
+    assert await days_of(connection) == sorted({olds[1].date(), *ahead})
+    assert await connection.fetchval("SELECT count(*) FROM dead_letters") == 0
+    await connection.execute("DROP VIEW mine")
+    await maintenance.round()
+    assert success("retention") > began["retention"]
+    assert await days_of(connection) == ahead
+
+
+def success(step: str) -> float:
+    """When a step of facebook's last succeeded."""
+    return float(metrics.step_success.labels("facebook", step)._value.get())
+
+
+async def days_of(connection: asyncpg.Connection[Any]) -> list[date]:
+    return [row["day"] for row in await connection.fetch(statements("partitions")["days"], "facebook_events")]
+
+
+async def test_no_error_ends_a_task_beside_the_flow() -> None:
+    """A step that raises whatever it may is logged once with its traceback, tried again, and says when it succeeds."""
+    attempts = 0
+    done = asyncio.Event()
+
+    async def work() -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            raise KeyError("unheard of")
+        done.set()
+
+    with capture_logs() as lines:
+        task = asyncio.create_task(periodically(metrics.step("facebook", "tests"), work, 0.001))
+        await asyncio.wait_for(done.wait(), 5)
+        await cancelled([task])
+    assert [line["event"] for line in lines] == ["step failed and is tried again", "step succeeds again"]
+    assert isinstance(lines[0]["exc_info"], KeyError)

@@ -11,14 +11,18 @@ import asyncpg
 import pytest
 
 from collector.maintain import make_ahead
-from collector.verdict import Verdict, verdict
+from collector.write import Path
 from core import postgres
+from core.pg_errors import ErrorClass, classify
 from sql import statements
-from tests.support.collecting import ANY_TIME, balanced, storing
+from tests.support.collecting import ANY_TIME, balanced, each_path, storing
 from tests.support.events import NOON, facebook, message, part, tiktok
 from tests.support.stack import Database
 
+__all__ = ["each_path"]
+
 PARTITIONS = statements("partitions")
+LEAF = f"facebook_events_{NOON:%Y%m%d}"
 LONG_AGO = NOON - timedelta(days=30)  # a day that may be dropped
 
 
@@ -43,8 +47,9 @@ async def days(connection: asyncpg.Connection[Any], table: str = "facebook_event
 
 
 async def drop_before(connection: asyncpg.Connection[Any], floor: date) -> int:
-    dropped: int = await connection.fetchval(PARTITIONS["drop_before"], "facebook_events", floor)
-    return dropped
+    days = await connection.fetch(PARTITIONS["drop_before"], "facebook_events", floor)
+    assert [row["error"] for row in days if row["error"]] == []
+    return len(days)
 
 
 async def test_partitions_are_made_ahead(collector: asyncpg.Connection[Any]) -> None:
@@ -103,7 +108,7 @@ async def test_writers_are_not_held_up_by_a_new_partition(
         await store.save(message(facebook()))
         async with owner.transaction():
             await owner.fetchval("SELECT count(*) FROM facebook_events")
-            assert await collector.fetchval(PARTITIONS["ensure"], "facebook_events", date(2026, 1, 1)) is True
+            assert await collector.fetchval(PARTITIONS["ensure"], "facebook_events", date(2026, 1, 1)) == "made"
 
 
 async def test_a_partition_dropped_behind_the_collectors_back_is_made_again(
@@ -116,7 +121,7 @@ async def test_a_partition_dropped_behind_the_collectors_back_is_made_again(
         entry = store.entry(message(facebook()))
         with pytest.raises(asyncpg.PostgresError) as caught:
             await store.store.save([entry])
-        assert verdict(caught.value) is Verdict.PARTITION
+        assert classify(caught.value) is ErrorClass.MISSING_PARTITION
         assert (await store.store.save([entry])).stored == 1
     assert await owner.fetchval("SELECT count(*) FROM facebook_events") == 1
 
@@ -130,7 +135,7 @@ async def test_another_table_that_is_missing_is_no_missing_leaf(
         await owner.execute("ALTER TABLE receipts RENAME TO gone")
         with pytest.raises(asyncpg.UndefinedTableError) as caught:
             await store.save(message(facebook()))
-        assert verdict(caught.value) is Verdict.OURS
+        assert classify(caught.value) is ErrorClass.FATAL
 
 
 async def test_retention_drops_days_and_raises_the_floor(database: Database, owner: asyncpg.Connection[Any]) -> None:
@@ -173,7 +178,7 @@ async def test_an_event_below_the_floor_is_a_dead_letter(database: Database, own
         )
         with pytest.raises(asyncpg.PostgresError) as caught:
             await store.store.save([entry])
-        assert verdict(caught.value) is Verdict.PARTITION
+        assert classify(caught.value) is ErrorClass.MISSING_PARTITION
         outcome = await store.store.save([entry])
         assert (outcome.events, outcome.stored, len(outcome.letters)) == (4, 2, 2)
         again = await store.save(message(late))
@@ -201,7 +206,7 @@ async def test_a_report_that_reads_holds_up_retention_for_a_moment_only(
         with pytest.raises(asyncpg.LockNotAvailableError) as caught:
             await drop_before(collector, floor)
         assert asyncio.get_running_loop().time() - started < 4
-        assert verdict(caught.value) is Verdict.WAIT
+        assert classify(caught.value) is ErrorClass.RETRY
         assert await collector.fetchval("SELECT floor FROM partition_floors WHERE parent = 'facebook_events'") == date(
             2000, 1, 1
         )
@@ -214,3 +219,97 @@ async def test_sources_have_floors_of_their_own(database: Database, owner: async
         await store.save(message(tiktok(at=LONG_AGO)))
         await drop_before(owner, LONG_AGO.date() + timedelta(days=1))
         assert (await store.save(message(tiktok(at=LONG_AGO)))).stored == 1
+
+
+async def detach(owner: asyncpg.Connection[Any], database: Database, how: str) -> None:
+    """Detach NOON's leaf as an operator does; "pending" is CONCURRENTLY, broken off while it waits for a reader."""
+    if how == "plain":
+        await owner.execute(f"ALTER TABLE facebook_events DETACH PARTITION {LEAF}")
+        return
+    if how == "concurrently":
+        await owner.execute(f"ALTER TABLE facebook_events DETACH PARTITION {LEAF} CONCURRENTLY")
+        return
+    reader = await postgres.connect(database.owner_dsn, name="tests")
+    async with reader.transaction():
+        await reader.fetch("SELECT FROM facebook_events")
+        await owner.execute("SET statement_timeout = '500ms'")
+        with pytest.raises(asyncpg.QueryCanceledError):
+            await owner.execute(f"ALTER TABLE facebook_events DETACH PARTITION {LEAF} CONCURRENTLY")
+        await owner.execute("RESET statement_timeout")
+    await reader.close()
+    assert await owner.fetchval("SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = $1::text::regclass", LEAF)
+
+
+@pytest.mark.parametrize("how", ["plain", "concurrently", "pending"])
+async def test_nothing_is_written_into_a_detached_table(
+    database: Database, owner: asyncpg.Connection[Any], each_path: Path, how: str
+) -> None:
+    """A store that knows a leaf which is detached since writes nothing into it; the leaf is attached again, and the
+    event is stored where reports see it."""
+    async with storing("facebook", database) as store:
+        await store.save(message(facebook()))
+        await detach(owner, database, how)
+        assert await days(owner) == []
+        entry = store.entry(message(facebook()))
+        with pytest.raises(asyncpg.PostgresError, match=f"table {LEAF} is not attached") as caught:
+            await store.store.save([entry])
+        assert classify(caught.value) is ErrorClass.MISSING_PARTITION
+        assert await owner.fetchval(f"SELECT count(*) FROM {LEAF}") == 1
+        assert (await store.store.save([entry])).stored == 1
+    assert await days(owner) == [NOON.date()]
+    assert await owner.fetchval("SELECT count(*) FROM facebook_events") == 2
+    await balanced(owner)
+
+
+async def test_a_table_that_cannot_be_attached_is_tried_again_and_named(
+    database: Database, owner: asyncpg.Connection[Any], collector: asyncpg.Connection[Any]
+) -> None:
+    """Where a detached table does not fit any more, storing its day waits with an error that names it; the other days
+    are made ahead, and once the table is renamed the day is stored."""
+    async with storing("facebook", database) as store:
+        await store.save(message(facebook()))
+        await detach(owner, database, "plain")
+        await owner.execute(f"ALTER TABLE {LEAF} ADD another integer")
+        entry = store.entry(message(facebook()))
+        for _ in range(2):
+            with pytest.raises(asyncpg.PostgresError, match=LEAF) as caught:
+                await store.store.save([entry])
+            await store.store.close()
+        assert classify(caught.value) is ErrorClass.RETRY
+        assert "Rename or repair it" in str(caught.value.hint)
+        (error,) = await make_ahead(collector, "facebook_events", NOON.date(), 1)
+        assert LEAF in str(error)
+        assert await days(owner) == [NOON.date() + timedelta(days=offset) for offset in (-1, 1)]
+        await owner.execute(f"ALTER TABLE {LEAF} RENAME TO kept_for_later")
+        assert (await store.store.save([entry])).stored == 1
+
+
+async def test_a_day_that_cannot_be_dropped_keeps_no_other(database: Database, owner: asyncpg.Connection[Any]) -> None:
+    """A view on an old day's partition: that day stays with its reason, the others go. It goes when the view does."""
+    moments = [LONG_AGO - timedelta(days=offset) for offset in range(3)]
+    async with storing("facebook", database, ANY_TIME) as store:
+        await store.save(message(*(facebook(at=moment) for moment in moments)))
+    oldest, floor = moments[-1].date(), LONG_AGO.date() + timedelta(days=1)
+    await owner.execute(f"CREATE VIEW mine AS SELECT * FROM facebook_events_{oldest:%Y%m%d}")
+    rows = await owner.fetch(PARTITIONS["drop_before"], "facebook_events", floor)
+    assert {row["day"]: row["error"] is None for row in rows} == {
+        moment.date(): moment != moments[-1] for moment in moments
+    }
+    assert "view mine depends on table" in rows[0]["error"]
+    assert await days(owner) == [oldest]
+    assert await owner.fetchval("SELECT floor FROM partition_floors WHERE parent = 'facebook_events'") == floor
+    await owner.execute("DROP VIEW mine")
+    assert await drop_before(owner, floor) == 1
+    assert await days(owner) == []
+
+
+async def test_a_partition_of_another_name_is_left_alone(owner: asyncpg.Connection[Any]) -> None:
+    """A partition that an operator made, whatever its name, is neither taken for a day nor dropped."""
+    await owner.execute(
+        "CREATE TABLE facebook_events_archive PARTITION OF facebook_events "
+        "FOR VALUES FROM ('2020-01-01') TO ('2020-02-01')"
+    )
+    await owner.fetchval(PARTITIONS["ensure"], "facebook_events", date(2020, 2, 1))
+    assert await days(owner) == [date(2020, 2, 1)]
+    assert await drop_before(owner, date(2021, 1, 1)) == 1
+    assert await owner.fetchval("SELECT to_regclass('facebook_events_archive') IS NOT NULL")

@@ -11,10 +11,11 @@ import asyncpg
 import pytest
 
 from collector import store as storing_module
+from collector import write
 from collector.batch import Outcome
-from collector.verdict import Verdict, verdict
 from collector.write import Path, Write
 from core import postgres
+from core.pg_errors import ErrorClass, classify
 from ops.local import Servers
 from tests.support.collecting import Storing, balanced, storing
 from tests.support.events import NOON, facebook, message
@@ -109,13 +110,14 @@ async def test_a_key_that_is_held_for_ever_is_given_up(
     """The wait for another's key ends with the command's time: nothing is stored, and the batch is tried again."""
     async with storing("facebook", database) as store:
         monkeypatch.setattr(storing_module, "COMMAND_SECONDS", 1.0)
+        monkeypatch.setattr(write, "COPY_SECONDS", 1.0)
         await begun(store)
         await other.execute("BEGIN")
         await hold(other, "held")
         entry = store.entry(message(facebook(), facebook(event_id="held")))
         with pytest.raises(TimeoutError) as caught:
             await store.store.save([entry])
-        assert verdict(caught.value) is Verdict.WAIT
+        assert classify(caught.value) is ErrorClass.RETRY
         await other.execute("ROLLBACK")
         await store.store.close()
         assert await other.fetchval("SELECT count(*) FROM receipts") == 1
@@ -157,7 +159,7 @@ async def test_collectors_that_hold_each_others_keys_lose_nothing(
         )
         for (store, of), outcome in zip(batches, outcomes, strict=True):
             if isinstance(outcome, BaseException):  # a collector would try again
-                assert verdict(outcome) is Verdict.WAIT
+                assert classify(outcome) is ErrorClass.RETRY
                 await store.save(*(message(*of[start : start + 200]) for start in range(0, len(of), 200)))
     assert await other.fetchval(f"SELECT count(*) FROM {LEAF}") == 2_002
     await balanced(other)

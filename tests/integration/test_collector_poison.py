@@ -14,10 +14,10 @@ import pytest
 
 from collector.batch import Outcome
 from collector.parse import Rows
-from collector.verdict import Verdict, verdict
 from core.errors import OurFault
 from core.events import refused as refused_events
 from core.events.contract import Invalid, Reason
+from core.pg_errors import ErrorClass, classify
 from tests.support.collecting import balanced, each_path, storing
 from tests.support.events import NOON, Event, changed, encoded, facebook, message, part, without
 from tests.support.garbage import errors_left_behind
@@ -210,7 +210,7 @@ async def test_bytes_that_we_wrote_wrong_are_our_fault(database: Database, conne
             entry.parsed.days.update({day: Rows(1, broken) for day in entry.parsed.days})
             with pytest.raises(asyncpg.PostgresError) as caught:
                 await store.store.save([entry])
-            assert verdict(caught.value) is Verdict.OURS
+            assert classify(caught.value) is ErrorClass.FATAL
         assert await connection.fetchval("SELECT count(*) FROM receipts") == 0
         assert counts(await store.save(message(facebook()))) == (1, 1, 0, 0)
 

@@ -144,8 +144,8 @@ async def test_it_makes_what_is_missing(database: Database, fresh_nats: FreshNat
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"retention_days": "10"}, "RETENTION_DAYS: 10 is too short for MAX_EVENT_AGE_DAYS 7: at least 11"),
-        ({"collector_batch_rows": "many"}, "COLLECTOR_BATCH_ROWS: Expected `int`"),
+        ({"retention_days": "10"}, "RETENTION_DAYS: has to be at least 11, 4 more than MAX_EVENT_AGE_DAYS"),
+        ({"collector_batch_rows": "many"}, "COLLECTOR_BATCH_ROWS: has to be a whole number from 1 to 200000"),
         ({"collector_dsn_file": "/nowhere"}, "COLLECTOR_DSN and COLLECTOR_DSN_FILE are both set"),
         ({"nats_url_file": "/nowhere", "nats_url": ""}, "NATS_URL_FILE: cannot read /nowhere: No such file"),
     ],
@@ -287,7 +287,7 @@ async def _publish_slowly(client: Client, batches: int) -> None:
 
 
 async def test_our_fault_is_told(connection: asyncpg.Connection[Any], client: Client, start: Start) -> None:
-    """Where waiting does not mend it, the collector stays, is not ready and says why; it still ends with 0."""
+    """While only an operator can remove the cause, the collector stays, is not ready and says why; it ends with 0."""
     await connection.execute("REVOKE INSERT ON event_counts FROM sluice_collector")
     await publish(client, "facebook", message(facebook()))
     async with start() as collector:
@@ -306,6 +306,24 @@ async def test_our_fault_is_told(connection: asyncpg.Connection[Any], client: Cl
     async with start():
         await drained(client, "facebook")
     await balanced(connection, client)
+
+
+@pytest.mark.parametrize(("task", "table"), [("watermark", "watermarks"), ("ledger", "receipt_totals")])
+async def test_each_task_counts_for_readiness(
+    connection: asyncpg.Connection[Any], start: Start, task: str, table: str
+) -> None:
+    """A task beside the flow fails and is named; when the cause is gone it runs again, and the collector is ready."""
+    await connection.execute(f"REVOKE ALL ON {table} FROM sluice_collector")
+    async with start() as collector:
+
+        async def named() -> bool:
+            return "permission denied" in (await collector.missing()).get(task, "")
+
+        await eventually(named, what=f"readiness names {task}")
+        await connection.execute(f"GRANT ALL ON {table} TO sluice_collector")
+        await collector.is_ready()
+        assert (await collector.logged("task failed"))["task"] == task
+        assert await collector.terminate() == 0
 
 
 async def test_too_much_poison_is_told(connection: asyncpg.Connection[Any], client: Client, start: Start) -> None:

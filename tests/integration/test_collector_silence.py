@@ -39,17 +39,17 @@ def _keep_watermark(client: Client, dsn: str) -> Coroutine[Any, Any, None]:
 
 
 @pytest.mark.parametrize(
-    ("module", "begin", "session", "table", "said"),
+    ("module", "begin", "session", "table", "step"),
     [
-        (maintain, _maintain, "sluice-maintenance", "dead_letters", "maintenance later"),
-        (ledger, _watch, "sluice-ledger", "receipts", "ledger later"),
-        (watermark, _keep_watermark, "sluice-watermark", "watermarks", "watermark not written"),
+        (maintain, _maintain, "sluice-maintenance", "dead_letters", "dead_letters"),
+        (ledger, _watch, "sluice-ledger", "receipts", "ledger"),
+        (watermark, _keep_watermark, "sluice-watermark", "watermarks", "watermark"),
     ],
     ids=["maintenance", "ledger", "watermark"],
 )
 async def test_an_answer_that_never_comes(
     servers: Servers, database: Database, connection: asyncpg.Connection[Any], client: Client,
-    monkeypatch: pytest.MonkeyPatch, module: ModuleType, begin: Begin, session: str, table: str, said: str,
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, begin: Begin, session: str, table: str, step: str,
 ) -> None:  # fmt: skip
     """The line goes silent while it waits for an answer: it gives up, tells, and works again over a new line."""
     limit = module.COMMAND_SECONDS
@@ -57,6 +57,7 @@ async def test_an_answer_that_never_comes(
     monkeypatch.setattr(module, "COMMAND_SECONDS", 1.0)
     monkeypatch.setattr(module, "EVERY_SECONDS", 0.1)
     monkeypatch.setattr(ledger, "AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(watermark, "AGAIN_SECONDS", 0.1)
 
     async def stands() -> bool:
         await connection.execute("SELECT pg_stat_clear_snapshot()")  # or it stays as it was when the transaction began
@@ -75,7 +76,7 @@ async def test_an_answer_that_never_comes(
         with capture_logs() as told:
 
             async def tells() -> bool:
-                return any(entry["event"] == said and "TimeoutError" in entry["error"] for entry in told)
+                return any(entry.get("step") == step and "TimeoutError" in entry.get("error", "") for entry in told)
 
             task = asyncio.create_task(begin(client, through))
             try:

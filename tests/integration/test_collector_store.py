@@ -16,9 +16,9 @@ import pytest
 from bench.events import Drawn, make
 from collector import write
 from collector.batch import Outcome
-from collector.verdict import Verdict, verdict
 from core.events import refused as refused_events
 from core.events.contract import Invalid, Reason
+from core.pg_errors import ErrorClass, classify
 from tests.support.collecting import ANY_TIME, balanced, each_path, storing
 from tests.support.events import (
     NOON,
@@ -296,7 +296,7 @@ async def test_a_copy_that_waits_to_write_hears_of_the_end(
                 line.reset()
             await asyncio.wait({saving}, timeout=15)
             assert saving.done(), "it hangs"
-            assert verdict(saving.exception() or AssertionError("stored")) is Verdict.WAIT
+            assert classify(saving.exception() or AssertionError("stored")) is ErrorClass.RETRY
             line.reset()
             line.release()
             await store.store.close()

@@ -36,6 +36,21 @@ async def test_a_filled_database_balances(database: Database) -> None:
             assert last < datetime.now(UTC)
 
 
+async def test_plausible_events(database: Database) -> None:
+    """With plausible values people return, campaigns are few, and purchases are rare; rollups equal the rows."""
+    await fill(database.collector_dsn, EVENTS, 1, values="plausible", show=False, seed=1)
+    async with connected(database.owner_dsn) as connection:
+        found = await connection.fetchrow(
+            "SELECT count(*) AS events, count(DISTINCT user_id) AS people, count(DISTINCT campaign_id) AS campaigns, "
+            "count(*) FILTER (WHERE event_type = 'ad.view') AS views, "
+            "count(*) FILTER (WHERE event_type = 'checkout.complete') AS purchases FROM facebook_events"
+        )
+        assert found["people"] < 0.9 * found["events"]
+        assert 0 < found["campaigns"] <= 200
+        assert found["views"] > 10 * found["purchases"]
+        assert await rollup_differences(connection) == []
+
+
 async def test_totals_follow_their_rollups(database: Database) -> None:
     """Whatever is done to a rollup, its totals follow; what is done to totals alone is found."""
     await fill(database.collector_dsn, 100, 1, show=False, seed=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
 import json
 import time
 from collections.abc import AsyncIterator
@@ -110,17 +111,80 @@ async def test_nothing_accepted_is_422(gateway: Gateway) -> None:
     [
         (b"", "empty_body"),
         (b" \n", "empty_body"),
+        (b"\xff\xfe", "empty_body"),
         (b"[]", "no_events"),
-        (b"hello", "not_json"),
-        (b'[{"eventId":"e-1"', "not_json"),
-        (b"17", "not_events"),
-        (b"\xff\xfe", "not_json"),
+        (b"[ ]", "no_events"),
     ],
 )
-async def test_what_holds_no_events_is_400(gateway: Gateway, body: bytes, name: str) -> None:
-    """A body that is empty, no JSON, or JSON of another kind is refused whole, and nothing is published."""
+async def test_a_body_with_nothing_in_it_is_400(gateway: Gateway, body: bytes, name: str) -> None:
+    """A body that is empty, or an array without an event, is refused. Nothing is kept of it."""
     problem(await gateway.send(body), 400, name)
     assert await gateway.lines("refused") == []
+
+
+REFUSED_WHOLE: dict[str, tuple[bytes, dict[str, str], int, str]] = {
+    "no JSON": (b"hello", {}, 400, "not_json"),
+    "an array that does not close": (b'[{"eventId":"e-1"', {}, 400, "not_json"),
+    "a number": (b"17", {}, 400, "not_events"),
+    "bytes that are no text": (b"\xff\xfd\x00", {}, 400, "not_json"),
+    "half a character of UTF-16": (b"\xff\xfe[", {}, 400, "not_json"),
+    "more than is kept": (b"x" * 100_000, {}, 400, "not_json"),
+    "more than is hashed at once": (b"[" + b" " * (MOST_BYTES - 1), {}, 400, "not_json"),
+    "no gzip": (b"[1]", {"content_encoding": "gzip"}, 400, "not_gzip"),
+    "too many events": (b"[" + b"1," * (MOST_BYTES // 256) + b"1]", {}, 413, "too_many_events"),
+    "another encoding": (encoded(facebook()), {"content_encoding": "br"}, 415, "unsupported_encoding"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_WHOLE)
+async def test_a_body_that_is_refused_whole_is_kept(gateway: Gateway, case: str) -> None:
+    """When the answer comes, REFUSED holds its first 64 KiB, its length and its SHA-256. No event is counted."""
+    body, headers, status, name = REFUSED_WHOLE[case]
+    events = ("gateway_events_received_total", "gateway_events_failed_total")
+    before = [await gateway.metric(event) for event in events]
+    answer = await gateway.send(body, **headers)
+    problem(answer, status, name)
+    (message,) = await gateway.published("refused")
+    assert message.subject == "refused.unknown"
+    assert message.parts[0].correlation_id == answer.json()["correlationId"]
+    (kept,) = map(refused.decode, message.lines)
+    assert kept == refused.RefusedEvent(
+        source=None,
+        event_id=None,
+        reason=name,
+        path="",
+        detail=answer.json()["detail"],
+        length=len(body),
+        sha256=hashlib.sha256(body).digest(),
+        body=body[: refused.KEPT_BYTES],
+    )
+    assert [await gateway.metric(event) for event in events] == before
+
+
+async def test_a_body_is_kept_as_it_was_read(gateway: Gateway) -> None:
+    """Of gzip and UTF-16, what they hold is kept."""
+    for body in (gzip.compress(b"hello"), "hello".encode("utf-16")):
+        problem(await gateway.send(body), 400, "not_json")
+    assert [refused.decode(line).body for line in await gateway.lines("refused")] == [b"hello"] * 2
+
+
+@pytest.mark.parametrize(
+    ("body", "part"),
+    [
+        (b"\x28\xb5\x2f\xfd\x00", "zstd"),
+        (b"PK\x03\x04", "zip"),
+        (b"<events/>", "XML"),
+        (b"events=%5B%5D", "form"),
+        (b"%5B%7B%22eventId%22", "percent-encoded"),
+        (b"'[]'", "quote"),
+        (b"@events.json", "--data-binary"),
+    ],
+)
+async def test_an_error_names_what_a_body_may_be(gateway: Gateway, body: bytes, part: str) -> None:
+    """The detail of `not_json` says what the body begins as, and what to send instead."""
+    answer = await gateway.send(body)
+    problem(answer, 400, "not_json")
+    assert part in answer.json()["detail"]
 
 
 async def test_the_largest_body(gateway: Gateway) -> None:
@@ -140,22 +204,50 @@ async def _chunks(body: bytes) -> AsyncIterator[bytes]:
         yield body[at : at + 100_000]
 
 
-async def test_every_form_of_a_body(gateway: Gateway) -> None:
-    """An array, one object, lines, gzip of each, in chunks, with and without a type: the event arrives unchanged."""
-    event = encoded(facebook())
-    lines = event + b"\n" + event
-    answers = [
-        await gateway.send(event),
-        await gateway.send(b"[" + event + b"]"),
-        await gateway.send(lines, content_type="application/x-ndjson"),
-        await gateway.send(gzip.compress(event), content_encoding="gzip"),
-        await gateway.send(gzip.compress(lines), content_encoding="gzip", content_type="application/x-ndjson"),
-        await gateway.http.post(f"{gateway.url}/events", content=_chunks(event)),
-        await gateway.http.post(f"{gateway.url}/events", content=event),
-        await gateway.send(event, content_type="text/plain"),
-    ]
-    assert [answer.status_code for answer in answers] == [202] * 8
-    assert await gateway.lines("facebook") == [event] * 10
+EVENT = encoded(facebook())
+LINES = EVENT + b"\n" + EVENT
+NDJSON = {"content_type": "application/x-ndjson"}
+GZIP = {"content_encoding": "gzip"}
+FORMS: dict[str, tuple[bytes, dict[str, str], int]] = {
+    "an object": (EVENT, {}, 1),
+    "an array": (b"[" + EVENT + b"]", {}, 1),
+    "lines": (LINES, NDJSON, 2),
+    "lines under JSON's type": (LINES + b"\n", {}, 2),
+    "objects in one line": (EVENT + EVENT + b" " + EVENT, {}, 3),
+    "objects on several lines": (b"\n".join([EVENT.replace(b",", b",\n ")] * 3), {}, 3),
+    "an array under the type of lines": (b"[" + EVENT + b",\n" + EVENT + b"]\n", NDJSON, 2),
+    "gzip": (gzip.compress(EVENT), GZIP, 1),
+    "gzip of lines": (gzip.compress(LINES), GZIP | NDJSON, 2),
+    "gzip without its header": (gzip.compress(LINES), {}, 2),
+    "gzip by its type": (gzip.compress(LINES), {"content_type": "application/gzip"}, 2),
+    "UTF-8 with a byte order mark": (b"\xef\xbb\xbf" + EVENT, {}, 1),
+    **{
+        f"{encoding.upper()} {'with' if mark else 'without'} a mark": ((mark + LINES.decode()).encode(encoding), {}, 2)
+        for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
+        for mark in ("\ufeff", "")
+    },
+    "gzip of UTF-16": (gzip.compress(LINES.decode().encode("utf-16")), GZIP, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_every_form_of_a_body(gateway: Gateway, form: str) -> None:
+    """The event arrives unchanged, whatever the type says about the form, and in chunks, too."""
+    body, headers, events = FORMS[form]
+    answer = await gateway.send(body, **headers)
+    assert answer.status_code == 202, answer.text
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    chunked = await gateway.http.post(f"{gateway.url}/events", content=_chunks(body), headers=named)
+    assert chunked.status_code == 202, chunked.text
+    lines = [json.loads(line) for line in await gateway.lines("facebook")]
+    assert lines == [json.loads(EVENT)] * 2 * events
+
+
+async def test_text_that_grows_when_decoded_is_bounded(gateway: Gateway) -> None:
+    """The limit of a body's size holds for the UTF-8 that UTF-16 becomes: such text may grow by half."""
+    body = json.dumps(["水" * (MOST_BYTES // 3)], ensure_ascii=False).encode("utf-16")
+    assert len(body) < MOST_BYTES
+    problem(await gateway.send(body), 413, "too_large")
 
 
 async def test_text_outside_ascii_arrives_unchanged(gateway: Gateway) -> None:
@@ -166,18 +258,11 @@ async def test_text_outside_ascii_arrives_unchanged(gateway: Gateway) -> None:
     assert await gateway.lines("facebook") == events
 
 
-@pytest.mark.parametrize(
-    ("headers", "name"),
-    [
-        ({"content_type": "image/png"}, "unsupported_type"),
-        ({"content_type": "message/http"}, "unsupported_type"),
-        ({"content_encoding": "br"}, "unsupported_encoding"),
-    ],
-)
-async def test_types_and_encodings_that_are_not_taken(gateway: Gateway, headers: dict[str, str], name: str) -> None:
-    """415 names what is not taken, whatever the body holds."""
-    problem(await gateway.send(encoded(facebook()), **headers), 415, name)
-    assert await gateway.lines("facebook") == []
+@pytest.mark.parametrize("content_type", ["image/png", "message/http"])
+async def test_types_that_are_not_taken(gateway: Gateway, content_type: str) -> None:
+    """A type that cannot hold events is 415 before the body is looked at. Nothing is kept."""
+    problem(await gateway.send(encoded(facebook()), content_type=content_type), 415, "unsupported_type")
+    assert await gateway.lines("facebook") == await gateway.lines("refused") == []
 
 
 async def test_a_form_is_not_taken(gateway: Gateway) -> None:
@@ -199,7 +284,7 @@ async def test_other_paths_and_methods(gateway: Gateway) -> None:
 
 
 async def test_pages(gateway: Gateway) -> None:
-    """Live, ready and metrics are served beside the events."""
+    """Live, ready and metrics are served beside the events; no cache keeps them."""
     live, ready, metrics = [
         await gateway.http.get(gateway.url + page) for page in ("/health/live", "/health/ready", "/metrics")
     ]
@@ -207,6 +292,7 @@ async def test_pages(gateway: Gateway) -> None:
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "missing": {}})
     assert metrics.headers["content-type"].startswith("text/plain")
     assert "sluice_build_info{" in metrics.text
+    assert [page.headers["cache-control"] for page in (live, ready, metrics)] == ["no-store"] * 3
 
 
 async def test_a_body_that_is_cut_off_is_not_taken(gateway: Gateway) -> None:
@@ -256,7 +342,9 @@ async def test_log_lines_carry_the_correlation_id_and_no_payload(gateway: Gatewa
     )
     log = (nats.server.store.parent / "gateway.log").read_text()
     lines = [json.loads(line) for line in log.splitlines() if '"c-log"' in line]
-    assert {line["event"] for line in lines} == {"events refused", "request taken"}
+    assert [line["event"] for line in lines] == ["events refused", "request"]
+    assert {"status": 202, "accepted": 1, "refused": 1, "sampled": 1}.items() <= lines[-1].items()
+    assert lines[-1]["bytes"] > 0 < lines[-1]["milliseconds"]
     assert all(line["service"] == "gateway" and line["level"] and line["timestamp"] for line in lines)
     assert "Nobody Knows" not in log
     assert "secret" not in log

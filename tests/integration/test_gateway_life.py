@@ -248,17 +248,57 @@ async def test_a_killed_worker_is_started_again_under_load(fresh_nats: FreshNats
         assert await gateway.metric("gateway_requests_in_flight") == 0, "dead workers' gauges are gone"
 
 
+def metric_files(folder: Path, named: str) -> int:
+    return len(list(folder.glob(f"{named}.db")))
+
+
+async def test_metrics_outlive_workers_and_their_files_do_not(fresh_nats: FreshNats) -> None:
+    """However often a worker is killed, no counter goes back, the start of the gateway stays, and no file is added."""
+    async with start_gateway(fresh_nats) as gateway:
+        (worker,) = gateway.workers()
+        folder = Path(worker.environ()["PROMETHEUS_MULTIPROC_DIR"])
+        started = await gateway.metric("sluice_start_time_seconds")
+        assert started > time.time() - 120
+        counts: set[int] = set()
+        for kills in range(1, 5):
+            assert (await gateway.post([facebook()])).status_code == 202
+
+            async def counted(accepted: int = kills) -> bool:
+                return await gateway.metric("gateway_events_accepted_total", source="facebook") == accepted
+
+            await eventually(counted, what="each event is counted, once")
+            (worker,) = gateway.workers()
+            worker.kill()
+
+            async def replaced(pid: int = worker.pid) -> bool:
+                return [serving.pid for serving in gateway.workers()] not in ([], [pid])
+
+            await eventually(replaced, what="another worker serves")
+
+            async def spare_has_files() -> bool:
+                parent = psutil.Process(gateway.supervisor.pid("gateway"))
+                return all(metric_files(folder, f"gauge_livesum_{child.pid}") for child in parent.children())
+
+            await eventually(spare_has_files, what="the next spare has imported everything")
+            await _until_ready(gateway)
+            counts.add(metric_files(folder, "*"))
+        assert len(counts) == 1
+        assert await gateway.metric("sluice_start_time_seconds") == started
+
+
 async def test_a_worker_whose_link_fails_ends() -> None:
     """A worker that lost what it needs says so and ends by itself, with 1: its parent starts another."""
     settings = {"GATEWAY_PORT": str(free_port()), "GATEWAY_DRAIN_SECONDS": "1", "NATS_URL": "nats://127.0.0.1:abc"}
     worker = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway.app", "0"),
+        *(sys.executable, "-m", "gateway.app"),
         cwd=ROOT,
         env={**os.environ, **settings},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
     try:
+        assert worker.stdin is not None
+        worker.stdin.write(b"0\n")
         assert worker.stdout is not None
         said = [json.loads(line) for line in (await asyncio.wait_for(worker.stdout.read(), 30)).splitlines()]
         assert await worker.wait() == 1

@@ -8,13 +8,16 @@ from typing import Any
 import asyncpg
 import pytest
 
+from core import postgres
 from core.errors import SluiceError
 from core.settings import OperatorSettings
 from ops import examine
+from ops.checks import Check
+from ops.compare import of_rows
 from ops.connection import to_nats
 from ops.ledger import read_letters
-from tests.support.collecting import collecting, connected, drained, publish
-from tests.support.events import facebook, message
+from tests.support.collecting import collecting, connected, drained, publish, storing
+from tests.support.events import NOON, facebook, message, tiktok
 from tests.support.operator import operator, ops, ops_json
 from tests.support.stack import Database, FreshNats
 
@@ -49,6 +52,38 @@ async def test_partitions_are_made_ahead(database: Database, today: date, capsys
     assert await days(chosen, capsys) == made
 
 
+async def test_a_detached_day_is_reported_and_attached(
+    database: Database, connection: asyncpg.Connection[Any], today: date, capsys: Capsys
+) -> None:
+    """`list` and doctor name it, `ensure` attaches it and says so; one that cannot be attached is an error."""
+    chosen = operator(NO_NATS, database.owner_dsn, partitions_ahead_days=1)
+    await ops(chosen, capsys, "partitions", "ensure")
+    leaves = [f"facebook_events_{today - timedelta(days=days):%Y%m%d}" for days in (0, 1)]
+    for leaf in leaves:
+        await connection.execute(f"ALTER TABLE facebook_events DETACH PARTITION {leaf}")
+    await connection.execute(f"ALTER TABLE {leaves[1]} ADD another integer")
+    _, listed = await ops_json(chosen, capsys, "partitions", "list")
+    assert [one["day"] for one in listed if not one["attached"]] == [str(today - timedelta(days=1)), str(today)]
+
+    async def checked() -> str:
+        (check,) = [one for one in await examine.of_postgres(connection, chosen) if one.check == "partitions"]
+        return check.found
+
+    assert f"the table of facebook_events for {today} is detached" in await checked()
+    _, said = await ops(chosen, capsys, "partitions", "ensure", "--dry-run")
+    assert f"facebook_events {today} is detached" in said
+    assert "2 partitions would be attached again" in said
+    code, said = await ops(chosen, capsys, "partitions", "ensure")
+    assert code == 1
+    assert f"facebook_events {today} attached" in said
+    assert f"facebook_events {today - timedelta(days=1)} left as it is: table {leaves[1]} is not attached" in said
+    assert "1 day still without a partition" in said
+    await connection.execute(f"ALTER TABLE {leaves[1]} RENAME TO kept_for_later")
+    code, said = await ops(chosen, capsys, "partitions", "ensure")
+    assert (code, "1 partition made" in said) == (0, True)
+    assert await checked() == "1 days ahead"
+
+
 async def test_old_days_are_dropped_for_good(
     database: Database, connection: asyncpg.Connection[Any], today: date, capsys: Capsys
 ) -> None:
@@ -71,6 +106,11 @@ async def test_old_days_are_dropped_for_good(
     assert await days(chosen, capsys) == [("facebook_events", str(kept))]
     with pytest.raises(asyncpg.CheckViolationError):
         await connection.execute("SELECT ensure_partition('facebook_events', $1)", old)
+    await connection.execute(f"CREATE VIEW mine AS SELECT * FROM facebook_events_{kept:%Y%m%d}")
+    code, said = await ops(chosen, capsys, "partitions", "drop", "--older-than", "19", "--yes")
+    assert code == 1
+    assert f"facebook_events {kept} left as it is: cannot drop table facebook_events_{kept:%Y%m%d}" in said
+    assert "0 partitions dropped" in said
 
 
 async def test_a_table_that_is_held_is_told(
@@ -115,3 +155,45 @@ async def test_what_the_ledger_and_the_streams_tell(
         assert "facebook: 0 events stored, but the rollups count 7" in ledger
         assert "EVENTS_FACEBOOK: 2 letters by the receipts" in ledger
         assert (await read_letters(connection))["EVENTS_FACEBOOK"].discarded == 1
+
+
+async def test_rows_that_are_not_what_the_rollups_count(
+    database: Database, connection: asyncpg.Connection[Any], today: date, capsys: Capsys
+) -> None:
+    """Rows that were deleted, changed or added by hand: doctor names day, source and by how much, and what it did not
+    look at. It says ok only of what it compared."""
+    old = NOON - timedelta(days=3)
+    async with storing("facebook", database) as store, storing("tiktok", database) as other:
+        await store.save(message(*(facebook() for _ in range(7)), *(facebook("bottom", at=old) for _ in range(3))))
+        await other.save(message(tiktok()))
+
+    async def rows(**bounds: Any) -> Check:
+        (check,) = await of_rows(connection, **({"days": 8, "seconds": 30.0} | bounds))
+        return check
+
+    assert await rows() == Check(
+        "rows", "ok", "of the last 8 days they equal their rollups; older ones are not compared"
+    )
+    await connection.execute(
+        f"DELETE FROM facebook_events_{NOON:%Y%m%d} "
+        f"WHERE event_id IN (SELECT event_id FROM facebook_events_{NOON:%Y%m%d} LIMIT 5)"
+    )
+    found = (await rows()).found
+    assert found == f"facebook {NOON.date()}: 2 rows, the rollups count 7 (5 rows missing)"
+    assert "restore them (docs/backup.md)" in (await rows()).mend
+    await connection.execute("UPDATE facebook_events SET purchase_amount = 1.11 WHERE event_time = $1", old)
+    assert f"facebook {old.date()}: 3 rows, as many as the rollups count, but not by stage" in (await rows()).found
+    await connection.execute("UPDATE event_counts SET events = events - 1 WHERE source = 'tiktok'")
+    assert f"tiktok {NOON.date()}: 1 row, the rollups count 0 (1 row more)" in (await rows()).found
+    unlooked = await rows(seconds=0)
+    assert unlooked.state == "unknown"
+    assert unlooked.found.startswith("no day was compared; not compared, for lack of time: facebook ")
+    await connection.execute("UPDATE partition_floors SET floor = $1", today + timedelta(days=1))
+    assert (await rows()).state == "ok", "of dropped days the rollups stay alone"
+    holder = await postgres.connect(database.owner_dsn, name="tests")
+    async with holder.transaction():
+        await holder.execute("LOCK TABLE tiktok_events IN ACCESS EXCLUSIVE MODE")
+        held = (await rows(days=1, seconds=1.0)).found
+    await holder.close()
+    tomorrow = today + timedelta(days=1)
+    assert f"not compared, for lack of time: tiktok {tomorrow}, facebook {today}, tiktok {today} (see" in held

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
+import asyncpg
 import pytest
 from nats.aio.client import Client
+from structlog.testing import capture_logs
 
+from collector.sources import SOURCES
+from collector.stranded import free_stranded
 from core.errors import SluiceError
-from core.jetstream import ensure_streams, stream_config
-from ops import examine
+from core.events.subjects import consumer_of, stream_of
+from core.jetstream import ask, ensure_streams, stream_config
+from core.lifecycle import cancelled
+from ops import examine, streams
+from ops.pause import consumer, pause
+from tests.support.collecting import balanced, collecting, drained, fetcher_of, publish
+from tests.support.events import facebook, message
 from tests.support.operator import operator, ops, ops_json
-from tests.support.stack import FreshNats
+from tests.support.stack import Database, FreshNats
+from tests.support.waiting import eventually
 
 Capsys = pytest.CaptureFixture[str]
 NO_DATABASE = "postgresql://o@127.0.0.1:1/sluice"
@@ -70,3 +81,78 @@ async def test_what_is_free_is_no_drift(client: Client, fresh_nats: FreshNats, c
     await ops(chosen, capsys, "streams", "apply", "--yes")
     await remade(client, description="ours", metadata={"team": "ads"}, compression="s2", persist_mode="default")
     assert await ensure_streams(client, chosen) == {}
+
+
+async def edited(client: Client, **settings: Any) -> None:
+    """Edit facebook's consumer, as somebody may with a tool of NATS's."""
+    name = f"{stream_of('facebook')}.{consumer_of('facebook')}"
+    config = (await ask(client, f"CONSUMER.INFO.{name}"))["config"] | settings
+    await ask(client, f"CONSUMER.DURABLE.CREATE.{name}", {"stream_name": stream_of("facebook"), "config": config})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"max_deliver": 1}, "max_deliver is 1, declared -1"),
+        ({"ack_wait": 1_000_000}, "ack_wait is 1000000, declared 10000000000"),
+        ({"max_ack_pending": 1}, "max_ack_pending is 1, declared 80000"),
+        ({"backoff": [1_000_000], "max_deliver": 2}, "ack_wait is 1000000, declared 10000000000"),
+        ({"inactive_threshold": 3_600_000_000_000}, "inactive_threshold is 3600000000000, declared 0"),
+        ({"headers_only": True}, "headers_only is True, not declared"),
+        ({"filter_subject": "events.nothing"}, "filter_subject is events.nothing, not declared"),
+    ],
+)
+async def test_a_consumer_that_differs_is_reported_and_repaired(
+    client: Client, fresh_nats: FreshNats, capsys: Capsys, settings: dict[str, Any], said: str
+) -> None:
+    """A collector that starts logs it, doctor and `streams list` name it, `streams apply` repairs it and keeps a
+    pause; what is the operator's own is no drift."""
+    chosen = operator(fresh_nats.url, NO_DATABASE)
+    await ops(chosen, capsys, "streams", "apply", "--yes")
+    fetcher = fetcher_of(client)
+    await fetcher.start()
+    await fetcher.stop()
+    await edited(client, description="ours", metadata={"team": "ads"})
+    await pause(client, "facebook")
+    assert not [one for one in await streams.read(client, chosen) if one.drift]
+    await edited(client, **settings)
+    (drifting,) = [one for one in await streams.read(client, chosen) if one.drift]
+    assert drifting.drift[0] == f"consumer collector-facebook: {said}"
+    (check,) = [check for check in await examine.of_nats(client, chosen, 30.0) if check.check == "streams"]
+    assert f"EVENTS_FACEBOOK consumer collector-facebook: {said}" in check.found
+    code, printed = await ops(chosen, capsys, "streams", "apply", "--yes")
+    assert (code, "1 stream as declared now" in printed) == (0, True)
+    assert not [one for one in await streams.read(client, chosen) if one.drift]
+    assert (await consumer(client, "facebook")).paused
+    await edited(client, **settings)
+    with capture_logs() as lines:
+        await fetcher.start()
+        await fetcher.stop()
+    (line,) = [line for line in lines if line["event"] == "consumer settings drift"]
+    assert line["drift"][0] == said
+    assert not [one for one in await streams.read(client, chosen) if one.drift]
+
+
+async def test_what_a_consumer_dropped_is_delivered_again(
+    client: Client, database: Database, connection: asyncpg.Connection[Any]
+) -> None:
+    """A message that was delivered `max_deliver` times and not confirmed, be it the last one: it is stored, once."""
+    fetcher = fetcher_of(client, ack_wait_seconds=0.5)
+    await fetcher.start()
+    await fetcher.stop()
+    await edited(client, max_deliver=1)
+    await publish(client, "facebook", message(facebook()))
+    subscription = await client.jetstream().pull_subscribe_bind(consumer_of("facebook"), stream_of("facebook"))
+    await subscription.fetch(1, timeout=5)  # by a collector that is killed with the message in hand
+
+    async def dropped() -> bool:
+        info = await consumer(client, "facebook")
+        return (info.num_pending, info.num_ack_pending) == (0, 0)
+
+    await eventually(dropped, what="JetStream drops the message")
+    async with collecting(database, client):
+        freeing = asyncio.create_task(free_stranded(client, SOURCES["facebook"], every_seconds=0.1))
+        await drained(client, "facebook")
+        await cancelled([freeing])
+    assert await connection.fetchval("SELECT count(*) FROM facebook_events") == 1
+    await balanced(connection, client)

@@ -21,7 +21,7 @@ from tests.support.waiting import eventually
 TABLES = (
     *("facebook_events", "tiktok_events", "receipts", "receipt_totals", "event_counts", "audience_counts"),
     *("known_countries", "watermarks", "dead_letters", "refused_events", "partition_floors", "schema_migrations"),
-    *("letter_totals", "stream_lives"),
+    *("letter_totals", "stream_lives", "other_countries"),
 )
 LEAF = f"facebook_events_{NOON:%Y%m%d}"
 
@@ -102,6 +102,7 @@ async def test_the_collector_cannot_change_the_house(filled: Database) -> None:
         "DELETE FROM event_counts",
         "DELETE FROM audience_counts",
         "DELETE FROM known_countries",
+        "INSERT INTO other_countries VALUES ('Peru')",
         "DELETE FROM watermarks",
         "UPDATE dead_letters SET outcome = 'discarded'",
         "UPDATE partition_floors SET floor = '2000-01-01'",

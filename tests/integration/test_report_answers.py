@@ -10,7 +10,7 @@ import httpx
 import nanoarrow
 import pytest
 
-from reporter.formats import ARROW, CHUNK_BYTES, CSV
+from reporter.formats import ARROW, CHUNK_BYTES, CSV, FORMATS, JSON
 from tests.support.events import NOON, facebook, tiktok
 from tests.support.report_rows import collecting, connected, reporter
 from tests.support.stack import Database
@@ -34,11 +34,17 @@ async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.mark.parametrize("report", REPORTS)
 async def test_what_is_known_is_not_sent_again(database: Database, client: httpx.AsyncClient, report: str) -> None:
-    """A tag stays while the figures do, though freshness goes on; other figures or formats have another."""
+    """A tag stays while the figures do, though freshness goes on; other figures or formats have another, and so has an
+    answer with a bucket that has become complete."""
     path = f"/reports/{report}"
-    first = await client.get(path, params=DAY)
+    end = datetime.fromisoformat(DAY["to"])
     async with connected(database.collector_dsn) as connection:
-        await connection.execute(TELL, datetime.now(UTC))
+        running = await client.get(path, params=DAY)
+        await connection.execute(TELL, end)
+        first = await client.get(path, params=DAY, headers={"If-None-Match": running.headers["ETag"]})
+        assert first.status_code == 200
+        assert [row["complete"] for row in first.json()["rows"]] == [True] * len(first.json()["rows"])
+        await connection.execute(TELL, end + timedelta(seconds=1))
     tag = {"If-None-Match": first.headers["ETag"]}
     again = await client.get(path, params=DAY, headers=tag)
     assert (again.status_code, again.content) == (304, b"")
@@ -62,17 +68,73 @@ async def test_only_a_closed_range_keeps(database: Database, client: httpx.Async
             if until:
                 await connection.execute(TELL, until)
             answer = await client.get("/reports/events", params=LONG_AGO)
-            assert answer.headers["Cache-Control"] == ("public, max-age=86400" if kept else "no-cache")
+            assert answer.headers["Cache-Control"] == ("private, max-age=86400" if kept else "no-cache")
         await connection.execute(
             "UPDATE watermarks SET stored_until = $1 WHERE source = 'tiktok'", closing - timedelta(1)
         )
-        for source, cache in (("facebook", "public, max-age=86400"), ("tiktok", "no-cache")):
+        for source, cache in (("facebook", "private, max-age=86400"), ("tiktok", "no-cache")):
             answer = await client.get("/reports/events", params=LONG_AGO | {"source": source})
             assert answer.headers["Cache-Control"] == cache
         before = LONG_AGO | {"from": "2025-12-30", "source": "facebook"}
-        for by, cache in (("gender", "public, max-age=86400"), ("city", "no-cache")):
+        for by, cache in (("gender", "private, max-age=86400"), ("city", "no-cache")):
             answer = await client.get("/reports/demographics", params=before | {"groupBy": by})
             assert answer.headers["Cache-Control"] == cache
+
+
+@pytest.mark.parametrize("report", REPORTS)
+async def test_flat_traffic_shows_no_change(database: Database, report: str) -> None:
+    """In the middle of a day as many events came as until the same time of the day before, in every report, for running
+    days and hours alike; the tag changes as the comparison goes on, and stays while the watermark does."""
+    now = NOON.replace(hour=13, minute=47, second=30)
+    async with collecting(database.collector_dsn) as collected:
+        for back in range(4):
+            hours = 24 if back else 13
+            at = (
+                NOON.replace(hour=0) - timedelta(days=back) + timedelta(minutes=20 * step) for step in range(3 * hours)
+            )
+            await collected.store([make("bottom", at=each) for each in at for make in (facebook, tiktok)])
+        await collected.store(
+            [make("bottom", at=now - timedelta(minutes=back)) for back in (45, 25, 5) for make in (facebook, tiktok)]
+        )
+    day, midnight, hour = timedelta(days=1), NOON.replace(hour=0), now.replace(minute=0, second=0)
+    ranges: tuple[tuple[datetime, datetime, dict[str, str]], ...] = (
+        (midnight - day, midnight + day, {"interval": "day"}),
+        (midnight - day, midnight + day, {}),
+        (hour - day, hour + timedelta(hours=1), {"interval": "hour"}),
+    )
+    async with connected(database.collector_dsn) as connection, reporter(database.reporter_dsn) as client:
+        await connection.execute(TELL, now)
+        for start, end, more in ranges:
+            asked = {"from": start.isoformat(), "to": end.isoformat(), "compare": "previous", **more}
+            answer = await client.get(f"/reports/{report}", params=asked)
+            said = answer.json()
+            assert datetime.fromisoformat(said["query"]["compare"]["countedUntil"]) == now - (end - start)
+            figure = "purchases" if report == "revenue" else "events"
+            assert said["totals"][f"previous{figure.title()}"] == said["totals"][figure] > 0, (report, asked)
+            known = {"If-None-Match": answer.headers["ETag"]}
+            assert (await client.get(f"/reports/{report}", params=asked, headers=known)).status_code == 304
+            await connection.execute(TELL, now + timedelta(minutes=1))
+            assert (await client.get(f"/reports/{report}", params=asked, headers=known)).status_code == 200
+            await connection.execute(TELL, now)
+
+
+async def test_no_shared_cache_keeps_anything(database: Database, client: httpx.AsyncClient) -> None:
+    """Each answer says whether it may be kept: reports of closed ranges by the client alone, the rest by no cache."""
+    async with connected(database.collector_dsn) as connection:
+        await connection.execute(TELL, datetime.now(UTC))
+    files = ("/", "/docs", "/docs/page.js", "/page/dashboard.js", "/page/dashboard.css", "/openapi.json")
+    of_one_moment = ("/health/live", "/health/ready", "/metrics", "/pipeline", "/nothing", "/reports/events?color=red")
+    for path in files:
+        assert (await client.get(path)).headers["Cache-Control"] == "no-cache", path
+    for path in of_one_moment:
+        assert (await client.get(path)).headers["Cache-Control"] == "no-store", path
+    for report in REPORTS:
+        for path in (f"/reports/{report}", f"/reports/{report}.csv"):
+            kept = await client.get(
+                path, params=LONG_AGO | {"groupBy": "gender" if report == "demographics" else "source"}
+            )
+            assert kept.headers["Cache-Control"] == "private, max-age=86400", path
+            assert (await client.get(path, params=DAY)).headers["Cache-Control"] == "no-cache", path
 
 
 async def test_arrow_holds_the_same_table(client: httpx.AsyncClient) -> None:
@@ -94,7 +156,7 @@ async def test_arrow_holds_the_same_table(client: httpx.AsyncClient) -> None:
 
 async def test_columns_follow_the_query(client: httpx.AsyncClient) -> None:
     """A table without a row has the columns that it has with some: those of the period before where it is asked for."""
-    names = "start,end,source,dimension,value,events"
+    names = "start,localStart,end,complete,source,dimension,value,events"
     for more, header in (({}, names), ({"compare": "previous"}, f"{names},previousEvents")):
         for day in (LONG_AGO, DAY):
             answer = await client.get("/reports/demographics.csv", params=day | more)
@@ -105,12 +167,59 @@ async def test_columns_follow_the_query(client: httpx.AsyncClient) -> None:
 async def test_a_long_table_is_streamed(client: httpx.AsyncClient) -> None:
     """CSV comes in pieces, and they make the whole."""
     asked = {"from": "2026-01-01", "to": "2026-03-01", "interval": "hour", "groupBy": "eventType"}
-    async with client.stream("GET", "/reports/events", params=asked, headers={"Accept": CSV}) as answer:
+    headers = {"Accept": CSV, "Accept-Encoding": "identity"}
+    async with client.stream("GET", "/reports/events", params=asked, headers=headers) as answer:
         pieces = [piece async for piece in answer.aiter_raw()]
     lines = b"".join(pieces).decode().splitlines()
     assert len(lines) == 1 + 59 * 24 * 12
     assert len(b"".join(pieces)) > 4 * CHUNK_BYTES
     assert "Content-Length" not in answer.headers
+
+
+@pytest.mark.parametrize("accept", FORMATS)
+async def test_long_answers_are_compressed(client: httpx.AsyncClient, accept: str) -> None:
+    """Gzip where it is accepted, for every format; the content, its tag and its 304 are those of the plain answer, and
+    caches learn that there are two forms. What is short is sent as it is."""
+    asked = {"from": "2026-01-01", "to": "2026-03-01", "interval": "hour", "groupBy": "source"}
+    plain, coded, refused, short = [
+        await client.get("/reports/events", params=params, headers={"Accept": accept, "Accept-Encoding": encoding})
+        for params, encoding in (
+            (asked, "identity"), (asked, "br;q=1, gzip;q=0.5"), (asked, "gzip;q=0, *"), (LONG_AGO, "gzip"),
+        )
+    ]  # fmt: skip
+    assert coded.headers["Content-Encoding"] == "gzip"
+    assert coded.num_bytes_downloaded < len(plain.content) / 5
+    assert coded.headers["ETag"] == plain.headers["ETag"]
+    assert "Content-Encoding" not in plain.headers.keys() | refused.headers.keys() | short.headers.keys()
+    if accept == JSON:  # freshness goes on
+        fresh: dict[str, Any] = {"freshness": {}}
+        assert coded.json() | fresh == plain.json() | fresh == refused.json() | fresh
+        assert coded.headers["Content-Length"] == str(coded.num_bytes_downloaded)
+    else:
+        assert coded.content == plain.content == refused.content
+    for answer in (plain, coded, short):
+        assert answer.headers["Vary"] == "Accept, Accept-Encoding"
+    known = {"Accept": accept, "Accept-Encoding": "gzip", "If-None-Match": plain.headers["ETag"]}
+    again = await client.get("/reports/events", params=asked, headers=known)
+    assert (again.status_code, again.content, again.headers["Vary"]) == (304, b"", "Accept, Accept-Encoding")
+
+
+async def test_the_pages_files_are_compressed_and_not_sent_again(client: httpx.AsyncClient) -> None:
+    """Each file of the page and the OpenAPI document: gzip unless it is short, and 304 while the client has it."""
+    for path in (
+        "/",
+        "/docs/page.js",
+        "/page/dashboard.js",
+        "/page/controls.js",
+        "/page/dashboard.css",
+        "/openapi.json",
+    ):
+        file = await client.get(path, headers={"Accept-Encoding": "gzip"})
+        assert ("Content-Encoding" in file.headers) == (len(file.content) >= 4096), path
+        assert file.headers["Vary"] == "Accept-Encoding"
+        again = await client.get(path, headers={"If-None-Match": file.headers["ETag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["Cache-Control"] == "no-cache"
 
 
 async def test_a_page_names_the_next(client: httpx.AsyncClient) -> None:

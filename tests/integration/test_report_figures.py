@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -21,15 +21,21 @@ from tests.support.stack import fresh_database
 STEPS = {"minute": timedelta(minutes=1), "15minutes": QUARTER, "hour": timedelta(hours=1)}
 EVENTS = 4_000
 QUERIES = 120
+MICROSECOND = timedelta(microseconds=1)
+TELL = """
+    INSERT INTO watermarks (source, stored_until, pending_messages) VALUES ($1, $2, 0)
+    ON CONFLICT (source) DO UPDATE SET stored_until = $2
+"""
 KNOWN_COUNTRIES = 996  # of at most 1,000: there is room for a few of those that come
 
 
 class Given(NamedTuple):
-    """What is stored, and a reporter to ask."""
+    """What is stored, and a reporter to ask; collector: a connection that may write watermarks."""
 
     events: list[Kept]
     client: httpx.AsyncClient
     countries: set[str]
+    collector: Any
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +50,11 @@ async def given(servers: Servers, template: None) -> AsyncIterator[Given]:
                 for start in range(0, EVENTS, 500):
                     await collected.store(kept.event for kept in events[start : start + 500])
             countries = {row["country"] for row in await owner.fetch("SELECT country FROM known_countries")}
-        async with reporter(database.reporter_dsn, reporter_rows_range_hours=24 * 366) as client:
-            yield Given(events, client, countries)
+        async with (
+            reporter(database.reporter_dsn, reporter_rows_range_hours=24 * 366) as client,
+            connected(database.collector_dsn) as collector,
+        ):
+            yield Given(events, client, countries, collector)
 
 
 def key_of(at: datetime, interval: str | None, zone: ZoneInfo) -> Any:
@@ -251,8 +260,15 @@ async def test_demographics(given: Given, seed: int) -> None:
         bucket, source = key_of(datetime.fromisoformat(row["start"]), interval, zone), row["source"]
         seen.add((bucket, source))
         assert row["events"] == expected.get((bucket, source, "events"), Counter()).total()
-        assert set(row) == {"start", "end", "source", "events", *(name for name in by if name in OF[source])}
-        for dimension in set(row) - {"start", "end", "source", "events"}:
+        assert set(row) == {
+            "start",
+            "end",
+            "complete",
+            "source",
+            "events",
+            *(name for name in by if name in OF[source]),
+        }
+        for dimension in set(row) - {"start", "end", "complete", "source", "events"}:
             shares = {share["value"]: share["events"] for share in row[dimension]}
             assert len(shares) == len(row[dimension])
             counted = expected.get((bucket, source, dimension), Counter())
@@ -309,11 +325,11 @@ async def test_the_previous_period(given: Given, seed: int) -> None:
     if report == "demographics":
         parameters["groupBy"] = "age,gender,country,followers,device"
     now = await ask(given, report, parameters | {"compare": "previous"})
-    period = now["query"]["compare"]
-    assert period["to"] <= now["query"]["from"]
+    compare = now["query"]["compare"]
+    assert compare["to"] <= now["query"]["from"]
     alone = len({row["start"] for row in now["rows"]}) == 1  # one bucket stands beside one
     asked = {name: value for name, value in parameters.items() if name != "interval" or not alone}
-    before = await ask(given, report, asked | period)
+    before = await ask(given, report, asked | {"from": compare["from"], "to": compare["countedUntil"]})
     for number, row in enumerate(now["rows"]):
         then = before["rows"][number] if number < len(before["rows"]) else None
         for name in ("events", "revenue", "purchases"):
@@ -328,6 +344,85 @@ async def test_the_previous_period(given: Given, seed: int) -> None:
                     assert previous == {share["value"]: share["events"] for share in then[name]}
     for name, total in before["totals"].items():
         assert now["totals"][f"previous{name.title()}"] == total
+
+
+def local_day(at: datetime, zone: ZoneInfo) -> tuple[date, timedelta]:
+    """The day that the local clock shows, and the time since its start."""
+    day = at.astimezone(zone).date()
+    return day, at - datetime.combine(day, time(), zone).astimezone(UTC)
+
+
+def beside(
+    at: datetime, start: datetime, before: tuple[datetime, datetime], *, by_days: bool, zone: ZoneInfo
+) -> datetime:
+    """The instant that has passed as much of the bucket `before` as `at` has of the one that begins at start."""
+    moved = before[0] + (at - start)
+    if by_days:
+        (today, passed), (first, _), (then, _) = (local_day(each, zone) for each in (at, start, before[0]))
+        moved = datetime.combine(then + (today - first), time(), zone).astimezone(UTC) + passed
+    return min(max(moved, before[0]), before[1])
+
+
+@pytest.mark.parametrize("seed", range(QUERIES))
+async def test_a_running_range_is_compared_so_far(given: Given, seed: int) -> None:
+    """With a watermark anywhere in or around the range, previous figures count the same part of the period before,
+    across changes of clocks; a bucket is complete if the range does not cut it and the watermark has passed its end."""
+    rng = random.Random(seed)
+    parameters, start, end, interval = some_query(rng)
+    if interval in STEPS:
+        end = start + STEPS[interval] * 30
+        parameters["to"] = end.isoformat()
+    zone = ZoneInfo(parameters["timeZone"])
+    if rng.random() < 0.5:  # whole days
+        start, end = (
+            datetime.combine(at.astimezone(zone).date(), time(), zone) for at in (start, end + timedelta(days=1))
+        )
+        parameters |= {"from": str(start.date()), "to": str(end.date())}
+        if interval == "minute":
+            del parameters["interval"]
+            interval = None
+        start, end = start.astimezone(UTC), end.astimezone(UTC)
+    until = start + (end - start) * rng.uniform(-0.1, 1.1)
+    later = until + timedelta(hours=rng.randrange(3))
+    for source, at in zip(rng.sample(("facebook", "tiktok"), 2), (until, later), strict=True):
+        await given.collector.execute(TELL, source, at)
+    now = await ask(given, "events", parameters | {"compare": "previous"})
+    compare = {name: datetime.fromisoformat(at) for name, at in now["query"]["compare"].items()}
+    alone = len(now["rows"]) == 1
+    asked = {name: value for name, value in parameters.items() if name != "interval" or not alone}
+    whole = await ask(
+        given, "events", asked | {"from": now["query"]["compare"]["from"], "to": now["query"]["compare"]["to"]}
+    )
+    buckets, before = (
+        [(datetime.fromisoformat(row["start"]), datetime.fromisoformat(row["end"])) for row in said["rows"]]
+        for said in (now, whole)
+    )
+    whole_days = all(not local_day(bound, zone)[1] for bound in (start, end))
+    by_days = whole_days if alone else interval not in STEPS
+    expected: list[int | None] = []
+    counted_until = compare["to"] if until >= end or len(before) < len(buckets) else compare["from"]
+    for number, (begin, finish) in enumerate(buckets):
+        if number >= len(before) or (until <= begin and number):
+            expected.append(None)
+            continue
+        cut = before[number][1]
+        if until <= begin:
+            cut = before[number][0]
+        elif until < finish:
+            cut = beside(until, begin, before[number], by_days=by_days, zone=zone)
+        counted_until = cut if until < end else compare["to"]
+        expected.append(sum(before[number][0] <= kept.at < cut for kept in given.events))
+    assert [row["previousEvents"] for row in now["rows"]] == expected
+    assert now["totals"]["previousEvents"] == sum(filter(None, expected))
+    assert compare["countedUntil"] == counted_until
+    assert [row["complete"] for row in now["rows"]] == [
+        finish <= until
+        and key_of(begin - MICROSECOND, interval, zone) != key_of(begin, interval, zone)
+        and key_of(finish - MICROSECOND, interval, zone) != key_of(finish, interval, zone)
+        if interval
+        else finish <= until
+        for begin, finish in buckets
+    ]
 
 
 @pytest.mark.parametrize("report", ["events", "revenue", "demographics"])

@@ -111,6 +111,29 @@ async def test_dropped_days_are_answered_by_quarter_hours(database: Database, co
             assert (LONG_AGO.date() + timedelta(days=1)).isoformat() in refused.json()["detail"]
 
 
+async def test_a_comparison_with_dropped_days_is_cut_at_a_quarter_hour(
+    database: Database, collected: Collected
+) -> None:
+    """A running range is compared with days whose rows are gone: as far as the quarter-hour before the same point."""
+    await collected.store(spread(0, around=LONG_AGO))
+    reached = NOON - timedelta(minutes=7)
+    async with connected(database.collector_dsn) as connection, reporter(database.reporter_dsn) as client:
+        await connection.execute(TELL, reached, 0)
+        await connection.fetchval("SELECT drop_partitions('facebook_events', $1)", LONG_AGO.date() + timedelta(days=1))
+        days = timedelta(days=30)
+        asked = {"from": (NOON - days).isoformat(), "to": (NOON + timedelta(days=1)).isoformat(), "source": "facebook"}
+        asked |= {"interval": "day", "compare": "previous"}
+        asked["from"] = (NOON - timedelta(days=29)).isoformat()
+        answer = await client.get("/reports/events", params=asked)
+        assert answer.status_code == 200, answer.text
+        counted_until = datetime.fromisoformat(answer.json()["query"]["compare"]["countedUntil"])
+        assert counted_until == NOON - days - timedelta(minutes=15)
+        counted = sum(
+            datetime.fromisoformat(event["timestamp"]) < counted_until for event in spread(0, around=LONG_AGO)
+        )
+        assert answer.json()["totals"]["previousEvents"] == counted // 2 > 0
+
+
 async def test_no_day_is_dropped_under_a_report(database: Database, collected: Collected) -> None:
     """From before its snapshot to its end a report holds its partitions; afterwards they can be dropped."""
     await collected.store([facebook(at=LONG_AGO)])

@@ -116,6 +116,7 @@ async def collecting(
     contract: Contract = CONTRACT,
     ack_wait_seconds: float = 10.0,
     batch_rows: int = 20_000,
+    stopped_pause_seconds: float = 0.1,
 ) -> AsyncIterator[Collecting]:
     """A running collector; `client` has the streams. Ended at the end, and what its flow raised is raised here."""
     source = SOURCES[name]
@@ -123,7 +124,10 @@ async def collecting(
     store = Store(database.collector_dsn, source, parse)
     fetcher = Fetcher(client, source.stream, name, ack_wait_seconds=ack_wait_seconds, batch_rows=batch_rows)
     readiness = Readiness()
-    flow = Collect(name, fetcher, parse, store, readiness, batch_rows=batch_rows, linger_seconds=0.02)
+    flow = Collect(
+        name, fetcher, parse, store, readiness,
+        batch_rows=batch_rows, linger_seconds=0.02, stopped_pause_seconds=stopped_pause_seconds,
+    )  # fmt: skip
     collector = Collecting(fetcher, flow, readiness, store)
     await fetcher.start()
     collector.running = asyncio.create_task(flow.run(collector.stop))

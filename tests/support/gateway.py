@@ -94,14 +94,18 @@ class Gateway:
         return 0.0
 
     def workers(self) -> list[psutil.Process]:
-        """The worker processes, oldest first."""
-        children = psutil.Process(self.supervisor.pid("gateway")).children()
-        return sorted(filter(_lives, children), key=lambda child: child.pid)
+        """The worker processes that serve, oldest first; without the spare."""
+        return workers_of(self.supervisor.pid("gateway"))
 
 
-def _lives(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
+def workers_of(pid: int) -> list[psutil.Process]:
+    """The worker processes of this gateway that listen, oldest first. The spare and dead ones do not."""
+    return sorted(filter(_listens, psutil.Process(pid).children()), key=lambda child: child.pid)
+
+
+def _listens(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        return any(connection.status == psutil.CONN_LISTEN for connection in process.net_connections())
     return False
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 
 from core.errors import StreamFull, StreamUnreachable, TryAgain
+from core.events.catalog import shapes
 from core.events.contract import Invalid, Reason
+from core.events.violations import violations
 from gateway import answer
 from gateway.answer import Answer
-from gateway.decode import Batch
+from gateway.decode import OTHERS_MOST, TOLD_MOST, Batch
 from gateway.refusal import Doubled, NotServing, Overloaded, Refusal, Refused
-from tests.support.door import ALONE
+from tests.support.door import ALONE, CONTRACT
+from tests.support.events import microseconds
 
 STATUS = {
     Refusal.EMPTY_BODY: 400,
@@ -33,6 +37,15 @@ STATUS = {
     Refusal.TOO_MANY_EVENTS: 413,
     Refusal.UNSUPPORTED_TYPE: 415,
     Refusal.UNSUPPORTED_ENCODING: 415,
+}
+TYPES = dict.fromkeys(
+    label for shape in shapes() for rule in shape.rules if rule.path == "eventType" for label in rule.labels
+)
+OTHERS = {
+    "timestamp": "an RFC 3339 instant with a zone, such as 2026-11-22T07:25:58.541Z, in the years 2000 to 2100",
+    "funnelStage": '"top" or "bottom"',
+    "eventType": " or ".join(f'"{kind}"' for kind in TYPES),
+    "data": "an object with `user`, `engagement`",
 }
 STORED_BEFORE = {Overloaded: False, NotServing: False, StreamFull: True, StreamUnreachable: True, Doubled: True}
 
@@ -90,10 +103,11 @@ def test_a_defect_is_500_and_hides_nothing_but_its_cause() -> None:
 
 def batch(accepted: int, refused: int) -> Batch:
     made = Batch(ALONE)
+    explain = partial(violations, received_at=microseconds(), contract=CONTRACT)
     if accepted:
         made.accept("tiktok", [b"{}"] * accepted)
     for index in range(refused):
-        made.refuse(index, b'{"eventId":"e-1"}', Invalid(Reason.MISSING_FIELD, "$.source", "missing"))
+        made.refuse(index, b'{"eventId":"e-1"}', Invalid(Reason.MISSING_FIELD, "$.source", "missing"), explain)
     return made
 
 
@@ -107,9 +121,33 @@ def test_accepted_events_are_202_with_the_counts() -> None:
         "accepted": 3,
         "refused": 1,
         "errors": [
-            {"index": 0, "eventId": "e-1", "reason": "missing_field", "path": "$.source", "detail": "missing"},
+            {
+                "index": 0,
+                "eventId": "e-1",
+                "reason": "missing_field",
+                "path": "$.source",
+                "detail": "missing",
+                "allowed": '"facebook" or "tiktok"',
+                "violations": 5,
+                "others": [
+                    {
+                        "reason": "missing_field",
+                        "path": f"$.{name}",
+                        "detail": f"Object missing required field `{name}`",
+                        "allowed": allowed,
+                    }
+                    for name, allowed in OTHERS.items()
+                ],
+            },
         ],
     }
+
+
+def test_the_answer_is_bounded() -> None:
+    """Of 100 refused events the answer lists 100 other violations at most, and counts all violations of each."""
+    errors = json.loads(answer.batch(batch(accepted=1, refused=150), "c-1").body)["errors"]
+    assert [error["violations"] for error in errors] == [5] * TOLD_MOST
+    assert [len(error["others"]) for error in errors] == [4] * (OTHERS_MOST // 4) + [0] * (TOLD_MOST - OTHERS_MOST // 4)
 
 
 def test_nothing_accepted_is_a_422_with_the_same_counts() -> None:

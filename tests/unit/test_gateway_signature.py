@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from typing import Any
 
 import pytest
@@ -120,7 +122,13 @@ async def test_what_cannot_be_read_is_a_bad_signature(scheme: str, headers: dict
 async def test_a_key_may_come_in_either_header() -> None:
     """X-Api-Key and Authorization: Bearer are the same; another kind of authorization is no key."""
     signatures = of_both("key")
-    for headers in ({"x-api-key": SECRET}, {"authorization": f"bearer {SECRET}"}):
+    for headers in (
+        {"x-api-key": SECRET},
+        {"authorization": f"bearer {SECRET}"},
+        {"authorization": f"BEARER \t {SECRET} "},
+        {"x-api-key": "a proxy's own", "authorization": f"Bearer {SECRET}"},
+        {"x-api-key": SECRET, "authorization": "Bearer of something else"},
+    ):
         assert await signatures.check(headers, BODY) == BOTH
     assert await refusal(signatures, {"authorization": f"Basic {SECRET}"}) is Refusal.UNSIGNED
 
@@ -130,6 +138,103 @@ async def test_several_signatures_in_one_header() -> None:
     other = "v1," + "A" * 43 + "="
     headers = STANDARD_HEADERS | {"webhook-signature": f"v1a,AAAA {other} {V1}"}
     assert await of_both("standard").check(headers, BODY) == BOTH
+
+
+# Published by the providers: the secret, the id, the time, the body and the signature.
+PUBLISHED = [
+    # Of Standard Webhooks' and Svix's libraries and documentation.
+    (
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        1614265330,
+        b'{"test": 2432232314}',
+        "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+    ),
+    # Of Svix's Rust library.
+    (
+        "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+        "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
+        1649367553,
+        b'{"email":"test@example.com","username":"test_user"}',
+        "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=",
+    ),
+]
+
+
+def webhook(sender: str, name: str, at: int, signature: str) -> dict[str, str]:
+    return {f"{sender}-id": name, f"{sender}-timestamp": str(at), f"{sender}-signature": signature}
+
+
+@pytest.mark.parametrize("sender", ["webhook", "svix"])
+@pytest.mark.parametrize(("secret", "name", "at", "body", "signature"), PUBLISHED)
+async def test_published_signatures_hold_under_both_names(
+    sender: str, secret: str, name: str, at: int, body: bytes, signature: str
+) -> None:
+    """The examples of Standard Webhooks and Svix, with the secret's prefix and without it."""
+    headers = webhook(sender, name, at, signature)
+    for written in (secret, secret.removeprefix("whsec_")):
+        signatures = of_both("standard", now=at, secrets=written)
+        assert await signatures.check(headers, body) == BOTH
+        assert await refusal(signatures, headers, body + b" ") is Refusal.BAD_SIGNATURE
+    assert await refusal(of_both("standard", now=at + 301, secrets=secret), headers, body) is Refusal.STALE_SIGNATURE
+    for part in ("id", "timestamp"):
+        left = {key: value for key, value in headers.items() if key != f"{sender}-{part}"}
+        assert await refusal(of_both("standard", now=at, secrets=secret), left, body) is Refusal.BAD_SIGNATURE
+
+
+async def test_of_both_names_the_whole_set_counts() -> None:
+    """Headers of one name that lack one of three do not hide those of the other."""
+    signatures = of_both("standard")
+    svix = webhook("svix", "msg_1", NOW, V1)
+    assert await signatures.check(svix | {"webhook-signature": V1}, BODY) == BOTH
+    assert await signatures.check(STANDARD_HEADERS | {"svix-id": "another"}, BODY) == BOTH
+    assert await refusal(signatures, {"svix-signature": V1, "webhook-id": "msg_1"}) is Refusal.BAD_SIGNATURE
+
+
+@pytest.mark.parametrize("other", ["v1,???", "v1,AAA", "v1,é", "v1", "v1a,AAAA", "v2," + V1[3:], "rubbish"])
+async def test_a_signature_that_cannot_be_read_hides_no_other(other: str) -> None:
+    """As in the providers' libraries it is skipped, before and after one that holds; alone it is a bad signature."""
+    signatures = of_both("standard")
+    for given in (f"{other} {V1}", f"{V1} {other}"):
+        assert await signatures.check(STANDARD_HEADERS | {"webhook-signature": given}, BODY) == BOTH
+    alone = STANDARD_HEADERS | {"webhook-signature": other}
+    assert await refusal(signatures, alone) is Refusal.BAD_SIGNATURE
+
+
+async def test_a_secret_of_standard_webhooks_may_lack_its_padding() -> None:
+    """25 bytes in base64 end in ==, which some senders leave out."""
+    key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3OA"
+    signed = "v1,372AEPfqwl6ay+3IgJMaybBYgo2+CXobVC3cByuLLnU="
+    for secret in (f"whsec_{key}", f"whsec_{key}==", key):
+        headers = STANDARD_HEADERS | {"webhook-signature": signed}
+        assert await of_both("standard", secrets=secret).check(headers, BODY) == BOTH
+
+
+@pytest.mark.parametrize("form", ["{s},{t}", "{t}, {s}", "{t},{s},v=2", "{t},s=0,{s}", "{t},{s},{s}", "{t},,{s},"])
+async def test_tiktoks_pairs_may_come_in_any_order(form: str) -> None:
+    """TikTok's documentation splits the header at its commas, then each part at its equals sign."""
+    t, _, s = TIKTOK.partition(",")
+    assert await of_both("tiktok").check({"tiktok-signature": form.format(t=t, s=s)}, BODY) == BOTH
+
+
+@pytest.mark.parametrize("form", ["{t},{t},{s}", "{t};{s}", "{t}", "{s}", "t=,{s}", "{t},S={s}", "{t},s={S}", ""])
+async def test_no_other_form_of_tiktoks_is_taken(form: str) -> None:
+    """Two times, other separators, other cases: hexadecimal digits are compared as they are."""
+    t, _, s = TIKTOK.partition(",")
+    given = form.format(t=t, s=s, S=s[2:].upper())
+    assert await refusal(of_both("tiktok"), {"tiktok-signature": given}) is Refusal.BAD_SIGNATURE
+
+
+async def test_metas_signature_is_of_the_bytes_that_it_sends() -> None:
+    """Meta escapes what is beyond ASCII before it signs and sends: the bytes count as they came, not the text that they
+    stand for. Hexadecimal digits are small, as in Meta's own samples."""
+    sent, meant = rb'{"name":"\u00e4\u00f6\u00e5"}', '{"name":"äöå"}'.encode()
+    header = f"sha256={hmac.new(SECRET.encode(), sent, hashlib.sha256).hexdigest()}"
+    signatures = of_both("meta")
+    assert await signatures.check({"x-hub-signature-256": f" {header} "}, sent) == BOTH
+    assert await refusal(signatures, {"x-hub-signature-256": header}, meant) is Refusal.BAD_SIGNATURE
+    for other in (header.upper(), "sha256=" + header[7:].upper()):
+        assert await refusal(signatures, {"x-hub-signature-256": other}, sent) is Refusal.BAD_SIGNATURE
 
 
 async def test_large_bodies_hold_like_small_ones() -> None:

@@ -127,6 +127,65 @@ def test_lines_are_events(piece_bytes: None) -> None:
     assert elements(b"\r\n\n".join(lines) + b"\n", Form.LINES) == lines
 
 
+@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("between", [b"\n", b"\r\n", b"\n\n", b"", b" ", b"\t \n"])
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_objects_one_after_the_other_are_events(form: Form, between: bytes, end: bytes, piece_bytes: None) -> None:
+    """NDJSON is split whatever its type. Objects in one line, or with space between them, are split as JSON."""
+    if form is Form.LINES and b"\n" not in between:
+        return
+    objects = [encoded(facebook()) for _ in range(20)] + [OBJECT, b'{"a":"}{","b":"} {"}'] * 5
+    assert elements(between.join(objects) + end, form) == objects
+
+
+@pytest.mark.parametrize("bad", [b"nonsense", b'{"a":1', b'{"a":}', b'{"a":"\xff"}', b"[1]", b"}"])
+@pytest.mark.parametrize("at", [0, 1, 5])
+def test_a_bad_line_costs_one_line_whatever_the_type(bad: bytes, at: int, piece_bytes: None) -> None:
+    """A line that is no object comes out as one element. Its neighbours come out unchanged."""
+    good = [encoded(facebook()) for _ in range(5)]
+    lines = [*good[:at], bad, *good[at:]]
+    if lines[0].startswith(b"{"):
+        assert elements(b"\n".join(lines)) == lines
+    assert elements(b"\n".join(lines), Form.LINES) == lines
+
+
+@pytest.mark.parametrize("bad", [b'{"a":}', b'{"a":"\xff"}', b"{'a':[1]}", b'{"a":"\\ud800"}'])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_bad_object_costs_one_object(bad: bytes, indent: int | None, piece_bytes: None) -> None:
+    """Of objects without line breaks between them, or pretty-printed, one that is no JSON comes out as one element."""
+    good = [json.dumps({"a": "}{", "b": number}, indent=indent).encode() for number in range(40)]
+    objects = [*good[:20], bad, *good[20:]]
+    assert elements(b"".join(objects)) == elements(b" ".join(objects)) == objects
+
+
+def test_objects_of_many_pieces_come_out_whole() -> None:
+    """Objects of several pieces, some larger than a piece, come out one by one, in order and unchanged."""
+    objects = [encoded(facebook()) for _ in range(2000)] + [b'{"a":"' + b"}{" * 200_000 + b'"}'] * 3
+    objects = [element for pair in zip(objects, reversed(objects), strict=True) for element in pair]
+    assert elements(b"".join(objects)) == objects
+
+
+@pytest.mark.parametrize("content", [b"[%b]", b"[%b]\n", b"[\n%b\n]\n", b" [%b ,\n%b] "])
+def test_an_array_is_an_array_whatever_the_type(content: bytes, piece_bytes: None) -> None:
+    """An array is split as such also under a type that announces lines."""
+    body = content.replace(b"%b", OBJECT)
+    assert elements(body, Form.LINES) == [OBJECT] * content.count(b"%b")
+
+
+@settings(max_examples=300)
+@given(content=HOSTILE)
+def test_whatever_follows_an_object_is_an_element(content: bytes) -> None:
+    """Nothing of a body that begins with an object is lost: without space, its elements are the body."""
+    body = b"{" + content
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(splitting, "PIECE_BYTES", 16)
+        patch.setattr(splitting, "REACH_BYTES", 24)
+        patch.setattr(splitting, "CAREFUL_BYTES", 3)
+        patch.setattr(splitting, "SPACE_BYTES", 2)
+        found = b"".join(elements(body))
+    assert found.translate(None, b" \t\r\n") == body.translate(None, b" \t\r\n")
+
+
 @settings(max_examples=200)
 @given(content=st.text(alphabet="\n\r 1a{}", max_size=60).map(str.encode))
 def test_any_lines_are_split_as_a_reader_of_lines_would(content: bytes) -> None:
@@ -203,6 +262,10 @@ def test_a_scalar_is_refused_and_told_from_no_json(content: bytes, expected: Ref
         pytest.param(b"[" + b'""' * 1_000_000 + b"]", id="quotes"),
         pytest.param(b"[" + b"[1," * 700_000 + b"]" * 700_001, id="nested"),
         pytest.param(b"[{}" + b" " * 2_000_000 + b",{}]", id="space"),
+        pytest.param(b"{}" * 1_000_000, id="objects without space"),
+        pytest.param(b"{} " * 700_000 + b"x", id="objects and something else"),
+        pytest.param(b'{"a":"' + b"}{" * 1_000_000 + b'"}', id="an object that looks like many"),
+        pytest.param(b"{" * 2_000_000, id="objects without end"),
     ],
 )
 def test_steps_are_many_and_small(content: bytes) -> None:

@@ -16,23 +16,30 @@ moments = st.datetimes(
 offsets = st.integers(-(23 * 60 + 59), 23 * 60 + 59)
 
 
-def written(moment: datetime, offset_minutes: int, *, digits: int, zulu: str = "Z", letter: str = "T") -> str:
-    """The moment on a clock so many minutes ahead of UTC, with so many digits of fraction (cut, not rounded)."""
+def written(
+    moment: datetime, offset_minutes: int, *, digits: int, zulu: str = "Z", letter: str = "T", colon: str = ":"
+) -> str:
+    """The moment on a clock so many minutes ahead of UTC, with so many digits of fraction (cut, not rounded).
+
+    Digits from the seventh on are nines. Without a colon, a zone of whole hours has no minutes.
+    """
     local = moment.astimezone(timezone(timedelta(minutes=offset_minutes)))
-    fraction = f".{local.microsecond:06d}"[: digits + 1] if digits else ""
+    fraction = f".{local.microsecond:06d}999"[: digits + 1] if digits else ""
     sign, minutes = ("+", offset_minutes) if offset_minutes >= 0 else ("-", -offset_minutes)
-    zone = zulu if offset_minutes == 0 else f"{sign}{minutes // 60:02d}:{minutes % 60:02d}"
+    zone = zulu if offset_minutes == 0 and zulu else f"{sign}{minutes // 60:02d}{colon}{minutes % 60:02d}"
+    if not colon:
+        zone = zone.removesuffix("00") if len(zone) > 1 else zone
     return f"{local:%Y-%m-%d}{letter}{local:%H:%M:%S}{fraction}{zone}"
 
 
-@given(moments, offsets, st.integers(0, 6), st.sampled_from("Zz"), st.sampled_from("Tt"))
+@given(moments, offsets, st.integers(0, 9), st.sampled_from(["Z", "z", ""]), st.sampled_from("Tt"), st.booleans())
 def test_an_instant_is_the_same_on_every_clock(
-    moment: datetime, offset: int, digits: int, zulu: str, letter: str
+    moment: datetime, offset: int, digits: int, zulu: str, letter: str, colon: bool
 ) -> None:
-    """Whatever its zone, letters and digits, a text gives the microseconds of its instant."""
-    step = 10 ** (6 - digits)
+    """Whatever its zone, letters and digits, a text gives the microseconds of its instant; more digits are cut."""
+    step = 10 ** (6 - min(digits, 6))
     cut = moment.replace(microsecond=moment.microsecond // step * step)
-    text = written(moment, offset, digits=digits, zulu=zulu, letter=letter)
+    text = written(moment, offset, digits=digits, zulu=zulu, letter=letter, colon=":" if colon else "")
     assert instant(text) == (cut - EPOCH) // timedelta(microseconds=1)
     assert instant(text) == instant(text)  # looked up the second time
 
@@ -54,6 +61,11 @@ def test_microseconds_are_exact_both_ways(moment: datetime) -> None:
         ("2101-01-01T23:58:59.999999+23:59", LAST),
         ("2026-11-22T07:25:58.541-00:00", datetime(2026, 11, 22, 7, 25, 58, 541_000, tzinfo=UTC)),
         ("2028-02-29T12:00:00Z", datetime(2028, 2, 29, 12, tzinfo=UTC)),
+        ("2026-11-22T07:25:58+0000", datetime(2026, 11, 22, 7, 25, 58, tzinfo=UTC)),  # Meta's Graph API
+        ("2026-11-22T07:25:58.1234567Z", datetime(2026, 11, 22, 7, 25, 58, 123_456, tzinfo=UTC)),  # .NET, Power BI
+        ("2026-11-22T09:25:58.123456789+02:00", datetime(2026, 11, 22, 7, 25, 58, 123_456, tzinfo=UTC)),  # Go, Java
+        ("2026-11-22T07:25:58.9999999-00", datetime(2026, 11, 22, 7, 25, 58, 999_999, tzinfo=UTC)),
+        ("2100-12-31T23:59:59.999999999+0000", LAST),
     ],
 )
 def test_both_ends_and_all_zones_are_taken(text: str, moment: datetime) -> None:
@@ -77,7 +89,8 @@ def test_both_ends_and_all_zones_are_taken(text: str, moment: datetime) -> None:
         "2026-11-22T07:25:58 Z",
         "2026-11-22 07:25:58Z",
         "2026-11-22T07:25:58.Z",
-        "2026-11-22T07:25:58.1234567Z",  # seven digits
+        "1999-12-31T23:59:59.999999999Z",
+        "2026-11-22T07:25:58.1234567890Z",  # ten digits
         "2026-11-22T07:25:58,5Z",
         "2026-11-22T07:25Z",
         "2026-11-22",
@@ -94,8 +107,13 @@ def test_both_ends_and_all_zones_are_taken(text: str, moment: datetime) -> None:
         "2026-12-31T23:59:60Z",  # a leap second: no clock of ours has it
         "2026-11-22T07:25:58+24:00",
         "2026-11-22T07:25:58+23:60",
-        "2026-11-22T07:25:58+0100",
-        "2026-11-22T07:25:58+01",
+        "2026-11-22T07:25:58+2400",
+        "2026-11-22T07:25:58+24",
+        "2026-11-22T07:25:58+0060",
+        "2026-11-22T07:25:58+1",
+        "2026-11-22T07:25:58+100",
+        "2026-11-22T07:25:58+01:",
+        "2026-11-22T07:25:58 0100",
         "2026-11-22T07:25:58+01:00:00",
         "2026-11-22T07:25:58ZZ",
         " 2026-11-22T07:25:58Z",

@@ -60,6 +60,12 @@ def test_no_secret_is_told() -> None:
     ("text", "least", "most"),
     [
         ("2026-11-23T05:00:00Z", datetime(2026, 11, 23, 5, tzinfo=UTC), datetime(2026, 11, 23, 5, tzinfo=UTC)),
+        ("2026-11-23t06:00:00+0100", datetime(2026, 11, 23, 5, tzinfo=UTC), datetime(2026, 11, 23, 5, tzinfo=UTC)),
+        (
+            "2026-11-23T05:00:00.123456789z",
+            datetime(2026, 11, 23, 5, 0, 0, 123_456, tzinfo=UTC),
+            datetime(2026, 11, 23, 5, 0, 0, 123_456, tzinfo=UTC),
+        ),
         ("2026-11-23", datetime(2026, 11, 23, tzinfo=UTC), datetime(2026, 11, 23, tzinfo=UTC)),
         ("2h", datetime.now(UTC) - timedelta(hours=2), datetime.now(UTC) - timedelta(hours=1)),
     ],

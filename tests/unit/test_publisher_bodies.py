@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from datetime import UTC, datetime
 from statistics import mean
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ NOW = datetime(2026, 11, 22, 0, 0, 30, tzinfo=UTC).timestamp()  # half a minute 
 DAY = 24 * 3600
 
 
-def bodies(seed: object = 1, **options: float) -> Bodies:
+def bodies(seed: object = 1, **options: Any) -> Bodies:
     return Bodies(seed, now=lambda: NOW, **({"corrupt_share": 0.0} | options))
 
 

@@ -2,14 +2,17 @@
 
 import csv
 import io
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import msgspec
 import pytest
 
 from reporter import answer, formats
+from reporter.formats import CsvForm
 from reporter.query import BadQuery
 
 
@@ -44,6 +47,7 @@ def test_no_acceptable_format(accept: str) -> None:
 
 
 class Line(msgspec.Struct, rename="camel"):
+    start: datetime
     some_text: str | None
     money: Decimal
     left_out: int | msgspec.UnsetType = msgspec.UNSET
@@ -58,25 +62,69 @@ class Lines(msgspec.Struct):
         return Line, self.rows
 
 
-def csv_of(lines: Any) -> str:
-    return b"".join(formats.csv(lines)).decode()
+def csv_of(lines: Any, form: CsvForm = CsvForm.PROGRAM) -> str:
+    return b"".join(formats.csv(lines, form)).decode()
 
 
-TEXTS = ["plain", 'say "hi"', "a,b", "two\nlines", "cr\rlf\r\n", " around ", "", "ünï\U0001f600", "=1+1"]
+TEXTS = [
+    "plain",
+    'say "hi"',
+    "a,b",
+    "two\nlines",
+    "cr\rlf\r\n",
+    " around ",
+    "",
+    "ünï\U0001f600",
+    "=1+1",
+    "(other) ones",
+]
+FORMULAS = ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "\t=1", "\r=1"]
+AT = datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+
+
+def read_back(written: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(written, newline="")))
 
 
 def test_csv_reads_back() -> None:
     """Whatever a text holds, a CSV reader gets it back; money keeps its digits; unset columns are not there."""
-    written = csv_of(Lines([Line(text, Decimal("1.50")) for text in TEXTS]))
-    head, *rows = csv.reader(io.StringIO(written, newline=""))
-    assert head == ["someText", "money"]
-    assert rows == [[text, "1.50"] for text in TEXTS]
+    head, *rows = read_back(csv_of(Lines([Line(AT, text, Decimal("1.50")) for text in TEXTS])))
+    assert head == ["start", "localStart", "someText", "money"]
+    assert rows == [["2026-10-25T02:30:00+02:00", "2026-10-25 02:30:00", text, "1.50"] for text in TEXTS]
 
 
-def test_csv_tells_null_from_empty_text() -> None:
-    """null is nothing between the commas, empty text is two quotes."""
-    written = csv_of(Lines([Line(None, Decimal(1)), Line("", Decimal(1))]))
-    assert written == 'someText,money\r\n,1\r\n"",1\r\n'
+@pytest.mark.parametrize("form", CsvForm)
+def test_csv_tells_other_from_every_text(form: CsvForm) -> None:
+    """Other is a text that no sender's text is written as: neither an empty one, nor the same words."""
+    texts = [None, "", "other", "(other)", "'(other)", "'"]
+    written = csv_of(Lines([Line(AT, text, Decimal(1)) for text in texts]), form)
+    found = [row[2] for row in read_back(written)[1:]]
+    assert found == ["(other)", "", "other", "'(other)", "''(other)", "'"]
+    assert written.splitlines()[2].split(",")[2] == '""'
+
+
+def test_files_hold_no_formulas() -> None:
+    """What a spreadsheet would take for a formula begins with a ' in a file, and is as it is for a program; with one '
+    less every text is the sender's again."""
+    texts = [*FORMULAS, *(f"'{text}" for text in FORMULAS), *TEXTS]
+    lines = Lines([Line(AT, text, Decimal(1)) for text in texts])
+    assert [row[2] for row in read_back(csv_of(lines))[1:]] == texts
+    for form, mark in ((CsvForm.FILE, ""), (CsvForm.FILE_WITH_BOM, "\ufeff")):
+        written = csv_of(lines, form)
+        assert written.startswith(f"{mark}start,localStart,")
+        found = [row[2] for row in read_back(written)[1:]]
+        assert not any(text[:1] in ("=", "+", "-", "@", "\t", "\r") for text in found)
+        assert found == [f"'{text}" if text.lstrip("'")[:1] in [*"=+-@\t\r"] and text else text for text in texts]
+
+
+def test_local_times_have_one_form_across_a_change_of_clocks() -> None:
+    """An hour that the clock shows twice has two instants and one local time; no local time has an offset."""
+    hours = [AT, AT.replace(fold=1), datetime(2026, 10, 25, 2, 30, 0, 5, UTC)]
+    rows = read_back(csv_of(Lines([Line(at, "", Decimal(1)) for at in hours])))[1:]
+    assert [row[0] for row in rows] == [
+        "2026-10-25T02:30:00+02:00", "2026-10-25T02:30:00+01:00", "2026-10-25T02:30:00.000005Z",
+    ]  # fmt: skip
+    assert [row[1] for row in rows] == ["2026-10-25 02:30:00"] * 2 + ["2026-10-25 02:30:00.000005"]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +138,14 @@ def test_csv_tells_null_from_empty_text() -> None:
         (asyncpg.TooManyConnectionsError(), 503, True),
         (asyncpg.CannotConnectNowError(), 503, True),
         (asyncpg.ConnectionDoesNotExistError(), 503, True),
+        (asyncpg.SerializationError("conflict with recovery"), 503, True),
+        (asyncpg.DeadlockDetectedError(), 503, True),
+        (asyncpg.LockNotAvailableError(), 503, True),
+        (asyncpg.DiskFullError(), 503, True),
+        (asyncpg.CrashShutdownError(), 503, True),
+        (asyncpg.IdleInTransactionSessionTimeoutError(), 503, True),
+        (asyncpg.InvalidCachedStatementError(), 503, True),
+        (asyncpg.InterfaceError("connection is closed"), 503, True),
         (asyncpg.UndefinedTableError("a secret detail"), 500, False),
         (KeyError("a secret detail"), 500, False),
     ],

@@ -34,6 +34,13 @@ def ask_text(report: AnyReport, query_string: str) -> Any:
         ("2026-11-22T07:00-03:30", "Asia/Tokyo", "2026-11-22T10:30:00"),
         ("2026-11-22T07:00:00.000001Z", "UTC", "2026-11-22T07:00:00.000001"),
         ("2026-11-22T07:00:00.5Z", "UTC", "2026-11-22T07:00:00.500000"),
+        ("2026-11-22T07:00:00.123456999Z", "UTC", "2026-11-22T07:00:00.123456"),
+        ("2026-11-22T07:00:00.1234569+0100", "UTC", "2026-11-22T06:00:00.123456"),
+        ("2026-11-22t07:00:00+01", "UTC", "2026-11-22T06:00:00"),
+        ("2026-11-22T07:00-0330", "UTC", "2026-11-22T10:30:00"),
+        ("2026-11-22T07:00:00z", "UTC", "2026-11-22T07:00:00"),
+        ("2026-11-22T07:00:00 01:00", "UTC", "2026-11-22T06:00:00"),  # a + that was not escaped
+        ("2026-11-22T07:00:00 0000", "UTC", "2026-11-22T07:00:00"),
         ("2026-11-22", "UTC", "2026-11-22T00:00:00"),
         ("2026-11-22", "Asia/Kolkata", "2026-11-21T18:30:00"),
         ("2026-03-30", "Europe/Berlin", "2026-03-29T22:00:00"),
@@ -45,14 +52,23 @@ def test_instants_and_dates(text: str, zone: str, expected: str) -> None:
     assert query.period.start == datetime.fromisoformat(expected).replace(tzinfo=UTC)
 
 
+def test_a_plus_in_a_url_may_be_bare() -> None:
+    """In a URL a bare + is a space; in an instant it can only mean a zone ahead of UTC."""
+    for plus in ("+", "%2B", "%20"):
+        query = ask_text(EVENTS, f"from=2026-11-22T07:00:00{plus}0100&to=2026-11-23")
+        assert query.period.start == datetime(2026, 11, 22, 6, tzinfo=UTC)
+
+
 BAD = [
     (EVENTS, "from=2026-11-22", "to", None),
     (EVENTS, "to=2026-11-22", "from", None),
     (EVENTS, "from=2026-11-22&to=2026-11-22", "to", None),
     (EVENTS, "from=2026-11-23&to=2026-11-22", "to", None),
     (EVENTS, "from=2026-11-22T07:00:00&to=2026-11-23", "from", None),
-    (EVENTS, "from=2026-11-22T07:00:00+01:00&to=2026-11-23", "from", None),  # a bare + is a space in a URL
-    (EVENTS, "from=2026-11-22T07:00:00.0000001Z&to=2026-11-23", "from", None),
+    (EVENTS, "from=2026-11-22T07:00:00.0000000001Z&to=2026-11-23", "from", None),
+    (EVENTS, "from=2026-11-22+07:00:00Z&to=2026-11-23", "from", None),
+    (EVENTS, "from=2026-11-22T07:00:00%2B0060&to=2026-11-23", "from", None),
+    (EVENTS, "from=2026-11-22T07:00:00%2B24&to=2026-11-23", "from", None),
     (EVENTS, "from=2026-11-22T25:00:00Z&to=2026-11-23", "from", None),
     (EVENTS, "from=2026-02-30&to=2026-11-23", "from", None),
     (EVENTS, "from=yesterday&to=2026-11-23", "from", None),
@@ -68,6 +84,10 @@ BAD = [
     (EVENTS, "from=2026-11-22&to=2026-11-23&funnelStage=middle", "funnelStage", ("top", "bottom")),
     (EVENTS, "from=2026-11-22&to=2026-11-23&groupBy=city", "groupBy", ("source", "funnelStage", "eventType")),
     (EVENTS, "from=2026-11-22&to=2026-11-23&groupBy=source,source", "groupBy", None),
+    (EVENTS, "from=2026-11-22&to=2026-11-23&groupBy=source&groupBy=source", "groupBy", None),
+    (EVENTS, "from=2026-11-22&to=2026-11-23&groupBy=source&groupBy=city", "groupBy", None),
+    (EVENTS, "from=2026-11-22&to=2026-11-23&groupBy=source&groupBy=", "groupBy", None),
+    (EVENTS, "from=2026-11-22&to=2026-11-23&interval=day&interval=hour", "interval", None),
     (EVENTS, "from=2026-11-22&to=2026-11-23&interval=year", "interval", None),
     (EVENTS, "from=2026-11-22&to=2026-11-23T00:00:01Z&interval=minute", "interval", None),
     (EVENTS, "from=2000-01-01&to=2100-12-31&interval=15minutes", "interval", None),
@@ -97,6 +117,21 @@ def test_bad_queries_name_the_parameter(
     assert refused.value.parameter == parameter
     if allowed is not None:
         assert refused.value.allowed == allowed
+
+
+@pytest.mark.parametrize("report", [EVENTS, REVENUE, DEMOGRAPHICS])
+def test_lists_are_repeated_or_comma_separated(report: AnyReport) -> None:
+    """Every list may be sent in repeated parameters, as generated clients do, comma separated, or both; all mean the
+    same."""
+    for parameter in report.parameters:
+        if parameter.several:
+            first, second = parameter.allowed[:2]
+            name = parameter.name
+            forms = (f"{name}={first},{second}", f"{name}={first}&{name}={second}", f"{name}={second}&{name}={first}")
+            asked = [ask_text(report, f"{urlencode(DAY)}&{form}&source=facebook").understood.group_by for form in forms]
+            assert asked == [(first, second)] * 3
+    three = urlencode(DAY) + "&groupBy=eventType&groupBy=source,funnelStage"
+    assert ask_text(EVENTS, three).understood.group_by == ("source", "funnelStage", "eventType")
 
 
 def test_a_type_names_its_source() -> None:

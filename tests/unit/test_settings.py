@@ -9,7 +9,15 @@ import pytest
 
 from collector.maintain import check_retention
 from core.errors import Misconfigured
-from core.settings import CollectorSettings, GatewaySettings, OperatorSettings, ReporterSettings, Settings, load
+from core.settings import (
+    CollectorSettings,
+    GatewaySettings,
+    OperatorSettings,
+    ReporterSettings,
+    Settings,
+    load,
+    unknown,
+)
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 SERVICES: dict[str, type[Settings]] = {
@@ -140,34 +148,112 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, broken: str) -> None
 @pytest.mark.parametrize(
     ("kind", "variable", "value", "said"),
     [
-        (Settings, "LOG_LEVEL", "loud", "loud"),
-        (Settings, "MAX_EVENT_AGE_DAYS", "0", ">= 1"),
-        (Settings, "MAX_EVENT_AGE_DAYS", "seven", "int"),
-        (Settings, "MAX_EVENT_AGE_DAYS", "7.5", "int"),
-        (Settings, "MAX_EVENT_AGE_DAYS", "99999999999999999999999", "int"),
-        (Settings, "STREAM_REPLICAS", "6", "<= 5"),
-        (Settings, "OTEL_EXPORTER_OTLP_ENDPOINT", "otel-collector:4318", "^https?://"),
-        (Settings, "OTEL_TRACES_SAMPLER", "sometimes", "sometimes"),
-        (Settings, "OTEL_TRACES_SAMPLER_ARG", "1.5", "<= 1.0"),
-        (GatewaySettings, "GATEWAY_PORT", "65536", "<= 65535"),
-        (GatewaySettings, "GATEWAY_PORT", "-1", ">= 0"),
-        (GatewaySettings, "GATEWAY_PUBLISH_SECONDS", "nan", "float"),
-        (GatewaySettings, "GATEWAY_PUBLISH_SECONDS", "inf", "<= 86400"),
-        (GatewaySettings, "GATEWAY_PUBLISH_SECONDS", "0", "> 0"),
-        (GatewaySettings, "GATEWAY_PIN", "yes", "yes"),
-        (CollectorSettings, "COLLECTOR_BATCH_ROWS", "200001", "<= 200000"),
-        (CollectorSettings, "RETENTION_DAYS", "4", ">= 5"),
-        (ReporterSettings, "REPORTER_CONNECTIONS", "101", "<= 100"),
+        (Settings, "LOG_LEVEL", "loud", "one of debug, error, info, warning, like LOG_LEVEL=info"),
+        (Settings, "MAX_EVENT_AGE_DAYS", "0", "a whole number from 1 to 365, like MAX_EVENT_AGE_DAYS=7"),
+        (Settings, "MAX_EVENT_AGE_DAYS", "seven", "a whole number"),
+        (Settings, "MAX_EVENT_AGE_DAYS", "7.5", "a whole number"),
+        (Settings, "MAX_EVENT_AGE_DAYS", "99999999999999999999999", "a whole number from 1 to 365"),
+        (Settings, "STREAM_REPLICAS", "6", "from 1 to 5"),
+        (Settings, "OTEL_EXPORTER_OTLP_ENDPOINT", "otel-collector:4318", "a URL that begins with http:// or https://"),
+        (Settings, "OTEL_TRACES_SAMPLER", "sometimes", "one of always_off, "),
+        (Settings, "OTEL_TRACES_SAMPLER_ARG", "1.5", "a number from 0 to 1"),
+        (GatewaySettings, "GATEWAY_PORT", "65536", "from 0 to 65535"),
+        (GatewaySettings, "GATEWAY_PORT", "-1", "from 0 to 65535"),
+        (GatewaySettings, "GATEWAY_PUBLISH_SECONDS", "nan", "a number above 0 to 86400"),
+        (GatewaySettings, "GATEWAY_PUBLISH_SECONDS", "inf", "a number above 0 to 86400"),
+        (GatewaySettings, "GATEWAY_PUBLISH_SECONDS", "0", "a number above 0 to 86400"),
+        (GatewaySettings, "GATEWAY_PIN", "perhaps", "one of auto, off"),
+        (CollectorSettings, "COLLECTOR_BATCH_ROWS", "200001", "from 1 to 200000"),
+        (CollectorSettings, "RETENTION_DAYS", "4", "from 5 to 3650"),
+        (ReporterSettings, "REPORTER_CONNECTIONS", "101", "from 1 to 100"),
+        (
+            OperatorSettings,
+            "GATEWAY_URL",
+            "gateway:8080",
+            "http:// or https://, like GATEWAY_URL=http://127",
+        ),
     ],
 )
 def test_a_bad_value_names_its_variable(kind: type[Settings], variable: str, value: str, said: str) -> None:
-    """What is not allowed is told with the variable's name and what is."""
-    with pytest.raises(Misconfigured, match=rf"^{variable}: .*{re.escape(said)}"):
+    """What is not allowed is told with the variable's name, what is allowed and an example, and never with itself."""
+    with pytest.raises(Misconfigured, match=rf"^{variable}: has to be .*{re.escape(said)}") as caught:
         load(kind, {variable: value})
+    if value != "0":  # which may be the least allowed
+        assert value not in str(caught.value).removeprefix(variable)
+
+
+def test_every_bad_value_is_told_at_once() -> None:
+    """One start is enough to find all of them."""
+    bad = {"GATEWAY_PORT": "secret-1", "GATEWAY_WORKERS": "secret-2", "LOG_LEVEL": "secret-3"}
+    with pytest.raises(Misconfigured) as caught:
+        load(GatewaySettings, bad)
+    assert {part.partition(":")[0] for part in str(caught.value).split(" | ")} == bad.keys()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ('"8080"', "is in quotes"),
+        ("'8080", "it is in quotes"),
+        ("8080\u200b", "not visible"),
+        ("80 80", "white space"),
+    ],
+)
+def test_what_cannot_be_seen_is_told(value: str, why: str) -> None:
+    """A value that looks right to whoever wrote it: the message says what is wrong with it."""
+    with pytest.raises(Misconfigured, match=f"^GATEWAY_PORT: .*{why}"):
+        load(GatewaySettings, {"GATEWAY_PORT": value})
+
+
+@pytest.mark.parametrize("written", ["{}\r", "{}\r\n", " {}", "{}\t", "\u00a0{}"])
+def test_white_space_around_a_value_is_not_part_of_it(tmp_path: Path, written: str) -> None:
+    """As an editor of Windows leaves it in a .env file; in a file as in a variable, and in the path of a file."""
+    (tmp_path / "dsn").write_bytes(written.format("postgresql://x@db/sluice").encode())
+    got = load(
+        CollectorSettings,
+        {"COLLECTOR_PORT": written.format("9000"), "COLLECTOR_DSN_FILE": written.format(tmp_path / "dsn")},
+    )
+    assert (got.collector_port, got.collector_dsn) == (9000, "postgresql://x@db/sluice")
+
+
+@pytest.mark.parametrize("secret", ['"s-1"', "'s-1'"])
+def test_a_secret_in_quotes_is_refused(secret: str) -> None:
+    """As `docker --env-file` passes it on: no signature would ever be right."""
+    with pytest.raises(Misconfigured, match=r"^GATEWAY_TIKTOK_SECRETS: is in quotes") as caught:
+        load(GatewaySettings, {"GATEWAY_TIKTOK_SECRETS": secret})
+    assert "s-1" not in str(caught.value)
+
+
+def test_a_secret_under_the_name_of_its_file_is_not_shown() -> None:
+    """Whoever writes the password into NATS_PASSWORD_FILE does not find it in a log."""
+    with pytest.raises(Misconfigured, match="NATS_PASSWORD_FILE: cannot read the file that it names") as caught:
+        load(Settings, {"NATS_PASSWORD_FILE": "hunter2"})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_unknown_variables_are_told_with_the_nearest_name() -> None:
+    """What begins like a setting and is none; not what others set, nor what Kubernetes does for a Service."""
+    links = {
+        "GATEWAY_PORT_8080_TCP_ADDR": "",
+        "NATS_SERVICE_PORT_CLIENT": "",
+        "NATS_SERVICE_HOST": "",
+        "REPORTER_PORT": "",
+    }
+    ours = dict.fromkeys((*(name for _, name, _, _ in example()), "NATS_URL_FILE", "SLUICE_NATS_PORT"), "")
+    assert unknown({"PATH": "", "MAX_AGE": "", **links, **ours}) == {}
+    wrong = {"GATEWAY_WORKER": "4", "COLLECTOR_DNS_FILE": "x", "SLUICE_FLUX": "x"}
+    assert unknown(wrong) == {
+        "GATEWAY_WORKER": "GATEWAY_WORKERS",
+        "COLLECTOR_DNS_FILE": "COLLECTOR_DSN_FILE",
+        "SLUICE_FLUX": None,
+    }
+    compose = [line.partition("=")[0] for line in EXAMPLE.read_text().splitlines() if re.match("[A-Z]", line)]
+    assert unknown(dict.fromkeys(compose, "")) == {}, "a copy of the example has no unknown variable"
 
 
 def test_retention_outlives_what_is_accepted() -> None:
     """A day may only be dropped when no event for it can be accepted any more, with four days in hand."""
     check_retention(CollectorSettings(max_event_age_days=7, retention_days=11))
-    with pytest.raises(Misconfigured, match=r"RETENTION_DAYS: 10 .* MAX_EVENT_AGE_DAYS 7: at least 11"):
+    with pytest.raises(Misconfigured, match="RETENTION_DAYS: has to be at least 11, 4 more than MAX_EVENT_AGE_DAYS"):
         check_retention(CollectorSettings(max_event_age_days=7, retention_days=10))

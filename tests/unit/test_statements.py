@@ -13,7 +13,7 @@ from ops.letters import KINDS
 from sql import statements
 
 ROOT = Path(sql.__file__).parents[1]
-OURS = ("store", "maintenance", "partitions", "migrations", "dead_letters")
+OURS = ("store", "maintenance", "partitions", "migrations", "dead_letters", "session", "doctor", "countries")
 
 
 @pytest.fixture

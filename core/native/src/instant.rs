@@ -6,8 +6,8 @@ pub const DAY: i64 = 86_400 * SECOND;
 /// The first instant of 2101, past the last that the contract takes: 101 years, 25 of them leap years (2100 is none).
 const END: i64 = (101 * 365 + 25) * DAY;
 
-/// The instant, or `None` where the text is not `YYYY-MM-DDTHH:MM:SS[.ffffff](Z|±HH:MM)` of a day that exists, in
-/// the years 2000 to 2100. T and Z may be small letters.
+/// The instant, or `None` if the text is not `YYYY-MM-DDTHH:MM:SS[.f…](Z|±HH:MM|±HHMM|±HH)` of a day that exists, in
+/// the years 2000 to 2100. T and Z may be lower case. Of one to nine digits of fraction, the first six count.
 pub fn read(text: &[u8]) -> Option<i64> {
     let (head, tail) = text.split_first_chunk::<19>()?;
     let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T' | b't', h1, h2, b':', n1, n2, b':', s1, s2] = *head else {
@@ -32,28 +32,31 @@ fn number(digits: &[u8]) -> Option<i64> {
     digits.iter().try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0')))
 }
 
-/// Microseconds of what stands behind the seconds, and the rest. At most six digits.
+/// Microseconds of the fraction behind the seconds, and the rest of the text. Digits from the seventh on are cut.
 fn fraction(tail: &[u8]) -> Option<(i64, &[u8])> {
     let Some(behind) = tail.strip_prefix(b".") else {
         return Some((0, tail));
     };
     let count = behind.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, zone) = behind.split_at(count);
-    (1..=6).contains(&count).then_some(())?;
-    Some((number(digits)? * 10_i64.pow(6 - count as u32), zone))
+    (1..=9).contains(&count).then_some(())?;
+    let kept = count.min(6);
+    Some((number(&digits[..kept])? * 10_i64.pow(6 - kept as u32), zone))
 }
 
 /// Seconds that a zone is ahead of UTC.
 fn offset(zone: &[u8]) -> Option<i64> {
-    match *zone {
-        [b'Z' | b'z'] => Some(0),
-        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
-            let (hours, minutes) = (number(&[h1, h2])?, number(&[m1, m2])?);
-            let ahead = hours * 3600 + minutes * 60;
-            (hours <= 23 && minutes <= 59).then_some(if sign == b'+' { ahead } else { -ahead })
+    let (sign, hours, minutes) = match *zone {
+        [b'Z' | b'z'] => return Some(0),
+        [sign @ (b'+' | b'-'), h1, h2] => (sign, [h1, h2], *b"00"),
+        [sign @ (b'+' | b'-'), h1, h2, m1, m2] | [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
+            (sign, [h1, h2], [m1, m2])
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    let (hours, minutes) = (number(&hours)?, number(&minutes)?);
+    let ahead = hours * 3600 + minutes * 60;
+    (hours <= 23 && minutes <= 59).then_some(if sign == b'+' { ahead } else { -ahead })
 }
 
 fn is_leap(year: i64) -> bool {
@@ -107,9 +110,20 @@ mod tests {
     #[test]
     fn takes_offsets_into_account() {
         assert_eq!(read(b"2000-01-02T01:30:00+01:30"), Some(DAY));
+        assert_eq!(read(b"2000-01-02T01:30:00+0130"), Some(DAY));
+        assert_eq!(read(b"2000-01-02T01:00:00+01"), Some(DAY));
+        assert_eq!(read(b"2000-01-01T00:00:00-0000"), Some(0));
         assert_eq!(read(b"1999-12-31T23:59:59-00:01"), Some(59 * SECOND));
         assert_eq!(read(b"2000-01-01T00:00:00+00:01"), None);
         assert_eq!(read(b"2100-12-31T23:59:59-23:59"), None);
+    }
+
+    #[test]
+    fn cuts_to_microseconds() {
+        assert_eq!(read(b"2000-01-01T00:00:00.0000019Z"), Some(1));
+        assert_eq!(read(b"2000-01-01T00:00:00.123456789+00"), Some(123_456));
+        assert_eq!(read(b"2100-12-31T23:59:59.999999999Z"), Some(END - 1));
+        assert_eq!(read(b"1999-12-31T23:59:59.999999999Z"), None);
     }
 
     #[test]
@@ -121,7 +135,7 @@ mod tests {
             "2026-11-22 07:25:58Z",
             "2026-11-22T07:25Z",
             "2026-11-22T07:25:58.Z",
-            "2026-11-22T07:25:58.1234567Z",
+            "2026-11-22T07:25:58.1234567890Z",
             "2026-11-22T24:00:00Z",
             "2026-11-22T23:60:00Z",
             "2026-11-22T23:59:60Z",
@@ -132,7 +146,14 @@ mod tests {
             "2026-01-00T00:00:00Z",
             "2026-11-22T07:25:58+24:00",
             "2026-11-22T07:25:58+10:60",
-            "2026-11-22T07:25:58+1000",
+            "2026-11-22T07:25:58+2400",
+            "2026-11-22T07:25:58+24",
+            "2026-11-22T07:25:58+0060",
+            "2026-11-22T07:25:58+1",
+            "2026-11-22T07:25:58+100",
+            "2026-11-22T07:25:58+10:",
+            "2026-11-22T07:25:58+10:0",
+            "2026-11-22T07:25:58 1000",
             "2026-11-22T07:25:58ZZ",
             "+026-11-22T07:25:58Z",
             "0000-01-01T00:00:00Z",

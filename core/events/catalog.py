@@ -1,0 +1,77 @@
+"""Every field of every event with what it may hold: what violations, tables and the JSON Schema are made from."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, NamedTuple
+
+from core.events.shape import ColumnType, Field, describe
+from core.sources import SOURCES
+
+Kind = Literal["text", "instant", "amount", "integer", "label"]
+
+_KINDS: Final[dict[ColumnType, Kind]] = {
+    ColumnType.TEXT: "text",
+    ColumnType.TIMESTAMP: "instant",
+    ColumnType.AMOUNT: "amount",
+    ColumnType.SMALLINT: "integer",
+    ColumnType.INTEGER: "integer",
+    ColumnType.BIGINT: "integer",
+    ColumnType.LABEL: "label",
+}
+
+
+class Rule(NamedTuple):
+    """What the value of one field has to be. path is a JSON path without `$.`.
+
+    least and most are a number's limits, or a text's in bytes of UTF-8; labels are those of a closed list.
+    """
+
+    path: str
+    kind: Kind
+    nullable: bool
+    least: int = 0
+    most: int = 0
+    labels: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> str:
+        """The rule in words."""
+        match self.kind:
+            case "text":
+                length = f"{self.least} to {self.most}" if self.least else f"at most {self.most}"
+                words = f"text of {length} bytes of UTF-8, without NUL"
+            case "instant":
+                words = "an RFC 3339 instant with a zone, such as 2026-11-22T07:25:58.541Z, in the years 2000 to 2100"
+            case "amount":
+                words = 'a decimal as text, such as "203.95": 1 to 10 digits, then at most a point and 1 or 2 digits'
+            case "integer":
+                words = f"a whole number from {self.least} to {self.most}"
+            case "label":
+                words = " or ".join(f'"{label}"' for label in self.labels)
+        return f"{words}, or null" if self.nullable else words
+
+
+class EventShape(NamedTuple):
+    """The events of one source and stage. tag is the key of the stage, and rules holds its rule, too."""
+
+    source: str
+    tag: str
+    stage: str
+    rules: tuple[Rule, ...]
+
+
+def shapes() -> list[EventShape]:
+    """The shapes of all events."""
+    return [_shape(name, struct) for name, source in SOURCES.items() for struct in source.shapes]
+
+
+def _shape(source: str, struct: type[Any]) -> EventShape:
+    config = struct.__struct_config__
+    rules = [_rule(field) for field in describe(struct)]
+    behind = 1 + [rule.path for rule in rules].index("source")
+    tag = Rule(config.tag_field, "label", nullable=False, labels=(config.tag,))
+    return EventShape(source, config.tag_field, config.tag, (*rules[:behind], tag, *rules[behind:]))
+
+
+def _rule(field: Field) -> Rule:
+    return Rule(field.path, _KINDS[field.type], field.nullable, field.least, field.most, field.labels)

@@ -1,0 +1,208 @@
+"""Find everything that is wrong with an event that was refused, with what is allowed instead.
+
+    raw --keys of the contract alone--> fields --each by itself--> violations
+
+The contract stops at the first violation, because that costs the least. This is the slow way, for what an answer lists.
+
+Source and stage choose the shape that the fields are held to. Where one of them is wrong, the fields that all shapes in
+question have in common are held to what any of these shapes allows.
+
+Invariant: the cost is that of reading the event's bytes a few times. Keys that the contract does not list are skipped:
+there are at most as many violations as the contract has fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from core.events.catalog import EventShape, Rule, shapes
+from core.events.contract import Contract, Invalid, Reason, explain
+from core.events.fields import MAX_DEPTH, MAX_EVENT_BYTES, MAX_TEXT_BYTES, Amount, instant
+
+_WHOLE: Final = f"one JSON object of at most {MAX_EVENT_BYTES} bytes and {MAX_DEPTH} levels, in UTF-8"
+_SHAPES: Final = tuple(shapes())
+_SOURCE: Final = "source"
+_TYPE: Final = "eventType"
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """One field, or the whole event (`$`), breaks the contract. `allowed` says in words what the contract accepts."""
+
+    reason: Reason
+    path: str
+    detail: str
+    allowed: str
+
+
+class _Leaf(NamedTuple):
+    rule: Rule
+    decode: Callable[[msgspec.Raw], Any]
+
+
+class _Node(NamedTuple):
+    """An object. `decode` keeps the keys of the contract alone, each as it stands."""
+
+    keys: Mapping[str, _Leaf | _Node]
+    decode: Callable[[bytes | msgspec.Raw], msgspec.Struct]
+
+
+def violations(raw: bytes, why: Invalid, received_at: int, contract: Contract) -> list[Violation]:
+    """All violations of an event that `contract` refused for `why`, which is the first of them.
+
+    received_at is in microseconds since 2000. Never raises.
+    """
+    found: dict[str, Violation] = {}
+    if len(raw) <= MAX_EVENT_BYTES:
+        try:
+            found = {violation.path: violation for violation in _event(raw, received_at, contract)}
+        except (ValueError, RecursionError):  # not JSON, not an object, or nested too deeply
+            found = {}
+    first = found.pop(why.path, None)
+    allowed = first.allowed if first else _WHOLE
+    return [Violation(why.reason, why.path, why.detail, allowed), *found.values()]
+
+
+def _event(raw: bytes, received_at: int, contract: Contract) -> Iterator[Violation]:
+    every = _tree(_SHAPES)
+    given = every.decode(raw)
+    of_source = _narrowed(_SHAPES, given, every, _SOURCE, lambda shape: [shape.source])
+    of_stage = _narrowed(of_source, given, every, _SHAPES[0].tag, lambda shape: [shape.stage])
+    of_type = _narrowed(of_stage, given, every, _TYPE, _types)
+    envelope, narrow = _tree(of_stage), _tree(of_type)
+    for name in envelope.keys:
+        value = getattr(given, name)
+        yield from _value(narrow.keys[name] if name == "data" else envelope.keys[name], f"$.{name}", value)
+        if name == "timestamp" and (outside := _window(envelope.keys[name], value, received_at, contract)):
+            yield outside
+
+
+def _narrowed(
+    known: tuple[EventShape, ...],
+    given: msgspec.Struct,
+    tree: _Node,
+    name: str,
+    labels: Callable[[EventShape], list[str] | tuple[str, ...]],
+) -> tuple[EventShape, ...]:
+    """Those of the shapes that the value of this key chooses; all of them where it chooses none."""
+    leaf = tree.keys[name]
+    assert isinstance(leaf, _Leaf)
+    try:
+        value = leaf.decode(getattr(given, name))
+    except ValueError:  # missing, or not allowed in any shape
+        return known
+    return tuple(shape for shape in known if value in labels(shape)) or known
+
+
+def _types(shape: EventShape) -> tuple[str, ...]:
+    return next(rule.labels for rule in shape.rules if rule.path == _TYPE)
+
+
+def _value(expected: _Leaf | _Node, path: str, value: msgspec.Raw) -> Iterator[Violation]:
+    """What is wrong with the value at this path."""
+    allowed = expected.rule.allowed if isinstance(expected, _Leaf) else _object(expected)
+    if not bytes(value):
+        name = path.rpartition(".")[2]
+        yield Violation(Reason.MISSING_FIELD, path, f"Object missing required field `{name}`", allowed)
+        return
+    try:
+        decoded = expected.decode(value)
+    except msgspec.ValidationError as error:
+        why = explain(error)
+        yield Violation(why.reason, path, why.detail, allowed)
+        return
+    except ValueError:  # its bytes, or an escape in it
+        yield Violation(Reason.INVALID_TEXT, path, "text that is not valid UTF-8", allowed)
+        return
+    if isinstance(expected, _Node):
+        for name, inner in expected.keys.items():
+            yield from _value(inner, f"{path}.{name}", getattr(decoded, name))
+    elif isinstance(decoded, str) and (wrong := _text(expected.rule, decoded)):
+        reason, detail = wrong
+        yield Violation(reason, path, detail, allowed)
+
+
+def _text(rule: Rule, text: str) -> tuple[Reason, str] | None:
+    """What is wrong with a text of the right type."""
+    most = rule.most or MAX_TEXT_BYTES
+    if "\0" in text:
+        return Reason.INVALID_TEXT, "text with a NUL character"
+    if (size := len(text.encode())) > most:
+        return Reason.TOO_LONG, f"at most {most} bytes of UTF-8, this has {size}"
+    if size < rule.least:
+        return Reason.EMPTY, f"at least {rule.least} byte"
+    if rule.kind == "instant":
+        try:
+            instant(text)
+        except ValueError as error:
+            return Reason.INVALID_TIMESTAMP, str(error)
+    return None
+
+
+def _window(leaf: _Leaf | _Node, value: msgspec.Raw, received_at: int, contract: Contract) -> Violation | None:
+    try:
+        why = contract.outside(instant(leaf.decode(value)), received_at)  # type: ignore[arg-type]
+    except ValueError:  # a violation of its own
+        return None
+    return Violation(why.reason, why.path, why.detail, contract.window_words) if why else None
+
+
+def _object(node: _Node) -> str:
+    return "an object" + (" with " + ", ".join(f"`{name}`" for name in node.keys) if node.keys else "")
+
+
+@cache
+def _tree(of: tuple[EventShape, ...]) -> _Node:
+    """The objects and fields that these shapes have in common."""
+    rules_of = [{rule.path: rule for rule in shape.rules} for shape in of]
+    members: dict[str, Any] = {}
+    for path in rules_of[0]:
+        *outer, name = path.split(".")
+        holder = members
+        for depth, key in enumerate(outer, start=1):
+            inside = ".".join(outer[:depth]) + "."
+            if all(any(other.startswith(inside) for other in rules) for rules in rules_of):
+                holder = holder.setdefault(key, {})
+        common = [rules[path] for rules in rules_of if path in rules]
+        if len(common) == len(of) and len({rule.kind for rule in common}) == 1:
+            holder[name] = _any_of(common)
+    return _node(members)
+
+
+def _any_of(rules: list[Rule]) -> Rule:
+    """The rule that accepts whatever one of these accepts."""
+    return Rule(
+        rules[0].path,
+        rules[0].kind,
+        any(rule.nullable for rule in rules),
+        min(rule.least for rule in rules),
+        max(rule.most for rule in rules),
+        tuple(dict.fromkeys(label for rule in rules for label in rule.labels)),
+    )
+
+
+def _node(members: Mapping[str, Any]) -> _Node:
+    struct = msgspec.defstruct("Object", [(name, msgspec.Raw, msgspec.Raw()) for name in members])
+    inner = {
+        name: _Leaf(member, msgspec.json.Decoder(_type(member)).decode) if isinstance(member, Rule) else _node(member)
+        for name, member in members.items()
+    }
+    return _Node(inner, msgspec.json.Decoder(struct).decode)
+
+
+def _type(rule: Rule) -> Any:
+    of: Any
+    match rule.kind:
+        case "amount":
+            of = Amount
+        case "integer":
+            of = Annotated[int, Meta(ge=rule.least, le=rule.most)]
+        case "label":
+            of = Literal[rule.labels]
+        case _:
+            of = str
+    return of | None if rule.nullable else of

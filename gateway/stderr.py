@@ -1,0 +1,60 @@
+"""What a worker writes to its standard error, as JSON lines of the gateway's log.
+
+Python's own output is JSON already. Robyn's panics, and what else Rust or C writes, are text of several lines: those
+that come together become one line of the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio.subprocess import Process
+from typing import Final
+
+import structlog
+
+READ_BYTES: Final = 64 * 1024
+LOGGED_CHARACTERS: Final = 4_000
+TOGETHER_SECONDS: Final = 0.05
+END_SECONDS: Final = 1.0
+
+log = structlog.get_logger()
+_relaying: set[asyncio.Task[None]] = set()
+
+
+def relay(worker: Process) -> None:
+    """Log what this worker, whose standard error is a pipe, writes there until it ends."""
+    assert worker.stderr is not None
+    task = asyncio.create_task(_relay(worker.stderr, worker.pid))
+    _relaying.add(task)
+    task.add_done_callback(_relaying.discard)
+
+
+async def relayed() -> None:
+    """Wait until what ended workers wrote is logged, at most END_SECONDS."""
+    if _relaying:
+        await asyncio.wait(_relaying, timeout=END_SECONDS)
+
+
+async def _relay(pipe: asyncio.StreamReader, pid: int) -> None:
+    while text := await pipe.read(READ_BYTES):
+        try:
+            while len(text) < READ_BYTES:
+                async with asyncio.timeout(TOGETHER_SECONDS):
+                    if not (more := await pipe.read(READ_BYTES)):
+                        break
+                text += more
+        except TimeoutError:
+            pass
+        _log(text, pid)
+
+
+def _log(text: bytes, pid: int) -> None:
+    lines = text.splitlines()
+    for line in lines:
+        if line.startswith(b"{"):
+            sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
+    if foreign := [line for line in lines if line and not line.startswith(b"{")]:
+        joined = b"\n".join(foreign).decode(errors="replace")[:LOGGED_CHARACTERS]
+        log.error("worker wrote to its standard error", pid=pid, text=joined)

@@ -1,0 +1,48 @@
+"""No error ends a task that runs beside a service's work, and readiness names one that fails unexpectedly."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from core.health import Readiness
+from core.lifecycle import cancelled
+from core.periodic import Step, periodically
+
+
+@pytest.mark.parametrize("error", [AttributeError("no attribute"), RuntimeError("x"), OSError("gone")])
+async def test_no_error_ends_a_task(error: Exception) -> None:
+    """The task runs again after any error. An unexpected one is logged with its traceback, and the service is not
+    ready until the next success; an expected one is a line of the log."""
+    readiness, successes = Readiness(), []
+    fails, succeeds, attempts = asyncio.Event(), asyncio.Event(), 0
+
+    async def work() -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            fails.set()
+            raise error
+        await succeeds.wait()
+
+    def succeeded(at: float) -> None:
+        successes.append(at)
+        done.set()
+
+    done = asyncio.Event()
+    with capture_logs() as lines:
+        step = Step("watermark", succeeded, readiness=readiness)
+        task = asyncio.create_task(periodically(step, work, every_seconds=3600, again_seconds=0.01))
+        await fails.wait()
+        await asyncio.sleep(0)
+        assert readiness.ready == isinstance(error, OSError)
+        assert not successes
+        succeeds.set()
+        await done.wait()
+        assert readiness.ready
+        await cancelled([task])
+    failed, again = lines
+    assert (failed["step"], failed["error"], again["step"]) == ("watermark", repr(error), "watermark")
+    assert (failed["exc_info"] is None) == isinstance(error, OSError)
