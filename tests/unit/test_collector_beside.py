@@ -27,7 +27,7 @@ async def test_no_exception_ends_a_task_for_good(error: Exception) -> None:
         works.set()
         await asyncio.Event().wait()
 
-    with capture_logs() as told:
+    with capture_logs() as lines:
         task = asyncio.create_task(keep_running("watermark", work, readiness, again_seconds=0.5))
         await fails.wait()
         await asyncio.sleep(0)
@@ -35,7 +35,7 @@ async def test_no_exception_ends_a_task_for_good(error: Exception) -> None:
         await works.wait()
         assert readiness.ready
         await cancelled([task])
-    (line,) = told
+    (line,) = lines
     assert (line["event"], line["task"], line["error"]) == ("task failed", "watermark", repr(error))
     assert ("traceback" in line) == (not isinstance(error, OSError))
 
