@@ -140,15 +140,15 @@ async def _postgres_fsync(connection: asyncpg.Connection[Any]) -> Check:
 
 async def _role_settings(connection: asyncpg.Connection[Any]) -> Check:
     """Settings of roles and of the database. Collectors set their own synchronous_commit; other sessions do not."""
-    wrong, mend = [], []
+    wrong, resets = [], []
     for row in await connection.fetch(_SQL["role_settings"], ROLES):
         if row["value"] in HARMFUL.get(row["name"], {}):
             wrong.append(f"{row['of']}: {row['name']} is {row['value']}, {HARMFUL[row['name']][row['value']]}")
             of = f"ROLE {row['role']}" if row["role"] else f"DATABASE {row['database']}"
             inside = f" IN DATABASE {row['database']}" if row["role"] and row["database"] else ""
-            mend.append(f"ALTER {of}{inside} RESET {row['name']}")
+            resets.append(f"ALTER {of}{inside} RESET {row['name']}")
     ok = "no role and no database has a harmful one"
-    return judged("PostgreSQL settings", wrong, f"as a superuser: {'; '.join(mend)}", ok)
+    return judged("PostgreSQL settings", wrong, f"as a superuser: {'; '.join(resets)}", ok)
 
 
 async def _schema(connection: asyncpg.Connection[Any]) -> Check:

@@ -224,7 +224,7 @@ async def test_fsync_of_postgresql(system: System, chosen: OperatorSettings) -> 
 
 @pytest.mark.parametrize("of", ["ROLE sluice_collector", "ROLE sluice_owner IN DATABASE sluice", "DATABASE sluice"])
 async def test_a_harmful_setting_of_a_role(system: System, chosen: OperatorSettings, of: str) -> None:
-    """Whoever it is set for, doctor names it, and the statement that it gives takes it back. Reporters may have any."""
+    """Doctor names it and the role or database, and its statement resets it. Reporters may have any."""
     superuser = await postgres.connect(system.servers.dsn("postgres"), name="tests")
     try:
         await superuser.execute(f"ALTER {of} SET synchronous_commit = off")
