@@ -78,7 +78,11 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
     )  # fmt: skip
     await fetcher.start()
     beside = [
-        _beside("watermark", keep_watermark(client, chosen.collector_dsn, source), readiness),
+        _beside(
+            "watermark",
+            keep_watermark(client, chosen.collector_dsn, source, lambda: readiness.reason("collecting")),
+            readiness,
+        ),
         _beside("stranded", free_stranded(client, source), readiness),
         _beside("ledger", ledger.watch(client, chosen.collector_dsn, source), readiness),
         _beside("maintenance", maintain.maintain(client, source, chosen), readiness),

@@ -8,6 +8,7 @@ JetStream's clock alone; it goes stale when collectors die, and is never wrong.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 import asyncpg
@@ -16,6 +17,7 @@ from nats.aio.client import Client
 
 from collector import metrics
 from collector.source import Source
+from collector.state import StateReport
 from collector.verdict import Verdict, verdict
 from core import postgres
 from core.jetstream import StreamInfo, StreamMissing, stream_info
@@ -27,8 +29,12 @@ _SQL: Final = statements("maintenance")
 log = structlog.get_logger()
 
 
-async def keep_watermark(client: Client, dsn: str, source: Source) -> None:
-    """Write the watermark of a source for ever. Errors that pass are waited out; the watermark is stale meanwhile."""
+async def keep_watermark(client: Client, dsn: str, source: Source, stopped: Callable[[], str] = lambda: "") -> None:
+    """Write the watermark and the state of a source for ever. Errors that pass are waited out; both go stale.
+
+    stopped: why this collector stopped; empty while it runs.
+    """
+    report = StateReport(client, source, stopped)
     connection: asyncpg.Connection[Any] | None = None
     try:
         while True:
@@ -47,6 +53,7 @@ async def keep_watermark(client: Client, dsn: str, source: Source) -> None:
                     await connection.execute(
                         _SQL["advance_watermark"], source.name, info.stored_until(earlier), info.state.messages
                     )
+                await report.write(connection, info)
             except StreamMissing as error:
                 log.warning("no word of the stream", error=str(error))
                 await asyncio.sleep(1)

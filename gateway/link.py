@@ -17,13 +17,16 @@ import structlog
 from nats.aio.client import Client
 
 from core import jetstream
+from core.events.subjects import GATEWAY_STATE_SUBJECT
 from core.health import Readiness
 from core.settings import GatewaySettings
+from gateway import metrics
 from gateway.commit import MESSAGE_MOST_BYTES
 from gateway.publish import Publisher
 
 WATCH_SECONDS: Final = 0.25
 PAUSE_SECONDS: Final = 1.0
+REPORT_SECONDS: Final = 1.0
 PENDING_BYTES: Final = 16 * 1024 * 1024  # more than all lanes of the publisher together have on their way
 
 log = structlog.get_logger()
@@ -37,6 +40,8 @@ class Link:
         self._publisher = publisher
         self._client: Client | None = None
         self._readiness = Readiness("nats", "streams")
+        self._reported = 0  # requests turned away, up to the last report
+        self._reported_at = float("-inf")
 
     def missing(self, name: str, reason: str) -> None:
         """Not ready any more, for a reason that lies elsewhere."""
@@ -77,7 +82,22 @@ class Link:
                 self._readiness.fine("streams")
                 await self._publisher.serve(client)
                 seen = reconnects
+            if client.is_connected:
+                await self._report(client)
             await asyncio.sleep(WATCH_SECONDS)
+
+    async def _report(self, client: Client) -> None:
+        """Report how many requests this worker answered 500 or 503 since its last report, once a second."""
+        now = asyncio.get_running_loop().time()
+        if now - self._reported_at < REPORT_SECONDS:
+            return
+        turned_away = metrics.requests[500].total + metrics.requests[503].total
+        try:
+            await client.publish(GATEWAY_STATE_SUBJECT, b"%d" % (turned_away - self._reported))
+        except nats.errors.Error as error:
+            log.debug("state not reported", error=repr(error))
+            return
+        self._reported, self._reported_at = turned_away, now
 
     async def close(self) -> None:
         """Let go of the connection."""

@@ -148,6 +148,8 @@ async def to_database(chosen: OperatorSettings) -> AsyncIterator[asyncpg.Connect
 
 
 def _short(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time: it is frozen or overloaded, or a firewall drops what is sent"
     text = " ".join(str(error).split())
     return text if text and len(text) < 120 else type(error).__name__
 

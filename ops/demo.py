@@ -84,7 +84,7 @@ async def _publish(
     process = await asyncio.create_subprocess_exec(
         *program.argv, env={**os.environ, **program.env}, stdout=asyncio.subprocess.DEVNULL
     )
-    flow = Flow(servers.supervisor, services)
+    flow = Flow(servers.supervisor, services, servers)
     over = asyncio.Event()
     sampling = asyncio.create_task(sample_freshness(services, outcome.freshness))
     showing = asyncio.create_task(show(over, flow, Console()))

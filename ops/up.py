@@ -34,7 +34,7 @@ async def up(stop: asyncio.Event, *, with_publisher: bool) -> None:
         with told_locally(servers.folder, variables(servers, services)):
             if with_publisher:
                 await servers.supervisor.start(publisher(services.endpoint, "--quiet"))
-            await show(stop, Flow(servers.supervisor, services), console)
+            await show(stop, Flow(servers.supervisor, services, servers), console)
         console.print("stopping: what was accepted is stored first, or kept in the streams until the next start …")
     console.print("stopped")
 

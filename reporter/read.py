@@ -78,10 +78,17 @@ async def _as_it_is(_connection: asyncpg.Connection[Record]) -> None:
 
 
 async def check(pool: Pool, readiness: Readiness) -> None:
-    """Note whether PostgreSQL answers and holds the schema of this program."""
+    """Note whether PostgreSQL answers and holds the schema of this program, within PATIENCE_SECONDS."""
     wanted = migrations()[-1].version
+    asking = asyncio.ensure_future(pool.fetchval(SQL["schema_version"]))
+    # Not wait_for: asyncpg ends a query only after the server has answered its cancellation, and a frozen one does not.
+    await asyncio.wait([asking], timeout=PATIENCE_SECONDS)
     try:
-        found = await asyncio.wait_for(pool.fetchval(SQL["schema_version"]), PATIENCE_SECONDS)
+        if not asking.done():
+            asking.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+            asking.cancel()
+            raise TimeoutError
+        found = asking.result()
     except (*AWAY, asyncpg.PostgresError) as error:
         readiness.missing("postgres", str(error) or "no answer in time: it is away, or all connections are busy")
         return

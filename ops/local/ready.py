@@ -10,10 +10,14 @@ from ops.local.ports import LOOPBACK
 ANSWER_SECONDS = 2.0
 
 
-async def get(port: int, path: str) -> tuple[int, bytes]:
+# PostgreSQL's SSLRequest: a server answers one byte before it asks who is there.
+_SSL_REQUEST = bytes.fromhex("00000008 04d2162f")
+
+
+async def get(port: int, path: str, seconds: float = ANSWER_SECONDS) -> tuple[int, bytes]:
     """GET http://127.0.0.1:port/path as (status, body). Raises OSError when there is no whole answer in time."""
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(seconds):
             reader, writer = await asyncio.open_connection(LOOPBACK, port)
             try:
                 # HTTP/1.0, so that the answer does not come in chunks.
@@ -35,3 +39,18 @@ async def answers_ok(port: int, path: str) -> bool:
         return (await get(port, path))[0] == 200
     except OSError:
         return False
+
+
+async def postgres_state(port: int, seconds: float) -> str:
+    """Whether PostgreSQL takes connections on this port: "ready", or "does not answer"."""
+    try:
+        async with asyncio.timeout(seconds):
+            reader, writer = await asyncio.open_connection(LOOPBACK, port)
+            try:
+                writer.write(_SSL_REQUEST)
+                await reader.readexactly(1)
+            finally:
+                writer.close()
+    except (OSError, EOFError, TimeoutError):
+        return "does not answer"
+    return "ready"

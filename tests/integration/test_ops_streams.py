@@ -52,7 +52,7 @@ async def test_what_differs_is_told_and_mended(
     assert drift.startswith(said)
     _, listed = await ops_json(chosen, capsys, "streams", "list")
     assert [one["drift"] for one in listed if one["drift"]] == [[drift]]
-    checks = await examine.of_nats(client, chosen, 30.0)
+    checks, _ = await examine.of_nats(client, chosen)
     assert [check.found for check in checks if check.check == "streams"] == [f"{STREAM} {drift}"]
     try:
         await ops(chosen, capsys, "streams", "apply", "--yes")
