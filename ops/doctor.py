@@ -26,7 +26,7 @@ from core.settings import OperatorSettings
 from core.state import SourceFacts
 from ops import checks, examine
 from ops.checks import Check
-from ops.connection import LOCAL, LOST, meant_locally, to_database, to_nats, where
+from ops.connection import LOST, local_folder, meant_locally, to_database, to_nats, where
 from ops.examine import NEEDS, Noted
 from ops.output import console, plural, print_json
 
@@ -164,7 +164,7 @@ def _folded(found: Sequence[Check]) -> list[Check]:
 
 def _logs(check: Check) -> str:
     """The files of the local stack that say more."""
-    return ", ".join(f"{LOCAL}/logs/{program}.log" for program in check.programs or LOGS.get(check.check, ()))
+    return ", ".join(f"{local_folder()}/logs/{program}.log" for program in check.programs or LOGS.get(check.check, ()))
 
 
 def _runbook(name: str) -> str:
@@ -176,7 +176,7 @@ def _well(found: Sequence[Check]) -> bool:
 
 
 def _local_disks() -> list[Path]:
-    return [LOCAL] if meant_locally() else []
+    return [local_folder()] if meant_locally() else []
 
 
 def _print(found: Sequence[Check]) -> None:
