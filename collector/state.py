@@ -37,32 +37,35 @@ class StateReport:
         self._client = client
         self._source = source
         self._stopped = stopped
-        self._written = float("-inf")
+        self._begun = float("-inf")
         self._listening = False
         self._turned_away: deque[tuple[float, int]] = deque()
         self._heard: float | None = None
 
     async def write(self, connection: asyncpg.Connection[Any], info: StreamInfo) -> None:
         """Write it if the last time was a second ago. Raises what the database raises."""
-        if time.monotonic() - self._written < EVERY_SECONDS:
+        if (now := time.monotonic()) - self._begun < EVERY_SECONDS:
             return
-        if self._source.name == REFUSED and not self._listening:
-            await self._client.subscribe(GATEWAY_STATE_SUBJECT, cb=self._hear)
-            self._listening = True
+        self._begun = now
         try:
+            if self._source.name == REFUSED and not self._listening:
+                await self._client.subscribe(GATEWAY_STATE_SUBJECT, cb=self._hear)
+                self._listening = True
             consumer = await self._client.jetstream().consumer_info(
                 self._source.stream, consumer_of(self._source.name), timeout=CONSUMER_SECONDS
             )
+            paused = bool(consumer.paused)
+        except nats.js.errors.NotFoundError:  # it is made again by the next pull, and a pause ended with it
+            paused = False
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             log.debug("no word of the consumer", error=repr(error))
             return  # the report of before goes stale
         name, stream_bytes, stream_max_bytes = self._source.name, info.state.bytes, max(info.config.max_bytes, 0)
-        await connection.execute(_SQL["note_source"], name, stream_bytes, stream_max_bytes, bool(consumer.paused))
+        await connection.execute(_SQL["note_source"], name, stream_bytes, stream_max_bytes, paused)
         if why := self._stopped():
             await connection.execute(_SQL["note_stopped"], name, why)
         if self._listening:
             await connection.execute(_SQL["note_gateways"], *self._of_gateways(time.monotonic()))
-        self._written = time.monotonic()
 
     async def _hear(self, message: Msg) -> None:
         self._heard = time.monotonic()

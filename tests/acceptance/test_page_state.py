@@ -87,8 +87,8 @@ async def test_a_frozen_nats_is_not_called_well(system: System) -> None:
     await until_shown(system, seconds=60)
 
 
-async def test_a_collector_that_is_gone_or_stopped(system: System) -> None:
-    """Of a source without a collector the page says that none reports; of one that stopped for good, why."""
+async def test_a_collector_that_is_gone(system: System) -> None:
+    """Of a source without a collector the page says that none reports; with it back, all is well again."""
     await asyncio.gather(system.supervisor.stop("fb-collector"), system.supervisor.stop("refused-collector"))
     await until_shown(
         system, ("facebook", "collectors"), ("refused", "collectors"), ("gateway", "requests"),
