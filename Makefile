@@ -18,13 +18,24 @@ help: ## list the targets
 
 setup: $(VENV)/ready $(NATIVE) $(TOOLS) $(CLIENT)/node_modules/ready ## install what is locked, build the native module and checkers (other targets do it themselves)
 
-$(VENV)/ready: requirements-dev.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Sluice needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Give another one: make PYTHON=python3.12 …"; exit 1; }
-	@echo "making the virtual environment in $(VENV) …"
-	@$(PYTHON) -m venv $(VENV)
-	@echo "installing the locked dependencies, about 400 MB on disk (a minute) …"
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+# $(call install,LOCK FILE,MiB on disk,whose)
+define install
+  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Sluice needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Give another one: make PYTHON=python3.12 …"; exit 1; }; \
+  free=$$(df -Pm . | awk 'NR == 2 {print $$4}'); \
+  if [ "$$free" -lt $(2) ]; then echo "the disk of this folder has $$free MiB free, and the dependencies need $(2) MiB: make room first"; exit 1; fi; \
+  [ -x $(RUN) ] || { echo "making the virtual environment in $(VENV) …"; $(PYTHON) -m venv $(VENV); } && \
+  echo "installing the locked dependencies $(3), about $(2) MiB on disk (a minute) …" && \
+  $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
+endef
+
+# What `make up` and `make demo` need; a part of the other one.
+$(VENV)/ready-local: requirements-local.lock
+	@[ $(VENV)/ready -nt requirements-dev.lock ] || { $(call install,requirements-local.lock,240,of a local stack); }
 	@touch $@
+
+$(VENV)/ready: requirements-dev.lock
+	@$(call install,requirements-dev.lock,810,of tests and checks)
+	@touch $@ $(VENV)/ready-local
 
 # Never fails: without it the collector and the gateway read by Python alone, and say so.
 $(NATIVE): $(NATIVE_SOURCES)
@@ -46,10 +57,10 @@ $(CLIENT)/node_modules/ready: $(CLIENT)/package-lock.json
 	  (cd $(CLIENT) && npm ci --silent --no-audit --no-fund --ignore-scripts); then touch $@; \
 	else rm -f $@; echo "the TypeScript compiler was not installed: its client is not generated"; fi
 
-up: $(VENV)/ready $(NATIVE) ## run everything until Ctrl-C; PUBLISHER=0 leaves the publisher out, VALUES=plausible posts plausible events, MONITORING=1 starts Prometheus
+up: $(VENV)/ready-local $(NATIVE) ## run everything until Ctrl-C; PUBLISHER=0 leaves the publisher out, VALUES=plausible posts plausible events, MONITORING=1 starts Prometheus
 	@exec $(RUN) -m ops up $(if $(VALUES),--values $(VALUES))
 
-demo: $(VENV)/ready $(NATIVE) ## run everything under the publisher's load for DEMO_SECONDS (30) and check that nothing is lost; VALUES=plausible
+demo: $(VENV)/ready-local $(NATIVE) ## run everything under the publisher's load for DEMO_SECONDS (30) and check that nothing is lost; VALUES=plausible
 	@exec $(RUN) -m ops demo $(if $(VALUES),--values $(VALUES))
 
 TEST_PROCESSES ?= 3
@@ -100,14 +111,20 @@ SIZES ?= 1M,10M,50M
 bench-reports: $(VENV)/ready $(NATIVE) ## reports at SIZES stored events (1M,10M,50M), beside plain GROUP BY and while storing
 	@exec $(RUN) -m bench.reports --sizes $(SIZES)
 
+LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+  --no-emit-index-url --no-emit-find-links pyproject.toml
 lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
-	@for extra in "" "--extra dev -c requirements.lock"; do \
-	  out=requirements$$([ -n "$$extra" ] && echo -dev).lock; \
-	  $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-	    --no-emit-index-url --no-emit-find-links $$extra pyproject.toml -o $$out; \
-	done
+	@$(LOCK) -o requirements.lock
+	@$(LOCK) --extra local -c requirements.lock -o requirements-local.lock
+	@$(LOCK) --extra local --extra dev -c requirements-local.lock -o requirements-dev.lock
 
-clean: ## delete the data of the local stack (.sluice)
-	@rm -rf .sluice
+reset-data: $(VENV)/ready-local ## delete the local stack's data (.sluice); refused while the stack runs
+	@$(RUN) -m ops reset-data
 
-.PHONY: help setup up demo test lint faults production-check pictures fuzz bench load bench-reports lock clean
+BUILT := core/_native*.so collector/native/target ops/tools/bin build *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+  .hypothesis .import_linter_cache .benchmarks
+clean: ## delete what was built: the native module, checkers and caches; data (make reset-data) and .venv stay
+	@rm -rf $(BUILT)
+	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+.PHONY: help setup up demo test lint faults production-check pictures fuzz bench load bench-reports lock reset-data clean

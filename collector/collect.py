@@ -72,7 +72,7 @@ class Collect:
         self._most_messages = batch_rows  # of a transaction; fewer after one that passed a time limit
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Collect until told to stop; then finish the batch at hand and give back the rest."""
+        """Collect until `stop`; then finish the batch at hand and give back the rest."""
         stopping = asyncio.create_task(stop.wait())
         storing: asyncio.Task[None] | None = None
         try:

@@ -14,6 +14,7 @@ from nats.aio.client import Client
 
 from collector import metrics
 from collector.source import Source
+from collector.state import StateReport
 from core import postgres
 from core.health import Readiness
 from core.jetstream import StreamInfo, stream_info
@@ -27,8 +28,9 @@ _SQL: Final = statements("maintenance")
 
 
 async def keep_watermark(client: Client, dsn: str, source: Source, readiness: Readiness | None = None) -> None:
-    """Write the watermark of a source for ever. It is stale while that fails."""
-    watermark = Watermark(client, dsn, source)
+    """Write the watermark and the state of a source for ever. Both are stale while that fails."""
+    report = StateReport(client, source, lambda: readiness.reason("collecting") if readiness else "")
+    watermark = Watermark(client, dsn, source, report)
     try:
         await periodically(
             metrics.step(source.name, "watermark", readiness), watermark.advance, EVERY_SECONDS, AGAIN_SECONDS
@@ -40,10 +42,11 @@ async def keep_watermark(client: Client, dsn: str, source: Source, readiness: Re
 class Watermark:
     """Writes one source's watermark over a connection that it keeps."""
 
-    def __init__(self, client: Client, dsn: str, source: Source) -> None:
+    def __init__(self, client: Client, dsn: str, source: Source, report: StateReport) -> None:
         self._client = client
         self._dsn = dsn
         self._source = source
+        self._report = report
         self._connection: asyncpg.Connection[Any] | None = None
 
     async def advance(self) -> None:
@@ -63,6 +66,7 @@ class Watermark:
                 await self._connection.execute(
                     _SQL["advance_watermark"], self._source.name, info.stored_until(earlier), info.state.messages
                 )
+            await self._report.write(self._connection, info)
         except BaseException:
             self.close()  # it may lead to a server that is a standby by now
             raise

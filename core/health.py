@@ -23,6 +23,10 @@ class Readiness:
         """This need is not met."""
         self._missing[name] = reason
 
+    def reason(self, name: str) -> str:
+        """Why this need is not met; empty if it is met."""
+        return self._missing.get(name, "")
+
     @property
     def ready(self) -> bool:
         return not self._missing

@@ -50,6 +50,12 @@ class StreamState(msgspec.Struct):
     first_ts: datetime
 
 
+class StreamLimits(msgspec.Struct):
+    """What a stream may hold; -1: no limit."""
+
+    max_bytes: int
+
+
 class StreamInfo(msgspec.Struct):
     """One answer to a stream info request, with the server's own instant of it (nats-py drops `ts`).
 
@@ -59,6 +65,7 @@ class StreamInfo(msgspec.Struct):
 
     created: datetime
     ts: datetime
+    config: StreamLimits
     state: StreamState
 
     def stored_until(self, earlier: datetime) -> datetime:

@@ -11,7 +11,8 @@ import ctypes
 import gc
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import uvloop
@@ -91,6 +92,27 @@ async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T
     finally:
         working.cancel()
         stopping.cancel()
+
+
+@asynccontextmanager
+async def ending_at(stop: asyncio.Event) -> AsyncIterator[None]:
+    """Cancel the block if a stop comes while it runs, let it clean up, and raise Stopped."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    async def watch() -> None:
+        await stop.wait()
+        task.cancel()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not stop.is_set() or task.uncancel():
+            raise
+        raise Stopped from None
+    finally:
+        watching.cancel()
 
 
 async def cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:

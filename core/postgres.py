@@ -53,6 +53,7 @@ POOLED: Final = (
 )
 _PROBES: Final = 10  # how often two sessions are compared: other clients of the pooler may hold one's backend meanwhile
 
+CONNECT_SECONDS: Final = 5.0  # and for each statement that prepares a session
 # A service that starts waits for its database: they are often started together, and in any order.
 START_PATIENCE_SECONDS = 3600.0
 LOCKED_PAUSE_SECONDS = 1.0
@@ -105,8 +106,9 @@ async def connect(
 
 async def _connect(dsn: str, name: str, command_seconds: float | None) -> asyncpg.Connection[Any]:
     # Only what poolers let through: settings come after.
-    settings = {"application_name": name}
-    connection = await asyncpg.connect(dsn, server_settings=settings, timeout=5, command_timeout=command_seconds)
+    connection = await asyncpg.connect(
+        dsn, server_settings={"application_name": name}, timeout=CONNECT_SECONDS, command_timeout=command_seconds
+    )
     try:
         if await _backend(connection) != connection.get_server_pid():
             await _refuse_shared_backends(dsn, name, connection)
@@ -118,13 +120,13 @@ async def _connect(dsn: str, name: str, command_seconds: float | None) -> asyncp
 
 
 async def _backend(connection: asyncpg.Connection[Any]) -> int:
-    pid: int = await connection.fetchval(_SESSION["backend"], timeout=5)
+    pid: int = await connection.fetchval(_SESSION["backend"], timeout=CONNECT_SECONDS)
     return pid
 
 
 async def _refuse_shared_backends(dsn: str, name: str, connection: asyncpg.Connection[Any]) -> None:
     """A pooler answers instead of PostgreSQL. Raises Misconfigured unless each session keeps a backend of its own."""
-    other = await asyncpg.connect(dsn, server_settings={"application_name": name}, timeout=5)
+    other = await asyncpg.connect(dsn, server_settings={"application_name": name}, timeout=CONNECT_SECONDS)
     pairs: set[tuple[int, int]] = set()
     try:
         for _ in range(_PROBES):
@@ -144,12 +146,13 @@ async def set_session(
 
     Raises Misconfigured.
     """
-    rows = await connection.fetch(_SESSION["set"], list(wanted), list(wanted.values()))
+    names, values = list(wanted), list(wanted.values())
+    rows = await connection.fetch(_SESSION["set"], names, values, timeout=CONNECT_SECONDS)
     expected = {**{row["name"]: row["value"] for row in rows}, **required}
-    for name, value in await connection.fetch(_SESSION["held"], list(expected)):
+    for name, value in await connection.fetch(_SESSION["held"], list(expected), timeout=CONNECT_SECONDS):
         if value != expected[name]:
             raise Misconfigured(
-                f"PostgreSQL: {name} is {value} in our session and must be {expected[name]}: take it back where it is "
+                f"PostgreSQL: {name} is {value} in our session and must be {expected[name]}: reset it where it is "
                 f"set (ALTER ROLE … RESET {name}, ALTER DATABASE … RESET {name}, or a pooler)"
             )
 

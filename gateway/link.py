@@ -8,6 +8,7 @@ neither a worker that starts nor a short outage costs a sender that never retrie
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Final
 
@@ -15,14 +16,17 @@ import nats.errors
 from nats.aio.client import Client
 
 from core import jetstream
+from core.events.subjects import GATEWAY_STATE_SUBJECT
 from core.health import Readiness
 from core.periodic import Step, periodically
 from core.settings import GatewaySettings
+from gateway import metrics
 from gateway.commit import MESSAGE_MOST_BYTES
 from gateway.publish import Publisher
 
 WATCH_SECONDS: Final = 0.25
 PAUSE_SECONDS: Final = 1.0
+REPORT_SECONDS: Final = 1.0
 PENDING_BYTES: Final = 16 * 1024 * 1024  # more than all lanes of the publisher together have on their way
 
 
@@ -35,6 +39,7 @@ class Link:
         self._client: Client | None = None
         self._seen = -1  # the count of reconnects for which the streams are there
         self._readiness = Readiness("nats", "streams")
+        self._reported = 0  # requests turned away, up to the last report
 
     def missing(self, name: str, reason: str) -> None:
         """Not ready any more, for a reason that lies elsewhere."""
@@ -60,8 +65,11 @@ class Link:
         self._client = await jetstream.connect(
             self._settings, name=f"gateway-{os.getpid()}", pending_size=PENDING_BYTES
         )
-        step = Step("streams", expected=(nats.errors.Error,))
-        await periodically(step, self._see_to_streams, WATCH_SECONDS, PAUSE_SECONDS)
+        expected = (nats.errors.Error,)
+        await asyncio.gather(
+            periodically(Step("streams", expected=expected), self._see_to_streams, WATCH_SECONDS, PAUSE_SECONDS),
+            periodically(Step("report", expected=expected), self._report, REPORT_SECONDS),
+        )
 
     async def _see_to_streams(self) -> None:
         client = self._client
@@ -78,6 +86,14 @@ class Link:
             raise
         self._readiness.fine("streams")
         self._seen = reconnects
+
+    async def _report(self) -> None:
+        """Report how many requests this worker answered 500 or 503 since its last report."""
+        if self._client is None or not self._client.is_connected:
+            return
+        turned_away = metrics.requests[500].total + metrics.requests[503].total
+        await self._client.publish(GATEWAY_STATE_SUBJECT, b"%d" % (turned_away - self._reported))
+        self._reported = turned_away
 
     async def close(self) -> None:
         """Let go of the connection."""

@@ -51,6 +51,8 @@ class Count:
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
         self._more = 0
+        self.total = 0
+        """Of this worker, up to the last flush."""
 
     def inc(self, amount: int = 1) -> None:
         """Count so many more."""
@@ -60,6 +62,7 @@ class Count:
         """Hand on what came together."""
         if self._more:
             self._counter.inc(self._more)
+            self.total += self._more
             self._more = 0
 
 

@@ -1,14 +1,14 @@
 """What a worker writes to its standard error, as JSON lines of the gateway's log.
 
-Python's own output is JSON already. Robyn's panics, and what else Rust or C writes, are text of several lines: those
-that come together become one line of the log.
+Python logs to the standard output. Panics of Robyn, and what else Rust or C writes, are text of several lines: what
+arrives together becomes one line of the log.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from asyncio.subprocess import Process
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -38,23 +38,11 @@ async def relayed() -> None:
 
 async def _relay(pipe: asyncio.StreamReader, pid: int) -> None:
     while text := await pipe.read(READ_BYTES):
-        try:
+        with suppress(TimeoutError):
             while len(text) < READ_BYTES:
                 async with asyncio.timeout(TOGETHER_SECONDS):
                     if not (more := await pipe.read(READ_BYTES)):
                         break
                 text += more
-        except TimeoutError:
-            pass
-        _log(text, pid)
-
-
-def _log(text: bytes, pid: int) -> None:
-    lines = text.splitlines()
-    for line in lines:
-        if line.startswith(b"{"):
-            sys.stdout.buffer.write(line + b"\n")
-    sys.stdout.buffer.flush()
-    if foreign := [line for line in lines if line and not line.startswith(b"{")]:
-        joined = b"\n".join(foreign).decode(errors="replace")[:LOGGED_CHARACTERS]
-        log.error("worker wrote to its standard error", pid=pid, text=joined)
+        written = text.decode(errors="replace").strip()[:LOGGED_CHARACTERS]
+        log.error("worker wrote to its standard error", pid=pid, text=written)

@@ -35,15 +35,16 @@ from ops.arguments import (
     which,
     yes,
 )
-from ops.connection import operator_settings
+from ops.connection import local_folder, operator_settings
 from ops.letters import OUTCOMES
 
 INTERRUPTED = 130
+STACK_COMMANDS = frozenset({"up", "demo", "reset-data"})
+"""They run or change the stack of this checkout, and read .env."""
 
 
 def main() -> None:
     """Parse the command line and run one command."""
-    options = command_line().parse_args()
     code = INTERRUPTED
     for name, nearest in unknown().items():
         meant = f": {nearest} is the nearest one" if nearest else ""
@@ -51,13 +52,18 @@ def main() -> None:
 
     async def run(stop: asyncio.Event) -> None:
         nonlocal code
-        if options.command in ("up", "demo"):
+        if options.command in STACK_COMMANDS:
             code = await _run_stack(stop, options)
         else:
             structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # told in words
             code = await lifecycle.unless_stopped(stop, options.run(operator_settings(), options))
 
     try:
+        if set(sys.argv[1:2]) & STACK_COMMANDS:  # before the command line: its defaults come from the environment
+            with _from_a_checkout():
+                from ops.local.env_file import read_env_file  # noqa: PLC0415
+            read_env_file(Path(".env"), os.environ)
+        options = command_line().parse_args()
         # Not on uvloop: it starts children in a way in which they cannot have a user namespace of their own.
         lifecycle.run(run, asyncio.new_event_loop)
     except SluiceError as error:
@@ -80,8 +86,12 @@ def _from_a_checkout() -> Iterator[None]:
 async def _run_stack(stop: asyncio.Event, options: argparse.Namespace) -> int:
     with _from_a_checkout():
         from ops.demo import demo  # noqa: PLC0415
+        from ops.local.reset import reset_data  # noqa: PLC0415
         from ops.up import up  # noqa: PLC0415
 
+    if options.command == "reset-data":
+        sys.stdout.write(reset_data(local_folder()))
+        return 0
     distribution = [] if options.values == "publisher" else ["--values", options.values]
     if options.command == "demo":
         return await demo(stop, options.seconds, [*distribution, *options.publisher])
@@ -90,7 +100,7 @@ async def _run_stack(stop: asyncio.Event, options: argparse.Namespace) -> int:
 
 
 def command_line() -> argparse.ArgumentParser:
-    """The parser. Its result has `command` and, for all but up and demo, `run(settings, options)`."""
+    """The parser. Its result has `command` and, except for STACK_COMMANDS, `run(settings, options)`."""
     parser = argparse.ArgumentParser(
         prog="python -m ops",
         description="Run and look after Sluice.",
@@ -101,6 +111,7 @@ def command_line() -> argparse.ArgumentParser:
     group = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = group.add_parser("up", help="run everything on this machine until Ctrl-C (PUBLISHER=0: without a publisher)")
     values(run)
+    group.add_parser("reset-data", help="delete the data of the local stack, which must not run")
     shown = group.add_parser("demo", help="run everything under the publisher's load for a while, and check it")
     default = float(os.environ.get("DEMO_SECONDS") or 30)
     shown.add_argument(
@@ -137,11 +148,12 @@ def _fill(group: Any) -> None:
     parser = _add(
         group, "fill", "fill the database with made events, for demonstrations and benchmarks",
         "Straight into partitions and rollups; the ledger balances. Where no system is meant, the local stack's "
-        "database in .sluice is filled.",
+        "database in .sluice is filled; another one only after a question, or with --yes.",
     )  # fmt: skip
     parser.add_argument("--events", type=amount, required=True, metavar="N", help="how many: 50000, 10M")
     parser.add_argument("--days", type=days, default=30, metavar="N", help="spread over so many days before now (30)")
     values(parser)
+    yes(parser)
     parser.set_defaults(run=_run_fill)
 
 
@@ -149,7 +161,7 @@ async def _run_fill(chosen: OperatorSettings, options: argparse.Namespace) -> in
     with _from_a_checkout():
         from ops.fill import run  # noqa: PLC0415
 
-    return await run(chosen, options.events, options.days, options.values)
+    return await run(chosen, options.events, options.days, options.values, yes=options.yes)
 
 
 def _doctor(group: Any) -> None:

@@ -18,18 +18,29 @@ from core.settings import OperatorSettings
 State = Literal["ok", "wrong", "unknown"]
 ANSWER_SECONDS: Final = 3.0
 MOST_SKEW_SECONDS: Final = 2.0
+# What a service is missing -> the check of the server that it lacks.
+SERVERS: Final = {"nats": "NATS", "streams": "NATS", "postgres": "PostgreSQL", "schema": "schema"}
 LEAST_FREE: Final = 0.05
 LEAST_FREE_BYTES: Final = 1 << 30
 GIBIBYTE: Final = 1 << 30
 
 
 class Check(NamedTuple):
-    """One thing that was looked at. mend is a command, or what to do where no command does it."""
+    """One thing that was looked at. mend is a command, or what to do where no command does it.
+
+    needs: other checks; if one of them is not ok, this one follows from it, and `cause` names it. programs: those whose
+    logs say more. log and runbook are files.
+    """
 
     check: str
     state: State
     found: str
     mend: str = ""
+    needs: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    cause: str = ""
+    log: str = ""
+    runbook: str = ""
 
 
 def judged(check: str, wrong: Sequence[str], mend: str, ok: str) -> Check:
@@ -51,10 +62,12 @@ async def service(name: str, url: str, mend: str) -> Check:
     if status == 200:
         return Check(name, "ok", f"{url} is ready")
     try:
-        missing = [f"{what}: {why}" for what, why in orjson.loads(body)["missing"].items()]
-    except (ValueError, LookupError, AttributeError):
-        missing = [f"{url} answered {status}"]
-    return Check(name, "wrong", "not ready: " + "; ".join(missing), mend)
+        missing = dict(orjson.loads(body)["missing"])
+    except (ValueError, LookupError, TypeError):
+        return Check(name, "wrong", f"{url} answered {status}", mend)
+    found = "not ready: " + "; ".join(f"{what}: {why}" for what, why in missing.items())
+    needs = [SERVERS[what] for what in missing if what in SERVERS]
+    return Check(name, "wrong", found, mend, tuple(needs) if len(needs) == len(missing) else ())
 
 
 async def nats_fsync(chosen: OperatorSettings) -> tuple[Check, Path | None]:

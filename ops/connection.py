@@ -1,7 +1,8 @@
 """Which running system an operator's command looks at, and the connections to it.
 
     a connection variable is set in the environment --> the environment, like a service
-    else a local stack runs in .sluice              --> .sluice/env, which `ops up` writes while it runs
+    else a local stack runs in .sluice              --> .sluice/env, which `ops up` writes while it runs (SLUICE_FOLDER
+                                                        names another folder than .sluice)
     else                                            --> the defaults of core/settings.py
 
 Invariant: never a mixture. A command that moves events must not read one system's database and write to another's
@@ -32,7 +33,7 @@ from core.settings import OperatorSettings
 
 # Their owners say which system is meant; a *_FILE counts as well.
 CONNECTIONS: Final = ("NATS_URL", "SLUICE_MIGRATE_DSN", "GATEWAY_URL", "REPORTER_URL", "NATS_MONITOR_URL")
-LOCAL: Final = Path(".sluice")
+FOLDER_VARIABLE: Final = "SLUICE_FOLDER"
 PATIENCE_SECONDS: Final = 3.0
 COMMAND_SECONDS: Final = 600.0
 LOST: Final = (
@@ -49,15 +50,20 @@ class Unreachable(SluiceError):
         super().__init__(f"{server} at {self.what}: is it running, and is {variable} right? See python -m ops doctor")
 
 
-def operator_settings(environ: Mapping[str, str] = os.environ, folder: Path = LOCAL) -> OperatorSettings:
+def local_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """The data folder of the local stack: SLUICE_FOLDER, else .sluice."""
+    return Path(environ.get(FOLDER_VARIABLE) or ".sluice")
+
+
+def operator_settings(environ: Mapping[str, str] = os.environ, folder: Path | None = None) -> OperatorSettings:
     """The settings of the system that is meant. Raises Misconfigured."""
     return settings.load(OperatorSettings, {**environ, **(meant_locally(environ, folder) or {})})
 
 
-def meant_locally(environ: Mapping[str, str] = os.environ, folder: Path = LOCAL) -> dict[str, str] | None:
+def meant_locally(environ: Mapping[str, str] = os.environ, folder: Path | None = None) -> dict[str, str] | None:
     """What the stack that runs in this folder has told; None where the environment means another one, or none runs."""
     named = any(environ.get(name) or environ.get(f"{name}_FILE") for name in CONNECTIONS)
-    return None if named else read_local(folder)
+    return None if named else read_local(folder or local_folder(environ))
 
 
 @contextmanager
@@ -153,5 +159,7 @@ async def to_database(chosen: OperatorSettings) -> AsyncIterator[asyncpg.Connect
 
 
 def _short(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time: it is frozen or overloaded, or a firewall drops what is sent"
     text = " ".join(str(error).split())
     return text if text and len(text) < 120 else type(error).__name__

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -22,9 +22,12 @@ from rich.console import Console
 
 from core import jetstream, postgres
 from core.errors import SluiceError
+from core.lifecycle import ending_at
+from ops.connection import local_folder
 from ops.flow import Flow, sample_freshness
 from ops.ledger import read_ledger, until_stored
 from ops.local import Servers
+from ops.local.servers import check_free
 from ops.local.services import Services, publisher, start_services
 from ops.outcome import Outcome
 from ops.tables import print_report
@@ -36,10 +39,14 @@ STORED_WITHIN_SECONDS: Final = 60.0
 async def demo(stop: asyncio.Event, seconds: float, publisher_options: Sequence[str]) -> int:
     """The whole demonstration; its exit code. Raises StackError where something does not start."""
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print("starting PostgreSQL and NATS …")
-    async with Servers() as servers:
-        console.print("starting the services …")
-        services = await start_services(servers, os.environ)
+    folder = local_folder()
+    check_free(folder)
+    async with AsyncExitStack() as opened:
+        async with ending_at(stop):
+            console.print("starting PostgreSQL and NATS …")
+            servers = await opened.enter_async_context(Servers(folder))
+            console.print("starting the services …")
+            services = await start_services(servers, os.environ)
         console.print(f"publishing to {services.endpoint} for {seconds:g} s …", highlight=False)
         async with _ledger_sources(servers) as (client, connection):
             outcome = Outcome(before=await read_ledger(client, connection), default_load=not publisher_options)
@@ -83,7 +90,7 @@ async def _publish(
     process = await asyncio.create_subprocess_exec(
         *program.argv, env={**os.environ, **program.env}, stdout=asyncio.subprocess.DEVNULL
     )
-    flow = Flow(servers.supervisor, services)
+    flow = Flow(servers.supervisor, services, servers)
     over = asyncio.Event()
     sampling = asyncio.create_task(sample_freshness(services, outcome.freshness))
     showing = asyncio.create_task(show(over, flow, Console()))

@@ -1,19 +1,20 @@
 """Look at everything an operator depends on, and say what mends what is wrong.
 
     NATS, PostgreSQL reachable? --yes--> what they hold --\
-    gateway, reporter ready? ------------------------------> each ok or wrong; exit code 1 where any is not ok
+    gateway, reporter ready? ------------------------------> causes first, what follows from them folded
     disks ------------------------------------------------/
 
-What cannot be looked at, because a server is away, is told as unknown and is not ok.
+A check that needs a server that does not answer is unknown and not ok; `cause` names that server. The exit code is 1 if
+any check is not ok.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import nats.errors
@@ -22,12 +23,40 @@ from rich.table import Table
 
 from core.errors import SluiceError
 from core.settings import OperatorSettings
+from core.state import SourceFacts
 from ops import checks, compare, examine
 from ops.checks import Check
-from ops.connection import LOCAL, LOST, meant_locally, to_database, to_nats, where
+from ops.connection import LOST, local_folder, meant_locally, to_database, to_nats, where
+from ops.examine import NEEDS, Noted
 from ops.output import console, plural, print_json
 
 START: Final = "start it (python -m ops up; docker compose up -d)"
+# Programs of the local stack whose logs say more, and the runbook, by check.
+LOGS: Final[dict[str, tuple[str, ...]]] = {
+    "NATS": ("nats",),
+    "NATS fsync": ("nats",),
+    "NATS health": ("nats",),
+    "PostgreSQL": ("postgres",),
+    "gateway": ("gateway",),
+    "reporter": ("reporter",),
+}
+RUNBOOKS: Final = {
+    "NATS": "TargetDown",
+    "PostgreSQL": "TargetDown",
+    "gateway": "TargetDown",
+    "reporter": "TargetDown",
+    "NATS health": "RequestsTurnedAway",
+    "requests": "RequestsTurnedAway",
+    "room in streams": "StreamNearLimit",
+    "collectors": "CollectorLag",
+    "lag": "CollectorLag",
+    "stopped": "CollectorStopped",
+    "partitions": "PartitionsRunningOut",
+    "dead letters": "DeadLetters",
+    "lost": "LedgerUnbalanced",
+    "ledger": "LedgerUnbalanced",
+    "disk": "DiskFilling",
+}
 COLOURS: Final = {"ok": "green", "wrong": "bold red", "unknown": "yellow"}
 
 
@@ -72,14 +101,23 @@ async def look(
     gateway, reporter, (fsync, store), health = services
     reached, held = asked
     here = [store] if store is not None and await asyncio.to_thread(store.exists) else []  # else another machine's
-    return [*reached, gateway, reporter, fsync, health, *held, *checks.disks([*disks, *here])]
+    found = [*reached, gateway, reporter, fsync, health, *held]
+    missing = [
+        Check(name, "unknown", "could not be looked at")
+        for name in NEEDS
+        if name not in {check.check for check in found}
+    ]
+    return _folded([*found, *missing, *checks.disks([*disks, *here])])
 
 
 async def _servers(
     chosen: OperatorSettings, most_lag_seconds: float, compared: tuple[int, float]
 ) -> tuple[list[Check], list[Check]]:
     """Whether both servers are there; and what they hold, as far as they are."""
-    reached, held = [], []
+    reached: list[Check] = []
+    held: list[Check] = []
+    facts: list[SourceFacts] | None = None
+    known: Noted | None = None
     async with AsyncExitStack() as opened:
         client = connection = None
         try:
@@ -94,29 +132,65 @@ async def _servers(
             mend = f"{START}, or set SLUICE_MIGRATE_DSN"
             reached.append(Check("PostgreSQL", "wrong", getattr(error, "what", str(error)), mend))
         if client is not None:
-            held += await _tried("streams", examine.of_nats(client, chosen, most_lag_seconds))
+            async with _trying("streams", held):
+                made, facts = await examine.of_nats(client, chosen)
+                held += made
         if connection is not None:
-            held += await _tried("PostgreSQL", examine.of_postgres(connection, chosen))
-        schema_is_right = not any(check.check == "schema" and check.state == "wrong" for check in held)
-        if client is not None and connection is not None and schema_is_right:
-            held += await _tried("ledger", examine.of_ledger(client, connection))
-            held += await _tried("clock", examine.clocks(client, connection))
-        else:
-            why = "needs NATS, PostgreSQL and the schema"
-            held += [Check(name, "unknown", why) for name in ("lost", "ledger", "clock")]
+            async with _trying("PostgreSQL fsync", held):
+                held += await examine.of_postgres(connection, chosen)
+        schema_is_right = any(check.check == "schema" and check.state == "ok" for check in held)
         if connection is not None and schema_is_right:
-            held += await _tried("rows", compare.of_rows(connection, *compared))
-        else:
-            held.append(Check("rows", "unknown", "needs PostgreSQL and the schema"))
+            async with _trying("dead letters", held):
+                known = await examine.noted(connection)
+        held += examine.of_state(facts, known, most_lag_seconds)
+        if client is not None and connection is not None and schema_is_right:
+            async with _trying("ledger", held):
+                held += await examine.of_ledger(client, connection)
+            async with _trying("clock", held):
+                held += await examine.clocks(client, connection)
+        if connection is not None and schema_is_right:
+            async with _trying("rows", held):
+                held += await compare.of_rows(connection, *compared)
     return reached, held
 
 
-async def _tried(name: str, looking: Coroutine[Any, Any, list[Check]]) -> list[Check]:
-    """These checks, or that they could not be made: a server may go away at any moment."""
+@asynccontextmanager
+async def _trying(name: str, held: list[Check]) -> AsyncIterator[None]:
+    """What is looked at inside, or that it could not be looked at: a server may go away at any moment."""
     try:
-        return await looking
+        yield
     except (SluiceError, nats.errors.Error, asyncpg.PostgresError, *LOST) as error:
-        return [Check(name, "unknown", f"could not be looked at: {error!r}", "run doctor again")]
+        held.append(Check(name, "unknown", f"could not be looked at: {error!r}", "run doctor again"))
+
+
+def _folded(found: Sequence[Check]) -> list[Check]:
+    """The same checks. One that is not ok because another one is not names that in `cause`, the others what to read."""
+    bad = {check.check: check for check in found if check.state != "ok"}
+
+    def cause_of(check: Check) -> str:
+        for name in (*NEEDS.get(check.check, ()), *check.needs):
+            if name in bad:
+                return cause_of(bad[name]) or name
+        return ""
+
+    local = meant_locally() is not None
+    return [
+        check
+        if check.state == "ok"
+        else check._replace(cause=cause)
+        if (cause := cause_of(check))
+        else check._replace(log=_logs(check) if local else "", runbook=_runbook(check.check))
+        for check in found
+    ]
+
+
+def _logs(check: Check) -> str:
+    """The files of the local stack that say more."""
+    return ", ".join(f"{local_folder()}/logs/{program}.log" for program in check.programs or LOGS.get(check.check, ()))
+
+
+def _runbook(name: str) -> str:
+    return f"ops/runbooks/{RUNBOOKS[name]}.md" if name in RUNBOOKS else ""
 
 
 def _well(found: Sequence[Check]) -> bool:
@@ -124,16 +198,23 @@ def _well(found: Sequence[Check]) -> bool:
 
 
 def _local_disks() -> list[Path]:
-    return [LOCAL] if meant_locally() else []
+    return [local_folder()] if meant_locally() else []
 
 
 def _print(found: Sequence[Check]) -> None:
+    """First what is wrong, then what follows from it in one line for each cause, then what is ok."""
     shown = Table.grid(padding=(0, 2))
-    for check in found:
+    causes = [check for check in found if check.state != "ok" and not check.cause]
+    for check in causes:
         shown.add_row(f"[{COLOURS[check.state]}]{check.state}[/]", check.check, escape(check.found))
-        if check.mend and check.state != "ok":
-            shown.add_row("", "", f"[dim]mend:[/] {escape(check.mend)}")
+        for what in ("mend", "log", "runbook"):
+            if said := getattr(check, what):
+                shown.add_row("", "", f"[dim]{what}:[/] {escape(said)}")
+        if follow := [other.check for other in found if other.cause == check.check]:
+            shown.add_row("", "", f"[dim]not checked, or follows from it:[/] {', '.join(follow)}")
+    for check in found:
+        if check.state == "ok":
+            shown.add_row(f"[{COLOURS[check.state]}]{check.state}[/]", check.check, escape(check.found))
     out = console()
     out.print(shown)
-    bad = sum(check.state != "ok" for check in found)
-    out.print("\n[bold green]all is well[/]" if not bad else f"\n[bold red]{plural(bad, 'check')} not ok[/]")
+    out.print(f"\n[bold red]{plural(len(causes), 'check')} not ok[/]" if causes else "\n[bold green]all is well[/]")

@@ -6,18 +6,20 @@ the database says of itself comes from one snapshot.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 from nats.aio.client import Client
 from nats.js.api import ConsumerInfo
 
-from core import postgres
+from core import postgres, state
 from core.errors import SluiceError
 from core.events.subjects import REFUSED, SOURCES, stream_of
 from core.jetstream import StreamMissing, stream_info
 from core.settings import OperatorSettings
+from core.state import CheckName, GatewayFacts, Problem, SourceFacts
 from ops import countries, partitions, streams
 from ops.checks import Check, clock, judged
 from ops.ledger import read_letters, read_stream
@@ -26,7 +28,6 @@ from ops.output import plural
 from ops.pause import consumer
 from sql import statements
 
-MOST_FULL: Final = 0.8
 ACTIVE: Final = timedelta(seconds=15)
 COLLECTED: Final = (*SOURCES, REFUSED)
 ROLES: Final = ("sluice_owner", "sluice_collector")
@@ -37,54 +38,121 @@ HARMFUL: Final = {
     "default_transaction_read_only": {"on": "collectors wait until it is off"},
 }
 """Settings that a role or a database must not have, each with its values and what they do."""
+PROGRAMS: Final = {
+    "gateway": "gateway", "facebook": "fb-collector", "tiktok": "ttk-collector", "refused": "refused-collector",
+}  # fmt: skip
+# A check whose server, schema or collector is not well follows from that, whatever it says itself.
+_BOTH: Final = ("NATS", "PostgreSQL", "schema")
+NEEDS: Final[dict[str, tuple[str, ...]]] = {
+    "NATS fsync": ("NATS",),
+    "NATS health": ("NATS",),
+    "streams": ("NATS",),
+    "room in streams": ("NATS",),
+    "collectors": ("NATS", "PostgreSQL"),
+    "paused": ("NATS",),
+    "stopped": _BOTH,
+    "lag": (*_BOTH, "collectors", "stopped", "paused"),
+    "requests": (*_BOTH, "collectors", "gateway"),
+    "PostgreSQL fsync": ("PostgreSQL",),
+    "schema": ("PostgreSQL",),
+    "partitions": ("PostgreSQL", "schema"),
+    "index": ("PostgreSQL", "schema"),
+    "countries": ("PostgreSQL", "schema"),
+    "dead letters": ("PostgreSQL", "schema"),
+    "lost": _BOTH,
+    "ledger": _BOTH,
+    "rows": ("PostgreSQL", "schema"),
+    "clock": _BOTH,
+}
 _LEDGER: Final = statements("ledger")
 _MIGRATIONS: Final = statements("migrations")
 _SQL: Final = statements("doctor")
 
 
-async def of_nats(client: Client, chosen: OperatorSettings, most_lag_seconds: float) -> list[Check]:
-    """Streams, their room, their consumers and what waits in them."""
+async def of_nats(client: Client, chosen: OperatorSettings) -> tuple[list[Check], list[SourceFacts]]:
+    """Whether the streams are as declared; and what streams and consumers say of each source."""
     found = await streams.read(client, chosen)
     drift = [f"{stream.name} {what}" for stream in found for what in stream.drift]
-    checks = [judged("streams", drift, "python -m ops streams apply", "as they are declared")]
-    full: list[str] = []
-    late: list[str] = []
-    behind: list[str] = []
-    for stream in found:
-        if stream.info is None:
+    facts = []
+    for collected, stream in zip(COLLECTED, found, strict=True):
+        if (info := stream.info) is None:
             continue
-        share = stream.info.state.bytes / (stream.wanted.max_bytes or 1)
-        full += [f"{stream.name} is {share:.0%} full"] if share > MOST_FULL else []
-        if stream.info.state.messages:
-            lag = (stream.info.ts - stream.info.stored_until(stream.info.ts)).total_seconds()
-            waiting = f"{stream.name}: {plural(stream.info.state.messages, 'message')} waiting, the oldest {lag:.1f} s"
-            (late if lag > most_lag_seconds else behind).append(waiting)
-    room = "run more collectors; then raise STREAM_MAX_BYTES and: python -m ops streams apply"
-    checks.append(judged("room in streams", full, room, f"less than {MOST_FULL:.0%} full"))
-    mend = "see the checks `collectors` and `paused`; run more collectors of the source"
-    checks.append(judged("lag", late, mend, "; ".join(behind) or "nothing waits"))
-    return [*checks, *await _of_consumers(client)]
+        collected_by, paused = await _consumer(client, collected)
+        lag = (info.ts - info.stored_until(info.ts)).total_seconds() if info.state.messages else 0.0
+        size, limit = info.state.bytes, max(info.config.max_bytes, 0)
+        facts.append(SourceFacts(collected, lag, info.state.messages, size, limit, paused, collected_by))
+    return [judged("streams", drift, "python -m ops streams apply", "as they are declared")], facts
 
 
-async def _of_consumers(client: Client) -> list[Check]:
-    absent, paused = [], []
-    for collected in COLLECTED:
-        try:
-            info = await consumer(client, collected)
-        except SluiceError:
-            absent.append(collected)
-            continue
-        if not info.num_waiting and not _active(info):
-            absent.append(collected)
-        if info.paused:
-            paused.append(collected)
-    start = "; ".join(f"python -m collector --source {collected}" for collected in absent)
-    start += "; where one runs, its log and /health/ready say why it stopped"
-    resume = "; ".join(f"python -m ops resume {collected}" for collected in paused)
+async def _consumer(client: Client, collected: str) -> tuple[str, bool]:
+    """Why no collector seems to fetch this source, empty where one does; and whether it is paused."""
+    absent = f"no collector fetches {collected}"
+    try:
+        info = await consumer(client, collected)
+    except SluiceError:
+        return absent, False
+    return "" if info.num_waiting or _active(info) else absent, bool(info.paused)
+
+
+class Noted(NamedTuple):
+    """What the database knows of the state: what gateways report, why collectors stopped, open dead letters."""
+
+    gateway: GatewayFacts
+    stopped: dict[str, str]
+    dead: dict[tuple[str, str], int]
+
+
+async def noted(connection: asyncpg.Connection[Any]) -> Noted:
+    """Read it."""
+    dead = {(row["source"], row["reason"]): row["letters"] for row in await groups(connection, Which(kind="dead"))}
+    stopped = {name: row["stopped"] for name, row in (await state.read_sources(connection)).items() if row["stopped"]}
+    return Noted(await state.read_gateways(connection), stopped, dead)
+
+
+def of_state(facts: Sequence[SourceFacts] | None, known: Noted | None, max_lag_seconds: float) -> list[Check]:
+    """The checks of the state that page and `make up` show, too. facts or known is None if a server did not answer."""
+    stopped = known.stopped if known else {}
+    sources = [source._replace(stopped=stopped.get(source.name, "")) for source in facts or ()]
+    gateway, dead = (known.gateway, known.dead) if known else (GatewayFacts(0, ""), {})
+    found = state.problems(sources, gateway, dead, max_lag_seconds)
+    waiting = [f"{stream_of(source.name)}: {plural(source.waiting, 'message')} waiting" for source in sources]
+    ok: dict[CheckName, str] = {
+        "requests": "no request got 500 or 503 in the last minute",
+        "room in streams": f"less than {state.MAX_FULL:.0%} full",
+        "collectors": "each source has one",
+        "stopped": "no collector is",
+        "paused": "no source is",
+        "lag": "; ".join(said for said, source in zip(waiting, sources, strict=True) if source.waiting)
+        or "no message waits",
+        "dead letters": "none is open",
+    }
+    unknown = {
+        check
+        for check in ok
+        if (facts is None and check not in ("requests", "dead letters"))
+        or (known is None and check in ("requests", "stopped", "dead letters"))
+    }
     return [
-        judged("collectors", [f"nobody fetches {collected}" for collected in absent], start, "each source has one"),
-        judged("paused", [f"{collected} is paused" for collected in paused], resume, "no source is"),
+        Check(check, "unknown", "not known", needs=NEEDS[check]) if check in unknown else _of(check, found, ok[check])
+        for check in ok
     ]
+
+
+def _of(check: CheckName, found: Sequence[Problem], ok: str) -> Check:
+    mine = [problem for problem in found if problem.check == check]
+    names = [problem.part for problem in mine]
+    mends: dict[CheckName, str] = {
+        "requests": "see the other checks; if none of them is wrong, the load is too high: start more gateways",
+        "room in streams": "run more collectors; then raise STREAM_MAX_BYTES and: python -m ops streams apply",
+        "collectors": "; ".join(f"python -m collector --source {name}" for name in names)
+        + "; if one runs, its log and /health/ready say why it stopped",
+        "stopped": "remove the cause, then restart the collector",
+        "paused": "; ".join(f"python -m ops resume {name}" for name in names),
+        "lag": "see the checks `collectors` and `paused`; run more collectors of the source",
+        "dead letters": "python -m ops dead-letters list --kind dead; then replay or discard them",
+    }
+    made = judged(check, [problem.text for problem in mine], mends[check], ok)
+    return made._replace(needs=NEEDS[check], programs=tuple(dict.fromkeys(PROGRAMS[name] for name in names)))
 
 
 def _active(info: ConsumerInfo) -> bool:
@@ -94,16 +162,12 @@ def _active(info: ConsumerInfo) -> bool:
 
 
 async def of_postgres(connection: asyncpg.Connection[Any], chosen: OperatorSettings) -> list[Check]:
-    """Its durability, the schema, the days ahead and the letters that nobody has looked at."""
+    """Its durability, the schema, the days ahead, their indexes and the room for countries."""
     checks = [await _postgres_fsync(connection), await _role_settings(connection)]
     schema = await _schema(connection)
     checks.append(schema)
     if schema.state == "wrong":
-        why = "the schema is not this program's"
-        return [
-            *checks,
-            *(Check(name, "unknown", why) for name in ("partitions", "index", "countries", "dead letters")),
-        ]
+        return checks
     missing = await partitions.missing(connection, chosen.partitions_ahead_days)
     days = [
         f"the table of {table} for {day} is detached: its rows are in no report (an archive needs another name)"
@@ -120,12 +184,6 @@ async def of_postgres(connection: asyncpg.Connection[Any], chosen: OperatorSetti
     full = [f"{free} places are free: new countries are counted as other soon"] if free < countries.MIN_FREE else []
     rebuild = "find the sender that invents countries, then: python -m ops countries rebuild"
     checks.append(judged("countries", full, rebuild, f"{free:,} of {countries.PLACES:,} places are free"))
-    dead = [
-        f"{plural(row['letters'], 'accepted event')} of {row['source']} could not be stored: {row['reason']}"
-        for row in await groups(connection, Which(kind="dead"))
-    ]
-    look = "python -m ops dead-letters list --kind dead; then replay or discard them"
-    checks.append(judged("dead letters", dead, look, "none is open"))
     return checks
 
 
@@ -140,15 +198,15 @@ async def _postgres_fsync(connection: asyncpg.Connection[Any]) -> Check:
 
 async def _role_settings(connection: asyncpg.Connection[Any]) -> Check:
     """Settings of roles and of the database. Collectors set their own synchronous_commit; other sessions do not."""
-    wrong, mend = [], []
+    wrong, resets = [], []
     for row in await connection.fetch(_SQL["role_settings"], ROLES):
         if row["value"] in HARMFUL.get(row["name"], {}):
             wrong.append(f"{row['of']}: {row['name']} is {row['value']}, {HARMFUL[row['name']][row['value']]}")
             of = f"ROLE {row['role']}" if row["role"] else f"DATABASE {row['database']}"
             inside = f" IN DATABASE {row['database']}" if row["role"] and row["database"] else ""
-            mend.append(f"ALTER {of}{inside} RESET {row['name']}")
+            resets.append(f"ALTER {of}{inside} RESET {row['name']}")
     ok = "no role and no database has a harmful one"
-    return judged("PostgreSQL settings", wrong, f"as a superuser: {'; '.join(mend)}", ok)
+    return judged("PostgreSQL settings", wrong, f"as a superuser: {'; '.join(resets)}", ok)
 
 
 async def _schema(connection: asyncpg.Connection[Any]) -> Check:

@@ -39,8 +39,9 @@ from core.errors import Misconfigured, SluiceError
 from core.events import subjects, wire
 from core.events.contract import Contract
 from core.settings import OperatorSettings
-from ops.connection import LOCAL, read_local, to_database
+from ops.connection import local_folder, meant_locally, to_database, where
 from ops.local import Servers
+from ops.output import confirm, plural
 from sql import statements
 
 BYTES_PER_EVENT: Final = 600  # rows and indexes take 420 on average; the log and the rollups the rest
@@ -217,12 +218,17 @@ async def _check_days(chosen: OperatorSettings, days: int) -> None:
         raise Misconfigured(f"--days: {days} reaches before {floor}, and what lies before was dropped: at most {most}")
 
 
-async def run(chosen: OperatorSettings, events: int, days: int, values: str) -> int:
-    """The operator's command; its exit code. Raises NoRoom, StackError or Misconfigured."""
+async def run(chosen: OperatorSettings, events: int, days: int, values: str, *, yes: bool) -> int:
+    """The operator's command; its exit code. Outside the local stack it asks first.
+
+    Raises NoRoom, StackError, Misconfigured or NotConfirmed.
+    """
     if days >= chosen.retention_days:
         raise Misconfigured(
             f"--days: {days} reaches past RETENTION_DAYS ({chosen.retention_days}): it would be dropped"
         )
+    if chosen.sluice_migrate_dsn and meant_locally() is None:
+        confirm(f"store {plural(events, 'made event')} in the database at {where(chosen.sluice_migrate_dsn)}", yes=yes)
     began = time.monotonic()
     async with _database(chosen, events) as dsn:
         await _check_days(msgspec.structs.replace(chosen, sluice_migrate_dsn=dsn), days)
@@ -240,11 +246,11 @@ async def run(chosen: OperatorSettings, events: int, days: int, values: str) -> 
 async def _database(chosen: OperatorSettings, events: int) -> AsyncIterator[str]:
     """The system that is meant; where that is none, the local stack's database, started for as long as needed."""
     if chosen.sluice_migrate_dsn is not None:
-        if read_local(LOCAL) is not None:
-            check_room(LOCAL, events)
+        if meant_locally() is not None:
+            check_room(local_folder(), events)
         yield chosen.sluice_migrate_dsn
         return
-    async with Servers(LOCAL) as servers:
+    async with Servers(local_folder()) as servers:
         check_room(servers.folder, events)
         await postgres.migrate(servers.owner_dsn)
         yield servers.owner_dsn

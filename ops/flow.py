@@ -9,16 +9,32 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import msgspec
 import orjson
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
+from rich.markup import escape
 from rich.table import Table
 
-from ops.local import Supervisor
+from core.state import Problem
+from ops.local import Servers, Supervisor
+from ops.local.ready import get, postgres_state
 from ops.local.services import COLLECTORS, Services
 
 MEBIBYTE: Final = 1024 * 1024
+LEVELS: Final = {"good": "green", "warn": "yellow", "bad": "bold red"}
 FRESHNESS_SECONDS: Final = 0.2
+SHORT_SECONDS: Final = 1.0
+"""How long each program has to answer, so that one that is frozen does not hold up the others."""
+
+
+class Pipeline(msgspec.Struct):
+    """What is used of the reporter's /pipeline."""
+
+    problems: list[Problem]
+
+
+_decode_pipeline = msgspec.json.Decoder(Pipeline).decode
 
 
 @dataclass(frozen=True)
@@ -34,20 +50,30 @@ class Sample:
     waiting: float = 0
     lag_seconds: float = 0
     rss_bytes: dict[str, int] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
+    """What each program is: ready, not ready and why, down, or that it does not answer."""
+    problems: list[Problem] = field(default_factory=list)
+    """What the page shows, too; empty if the reporter does not answer."""
 
 
 class Flow:
     """Samples a system. `peak_rss_bytes` holds the most memory that each program was seen with."""
 
-    def __init__(self, supervisor: Supervisor, services: Services) -> None:
+    def __init__(self, supervisor: Supervisor, services: Services, servers: Servers) -> None:
         self._supervisor = supervisor
         self._services = services
+        self._servers = servers
         self.peak_rss_bytes: dict[str, int] = {}
 
     async def sample(self) -> Sample:
         """Ask every service. One that does not answer counts as nothing."""
         names = ["gateway", *COLLECTORS]
-        gateway, *collectors = await asyncio.gather(*(self._metrics(name) for name in names))
+        programs = self._supervisor.names
+        (gateway, *collectors), states, problems = await asyncio.gather(
+            asyncio.gather(*(self._metrics(name) for name in names)),
+            asyncio.gather(*(self._state(name) for name in programs)),
+            self._problems(),
+        )
         rss = {name: self._rss(name) for name in self._supervisor.names}
         for name, size in rss.items():
             self.peak_rss_bytes[name] = max(size, self.peak_rss_bytes.get(name, 0))
@@ -64,13 +90,39 @@ class Flow:
             waiting=sum(metrics.get("collector_pending_messages", 0) for metrics in collectors),
             lag_seconds=max((metrics.get("collector_lag_seconds", 0) for metrics in collectors), default=0),
             rss_bytes=rss,
+            states=dict(zip(programs, states, strict=True)),
+            problems=problems,
         )
+
+    async def _state(self, name: str) -> str:
+        """What a program is, within SHORT_SECONDS."""
+        if not self._supervisor.pids(name):
+            return "down"
+        if name == "postgres":
+            return await postgres_state(self._servers.postgres.port, SHORT_SECONDS)
+        if name != "nats" and name not in self._services.ports:
+            return "runs"
+        try:
+            if name == "nats":
+                status, body = await get(self._servers.nats.monitor_port, "/healthz", seconds=SHORT_SECONDS)
+            else:
+                status, body = await self._services.get(name, "/health/ready", SHORT_SECONDS)
+        except OSError:
+            return "does not answer"
+        return "ready" if status == 200 else _why(status, body)
+
+    async def _problems(self) -> list[Problem]:
+        try:
+            status, body = await self._services.get("reporter", "/pipeline", SHORT_SECONDS)
+            return _decode_pipeline(body).problems if status == 200 else []
+        except (OSError, msgspec.MsgspecError):
+            return []
 
     async def _metrics(self, name: str) -> dict[str, float]:
         """A service's samples by name, summed over their labels."""
         found: dict[str, float] = {}
         with contextlib.suppress(OSError):
-            status, body = await self._services.get(name, "/metrics")
+            status, body = await self._services.get(name, "/metrics", SHORT_SECONDS)
             if status == 200:
                 for family in text_string_to_metric_families(body.decode()):
                     for sample in family.samples:
@@ -85,6 +137,16 @@ class Flow:
         return total
 
 
+def _why(status: int, body: bytes) -> str:
+    """Why a service, or NATS, is not ready."""
+    try:
+        said = orjson.loads(body)
+        missing = said.get("missing") or {"not ready": said.get("error", status)}
+        return "; ".join(f"{what}: {why}" for what, why in missing.items())
+    except (ValueError, AttributeError):
+        return f"answers {status}"
+
+
 def line(before: Sample, now: Sample) -> str:
     """One second of flow as one line of text."""
     seconds = max(now.at - before.at, 0.001)
@@ -94,8 +156,18 @@ def line(before: Sample, now: Sample) -> str:
         f"accepted {(now.accepted - before.accepted) / seconds:9,.0f}/s   refused {now.refused:6,.0f}   "
         f"stored {stored:9,.0f}/s   total {sum(now.stored.values()):13,.0f}   repeated {now.repeated:7,.0f}   "
         f"dead {now.dead:4,.0f}   waiting {now.waiting:5,.0f} messages   lag {now.lag_seconds:5.2f} s   "
-        f"memory {memory:5,.0f} MB"
+        f"memory {memory:5,.0f} MB   {_summary(now)}"
     )
+
+
+def _wrong(now: Sample) -> dict[str, str]:
+    return {name: state for name, state in now.states.items() if state not in ("ready", "runs")}
+
+
+def _summary(now: Sample) -> str:
+    """All that is wrong, in one line."""
+    wrong = [f"{name}: {state}" for name, state in _wrong(now).items()]
+    return "; ".join([*wrong, *(problem.text for problem in now.problems)]) or "all is well"
 
 
 def table(before: Sample, now: Sample) -> Table:
@@ -106,10 +178,12 @@ def table(before: Sample, now: Sample) -> Table:
     shown.add_column("events/s", justify="right")
     shown.add_column("events", justify="right")
     shown.add_column("memory", justify="right")
+    shown.add_column("state")
     shown.add_column("")
     rates = {"gateway": (now.accepted - before.accepted) / seconds}
     totals = {"gateway": now.accepted, **now.stored}
     remarks = {"gateway": f"{now.refused:,.0f} refused"}
+    wrong = _wrong(now)
     for name, stored in now.stored.items():
         rates[name] = (stored - before.stored.get(name, 0)) / seconds
     for name, size in now.rss_bytes.items():
@@ -119,12 +193,13 @@ def table(before: Sample, now: Sample) -> Table:
             "" if rate is None else f"{rate:,.0f}",
             "" if total is None else f"{total:,.0f}",
             f"{size / MEBIBYTE:,.0f} MB",
+            f"[{'bold red' if name in wrong else 'green'}]{escape(now.states.get(name, ''))}[/]",
             remarks.get(name, ""),
         )
     shown.caption = (
         f"{now.waiting:,.0f} messages waiting, lag {now.lag_seconds:.2f} s, "
         f"{now.repeated:,.0f} repeated, {now.dead:,.0f} dead"
-    )
+    ) + "".join(f"\n[{LEVELS[problem.level]}]{escape(problem.text)}[/]" for problem in now.problems)
     shown.caption_justify = "left"
     return shown
 

@@ -59,11 +59,11 @@ def print_json(value: Any) -> None:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something is destroyed. Raises NotConfirmed."""
+    """Ask before data is deleted, or written that no sender sent. Raises NotConfirmed."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise NotConfirmed(f"{question}: nobody can be asked here, so give --yes (or --dry-run to look first)")
+        raise NotConfirmed(f"{question}: there is no terminal to ask at; give --yes")
     sys.stderr.write(f"{question}? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):

@@ -28,7 +28,8 @@ from nats.aio.client import Client
 from core.errors import SluiceError
 from core.events.subjects import REFUSED, SOURCES, stream_of
 from core.jetstream import stream_info
-from ops.connection import connected, operator_settings, to_nats
+from ops.connection import connected, operator_settings, to_nats, where
+from ops.output import confirm
 from sql import statements
 
 STREAMS: Final = tuple(stream_of(collected) for collected in (*SOURCES, REFUSED))
@@ -115,8 +116,10 @@ async def _save(folder: Path) -> None:
             print(f"{stream}: {await save(client, stream, folder):,} bytes saved")
 
 
-async def _restore(folder: Path) -> None:
-    async with connected(operator_settings()) as (client, connection):
+async def _restore(folder: Path, *, yes: bool) -> None:
+    chosen = operator_settings()
+    confirm(f"restore the streams of {folder} into NATS at {where(chosen.nats_url)}", yes=yes)
+    async with connected(chosen) as (client, connection):
         for stream in STREAMS:
             print(f"{stream}: {await restore(client, connection, stream, folder):,} messages restored")
 
@@ -126,10 +129,11 @@ def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m ops.snapshot", description="Save and restore all streams.")
     arguments.add_argument("action", choices=("save", "restore"))
     arguments.add_argument("folder", type=Path)
+    arguments.add_argument("--yes", action="store_true", help="restore without a question")
     given = arguments.parse_args()
     given.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        asyncio.run((_save if given.action == "save" else _restore)(given.folder))
+        asyncio.run(_save(given.folder) if given.action == "save" else _restore(given.folder, yes=given.yes))
     except SluiceError as error:
         sys.exit(f"sluice: {error}")
 

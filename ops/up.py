@@ -6,37 +6,42 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.live import Live
 
-from core.lifecycle import until
+from core.lifecycle import ending_at, until
 from core.settings import nats_at
 from core.settings import variables as settings_variables
-from ops.connection import told_locally
+from ops.connection import FOLDER_VARIABLE, local_folder, told_locally
 from ops.flow import Flow, Sample, line, table
 from ops.local import Servers
 from ops.local.monitoring import PROMETHEUS_PORT, find_prometheus, start_monitoring
 from ops.local.ports import LOOPBACK
 from ops.local.ready import answers_ok
+from ops.local.servers import check_free
 from ops.local.services import Services, publisher, start_services, well_known_ports
 
 
 async def up(stop: asyncio.Event, *, with_publisher: bool, publisher_options: Sequence[str] = ()) -> None:
     """Start, show what flows until `stop` is set, drain. Raises StackError."""
     console = Console()
-    console.print("starting PostgreSQL and NATS …")
-    async with Servers() as servers:
-        console.print("starting the services …")
-        services = await start_services(servers, well_known_ports(os.environ))
-        monitoring = await _monitor(console, servers, services)
+    folder = local_folder()
+    check_free(folder)
+    async with AsyncExitStack() as opened:
+        async with ending_at(stop):
+            console.print("starting PostgreSQL and NATS …")
+            servers = await opened.enter_async_context(Servers(folder))
+            console.print("starting the services …")
+            services = await start_services(servers, well_known_ports(os.environ))
+            monitoring = await _monitor(console, servers, services)
         _print_addresses(console, servers, services, monitoring)
         with told_locally(servers.folder, variables(servers, services)):
             if with_publisher:
                 await servers.supervisor.start(publisher(services.endpoint, "--quiet", *publisher_options))
-            await show(stop, Flow(servers.supervisor, services), console)
+            await show(stop, Flow(servers.supervisor, services, servers), console)
         console.print("stopping: what was accepted is stored first, or kept in the streams until the next start …")
     console.print("stopped")
 
@@ -93,6 +98,7 @@ async def _monitor(console: Console, servers: Servers, services: Services) -> di
 
 
 def _print_addresses(console: Console, servers: Servers, services: Services, monitoring: dict[str, str]) -> None:
+    elsewhere = f"{FOLDER_VARIABLE}={named} " if (named := os.environ.get(FOLDER_VARIABLE)) else ""
     addresses = {
         "post events to": services.endpoint,
         "read reports at": f"{services.reports}/docs",
@@ -101,7 +107,7 @@ def _print_addresses(console: Console, servers: Servers, services: Services, mon
         "NATS": f"{LOOPBACK}:{servers.nats.port}",
         "PostgreSQL": f"{LOOPBACK}:{servers.postgres.port}",
         "data and logs": os.path.relpath(servers.folder),
-        "in another terminal": f"{os.path.relpath(sys.executable)} -m ops doctor",
+        "in another terminal": f"{elsewhere}{os.path.relpath(sys.executable)} -m ops doctor",
     }
     for what, where in addresses.items():
         console.print(f"  {what:<26}{where}", highlight=False)

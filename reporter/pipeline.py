@@ -12,7 +12,9 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from core import state
 from core.events.subjects import REFUSED, SOURCES, Source, stream_of
+from core.state import MAX_SILENCE_SECONDS, Level, Problem, SourceFacts
 from reporter.freshness import Freshness
 from reporter.read import Pool, snapshot
 from sql import statements
@@ -22,6 +24,7 @@ RATE_SECONDS: Final = 15
 LETTERS: Final = 10_000
 
 _SQL: Final = statements("report_pipeline")
+_STATE: Final = statements("state")
 _STREAMS: Final = tuple(stream_of(collected) for collected in (*SOURCES, REFUSED))
 
 Rate = Annotated[float, Meta(description=f"Events a second, over {RATE_SECONDS} seconds")]
@@ -62,6 +65,9 @@ class Pipeline(msgspec.Struct, rename="camel", frozen=True):
     refused_per_second: Rate
     refused: Letters
     dead: Letters
+    level: Annotated[Level, Meta(description="The worst of the problems; good: all is known, and well")]
+    problems: Annotated[list[Problem], Meta(description="What is wrong or not known, the worst first")]
+    stale: Annotated[bool, Meta(description="Whether figures above are out of date: see observedAt of each source")]
 
 
 async def read_pipeline(pool: Pool) -> Pipeline:
@@ -70,17 +76,51 @@ async def read_pipeline(pool: Pool) -> Pipeline:
         found = await seen.connection.fetch(_SQL["streams"], _STREAMS, (*SOURCES, None), MESSAGES, RATE_SECONDS)
         totals = {row["source"]: row["events"] for row in await seen.connection.fetch(_SQL["totals"])}
         letters = await seen.connection.fetchrow(_SQL["letters"], LETTERS)
+        noted = await state.read_sources(seen.connection)
+        gateways = await state.read_gateways(seen.connection)
+        dead = {
+            (row["source"], row["reason"]): row["events"]
+            for row in await seen.connection.fetch(_STATE["dead"], LETTERS)
+        }
     assert letters is not None
     streams = {row["stream"]: row for row in found}
+    sources: dict[Source, SourceState] = {
+        source: _source(streams[stream_of(source)], totals.get(source, 0), seen.freshness[source]) for source in SOURCES
+    }
+    facts = [_facts(source, noted.get(source), sources[source]) for source in SOURCES]
+    facts.append(_facts(REFUSED, noted.get(REFUSED), None))
+    problems = state.problems(facts, gateways, dead)
     return Pipeline(
         read_at=letters["read_at"],
-        sources={
-            source: _source(streams[stream_of(source)], totals.get(source, 0), seen.freshness[source])
-            for source in SOURCES
-        },
+        sources=sources,
         refused_per_second=round(streams[stream_of(REFUSED)]["stored_per_second"], 1),
         refused=letters["refused"],
         dead=letters["dead"],
+        level=state.level(problems),
+        problems=problems,
+        stale=any(fact.collected for fact in facts if fact.name != REFUSED),
+    )
+
+
+def _facts(name: str, noted: Any, source: SourceState | None) -> SourceFacts:
+    """What the database knows of a source, or of the refused events."""
+    silent = None if noted is None else noted["silent_seconds"]
+    if silent is None:
+        collected = f"no collector of {name} has reported yet"
+    elif silent > MAX_SILENCE_SECONDS:
+        collected = f"no collector of {name} has reported for {silent:.0f} s: none runs, or NATS does not answer"
+    else:
+        collected = ""
+    return SourceFacts(
+        name=name,
+        lag_seconds=source.freshness.behind_seconds if source else None,
+        waiting=source.freshness.pending_messages or 0 if source else 0,
+        stream_bytes=noted["stream_bytes"] if noted else 0,
+        stream_max_bytes=noted["stream_max_bytes"] if noted else 0,
+        paused=bool(noted and noted["paused"]),
+        collected=collected,
+        stopped=(noted and noted["stopped"]) or "",
+        lost=source.ledger.lost if source else 0,
     )
 
 

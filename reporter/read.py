@@ -90,12 +90,20 @@ async def read_again(read: Callable[[], Awaitable[Found]]) -> Found:
 
 
 async def check(pool: Pool, readiness: Readiness) -> None:
-    """Note whether PostgreSQL answers and holds the schema of this program."""
+    """Note whether PostgreSQL answers and holds the schema of this program, within PATIENCE_SECONDS."""
     wanted = migrations()[-1].version
+    asking = asyncio.ensure_future(pool.fetchval(SQL["schema_version"]))
+    # Not wait_for: asyncpg ends a query only after the server has answered its cancellation, and a frozen one does not.
+    await asyncio.wait([asking], timeout=PATIENCE_SECONDS)
+    if not asking.done():
+        asking.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        asking.cancel()
+        readiness.missing("postgres", "no answer in time: it is away, or all connections are busy")
+        return
     try:
-        found = await asyncio.wait_for(pool.fetchval(SQL["schema_version"]), PATIENCE_SECONDS)
+        found = asking.result()
     except Exception as error:
-        readiness.missing("postgres", str(error) or "no answer in time: it is away, or all connections are busy")
+        readiness.missing("postgres", str(error) or repr(error))
         log.debug("not ready", error=repr(error), **unknown_trace(error))
         return
     readiness.fine("postgres")

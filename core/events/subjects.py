@@ -12,6 +12,9 @@ SOURCES: Final[tuple[Source, ...]] = tuple(sources.SOURCES)
 REFUSED: Final = "refused"
 UNKNOWN: Final = "unknown"
 
+GATEWAY_STATE_SUBJECT: Final = "sluice.gateway_state"
+"""Where gateway workers report, once a second, how many requests they answered 500 or 503. No stream keeps it."""
+
 # Headers of a message.
 EVENTS_HEADER: Final = "Sluice-Events"
 REPLAYED_HEADER: Final = "Sluice-Replayed"  # whose events were all letters before

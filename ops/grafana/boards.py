@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,8 +66,8 @@ def _variables(instances: str) -> list[Any]:
         dashboard.DatasourceVariable("environment").label("Environment").type("prometheus"),
         asked("source", "Source", "label_values(collector_events_accepted_total, source)"),
         asked("instance", "Instance", f"label_values(up{{{instances}}}, instance)"),
-        # Where this project's runbooks are read: set it to your repository's address.
-        dashboard.ConstantVariable("runbooks").value("ops/runbooks"),
+        # Where people read ops/runbooks: SLUICE_RUNBOOKS_URL=… python -m ops.grafana writes it into the dashboards.
+        dashboard.ConstantVariable("runbooks").value(os.environ.get("SLUICE_RUNBOOKS_URL") or "ops/runbooks"),
     ]
 
 

@@ -63,8 +63,11 @@ def capacity() -> Dashboard:
             SHARE,
             ("sum(gateway_bytes_in_flight) / sum(gateway_bytes_in_flight_max)", "gateway: bytes in flight"),
             ("max(stream:used:ratio)", "NATS: fullest stream"),
-            ("max(jetstream_server_total_message_bytes) / max(jetstream_server_max_storage)", "NATS: store"),
-            ("sum(pg_stat_activity_count) / max(pg_settings_max_connections)", "PostgreSQL: sessions"),
+            ("max(jetstream_server_total_message_bytes / (jetstream_server_max_storage > 0))", "NATS: store"),
+            (
+                "max(sum by (instance) (pg_stat_activity_count) / on (instance) pg_settings_max_connections)",
+                "PostgreSQL: sessions",
+            ),
             (
                 'sum(reporter_pool_connections{state="busy"}) / sum(reporter_pool_connections_max)',
                 "reporter: connections",

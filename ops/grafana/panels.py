@@ -91,7 +91,7 @@ def curves(
     )
     if stacked:
         panel.stacking(common.StackingConfig().mode(shapes.StackingMode.NORMAL).group("A"))
-    if usually_zero:
+    if usually_zero or unit == SHARE:  # flat at 0, a share's axis would go to 10,000 %
         panel.axis_soft_max(1)
     if bad_from is not None or bad_below is not None:
         panel.thresholds(_thresholds(bad_from, bad_below, well="transparent"))

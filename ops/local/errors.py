@@ -3,6 +3,7 @@
 StackError (a SluiceError)
   x PortTaken       a port that was asked for is in use, or is no port
   x FolderInUse     another stack, or a server that a stack left behind, works in the data folder
+  x DiskFull        the disk of the data folder has too little room
   x NotInstalled    a server's programs are not on this machine
   x SetupFailed     the data folder could not be made ready for a server
   x StartFailed     a program ended before it was ready, or was not ready in time
@@ -24,6 +25,10 @@ class PortTaken(StackError):
 
 class FolderInUse(StackError):
     """Somebody else works in the data folder."""
+
+
+class DiskFull(StackError):
+    """The disk has too little room for a stack."""
 
 
 class NotInstalled(StackError):

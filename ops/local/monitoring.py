@@ -23,6 +23,7 @@ from ops.local.servers import Servers
 from ops.local.services import COLLECTORS, Services
 
 RULES: Final = Path(__file__).parents[1] / "prometheus" / "rules"
+RUNBOOKS: Final = Path(__file__).parents[1].absolute() / "runbooks"
 PROMETHEUS_PORT: Final = 9090
 
 
@@ -90,7 +91,7 @@ def _settings(services: Services, beside: Mapping[str, int], rules: Path, every:
             "scrape_interval": every,
             "scrape_timeout": every,
             "evaluation_interval": every,
-            "external_labels": {"environment": "local"},
+            "external_labels": {"environment": "local", "runbooks": RUNBOOKS.as_uri()},
         },
         "rule_files": [f"{rules}/*.yml"],
         "scrape_configs": [

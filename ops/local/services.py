@@ -48,9 +48,9 @@ class Services:
         """The root of the reports."""
         return f"http://{self.host_and_port('reporter')}"
 
-    async def get(self, name: str, path: str) -> tuple[int, bytes]:
+    async def get(self, name: str, path: str, seconds: float = ready.ANSWER_SECONDS) -> tuple[int, bytes]:
         """GET a page of a service as (status, body). Raises OSError when there is no whole answer in time."""
-        return await ready.get(self.ports[name], path, self.hosts.get(name, ports.LOOPBACK))
+        return await ready.get(self.ports[name], path, self.hosts.get(name, ports.LOOPBACK), seconds)
 
 
 def well_known_ports(environ: Mapping[str, str]) -> dict[str, str]:

@@ -97,6 +97,7 @@ const control = new AbortController();
 const address = addressOf(query(addressed()));
 const early = { address, control, answer: get(address, control.signal) };
 early.answer.catch(() => {}); // `ask` says so
+place("told").textContent = "Reading…";
 await described();
 read();
 follow(() => ask());

@@ -5,8 +5,8 @@ import { table } from "./table.js";
 
 const EVERY = 2000;
 const KEPT = 90; // three minutes
-const BEHIND = 30; // seconds: what doctor calls wrong
-const SILENT = 30;
+const BEHIND = 30; // seconds: MAX_LAG_SECONDS of core/state.py
+const SILENT = 10; // seconds without an answer
 const MANY = 10_000;
 
 const accepted = [];
@@ -27,18 +27,30 @@ function tile(name, value, note, { line, kind } = {}) {
   return element("div", { class: kind, "data-tile": name }, ...shown);
 }
 
-function verdict(sources) {
-  const found = Object.entries(sources);
-  const lost = sum(sources, ({ ledger }) => ledger.lost);
-  if (lost) return ["bad", `${count(lost)} messages are lost: see python -m ops doctor`];
-  const unknown = found.filter(([, { freshness }]) => freshness.behindSeconds === null);
-  if (unknown.length) return ["warn", `No collector has told of ${unknown.map(([name]) => name).join(", ")} yet`];
-  const late = found.filter(([, { freshness }]) => freshness.behindSeconds > BEHIND);
-  if (late.length) return ["bad", `${late.map(([name]) => name).join(" and ")} more than ${BEHIND} s behind`];
-  return ["good", "All is well: stored within seconds, nothing lost"];
+// The reporter judges; the first problem is the worst.
+function headline(level, problems) {
+  if (level === "good") return "All is well: stored within seconds, nothing lost";
+  const [first, ...more] = problems;
+  return more.length ? `${first.title} (and ${more.length} more)` : first.title;
 }
 
-function show({ sources, refused, refusedPerSecond, dead }) {
+// What is out of date is greyed, and its age is shown beside it.
+let readAt = null;
+function showAge(stale) {
+  document.getElementById("tiles").classList.toggle("stale", stale !== null);
+  const place = document.getElementById("age");
+  place.hidden = stale === null;
+  if (stale !== null) place.textContent = `These figures are ${duration(Math.max(0, (Date.now() - stale) / 1000))} old.`;
+}
+
+// The oldest figure of a source that a collector does not report any more; null where there is none.
+function oldest(sources, problems) {
+  const silent = problems.filter(({ check }) => check === "collectors").map(({ part }) => sources[part]?.freshness.observedAt);
+  const since = silent.filter(Boolean).map((moment) => Date.parse(moment));
+  return since.length ? Math.min(...since) : null;
+}
+
+function show({ sources, refused, refusedPerSecond, dead, level, problems, stale, readAt: at }) {
   accepted.push(sum(sources, ({ acceptedPerSecond }) => acceptedPerSecond));
   stored.push(sum(sources, ({ storedPerSecond }) => storedPerSecond));
   for (const kept of [accepted, stored]) kept.splice(0, kept.length - KEPT);
@@ -56,7 +68,14 @@ function show({ sources, refused, refusedPerSecond, dead }) {
     tile("Ledger", lost ? `${count(lost)} lost` : "balances", `of ${count(messages)} messages`, { kind: lost ? "bad" : "good" }));
   const detail = document.getElementById("by-source");
   if (!detail.contains(document.activeElement)) detail.replaceChildren(sourceTable(sources)); // nobody is scrolling it
-  state(...verdict(sources));
+  const list = document.getElementById("problems");
+  list.replaceChildren(...problems.map(({ text, level: kind }) => element("li", { class: kind }, text)));
+  list.hidden = !problems.length;
+  // By the reporter's clock: the visitor's may be wrong.
+  const skew = Date.now() - Date.parse(at);
+  readAt = Date.now();
+  showAge(stale ? (oldest(sources, problems) ?? Date.parse(at)) + skew : null);
+  state(level, headline(level, problems));
 }
 
 function sourceTable(sources) {
@@ -78,16 +97,19 @@ function state(kind, text) {
   place.className = `state ${kind}`;
 }
 
+function outdated(why) {
+  state("bad", why);
+  if (readAt !== null) showAge(readAt);
+}
+
 async function ask() {
   try {
     const answer = await fetch("/pipeline", { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(SILENT * 1000) });
     const told = await answer.json();
     if (answer.ok) show(told);
-    else state("bad", `${told.title}: ${told.detail}`);
-    document.getElementById("tiles").classList.toggle("stale", !answer.ok);
+    else outdated(`${told.title}: ${told.detail}`);
   } catch {
-    state("bad", "The reporter does not answer; asking again");
-    document.getElementById("tiles").classList.add("stale");
+    outdated("The reporter does not answer; asking again");
   }
 }
 

@@ -155,7 +155,7 @@ async def test_up_runs_until_ctrl_c(folder: Path) -> None:
         async with ops(folder, "up", PUBLISHER="0") as second:
             assert await second.end() == 1
         assert f"in use by another stack (pid {up.process.pid})" in second.text
-        assert "stop that one, or give another folder" in second.text
+        assert "stop that one, or set SLUICE_FOLDER to another folder" in second.text
         await up.until(FLOW.pattern)  # the first one goes on
         up.process.send_signal(signal.SIGINT)
         assert await up.end() == 0, up.text
@@ -163,6 +163,30 @@ async def test_up_runs_until_ctrl_c(folder: Path) -> None:
     assert not left_behind(folder)
     assert len(up.ports) >= len(PROGRAMS)
     assert all(map(is_free, up.ports))
+
+
+async def test_ctrl_c_while_services_start(folder: Path) -> None:
+    """A stop that comes before all is ready ends what was started, exit code 130. Settings come from .env, and the
+    data folder is the one that SLUICE_FOLDER names."""
+    reporter = free_port()
+    (folder / ".env").write_text(f"REPORTER_PORT={reporter}\nGATEWAY_PORT={free_port()}\nSLUICE_FOLDER=elsewhere\n")
+    async with ops(folder, "up", PUBLISHER="0") as up:
+        await up.until("starting the services")
+        up.process.terminate()
+        assert await up.end() == 130, up.text
+    assert not left_behind(folder)
+    assert (folder / "elsewhere" / "postgres").is_dir()
+    assert not (folder / ".sluice").exists()
+    async with ops(folder, "up", PUBLISHER="0") as again:
+        await again.until(FLOW.pattern)
+        assert f"http://127.0.0.1:{reporter}" in again.text
+        assert "SLUICE_FOLDER=elsewhere" in again.text
+        again.process.terminate()
+        assert await again.end() == 0, again.text
+    async with ops(folder, "reset-data") as reset:
+        assert await reset.end() == 0, reset.text
+    assert "deleted from elsewhere: postgres, postgres-secret, nats" in reset.text
+    assert not (folder / "elsewhere").exists()
 
 
 async def test_up_under_load_ends_without_a_loss(folder: Path) -> None:

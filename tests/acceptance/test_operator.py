@@ -1,7 +1,13 @@
 """The operator's commands on a running system: doctor finds what is broken, and the command that it names mends it."""
 
+import asyncio
 import json
+import os
+import re
 import shlex
+import signal
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,11 +23,15 @@ from core.jetstream import stream_info
 from core.settings import OperatorSettings, load
 from ops import doctor
 from ops.checks import Check
+from ops.connection import told_locally
+from ops.examine import NEEDS
+from ops.flow import Flow
 from ops.local.nats import Nats
 from ops.local.ports import free_port
 from ops.up import variables
 from tests.support.events import facebook, tiktok
 from tests.support.operator import ended, ops, ops_json, start
+from tests.support.processes import ROOT
 from tests.support.system import System
 from tests.support.tools import require_tool
 from tests.support.waiting import eventually
@@ -82,7 +92,7 @@ async def test_nothing_answers(chosen: OperatorSettings, capsys: Capsys) -> None
     away = load(OperatorSettings, {**nowhere, "NATS_URL": nats, "SLUICE_MIGRATE_DSN": dsn})
     found = {name: check.state for name, check in (await wrong(away)).items()}
     states = {"NATS": "wrong", "PostgreSQL": "wrong", "gateway": "wrong", "reporter": "wrong"}
-    assert found == states | dict.fromkeys(("NATS fsync", "NATS health", "lost", "ledger", "clock", "rows"), "unknown")
+    assert found == states | dict.fromkeys(NEEDS, "unknown")
     code, said, errors = await ended(await start(away, "dead-letters", "list"))
     assert (code, said) == (1, "")
     assert errors.startswith("sluice: PostgreSQL at 127.0.0.1:")
@@ -102,6 +112,46 @@ async def test_services_that_are_down(system: System, chosen: OperatorSettings) 
         await eventually(found, what=f"doctor misses {name}", seconds=60, every=0.3)
         await system.supervisor.start_again(name)
         assert await wrong(chosen) == {}
+
+
+@pytest.mark.parametrize("name", ["NATS", "PostgreSQL"])
+async def test_a_frozen_server_is_the_only_cause(
+    system: System, chosen: OperatorSettings, settings: dict[str, str], tmp_path: Path, name: str
+) -> None:
+    """Of a server that does not answer any more, doctor names that server alone as a cause, with log and runbook, and
+    folds what follows from it; `make up` shows in its state column that it does not answer."""
+    program = {"NATS": "nats", "PostgreSQL": "postgres"}[name]
+    (tmp_path / ".sluice").symlink_to(system.servers.folder)
+    flow = Flow(system.supervisor, system.services, system.servers)
+    assert (await flow.sample()).states[program] == "ready"
+    pids = system.supervisor.pids(program)
+    with told_locally(system.servers.folder, variables(system.servers, system.services, settings)):
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            here = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+            doctor = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "ops", "doctor"), cwd=tmp_path, env=here, stdout=PIPE, stderr=PIPE
+            )
+            code, said, errors = await ended(doctor)
+            states = (await flow.sample()).states
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+    assert (code, errors) == (1, "")
+    assert said.splitlines()[0].split()[:2] == ["wrong", name], said
+    assert [line.split()[1] for line in said.splitlines() if line.startswith(("wrong", "unknown"))] == [name], said
+    assert f"log: .sluice/logs/{program}.log" in said
+    (runbook,) = re.findall(r"runbook: (\S+)", said)
+    assert (ROOT / runbook).is_file()
+    assert "follows from it: " in said
+    assert "1 check not ok" in said
+    assert states[program] == "does not answer"
+
+    async def well() -> bool:
+        return not await wrong(chosen)
+
+    await eventually(well, what="all is well again", seconds=60, every=0.3)
 
 
 async def test_partitions_ahead(
@@ -224,7 +274,7 @@ async def test_fsync_of_postgresql(system: System, chosen: OperatorSettings) -> 
 
 @pytest.mark.parametrize("of", ["ROLE sluice_collector", "ROLE sluice_owner IN DATABASE sluice", "DATABASE sluice"])
 async def test_a_harmful_setting_of_a_role(system: System, chosen: OperatorSettings, of: str) -> None:
-    """Whoever it is set for, doctor names it, and the statement that it gives takes it back. Reporters may have any."""
+    """Doctor names it and the role or database, and its statement resets it. Reporters may have any."""
     superuser = await postgres.connect(system.servers.dsn("postgres"), name="tests")
     try:
         await superuser.execute(f"ALTER {of} SET synchronous_commit = off")

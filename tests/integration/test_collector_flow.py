@@ -190,12 +190,12 @@ async def test_what_is_taken_on_after_a_stop_is_given_back_at_once(
 async def stopped_by(collector: Collecting, cause: str) -> None:
     """Wait until the source has stopped, and readiness says why."""
 
-    async def told() -> bool:
+    async def named() -> bool:
         assert collector.running is not None
         assert not collector.running.done()
         return cause in collector.readiness.answer()[1].decode()
 
-    await eventually(told, what=f"the source stops: {cause}", seconds=5)
+    await eventually(named, what=f"the source stops: {cause}", seconds=5)
     assert metrics.stopped.labels("facebook")._value.get() == 1
 
 
@@ -266,10 +266,10 @@ async def test_an_unknown_exception_is_tried_again(
             return await save(entries)
 
         collector.store.save = fails_once  # type: ignore[method-assign]
-        with capture_logs() as told:
+        with capture_logs() as lines:
             await publish(client, "facebook", message(facebook()))
             await goes_on(collector, client)
-    again = next(line for line in told if line["event"] == "storing again")
+    again = next(line for line in lines if line["event"] == "storing again")
     assert again["error"] == repr(error)
     assert "fails_once" in again["traceback"]
     await balanced(connection, client)

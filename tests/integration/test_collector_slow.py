@@ -73,14 +73,14 @@ async def test_a_batch_that_is_too_slow_is_stored_in_parts(
         await publish(client, "facebook", message(facebook()))
         await drained(client, "facebook")
         await connection.execute(SLEEP)
-        with capture_logs() as told:
+        with capture_logs() as lines:
             async with blocked(database) as stands:
                 await publish_all(client, "facebook", slow_messages(1, 10))  # the rest waits and becomes one batch
                 await stands()
                 await publish_all(client, "facebook", slow_messages(16, 200, first=1))
             await drained(client, "facebook", seconds=60)
-        assert [line for line in told if line["event"].startswith("stopped")] == []
-        assert any("TooSlow" in line["error"] for line in told if line["event"] == "storing again")
+        assert [line for line in lines if line["event"].startswith("stopped")] == []
+        assert any("TooSlow" in line["error"] for line in lines if line["event"] == "storing again")
         assert collector.readiness.ready
         assert collector.flow._most_messages < 20_000
         part = collector.flow._most_messages

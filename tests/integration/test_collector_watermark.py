@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,9 +16,12 @@ from nats.aio.client import Client
 from collector import watermark
 from collector.sources import SOURCES
 from collector.watermark import keep_watermark
-from core import postgres
+from core import postgres, state
+from core.events.subjects import GATEWAY_STATE_SUBJECT
+from core.health import Readiness
 from core.jetstream import stream_info
 from core.lifecycle import cancelled
+from ops.pause import pause
 from sql import statements
 from tests.support.collecting import blocked, collecting, connected, drained, publish, publish_all
 from tests.support.events import facebook, message
@@ -216,3 +219,34 @@ async def test_refused_events_have_no_watermark(
         await eventually(asked, what="the task has connected")
         assert not task.done()
     assert await connection.fetchval("SELECT count(*) FROM watermarks") == 0
+
+
+async def test_the_state_of_a_source_is_reported(
+    database: Database, connection: asyncpg.Connection[Any], client: Client
+) -> None:
+    """Fullness, pause and why a collector stopped are in the database; what gateways turned away as well, and what is
+    not reported any more goes stale."""
+    stopped = {"refused": "", "facebook": "no rights"}
+    async with collecting(database, client), AsyncExitStack() as opened:
+        for name, why in stopped.items():
+            readiness = Readiness()
+            if why:
+                readiness.missing("collecting", why)
+            task = asyncio.create_task(keep_watermark(client, database.collector_dsn, SOURCES[name], readiness))
+            opened.push_async_callback(cancelled, [task])
+        await pause(client, "facebook")
+
+        async def written() -> bool:
+            await client.publish(GATEWAY_STATE_SUBJECT, b"3")
+            found, gateways = await state.read_sources(connection), await state.read_gateways(connection)
+            facebook = found.get("facebook")
+            return bool(
+                facebook and facebook["paused"] and facebook["stopped"] == "no rights" and facebook["stream_max_bytes"]
+                and gateways.turned_away >= 3 and not gateways.unknown
+            )  # fmt: skip
+
+        await eventually(written, what="the state is in the database", seconds=20)
+    await connection.execute("UPDATE source_states SET stopped_at = stopped_at - interval '1 minute'")
+    await connection.execute("UPDATE gateway_state SET observed_at = observed_at - interval '1 minute'")
+    assert (await state.read_sources(connection))["facebook"]["stopped"] is None
+    assert (await state.read_gateways(connection)).unknown

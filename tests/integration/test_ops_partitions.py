@@ -129,11 +129,13 @@ async def test_what_the_ledger_and_the_streams_tell(
 ) -> None:
     """Dead letters, rollups that are not the rows', letters that are gone and a stream without room: each is found."""
     await connection.execute("ALTER TABLE facebook_events ADD CHECK (city <> 'Bergen')")
-    full = operator(fresh_nats.url, database.owner_dsn, stream_max_bytes=1 << 20)
+    full = operator(fresh_nats.url, database.owner_dsn, stream_max_bytes=1 << 21)
 
     async def wrong() -> dict[str, str]:
         async with to_nats(full) as asking:
-            found = await examine.of_nats(asking, full, 30.0) + await examine.of_postgres(connection, full)
+            found, facts = await examine.of_nats(asking, full)
+            found += examine.of_state(facts, await examine.noted(connection), 30.0)
+            found += await examine.of_postgres(connection, full)
             found += await examine.of_ledger(asking, connection) + await examine.clocks(asking, connection)
         return {check.check: check.found for check in found if check.state != "ok"}
 
@@ -142,12 +144,14 @@ async def test_what_the_ledger_and_the_streams_tell(
             await publish(client, "facebook", message(facebook(), facebook()))
             await drained(client, "facebook")
         await ops(full, capsys, "partitions", "ensure")
+        js = client.jetstream()
+        await js.update_stream((await js.stream_info("EVENTS_FACEBOOK")).config.evolve(max_bytes=1 << 20))
         await publish(client, "facebook", b"x" * 900_000, 1)
         found = await wrong()
         assert found["dead letters"] == "2 accepted events of facebook could not be stored: unstorable"
-        assert found["room in streams"] == "EVENTS_FACEBOOK is 86% full"
+        assert found["room in streams"] == "EVENTS_FACEBOOK is 86% full; when it is full, requests get 503"
         assert found["streams"].startswith("EVENTS_FACEBOOK max_bytes is ")
-        assert found.keys() == {"dead letters", "room in streams", "streams", "collectors"}
+        assert found.keys() == {"dead letters", "room in streams", "streams", "collectors", "requests"}
         await ops(full, capsys, "dead-letters", "discard", "--kind", "dead", "--yes")
         await connection.execute("INSERT INTO event_counts VALUES (now(), 'facebook', 'top', 'like', 0, 7, 0)")
         await connection.execute("DELETE FROM dead_letters WHERE id = 1")

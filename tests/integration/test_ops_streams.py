@@ -63,7 +63,7 @@ async def test_what_differs_is_told_and_mended(
     assert drift.startswith(said)
     _, listed = await ops_json(chosen, capsys, "streams", "list")
     assert [one["drift"] for one in listed if one["drift"]] == [[drift]]
-    checks = await examine.of_nats(client, chosen, 30.0)
+    checks, _ = await examine.of_nats(client, chosen)
     assert [check.found for check in checks if check.check == "streams"] == [f"{STREAM} {drift}"]
     try:
         await ops(chosen, capsys, "streams", "apply", "--yes")
@@ -118,7 +118,7 @@ async def test_a_consumer_that_differs_is_reported_and_repaired(
     await edited(client, **settings)
     (drifting,) = [one for one in await streams.read(client, chosen) if one.drift]
     assert drifting.drift[0] == f"consumer collector-facebook: {said}"
-    (check,) = [check for check in await examine.of_nats(client, chosen, 30.0) if check.check == "streams"]
+    (check,) = [check for check in (await examine.of_nats(client, chosen))[0] if check.check == "streams"]
     assert f"EVENTS_FACEBOOK consumer collector-facebook: {said}" in check.found
     code, printed = await ops(chosen, capsys, "streams", "apply", "--yes")
     assert (code, "1 stream as declared now" in printed) == (0, True)

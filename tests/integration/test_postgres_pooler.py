@@ -57,7 +57,7 @@ async def test_a_collector_refuses_a_pool_of_transactions(database: Database, fr
 
 @pytest.mark.parametrize("mode", ["transaction", "statement"])
 async def test_a_reporter_refuses_a_pool_of_transactions(database: Database, mode: str) -> None:
-    """It ends at its start with the same sentence, whoever migrates."""
+    """It ends at its start with the same sentence, also if it migrates."""
     async with pooled(database, mode) as through:
         for migrate in ({}, {"SLUICE_MIGRATE_DSN": database.owner_dsn}):
             process = await asyncio.create_subprocess_exec(

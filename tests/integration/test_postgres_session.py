@@ -140,10 +140,10 @@ async def test_a_running_collector_says_why_it_stopped(
         )
         await publish(client, "facebook", message(facebook()))
 
-        async def told() -> bool:
+        async def named() -> bool:
             return b"session_replication_role is replica" in collector.readiness.answer()[1]
 
-        await eventually(told, what="readiness names the setting")
+        await eventually(named, what="readiness names the setting")
         await superuser.execute(f"ALTER {of} RESET ALL")
         await drained(client, "facebook")
         assert collector.readiness.ready

@@ -21,7 +21,7 @@ from tests.support.waiting import eventually
 TABLES = (
     *("facebook_events", "tiktok_events", "receipts", "receipt_totals", "event_counts", "audience_counts"),
     *("known_countries", "watermarks", "dead_letters", "refused_events", "partition_floors", "schema_migrations"),
-    *("letter_totals", "stream_lives", "other_countries"),
+    *("letter_totals", "stream_lives", "other_countries", "source_states", "gateway_state"),
 )
 LEAF = f"facebook_events_{NOON:%Y%m%d}"
 

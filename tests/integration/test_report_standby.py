@@ -67,8 +67,8 @@ async def test_a_reading_that_replay_cancels_is_repeated(own: tuple[Servers, Sta
         else:
             with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)) as caught:
                 await read_again(read)
-            told, headers = problem(caught.value)
-            assert (told.status, headers) == (503, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+            document, headers = problem(caught.value)
+            assert (document.status, headers) == (503, {"Retry-After": str(RETRY_AFTER_SECONDS)})
     assert readings == 2
     await owner.close()
 

@@ -48,7 +48,19 @@ def test_each_alert_has_its_test_severity_and_runbook() -> None:
         assert name in tested
         assert rule["labels"]["severity"] in ("page", "ticket")
         assert rule["annotations"]["summary"]
-        assert (ROOT / rule["annotations"]["runbook_url"]).is_file(), name
+        base, _, page = rule["annotations"]["runbook_url"].rpartition("/")
+        assert base == "{{ $externalLabels.runbooks }}", name  # absolute, by one setting
+        assert (ROOT / "ops" / "runbooks" / page).is_file(), name
+
+
+def test_counts_are_whole_and_shares_are_of_one_series() -> None:
+    """No alert shows a count with a unit prefix (42m for 0.042); no rule or panel divides one maximum by another."""
+    for name, rule in alert_rules().items():
+        assert not re.search(r"\$value( \| humanize)? }}", rule["annotations"]["summary"]), name
+    rules = [*RULES.glob("*.yml"), *(ROOT / "ops" / "grafana" / "dashboards").glob("*.json")]
+    for file in rules:
+        text = file.read_text()
+        assert not re.search(r"\b(max|min)( by \([^)]*\))?\s*\([^/]*\)\s*/\s*\(?(max|min)\b", text), file
 
 
 def test_rules_ask_for_metrics_that_exist() -> None:

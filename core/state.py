@@ -1,0 +1,144 @@
+"""Judge the state of the pipeline: the page, `make up` and `doctor` report the same problems for the same facts.
+
+    facts (from the database, or from the servers) --problems--> problems, the worst first --level--> one word
+
+Invariant: a fact that is not known is a problem. "good" means that everything below was looked at and is well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
+
+import asyncpg
+import msgspec
+from asyncpg.pool import PoolConnectionProxy
+from msgspec import Meta
+
+from core.events.subjects import REFUSED, stream_of
+from sql import statements
+
+Connection: TypeAlias = "asyncpg.Connection[Any] | PoolConnectionProxy[Any]"
+_SQL: Final = statements("state")
+
+Level = Literal["good", "warn", "bad"]
+CheckName = Literal["lost", "requests", "room in streams", "collectors", "stopped", "paused", "lag", "dead letters"]
+
+MAX_LAG_SECONDS: Final = 30.0
+MAX_FULL: Final = 0.8
+"""Share of a stream's limit."""
+MAX_SILENCE_SECONDS: Final = 15.0
+"""Collectors and gateways report once a second; a lost connection to NATS is detected within 10 s."""
+TURNED_AWAY_SECONDS: Final = 60.0
+"""Requests answered 500 or 503 are a problem for so long."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing that is wrong or not known."""
+
+    part: Annotated[str, Meta(description="gateway, facebook, tiktok or refused")]
+    check: Annotated[CheckName, Meta(description="The check of `python -m ops doctor` that says what to do")]
+    level: Level
+    title: Annotated[str, Meta(description="The same words while the problem lasts")]
+    text: Annotated[str, Meta(description="With the figures of this moment")]
+
+
+class SourceFacts(NamedTuple):
+    """What is known of one source, or of the refused events."""
+
+    name: str
+    lag_seconds: float | None  # age of the oldest message that is not stored; None: not known
+    waiting: int
+    stream_bytes: int
+    stream_max_bytes: int  # 0: not known
+    paused: bool
+    collected: str  # empty: a collector runs; else why this is not certain
+    stopped: str = ""  # why a collector stopped
+    lost: int = 0
+
+
+class GatewayFacts(NamedTuple):
+    """What gateways report."""
+
+    turned_away: int  # requests answered 500 or 503 within TURNED_AWAY_SECONDS
+    unknown: str  # empty: a gateway reported a moment ago; else why nothing is known
+
+
+def problems(
+    sources: Sequence[SourceFacts],
+    gateway: GatewayFacts,
+    dead: Mapping[tuple[str, str], int],
+    max_lag_seconds: float = MAX_LAG_SECONDS,
+) -> list[Problem]:
+    """All problems, the worst first. dead: open dead letters by source and reason."""
+    found: list[Problem] = []
+    if gateway.turned_away:
+        text = f"{_plural(gateway.turned_away, 'request')} got 500 or 503 in the last minute"
+        found.append(Problem("gateway", "requests", "bad", "Requests are turned away", text))
+    if gateway.unknown:
+        title = "It is not known whether requests are turned away"
+        found.append(Problem("gateway", "requests", "warn", title, gateway.unknown))
+    for source in sources:
+        found += _of_source(source, max_lag_seconds)
+    for (name, reason), events in dead.items():
+        text = f"{_plural(events, 'accepted event')} of {name} could not be stored: {reason}"
+        found.append(Problem(name, "dead letters", "warn", f"Events of {name} could not be stored", text))
+    return sorted(found, key=lambda problem: problem.level != "bad")
+
+
+def _of_source(source: SourceFacts, max_lag_seconds: float) -> list[Problem]:
+    name, stream = source.name, stream_of(source.name)
+    serious: Level = "warn" if name == REFUSED else "bad"  # accepted events are stored all the same
+    found: list[Problem] = []
+
+    def add(check: CheckName, level: Level, title: str, text: str) -> None:
+        found.append(Problem(name, check, level, title, text))
+
+    if source.lost:
+        text = f"{_plural(source.lost, 'message')} of {name} lost: published, and never stored"
+        add("lost", "bad", f"Messages of {name} are lost", text)
+    if source.stream_max_bytes and (share := source.stream_bytes / source.stream_max_bytes) > MAX_FULL:
+        consequence = "" if name == REFUSED else "; when it is full, requests get 503"
+        add("room in streams", serious, f"{stream} is nearly full", f"{stream} is {share:.0%} full{consequence}")
+    if source.stopped:
+        title = f"A collector of {name} stopped"
+        add("stopped", serious, title, f"a collector of {name} stopped: {source.stopped}")
+    if source.collected:
+        add("collectors", serious, f"No collector of {name} reports", source.collected)
+    if source.paused:
+        add("paused", "warn", f"{name} is paused", f"{name} is paused: its events are accepted and wait")
+    if source.lag_seconds is not None and source.lag_seconds > max_lag_seconds:
+        text = f"{stream}: {_plural(source.waiting, 'message')} waiting, the oldest {source.lag_seconds:.1f} s"
+        add("lag", serious, f"{name} is more than {max_lag_seconds:g} s behind", text)
+    if source.lag_seconds is None and name != REFUSED and not source.collected:
+        add("lag", "warn", f"How far {name} is behind is not known yet", f"{name} has no watermark yet")
+    return found
+
+
+async def read_sources(connection: Connection) -> dict[str, asyncpg.Record]:
+    """What collectors reported, by source: see sql/state.sql."""
+    rows = await connection.fetch(_SQL["sources"], MAX_SILENCE_SECONDS)
+    return {row["name"]: row for row in rows}
+
+
+async def read_gateways(connection: Connection) -> GatewayFacts:
+    """What gateways reported, as the collector of refused events wrote it down."""
+    row = await connection.fetchrow(_SQL["gateways"])
+    if row is None or row["unseen_seconds"] > MAX_SILENCE_SECONDS:
+        return GatewayFacts(0, "gateways report through the collector of refused events, which is silent")
+    silent = row["silent_seconds"]
+    if silent is None:
+        return GatewayFacts(row["turned_away"], "no gateway has reported yet")
+    return GatewayFacts(
+        row["turned_away"], f"no gateway has reported for {silent:.0f} s" if silent > MAX_SILENCE_SECONDS else ""
+    )
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def level(found: Sequence[Problem]) -> Level:
+    """The worst level of all."""
+    levels = {problem.level for problem in found}
+    return "bad" if "bad" in levels else "warn" if levels else "good"

@@ -1,0 +1,37 @@
+-- The pipeline's state as collectors and gateways report it: see core/state.py.
+
+-- name: note_source
+INSERT INTO source_states AS kept (name, stream_bytes, stream_max_bytes, paused)
+VALUES ($1, $2, $3, $4)
+ON CONFLICT (name) DO UPDATE
+SET stream_bytes = excluded.stream_bytes, stream_max_bytes = excluded.stream_max_bytes, paused = excluded.paused,
+    observed_at = now()
+
+-- name: note_stopped
+UPDATE source_states SET stopped_why = $2, stopped_at = now() WHERE name = $1
+
+-- name: note_gateways
+-- $2: how long ago a gateway reported; NULL: not since this collector started.
+INSERT INTO gateway_state AS kept (turned_away, heard_at)
+VALUES ($1, now() - $2::float8 * interval '1 second')
+ON CONFLICT (only_row) DO UPDATE
+SET turned_away = excluded.turned_away, heard_at = greatest(kept.heard_at, excluded.heard_at), observed_at = now()
+
+-- name: sources
+-- A source that no collector has reported yet has no row. stopped_why is NULL unless a collector stopped within $1 seconds.
+SELECT name, stream_bytes, stream_max_bytes, paused,
+       greatest(extract(epoch FROM now() - observed_at), 0)::float8 AS silent_seconds,
+       CASE WHEN stopped_at > now() - $1::float8 * interval '1 second' THEN stopped_why END AS stopped
+FROM source_states
+
+-- name: gateways
+SELECT turned_away, greatest(extract(epoch FROM now() - heard_at), 0)::float8 AS silent_seconds,
+       greatest(extract(epoch FROM now() - observed_at), 0)::float8 AS unseen_seconds
+FROM gateway_state
+
+-- name: dead
+-- Dead letters of the last 24 hours that are still open, by source and reason: at most $1 are counted.
+SELECT source, reason, count(*)::bigint AS events
+FROM (SELECT source, reason, outcome FROM dead_letters WHERE stored_at > now() - interval '24 hours'
+      ORDER BY stored_at DESC LIMIT $1) AS newest
+WHERE outcome = 'kept' GROUP BY source, reason ORDER BY events DESC, source, reason
