@@ -253,7 +253,7 @@ class FrameTransport(Transport):
 
     def writelines(self, payload: list[bytes]) -> None:
         if self._encrypted and self._plain:
-            raise SecureConnRequiredError  # nats-py 2.16.0 itself takes a tls:// URL for a wish
+            raise SecureConnRequiredError  # nats-py 2.16.0 itself treats tls:// as optional
         connection = self._connected
         if not connection.closed.is_set():  # or uvloop raises what nats-py does not expect: drain tells it
             connection.transport.writelines(payload)

@@ -25,6 +25,7 @@ import structlog
 from core import listen
 from core.errors import Misconfigured
 from core.health import LIVE, Readiness
+from core.lifecycle import cancelled
 from core.metrics import CONTENT_TYPE, exposition
 
 HEADER_SECONDS: Final = 5.0  # for the whole header, however many bytes arrive meanwhile
@@ -76,8 +77,10 @@ async def _serve(bound: socket.socket, readiness: Readiness, stop: asyncio.Event
     server = await asyncio.get_running_loop().create_server(lambda: _Connection(pages), sock=bound, backlog=BACKLOG)
     async with server:
         await stop.wait()
+    answering = [connection.answering for connection in pages.open if connection.answering is not None]
     for connection in list(pages.open):
         connection.abort()
+    await cancelled(answering)
     pages.scraping.shutdown(wait=False, cancel_futures=True)
 
 
@@ -113,7 +116,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, pages: _Pages) -> None:
         self._pages = pages
         self._header = bytearray()
-        self._answering: asyncio.Task[None] | None = None
+        self.answering: asyncio.Task[None] | None = None
         self._ended = False  # the client sends nothing more
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -124,7 +127,7 @@ class _Connection(asyncio.Protocol):
             next(iter(self._pages.open)).abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._answering is not None:
+        if self.answering is not None:
             return
         self._header += data
         whole = b"\r\n\r\n" in self._header
@@ -132,17 +135,17 @@ class _Connection(asyncio.Protocol):
             loop = asyncio.get_running_loop()
             self._deadline.cancel()
             self._deadline = loop.call_later(ANSWER_SECONDS, self.abort)
-            self._answering = loop.create_task(self._answer(whole))
+            self.answering = loop.create_task(self._answer(whole))
 
     def eof_received(self) -> bool:
         self._ended = True
-        return self._answering is not None and not self._answering.done()  # it still waits for its answer
+        return self.answering is not None and not self.answering.done()  # it still waits for its answer
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._deadline.cancel()
         self._pages.open.pop(self, None)
-        if self._answering is not None:
-            self._answering.cancel()
+        if self.answering is not None:
+            self.answering.cancel()
 
     def abort(self) -> None:
         """Close at once."""

@@ -125,11 +125,11 @@ class Batch:
         if len(self.told) < TOLD_MOST:
             event_id = record.event_id and record.event_id[:MAX_ID_BYTES]
             first, *others = explain(raw, why)
-            left = OTHERS_MOST - sum(len(told.others) for told in self.told)
-            told = Told(
+            left = OTHERS_MOST - sum(len(listed.others) for listed in self.told)
+            listed = Told(
                 index, event_id, why.reason, why.path, why.detail, first.allowed, 1 + len(others), others[:left]
             )
-            self.told.append(told)
+            self.told.append(listed)
         if keep:
             line = refused.encode(record)
             if not self._hold.spare(len(line) + RECORD_BYTES):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 AT: Final = "2000-01-01T00:00:00.000Z"
-"""In the place of each instant: whoever shows an example puts the present there, because old events are refused."""
+"""A placeholder for each instant. What shows an example replaces it by the present, because old events are refused."""
 
 _FACEBOOK_USER: Final = {
     "userId": "u-1",

@@ -1,4 +1,4 @@
-"""The cost of a row does not depend on how values are distributed, and the upgrade blocks nobody for long."""
+"""The cost of a row does not depend on how values are distributed, and the upgrade blocks no writer for long."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize("command", commands())
 async def test_a_command_of_the_documents_posts_its_event(gateway: Gateway, command: str) -> None:
-    """Pasted as it stands, but for the port, it is answered 202 with the event accepted."""
+    """Pasted as it stands, with another port, it is answered 202 with the event accepted."""
     require_tool("curl")
     here = command.replace("http://127.0.0.1:8080", gateway.url)
     running = await asyncio.create_subprocess_exec("bash", "-c", here, stdout=PIPE, stderr=PIPE)

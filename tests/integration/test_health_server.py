@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import itertools
 import socket
@@ -106,6 +107,21 @@ def test_a_slow_scrape_does_not_hold_up_health(port: int, gate: Callable[[], Non
         scraper.settimeout(PATIENCE_SECONDS)
         gate()
         assert scraper.recv(15) == b"HTTP/1.1 200 OK"
+
+
+def test_it_stops_while_figures_are_collected(gate: Callable[[], None], caplog: pytest.LogCaptureFixture) -> None:
+    """A stop waits for no scrape: the connection ends, and nothing is left that Python complains of."""
+    port, stop = health_server.serve(LOOPBACK, 0, Readiness())
+    with socket.create_connection((LOOPBACK, port), PATIENCE_SECONDS) as scraper:
+        scraper.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert ask(port)[0] == 200
+        stop()
+        assert not is_open(scraper)
+    gate()
+    gc.collect()
+    assert not caplog.records
+    with pytest.raises(ConnectionRefusedError):
+        ask(port)
 
 
 @pytest.fixture

@@ -63,13 +63,13 @@ async def talks(settings: Settings | str) -> None:
 
 async def refusal(settings: Settings) -> Exception:
     """The first error of a connect that never succeeds."""
-    told: asyncio.Queue[Exception] = asyncio.Queue()
+    errors: asyncio.Queue[Exception] = asyncio.Queue()
     servers, options, encrypted = login(settings)
     receive_frames(client := Client(), encrypted=encrypted)
     client._public_nkey = public_nkey(settings)
-    connecting = asyncio.create_task(client.connect(servers, error_cb=told.put, reconnect_time_wait=1, **options))
+    connecting = asyncio.create_task(client.connect(servers, error_cb=errors.put, reconnect_time_wait=1, **options))
     async with asyncio.timeout(20):
-        error = await told.get()
+        error = await errors.get()
     connecting.cancel()
     await asyncio.gather(connecting, return_exceptions=True)
     return error

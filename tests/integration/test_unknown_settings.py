@@ -36,7 +36,7 @@ async def run(*arguments: str) -> tuple[int | None, bytes, bytes]:
 
 @pytest.mark.parametrize("service", SERVICES)
 async def test_a_service_warns_in_one_line(service: str) -> None:
-    """JSON like every line, with the nearest name and without the value; what else is wrong is told as always."""
+    """A JSON line with the nearest name and without the value; what else is wrong ends the start as always."""
     code, said, errors = await run(*SERVICES[service])
     (line,) = [line for line in map(json.loads, said.splitlines()) if line["event"] == "variables that are no settings"]
     assert (code, line["level"], line["variables"]) == (2, "warning", {"GATEWAY_WORKER": "GATEWAY_WORKERS"})

@@ -175,7 +175,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, broken: str) -> None
     ],
 )
 def test_a_bad_value_names_its_variable(kind: type[Settings], variable: str, value: str, said: str) -> None:
-    """What is not allowed is told with the variable's name, what is allowed and an example, and never with itself."""
+    """The message has the variable's name, what is allowed and an example, and never the value."""
     with pytest.raises(Misconfigured, match=rf"^{variable}: has to be .*{re.escape(said)}") as caught:
         load(kind, {variable: value})
     if value != "0":  # which may be the least allowed
@@ -201,7 +201,7 @@ def test_every_bad_value_is_told_at_once() -> None:
     ],
 )
 def test_what_cannot_be_seen_is_told(value: str, why: str) -> None:
-    """A value that looks right to whoever wrote it: the message says what is wrong with it."""
+    """A value that looks right on a screen: the message says what is wrong with it."""
     with pytest.raises(Misconfigured, match=f"^GATEWAY_PORT: .*{why}"):
         load(GatewaySettings, {"GATEWAY_PORT": value})
 
@@ -226,7 +226,7 @@ def test_a_secret_in_quotes_is_refused(secret: str) -> None:
 
 
 def test_a_secret_under_the_name_of_its_file_is_not_shown() -> None:
-    """Whoever writes the password into NATS_PASSWORD_FILE does not find it in a log."""
+    """A password that was set as NATS_PASSWORD_FILE is in no log."""
     with pytest.raises(Misconfigured, match="NATS_PASSWORD_FILE: cannot read the file that it names") as caught:
         load(Settings, {"NATS_PASSWORD_FILE": "hunter2"})
     assert "hunter2" not in str(caught.value)
