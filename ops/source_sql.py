@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
+from textwrap import indent
 from typing import Final
 
 from core.sources import SOURCES
 from core.sources.declaration import REGISTERED, Dimension, Source
 from sql import FOLDER, statements
 
+_TEMPLATES: Final = statements("templates")
 FILE: Final = FOLDER / "sources.sql"
 _HEADING: Final = """\
 -- Written by `python -m ops.source_sql` from sql/templates.sql and core/sources: change those, then run it.
--- What a collector merges staged rows with, and what a report counts the audience of rows with.
+-- What a collector merges staged rows with, and what reports count of rows.
 """
 _REGISTRY: Final = (
     f"LEFT JOIN known_countries known ON seen.dimension = '{REGISTERED}' AND known.country = seen.{REGISTERED}"
@@ -27,11 +29,20 @@ _INDENT: Final = " " * 20
 def text() -> str:
     """sql/sources.sql as it has to be."""
     written = [
-        f"-- name: {name}_{source.name}\n{_filled(statements('templates')[name], source)}\n"
+        _statement(f"{name}_{source.name}", _filled(_TEMPLATES[name], source))
         for source in SOURCES.values()
         for name in ("merge", "audience_rows")
     ]
+    for name, part in (("campaign", "purchases_of_campaign"), ("campaigns", "purchases")):
+        parts = [_filled(_TEMPLATES[part], source) for source in SOURCES.values() if source.campaign]
+        bodies = ["\n".join(line for line in text.splitlines() if not line.startswith("--")) for text in parts]
+        united = "\nUNION ALL\n".join(bodies)
+        written.append(_statement(name, _TEMPLATES[name].replace(f"[[{part}]]", indent(united, " " * 8))))
     return "\n".join([_HEADING, *written])
+
+
+def _statement(name: str, text: str) -> str:
+    return f"-- name: {name}\n{text}\n"
 
 
 def _filled(template: str, source: Source) -> str:
@@ -47,6 +58,7 @@ def _filled(template: str, source: Source) -> str:
         "dimension": _case([(f"grouping({name}) = 0", f"'{name}'") for name in names]),
         "value": _case([(f"dimension = '{name}'", _value(name)) for name in names]),
         "known": _known(source),
+        "campaign": source.column_of(source.campaign) if source.campaign else "",
         "registry": _REGISTRY if REGISTERED in names else "",
     }
     filled = re.sub(r"\[\[(\w+)\]\]", lambda place: places[place[1]], template)

@@ -32,9 +32,9 @@ from reporter.pipeline import Pipeline, read_pipeline
 from reporter.query import AFTER, BOM, Asked
 from reporter.read import Pool, check, read_again, snapshot, statement
 from reporter.reports import Answer, AnyReport
-from reporter.reports.demographics import DEMOGRAPHICS, DemographicsAnswer
+from reporter.reports.demographics import AUDIENCES, DEMOGRAPHICS, DemographicsAnswer
 from reporter.reports.events import EVENTS, EventsAnswer
-from reporter.reports.revenue import REVENUE, RevenueAnswer
+from reporter.reports.revenue import PURCHASES, REVENUE, RevenueAnswer
 from reporter.share import Shared
 
 log = structlog.get_logger()
@@ -108,7 +108,7 @@ async def events(request: Asking) -> Response[EventsAnswer]:
     "/reports/revenue",
     operation_id="getRevenueReport",
     summary="Revenue",
-    description="Amounts of `checkout.complete` (facebook) and `purchase` (tiktok), and of no other event. "
+    description=f"Amounts of {PURCHASES}, and of no other event. "
     "**No currency is known**: the events name none, amounts are added as they came, and `currency` is always null.",
     operation_class=openapi.operation(REVENUE),
     responses=openapi.RESPONSES,
@@ -121,8 +121,8 @@ async def revenue(request: Asking) -> Response[RevenueAnswer]:
     "/reports/demographics",
     operation_id="getDemographicsReport",
     summary="Audience",
-    description="Events of a range by who caused them: facebook's age, gender, country and city, tiktok's followers, "
-    "country and device. City is counted from the events themselves and told for short ranges only.",
+    description=f"Events of a range by who caused them: {AUDIENCES}. Ranked dimensions are counted from the events "
+    "themselves, for short ranges only.",
     operation_class=openapi.operation(DEMOGRAPHICS),
     responses=openapi.RESPONSES,
 )

@@ -21,6 +21,7 @@ from litestar.openapi.spec import (
 )
 
 from core.metrics import VERSION
+from core.sources import SOURCES
 from reporter import query
 from reporter.answer import PROBLEM, Problem
 from reporter.formats import ARROW, CSV
@@ -28,8 +29,9 @@ from reporter.page import DocumentationPage
 from reporter.query import MOST_ROWS
 from reporter.reports import AnyReport
 
+_TITLES: Final = " and ".join(source.title for source in SOURCES.values())
 DESCRIPTION: Final = f"""\
-Aggregated reports on ad-funnel events from Facebook and TikTok. Read-only.
+Aggregated reports on ad-funnel events from {_TITLES}. Read-only.
 
 **Figures are exact.** They count every stored event of the range, down to the microsecond, and all figures of an \
 answer are of one moment. `freshness` says, per source, up to which instant everything that was accepted is stored.

@@ -25,6 +25,7 @@ from core.health import Readiness
 from core.pg_errors import may_read_again, unknown_trace
 from core.postgres import SESSION, migrations, set_session
 from core.settings import ReporterSettings
+from core.sources import SOURCES
 from reporter.cover import Cover, Span, unit_start
 from reporter.freshness import Freshness, freshness
 from reporter.query import BadQuery, Period
@@ -159,14 +160,16 @@ class Snapshot:
         read: Statements,
         arguments: Sequence[Any] = (),
         filters: Sequence[Any] = (),
+        *,
+        of_rollups: Sequence[Any] = (),
     ) -> list[Figure]:
         """A period's figures from rollups and rows, as they are covered.
 
         `read.rollups` takes ($1 to $5 spans: unit, start, end, number, sign; $6 where buckets meet, $7 sources,
-        arguments...) and gives for each source its watermark, then an array for each column; `read.rows` of a source
-        takes ($1 start, $2 end, $3 number, $4 where buckets meet, arguments..., filters...) and gives the columns. The
-        first column is the number of the bucket, or of the bound: -1 for the first. Raises BadQuery where rows are
-        needed that are no longer kept.
+        arguments..., of_rollups...) and gives for each source its watermark, then an array for each column;
+        `read.rows` of a source takes ($1 start, $2 end, $3 number, $4 where buckets meet, arguments..., filters...) and
+        gives the columns. The first column is the number of the bucket, or of the bound: -1 for the first. Raises
+        BadQuery where rows are needed that are no longer kept.
         """
         if any(span.start < self.floor for span in covered.rows):
             raise self._ragged(period)
@@ -175,7 +178,9 @@ class Snapshot:
         if spans := covered.rollups:
             await self._plan("plan_rollups")
             columns = [list(column) for column in zip(*map(_parameters, spans), strict=True)]
-            records = await self.connection.fetch(read.rollups, *columns, covered.inner, self._sources, *arguments)
+            records = await self.connection.fetch(
+                read.rollups, *columns, covered.inner, self._sources, *arguments, *of_rollups
+            )
             self.freshness = self._fresh(records)
             for record in records:
                 if record["numbers"] is not None:
@@ -253,7 +258,7 @@ async def snapshot(pool: Pool, sources: Sequence[Source]) -> AsyncIterator[Snaps
         pool.acquire(timeout=PATIENCE_SECONDS) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
-        await connection.execute(";\n".join(SQL[f"lock_{source}"] for source in sources))
+        await connection.execute(";\n".join(SQL["lock"].format(table=SOURCES[source].table) for source in sources))
         yield Snapshot(connection, sources, await connection.fetch(SQL["watermarks"], sources))
 
 

@@ -29,64 +29,18 @@ LEFT JOIN (
     FROM summed GROUP BY source
 ) AS figures USING (source)
 
--- name: facebook_rows
--- Counted once by the columns themselves; then named as the rollups name them.
-WITH seen AS (
-    SELECT number,
-           CASE WHEN grouping(age) = 0 THEN 'age' WHEN grouping(gender) = 0 THEN 'gender' ELSE 'country' END AS dimension,
-           age, gender, country, count(*) AS events
-    FROM (
-        SELECT coalesce($3, width_bucket(event_time, $4::timestamptz[])) AS number, age, gender, country
-        FROM facebook_events
-        WHERE event_time >= $1 AND event_time < $2
-          AND ($6::funnel_stage IS NULL OR funnel_stage = $6)
-          AND ($7::event_type IS NULL OR event_type = $7)
-    ) AS event
-    GROUP BY GROUPING SETS ((number, age), (number, gender), (number, country))
-)
-SELECT number, dimension,
-       CASE dimension WHEN 'age' THEN age_band(age) WHEN 'gender' THEN gender::text ELSE known.country END AS value,
-       sum(events)::bigint AS events
-FROM seen LEFT JOIN known_countries known ON known.country = seen.country
-WHERE dimension = ANY ($5::text[])
-GROUP BY 1, 2, 3
-
--- name: tiktok_rows
--- Country and device stand on top-stage events alone.
-WITH seen AS (
-    SELECT number,
-           CASE WHEN grouping(band) = 0 THEN 'followers' WHEN grouping(device) = 0 THEN 'device' ELSE 'country'
-           END AS dimension,
-           band, device, country, count(*) AS events
-    FROM (
-        SELECT coalesce($3, width_bucket(event_time, $4::timestamptz[])) AS number,
-               followers_band(followers) AS band, device, country
-        FROM tiktok_events
-        WHERE event_time >= $1 AND event_time < $2
-          AND ($6::funnel_stage IS NULL OR funnel_stage = $6)
-          AND ($7::event_type IS NULL OR event_type = $7)
-    ) AS event
-    GROUP BY GROUPING SETS ((number, band), (number, device), (number, country))
-)
-SELECT number, dimension,
-       CASE dimension WHEN 'followers' THEN band WHEN 'device' THEN device::text ELSE known.country END AS value,
-       sum(events)::bigint AS events
-FROM seen LEFT JOIN known_countries known ON known.country = seen.country
-WHERE dimension = ANY ($5::text[]) AND (dimension = 'followers' OR device IS NOT NULL OR seen.country IS NOT NULL)
-GROUP BY 1, 2, 3
-
--- name: cities
--- Each bucket's most frequent ones, or those in $7. A city is nearly unique to its event: no rollup could hold them.
-SELECT number, city AS value, events
+-- name: ranked
+-- Each bucket's most frequent values of a {column} of a {table}, or those in $7: too many for a rollup.
+SELECT number, {column} AS value, events
 FROM (
-    SELECT number, city, events, row_number() OVER (PARTITION BY number ORDER BY events DESC, city) AS place
+    SELECT number, {column}, events, row_number() OVER (PARTITION BY number ORDER BY events DESC, {column}) AS place
     FROM (
-        SELECT width_bucket(event_time, $3::timestamptz[]) AS number, city, count(*) AS events
-        FROM facebook_events
+        SELECT width_bucket(event_time, $3::timestamptz[]) AS number, {column}, count(*) AS events
+        FROM {table}
         WHERE event_time >= $1 AND event_time < $2
           AND ($5::funnel_stage IS NULL OR funnel_stage = $5)
           AND ($6::event_type IS NULL OR event_type = $6)
-          AND ($7::text[] IS NULL OR city = ANY ($7))
+          AND ($7::text[] IS NULL OR {column} = ANY ($7))
         GROUP BY 1, 2
     ) AS counted
 ) AS ranked

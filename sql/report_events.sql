@@ -37,23 +37,13 @@ LEFT JOIN (
     FROM summed GROUP BY source
 ) AS figures USING (source)
 
--- name: facebook_rows
+-- name: rows
+-- {table} is the partitioned table of a source.
 SELECT coalesce($3, width_bucket(event_time, $4::timestamptz[])) AS number,
        CASE WHEN $7 THEN funnel_stage END::text AS funnel_stage,
        CASE WHEN $8 THEN event_type END::text AS event_type,
        count(*) AS events
-FROM facebook_events
-WHERE event_time >= $1 AND event_time < $2
-  AND ($5::funnel_stage IS NULL OR funnel_stage = $5)
-  AND ($6::event_type IS NULL OR event_type = $6)
-GROUP BY 1, 2, 3
-
--- name: tiktok_rows
-SELECT coalesce($3, width_bucket(event_time, $4::timestamptz[])) AS number,
-       CASE WHEN $7 THEN funnel_stage END::text AS funnel_stage,
-       CASE WHEN $8 THEN event_type END::text AS event_type,
-       count(*) AS events
-FROM tiktok_events
+FROM {table}
 WHERE event_time >= $1 AND event_time < $2
   AND ($5::funnel_stage IS NULL OR funnel_stage = $5)
   AND ($6::event_type IS NULL OR event_type = $6)

@@ -14,12 +14,9 @@ SET LOCAL enable_seqscan = off;
 SET LOCAL enable_hashjoin = off;
 SET LOCAL enable_mergejoin = off
 
--- name: lock_facebook
+-- name: lock
 -- Before the snapshot is taken: no partition is dropped between our reading of its floor and of its rows.
-LOCK TABLE ONLY facebook_events IN ACCESS SHARE MODE
-
--- name: lock_tiktok
-LOCK TABLE ONLY tiktok_events IN ACCESS SHARE MODE
+LOCK TABLE ONLY {table} IN ACCESS SHARE MODE
 
 -- name: watermarks
 -- One row a source asked for, whether it has a watermark or not.

@@ -1,5 +1,5 @@
 -- Written by `python -m ops.source_sql` from sql/templates.sql and core/sources: change those, then run it.
--- What a collector merges staged rows with, and what a report counts the audience of rows with.
+-- What a collector merges staged rows with, and what reports count of rows.
 
 -- name: merge_facebook
 -- Insert what staging holds into one day's leaf. The first copy of an event wins: a second one is a repeat.
@@ -137,4 +137,36 @@ SELECT number, dimension, CASE WHEN dimension = 'followers' THEN followers::text
                     ELSE device::text END AS value, sum(events)::bigint AS events
 FROM seen LEFT JOIN known_countries known ON seen.dimension = 'country' AND known.country = seen.country
 WHERE dimension = ANY ($5::text[]) AND (dimension <> 'country' OR seen.country IS NOT NULL) AND (dimension <> 'device' OR seen.device IS NOT NULL)
+GROUP BY 1, 2, 3
+
+-- name: campaign
+-- Purchases of the campaign $4.
+SELECT width_bucket(event_time, $3::timestamptz[]) AS number, source,
+       count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
+FROM (
+        SELECT 'facebook' AS source, event_time, purchase_amount
+        FROM facebook_events
+        WHERE hashtextextended(campaign_id, 0) = hashtextextended($4::text, 0) AND campaign_id = $4::text
+          AND event_type = 'checkout.complete' AND event_time >= $1 AND event_time < $2 AND 'facebook' = ANY ($5::text[])
+) AS purchase
+GROUP BY 1, 2
+
+-- name: campaigns
+-- The $4 campaigns with most revenue, or those in $5 if they are known, and the rest as NULL.
+WITH paid AS (
+    SELECT width_bucket(event_time, $3::timestamptz[]) AS number, source, campaign,
+           count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
+    FROM (
+        SELECT 'facebook' AS source, event_time, campaign_id AS campaign, purchase_amount
+        FROM facebook_events
+        WHERE event_type = 'checkout.complete' AND event_time >= $1 AND event_time < $2 AND 'facebook' = ANY ($6::text[])
+    ) AS purchase
+    GROUP BY 1, 2, 3
+), top AS (
+    SELECT campaign FROM paid
+    WHERE $5::text[] IS NULL OR campaign = ANY ($5)
+    GROUP BY campaign ORDER BY sum(revenue) DESC, campaign LIMIT $4
+)
+SELECT number, source, top.campaign, sum(purchases)::bigint AS purchases, sum(revenue) AS revenue
+FROM paid LEFT JOIN top ON top.campaign = paid.campaign
 GROUP BY 1, 2, 3

@@ -56,3 +56,43 @@ SELECT number, dimension, [[value]] AS value, sum(events)::bigint AS events
 FROM seen [[registry]]
 WHERE dimension = ANY ($5::text[]) AND [[known]]
 GROUP BY 1, 2, 3
+
+-- name: purchases
+-- The purchases of one source, with their campaigns. $6 are the sources that count.
+SELECT '[[source]]' AS source, event_time, [[campaign]] AS campaign, purchase_amount
+FROM [[source]]_events
+WHERE event_type = '[[purchase]]' AND event_time >= $1 AND event_time < $2 AND '[[source]]' = ANY ($6::text[])
+
+-- name: purchases_of_campaign
+-- By the index of each day: its key is the campaign's hash and the instant, its condition the event type.
+SELECT '[[source]]' AS source, event_time, purchase_amount
+FROM [[source]]_events
+WHERE hashtextextended([[campaign]], 0) = hashtextextended($4::text, 0) AND [[campaign]] = $4::text
+  AND event_type = '[[purchase]]' AND event_time >= $1 AND event_time < $2 AND '[[source]]' = ANY ($5::text[])
+
+-- name: campaign
+-- Purchases of the campaign $4.
+SELECT width_bucket(event_time, $3::timestamptz[]) AS number, source,
+       count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
+FROM (
+[[purchases_of_campaign]]
+) AS purchase
+GROUP BY 1, 2
+
+-- name: campaigns
+-- The $4 campaigns with most revenue, or those in $5 if they are known, and the rest as NULL.
+WITH paid AS (
+    SELECT width_bucket(event_time, $3::timestamptz[]) AS number, source, campaign,
+           count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
+    FROM (
+[[purchases]]
+    ) AS purchase
+    GROUP BY 1, 2, 3
+), top AS (
+    SELECT campaign FROM paid
+    WHERE $5::text[] IS NULL OR campaign = ANY ($5)
+    GROUP BY campaign ORDER BY sum(revenue) DESC, campaign LIMIT $4
+)
+SELECT number, source, top.campaign, sum(purchases)::bigint AS purchases, sum(revenue) AS revenue
+FROM paid LEFT JOIN top ON top.campaign = paid.campaign
+GROUP BY 1, 2, 3

@@ -1,19 +1,18 @@
-"""Who the events come from: facebook's age, gender, country and city, tiktok's followers, country and device.
+"""Who the events come from, by the dimensions that their source declares.
 
-Every facebook event has all of its dimensions. A tiktok event has followers always, country and device at the top
-stage alone. Countries without a place in the registry (`known_countries`) are counted together as other.
+Countries without a place in the registry (`known_countries`) are counted together as other.
 
-    rollups hold    age, gender, country, followers, device      any range
-    rows give       city; all of it by funnelStage or eventType  ranges up to REPORTER_ROWS_RANGE_HOURS
+    rollups hold    all but ranked dimensions                          any range
+    rows give       ranked ones; all of it by funnelStage or eventType  ranges up to REPORTER_ROWS_RANGE_HOURS
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -49,7 +48,12 @@ MOST_TOP: Final = 100
 _FROM_ROWS: Final = "For ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise): no rollup holds it."
 
 _SQL: Final = statements("report_demographics")
-_FIGURES: Final = Statements(_SQL["rollups"], {source: _SQL[f"{source}_rows"] for source in SOURCES})
+_ROWS: Final = statements("sources")
+_RANKED_NAMES: Final = " and ".join(f"`{name}`" for name in dict.fromkeys(name for _, name in sorted(audience.RANKED)))
+AUDIENCES: Final = "; ".join(f"{source} by {', '.join(names)}" for source, names in OF.items())
+"""What is known of each source's audience, for the document."""
+_LEFT_OUT: Final = "".join(f"All but `{name}` if not given. " for name in DIMENSIONS if name not in BY_DEFAULT)
+_FIGURES: Final = Statements(_SQL["rollups"], {source: _ROWS[f"audience_rows_{source}"] for source in SOURCES})
 
 
 class UnderstoodDemographics(Understood, frozen=True, kw_only=True):
@@ -64,23 +68,24 @@ class UnderstoodDemographics(Understood, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class DemographicsQuery:
-    """A query for demographics. cities: None, or why they cannot be told."""
+    """A query for demographics. no_ranked: why ranked dimensions cannot be listed, or None."""
 
     understood: UnderstoodDemographics
     period: Period
     covered: Cover
     previous: Period | None
     sources: tuple[Source, ...]
-    no_cities: str | None
+    no_ranked: str | None
     page: pages.Page
 
     @property
     def in_one_statement(self) -> bool:
-        return not (self.covered.rows or self.previous or self.with_cities)
+        return not (self.covered.rows or self.previous or (self.ranked and self.no_ranked is None))
 
     @property
-    def with_cities(self) -> bool:
-        return "city" in self.understood.group_by and "facebook" in self.sources and self.no_cities is None
+    def ranked(self) -> list[tuple[Source, str]]:
+        """The ranked dimensions that are asked for, with their sources."""
+        return audience.ranked(self.understood.group_by, self.sources)
 
 
 class Share(msgspec.Struct):
@@ -97,7 +102,7 @@ Shares = Annotated[
 ]
 
 
-class Audience(msgspec.Struct, kw_only=True, rename="camel"):
+class AudienceOf(msgspec.Struct, kw_only=True, rename="camel"):
     """Events of one bucket and source by who caused them. What is not asked for, or not known of it, is left out."""
 
     start: BucketStart
@@ -106,13 +111,26 @@ class Audience(msgspec.Struct, kw_only=True, rename="camel"):
     source: Source
     events: int
     previous_events: Annotated[int | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
-    age: Annotated[Shares, Meta(description="'0' to '119' and '120+'; facebook")] = UNSET
-    age_band: Annotated[Shares, Meta(description="'0-17' to '65+'; facebook")] = UNSET
-    gender: Annotated[Shares, Meta(description="Facebook")] = UNSET
-    country: Shares = UNSET
-    city: Annotated[Shares, Meta(description="The `top` most frequent ones of the bucket, and other; facebook")] = UNSET
-    followers: Annotated[Shares, Meta(description="Tiktok")] = UNSET
-    device: Annotated[Shares, Meta(description="Tiktok, top stage")] = UNSET
+
+
+if TYPE_CHECKING:
+
+    class Audience(AudienceOf):
+        def __init__(self, **fields: Any) -> None: ...
+
+else:  # with a list for each dimension that a source declares
+    Audience = msgspec.defstruct(
+        "Audience",
+        [
+            (audience.attribute(name), Annotated[Shares, Meta(description=audience.described(name))], UNSET)
+            for name in DIMENSIONS
+        ],
+        bases=(AudienceOf,),
+        namespace={"__doc__": AudienceOf.__doc__},
+        module=__name__,
+        kw_only=True,
+        rename="camel",
+    )
 
 
 class DemographicsTotals(msgspec.Struct, rename="camel"):
@@ -165,7 +183,7 @@ def ask(asked: Asked, settings: ReporterSettings) -> DemographicsQuery:
     """Raises BadQuery."""
     kinds = chosen(asked)
     sources = sources_of(kinds)
-    by = cast(tuple[Dimension, ...], asked.several("groupBy")) or BY_DEFAULT
+    by = asked.several("groupBy") or BY_DEFAULT
     if not any(dimension in OF[source] for dimension in by for source in sources):
         known = [name for name in DIMENSIONS if any(name in OF[source] for source in sources)]
         raise BadQuery("groupBy", f"{','.join(by)} is not known of {' and '.join(sources)}", known)
@@ -189,9 +207,10 @@ def ask(asked: Asked, settings: ReporterSettings) -> DemographicsQuery:
     filtered = "funnelStage" if understood.funnel_stage else "eventType" if understood.event_type else None
     if filtered and too_long:
         raise BadQuery(filtered, f"is for ranges up to {hours} hours: no rollup holds the audience by type")
-    no_cities = f"city is told for ranges up to {hours} hours: ask for a shorter one" if too_long else None
+    names = " and ".join(dict.fromkeys(name for _, name in audience.ranked(by, sources)))
+    no_ranked = f"{names} is listed for ranges up to {hours} hours: ask for a shorter one" if too_long else None
     return DemographicsQuery(
-        understood, period, _cover(understood, period), previous, sources, no_cities, pages.page(asked)
+        understood, period, _cover(understood, period), previous, sources, no_ranked, pages.page(asked)
     )
 
 
@@ -204,20 +223,17 @@ async def read(snapshot: Snapshot, query: DemographicsQuery) -> DemographicsAnsw
     """Raises BadQuery where the period needs rows that are no longer kept."""
     query = so_far(query, snapshot)
     counts = await _count(snapshot, query, query.period, query.covered)
-    note = await _count_cities(snapshot, query, query.period, counts)
+    note = await _count_ranked(snapshot, query, query.period, counts)
     now = {source: audience.events(counts, source) for source in query.sources}
     totals = DemographicsTotals(sum(events.total() for events in now.values()))
     before: Counts | None = None
     then: dict[Source, Counter[int]] = {}
     if query.previous is not None:
         before = await _count(snapshot, query, query.previous, _cover(query.understood, query.previous))
-        listed = {
-            city for (_, _, name), found in counts.items() if name == "city" for city in found if city is not None
-        }
-        note = note or await _count_cities(snapshot, query, query.previous, before, sorted(listed))
+        note = note or await _count_ranked(snapshot, query, query.previous, before, counts)
         then = {source: audience.events(before, source) for source in query.sources}
         totals.previous_events = sum(events.total() for events in then.values())
-    shares = _Shares(query, counts, before, with_cities=note is None)
+    shares = _Shares(query, counts, before, with_ranked=note is None)
     rows = [
         Audience(
             start=start,
@@ -252,43 +268,57 @@ async def _count(snapshot: Snapshot, query: DemographicsQuery, period: Period, c
     return counts
 
 
-async def _count_cities(
-    snapshot: Snapshot, query: DemographicsQuery, period: Period, counts: Counts, listed: Sequence[str] | None = None
+async def _count_ranked(
+    snapshot: Snapshot, query: DemographicsQuery, period: Period, counts: Counts, listed: Counts | None = None
 ) -> str | None:
-    """Add the most frequent cities of each bucket, or the listed ones, and the rest; or tell why not."""
+    """Add the most frequent values of each bucket, or those that `listed` has, and the rest; or return why not."""
     asked = query.understood
-    if "city" not in asked.group_by or "facebook" not in query.sources:
+    if not query.ranked:
         return None
-    if query.no_cities is not None:
-        return query.no_cities
-    if period.start < snapshot.floor:
-        return f"city is told for ranges from {snapshot.floor.isoformat()} on: older rows are not kept"
-    top = asked.top if listed is None else len(listed)
-    found = await snapshot.in_time(period, _SQL["cities"], top, asked.funnel_stage, asked.event_type, listed)
-    if found is None:
-        return "city took too long to count: ask for a shorter range"
-    rest = audience.events(counts, "facebook")
-    for row in found:
-        counts[row["number"], "facebook", "city"][row["value"]] = row["events"]
-        rest[row["number"]] -= row["events"]
-    for number, events in rest.items():
-        counts[number, "facebook", "city"][None] = events
+    if query.no_ranked is not None:
+        return query.no_ranked
+    for source, name in query.ranked:
+        if period.start < snapshot.floor:
+            return f"{name} is listed for ranges from {snapshot.floor.isoformat()} on: older rows are not kept"
+        known = None if listed is None else sorted(_values_of(listed, source, name))
+        top = asked.top if known is None else len(known)
+        found = await snapshot.in_time(
+            period, audience.ranked_rows(source, name), top, asked.funnel_stage, asked.event_type, known
+        )
+        if found is None:
+            return f"{name} took too long to count: ask for a shorter range"
+        rest = audience.events(counts, source)
+        for row in found:
+            counts[row["number"], source, name][row["value"]] = row["events"]
+            rest[row["number"]] -= row["events"]
+        for number, events in rest.items():
+            counts[number, source, name][None] = events
     return None
+
+
+def _values_of(counts: Counts, source: Source, name: str) -> set[str]:
+    return {
+        value
+        for (_, of, dimension), found in counts.items()
+        if (of, dimension) == (source, name)
+        for value in found
+        if value is not None
+    }
 
 
 class _Shares:
     """Makes the lists of a row."""
 
-    def __init__(self, query: DemographicsQuery, counts: Counts, before: Counts | None, *, with_cities: bool) -> None:
+    def __init__(self, query: DemographicsQuery, counts: Counts, before: Counts | None, *, with_ranked: bool) -> None:
         self._by = query.understood.group_by
-        self._counts, self._before, self._with_cities = counts, before, with_cities
+        self._counts, self._before, self._with_ranked = counts, before, with_ranked
         self._previous = query.previous
 
     def of(self, number: int, source: Source) -> dict[str, list[Share] | None]:
         """The lists of one bucket and source, by their names in Python."""
         return {
             audience.attribute(dimension): self._list(number, source, dimension)
-            if dimension != "city" or self._with_cities
+            if self._with_ranked or (source, dimension) not in audience.RANKED
             else None
             for dimension in OF[source]
             if dimension in self._by
@@ -296,6 +326,7 @@ class _Shares:
 
     def _list(self, number: int, source: Source, dimension: Dimension) -> list[Share]:
         """What has events, by the dimension's own order, else most events first; other comes last."""
+        ranked = (source, dimension) in audience.RANKED
         counts = audience.of(self._counts, number, source, dimension)
         if self._before is None or self._previous is None:
             listed = [Share(value, events) for value, events in counts.items() if events]
@@ -303,17 +334,17 @@ class _Shares:
             listed = [Share(value, events, None) for value, events in counts.items() if events]
         else:
             before = audience.of(self._before, number, source, dimension)
-            values = counts.keys() | before.keys() if dimension != "city" else counts.keys() | {None}
+            values = counts.keys() | before.keys() if not ranked else counts.keys() | {None}
             then = {value: before.get(value, 0) for value in values}
-            if dimension == "city":  # of those that are not listed in this bucket, though in another one
+            if ranked:  # of those that are not listed in this bucket, though in another one
                 then[None] = sum(before.values()) - sum(found for value, found in then.items() if value is not None)
             now = {value: counts.get(value, 0) for value in values}
             listed = [Share(value, now[value], then[value]) for value in values if now[value] or then[value]]
-        order: Callable[[str], int] | None = audience.ORDERS.get(dimension)
+        order = audience.order(source, dimension)
         listed.sort(
             key=lambda share: (
                 share.value is None,
-                order(share.value) if order and share.value is not None else -share.events,
+                order[share.value] if order and share.value is not None else -share.events,
                 share.value or "",
             )
         )
@@ -332,13 +363,17 @@ DEMOGRAPHICS: Final = Report(
         TIME_ZONE,
         Parameter(
             "groupBy",
-            "What is listed of the audience; repeated, comma separated, or both. All but `ageBand` if not given. "
-            "`city` is listed for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise).",
+            f"What is listed of the audience; repeated, comma separated, or both. {_LEFT_OUT}"
+            f"{_RANKED_NAMES} for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise) alone.",
             allowed=DIMENSIONS,
             several=True,
             example="ageBand,gender",
         ),
-        Parameter("top", f"How many cities are listed; {TOP} if not given. The rest is other.", bounds=(1, MOST_TOP)),
+        Parameter(
+            "top",
+            f"How many values of {_RANKED_NAMES} are listed; {TOP} if not given. The rest is other.",
+            bounds=(1, MOST_TOP),
+        ),
         COMPARE,
         LIMIT,
         AFTER,

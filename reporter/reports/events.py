@@ -11,8 +11,9 @@ from typing import Annotated, Any, Final, Literal, cast, get_args
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from core.events.subjects import SOURCES, Source
+from core.events.subjects import Source
 from core.settings import ReporterSettings
+from core.sources import SOURCES as DECLARED
 from core.sources.declaration import Stage
 from reporter import pages
 from reporter.cover import Cover
@@ -27,7 +28,9 @@ Dimension = Literal["source", "funnelStage", "eventType"]
 Counts = Counter[tuple[int, Kind]]
 
 _SQL: Final = statements("report_events")
-_FIGURES: Final = Statements(_SQL["rollups"], {source: _SQL[f"{source}_rows"] for source in SOURCES})
+_FIGURES: Final = Statements(
+    _SQL["rollups"], {name: _SQL["rows"].format(table=source.table) for name, source in DECLARED.items()}
+)
 _group: Final = cache(Kind.grouped)  # there are some dozens of kinds, and eight ways to group them
 
 

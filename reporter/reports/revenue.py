@@ -1,7 +1,7 @@
-"""What was paid: the amounts of checkout.complete (facebook) and purchase (tiktok), by bucket, source and campaign.
+"""What was paid: the amounts of each source's purchases, by bucket, source and campaign.
 
-The events name no currency: amounts are added up as they came. Campaigns stand on facebook's events alone and are
-nearly unique to them, so they are read from the rows: one campaign by an index, all of them within a stated range.
+The events name no currency: amounts are added up as they came. Campaigns may be nearly unique to their events, so they
+are read from the rows: one campaign by an index, all of them within a stated range.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from msgspec import UNSET, Meta, UnsetType
 from core.events.fields import MAX_TEXT_BYTES
 from core.events.subjects import SOURCES, Source
 from core.settings import ReporterSettings
+from core.sources import SOURCES as DECLARED
 from reporter import pages
 from reporter.cover import Cover
 from reporter.freshness import Freshness
@@ -43,12 +44,23 @@ from sql import statements
 Dimension = Literal["source", "campaignId"]
 Group = tuple[Source | UnsetType, str | UnsetType | None]
 Revenue = Annotated[Decimal, Meta(description="Decimal string with two digits after the point")]
-Purchases = Annotated[int, Meta(description="Events checkout.complete and purchase, with or without an amount")]
+Purchases = Annotated[int, Meta(description="Events that are purchases, with or without an amount")]
 
 TOP: Final = 20
 MOST_TOP: Final = 100
 _SQL: Final = statements("report_revenue")
-_FIGURES: Final = Statements(_SQL["rollups"], {source: _SQL[f"{source}_rows"] for source in SOURCES})
+_CAMPAIGNS: Final = statements("sources")
+_FIGURES: Final = Statements(
+    _SQL["rollups"],
+    {
+        name: _SQL["rows"].format(table=source.table, purchase=source.purchase.event_type)
+        for name, source in DECLARED.items()
+    },
+)
+PURCHASES: Final = " and ".join(f"`{source.purchase.event_type}` ({name})" for name, source in DECLARED.items())
+"""The events that are purchases, for the document."""
+_CAMPAIGN_SOURCES: Final = tuple(name for name, source in DECLARED.items() if source.campaign)
+_KNOWN: Final = " and ".join(_CAMPAIGN_SOURCES)
 _NOTHING: Final = Decimal("0.00")
 
 
@@ -146,16 +158,16 @@ def ask(asked: Asked, settings: ReporterSettings) -> RevenueQuery:
     """Raises BadQuery."""
     source, campaign_id = asked.choice("source"), asked.text("campaignId")
     by = cast(tuple[Dimension, ...], asked.several("groupBy"))
-    if campaign_id is not None or "campaignId" in by:
-        source = _campaign_source(source, campaign_id or "", "groupBy" if campaign_id is None else "campaignId")
     sources = (source,) if source else SOURCES
+    if campaign_id is not None or "campaignId" in by:
+        sources = _with_campaigns(sources, campaign_id or "", "groupBy" if campaign_id is None else "campaignId")
     top = asked.integer("top", TOP) if "campaignId" in by else None
     if top is None and asked.text("top") is not None:
         raise BadQuery("top", "is for groupBy=campaignId: how many campaigns are listed")
     for name in (LIMIT.name, AFTER.name):
         if top is not None and asked.text(name) is not None:
             raise BadQuery(name, "is not for groupBy=campaignId: which campaigns are listed changes between pages")
-    period = asked.period(groups=top + 1 if top else len(sources) if by else 1)
+    period = asked.period(groups=(top + 1 if top else 1) * (len(sources) if "source" in by else 1))
     hours = settings.reporter_rows_range_hours
     if top is not None and campaign_id is None and period.end - period.start > timedelta(hours=hours):
         raise BadQuery(
@@ -168,7 +180,7 @@ def ask(asked: Asked, settings: ReporterSettings) -> RevenueQuery:
         time_zone=period.zone.key,
         interval=period.interval,
         compare=compared(previous),
-        source=source,
+        source=sources[0] if len(sources) == 1 else None,
         campaign_id=campaign_id,
         group_by=by,
         top=top,
@@ -176,13 +188,16 @@ def ask(asked: Asked, settings: ReporterSettings) -> RevenueQuery:
     return RevenueQuery(understood, period, period.cover(), previous, sources, pages.page(asked))
 
 
-def _campaign_source(source: Source | None, campaign_id: str, parameter: str) -> Source:
-    """The only source that has campaigns. Raises BadQuery where the query cannot be one for campaigns."""
-    if source not in (None, "facebook"):
-        raise BadQuery(parameter, f"{source} has no campaigns: leave source out or ask for facebook", ("facebook",))
+def _with_campaigns(sources: Sequence[Source], campaign_id: str, parameter: str) -> tuple[Source, ...]:
+    """Those of the sources that have campaigns. Raises BadQuery where the query cannot be one for campaigns."""
+    if not (found := tuple(source for source in sources if source in _CAMPAIGN_SOURCES)):
+        known = " or ".join(_CAMPAIGN_SOURCES)
+        raise BadQuery(
+            parameter, f"{sources[0]} has no campaigns: leave source out or ask for {known}", _CAMPAIGN_SOURCES
+        )
     if "\0" in campaign_id or len(campaign_id.encode()) > MAX_TEXT_BYTES:
         raise BadQuery(parameter, f"has to be at most {MAX_TEXT_BYTES} bytes of text without NUL")
-    return "facebook"
+    return found
 
 
 async def read(snapshot: Snapshot, query: RevenueQuery) -> RevenueAnswer:
@@ -223,33 +238,39 @@ async def _sum(
 ) -> Paid:
     """`listed`: the campaigns to tell apart; without it those with most revenue."""
     asked, paid = query.understood, Paid()
-    source: Source | UnsetType = "facebook" if "source" in asked.group_by else UNSET
+    by_source = "source" in asked.group_by
     if asked.campaign_id is not None:
         campaign = asked.campaign_id if query.by_campaign else UNSET
-        for row in await snapshot.rows(period, _SQL["campaign"], asked.campaign_id):
-            paid.add(row["number"], (source, campaign), row["purchases"], row["revenue"])
+        for row in await snapshot.rows(period, _CAMPAIGNS["campaign"], asked.campaign_id, query.sources):
+            group = (row["source"] if by_source else UNSET, campaign)
+            paid.add(row["number"], group, row["purchases"], row["revenue"])
     elif query.by_campaign:
-        for row in await snapshot.rows(period, _SQL["campaigns"], asked.top, listed):
-            paid.add(row["number"], (source, row["campaign"]), row["purchases"], row["revenue"])
+        for row in await snapshot.rows(period, _CAMPAIGNS["campaigns"], asked.top, listed, query.sources):
+            group = (row["source"] if by_source else UNSET, row["campaign"])
+            paid.add(row["number"], group, row["purchases"], row["revenue"])
     else:
-        for bucket, sign, of, (purchases, revenue) in await snapshot.figures(period, covered, _FIGURES):
-            paid.add(bucket, (of if "source" in asked.group_by else UNSET, UNSET), sign * purchases, sign * revenue)
+        types = [DECLARED[source].purchase.event_type for source in query.sources]
+        figures = await snapshot.figures(period, covered, _FIGURES, of_rollups=(types,))
+        for bucket, sign, of, (purchases, revenue) in figures:
+            paid.add(bucket, (of if by_source else UNSET, UNSET), sign * purchases, sign * revenue)
     return paid
 
 
 def _groups(query: RevenueQuery, paid: Paid) -> list[Group]:
     """The groups that each bucket has a row of: campaigns with most revenue first, the rest of them last."""
     asked = query.understood
+    sources: Sequence[Source | UnsetType] = query.sources if "source" in asked.group_by else (UNSET,)
     if not query.by_campaign:
-        return [(source, UNSET) for source in query.sources] if asked.group_by else [(UNSET, UNSET)]
-    source: Source | UnsetType = "facebook" if "source" in asked.group_by else UNSET
+        return [(source, UNSET) for source in sources]
     if asked.campaign_id is not None:
-        return [(source, asked.campaign_id)]
+        return [(source, asked.campaign_id) for source in sources]
     of: defaultdict[str | None, Decimal] = defaultdict(Decimal)
     for (_, (_, campaign)), revenue in paid.revenue.items():
         of[cast(str | None, campaign)] += revenue
     ranked = sorted((name for name in of if name is not None), key=lambda name: (-of[name], name))
-    return [*((source, name) for name in ranked), (source, None)]
+    having = {group for _, group in paid.revenue}
+    listed = [(source, name) for name in ranked for source in sources if (source, name) in having]
+    return [*listed, *((source, None) for source in sources)]
 
 
 def _key(row: RevenueRow) -> list[Any]:
@@ -264,8 +285,7 @@ REVENUE: Final = Report(
         SOURCE,
         Parameter(
             "campaignId",
-            "Purchases of this campaign alone, found by an index in the days that are kept. Facebook only: tiktok has "
-            "no campaigns.",
+            f"Purchases of this campaign alone, found by an index in the days that are kept. Of {_KNOWN} only.",
             example="camp-1",
         ),
         INTERVAL,
@@ -273,7 +293,7 @@ REVENUE: Final = Report(
         Parameter(
             "groupBy",
             "A row for each value of these; repeated, comma separated, or both. "
-            "`campaignId`: the `top` campaigns of the range and other; facebook only, "
+            f"`campaignId`: the `top` campaigns of the range and other; {_KNOWN} only, "
             "for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise).",
             allowed=get_args(Dimension),
             several=True,

@@ -80,7 +80,9 @@ async def test_gateway_and_reporter_name_a_request_alike(headers: dict[str, str]
         found.append(current())
 
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await correlated(app)(cast(Scope, {"type": "http", "path": "/", "headers": raw}), cast(Receive, None), cast(Send, None))
+    await correlated(app)(
+        cast(Scope, {"type": "http", "path": "/", "headers": raw}), cast(Receive, None), cast(Send, None)
+    )
     assert found == [origin(headers).correlation_id]
 
 
