@@ -16,7 +16,7 @@ from ops.letters import KINDS, Name, Which, name_of
 
 COLLECTED: Final = (*SOURCES, REFUSED)
 REASONS: Final = tuple(dict.fromkeys((*DEAD_FOR, *(refusal.value for refusal in KEPT_BODIES))))
-"""Why a letter is one: the closed list."""
+"""The closed list of reasons of a dead letter."""
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
