@@ -312,8 +312,8 @@ async def test_the_description_is_asked_for_until_it_comes(visit: Visit) -> None
 
 
 async def test_an_empty_range_and_no_answer(visit: Visit) -> None:
-    """Where there is nothing, that is said. If the reporter does not answer, the last figures are greyed with their age;
-    when it answers again, they are not."""
+    """Where there is nothing, that is said. If the reporter does not answer, its last figures are greyed with their
+    age; when it answers again, they are not."""
     await visit.open(report="events", **{"from": "2020-01-01", "to": "2020-01-02"}, timeZone="UTC")
     await expect(visit.page.get_by_text("Nothing was stored of this range.")).to_be_visible()
     visit.fine()
