@@ -89,7 +89,7 @@ pictures: $(PREVIEW)/node_modules/ready ## draw the dashboards into PICTURES (do
 	@exec node $(PREVIEW)/preview.mjs --pictures $(PICTURES) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(THEME),--theme $(THEME))
 
 $(PREVIEW)/node_modules/ready: $(PREVIEW)/package-lock.json
-	@echo "installing Grafana's components, about 600 MB on disk (a minute) …"
+	@echo "installing Grafana's components, about 660 MB on disk (a minute) …"
 	@cd $(PREVIEW) && npm ci --silent --no-audit --no-fund --ignore-scripts
 	@touch $@
 

@@ -33,7 +33,7 @@ TURNED_AWAY_SECONDS: Final = 60.0
 """Requests answered 500 or 503 are a problem for so long."""
 
 
-class Problem(msgspec.Struct, frozen=True):
+class StateProblem(msgspec.Struct, frozen=True):
     """One thing that is wrong or not known."""
 
     part: Annotated[str, Meta(description="gateway, facebook, tiktok or refused")]
@@ -69,30 +69,30 @@ def problems(
     gateway: GatewayFacts,
     dead: Mapping[tuple[str, str], int],
     max_lag_seconds: float = MAX_LAG_SECONDS,
-) -> list[Problem]:
+) -> list[StateProblem]:
     """All problems, the worst first. dead: open dead letters by source and reason."""
-    found: list[Problem] = []
+    found: list[StateProblem] = []
     if gateway.turned_away:
         text = f"{_plural(gateway.turned_away, 'request')} got 500 or 503 in the last minute"
-        found.append(Problem("gateway", "requests", "bad", "Requests are turned away", text))
+        found.append(StateProblem("gateway", "requests", "bad", "Requests are turned away", text))
     if gateway.unknown:
         title = "It is not known whether requests are turned away"
-        found.append(Problem("gateway", "requests", "warn", title, gateway.unknown))
+        found.append(StateProblem("gateway", "requests", "warn", title, gateway.unknown))
     for source in sources:
         found += _of_source(source, max_lag_seconds)
     for (name, reason), events in dead.items():
         text = f"{_plural(events, 'accepted event')} of {name} could not be stored: {reason}"
-        found.append(Problem(name, "dead letters", "warn", f"Events of {name} could not be stored", text))
+        found.append(StateProblem(name, "dead letters", "warn", f"Events of {name} could not be stored", text))
     return sorted(found, key=lambda problem: problem.level != "bad")
 
 
-def _of_source(source: SourceFacts, max_lag_seconds: float) -> list[Problem]:
+def _of_source(source: SourceFacts, max_lag_seconds: float) -> list[StateProblem]:
     name, stream = source.name, stream_of(source.name)
     serious: Level = "warn" if name == REFUSED else "bad"  # accepted events are stored all the same
-    found: list[Problem] = []
+    found: list[StateProblem] = []
 
     def add(check: CheckName, level: Level, title: str, text: str) -> None:
-        found.append(Problem(name, check, level, title, text))
+        found.append(StateProblem(name, check, level, title, text))
 
     if source.lost:
         text = f"{_plural(source.lost, 'message')} of {name} lost: published, and never stored"
@@ -138,7 +138,7 @@ def _plural(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def level(found: Sequence[Problem]) -> Level:
+def level(found: Sequence[StateProblem]) -> Level:
     """The worst level of all."""
     levels = {problem.level for problem in found}
     return "bad" if "bad" in levels else "warn" if levels else "good"

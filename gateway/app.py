@@ -265,8 +265,18 @@ def main() -> int:
     tracing.start("gateway", settings)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # Robyn makes a loop of its own,
     asyncio.set_event_loop(asyncio.new_event_loop())  # and wants to find another before
+    _call_this("gateway-spare")
     slot = os.read(0, 16)
-    return Worker(settings, int(slot)).run() if slot else 0
+    if not slot:
+        return 0
+    worker = Worker(settings, int(slot))
+    _call_this(f"gateway-{int(slot)}")
+    return worker.run()
+
+
+def _call_this(name: str) -> None:
+    """Give this process a name for ps and top, of at most 15 characters."""
+    Path("/proc/self/comm").write_text(name)
 
 
 if __name__ == "__main__":

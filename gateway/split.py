@@ -44,7 +44,7 @@ _SPACE: Final = b" \t\r\n"
 _NOT_SPACE: Final = re.compile(rb"[^ \t\r\n]")
 _CUT: Final = re.compile(rb"\}[ \t\r\n]*+,[ \t\r\n]*+\{")
 _OBJECT: Final = re.compile(rb"[ \t\r\n]*+\{")
-_BETWEEN_OBJECTS: Final = re.compile(rb"(?<=\})[ \t\r\n]{0,1024}+(?=\{)")
+_NEXT: Final = re.compile(rb"\}[ \t\r\n]{0,1024}+\{")
 _elements: Final[Callable[[bytes], list[msgspec.Raw]]] = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _objects_of: Final[Callable[[bytes], list[msgspec.Raw]]] = msgspec.json.Decoder(msgspec.Raw).decode_lines
 _is_json: Final[Callable[[bytes], msgspec.Raw]] = msgspec.json.Decoder(msgspec.Raw).decode
@@ -133,16 +133,17 @@ def _objects(content: bytes, at: int) -> Iterator[list[bytes]]:
     while at >= 0:
         cut, reach = None, at + PIECE_BYTES
         while cut is None and reach < len(content):
-            cut = _BETWEEN_OBJECTS.search(content, reach, reach + 2 * REACH_BYTES)  # windows overlap
+            cut = _NEXT.search(content, reach, reach + REACH_BYTES + 1025)  # so that none is missed between windows
             reach += REACH_BYTES
             yield []
-        piece = yield from _bare(content, at, cut.start() if cut else len(content))
+        end = cut.start() + 1 if cut else len(content)
+        piece = yield from _bare(content, at, end)
         try:
             found = [bytes(element) for element in _objects_of(piece)]
         except (ValueError, RecursionError):
-            at = yield from _take_objects_apart(content, at)
+            at = yield from _take_objects_apart(content, at, end)
         else:
-            at = cut.end() if cut else -1
+            at = cut.end() - 1 if cut else -1
             yield found
 
 
@@ -215,8 +216,8 @@ def _take_apart(content: bytes, at: int, size: int) -> Generator[list[bytes], No
     raise Refused(Refusal.NOT_JSON, "the array does not close: a bracket or a quote is missing")
 
 
-def _take_objects_apart(content: bytes, at: int) -> Generator[list[bytes], None, int]:
-    """Objects from `at`, which is between two, by brackets and strings alone, until they are PIECE_BYTES.
+def _take_objects_apart(content: bytes, at: int, until: int) -> Generator[list[bytes], None, int]:
+    """Objects from `at`, which is between two, by brackets and strings alone, as far as `until` at least.
 
     Returns where to go on, or -1 at the end of the body. What no bracket closes is one more element.
     """
@@ -229,7 +230,7 @@ def _take_objects_apart(content: bytes, at: int) -> Generator[list[bytes], None,
             continue
         found.append((yield from _bare(content, start, mark + 1)))
         start = mark + 1
-        if start >= at + PIECE_BYTES and _OBJECT.match(content, start):
+        if start >= until and _OBJECT.match(content, start):
             yield found
             return start
     if rest := (yield from _bare(content, start, len(content))):
@@ -244,10 +245,11 @@ def _marks(content: bytes, at: int, *, of_array: bool = True) -> Iterator[int]:
     """
     depth = 0
     in_string = False
+    outside = _TO_TOKEN if of_array else _TO_BRACKET
     while at < len(content):
         stop = min(at + CAREFUL_BYTES, len(content))
         while at < stop:
-            at = _end(_TO_QUOTE if in_string else _TO_BRACKET if depth else _TO_TOKEN, content, at, stop)
+            at = _end(_TO_QUOTE if in_string else outside if not depth else _TO_BRACKET, content, at, stop)
             if at >= stop:
                 break
             token = content[at]

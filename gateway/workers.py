@@ -2,7 +2,7 @@
 
     spare --slot--> serving --died--> pause: 0 s, then 0.05 s, doubling up to 5 s; 0 again after 10 s of life --> spare
        \\               \\--its standard input closes--> drains --> ended; not within GATEWAY_DRAIN_SECONDS: SIGKILL
-        \\--its standard input closes--> ended
+        \\--the gateway ends: SIGKILL
 
 A spare is a worker that has imported everything and waits for the number of its slot on its standard input. One is
 always ready, because Robyn aborts its process on a body that actix cannot read (docs/workarounds.md).
@@ -17,6 +17,7 @@ close connections under the requests that are on their way.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -123,8 +124,8 @@ class _Spare:
         """End the spare."""
         if self._next is not None:
             spare = await self._next
-            assert spare.stdin is not None
-            spare.stdin.close()
+            with contextlib.suppress(ProcessLookupError):
+                spare.kill()  # it holds nothing, and may be importing
             await spare.wait()
 
     async def _start(self) -> Process:
@@ -150,7 +151,7 @@ class _Slot:
 
     async def keep(self, stop: asyncio.Event) -> None:
         """Keep a worker running until `stop`, then drain it."""
-        short_lives = 0
+        next_pause = 0.0
         while True:
             began = time.monotonic()
             worker = await self._spare.take(self._number)
@@ -161,10 +162,8 @@ class _Slot:
             if stop.is_set():
                 self.clean = await self._drain(worker, ended) == 0
                 return
-            if time.monotonic() - began > STEADY_SECONDS:
-                short_lives = 0
-            pause = min(FIRST_PAUSE_SECONDS * 2 ** (short_lives - 1), LONGEST_PAUSE_SECONDS) if short_lives else 0.0
-            short_lives += 1
+            pause = 0.0 if time.monotonic() - began > STEADY_SECONDS else next_pause
+            next_pause = min(max(2 * pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
             self._fold_metrics(worker.pid)
             metrics.worker_restarts.inc()
             log.warning("worker died", slot=self._number, pid=worker.pid, code=worker.returncode, pause_seconds=pause)

@@ -16,7 +16,7 @@ from ops.letters import KINDS, Name, Which, name_of
 
 COLLECTED: Final = (*SOURCES, REFUSED)
 REASONS: Final = tuple(dict.fromkeys((*DEAD_FOR, *(refusal.value for refusal in KEPT_BODIES))))
-"""Why a letter is one: the closed list."""
+"""The closed list of reasons of a dead letter."""
 VALUES: Final = ("publisher", "plausible", "zipf", "one", "zipf-campaigns", "one-campaign")
 """How the values of made events are distributed: the names in `bench.values`, which an image does not hold."""
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

@@ -19,7 +19,7 @@ from core.errors import SluiceError
 from core.events.subjects import REFUSED, SOURCES, stream_of
 from core.jetstream import StreamMissing, stream_info
 from core.settings import OperatorSettings
-from core.state import CheckName, GatewayFacts, Problem, SourceFacts
+from core.state import CheckName, GatewayFacts, SourceFacts, StateProblem
 from ops import countries, partitions, streams
 from ops.checks import Check, clock, judged
 from ops.ledger import read_letters, read_stream
@@ -138,7 +138,7 @@ def of_state(facts: Sequence[SourceFacts] | None, known: Noted | None, max_lag_s
     ]
 
 
-def _of(check: CheckName, found: Sequence[Problem], ok: str) -> Check:
+def _of(check: CheckName, found: Sequence[StateProblem], ok: str) -> Check:
     mine = [problem for problem in found if problem.check == check]
     names = [problem.part for problem in mine]
     mends: dict[CheckName, str] = {

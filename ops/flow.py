@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.markup import escape
 from rich.table import Table
 
-from core.state import Problem
+from core.state import StateProblem
 from ops.local import Servers, Supervisor
 from ops.local.ready import get, postgres_state
 from ops.local.services import COLLECTORS, Services
@@ -31,7 +31,7 @@ SHORT_SECONDS: Final = 1.0
 class Pipeline(msgspec.Struct):
     """What is used of the reporter's /pipeline."""
 
-    problems: list[Problem]
+    problems: list[StateProblem]
 
 
 _decode_pipeline = msgspec.json.Decoder(Pipeline).decode
@@ -52,7 +52,7 @@ class Sample:
     rss_bytes: dict[str, int] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
     """What each program is: ready, not ready and why, down, or that it does not answer."""
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[StateProblem] = field(default_factory=list)
     """What the page shows, too; empty if the reporter does not answer."""
 
 
@@ -111,7 +111,7 @@ class Flow:
             return "does not answer"
         return "ready" if status == 200 else _why(status, body)
 
-    async def _problems(self) -> list[Problem]:
+    async def _problems(self) -> list[StateProblem]:
         try:
             status, body = await self._services.get("reporter", "/pipeline", SHORT_SECONDS)
             return _decode_pipeline(body).problems if status == 200 else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 from litestar.openapi import OpenAPIConfig, ResponseSpec
@@ -22,6 +22,7 @@ from litestar.openapi.spec import (
 
 from core.metrics import VERSION
 from core.sources import SOURCES
+from core.state import CheckName, Level
 from reporter import query
 from reporter.answer import PROBLEM, Problem
 from reporter.formats import ARROW, CSV
@@ -68,7 +69,7 @@ MEDIA_TYPE: Final = "application/vnd.oai.openapi+json"
 def document(schema: OpenAPI, reports: Iterable[AnyReport]) -> bytes:
     """The document as JSON. Each closed list of these reports is a schema of its own, named for its parameter, so that
     generated clients have one type for it."""
-    names: dict[tuple[str, ...], str] = {}
+    names: dict[tuple[str, ...], str] = {get_args(Level): "Level", get_args(CheckName): "CheckName"}
     for report in reports:
         for parameter in report.parameters:
             if parameter.allowed not in ((), query.FLAG):

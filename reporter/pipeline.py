@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from core import state
 from core.events.subjects import REFUSED, SOURCES, Source, stream_of
-from core.state import MAX_SILENCE_SECONDS, Level, Problem, SourceFacts
+from core.state import MAX_SILENCE_SECONDS, Level, SourceFacts, StateProblem
 from reporter.freshness import Freshness
 from reporter.read import Pool, snapshot
 from sql import statements
@@ -66,7 +66,7 @@ class Pipeline(msgspec.Struct, rename="camel", frozen=True):
     refused: Letters
     dead: Letters
     level: Annotated[Level, Meta(description="The worst of the problems; good: all is known, and well")]
-    problems: Annotated[list[Problem], Meta(description="What is wrong or not known, the worst first")]
+    problems: Annotated[list[StateProblem], Meta(description="What is wrong or not known, the worst first")]
     stale: Annotated[bool, Meta(description="Whether figures above are out of date: see observedAt of each source")]
 
 

@@ -414,14 +414,19 @@ async def test_the_description_is_asked_for_until_it_comes(visit: Visit) -> None
 
 
 async def test_an_empty_range_and_no_answer(visit: Visit) -> None:
-    """Where there is nothing, that is said; a reporter that does not answer is told, and that it does again."""
+    """Where there is nothing, that is said. If the reporter does not answer, its last figures are greyed with their
+    age; when it answers again, they are not."""
     await visit.open(report="events", **{"from": "2020-01-01", "to": "2020-01-02"}, timeZone="UTC")
     await expect(visit.page.get_by_text("Nothing was stored of this range.")).to_be_visible()
     visit.fine()
     await visit.page.context.set_offline(True)
     await expect(visit.page.locator("#state")).to_contain_text("does not answer")
+    await expect(visit.page.locator("#tiles.stale")).to_be_visible()
+    await expect(visit.page.locator("#age")).to_have_text(re.compile(r"^These figures are \d+ s old\.$"))
     await visit.page.context.set_offline(False)
     await expect(visit.page.locator("#state")).to_contain_text("All is well")
+    await expect(visit.page.locator("#tiles.stale")).to_have_count(0)
+    await expect(visit.page.locator("#age")).to_be_hidden()
 
 
 @pytest.mark.parametrize("visit", [PHONE], indirect=True)

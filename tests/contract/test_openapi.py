@@ -64,7 +64,7 @@ async def test_closed_lists_have_one_name(client: httpx.AsyncClient) -> None:
     }
     schemas = document["components"]["schemas"]
     lists = {"Source", "FunnelStage", "EventType", "Interval", "Compare"}
-    lists |= {"EventsGroupBy", "RevenueGroupBy", "DemographicsGroupBy"}
+    lists |= {"EventsGroupBy", "RevenueGroupBy", "DemographicsGroupBy", "Level", "CheckName"}
     assert {name for name, schema in schemas.items() if "enum" in schema} == lists
     assert json.dumps(document).count('"enum"') == len(lists)
     for item in document["paths"].values():

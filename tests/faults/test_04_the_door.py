@@ -342,7 +342,8 @@ async def test_a_flood_of_malformed_requests_beside_good_traffic(system: FaultyS
     them is answered 202 and stored."""
     stop = asyncio.Event()
     port = system.services.ports["gateway"]
-    bodies = [document for document in NOT_JSON if document[:1] not in b"[{ "] + [b"", b"[]", b" "]
+    malformed = [document for document in NOT_JSON if document[:1] not in b"[{ " and b"\0" not in document]  # no UTF-16
+    bodies = [*malformed, b"", b"[]", b" "]
     async with start_edge(system.supervisor, [port, port]) as edge:
 
         async def flood(number: int) -> int:

@@ -76,9 +76,9 @@ async def test_no_more_days_than_the_floor_allows(database: Database, capsys: py
         floor = datetime.now(UTC).date() - timedelta(days=6)
         await connection.execute("SELECT drop_partitions('tiktok_events', $1)", floor)
         with pytest.raises(Misconfigured, match=f"--days: 7 reaches before {floor}, .*: at most 6"):
-            await ops(chosen, capsys, "fill", "--events", "100", "--days", "7")
+            await ops(chosen, capsys, "fill", "--events", "100", "--days", "7", "--yes")
         assert await connection.fetchval("SELECT count(*) FROM receipts") == 0
-        code, _ = await ops(chosen, capsys, "fill", "--events", "100", "--days", "6")
+        code, _ = await ops(chosen, capsys, "fill", "--events", "100", "--days", "6", "--yes")
         assert (code, await connection.fetchval("SELECT sum(stored) FROM receipts")) == (0, 100)
 
 

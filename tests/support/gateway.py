@@ -7,6 +7,7 @@ async with start_gateway(fresh_nats, GATEWAY_WORKERS="1") as gateway:
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -100,12 +101,12 @@ class Gateway:
 
 def workers_of(pid: int) -> list[psutil.Process]:
     """The worker processes of this gateway that listen, oldest first. The spare and dead ones do not."""
-    return sorted(filter(_listens, psutil.Process(pid).children()), key=lambda child: child.pid)
+    return sorted(filter(_serves, psutil.Process(pid).children()), key=lambda child: child.pid)
 
 
-def _listens(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-        return any(connection.status == psutil.CONN_LISTEN for connection in process.net_connections())
+def _serves(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return bool(re.fullmatch("gateway-[0-9]+", process.name()) and process.status() != psutil.STATUS_ZOMBIE)
     return False
 
 
