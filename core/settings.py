@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 import structlog
@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from core.allowed import QUOTES, allowed, hint
 from core.errors import Misconfigured
+from core.sources import SOURCES
 
 MEBIBYTE = 1024 * 1024
 
@@ -91,9 +92,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 1.0
 
 
-class GatewaySettings(Settings, frozen=True, kw_only=True):
-    """The gateway's own."""
-
+class _GatewaySettings(Settings, frozen=True, kw_only=True):
     gateway_host: Annotated[
         str, Meta(description="IP address or name the gateway listens on; :: for IPv4 and IPv6")
     ] = "127.0.0.1"
@@ -116,20 +115,39 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
     ] = 128 * MEBIBYTE
     gateway_publish_seconds: Annotated[Seconds, Meta(description="How long a missing PubAck is asked for again")] = 15.0
     gateway_drain_seconds: Annotated[Seconds, Meta(description="Longest stop after SIGTERM")] = 20.0
-    gateway_facebook_scheme: Annotated[
-        Scheme, Meta(description="Proof for facebook events: off, meta, tiktok, standard (Standard Webhooks) or key")
-    ] = "off"
-    gateway_facebook_secrets: Annotated[
-        str | None, Meta(description="Secrets of which any is good, to replace one by another; separated by spaces")
-    ] = None
-    gateway_tiktok_scheme: Annotated[Scheme, Meta(description="The same for tiktok events")] = "off"
-    gateway_tiktok_secrets: Annotated[str | None, Meta(description="The same for tiktok events")] = None
     gateway_signature_seconds: Annotated[
         Seconds, Meta(description="How far the time in a signature may lie from our clock")
     ] = 300.0
     gateway_meta_verify_token: Annotated[
         str | None, Meta(description="What Meta has to know when it asks GET /events?hub.mode=subscribe; unset: 405")
     ] = None
+
+
+if TYPE_CHECKING:
+
+    class GatewaySettings(_GatewaySettings, frozen=True, kw_only=True):
+        """The gateway's own, with a scheme and secrets for each source: `gateway_<source>_scheme`."""
+
+        def __init__(self, **fields: Any) -> None: ...
+
+else:
+    _PROOF = "Proof for {} events: off, meta, tiktok, standard (Standard Webhooks) or key"
+    _SECRETS = "Secrets for {} events, any of which is valid, for rotation; separated by spaces"
+    GatewaySettings = msgspec.defstruct(
+        "GatewaySettings",
+        [
+            field
+            for source in SOURCES
+            for field in (
+                (f"gateway_{source}_scheme", Annotated[Scheme, Meta(description=_PROOF.format(source))], "off"),
+                (f"gateway_{source}_secrets", Annotated[str | None, Meta(description=_SECRETS.format(source))], None),
+            )
+        ],
+        bases=(_GatewaySettings,),
+        module=__name__,
+        frozen=True,
+        kw_only=True,
+    )
 
 
 class CollectorSettings(Settings, frozen=True, kw_only=True):

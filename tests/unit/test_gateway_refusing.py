@@ -39,7 +39,7 @@ async def test_a_refusal_leaves_nothing_behind(what: str) -> None:
         {"gateway_facebook_scheme": "key", "gateway_facebook_secrets": SECRET,
          "gateway_tiktok_scheme": "key", "gateway_tiktok_secrets": SECRET} if "signature" in what else {}
     )  # fmt: skip
-    settings = GatewaySettings(gateway_workers=1, gateway_max_in_flight_bytes=SHARE, **signed)  # type: ignore[arg-type]
+    settings = GatewaySettings(gateway_workers=1, gateway_max_in_flight_bytes=SHARE, **signed)
     door = Door(settings, Publisher())
     await door.receive({}, b"warm")  # what is made once
     with errors_left_behind() as left, door.admission.hold(SHARE // 2):

@@ -39,7 +39,7 @@ BOTH: frozenset[Source] = frozenset({"facebook", "tiktok"})
 def demanding(now: float = NOW, **settings: object) -> Signatures:
     """Signatures under these settings, without GATEWAY_ in front."""
     chosen = {f"gateway_{name}": value for name, value in settings.items()}
-    return Signatures(GatewaySettings(**chosen), clock=lambda: now)  # type: ignore[arg-type]
+    return Signatures(GatewaySettings(**chosen), clock=lambda: now)
 
 
 def of_both(scheme: str, *, now: float = NOW, secrets: str | None = None) -> Signatures:
