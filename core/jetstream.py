@@ -154,7 +154,7 @@ def declared(settings: Settings) -> list[StreamConfig]:
 async def ensure_streams(client: Client, settings: Settings) -> dict[str, list[str]]:
     """Make the streams that are missing. What differs in one that stands is told, never changed.
 
-    The drift by stream: {"EVENTS_FACEBOOK": ["max_bytes is 1, declared 2"]}.
+    The drift by stream: {"REFUSED": ["max_bytes is 1, declared 2"]}.
     """
     js = client.jetstream()
     drift: dict[str, list[str]] = {}

@@ -36,7 +36,7 @@ TURNED_AWAY_SECONDS: Final = 60.0
 class StateProblem(msgspec.Struct, frozen=True):
     """One thing that is wrong or not known."""
 
-    part: Annotated[str, Meta(description="gateway, facebook, tiktok or refused")]
+    part: Annotated[str, Meta(description="gateway, a source, or refused")]
     check: Annotated[CheckName, Meta(description="The check of `python -m ops doctor` that says what to do")]
     level: Level
     title: Annotated[str, Meta(description="The same words while the problem lasts")]

@@ -100,7 +100,7 @@ async def index_partitions(chosen: OperatorSettings, *, dry_run: bool) -> int:
         with progress("indexing partitions", len(lacking)) as advance:
             for done, partition in enumerate(lacking, start=1):
                 await partitions.index(connection, partition)
-                advance(done, partition)
+                advance(done, partition["partition"])
     console().print(f"{plural(len(lacking), 'partition')} indexed; all have the index on campaigns")
     return 0
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from core.events.subjects import SOURCES
+from core.sources import SOURCES
 from ops.checks import Check, judged
 from ops.output import plural, progress
 from sql import statements
@@ -26,6 +26,10 @@ DAYS: Final = 8  # today, and those for which events still come by default (MAX_
 SECONDS: Final = 30.0
 QUIET_SECONDS: Final = 2.0  # what takes no longer needs no progress
 _SQL: Final = statements("compare")
+_DAYS: Final = {
+    name: _SQL["day"].format(source=name, table=source.table, purchase=source.purchase.event_type)
+    for name, source in SOURCES.items()
+}
 _REPAIR: Final = (
     "rows were deleted, changed or written past the collectors: restore them (docs/backup.md). Where rows were deleted "
     "on purpose, nothing is to do: the rollups go on counting them and hold no personal data"
@@ -75,7 +79,7 @@ async def _compare_day(
     row = None
     if seconds > 0:
         with suppress(TimeoutError):
-            row = await connection.fetchrow(_SQL[f"day_{source}"], day, timeout=seconds)
+            row = await connection.fetchrow(_DAYS[source], day, timeout=seconds)
     if row is None:
         comparison.left_out.append(f"{source} {day}")
         return

@@ -24,6 +24,7 @@ FEW_QUARTER_HOURS: Final = 8
 MAX_LOCK_TRIES: Final = 30
 COUNT_TIMEOUT_SECONDS: Final = 86_400.0
 _SQL: Final = statements("countries")
+_COUNT_CHANGED: Final = _SQL["count_changed"].format(rows=statements("sources")["country_rows"])
 
 
 class Rebuilt(NamedTuple):
@@ -86,7 +87,7 @@ async def _count_changed(connection: asyncpg.Connection[Any]) -> int:
     """Count the rows of the quarter-hours that changed since they were counted; how many those are."""
     changed = _rows(await connection.execute(_SQL["find_changed"], timeout=COUNT_TIMEOUT_SECONDS))
     await connection.execute(_SQL["forget_changed"])
-    await connection.execute(_SQL["count_changed"], timeout=COUNT_TIMEOUT_SECONDS)
+    await connection.execute(_COUNT_CHANGED, timeout=COUNT_TIMEOUT_SECONDS)
     await connection.execute(_SQL["end_changed"])
     return changed
 

@@ -19,6 +19,7 @@ from core.errors import SluiceError
 from core.events.subjects import REFUSED, SOURCES, stream_of
 from core.jetstream import StreamMissing, stream_info
 from core.settings import OperatorSettings
+from core.sources import SOURCES as DECLARED
 from core.state import CheckName, GatewayFacts, SourceFacts, StateProblem
 from ops import countries, partitions, streams
 from ops.checks import Check, clock, judged
@@ -39,8 +40,10 @@ HARMFUL: Final = {
 }
 """Settings that a role or a database must not have, each with its values and what they do."""
 PROGRAMS: Final = {
-    "gateway": "gateway", "facebook": "fb-collector", "tiktok": "ttk-collector", "refused": "refused-collector",
-}  # fmt: skip
+    "gateway": "gateway",
+    **{name: source.collector for name, source in DECLARED.items()},
+    REFUSED: "refused-collector",
+}
 # A check whose server, schema or collector is not well follows from that, whatever it says itself.
 _BOTH: Final = ("NATS", "PostgreSQL", "schema")
 NEEDS: Final[dict[str, tuple[str, ...]]] = {

@@ -85,22 +85,22 @@ async def ensure(connection: asyncpg.Connection[Any], wanted: list[Missing]) -> 
     return changes
 
 
-async def without_index(connection: asyncpg.Connection[Any]) -> list[str]:
-    """The names of the partitions that lack the index on campaigns, newest first: those older than the index."""
-    return [row["partition"] for row in await connection.fetch(_SQL["without_index"])]
+async def without_index(connection: asyncpg.Connection[Any]) -> list[asyncpg.Record]:
+    """What each partition lacks of its table's indexes, newest first: partition, parent, index, definition."""
+    return await connection.fetch(_SQL["without_index"], TABLES)
 
 
-async def index(connection: asyncpg.Connection[Any], partition: str) -> None:
-    """Build the index on campaigns of one partition while it is written and read; safe to interrupt and repeat.
+async def index(connection: asyncpg.Connection[Any], lacking: asyncpg.Record) -> None:
+    """Build one index of one partition while it is written and read; safe to interrupt and repeat.
 
     Raises SluiceError if another session drops the partition.
     """
     try:
-        await connection.execute(_SQL["drop_index"].format(partition=partition))
-        await connection.execute(_SQL["create_index"].format(partition=partition), timeout=INDEX_TIMEOUT_SECONDS)
-        await connection.execute(_SQL["attach_index"].format(partition=partition))
+        await connection.execute(_SQL["drop_index"].format(**lacking))
+        await connection.execute(_SQL["create_index"].format(**lacking), timeout=INDEX_TIMEOUT_SECONDS)
+        await connection.execute(_SQL["attach_index"].format(**lacking))
     except asyncpg.UndefinedTableError:
-        raise SluiceError(f"{partition} was dropped meanwhile: run the command again") from None
+        raise SluiceError(f"{lacking['partition']} was dropped meanwhile: run the command again") from None
 
 
 async def old(connection: asyncpg.Connection[Any], days: int, chosen: OperatorSettings) -> tuple[date, list[Partition]]:

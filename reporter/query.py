@@ -82,7 +82,7 @@ INTERVAL: Final = Parameter(
     allowed=get_args(Interval),
     example="day",
 )
-SOURCE: Final = Parameter("source", "Events of this source alone.", allowed=SOURCES, example="facebook")
+SOURCE: Final = Parameter("source", "Events of this source alone.", allowed=SOURCES, example=SOURCES[0])
 COMPARE: Final = Parameter(
     "compare",
     "`previous`: beside each figure that of the period before, bucket by bucket; the answer's `query` tells which it "

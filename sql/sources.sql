@@ -170,3 +170,11 @@ WITH paid AS (
 SELECT number, source, top.campaign, sum(purchases)::bigint AS purchases, sum(revenue) AS revenue
 FROM paid LEFT JOIN top ON top.campaign = paid.campaign
 GROUP BY 1, 2, 3
+
+-- name: country_rows
+-- The countries of one quarter-hour of the source `changed`.
+        SELECT country AS country FROM facebook_events
+        WHERE changed.source = 'facebook' AND event_time >= bucket AND event_time < bucket + interval '15 minutes'
+        UNION ALL
+        SELECT country AS country FROM tiktok_events
+        WHERE changed.source = 'tiktok' AND event_time >= bucket AND event_time < bucket + interval '15 minutes'

@@ -96,3 +96,11 @@ WITH paid AS (
 SELECT number, source, top.campaign, sum(purchases)::bigint AS purchases, sum(revenue) AS revenue
 FROM paid LEFT JOIN top ON top.campaign = paid.campaign
 GROUP BY 1, 2, 3
+
+-- name: countries_of
+SELECT [[country]] AS country FROM [[source]]_events
+WHERE changed.source = '[[source]]' AND event_time >= bucket AND event_time < bucket + interval '15 minutes'
+
+-- name: country_rows
+-- The countries of one quarter-hour of the source `changed`.
+[[countries_of]]

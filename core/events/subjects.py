@@ -32,7 +32,7 @@ def refused_subject(source: Source | None) -> str:
 
 
 def stream_of(collected: str) -> str:
-    """The stream that a collector of `facebook`, `tiktok` or `refused` reads."""
+    """The stream that a collector of a source, or of `refused`, reads."""
     return "REFUSED" if collected == REFUSED else f"EVENTS_{collected.upper()}"
 
 
