@@ -29,7 +29,6 @@ from nats.aio.client import Client
 from core.errors import SluiceError, StreamFull
 from core.events import refused, wire
 from core.events.contract import Contract, Invalid, Reason
-from core.events.fields import instant
 from core.events.subjects import (
     EVENTS_HEADER,
     MESSAGE_ID_HEADER,
@@ -41,6 +40,7 @@ from core.events.subjects import (
     stream_of,
 )  # fmt: skip
 from core.jetstream import NO_ROOM
+from core.sources.fields import instant
 from ops.letters import Letter, Name, Which, close, pages
 
 PAGE_LETTERS: Final = 200  # of at most 256 KiB each

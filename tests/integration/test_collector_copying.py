@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bench.events import TYPES
 from collector import copying
 from core import postgres
-from core.events.fields import EPOCH, moment_of
+from core.sources.fields import EPOCH, moment_of
 from tests.support.copy_rows import read_rows
 from tests.support.stack import Database
 

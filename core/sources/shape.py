@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import inspect
 
-from core.events.fields import MAX_ID_BYTES, MAX_INTEGER, MAX_SMALLINT, MAX_TEXT_BYTES
+from core.sources.fields import MAX_ID_BYTES, MAX_INTEGER, MAX_SMALLINT, MAX_TEXT_BYTES
 
 
 class ColumnType(StrEnum):
@@ -42,7 +42,7 @@ class Key(NamedTuple):
     """A key with a value that is no object.
 
     attribute is dotted, from the event; type is what the value may be beside null; value is the name that a field type
-    of `core.events.fields` gives it: `id`, `instant`, `amount`, or empty.
+    of `core.sources.fields` gives it: `id`, `instant`, `amount`, or empty.
     """
 
     attribute: str
