@@ -18,7 +18,7 @@ COLLECTED: Final = (*SOURCES, REFUSED)
 REASONS: Final = tuple(dict.fromkeys((*DEAD_FOR, *(refusal.value for refusal in KEPT_BODIES))))
 """The closed list of reasons of a dead letter."""
 VALUES: Final = ("publisher", "plausible", "zipf", "one", "zipf-campaigns", "one-campaign")
-"""How the values of made events are distributed: the names in `bench.values`, which an image does not hold."""
+"""How the values of made events are distributed: the names in `bench.publisher.values`, which no image holds."""
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 

@@ -25,8 +25,8 @@ import asyncpg
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench.templates import PAGE_EVENTS, UUIDS_A_PAGE, Page, make_page, uuid_lots
-from bench.values import VALUES
+from bench.publisher.templates import PAGE_EVENTS, UUIDS_A_PAGE, Page, make_page, uuid_lots
+from bench.publisher.values import VALUES
 from collector.batch import Entry
 from collector.fetch import Message
 from collector.parse import Parser
@@ -131,7 +131,7 @@ async def fill(
     """Store so many events of the last so many days, both sources together; how many each source got.
 
     dsn is that of a role that may write, of a database whose schema is there. values is a distribution of
-    `bench.values`.
+    `bench.publisher.values`.
     """
     seed = time.time_ns() if seed is None else seed
     made = await asyncio.to_thread(Made, seed, values)

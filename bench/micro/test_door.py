@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.bodies import Bodies
 from bench.micro.conftest import Stack
+from bench.publisher.bodies import Bodies
 from core import jetstream
 from core.events.contract import Contract
 from core.settings import GatewaySettings

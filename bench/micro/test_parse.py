@@ -20,8 +20,8 @@ import orjson
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.events import Drawn, make
 from bench.micro.conftest import Stack
+from bench.publisher.events import Drawn, make
 from collector.parse import Parser, copied_columns
 from collector.parsers import choose
 from collector.sources import SOURCES

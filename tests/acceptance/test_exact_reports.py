@@ -17,8 +17,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from bench.bodies import Bodies
-from bench.sender import Sender
+from bench.publisher.bodies import Bodies
+from bench.publisher.sender import Sender
 from core import postgres
 from core.events.subjects import SOURCES
 from core.settings import ReporterSettings

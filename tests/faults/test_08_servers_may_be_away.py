@@ -17,8 +17,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from bench.bodies import Bodies
-from bench.sender import Sender, varied_sizes
+from bench.publisher.bodies import Bodies
+from bench.publisher.sender import Sender, varied_sizes
 from core import postgres
 from core.events.subjects import SOURCES, stream_of
 from core.jetstream import stream_info

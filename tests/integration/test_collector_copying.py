@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.events import TYPES
+from bench.publisher.events import TYPES
 from collector import copying
 from core import postgres
 from core.sources.fields import EPOCH, moment_of

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from bench.events import Drawn, make
+from bench.publisher.events import Drawn, make
 from collector import parsers, plan
 from collector.parse import Parsed, Parser, RowReader, python_parser
 from collector.parsers import choose, native_parser

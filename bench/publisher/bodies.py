@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import orjson
 
-from bench.events import KINDS, SOURCES, Clock, Corruption, Drawn, corrupt, instant, make
-from bench.templates import PAGE_EVENTS, UUIDS_A_PAGE, Page, make_page, uuid_lots
-from bench.values import VALUES, Values
+from bench.publisher.events import KINDS, SOURCES, Clock, Corruption, Drawn, corrupt, instant, make
+from bench.publisher.templates import PAGE_EVENTS, UUIDS_A_PAGE, Page, make_page, uuid_lots
+from bench.publisher.values import VALUES, Values
 
 PAGES = 1024  # 65,536 templates: so many different people, places, goods and prices
 EARLIER_EVENTS = 16_384  # kept to be sent again

@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.bodies import Body
-from bench.post import Answer
+from bench.publisher.bodies import Body
+from bench.publisher.post import Answer
 
 
 @dataclass

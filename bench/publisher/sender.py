@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from random import Random
 
-from bench.bodies import Bodies, Body, Part
-from bench.post import Answer, Poster
-from bench.tally import Tally
+from bench.publisher.bodies import Bodies, Body, Part
+from bench.publisher.post import Answer, Poster
+from bench.publisher.tally import Tally
 
 LEAD_SECONDS = 0.1  # a body is begun at least that long before it leaves; 50,000 events take about 0.05
 SLICE_PARTS = 16  # built between two looks at the network: less than a millisecond

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import uvloop
 
-from bench.bodies import Bodies
-from bench.sender import Sender, steady_sizes, varied_sizes
-from bench.values import VALUES
+from bench.publisher.bodies import Bodies
+from bench.publisher.sender import Sender, steady_sizes, varied_sizes
+from bench.publisher.values import VALUES
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:8080/events"
 MOST_LATE_SECONDS = 6 * 24 * 3600

@@ -20,8 +20,8 @@ from struct import Struct
 
 import orjson
 
-from bench.events import ALPHANUMERIC, make
-from bench.values import VALUES, Values
+from bench.publisher.events import ALPHANUMERIC, make
+from bench.publisher.values import VALUES, Values
 
 UUIDS_A_PAGE = 128  # an event has at most two
 PAGE_EVENTS = 64  # they share a millisecond; 50,000 made within a second need at least 50 in each

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, Literal, Protocol
 
-from bench import words
-from bench.values import FUNNEL, VALUES, Kind, Values
+from bench.publisher import words
+from bench.publisher.values import FUNNEL, VALUES, Kind, Values
 
 Source = Literal["facebook", "tiktok"]
 Reason = Literal["missing_field", "wrong_type", "not_allowed", "out_of_range", "invalid_timestamp"]
