@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from bench import fill
 from core.errors import Misconfigured
 from core.settings import OperatorSettings
-from ops import fill
 from ops.__main__ import command_line
 from ops.connection import local_folder, operator_settings
 from ops.local.env_file import read_env_file

@@ -85,10 +85,10 @@ class Made:
     """Makes the events of a day and parses them: messages of each source, as COPY takes them."""
 
     def __init__(self, seed: object, values: str) -> None:
-        self._rng = Random(f"{seed}/fill")  # noqa: S311
+        self._rng = Random(f"{seed}/fill")
         self._uuids = uuid_lots(self._rng, UUIDS_A_PAGE)
         shared: dict[bytes, bytes] = {}
-        rngs = (Random(f"{seed}/page/{number}") for number in range(_PAGES))  # noqa: S311
+        rngs = (Random(f"{seed}/page/{number}") for number in range(_PAGES))
         self._pages: list[Page] = [make_page(rng, shared, VALUES[values]) for rng in rngs]
         contract = Contract(max_age_days=36_500, max_ahead_seconds=86_400)
         self._parsers: dict[subjects.Source, Parser] = {
