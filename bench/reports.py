@@ -45,7 +45,7 @@ from bench.processes import come_first
 from bench.readers import Costs, Query, Reader, read
 from core import jetstream, postgres
 from core.logs import configure
-from ops.arguments import amount
+from ops.cli.arguments import amount
 from ops.ledger import until_stored
 from ops.local import Servers
 from ops.local.services import Services, publisher, start_services

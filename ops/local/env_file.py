@@ -13,7 +13,7 @@ from typing import Final
 
 from dotenv import dotenv_values
 
-from ops.connection import CONNECTIONS
+from ops.cli.connection import CONNECTIONS
 
 OWN: Final = frozenset({*CONNECTIONS, "COLLECTOR_DSN", "REPORTER_DSN"})
 """The stack has servers of its own; their addresses are not settings here."""

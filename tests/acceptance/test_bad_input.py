@@ -9,7 +9,7 @@ import pytest
 
 from core.events.subjects import SOURCES
 from core.settings import OperatorSettings, load
-from ops.up import variables
+from ops.local.up import variables
 from tests.support.events import encoded, facebook
 from tests.support.operator import ops_json
 from tests.support.system import ARRAY, System

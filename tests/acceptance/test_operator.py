@@ -21,14 +21,14 @@ from core import postgres
 from core.errors import SluiceError
 from core.jetstream import stream_info
 from core.settings import OperatorSettings, load
-from ops import doctor
-from ops.checks import Check
-from ops.connection import told_locally
-from ops.examine import NEEDS
-from ops.flow import Flow
+from ops.cli.connection import told_locally
+from ops.doctor import doctor
+from ops.doctor.checks import Check
+from ops.doctor.examine import NEEDS
+from ops.local.flow import Flow
 from ops.local.nats import Nats
 from ops.local.ports import free_port
-from ops.up import variables
+from ops.local.up import variables
 from tests.support.events import facebook, tiktok
 from tests.support.operator import ended, ops, ops_json, start
 from tests.support.processes import ROOT

@@ -8,7 +8,7 @@ import pytest
 
 from bench.publisher.bodies import Bodies
 from bench.publisher.values import FUNNEL, VALUES
-from ops import arguments
+from ops.cli import arguments
 from tests.unit.test_publisher_bodies import NOW
 from tests.unit.test_publisher_events import assert_keeps_contract
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from core.events.subjects import REFUSED, stream_of
+from ops.dead_letters.letters import OUTCOMES
 from ops.ledger import Ledger
-from ops.letters import OUTCOMES
 
 MOST_ROWS: Final = 16
 MOST_VALUES: Final = 5

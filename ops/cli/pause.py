@@ -18,7 +18,7 @@ from nats.js.api import ConsumerInfo
 from core.errors import SluiceError
 from core.events.subjects import consumer_of, stream_of
 from core.jetstream import stream_info
-from ops.output import plural, progress
+from ops.cli.output import plural, progress
 
 FOR_EVER: Final = "2300-01-01T00:00:00Z"  # within JetStream's range: it counts what remains in nanoseconds
 LOOK_SECONDS: Final = 0.1

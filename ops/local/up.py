@@ -15,9 +15,9 @@ from rich.live import Live
 from core.lifecycle import ending_at, until
 from core.settings import nats_at
 from core.settings import variables as settings_variables
-from ops.connection import FOLDER_VARIABLE, local_folder, told_locally
-from ops.flow import Flow, Sample, line, table
+from ops.cli.connection import FOLDER_VARIABLE, local_folder, told_locally
 from ops.local import Servers
+from ops.local.flow import Flow, Sample, line, table
 from ops.local.monitoring import PROMETHEUS_PORT, find_prometheus, start_monitoring
 from ops.local.ports import LOOPBACK
 from ops.local.ready import answers_ok

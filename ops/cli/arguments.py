@@ -8,22 +8,12 @@ from argparse import ArgumentTypeError
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from collector.metrics import DEAD_FOR
-from core.errors import Misconfigured
 from core.events.subjects import REFUSED, SOURCES
-from gateway.refusal import KEPT_BODIES
-from ops.letters import KINDS, Name, Which, name_of
 
 COLLECTED: Final = (*SOURCES, REFUSED)
-REASONS: Final = tuple(dict.fromkeys((*DEAD_FOR, *(refusal.value for refusal in KEPT_BODIES))))
-"""The closed list of reasons of a dead letter."""
 VALUES: Final = ("publisher", "plausible", "zipf", "one", "zipf-campaigns", "one-campaign")
 """How the values of made events are distributed: the names in `bench.publisher.values`, which no image holds."""
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-class Usage(Misconfigured):
-    """The command line asks for something that cannot be."""
 
 
 def moment(text: str) -> datetime:
@@ -68,14 +58,6 @@ def days(text: str) -> int:
         raise ArgumentTypeError(f"{text} is no whole number of days from 1: 90, 90d") from None
 
 
-def letter(text: str) -> Name:
-    """A letter's name."""
-    try:
-        return name_of(text)
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from None
-
-
 def format_(parser: argparse.ArgumentParser) -> None:
     """--format."""
     parser.add_argument("--format", choices=("text", "json"), default="text", help="for people, or for programs")
@@ -100,28 +82,14 @@ def values(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def which(parser: argparse.ArgumentParser, *, chosen: bool = False) -> None:
-    """Which letters; where they are `chosen` for a change, by name too, and never all of them by accident."""
-    if chosen:
-        parser.add_argument("names", type=letter, nargs="*", metavar="LETTER", help="by name: dead-17 refused-4 …")
-        parser.add_argument("--all", action="store_true", help="every kept letter; needed where nothing else is given")
-    parser.add_argument("--kind", choices=KINDS, help="dead (could not be stored) or refused (at the door)")
-    parser.add_argument("--source", choices=(*SOURCES, REFUSED, "unknown"), help="the event's source")
-    why = "such as wrong_type, unstorable, not_json (see list --by-reason)"
-    parser.add_argument("--reason", choices=REASONS, metavar="REASON", help=why)
-    since = "kept at or after: 2026-11-23T05:00:00Z, 2026-11-23, or how long ago: 30m, 2h, 3d"
-    parser.add_argument("--since", type=moment, metavar="WHEN", help=since)
-    parser.add_argument("--until", type=moment, metavar="WHEN", help="kept before; written like --since")
+def command(group: Any, name: str, what: str, more: str = "") -> argparse.ArgumentParser:
+    """Add a command; its parser."""
+    parser: argparse.ArgumentParser = group.add_parser(
+        name, help=what, description=f"{what[0].upper()}{what[1:]}. {more}"
+    )
+    return parser
 
 
-def meant(options: argparse.Namespace) -> Which:
-    """Which letters the options mean. Raises Usage where replay or discard names none."""
-    outcome: Any = getattr(options, "outcome", "kept")
-    names = tuple(getattr(options, "names", ()))
-    letters = Which(
-        options.kind, options.source, options.reason, options.since, options.until,
-        None if outcome == "any" else outcome, names,
-    )  # fmt: skip
-    if not getattr(options, "all", True) and letters.everything:
-        raise Usage("say which letters: by name, by --kind, --source, --reason, --since or --until, or --all")
-    return letters
+def group_of(group: Any, name: str, what: str) -> Any:
+    """Add a command that has actions; what they are added to."""
+    return command(group, name, what).add_subparsers(dest="action", required=True, metavar="ACTION")

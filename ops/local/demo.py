@@ -23,15 +23,15 @@ from rich.console import Console
 from core import jetstream, postgres
 from core.errors import SluiceError
 from core.lifecycle import ending_at
-from ops.connection import local_folder
-from ops.flow import Flow, sample_freshness
+from ops.cli.connection import local_folder
 from ops.ledger import read_ledger, until_stored
 from ops.local import Servers
+from ops.local.flow import Flow, sample_freshness
+from ops.local.outcome import Outcome
 from ops.local.servers import check_free
 from ops.local.services import Services, publisher, start_services
-from ops.outcome import Outcome
-from ops.tables import print_report
-from ops.up import show
+from ops.local.tables import print_report
+from ops.local.up import show
 
 STORED_WITHIN_SECONDS: Final = 60.0
 

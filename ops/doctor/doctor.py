@@ -10,6 +10,7 @@ any check is not ok.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,11 +25,12 @@ from rich.table import Table
 from core.errors import SluiceError
 from core.settings import OperatorSettings
 from core.state import SourceFacts
-from ops import checks, compare, examine
-from ops.checks import Check
-from ops.connection import LOST, local_folder, meant_locally, to_database, to_nats, where
-from ops.examine import NEEDS, Noted
-from ops.output import console, plural, print_json
+from ops.cli.arguments import days, format_, seconds
+from ops.cli.connection import LOST, local_folder, meant_locally, to_database, to_nats, where
+from ops.cli.output import console, plural, print_json
+from ops.doctor import checks, compare, examine
+from ops.doctor.checks import Check
+from ops.doctor.examine import NEEDS, Noted
 
 START: Final = "start it (python -m ops up; docker compose up -d)"
 # Programs of the local stack whose logs say more, and the runbook, by check.
@@ -58,6 +60,39 @@ RUNBOOKS: Final = {
     "disk": "DiskFilling",
 }
 COLOURS: Final = {"ok": "green", "wrong": "bold red", "unknown": "yellow"}
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """The options of `doctor`."""
+    parser.add_argument("--lag", type=seconds, default=30.0, metavar="SECONDS", help="wrong is what waits longer (30)")
+    parser.add_argument(
+        "--disk", type=Path, action="append", default=[], metavar="FOLDER", help="a disk to check; may be repeated"
+    )
+    parser.add_argument(
+        "--compare-days",
+        type=days,
+        default=compare.DAYS,
+        metavar="N",
+        help=f"compare the rows of so many days with their rollups ({compare.DAYS})",
+    )
+    parser.add_argument(
+        "--compare-seconds",
+        type=seconds,
+        default=compare.SECONDS,
+        metavar="SECONDS",
+        help=f"for at most so long ({compare.SECONDS:g}); what is left out is named",
+    )
+    format_(parser)
+    parser.set_defaults(
+        run=lambda chosen, options: doctor(
+            chosen,
+            most_lag_seconds=options.lag,
+            disks=options.disk,
+            compare_days=options.compare_days,
+            compare_seconds=options.compare_seconds,
+            as_json=options.format == "json",
+        )
+    )
 
 
 async def doctor(

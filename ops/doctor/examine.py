@@ -20,12 +20,12 @@ from core.events.subjects import REFUSED, SOURCES, stream_of
 from core.jetstream import StreamMissing, stream_info
 from core.settings import OperatorSettings
 from core.state import CheckName, GatewayFacts, SourceFacts, StateProblem
-from ops import countries, partitions, streams
-from ops.checks import Check, clock, judged
+from ops.cli import countries, partitions, streams
+from ops.cli.output import plural
+from ops.cli.pause import consumer
+from ops.dead_letters.letters import Which, groups
+from ops.doctor.checks import Check, clock, judged
 from ops.ledger import read_letters, read_stream
-from ops.letters import Which, groups
-from ops.output import plural
-from ops.pause import consumer
 from sql import statements
 
 ACTIVE: Final = timedelta(seconds=15)

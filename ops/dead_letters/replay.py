@@ -41,7 +41,7 @@ from core.events.subjects import (
 )  # fmt: skip
 from core.jetstream import NO_ROOM
 from core.sources.fields import instant
-from ops.letters import Letter, Name, Which, close, pages
+from ops.dead_letters.letters import Letter, Name, Which, close, pages
 
 PAGE_LETTERS: Final = 200  # of at most 256 KiB each
 SEAL_BYTES: Final = 512 * 1024

@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import Console
 
 from core.events.subjects import REFUSED, stream_of
-from ops.flow import MEBIBYTE
 from ops.ledger import Ledger
-from ops.tables import ledger_table
+from ops.local.flow import MEBIBYTE
+from ops.local.tables import ledger_table
 
 
 @dataclass

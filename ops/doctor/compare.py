@@ -18,8 +18,8 @@ from typing import Any, Final
 import asyncpg
 
 from core.events.subjects import SOURCES
-from ops.checks import Check, judged
-from ops.output import plural, progress
+from ops.cli.output import plural, progress
+from ops.doctor.checks import Check, judged
 from sql import statements
 
 DAYS: Final = 8  # today, and those for which events still come by default (MAX_EVENT_AGE_DAYS)
