@@ -44,7 +44,7 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
     chosen = settings.load(CollectorSettings)
     maintain.check_retention(chosen)
     logs.configure(f"collector-{source.name}", chosen.log_level)
-    settings.warn_of_unknown()
+    settings.warn_of_unknown(CollectorSettings)
     tracing.start(f"collector-{source.name}", chosen)
     tell_build()
     parser, parse = parsers.choose(

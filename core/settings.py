@@ -213,6 +213,9 @@ class OperatorSettings(CollectorSettings, frozen=True, kw_only=True):
     nats_monitor_url: Annotated[Url, Meta(description="Where NATS answers /varz")] = "http://127.0.0.1:8222"
 
 
+EVERY: Final = (GatewaySettings, ReporterSettings, OperatorSettings)
+"""The settings of all programs: OperatorSettings has the collectors' too."""
+
 # How one system's NATS is reached: they belong together, so who sets one of them sets or clears all of them.
 NATS_LOGIN: Final = (
     "NATS_URL",
@@ -225,11 +228,13 @@ NATS_LOGIN: Final = (
     "NATS_KEY",
 )
 
-PREFIXES: Final = ("GATEWAY_", "COLLECTOR_", "REPORTER_", "SLUICE_", "NATS_")
-# What other programs of ours read: docker-compose, the local stack, the NATS server, tests.
+PREFIXES: Final = ("SLUICE_", "NATS_")
+SERVICE_PREFIXES: Final = ("GATEWAY_", "COLLECTOR_", "REPORTER_")
+# What other programs of ours read: migrations, operators' commands, docker-compose, the local stack, NATS, tests.
 ELSEWHERE: Final = frozenset(
     {
         *("SLUICE_ENVIRONMENT", "SLUICE_VERSION", "SLUICE_IMAGE", "SLUICE_REQUIRE_TOOLS"),
+        *("SLUICE_MIGRATE_DSN", "GATEWAY_URL", "REPORTER_URL", "NATS_MONITOR_URL"),
         *("SLUICE_FAULTS", "SLUICE_FAULTS_FOLDER", "SLUICE_FAULTS_REPORT", "SLUICE_FOLDER", "SLUICE_RUNBOOKS_URL"),
         *("SLUICE_POSTGRES_PORT", "SLUICE_NATS_PORT", "SLUICE_NATS_MONITOR_PORT"),
         *("NATS_HOST", "NATS_PORT", "NATS_MONITOR_PORT", "NATS_MAX_FILE_STORE", "NATS_SYNC_INTERVAL"),
@@ -288,24 +293,29 @@ def _read(variable: str, environment: Mapping[str, str]) -> str:
         raise Misconfigured(f"{variable}_FILE: cannot read {which}: {why}") from error
 
 
-def variables() -> set[str]:
-    """The variables of all settings."""
-    kinds = (GatewaySettings, ReporterSettings, OperatorSettings)
+def variables(*kinds: type[Settings]) -> set[str]:
+    """The variables of these settings."""
     return {field.name.upper() for kind in kinds for field in msgspec.structs.fields(kind)}
 
 
-def unknown(environment: Mapping[str, str] = os.environ) -> dict[str, str | None]:
-    """Variables with a prefix of ours that nothing of ours reads, each with the known name that is nearest."""
-    known = variables() | ELSEWHERE
+def unknown(*kinds: type[Settings], environment: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+    """Variables that look like settings of these kinds and are none, each with the most similar known name.
+
+    A variable looks like a setting of theirs if it begins with SLUICE_ or NATS_, or with a service's name that one of
+    their settings begins with. The variables of another service are left to that service and to `python -m ops`.
+    """
+    theirs = variables(*kinds)
+    prefixes = (*PREFIXES, *(prefix for prefix in SERVICE_PREFIXES if any(name.startswith(prefix) for name in theirs)))
+    known = theirs | ELSEWHERE
     known |= {f"{name}_FILE" for name in known}
     return {
         name: next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.8)), None)
         for name in sorted(environment)
-        if name.startswith(PREFIXES) and name not in known and not _SERVICE_LINK.search(name)
+        if name.startswith(prefixes) and name not in known and not _SERVICE_LINK.search(name)
     }
 
 
-def warn_of_unknown(environment: Mapping[str, str] = os.environ) -> None:
-    """Log one line for all variables that look like settings and are none."""
-    if found := unknown(environment):
+def warn_of_unknown(kind: type[Settings], environment: Mapping[str, str] = os.environ) -> None:
+    """Log one line for all variables that look like settings of this kind and are none."""
+    if found := unknown(kind, environment=environment):
         log.warning("variables that are no settings", variables=found)

@@ -66,7 +66,7 @@ def run() -> None:
 async def _main(stop: asyncio.Event) -> None:
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level)
-    warn_of_unknown()
+    warn_of_unknown(GatewaySettings)
     tell_build()
     Signatures(settings)  # what is wrong with it is told once, not by each worker over and over
     login(settings)

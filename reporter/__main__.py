@@ -32,7 +32,7 @@ async def main(stop: asyncio.Event) -> None:
     """Run until told to stop. Raises Misconfigured where the address cannot be listened on."""
     settings = load(ReporterSettings)
     logs.configure("reporter", settings.log_level)
-    warn_of_unknown()
+    warn_of_unknown(ReporterSettings)
     tracing.start("reporter", settings)
     tell_build()
     address = listen.resolve("REPORTER_HOST", settings.reporter_host)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from core.lifecycle import ending_at, until
-from core.settings import nats_at
+from core.settings import EVERY, nats_at
 from core.settings import variables as settings_variables
 from ops.cli.connection import FOLDER_VARIABLE, local_folder, told_locally
 from ops.local import Servers
@@ -62,7 +62,7 @@ async def show(stop: asyncio.Event, flow: Flow, console: Console) -> None:
 def variables(servers: Servers, services: Services, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What operators' commands need to find this stack, and the settings that it was started with."""
     return {
-        **{name: environ[name] for name in settings_variables() & environ.keys()},
+        **{name: environ[name] for name in settings_variables(*EVERY) & environ.keys()},
         **nats_at(servers.nats_url),
         "NATS_MONITOR_URL": servers.nats.monitor_url,
         "SLUICE_MIGRATE_DSN": servers.owner_dsn,
