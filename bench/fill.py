@@ -38,10 +38,10 @@ from core import postgres
 from core.errors import Misconfigured, SluiceError
 from core.events import subjects, wire
 from core.events.contract import Contract
-from core.settings import OperatorSettings
 from ops.cli.connection import local_folder, meant_locally, to_database, where
 from ops.cli.output import confirm, plural
 from ops.local import Servers
+from ops.settings import OperatorSettings
 from sql import statements
 
 BYTES_PER_EVENT: Final = 600  # rows and indexes take 420 on average; the log and the rollups the rest

@@ -28,9 +28,9 @@ from bench.machine import describe
 from bench.result import write
 from bench.store import NOON, SOURCE, Bench, Load
 from bench.system import System, running
+from collector.settings import CollectorSettings
 from core.lifecycle import collect_garbage_rarely
 from core.logs import configure
-from core.settings import CollectorSettings
 
 LEAST_LIMIT: Final = 60_000
 LEAST_CEILING: Final = 120_000

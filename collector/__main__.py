@@ -10,6 +10,7 @@ import structlog
 from collector import ledger, maintain, metrics, parsers
 from collector.collect import Collect
 from collector.fetch import Fetcher
+from collector.settings import CollectorSettings
 from collector.source import Source
 from collector.sources import SOURCES
 from collector.store import Store
@@ -18,7 +19,6 @@ from collector.watermark import keep_watermark
 from core import health, health_server, jetstream, lifecycle, listen, logs, postgres, settings, tracing
 from core.events.contract import Contract
 from core.metrics import tell_build
-from core.settings import CollectorSettings
 
 log = structlog.get_logger()
 

@@ -17,6 +17,7 @@ import structlog
 from nats.aio.client import Client
 
 from collector import metrics
+from collector.settings import CollectorSettings
 from collector.source import Source
 from core import postgres
 from core.errors import Misconfigured, SluiceError
@@ -24,7 +25,6 @@ from core.events.subjects import consumer_of
 from core.health import Readiness
 from core.jetstream import stream_info
 from core.periodic import Step, periodically
-from core.settings import CollectorSettings
 from sql import statements
 
 EVERY_SECONDS: Final = 10.0  # and STUCK_AFTER: together within the 30 s in which all is to be well again

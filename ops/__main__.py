@@ -16,9 +16,10 @@ import structlog
 
 from core import lifecycle
 from core.errors import SluiceError
-from core.settings import EVERY, unknown
+from core.settings import unknown
 from ops.cli.connection import local_folder, operator_settings
 from ops.command_line import command_line, from_a_checkout
+from ops.settings import EVERY
 
 INTERRUPTED = 130
 STACK_COMMANDS = frozenset({"up", "demo", "reset-data"})

@@ -14,9 +14,10 @@ from core import lifecycle, listen, logs, tracing
 from core.errors import Misconfigured
 from core.metrics import tell_build
 from core.postgres import prepare_schema
-from core.settings import ReporterSettings, load, warn_of_unknown
+from core.settings import load, warn_of_unknown
 from reporter.app import create_app
 from reporter.read import open_pool
+from reporter.settings import ReporterSettings
 
 # How long reports have to answer that they were cut off.
 LAST_WORDS_SECONDS = 1.0

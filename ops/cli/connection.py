@@ -3,7 +3,7 @@
     a connection variable is set in the environment --> the environment, like a service
     else a local stack runs in .sluice              --> .sluice/env, which `ops up` writes while it runs (SLUICE_FOLDER
                                                         names another folder than .sluice)
-    else                                            --> the defaults of core/settings.py
+    else                                            --> the defaults of the settings
 
 Invariant: never a mixture. A command that moves events must not read one system's database and write to another's
 stream because a variable was forgotten.
@@ -29,7 +29,7 @@ from nats.aio.client import Client
 from core import jetstream, postgres, settings
 from core.errors import Misconfigured, SluiceError
 from core.pg_errors import is_transient
-from core.settings import OperatorSettings
+from ops.settings import OperatorSettings
 
 # Their owners say which system is meant; a *_FILE counts as well.
 CONNECTIONS: Final = ("NATS_URL", "SLUICE_MIGRATE_DSN", "GATEWAY_URL", "REPORTER_URL", "NATS_MONITOR_URL")

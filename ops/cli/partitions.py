@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from core.errors import SluiceError
-from core.settings import OperatorSettings
 from core.sources import SOURCES
+from ops.settings import OperatorSettings
 from sql import statements
 
 TABLES: Final = tuple(source.table for source in SOURCES.values())

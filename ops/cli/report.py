@@ -21,10 +21,10 @@ from rich.markup import escape
 
 from core import ask
 from core.errors import SluiceError
-from core.settings import OperatorSettings
 from ops.cli.arguments import moment
 from ops.cli.connection import Unreachable
 from ops.cli.output import console, safe, table
+from ops.settings import OperatorSettings
 from reporter.formats import LIKE_OTHER, OTHER
 from reporter.query import Parameter
 from reporter.reports import AnyReport

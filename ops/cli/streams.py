@@ -12,11 +12,11 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.js.api import ConsumerConfig, StreamConfig
 
+from collector.settings import CollectorSettings
 from core.consumers import apply_consumer, consumer_drift, declared_consumer
 from core.errors import SluiceError
 from core.events.subjects import REFUSED, SOURCES, consumer_of
 from core.jetstream import StreamInfo, declared, differences, stream_config, stream_info
-from core.settings import CollectorSettings
 
 COLLECTED: Final = (*SOURCES, REFUSED)  # in the order of the declared streams
 

@@ -16,13 +16,13 @@ from rich.table import Table
 from core.events.contract import Contract
 from core.events.subjects import stream_of
 from core.jetstream import stream_info
-from core.settings import OperatorSettings
 from ops.cli.connection import connected, to_database
 from ops.cli.output import confirm, console, moment, plural, print_json, progress, safe, table
 from ops.cli.pause import until_confirmed
 from ops.dead_letters import letters
 from ops.dead_letters.letters import Name, Which
 from ops.dead_letters.replay import PAGE_LETTERS, Pace, Replay, replay
+from ops.settings import OperatorSettings
 
 WIDE: Final = 110
 

@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple
 import orjson
 
 from core import ask
-from core.settings import OperatorSettings
+from ops.settings import OperatorSettings
 
 State = Literal["ok", "wrong", "unknown"]
 ANSWER_SECONDS: Final = 3.0

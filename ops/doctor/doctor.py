@@ -23,7 +23,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from core.errors import SluiceError
-from core.settings import OperatorSettings
 from core.state import SourceFacts
 from ops.cli.arguments import days, format_, seconds
 from ops.cli.connection import LOST, local_folder, meant_locally, to_database, to_nats, where
@@ -31,6 +30,7 @@ from ops.cli.output import console, plural, print_json
 from ops.doctor import checks, compare, examine
 from ops.doctor.checks import Check
 from ops.doctor.examine import NEEDS, Noted
+from ops.settings import OperatorSettings
 
 START: Final = "start it (python -m ops up; docker compose up -d)"
 # Programs of the local stack whose logs say more, and the runbook, by check.

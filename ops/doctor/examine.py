@@ -18,7 +18,6 @@ from core import postgres, state
 from core.errors import SluiceError
 from core.events.subjects import REFUSED, SOURCES, stream_of
 from core.jetstream import StreamMissing, stream_info
-from core.settings import OperatorSettings
 from core.state import CheckName, GatewayFacts, SourceFacts, StateProblem
 from ops.cli import countries, partitions, streams
 from ops.cli.output import plural
@@ -26,6 +25,7 @@ from ops.cli.pause import consumer
 from ops.dead_letters.letters import Which, groups
 from ops.doctor.checks import Check, clock, judged
 from ops.ledger import read_letters, read_stream
+from ops.settings import OperatorSettings
 from sql import statements
 
 ACTIVE: Final = timedelta(seconds=15)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from core.lifecycle import ending_at, until
-from core.settings import EVERY, nats_at
+from core.settings import nats_at
 from core.settings import variables as settings_variables
 from ops.cli.connection import FOLDER_VARIABLE, local_folder, told_locally
 from ops.local import Servers
@@ -23,6 +23,7 @@ from ops.local.ports import LOOPBACK
 from ops.local.ready import answers_ok
 from ops.local.servers import check_free
 from ops.local.services import Services, publisher, start_services, well_known_ports
+from ops.settings import EVERY
 
 
 async def up(stop: asyncio.Event, *, with_publisher: bool, publisher_options: Sequence[str] = ()) -> None:

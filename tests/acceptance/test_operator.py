@@ -20,7 +20,7 @@ from nats.js.api import StreamConfig
 from core import postgres
 from core.errors import SluiceError
 from core.jetstream import stream_info
-from core.settings import OperatorSettings, load
+from core.settings import load
 from ops.cli.connection import told_locally
 from ops.doctor import doctor
 from ops.doctor.checks import Check
@@ -29,6 +29,7 @@ from ops.local.flow import Flow
 from ops.local.nats import Nats
 from ops.local.ports import free_port
 from ops.local.up import variables
+from ops.settings import OperatorSettings
 from tests.support.events import facebook, tiktok
 from tests.support.operator import ended, ops, ops_json, start
 from tests.support.processes import ROOT

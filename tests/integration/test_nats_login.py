@@ -18,7 +18,8 @@ from core import jetstream
 from core.errors import Misconfigured
 from core.frames import receive_frames
 from core.nats_login import login, public_nkey
-from core.settings import NATS_LOGIN, GatewaySettings, Settings, load, nats_at
+from core.settings import NATS_LOGIN, Settings, load, nats_at
+from gateway.settings import GatewaySettings
 from ops.cli.connection import Unreachable, to_nats, where
 from ops.local import Supervisor
 from ops.local.nats import SETTINGS as USERS

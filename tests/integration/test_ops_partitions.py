@@ -10,12 +10,12 @@ import pytest
 
 from core import postgres
 from core.errors import SluiceError
-from core.settings import OperatorSettings
 from ops.cli.connection import to_nats
 from ops.doctor import examine
 from ops.doctor.checks import Check
 from ops.doctor.compare import of_rows
 from ops.ledger import read_letters
+from ops.settings import OperatorSettings
 from tests.support.collecting import collecting, connected, drained, publish, storing
 from tests.support.events import NOON, facebook, message, tiktok
 from tests.support.operator import operator, ops, ops_json

@@ -8,17 +8,12 @@ import msgspec
 import pytest
 
 from collector.maintain import check_retention
+from collector.settings import CollectorSettings
 from core.errors import Misconfigured
-from core.settings import (
-    EVERY,
-    CollectorSettings,
-    GatewaySettings,
-    OperatorSettings,
-    ReporterSettings,
-    Settings,
-    load,
-    unknown,
-)
+from core.settings import Settings, load, unknown
+from gateway.settings import GatewaySettings
+from ops.settings import EVERY, OperatorSettings
+from reporter.settings import ReporterSettings
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 SERVICES: dict[str, type[Settings]] = {
@@ -32,7 +27,7 @@ COMPOSE = "Compose"  # variables of the compose files, which tests/contract/test
 
 
 def described(kind: type[Settings]) -> dict[str, tuple[Any, str]]:
-    """Each variable with its default and its description, as core.settings declares them."""
+    """Each variable with its default and its description, as the settings declare them."""
     hints = get_type_hints(kind, include_extras=True)
     return {
         field.name.upper(): (
