@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta
 
 from core.settings import Port, Seconds, Settings
+
+RETENTION_MARGIN_DAYS: Final = 4
+"""A day of events is kept this much longer than an event of it can be accepted."""
+LEAST_RETENTION_DAYS: Final = 1 + RETENTION_MARGIN_DAYS
+"""With the least MAX_EVENT_AGE_DAYS. The database refuses to drop a later day (`drop_days` in sql/migrations)."""
 
 
 class CollectorSettings(Settings, frozen=True, kw_only=True):
@@ -29,7 +34,12 @@ class CollectorSettings(Settings, frozen=True, kw_only=True):
     collector_drain_seconds: Annotated[Seconds, Meta(description="Longest stop after SIGTERM")] = 20.0
     partitions_ahead_days: Annotated[int, Meta(ge=1, le=60, description="Daily partitions made in advance")] = 7
     retention_days: Annotated[
-        int, Meta(ge=5, le=3650, description="Days of events kept; at least MAX_EVENT_AGE_DAYS + 4")
+        int,
+        Meta(
+            ge=LEAST_RETENTION_DAYS,
+            le=3650,
+            description=f"Days of events kept; at least MAX_EVENT_AGE_DAYS + {RETENTION_MARGIN_DAYS}",
+        ),
     ] = 90
     receipt_retention_days: Annotated[int, Meta(ge=3, le=365, description="Days of receipts kept one by one")] = 3
     letter_retention_days: Annotated[

@@ -12,13 +12,13 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
+from collector.settings import RETENTION_MARGIN_DAYS
 from core.errors import SluiceError
 from core.sources import SOURCES
 from ops.settings import OperatorSettings
 from sql import statements
 
 TABLES: Final = tuple(source.table for source in SOURCES.values())
-MARGIN_DAYS: Final = 4  # as collectors keep it (RETENTION_DAYS)
 INDEX_TIMEOUT_SECONDS: Final = 86_400.0
 _SQL: Final = statements("partitions")
 _TODAY: Final = statements("maintenance")["today"]
@@ -105,7 +105,7 @@ async def index(connection: asyncpg.Connection[Any], partition: str) -> None:
 
 async def old(connection: asyncpg.Connection[Any], days: int, chosen: OperatorSettings) -> tuple[date, list[Partition]]:
     """The new floor when all older than so many days are dropped, and those it would cost. Raises SluiceError."""
-    least = chosen.max_event_age_days + MARGIN_DAYS
+    least = chosen.max_event_age_days + RETENTION_MARGIN_DAYS
     if days < least:
         raise SluiceError(
             f"--older-than {days}: at least {least}, or events could still be accepted for a dropped day "
