@@ -25,6 +25,7 @@ from ops.cli.pause import consumer
 from ops.dead_letters.letters import Which, groups
 from ops.doctor.checks import Check, clock, judged
 from ops.ledger import read_letters, read_stream
+from ops.schema import differences
 from ops.settings import OperatorSettings
 from sql import statements
 
@@ -55,13 +56,14 @@ NEEDS: Final[dict[str, tuple[str, ...]]] = {
     "requests": (*_BOTH, "collectors", "gateway"),
     "PostgreSQL fsync": ("PostgreSQL",),
     "schema": ("PostgreSQL",),
-    "partitions": ("PostgreSQL", "schema"),
+    "columns": ("PostgreSQL", "schema"),
+    "partitions": ("PostgreSQL", "schema", "columns"),
     "index": ("PostgreSQL", "schema"),
     "countries": ("PostgreSQL", "schema"),
     "dead letters": ("PostgreSQL", "schema"),
-    "lost": _BOTH,
-    "ledger": _BOTH,
-    "rows": ("PostgreSQL", "schema"),
+    "lost": (*_BOTH, "columns"),
+    "ledger": (*_BOTH, "columns"),
+    "rows": ("PostgreSQL", "schema", "columns"),
     "clock": _BOTH,
 }
 _LEDGER: Final = statements("ledger")
@@ -162,12 +164,14 @@ def _active(info: ConsumerInfo) -> bool:
 
 
 async def of_postgres(connection: asyncpg.Connection[Any], chosen: OperatorSettings) -> list[Check]:
-    """Its durability, the schema, the days ahead, their indexes and the room for countries."""
+    """Its durability, the schema, the columns, the days ahead, their indexes and the room for countries."""
     checks = [await _postgres_fsync(connection), await _role_settings(connection)]
     schema = await _schema(connection)
     checks.append(schema)
     if schema.state == "wrong":
         return checks
+    migrate = "write a migration that makes them as declared (docs/add-a-source.md), then: python -m ops migrate"
+    checks.append(judged("columns", await differences(connection), migrate, "as the sources declare them"))
     missing = await partitions.missing(connection, chosen.partitions_ahead_days)
     days = [
         f"the table of {table} for {day} is detached: its rows are in no report (an archive needs another name)"

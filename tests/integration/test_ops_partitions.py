@@ -215,3 +215,30 @@ async def test_rows_that_are_not_what_the_rollups_count(
     await holder.close()
     tomorrow = today + timedelta(days=1)
     assert f"not compared, for lack of time: tiktok {tomorrow}, facebook {today}, tiktok {today} (see" in held
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("ALTER TABLE tiktok_events DROP COLUMN followers", "tiktok_events has no column followers"),
+        ("ALTER TABLE tiktok_events ADD note text NOT NULL", "tiktok_events.note is NOT NULL"),
+        ("DROP TABLE tiktok_events", "tiktok_events does not exist: the migration of tiktok is missing"),
+    ],
+)
+async def test_doctor_compares_columns_with_the_declarations(
+    database: Database, connection: asyncpg.Connection[Any], change: str, said: str
+) -> None:
+    """A column unlike its source's declaration, and a table that is missing, are named; other checks go on."""
+    chosen = operator(NO_NATS, database.owner_dsn)
+
+    async def columns() -> Check:
+        checks = {check.check: check for check in await examine.of_postgres(connection, chosen)}
+        assert {"columns", "partitions", "countries"} <= checks.keys()
+        return checks["columns"]
+
+    assert (await columns()).state == "ok"
+    await connection.execute(change)
+    found = await columns()
+    assert found.state == "wrong"
+    assert said in found.found
+    assert "docs/add-a-source.md" in found.mend
