@@ -15,8 +15,9 @@ from typing import Any, Final
 import uvloop
 
 from core import logs
-from core.settings import GatewaySettings, load
+from core.settings import load
 from gateway.app import Worker
+from gateway.settings import GatewaySettings
 
 from robyn.robyn import Response  # isort: skip  # after gateway.app, which hides the command line from it
 

@@ -39,14 +39,14 @@ import asyncpg
 import orjson
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench.fill import NoRoom, check_room, fill
 from bench.machine import describe
 from bench.processes import come_first
 from bench.readers import Costs, Query, Reader, read
 from core import jetstream, postgres
 from core.logs import configure
 from core.sources import SOURCES
-from ops.arguments import amount
-from ops.fill import NoRoom, check_room, fill
+from ops.cli.arguments import amount
 from ops.ledger import until_stored
 from ops.local import Servers
 from ops.local.services import Services, publisher, start_services

@@ -20,7 +20,7 @@ from bench.result import MEBIBYTE, flatness, percentile, write
 from bench.system import System, running
 from core.lifecycle import collect_garbage_rarely
 from core.logs import configure
-from ops.flow import sample_freshness
+from ops.local.flow import sample_freshness
 
 MEMORY_SECONDS: Final = 1.0
 

@@ -37,8 +37,8 @@ import asyncpg
 import orjson
 import psutil
 
-from bench.events import Drawn, make
 from bench.machine import describe
+from bench.publisher.events import Drawn, make
 from collector.batch import Entry
 from collector.copying import HEADER, TRAILER
 from collector.fetch import Message

@@ -10,6 +10,7 @@ import structlog
 from collector import ledger, maintain, metrics, parsers
 from collector.collect import Collect
 from collector.fetch import Fetcher
+from collector.settings import CollectorSettings
 from collector.source import Source
 from collector.sources import SOURCES
 from collector.store import Store
@@ -18,7 +19,6 @@ from collector.watermark import keep_watermark
 from core import health, health_server, jetstream, lifecycle, listen, logs, postgres, settings, tracing
 from core.events.contract import Contract
 from core.metrics import tell_build
-from core.settings import CollectorSettings
 
 log = structlog.get_logger()
 
@@ -44,7 +44,7 @@ async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -
     chosen = settings.load(CollectorSettings)
     maintain.check_retention(chosen)
     logs.configure(f"collector-{source.name}", chosen.log_level)
-    settings.warn_of_unknown()
+    settings.warn_of_unknown(CollectorSettings)
     tracing.start(f"collector-{source.name}", chosen)
     tell_build()
     parser, parse = parsers.choose(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from collector.fetch import Message
 from collector.parse import Parsed, Parser, Reject
 from core.events import wire
-from core.events.fields import instant, moment_of
+from core.sources.fields import instant, moment_of
 
 
 class Letter(NamedTuple):

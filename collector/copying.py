@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
-from core.events.fields import instant
-from core.events.shape import ColumnType
+from core.sources.fields import instant
+from core.sources.shape import ColumnType
 
 Encoder = Callable[[Any], bytes]
 
@@ -56,7 +56,7 @@ bigint: Final[Callable[[int], bytes]] = partial(struct.Struct(">iq").pack, 8)
 
 
 class _Timestamps(dict[str, bytes]):
-    """Instants that were written before: as in `core.events.fields`, events of one batch share few of them."""
+    """Instants that were written before: as in `core.sources.fields`, events of one batch share few of them."""
 
     _MOST: Final = 65_536
 

@@ -17,6 +17,7 @@ import structlog
 from nats.aio.client import Client
 
 from collector import metrics
+from collector.settings import RETENTION_MARGIN_DAYS, CollectorSettings
 from collector.source import Source
 from core import postgres
 from core.errors import Misconfigured, SluiceError
@@ -24,13 +25,11 @@ from core.events.subjects import consumer_of
 from core.health import Readiness
 from core.jetstream import stream_info
 from core.periodic import Step, periodically
-from core.settings import CollectorSettings
 from sql import statements
 
 EVERY_SECONDS: Final = 10.0  # and STUCK_AFTER: together within the 30 s in which all is to be well again
 COMMAND_SECONDS: Final = 60.0  # of a server that vanished without a word nothing else is heard
 STUCK_AFTER: Final = timedelta(seconds=15)
-_RETENTION_MARGIN_DAYS: Final = 4
 _PARTITIONS: Final = statements("partitions")
 _COUNTRIES: Final = statements("countries")
 _SQL: Final = statements("maintenance")
@@ -41,10 +40,10 @@ Connection: TypeAlias = "asyncpg.Connection[Any]"
 
 def check_retention(settings: CollectorSettings) -> None:
     """Raises Misconfigured where an event could still be accepted for a day that is already dropped."""
-    least = settings.max_event_age_days + _RETENTION_MARGIN_DAYS
+    least = settings.max_event_age_days + RETENTION_MARGIN_DAYS
     if settings.retention_days < least:
         raise Misconfigured(
-            f"RETENTION_DAYS: has to be at least {least}, {_RETENTION_MARGIN_DAYS} more than MAX_EVENT_AGE_DAYS"
+            f"RETENTION_DAYS: has to be at least {least}, {RETENTION_MARGIN_DAYS} more than MAX_EVENT_AGE_DAYS"
         )
 
 

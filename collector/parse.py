@@ -21,8 +21,8 @@ from collector.source import Source
 from core import native
 from core.events import wire
 from core.events.contract import Contract, Invalid, Reason
-from core.events.fields import instant
-from core.events.shape import ColumnType, describe, keys
+from core.sources.fields import instant
+from core.sources.shape import ColumnType, describe, keys
 
 # What each row holds beside its event: of the part (one request) and of the message.
 MESSAGE_COLUMNS: Final = ("received_at", "stream_sequence", "correlation_id")

@@ -22,8 +22,8 @@ from core import native
 from core.errors import Misconfigured
 from core.events import wire
 from core.events.contract import Contract, Invalid
-from core.events.fields import MAX_EVENT_BYTES, instant
 from core.native import NOT_BUILT
+from core.sources.fields import MAX_EVENT_BYTES, instant
 
 Choice = Literal["auto", "native", "python"]
 Named = Literal["native", "python"]

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from collector.parse import constant_of, opening
 from collector.source import Source
-from core.events import shape as shapes_of
-from core.events.shape import ColumnType, Field
 from core.sources import SOURCES
+from core.sources import shape as shapes_of
+from core.sources.shape import ColumnType, Field
 
 
 class LeftToPython(Exception):

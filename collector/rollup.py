@@ -21,8 +21,8 @@ from typing import Any, Final, NamedTuple
 
 from collector.source import Audience
 from core import native
-from core.events.shape import keys
 from core.sources.declaration import stage_of
+from core.sources.shape import keys
 
 QUARTER_MICROSECONDS: Final = 900_000_000
 QUARTERS_IN_DAY: Final = 96

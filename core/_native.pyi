@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from core.events.shape import Field
+from core.sources.shape import Field
 
 Shape = tuple[str, Sequence[Field], Sequence[bytes | int], Any]
 """As `collector.plan.Shape`."""

@@ -31,7 +31,7 @@ async def main(stop: asyncio.Event) -> None:
     """Migrate, unless told to stop first. Raises Misconfigured."""
     settings = load(MigrateSettings)
     logs.configure("migrate", settings.log_level)
-    warn_of_unknown()
+    warn_of_unknown(MigrateSettings)
     if settings.sluice_migrate_dsn is None:
         raise Misconfigured("SLUICE_MIGRATE_DSN: is missing, and only the owner may migrate")
     version = await lifecycle.unless_stopped(stop, migrate(settings.sluice_migrate_dsn))

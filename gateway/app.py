@@ -36,7 +36,7 @@ from core.health import LIVE
 from core.lifecycle import collect_garbage_rarely
 from core.metrics import CONTENT_TYPE, exposition
 from core.periodic import Step, periodically
-from core.settings import GatewaySettings, load
+from core.settings import load
 from gateway.answer import Answer
 from gateway.correlation import origin
 from gateway.documentation import Document, documents
@@ -44,6 +44,7 @@ from gateway.link import Link
 from gateway.publish import Publisher
 from gateway.receive import Door
 from gateway.refusal import Refusal, Refused
+from gateway.settings import GatewaySettings
 
 _arguments, sys.argv = sys.argv, sys.argv[:1]  # importing Robyn parses the command line
 from robyn.robyn import FunctionInfo, HttpMethod, Request, Response, Server, SocketHeld  # noqa: E402

@@ -22,10 +22,10 @@ import msgspec
 
 from core.events import refused
 from core.events.contract import Contract, Invalid, Reason
-from core.events.fields import MAX_ID_BYTES
 from core.events.subjects import SOURCES, Source
 from core.events.violations import Violation, violations
 from core.events.wire import one_line
+from core.sources.fields import MAX_ID_BYTES
 from gateway import native
 from gateway.admission import Hold
 from gateway.body import Form

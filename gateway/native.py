@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 
 from core import native, sources
 from core.events.contract import Contract
-from core.events.fields import MAX_EVENT_BYTES
-from core.events.shape import Field, describe
 from core.sources.declaration import Source, stage_of
+from core.sources.fields import MAX_EVENT_BYTES
+from core.sources.shape import Field, describe
 
 PIECE_BYTES: Final = 128 * 1024  # read in one go: a quarter of a millisecond
 

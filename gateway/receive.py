@@ -23,7 +23,6 @@ from core.errors import StreamFull, TryAgain
 from core.events.contract import Contract
 from core.events.refused import encode, refused_body
 from core.events.subjects import SOURCES, events_subject, refused_subject
-from core.settings import GatewaySettings
 from gateway import answer, metrics, native
 from gateway.admission import Admission, Hold
 from gateway.answer import Answer
@@ -33,6 +32,7 @@ from gateway.decode import RECORD_BYTES, SMALLEST_EVENT_BYTES, Batch, Block, Dec
 from gateway.metrics import Stages
 from gateway.publish import Publisher
 from gateway.refusal import KEPT_BODIES, NotServing, Refusal, Refused
+from gateway.settings import GatewaySettings
 from gateway.signature import Signatures
 
 # Refused events are worth waiting for, but not as long as accepted ones.

@@ -27,7 +27,7 @@ from typing import Final
 
 import msgspec
 
-from core.events.fields import MAX_EVENT_BYTES
+from core.sources.fields import MAX_EVENT_BYTES
 from gateway.body import Form, hint
 from gateway.native import Run
 from gateway.refusal import Refusal, Refused

@@ -34,8 +34,9 @@ from core.lifecycle import run as run_service
 from core.lifecycle import until
 from core.metrics import fold_ended, tell_build
 from core.nats_login import login
-from core.settings import GatewaySettings, load, warn_of_unknown
+from core.settings import load, warn_of_unknown
 from gateway import metrics
+from gateway.settings import GatewaySettings
 from gateway.signature import Signatures
 from gateway.stderr import relay, relayed
 
@@ -66,7 +67,7 @@ def run() -> None:
 async def _main(stop: asyncio.Event) -> None:
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level)
-    warn_of_unknown()
+    warn_of_unknown(GatewaySettings)
     tell_build()
     Signatures(settings)  # what is wrong with it is told once, not by each worker over and over
     login(settings)

@@ -14,10 +14,10 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from collector.parse import MESSAGE_COLUMNS
-from core.events.shape import ColumnType, Field, describe
 from core.postgres import migrations
 from core.sources import SOURCES
 from core.sources.declaration import STAGES, Source
+from core.sources.shape import ColumnType, Field, describe
 from sql import MIGRATIONS, statements
 
 _SQL: Final = statements("schema")

@@ -28,8 +28,8 @@ from nats.aio.client import Client
 from core.errors import SluiceError
 from core.events.subjects import REFUSED, SOURCES, stream_of
 from core.jetstream import stream_info
-from ops.connection import connected, operator_settings, to_nats, where
-from ops.output import confirm
+from ops.cli.connection import connected, operator_settings, to_nats, where
+from ops.cli.output import confirm
 from sql import statements
 
 STREAMS: Final = tuple(stream_of(collected) for collected in (*SOURCES, REFUSED))

@@ -23,7 +23,6 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from core import tracing
 from core.health import LIVE, Readiness
 from core.metrics import CONTENT_TYPE, exposition
-from core.settings import ReporterSettings
 from core.steps import Steps
 from reporter import answer, formats, metrics, openapi, page
 from reporter.compress import compressed
@@ -35,6 +34,7 @@ from reporter.reports import Answer, AnyReport
 from reporter.reports.demographics import AUDIENCES, DEMOGRAPHICS, DemographicsAnswer
 from reporter.reports.events import EVENTS, EventsAnswer
 from reporter.reports.revenue import PURCHASES, REVENUE, RevenueAnswer
+from reporter.settings import ReporterSettings
 from reporter.share import Shared
 
 log = structlog.get_logger()

@@ -17,8 +17,8 @@ from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo, available_timezones
 
 from core.errors import SluiceError
-from core.events.fields import MINUTE_PATTERN, SECOND_PATTERN, ZONE_PATTERN
 from core.events.subjects import SOURCES
+from core.sources.fields import MINUTE_PATTERN, SECOND_PATTERN, ZONE_PATTERN
 from reporter.buckets import Interval, begins_bucket, bounds, day_start, previous
 from reporter.cover import Cover, cover
 

@@ -24,11 +24,11 @@ from core.events.subjects import Source
 from core.health import Readiness
 from core.pg_errors import may_read_again, unknown_trace
 from core.postgres import SESSION, migrations, set_session
-from core.settings import ReporterSettings
 from core.sources import SOURCES
 from reporter.cover import Cover, Span, unit_start
 from reporter.freshness import Freshness, freshness
 from reporter.query import BadQuery, Period
+from reporter.settings import ReporterSettings
 from sql import statements
 
 Record = asyncpg.Record

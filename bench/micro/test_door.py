@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.bodies import Bodies
 from bench.micro.conftest import Stack
+from bench.publisher.bodies import Bodies
 from core import jetstream
 from core.events.contract import Contract
-from core.settings import GatewaySettings
 from gateway.admission import Admission
 from gateway.body import Form
 from gateway.correlation import origin
 from gateway.decode import Batch, Block, Decode
 from gateway.publish import Publisher
+from gateway.settings import GatewaySettings
 
 CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)
 EVENT_BYTES = 425

@@ -20,8 +20,8 @@ import orjson
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.events import Drawn, make
 from bench.micro.conftest import Stack
+from bench.publisher.events import Drawn, make
 from collector.parse import Parser, copied_columns
 from collector.parsers import choose
 from collector.sources import SOURCES
@@ -29,10 +29,10 @@ from collector.write import staging
 from core import postgres
 from core.events import wire
 from core.events.contract import Contract
-from core.events.fields import EPOCH, instant
-from core.events.shape import ColumnType, describe, keys
 from core.lifecycle import collect_garbage_rarely
 from core.native import NOT_BUILT
+from core.sources.fields import EPOCH, instant
+from core.sources.shape import ColumnType, describe, keys
 
 EVENTS = 1_000
 CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)

@@ -21,9 +21,9 @@ from collector.parse import copied_columns
 from collector.store import Store
 from collector.write import leaf
 from core import postgres
-from core.settings import ReporterSettings
 from reporter.app import create_app
 from reporter.read import open_pool
+from reporter.settings import ReporterSettings
 
 ROUNDS = 10
 PERIOD = {"from": (NOON - timedelta(hours=1)).isoformat(), "to": (NOON + timedelta(hours=1)).isoformat()}

@@ -12,8 +12,8 @@ from typing import Any, Final, Literal, NamedTuple, cast, get_args, get_type_hin
 
 import msgspec
 
-from core.events.fields import EventId, Instant
-from core.events.shape import Key, keys
+from core.sources.fields import EventId, Instant
+from core.sources.shape import Key, keys
 
 Stage = Literal["top", "bottom"]
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)

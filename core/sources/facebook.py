@@ -6,8 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from core.events.fields import Amount, Instant, SmallCount, Text
 from core.sources.declaration import AT, Coarser, Dimension, Envelope, Example, Purchase, Source
+from core.sources.fields import Amount, Instant, SmallCount, Text
 
 
 class Location(msgspec.Struct):

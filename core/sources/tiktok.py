@@ -6,8 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from core.events.fields import Amount, Count, Instant, Percentage, Text
 from core.sources.declaration import AT, Dimension, Envelope, Example, Purchase, Source
+from core.sources.fields import Amount, Count, Instant, Percentage, Text
 
 
 class User(msgspec.Struct, rename="camel"):

@@ -12,12 +12,12 @@ import msgspec
 from msgspec import Meta
 
 from core.events.subjects import Source
-from core.settings import ReporterSettings
 from reporter.buckets import Interval, same_point
 from reporter.cover import unit_start
 from reporter.freshness import Freshness
 from reporter.query import Asked, Parameter, Period
 from reporter.read import Snapshot
+from reporter.settings import ReporterSettings
 
 BucketStart = Annotated[datetime, Meta(description="First instant of the bucket, with the time zone's offset")]
 BucketEnd = Annotated[datetime, Meta(description="End of the bucket, exclusive")]

@@ -18,7 +18,6 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from core.events.subjects import SOURCES, Source
-from core.settings import ReporterSettings
 from core.sources.declaration import Stage
 from reporter import pages
 from reporter.cover import Cover
@@ -41,6 +40,7 @@ from reporter.read import Snapshot, Statements
 from reporter.reports import BucketEnd, BucketStart, Complete, Report, Understood, audience, compared, so_far
 from reporter.reports.audience import BY_DEFAULT, DIMENSIONS, OF, Counts, Dimension
 from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, chosen, sources_of
+from reporter.settings import ReporterSettings
 from sql import statements
 
 TOP: Final = 20

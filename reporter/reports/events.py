@@ -12,7 +12,6 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from core.events.subjects import Source
-from core.settings import ReporterSettings
 from core.sources import SOURCES as DECLARED
 from core.sources.declaration import Stage
 from reporter import pages
@@ -22,6 +21,7 @@ from reporter.query import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_Z
 from reporter.read import Snapshot, Statements
 from reporter.reports import BucketEnd, BucketStart, Complete, Report, Understood, compared, so_far
 from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, Kind, chosen, sources_of
+from reporter.settings import ReporterSettings
 from sql import statements
 
 Dimension = Literal["source", "funnelStage", "eventType"]

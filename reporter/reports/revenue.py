@@ -16,10 +16,9 @@ from typing import Annotated, Any, Final, Literal, cast, get_args
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from core.events.fields import MAX_TEXT_BYTES
 from core.events.subjects import SOURCES, Source
-from core.settings import ReporterSettings
 from core.sources import SOURCES as DECLARED
+from core.sources.fields import MAX_TEXT_BYTES
 from reporter import pages
 from reporter.cover import Cover
 from reporter.freshness import Freshness
@@ -39,6 +38,7 @@ from reporter.query import (
 )
 from reporter.read import Snapshot, Statements
 from reporter.reports import BucketEnd, BucketStart, Complete, Report, Understood, compared, so_far
+from reporter.settings import ReporterSettings
 from sql import statements
 
 Dimension = Literal["source", "campaignId"]

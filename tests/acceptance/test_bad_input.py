@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from core.events.subjects import SOURCES
-from core.settings import OperatorSettings, load
-from ops.up import variables
+from core.settings import load
+from ops.local.up import variables
+from ops.settings import OperatorSettings
 from tests.support.events import encoded, facebook
 from tests.support.operator import ops_json
 from tests.support.system import ARRAY, System

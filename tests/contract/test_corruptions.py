@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bench.events import corrupt
+from bench.publisher.events import corrupt
 from collector.parse import python_parser
 from collector.sources import SOURCES
 from core.events.contract import Contract, Invalid, Reason

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from core.events.contract import Contract, Reason
-from core.events.fields import MAX_EVENT_BYTES
 from core.events.refused import KEPT_BYTES
+from core.sources.fields import MAX_EVENT_BYTES
 from gateway.admission import Admission
 from gateway.body import Form
 from gateway.commit import SEAL_BYTES

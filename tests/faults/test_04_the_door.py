@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from bench.post import Answer, Poster
+from bench.publisher.post import Answer, Poster
 from gateway.workers import FIRST_PAUSE_SECONDS
 from ops.local.ports import LOOPBACK
 from tests.support import tools

@@ -7,7 +7,7 @@ import pytest
 
 from collector.parse import Parsed
 from core.events import wire
-from core.events.fields import MAX_DEPTH, MAX_EVENT_BYTES
+from core.sources.fields import MAX_DEPTH, MAX_EVENT_BYTES
 from tests.fuzz.differential import Pair, fuzz
 from tests.fuzz.mutations import RECEIVED, corpus
 from tests.support.events import MAKERS, SHAPES, changed, encoded, part, paths

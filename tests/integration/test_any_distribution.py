@@ -12,8 +12,9 @@ import asyncpg
 import pytest
 
 from core import postgres
-from ops import examine, partitions
-from ops.countries import PLACES, free_places
+from ops.cli import partitions
+from ops.cli.countries import PLACES, free_places
+from ops.doctor import examine
 from sql import MIGRATIONS
 from tests.integration.test_collector_schema import empty
 from tests.support.operator import operator, ops

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.events import TYPES
+from bench.publisher.events import TYPES
 from collector import copying
 from core import postgres
-from core.events.fields import EPOCH, moment_of
+from core.sources.fields import EPOCH, moment_of
 from tests.support.copy_rows import read_rows
 from tests.support.stack import Database
 

@@ -13,12 +13,12 @@ from nats.aio.client import Client
 from structlog.testing import capture_logs
 
 from collector import copying, maintain, metrics
+from collector.settings import CollectorSettings
 from collector.sources import SOURCES
 from core import postgres
 from core.jetstream import stream_info
 from core.lifecycle import cancelled
 from core.periodic import periodically
-from core.settings import CollectorSettings
 from ops.ledger import read_ledger
 from sql import statements
 from tests.support.collecting import balanced, collecting, drained, publish, storing

@@ -14,9 +14,9 @@ from nats.aio.client import Client
 from structlog.testing import capture_logs
 
 from collector import ledger, maintain, watermark
+from collector.settings import CollectorSettings
 from collector.sources import SOURCES
 from core.lifecycle import cancelled
-from core.settings import CollectorSettings
 from ops.local import Servers
 from tests.support.proxy import proxy
 from tests.support.stack import Database

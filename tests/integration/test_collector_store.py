@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from bench.events import Drawn, make
+from bench.publisher.events import Drawn, make
 from collector import write
 from collector.batch import Outcome
 from core.events import refused as refused_events

@@ -17,7 +17,7 @@ from collector.stranded import free_stranded, stranded
 from core.events.subjects import consumer_of, stream_of
 from core.jetstream import stream_info
 from core.lifecycle import cancelled
-from ops.pause import pause, resume
+from ops.cli.pause import pause, resume
 from tests.support.collecting import balanced, collecting, drained, publish
 from tests.support.events import facebook, message
 from tests.support.stack import Database, FreshNats

@@ -21,7 +21,7 @@ from core.events.subjects import GATEWAY_STATE_SUBJECT
 from core.health import Readiness
 from core.jetstream import stream_info
 from core.lifecycle import cancelled
-from ops.pause import pause
+from ops.cli.pause import pause
 from sql import statements
 from tests.support.collecting import blocked, collecting, connected, drained, publish, publish_all
 from tests.support.events import facebook, message

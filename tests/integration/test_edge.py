@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bench.post import Poster
+from bench.publisher.post import Poster
 from ops.local import Supervisor
 from ops.local.edge import FOLDER, defaults
 from ops.local.ports import LOOPBACK, free_port

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from core.events import refused
-from core.events.fields import instant
-from core.settings import GatewaySettings
+from core.sources.fields import instant
+from gateway.settings import GatewaySettings
 from ops.local.ports import LOOPBACK
 from tests.support.events import changed, encoded, facebook, microseconds, tiktok
 from tests.support.gateway import Gateway, start_gateway

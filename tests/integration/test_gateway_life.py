@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from core import jetstream
-from core.settings import GatewaySettings
+from gateway.settings import GatewaySettings
 from ops.local.ports import free_port
 from tests.support.events import Event, encoded, facebook, tiktok
 from tests.support.gateway import SETTINGS, Gateway, start_gateway

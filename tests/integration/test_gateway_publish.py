@@ -16,7 +16,6 @@ from nats.js import JetStreamContext
 from core import jetstream
 from core.errors import StreamFull, StreamUnreachable, TryAgain
 from core.events import wire
-from core.settings import GatewaySettings
 from gateway import commit
 from gateway import publish as publishing
 from gateway.commit import SEAL_BYTES, SEAL_PARTS, UNACKED_MOST
@@ -24,6 +23,7 @@ from gateway.correlation import Origin, origin
 from gateway.decode import Block
 from gateway.publish import Publisher
 from gateway.refusal import Doubled, NotServing
+from gateway.settings import GatewaySettings
 from tests.support.garbage import errors_left_behind
 from tests.support.processes import stopped
 from tests.support.stack import FreshNats

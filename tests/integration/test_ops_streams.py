@@ -17,8 +17,9 @@ from core.errors import SluiceError
 from core.events.subjects import consumer_of, stream_of
 from core.jetstream import ask, ensure_streams, stream_config
 from core.lifecycle import cancelled
-from ops import examine, streams
-from ops.pause import consumer, pause
+from ops.cli import streams
+from ops.cli.pause import consumer, pause
+from ops.doctor import examine
 from tests.support.collecting import balanced, collecting, drained, fetcher_of, publish
 from tests.support.events import facebook, message
 from tests.support.operator import operator, ops, ops_json

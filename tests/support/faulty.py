@@ -25,8 +25,8 @@ from typing import Any, Self
 
 import structlog
 
-from bench.bodies import Bodies
-from bench.sender import Sender
+from bench.publisher.bodies import Bodies
+from bench.publisher.sender import Sender
 from core import postgres
 from core.events.subjects import REFUSED, SOURCES, stream_of
 from core.faults import FOLDER
@@ -190,7 +190,7 @@ async def load(
 ) -> AsyncIterator[Sender]:
     """Small POSTs, many of them corrupt or with repeated events, until the end; then all answers are awaited.
 
-    `stored` names whose events there are to store, `how` is for bench.bodies.Bodies.
+    `stored` names whose events there are to store, `how` is for bench.publisher.bodies.Bodies.
     """
     bodies = Bodies(time.time(), **{"corrupt_share": 0.3, "duplicates": 0.05, **how})
     sender = Sender(

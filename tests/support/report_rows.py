@@ -16,9 +16,9 @@ from collector.parse import python_parser
 from collector.sources import SOURCES
 from collector.store import Store
 from core.events.contract import Contract
-from core.settings import ReporterSettings
 from reporter.app import create_app
 from reporter.read import Pool, open_pool
+from reporter.settings import ReporterSettings
 from tests.support.events import Event, message
 
 # Any instant of the contract's years may be stored: reports have to be right at all of them.

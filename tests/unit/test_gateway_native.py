@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from core import native as module
-from core.events.shape import ColumnType, describe
 from core.events.subjects import SOURCES
 from core.sources import SOURCES as DECLARED
+from core.sources.shape import ColumnType, describe
 from gateway import native, split
 from gateway.body import Form
 from gateway.refusal import Refused

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from core.settings import GatewaySettings
 from gateway.publish import Publisher
 from gateway.receive import Door
+from gateway.settings import GatewaySettings
 from tests.support.garbage import errors_left_behind
 
 SECRET = "0123456789abcdef" * 2

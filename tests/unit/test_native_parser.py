@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from bench.events import Drawn, make
+from bench.publisher.events import Drawn, make
 from collector import parsers, plan
 from collector.parse import Parsed, Parser, RowReader, python_parser
 from collector.parsers import choose, native_parser
@@ -24,8 +24,8 @@ from collector.sources import SOURCES
 from core.errors import Misconfigured
 from core.events import wire
 from core.events.contract import Contract
-from core.events.fields import EventId, Instant
 from core.native import NOT_BUILT
+from core.sources.fields import EventId, Instant
 from tests.support.events import MAKERS, NOON, SHAPES, encoded, facebook, message, part, rfc3339, without
 from tests.support.parsed import comparable
 from tests.support.tools import require_native
