@@ -82,7 +82,7 @@ async def test_all_is_well(system: System, chosen: OperatorSettings, capsys: Cap
     code, document = await ops_json(chosen, capsys, "doctor")
     assert (code, document["ok"]) == (0, True)
     names = [check["check"] for check in document["checks"]]
-    assert len(names) == len(set(names)) == 21
+    assert len(names) == len(set(names)) == 25
 
 
 async def test_nothing_answers(chosen: OperatorSettings, capsys: Capsys) -> None:
