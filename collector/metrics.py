@@ -12,6 +12,7 @@ from core.events.contract import Reason
 from core.health import Readiness
 from core.metrics import BATCH_BUCKETS, DURATION_BUCKETS
 from core.periodic import Step
+from core.pg_errors import ErrorClass, classify
 
 DEAD_FOR: Final = (*(reason.value for reason in Reason), "unstorable", "below_floor")
 """Why an accepted event becomes a dead letter: the closed list."""
@@ -72,7 +73,7 @@ def step(source: str, name: str, readiness: Readiness | None = None) -> Step:
     last = step_success.labels(source, name)
     last.set_to_current_time()
     expected = (asyncpg.PostgresError, asyncpg.InterfaceError, nats.errors.Error)
-    return Step(name, last.set, expected, readiness)
+    return Step(name, last.set, expected, readiness, lasting=lambda error: classify(error) is ErrorClass.FATAL)
 
 
 def begin(source: str) -> None:

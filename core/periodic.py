@@ -29,7 +29,8 @@ class Step:
 
     succeeded   called after each success, with its Unix time
     expected    errors of servers, whose text says enough: logged without their traceback
-    readiness   of the service: not ready from an error that is not expected until the next success
+    readiness   of the service: from an error that does not pass by itself until the next success, it is not ready
+    lasting     whether an error that is expected does not pass by itself: an operator has to remove its cause
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class Step:
         succeeded: Callable[[float], None] = lambda _: None,
         expected: tuple[type[Exception], ...] = (),
         readiness: Readiness | None = None,
+        lasting: Callable[[Exception], bool] = lambda _: False,
     ) -> None:
         self.name = name
         self._succeeded = succeeded
         self._readiness = readiness
+        self._lasting = lasting
         self._expected: tuple[type[Exception], ...] = (OSError, TimeoutError, SluiceError, *expected)
         self._failing = ""  # the error that was logged last, until the next success
         self._logged_at = 0.0
@@ -52,7 +55,7 @@ class Step:
             await work
         except Exception as error:
             self._log(error)
-            if self._readiness and not isinstance(error, self._expected):
+            if self._readiness and (not isinstance(error, self._expected) or self._lasting(error)):
                 self._readiness.missing(self.name, repr(error))
             return False
         self._succeeded(time.time())

@@ -93,7 +93,8 @@ async def _reserve(address: str, port: int) -> socket.socket:
             if port:
                 # Alone at first: with SO_REUSEPORT another gateway's port would be shared without a word.
                 listen.bind(address, port, socket.SO_REUSEADDR).close()
-            return listen.bind(address, port, socket.SO_REUSEADDR, socket.SO_REUSEPORT)
+            reserved = listen.bind(address, port, socket.SO_REUSEADDR, socket.SO_REUSEPORT)
+            break
         except OSError as error:
             if time.monotonic() > patience or error.errno != errno.EADDRINUSE:
                 where = listen.host_and_port(address, port)
@@ -101,6 +102,10 @@ async def _reserve(address: str, port: int) -> socket.socket:
                     f"GATEWAY_HOST, GATEWAY_PORT: cannot listen on {where}: {error.strerror}"
                 ) from error
         await asyncio.sleep(FIRST_PAUSE_SECONDS)
+    # Connections of an earlier run may still fade out, so it was bound with SO_REUSEADDR. It does not keep that: any
+    # program that sets it, too, could listen on the port while no worker does.
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    return reserved
 
 
 class _Spare:

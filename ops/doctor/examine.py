@@ -6,6 +6,7 @@ the database says of itself comes from one snapshot.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -31,6 +32,8 @@ from ops.settings import OperatorSettings
 from sql import statements
 
 ACTIVE: Final = timedelta(seconds=15)
+LOOKS: Final = 5
+LOOK_AGAIN_SECONDS: Final = 0.1
 COLLECTED: Final = (*SOURCES, REFUSED)
 ROLES: Final = ("sluice_owner", "sluice_collector")
 _LOST: Final = "a commit may be lost"
@@ -93,10 +96,15 @@ async def _consumer(client: Client, collected: str) -> tuple[str, bool]:
     """Why no collector seems to fetch this source, empty where one does; and whether it is paused."""
     absent = f"no collector fetches {collected}"
     try:
-        info = await consumer(client, collected)
+        for _ in range(LOOKS):
+            info = await consumer(client, collected)
+            if info.num_waiting or _active(info):
+                return "", bool(info.paused)
+            # All pulls of an idle collector may end at this moment: it asks again.
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
     except SluiceError:
         return absent, False
-    return "" if info.num_waiting or _active(info) else absent, bool(info.paused)
+    return absent, bool(info.paused)
 
 
 class Noted(NamedTuple):

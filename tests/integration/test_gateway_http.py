@@ -274,7 +274,7 @@ async def test_a_form_is_not_taken(gateway: Gateway) -> None:
 
 async def test_other_paths_and_methods(gateway: Gateway) -> None:
     """Unknown paths are 404, methods that a path does not take 405 with those that it does."""
-    for path in ("/", "/event", "/events/1", "/health", "/docs"):
+    for path in ("/", "/event", "/events/1", "/health", "/documents"):
         problem(await gateway.http.get(gateway.url + path), 404, "unknown_path")
     for method in ("GET", "PUT", "PATCH", "DELETE"):
         answer = await gateway.http.request(method, f"{gateway.url}/events")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
+import socket
 import sys
 import time
 from collections import Counter
@@ -21,9 +23,9 @@ import httpx
 import psutil
 import pytest
 
-from core import jetstream
+from core import jetstream, listen
 from gateway.settings import GatewaySettings
-from ops.local.ports import free_port
+from ops.local.ports import LOOPBACK, free_port
 from tests.support.events import Event, encoded, facebook, tiktok
 from tests.support.gateway import SETTINGS, Gateway, start_gateway
 from tests.support.processes import ROOT, ended, standing_still
@@ -331,6 +333,22 @@ async def test_a_taken_port_is_told(fresh_nats: FreshNats) -> None:
         assert process.returncode == 2
         assert b"GATEWAY_PORT" in told
         assert str(gateway.port).encode() in told
+
+
+async def test_the_port_stays_reserved_while_no_worker_listens(fresh_nats: FreshNats) -> None:
+    """Before the first worker and between two of them no other program can listen on the port: workers that start
+    later would die of it, again and again."""
+    async with start_gateway(fresh_nats) as gateway:
+        parent = psutil.Process(gateway.supervisor.pid("gateway"))
+        async with standing_still(parent.pid):
+            workers = parent.children()
+            for worker in workers:
+                worker.kill()
+            await ended(*(worker.pid for worker in workers))
+            with pytest.raises(OSError, match=os.strerror(errno.EADDRINUSE)):
+                listen.bind(LOOPBACK, gateway.port, socket.SO_REUSEADDR)
+        await _until_ready(gateway)
+        assert (await gateway.post([facebook()])).status_code == 202
 
 
 async def test_workers_listen_where_the_parent_does(fresh_nats: FreshNats, tmp_path: Path) -> None:

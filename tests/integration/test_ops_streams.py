@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 from nats.aio.client import Client
+from nats.js.api import ConsumerInfo
 from structlog.testing import capture_logs
 
 from collector.sources import SOURCES
@@ -157,3 +158,32 @@ async def test_what_a_consumer_dropped_is_delivered_again(
         await cancelled([freeing])
     assert await connection.fetchval("SELECT count(*) FROM facebook_events") == 1
     await balanced(connection, client)
+
+
+async def test_a_collector_between_two_pulls_is_there(
+    fresh_nats: FreshNats, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All pulls of an idle collector end at once, and it asks again: doctor looks again before it names none."""
+    monkeypatch.setattr(examine, "LOOKS", 100_000)
+    looks = 0
+
+    async def counted(client: Client, collected: str) -> ConsumerInfo:
+        nonlocal looks
+        looks += 1
+        return await consumer(client, collected)
+
+    monkeypatch.setattr(examine, "consumer", counted)
+    fetcher = fetcher_of(client)
+    await fetcher.start()
+    await fetcher.stop()
+    looking = asyncio.create_task(examine.of_nats(client, operator(fresh_nats.url, NO_DATABASE)))
+
+    async def missed() -> bool:
+        return looks > 1
+
+    await eventually(missed, what="doctor finds nobody who asks, and looks again")
+    assert not looking.done()
+    await fetcher.start()
+    _, facts = await looking
+    assert [source.collected for source in facts if source.name == "facebook"] == [""]
+    await fetcher.stop()

@@ -20,8 +20,9 @@ from collector.parsers import native_parser
 from collector.sources import SOURCES
 from core import native
 from core.events.contract import Contract
-from core.settings import OperatorSettings, load
-from ops import doctor
+from core.settings import load
+from ops.doctor import doctor
+from ops.settings import OperatorSettings
 from tests.support.events import Event, facebook, message, rfc3339, tiktok
 from tests.support.parsed import comparable
 from tests.support.system import System, running
