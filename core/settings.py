@@ -28,6 +28,15 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Positive = Annotated[int, Meta(ge=1)]
 Scheme = Literal["off", "meta", "tiktok", "standard", "key"]
 Url = Annotated[str, Meta(pattern="^https?://[^/]", title="a URL that begins with http:// or https://")]
+# asyncpg reads what follows / ? # [ in a password as a port or an address, and shows it in its error.
+_HOST: Final = r"(\[[0-9A-Fa-f:.]+\]|[^/?#@:,\[\]\s]*)(:[0-9]*)?"
+Dsn = Annotated[
+    str,
+    Meta(
+        pattern=rf"^postgres(ql)?://([^/?#\[\]]*@)?{_HOST}(,{_HOST})*([/?][^#\s]*)?$",
+        title="a URL that begins with postgresql://, with / ? # [ ] in a user or password percent-encoded",
+    ),
+]
 TracesSampler = Literal[
     "always_on",
     "always_off",
@@ -153,11 +162,11 @@ else:
 class CollectorSettings(Settings, frozen=True, kw_only=True):
     """A collector's own. The source comes from the command line."""
 
-    collector_dsn: Annotated[str, Meta(description="PostgreSQL, as the role that writes")] = (
+    collector_dsn: Annotated[Dsn, Meta(description="PostgreSQL, as the role that writes")] = (
         "postgresql://sluice_collector@127.0.0.1:5432/sluice"
     )
     sluice_migrate_dsn: Annotated[
-        str | None,
+        Dsn | None,
         Meta(description="PostgreSQL, as the owner: migrations run at start; unset: wait for them"),
     ] = None
     collector_host: Annotated[str, Meta(description="The same for a collector's health and metrics")] = "127.0.0.1"
@@ -181,11 +190,11 @@ class CollectorSettings(Settings, frozen=True, kw_only=True):
 class ReporterSettings(Settings, frozen=True, kw_only=True):
     """The reporter's own."""
 
-    reporter_dsn: Annotated[str, Meta(description="PostgreSQL, as the role that only reads")] = (
+    reporter_dsn: Annotated[Dsn, Meta(description="PostgreSQL, as the role that only reads")] = (
         "postgresql://sluice_reporter@127.0.0.1:5432/sluice"
     )
     sluice_migrate_dsn: Annotated[
-        str | None,
+        Dsn | None,
         Meta(description="PostgreSQL, as the owner: migrations run at start; unset: wait for them"),
     ] = None
     reporter_host: Annotated[str, Meta(description="The same for the reporter")] = "127.0.0.1"
