@@ -24,6 +24,7 @@ from ops import countries, partitions, streams
 from ops.checks import Check, clock, judged
 from ops.ledger import read_letters, read_stream
 from ops.letters import Which, groups
+from ops.local.services import COLLECTORS
 from ops.output import plural
 from ops.pause import consumer
 from sql import statements
@@ -38,9 +39,7 @@ HARMFUL: Final = {
     "default_transaction_read_only": {"on": "collectors wait until it is off"},
 }
 """Settings that a role or a database must not have, each with its values and what they do."""
-PROGRAMS: Final = {
-    "gateway": "gateway", "facebook": "fb-collector", "tiktok": "ttk-collector", "refused": "refused-collector",
-}  # fmt: skip
+PROGRAMS: Final = {"gateway": "gateway"} | {collected: program for program, collected in COLLECTORS.items()}
 # A check whose server, schema or collector is not well follows from that, whatever it says itself.
 _BOTH: Final = ("NATS", "PostgreSQL", "schema")
 NEEDS: Final[dict[str, tuple[str, ...]]] = {

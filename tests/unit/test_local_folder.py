@@ -26,8 +26,9 @@ from tests.support.processes import ROOT
 
 READS = {"report events", "report revenue", "report demographics", "doctor", "dead-letters list", "dead-letters show",
          "partitions list", "streams list", "drain"}  # fmt: skip
-REVERSIBLE = {"pause", "resume", "partitions ensure", "migrate", "dead-letters replay"}  # nothing is deleted or made up
-ASKS = {"fill", "partitions drop", "streams apply", "streams accept-loss", "dead-letters discard"}
+# Nothing is deleted or made up.
+REVERSIBLE = {"pause", "resume", "partitions ensure", "partitions index", "migrate", "dead-letters replay"}
+ASKS = {"fill", "partitions drop", "countries rebuild", "streams apply", "streams accept-loss", "dead-letters discard"}
 STACK = {"up", "demo", "reset-data"}
 
 
