@@ -121,7 +121,7 @@ lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
 reset-data: $(VENV)/ready-local ## delete the local stack's data (.sluice); refused while the stack runs
 	@$(RUN) -m ops reset-data
 
-BUILT := core/_native*.so collector/native/target ops/tools/bin build *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+BUILT := core/_native*.so core/native/target ops/tools/bin build *.egg-info .mypy_cache .ruff_cache .pytest_cache \
   .hypothesis .import_linter_cache .benchmarks
 clean: ## delete what was built: the native module, checkers and caches; data (make reset-data) and .venv stay
 	@rm -rf $(BUILT)

@@ -1,6 +1,6 @@
 """What a collector does beside storing: partitions ahead, retention, and ending sessions that are stuck.
 
-    round: pause -> sessions -> partitions -> retention -> receipts -> dead_letters -> refused_events
+    round: pause -> sessions -> partitions -> retention -> countries -> receipts -> dead_letters -> refused_events
 
 Every collector does all of it: each step is safe beside another collector doing the same. Invariant: a step that fails
 keeps no other one from its work. It is logged, tried again next round, and the metric of its last success grows old.

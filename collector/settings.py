@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from core.settings import Port, Seconds, Settings
+from core.settings import Dsn, Port, Seconds, Settings
 
 RETENTION_MARGIN_DAYS: Final = 4
 """A day of events is kept this much longer than an event of it can be accepted."""
@@ -17,11 +17,11 @@ LEAST_RETENTION_DAYS: Final = 1 + RETENTION_MARGIN_DAYS
 class CollectorSettings(Settings, frozen=True, kw_only=True):
     """A collector's own. The source comes from the command line."""
 
-    collector_dsn: Annotated[str, Meta(description="PostgreSQL, as the role that writes")] = (
+    collector_dsn: Annotated[Dsn, Meta(description="PostgreSQL, as the role that writes")] = (
         "postgresql://sluice_collector@127.0.0.1:5432/sluice"
     )
     sluice_migrate_dsn: Annotated[
-        str | None,
+        Dsn | None,
         Meta(description="PostgreSQL, as the owner: migrations run at start; unset: wait for them"),
     ] = None
     collector_host: Annotated[str, Meta(description="The same for a collector's health and metrics")] = "127.0.0.1"

@@ -28,6 +28,15 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Positive = Annotated[int, Meta(ge=1)]
 Url = Annotated[str, Meta(pattern="^https?://[^/]", title="a URL that begins with http:// or https://")]
+# asyncpg reads what follows / ? # [ in a password as a port or an address, and shows it in its error.
+_HOST: Final = r"(\[[0-9A-Fa-f:.]+\]|[^/?#@:,\[\]\s]*)(:[0-9]*)?"
+Dsn = Annotated[
+    str,
+    Meta(
+        pattern=rf"^postgres(ql)?://([^/?#\[\]]*@)?{_HOST}(,{_HOST})*([/?][^#\s]*)?$",
+        title="a URL that begins with postgresql://, with / ? # [ ] in a user or password percent-encoded",
+    ),
+]
 TracesSampler = Literal[
     "always_on",
     "always_off",

@@ -6,17 +6,17 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from core.settings import Port, Seconds, Settings
+from core.settings import Dsn, Port, Seconds, Settings
 
 
 class ReporterSettings(Settings, frozen=True, kw_only=True):
     """The reporter's own."""
 
-    reporter_dsn: Annotated[str, Meta(description="PostgreSQL, as the role that only reads")] = (
+    reporter_dsn: Annotated[Dsn, Meta(description="PostgreSQL, as the role that only reads")] = (
         "postgresql://sluice_reporter@127.0.0.1:5432/sluice"
     )
     sluice_migrate_dsn: Annotated[
-        str | None,
+        Dsn | None,
         Meta(description="PostgreSQL, as the owner: migrations run at start; unset: wait for them"),
     ] = None
     reporter_host: Annotated[str, Meta(description="The same for the reporter")] = "127.0.0.1"

@@ -159,7 +159,7 @@ def _of(check: CheckName, found: Sequence[StateProblem], ok: str) -> Check:
         "room in streams": "run more collectors; then raise STREAM_MAX_BYTES and: python -m ops streams apply",
         "collectors": "; ".join(f"python -m collector --source {name}" for name in names)
         + "; if one runs, its log and /health/ready say why it stopped",
-        "stopped": "remove the cause, then restart the collector",
+        "stopped": "remove the cause; the collector retries every minute",
         "paused": "; ".join(f"python -m ops resume {name}" for name in names),
         "lag": "see the checks `collectors` and `paused`; run more collectors of the source",
         "dead letters": "python -m ops dead-letters list --kind dead; then replay or discard them",

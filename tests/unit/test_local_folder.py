@@ -26,7 +26,7 @@ from tests.support.processes import ROOT
 
 READS = {"report events", "report revenue", "report demographics", "doctor", "dead-letters list", "dead-letters show",
          "partitions list", "streams list", "drain"}  # fmt: skip
-# nothing is deleted or made up
+# Nothing is deleted or made up.
 REVERSIBLE = {"pause", "resume", "partitions ensure", "partitions index", "migrate", "dead-letters replay"}
 ASKS = {"fill", "partitions drop", "countries rebuild", "streams apply", "streams accept-loss", "dead-letters discard"}
 STACK = {"up", "demo", "reset-data"}
@@ -78,6 +78,8 @@ def test_make_clean_keeps_data() -> None:
     """`make clean` deletes what was built; neither it nor any other target deletes the stack's folder by itself."""
     said = subprocess.run(["make", "--dry-run", "clean"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "core/_native" in said
+    assert {"core/native/target", "ops/tools/bin"} <= set(said.split())
+    assert all((ROOT / path).parent.is_dir() for path in said.split() if re.fullmatch(r"\w+(/[\w.]+)+", path))
     assert ".sluice" not in said
     assert "secrets" not in said
     assert not re.search(r"rm .*\.sluice", (ROOT / "Makefile").read_text())

@@ -86,7 +86,8 @@ def test_an_empty_variable_means_the_default() -> None:
     """An empty line in a .env file is not an empty value, nor the name of a file."""
     assert load(CollectorSettings, {"COLLECTOR_DSN": "", "COLLECTOR_BATCH_ROWS": ""}) == CollectorSettings()
     assert load(CollectorSettings, {"COLLECTOR_DSN_FILE": ""}) == CollectorSettings()
-    assert load(CollectorSettings, {"COLLECTOR_DSN": "dsn", "COLLECTOR_DSN_FILE": ""}).collector_dsn == "dsn"
+    dsn = "postgresql://x@db/sluice"
+    assert load(CollectorSettings, {"COLLECTOR_DSN": dsn, "COLLECTOR_DSN_FILE": ""}).collector_dsn == dsn
 
 
 def test_values_are_read_as_their_types() -> None:
@@ -176,6 +177,42 @@ def test_a_bad_value_names_its_variable(kind: type[Settings], variable: str, val
         load(kind, {variable: value})
     if value != "0":  # which may be the least allowed
         assert value not in str(caught.value).removeprefix(variable)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "dsn",
+        "secret://u@h/x",
+        "host=h password=secret",
+        "postgresql://u:secret/1@h/x",
+        "postgresql://u:secret#1@h/x",
+        "postgresql://u:secret?1@h/x",
+        "postgresql://[u:secret@h/x",
+        "postgresql://u@h:secret/x",
+    ],
+)
+def test_a_dsn_that_asyncpg_would_show_is_refused_before(dsn: str) -> None:
+    """asyncpg's error for such a DSN holds a part of it, a password's for instance, and names no variable."""
+    with pytest.raises(Misconfigured, match=r"^COLLECTOR_DSN: .*begins with postgresql://") as caught:
+        load(CollectorSettings, {"COLLECTOR_DSN": dsn})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgres://u:p%2F%23%3F@h/x",
+        "postgresql://u:a@b:c d@h/x",
+        "postgresql:///x?host=/run/postgresql",
+        "postgresql://%2Frun%2Fpostgresql/x",
+        "postgresql://u:p@h1:5432,h2:5433/x?target_session_attrs=read-write&options=-c%20a%3Db",
+        "postgresql://u:p@[::1]:5432/x?sslmode=verify-full",
+    ],
+)
+def test_a_dsn_that_asyncpg_reads_is_accepted(dsn: str) -> None:
+    """Sockets, several servers, IPv6, parameters, and passwords that need no encoding."""
+    assert load(CollectorSettings, {"COLLECTOR_DSN": dsn}).collector_dsn == dsn
 
 
 def test_every_bad_value_is_told_at_once() -> None:
