@@ -27,10 +27,11 @@ from typing import Any, Final, Literal
 import structlog
 
 from collector import metrics
-from collector.batch import Entry, Outcome, parts_of
-from collector.fetch import Fetcher, Message
-from collector.parse import Parser
-from collector.store import Store, TooSlow
+from collector.fetch import Fetcher
+from collector.message import Message
+from collector.parse.parsed import Parser
+from collector.store.batch import Entry, Outcome, parts_of
+from collector.store.store import Store, TooSlow
 from collector.trace import tell_requests
 from core import faults, tracing
 from core.health import Readiness

@@ -19,7 +19,7 @@ RETRIED_FOR: Final = ("wait", "partition", "fatal")
 """Why a batch is stored again: the values of `core.pg_errors.ErrorClass`, except poison."""
 
 PATHS: Final = ("direct", "staged")
-"""How a batch's rows are written, by `collector.write.Path`."""
+"""How a batch's rows are written, by `collector.store.write.Path`."""
 
 STAGES: Final = ("fetch", "parse", "store", "ack")
 

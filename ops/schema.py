@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from collector.parse import MESSAGE_COLUMNS
+from collector.parse.row import MESSAGE_COLUMNS
 from core.events.shape import ColumnType, Field, describe
 from core.postgres import migrations
 from core.sources import SOURCES

@@ -12,7 +12,9 @@ import asyncpg
 from nats.aio.client import Client
 from structlog.testing import capture_logs
 
-from collector import copying, maintain, metrics
+from collector import metrics
+from collector.maintenance import maintain
+from collector.parse import pg_copy
 from collector.sources import SOURCES
 from core import postgres
 from core.jetstream import stream_info
@@ -49,7 +51,7 @@ async def stall(connection: asyncpg.Connection[Any]) -> asyncio.Task[str]:
     started = asyncio.Event()
 
     async def source() -> AsyncIterator[bytes]:
-        yield copying.HEADER
+        yield pg_copy.HEADER
         started.set()
         await asyncio.Event().wait()
 

@@ -13,7 +13,7 @@ import pytest
 from nats.aio.client import Client
 from structlog.testing import capture_logs
 
-from collector import ledger, maintain, watermark
+from collector.maintenance import ledger, maintain, watermark
 from collector.sources import SOURCES
 from core.lifecycle import cancelled
 from core.settings import CollectorSettings

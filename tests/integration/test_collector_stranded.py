@@ -12,8 +12,8 @@ import pytest
 from nats.aio.client import Client
 
 from collector.fetch import Fetcher
+from collector.maintenance.stranded import free_stranded, stranded
 from collector.sources import SOURCES
-from collector.stranded import free_stranded, stranded
 from core.events.subjects import consumer_of, stream_of
 from core.jetstream import stream_info
 from core.lifecycle import cancelled

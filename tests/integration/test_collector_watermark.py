@@ -13,9 +13,9 @@ import asyncpg
 import pytest
 from nats.aio.client import Client
 
-from collector import watermark
+from collector.maintenance import watermark
+from collector.maintenance.watermark import keep_watermark
 from collector.sources import SOURCES
-from collector.watermark import keep_watermark
 from core import postgres, state
 from core.events.subjects import GATEWAY_STATE_SUBJECT
 from core.health import Readiness

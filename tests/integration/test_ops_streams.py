@@ -11,8 +11,8 @@ import pytest
 from nats.aio.client import Client
 from structlog.testing import capture_logs
 
+from collector.maintenance.stranded import free_stranded
 from collector.sources import SOURCES
-from collector.stranded import free_stranded
 from core.errors import SluiceError
 from core.events.subjects import consumer_of, stream_of
 from core.jetstream import ask, ensure_streams, stream_config

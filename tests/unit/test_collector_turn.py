@@ -1,6 +1,6 @@
 """Which way a batch is written: straight, but for a while after a repeat."""
 
-from collector.write import MOST_STAGED, Path, Turn
+from collector.store.write import MOST_STAGED, Path, Turn
 
 
 def staged_after(turn: Turn, *, conflicts: int) -> int:

@@ -9,8 +9,8 @@ from datetime import datetime
 from itertools import pairwise
 from typing import NamedTuple
 
-from collector.fetch import Message
-from collector.parse import Parsed, Parser, Reject
+from collector.message import Message
+from collector.parse.parsed import Parsed, Parser, Reject
 from core.events import wire
 from core.events.fields import instant, moment_of
 

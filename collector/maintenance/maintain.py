@@ -17,7 +17,7 @@ import structlog
 from nats.aio.client import Client
 
 from collector import metrics
-from collector.source import Source
+from collector.sources.source import Source
 from core import postgres
 from core.errors import Misconfigured, SluiceError
 from core.events.subjects import consumer_of

@@ -16,11 +16,11 @@ from typing import Any, Final
 import asyncpg
 import structlog
 
-from collector.batch import Entry, Letter, Outcome, letter
-from collector.isolate import Isolation
-from collector.parse import Parser, Reject
-from collector.source import Source
-from collector.write import COMMAND_SECONDS, Path, Turn, Write, day_of, staging
+from collector.parse.parsed import Parser, Reject
+from collector.sources.source import Source
+from collector.store.batch import Entry, Letter, Outcome, letter
+from collector.store.isolate import Isolation
+from collector.store.write import COMMAND_SECONDS, Path, Turn, Write, day_of, staging
 from core import faults, postgres
 from core.events import wire
 from core.pg_errors import ErrorClass, classify

@@ -13,8 +13,8 @@ import asyncpg
 from nats.aio.client import Client
 
 from collector import metrics
-from collector.source import Source
-from collector.state import StateReport
+from collector.maintenance.state import StateReport
+from collector.sources.source import Source
 from core import postgres
 from core.health import Readiness
 from core.jetstream import StreamInfo, stream_info

@@ -21,11 +21,11 @@ from typing import Any, Final
 
 import asyncpg
 
-from collector import copying
-from collector.batch import Entry
-from collector.parse import copied_columns
-from collector.rollup import QUARTERS_IN_DAY, Counts, total
-from collector.source import Source
+from collector.parse import pg_copy
+from collector.parse.rollup import QUARTERS_IN_DAY, Counts, total
+from collector.parse.row import copied_columns
+from collector.sources.source import Source
+from collector.store.batch import Entry
 from core import faults, native, postgres
 from sql import statements
 
@@ -197,10 +197,10 @@ def refused_row(error: asyncpg.PostgresError) -> tuple[int, int] | None:
 
 async def _stream(rows: list[bytes]) -> AsyncIterator[bytes]:
     """A COPY: the buffers as they are, neither joined nor copied."""
-    yield copying.HEADER
+    yield pg_copy.HEADER
     for buffer in rows:
         yield buffer
         if faults.ARMED:
             faults.reached("collector.copying")
         await asyncio.sleep(0)  # a large batch must not hold the loop
-    yield copying.TRAILER
+    yield pg_copy.TRAILER

@@ -18,7 +18,7 @@ import structlog
 from nats.aio.client import Client
 
 from collector import metrics
-from collector.source import Source
+from collector.sources.source import Source
 from core.events.subjects import consumer_of
 from core.health import Readiness
 from core.jetstream import stream_info

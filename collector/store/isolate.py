@@ -18,9 +18,9 @@ from typing import Any, Final
 
 import asyncpg
 
-from collector.batch import Entry, Letter, around, halve, letter
-from collector.parse import Parser, Reject
-from collector.write import CONFLICTS, Path, Write, refused_row
+from collector.parse.parsed import Parser, Reject
+from collector.store.batch import Entry, Letter, around, halve, letter
+from collector.store.write import CONFLICTS, Path, Write, refused_row
 from core.errors import OurFault
 from core.pg_errors import ErrorClass, classify
 

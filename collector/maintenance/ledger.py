@@ -14,7 +14,7 @@ import structlog
 from nats.aio.client import Client
 
 from collector import metrics
-from collector.source import Source
+from collector.sources.source import Source
 from core import postgres
 from core.health import Readiness
 from core.jetstream import stream_info

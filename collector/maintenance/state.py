@@ -18,7 +18,7 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from collector.source import Source
+from collector.sources.source import Source
 from core.events.subjects import GATEWAY_STATE_SUBJECT, REFUSED, consumer_of
 from core.jetstream import StreamInfo
 from core.state import TURNED_AWAY_SECONDS
