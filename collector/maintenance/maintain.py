@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import asyncpg
 import structlog
@@ -24,6 +24,7 @@ from core.events.subjects import consumer_of
 from core.health import Readiness
 from core.jetstream import stream_info
 from core.periodic import Step, periodically
+from core.postgres import Connection
 from core.settings import CollectorSettings
 from sql import statements
 
@@ -35,8 +36,6 @@ _PARTITIONS: Final = statements("partitions")
 _COUNTRIES: Final = statements("countries")
 _SQL: Final = statements("maintenance")
 log = structlog.get_logger()
-
-Connection: TypeAlias = "asyncpg.Connection[Any]"
 
 
 def check_retention(settings: CollectorSettings) -> None:

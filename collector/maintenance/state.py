@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-import asyncpg
 import nats.errors
 import nats.js.errors
 import structlog
@@ -21,6 +20,7 @@ from nats.aio.msg import Msg
 from collector.sources.source import Source
 from core.events.subjects import GATEWAY_STATE_SUBJECT, REFUSED, consumer_of
 from core.jetstream import StreamInfo
+from core.postgres import Connection
 from core.state import TURNED_AWAY_SECONDS
 from sql import statements
 
@@ -42,7 +42,7 @@ class StateReport:
         self._turned_away: deque[tuple[float, int]] = deque()
         self._heard: float | None = None
 
-    async def write(self, connection: asyncpg.Connection[Any], info: StreamInfo) -> None:
+    async def write(self, connection: Connection, info: StreamInfo) -> None:
         """Write it if the last time was a second ago. Raises what the database raises."""
         if (now := time.monotonic()) - self._begun < EVERY_SECONDS:
             return

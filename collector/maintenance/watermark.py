@@ -7,9 +7,8 @@ JetStream's clock alone; it goes stale when collectors die, and is never wrong.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-import asyncpg
 from nats.aio.client import Client
 
 from collector import metrics
@@ -19,6 +18,7 @@ from core import postgres
 from core.health import Readiness
 from core.jetstream import StreamInfo, stream_info
 from core.periodic import periodically
+from core.postgres import Connection
 from sql import statements
 
 EVERY_SECONDS: Final = 0.25
@@ -47,7 +47,7 @@ class Watermark:
         self._dsn = dsn
         self._source = source
         self._report = report
-        self._connection: asyncpg.Connection[Any] | None = None
+        self._connection: Connection | None = None
 
     async def advance(self) -> None:
         """Write it once. Raises StreamMissing, and what the database raises."""

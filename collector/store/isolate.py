@@ -14,7 +14,7 @@ confirmed. Letters that were replayed and die again are not counted: they are wh
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 
@@ -23,6 +23,7 @@ from collector.store.batch import Entry, Letter, around, halve, letter
 from collector.store.write import CONFLICTS, Path, Write, refused_row
 from core.errors import OurFault
 from core.pg_errors import ErrorClass, classify
+from core.postgres import Connection
 
 MOST_DEAD: Final = 10
 MOST_DEAD_SHARE: Final = 0.01
@@ -36,7 +37,7 @@ class Isolation:
     staged      whether any part was staged
     """
 
-    def __init__(self, connection: asyncpg.Connection[Any], parse: Parser, write: Write) -> None:
+    def __init__(self, connection: Connection, parse: Parser, write: Write) -> None:
         self._connection = connection
         self._parse = parse
         self._write = write

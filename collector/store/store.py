@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import structlog
@@ -24,6 +24,7 @@ from collector.store.write import COMMAND_SECONDS, Path, Turn, Write, day_of, st
 from core import faults, postgres
 from core.events import wire
 from core.pg_errors import ErrorClass, classify
+from core.postgres import Connection
 from sql import statements
 
 _SQL: Final = statements("store")
@@ -43,7 +44,7 @@ class Store:
         self._source = source
         self._parse = parse
         self.turn = Turn()
-        self._connection: asyncpg.Connection[Any] | None = None
+        self._connection: Connection | None = None
         self._shard = 0
         self._leaves: set[int] = set()
 
@@ -72,7 +73,7 @@ class Store:
                 raise TooSlow(f"{len(entries)} messages passed a time limit: {error!r}") from error
             raise
 
-    async def _save(self, connection: asyncpg.Connection[Any], entries: list[Entry], below_floor: set[int]) -> Outcome:
+    async def _save(self, connection: Connection, entries: list[Entry], below_floor: set[int]) -> Outcome:
         fresh = await self._take_receipts(connection, entries)
         outcome = Outcome(left_out=len(entries) - len(fresh))
         if not fresh:
@@ -97,7 +98,7 @@ class Store:
         await self._correct_receipts(connection, fresh, stored, outcome.letters)
         return outcome
 
-    async def _take_receipts(self, connection: asyncpg.Connection[Any], entries: list[Entry]) -> list[Entry]:
+    async def _take_receipts(self, connection: Connection, entries: list[Entry]) -> list[Entry]:
         """The entries that were not stored before. Their receipts are ours from here on."""
         rows = await connection.fetch(
             _SQL["take_receipts"],
@@ -109,13 +110,13 @@ class Store:
         taken = {row["stream_sequence"] for row in rows}
         return [entry for entry in entries if entry.message.sequence in taken]
 
-    async def _keep_letters(self, connection: asyncpg.Connection[Any], letters: list[Letter]) -> None:
+    async def _keep_letters(self, connection: Connection, letters: list[Letter]) -> None:
         if letters:
             columns = (list(column) for column in zip(*letters, strict=True))
             await connection.execute(_SQL["keep_dead_letters"], self._source.stream, self._source.name, *columns)
 
     async def _correct_receipts(
-        self, connection: asyncpg.Connection[Any], entries: list[Entry], stored: Counter[int], letters: Iterable[Letter]
+        self, connection: Connection, entries: list[Entry], stored: Counter[int], letters: Iterable[Letter]
     ) -> None:
         dead = Counter(found.stream_sequence for found in letters)
         differing = [entry for entry in entries if stored[entry.message.sequence] != entry.parsed.events]
@@ -145,7 +146,7 @@ class Store:
             if not below_floor.isdisjoint(one.days):
                 yield letter(entry.message, Reject(position, "below_floor", "$.timestamp", "its day was dropped"))
 
-    async def _ensure_leaves(self, connection: asyncpg.Connection[Any], entries: list[Entry]) -> set[int]:
+    async def _ensure_leaves(self, connection: Connection, entries: list[Entry]) -> set[int]:
         """Make the leaves that the batch needs, outside its transaction; the days that may not have one."""
         below_floor: set[int] = set()
         if self._source.table is None:
@@ -160,7 +161,7 @@ class Store:
                 below_floor.add(day)
         return below_floor
 
-    async def _connected(self) -> asyncpg.Connection[Any]:
+    async def _connected(self) -> Connection:
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
         await self.close()

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 
@@ -27,6 +27,7 @@ from collector.parse.row import copied_columns
 from collector.sources.source import Source
 from collector.store.batch import Entry
 from core import faults, native, postgres
+from core.postgres import Connection
 from sql import statements
 
 _SQL: Final = statements("store")
@@ -74,7 +75,7 @@ class Turn:
 class Write:
     """What writes within one transaction. `rows` may be called for parts of a batch, `counts` once at the end."""
 
-    def __init__(self, connection: asyncpg.Connection[Any], source: Source, shard: int, below_floor: set[int]) -> None:
+    def __init__(self, connection: Connection, source: Source, shard: int, below_floor: set[int]) -> None:
         self._connection = connection
         self._source = source
         self._shard = shard
