@@ -46,8 +46,8 @@ from collector.parse.python import python_parser
 from collector.parse.row import copied_columns
 from collector.sources import SOURCES
 from collector.store.batch import Entry
+from collector.store.batch import Path as WritePath
 from collector.store.store import Store
-from collector.store.write import Path as WritePath
 from collector.store.write import Turn, leaf
 from core import postgres
 from core.events import wire

@@ -8,14 +8,14 @@ from argparse import ArgumentTypeError
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from collector.metrics import DEAD_FOR
 from core.errors import Misconfigured
+from core.events.dead_reasons import DEAD_REASONS
 from core.events.subjects import REFUSED, SOURCES
 from gateway.refusal import KEPT_BODIES
 from ops.letters import KINDS, Name, Which, name_of
 
 COLLECTED: Final = (*SOURCES, REFUSED)
-REASONS: Final = tuple(dict.fromkeys((*DEAD_FOR, *(refusal.value for refusal in KEPT_BODIES))))
+REASONS: Final = tuple(dict.fromkeys(reason.value for reason in (*DEAD_REASONS, *KEPT_BODIES)))
 """The closed list of reasons of a dead letter."""
 VALUES: Final = ("publisher", "plausible", "zipf", "one", "zipf-campaigns", "one-campaign")
 """How the values of made events are distributed: the names in `bench.values`, which an image does not hold."""

@@ -32,7 +32,7 @@ from collector.parse.choose import choose
 from collector.parse.parsed import Parser
 from collector.sources import SOURCES as COLLECTED
 from collector.store.batch import Entry
-from collector.store.write import Path as Way
+from collector.store.batch import Path as Way
 from collector.store.write import Write
 from core import postgres
 from core.errors import Misconfigured, SluiceError

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from collector.parse.rollup import Counts
 from core import native
+from core.events.dead_reasons import DeadReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Reject(NamedTuple):
     """A line that cannot become a row. position counts the message's events from 0; -1 is the whole message."""
 
     position: int
-    reason: str
+    reason: DeadReason
     path: str
     detail: str
 

@@ -34,7 +34,7 @@ def python_parser(source: Source, contract: Contract) -> Parser:
             parts, lines = wire.decode(message)
             received = [instant(part.received_at) for part in parts]
         except ValueError as error:
-            return Parsed(1, {}, [Reject(-1, Reason.MALFORMED.value, "$", str(error))], nothing())
+            return Parsed(1, {}, [Reject(-1, Reason.MALFORMED, "$", str(error))], nothing())
         seen: Seen = defaultdict(list)
         days: defaultdict[int, list[bytes]] = defaultdict(list)
         rejects: list[Reject] = []
@@ -86,4 +86,4 @@ def row_reader(source: Source, contract: Contract) -> tuple[RowReader, Callable[
 
 def rejected(position: int, why: Invalid) -> Reject:
     """The reject of the line at this position."""
-    return Reject(position, why.reason.value, why.path, why.detail)
+    return Reject(position, why.reason, why.path, why.detail)

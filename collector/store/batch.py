@@ -6,13 +6,22 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from itertools import pairwise
 from typing import NamedTuple
 
 from collector.message import Message
 from collector.parse.parsed import Parsed, Parser, Reject
 from core.events import wire
+from core.events.dead_reasons import DeadReason
 from core.events.fields import instant, moment_of
+
+
+class Path(StrEnum):
+    """How rows get into their leaf."""
+
+    DIRECT = "direct"
+    STAGED = "staged"
 
 
 class Letter(NamedTuple):
@@ -22,7 +31,7 @@ class Letter(NamedTuple):
     stream_sequence: int
     received_at: datetime | None
     position: int
-    reason: str
+    reason: DeadReason
     path: str
     detail: str
     correlation_id: str | None
@@ -49,7 +58,7 @@ class Outcome:
     stored: int = 0
     letters: list[Letter] = field(default_factory=list)
     left_out: int = 0
-    path: str | None = None
+    path: Path | None = None
     conflicts: int = 0
 
     @property

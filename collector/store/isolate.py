@@ -19,9 +19,10 @@ from typing import Final
 import asyncpg
 
 from collector.parse.parsed import Parser, Reject
-from collector.store.batch import Entry, Letter, around, halve, letter
-from collector.store.write import CONFLICTS, Path, Write, refused_row
+from collector.store.batch import Entry, Letter, Path, around, halve, letter
+from collector.store.write import CONFLICTS, Write, refused_row
 from core.errors import OurFault
+from core.events.dead_reasons import StoreReason
 from core.pg_errors import ErrorClass, classify
 from core.postgres import Connection
 
@@ -89,7 +90,7 @@ class Isolation:
 
     def _bury(self, entry: Entry, error: asyncpg.PostgresError) -> None:
         # The message of a check names the constraint, never the row: details would repeat personal data.
-        reject = Reject(entry.start, "unstorable", "$", f"{error.sqlstate}: {error.args[0]}")
+        reject = Reject(entry.start, StoreReason.UNSTORABLE, "$", f"{error.sqlstate}: {error.args[0]}")
         self.letters.append(letter(entry.message, reject))
         self._count_dead(entry, reject.detail)
 

@@ -18,11 +18,12 @@ import structlog
 
 from collector.parse.parsed import Parser, Reject
 from collector.sources.source import Source
-from collector.store.batch import Entry, Letter, Outcome, letter
+from collector.store.batch import Entry, Letter, Outcome, Path, letter
 from collector.store.isolate import Isolation
-from collector.store.write import COMMAND_SECONDS, Path, Turn, Write, day_of, staging
+from collector.store.write import COMMAND_SECONDS, Turn, Write, day_of, staging
 from core import faults, postgres
 from core.events import wire
+from core.events.dead_reasons import StoreReason
 from core.pg_errors import ErrorClass, classify
 from core.postgres import Connection
 from sql import statements
@@ -144,7 +145,9 @@ class Store:
         for position in range(len(lines)):
             one = self._parse(wire.cut(parts, lines, position, position + 1), entry.message.sequence)
             if not below_floor.isdisjoint(one.days):
-                yield letter(entry.message, Reject(position, "below_floor", "$.timestamp", "its day was dropped"))
+                yield letter(
+                    entry.message, Reject(position, StoreReason.BELOW_FLOOR, "$.timestamp", "its day was dropped")
+                )
 
     async def _ensure_leaves(self, connection: Connection, entries: list[Entry]) -> set[int]:
         """Make the leaves that the batch needs, outside its transaction; the days that may not have one."""

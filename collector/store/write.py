@@ -16,7 +16,6 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from datetime import date, datetime, timedelta
-from enum import StrEnum
 from typing import Final
 
 import asyncpg
@@ -25,7 +24,7 @@ from collector.parse import pg_copy
 from collector.parse.rollup import QUARTERS_IN_DAY, Counts, total
 from collector.parse.row import copied_columns
 from collector.sources.source import Source
-from collector.store.batch import Entry
+from collector.store.batch import Entry, Path
 from core import faults, native, postgres
 from core.postgres import Connection
 from sql import statements
@@ -38,13 +37,6 @@ _PLACE: Final = re.compile(r"COPY \w+_(?P<day>\d{8}), \D*(?P<row>\d+)")  # in ev
 MOST_STAGED: Final = 64
 COMMAND_SECONDS: Final = 20.0  # a batch takes well under a second; a connection gone silent holds us up no longer
 COPY_SECONDS: Final = COMMAND_SECONDS
-
-
-class Path(StrEnum):
-    """How rows get into their leaf."""
-
-    DIRECT = "direct"
-    STAGED = "staged"
 
 
 # What sends the direct path to the staged one: a repeat; or two collectors that each wait for a key of the other.

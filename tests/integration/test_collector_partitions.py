@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from collector.maintenance.maintain import make_ahead
-from collector.store.write import Path
+from collector.store.batch import Path
 from core import postgres
 from core.pg_errors import ErrorClass, classify
 from sql import statements

@@ -12,8 +12,8 @@ import pytest
 
 from collector.store import store as storing_module
 from collector.store import write
-from collector.store.batch import Outcome
-from collector.store.write import Path, Write
+from collector.store.batch import Outcome, Path
+from collector.store.write import Write
 from core import postgres
 from core.pg_errors import ErrorClass, classify
 from ops.local import Servers

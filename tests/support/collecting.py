@@ -26,9 +26,9 @@ from collector.parse.parsed import Parser
 from collector.parse.python import python_parser
 from collector.sources import SOURCES
 from collector.sources.source import Source
-from collector.store.batch import Entry, Outcome
+from collector.store.batch import Entry, Outcome, Path
 from collector.store.store import Store
-from collector.store.write import Path, Turn
+from collector.store.write import Turn
 from core import jetstream, postgres
 from core.events.contract import Contract
 from core.events.subjects import EVENTS_HEADER, REFUSED, stream_of
