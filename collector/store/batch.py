@@ -38,6 +38,13 @@ class Letter(NamedTuple):
     event: bytes
 
 
+class Place(NamedTuple):
+    """A row of a COPY: its day (counted from 2000-01-01), and its number among the day's rows, from 1 on."""
+
+    day: int
+    row: int
+
+
 @dataclass(slots=True)
 class Entry:
     """One message with its rows; `start` counts the message's events that stand before its first line."""
@@ -104,9 +111,10 @@ def halve(entries: list[Entry], parse: Parser) -> list[list[Entry]]:
     return _cut(entry, parse, middle)
 
 
-def around(entry: Entry, day: int, row: int, parse: Parser) -> list[list[Entry]]:
-    """A message of more than one event, cut before and behind the event that gave the row of this number (from 1) of
-    a day; what is empty is left out."""
+def around(entry: Entry, place: Place, parse: Parser) -> list[list[Entry]]:
+    """A message of more than one event, cut before and behind the event that gave the row at this place; what is empty
+    is left out."""
+    day, row = place.day, place.row
     parts, lines = wire.decode(entry.message.body)
     first, stop = entry.start, entry.start + entry.parsed.events  # the event lies in here
     while stop - first > 1:

@@ -19,8 +19,8 @@ import structlog
 from collector.parse.parsed import Parser, Reject
 from collector.sources.source import Source
 from collector.store.batch import Entry, Letter, Outcome, Path, letter
-from collector.store.isolate import Isolation
-from collector.store.write import COMMAND_SECONDS, Turn, Write, day_of, staging
+from collector.store.isolate import DeadLimit, Isolation
+from collector.store.write import COMMAND_SECONDS, Poison, Turn, Write, day_of, staging
 from core import faults, postgres
 from core.events import wire
 from core.events.dead_reasons import StoreReason
@@ -79,24 +79,29 @@ class Store:
         outcome = Outcome(left_out=len(entries) - len(fresh))
         if not fresh:
             return outcome
-        outcome.events = sum(entry.parsed.events for entry in fresh)
-        outcome.letters = [letter(entry.message, reject) for entry in fresh for reject in entry.parsed.rejects]
-        outcome.letters += [found for entry in fresh for found in self._too_late(entry, below_floor)]
+        limit = DeadLimit(fresh)
+        letters = [letter(entry.message, reject) for entry in fresh for reject in entry.parsed.rejects]
+        letters += [found for entry in fresh for found in self._too_late(entry, below_floor)]
         write = Write(connection, self._source, self._shard, below_floor)
-        isolation = Isolation(connection, self._parse, write)
         path = self.turn.take() if write.can_go_direct else Path.STAGED
-        stored = await isolation.store(fresh, path)
+        try:
+            stored = await write.rows(fresh, path)
+        except Poison as poison:
+            isolation = Isolation(self._parse, write, limit)
+            stored = await isolation.store(fresh, poison)
+            letters += isolation.letters
         if path is Path.DIRECT:
-            self.turn.tell(conflicts=isolation.conflicts)
+            self.turn.tell(conflicts=write.conflicts)
         await write.counts()
         if faults.ARMED:
             faults.reached("collector.merged")
-        outcome.conflicts = isolation.conflicts
-        outcome.path = Path.STAGED if isolation.staged else Path.DIRECT
-        outcome.letters += isolation.letters
+        await self._keep_letters(connection, letters)
+        await self._correct_receipts(connection, fresh, stored, letters)
+        outcome.events = sum(entry.parsed.events for entry in fresh)
         outcome.stored = stored.total()
-        await self._keep_letters(connection, outcome.letters)
-        await self._correct_receipts(connection, fresh, stored, outcome.letters)
+        outcome.letters = letters
+        outcome.path = Path.STAGED if write.staged else Path.DIRECT
+        outcome.conflicts = write.conflicts
         return outcome
 
     async def _take_receipts(self, connection: Connection, entries: list[Entry]) -> list[Entry]:
