@@ -69,7 +69,7 @@ stopped = Gauge("collector_stopped", "1 while storing fails for a reason that on
 parser_in_use = Gauge("collector_parser_info", "Always 1; the label says which parser runs", ["source", "parser"])
 
 
-def step(source: str, name: str, readiness: Readiness | None = None) -> Step:
+def step(source: str, name: str, readiness: Readiness) -> Step:
     """A step beside the flow, whose last success is a metric."""
     last = step_success.labels(source, name)
     last.set_to_current_time()

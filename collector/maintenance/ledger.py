@@ -29,7 +29,7 @@ _SQL: Final = statements("ledger")
 log = structlog.get_logger()
 
 
-async def watch(client: Client, dsn: str, source: Source, readiness: Readiness | None = None) -> None:
+async def watch(client: Client, dsn: str, source: Source, readiness: Readiness) -> None:
     """Check the ledger of a source for ever, first at once."""
 
     async def check() -> None:

@@ -47,9 +47,7 @@ def check_retention(settings: CollectorSettings) -> None:
         )
 
 
-async def maintain(
-    client: Client, source: Source, settings: CollectorSettings, readiness: Readiness | None = None
-) -> None:
+async def maintain(client: Client, source: Source, settings: CollectorSettings, readiness: Readiness) -> None:
     """Maintain for ever, a round every EVERY_SECONDS."""
     await periodically(Step("maintenance"), Maintenance(client, source, settings, readiness).round, EVERY_SECONDS)
 
@@ -57,9 +55,7 @@ async def maintain(
 class Maintenance:
     """The steps of one source."""
 
-    def __init__(
-        self, client: Client, source: Source, settings: CollectorSettings, readiness: Readiness | None = None
-    ) -> None:
+    def __init__(self, client: Client, source: Source, settings: CollectorSettings, readiness: Readiness) -> None:
         self._client = client
         self._source = source
         self._settings = settings

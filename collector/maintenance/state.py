@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Final
 
 import nats.errors
@@ -19,6 +18,7 @@ from nats.aio.msg import Msg
 
 from collector.sources.source import Source
 from core.events.subjects import GATEWAY_STATE_SUBJECT, REFUSED, consumer_of
+from core.health import Readiness
 from core.jetstream import StreamInfo
 from core.postgres import Connection
 from core.state import TURNED_AWAY_SECONDS
@@ -31,12 +31,12 @@ log = structlog.get_logger()
 
 
 class StateReport:
-    """Writes the state of one source. stopped says why this collector stopped; empty while it runs."""
+    """Writes the state of one source. If readiness lacks "collecting", this collector has stopped."""
 
-    def __init__(self, client: Client, source: Source, stopped: Callable[[], str]) -> None:
+    def __init__(self, client: Client, source: Source, readiness: Readiness) -> None:
         self._client = client
         self._source = source
-        self._stopped = stopped
+        self._readiness = readiness
         self._begun = float("-inf")
         self._listening = False
         self._turned_away: deque[tuple[float, int]] = deque()
@@ -62,7 +62,7 @@ class StateReport:
             return  # the report of before goes stale
         name, stream_bytes, stream_max_bytes = self._source.name, info.state.bytes, max(info.config.max_bytes, 0)
         await connection.execute(_SQL["note_source"], name, stream_bytes, stream_max_bytes, paused)
-        if why := self._stopped():
+        if why := self._readiness.reason("collecting"):
             await connection.execute(_SQL["note_stopped"], name, why)
         if self._listening:
             await connection.execute(_SQL["note_gateways"], *self._of_gateways(time.monotonic()))

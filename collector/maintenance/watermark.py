@@ -27,9 +27,9 @@ COMMAND_SECONDS: Final = 20.0  # of a server that vanished without a word nothin
 _SQL: Final = statements("maintenance")
 
 
-async def keep_watermark(client: Client, dsn: str, source: Source, readiness: Readiness | None = None) -> None:
+async def keep_watermark(client: Client, dsn: str, source: Source, readiness: Readiness) -> None:
     """Write the watermark and the state of a source for ever. Both are stale while that fails."""
-    report = StateReport(client, source, lambda: readiness.reason("collecting") if readiness else "")
+    report = StateReport(client, source, readiness)
     watermark = Watermark(client, dsn, source, report)
     try:
         await periodically(

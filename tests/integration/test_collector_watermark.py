@@ -32,7 +32,7 @@ from tests.support.waiting import eventually
 @asynccontextmanager
 async def keeping(client: Client, database: Database, source: str = "facebook") -> AsyncIterator[asyncio.Task[None]]:
     """The task that writes the watermark."""
-    task = asyncio.create_task(keep_watermark(client, database.collector_dsn, SOURCES[source]))
+    task = asyncio.create_task(keep_watermark(client, database.collector_dsn, SOURCES[source], Readiness()))
     try:
         yield task
     finally:
