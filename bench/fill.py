@@ -27,13 +27,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench.publisher.templates import PAGE_EVENTS, UUIDS_A_PAGE, Page, make_page, uuid_lots
 from bench.publisher.values import VALUES
-from collector.batch import Entry
-from collector.fetch import Message
-from collector.parse import Parser
-from collector.parsers import choose
+from collector.message import Message
+from collector.parse.choose import choose
+from collector.parse.parsed import Parser
 from collector.sources import SOURCES as COLLECTED
-from collector.write import Path as Way
-from collector.write import Write
+from collector.store.batch import Entry
+from collector.store.batch import Path as Way
+from collector.store.write import Write
 from core import postgres
 from core.errors import Misconfigured, SluiceError
 from core.events import subjects, wire

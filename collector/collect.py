@@ -27,10 +27,12 @@ from typing import Any, Final, Literal
 import structlog
 
 from collector import metrics
-from collector.batch import Entry, Outcome, parts_of
-from collector.fetch import Fetcher, Message
-from collector.parse import Parser
-from collector.store import Store, TooSlow
+from collector.fetch import Fetcher
+from collector.message import Message
+from collector.metrics import FlowStage
+from collector.parse.parsed import Parser
+from collector.store.batch import Entry, Outcome, parts_of
+from collector.store.store import Store, TooSlow
 from collector.trace import tell_requests
 from core import faults, tracing
 from core.health import Readiness
@@ -107,7 +109,7 @@ class Collect:
             taking.cancel()
 
     async def _fetch(self) -> list[Message]:
-        with metrics.stage_seconds.labels(self._source, "fetch").time():
+        with metrics.stage_seconds.labels(self._source, FlowStage.FETCH).time():
             messages = await self._fetcher.take(self._batch_rows, self._linger)
             if faults.ARMED:
                 faults.reached("collector.fetched")
@@ -122,7 +124,7 @@ class Collect:
             metrics.parse_cpu_seconds.labels(self._source).inc(thread_time() - began)
             return entries
 
-        with metrics.stage_seconds.labels(self._source, "parse").time():
+        with metrics.stage_seconds.labels(self._source, FlowStage.PARSE).time():
             entries = await asyncio.to_thread(parse)
         if faults.ARMED:
             faults.reached("collector.parsed")
@@ -139,7 +141,7 @@ class Collect:
             steps.done("store")
             if faults.ARMED:
                 faults.reached("collector.committed")
-            with metrics.stage_seconds.labels(self._source, "ack").time():
+            with metrics.stage_seconds.labels(self._source, FlowStage.ACK).time():
                 await self._fetcher.ack(entry.message for entry in part)
             if faults.ARMED:
                 faults.reached("collector.acked")
@@ -165,7 +167,7 @@ class Collect:
                 if isinstance(error, TooSlow):
                     self._most_messages = max(1, len(part) // 2)
             else:
-                metrics.stage_seconds.labels(self._source, "store").observe(perf_counter() - started)
+                metrics.stage_seconds.labels(self._source, FlowStage.STORE).observe(perf_counter() - started)
                 self._works()
                 if failed >= GIVE_BACK_AFTER:
                     await self._fetcher.go_on()
@@ -228,7 +230,7 @@ class Collect:
         """One line a batch, however many there are: `dead_letters` holds each with its way."""
         if not outcome.letters:
             return
-        reasons = Counter(letter.reason for letter in outcome.letters)
+        reasons = Counter(letter.reason.value for letter in outcome.letters)
         for reason, events in reasons.items():
             metrics.failed.labels(self._source, reason).inc(events)
         first = outcome.letters[0]

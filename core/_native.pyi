@@ -6,7 +6,7 @@ from typing import Any
 from core.sources.shape import Field
 
 Shape = tuple[str, Sequence[Field], Sequence[bytes | int], Any]
-"""As `collector.plan.Shape`."""
+"""As `collector.parse.native_schema.Shape`."""
 
 class Counts:
     """What a message's rows add to the rollups."""
@@ -15,8 +15,8 @@ class Counts:
     def total(
         many: Sequence[Counts],
     ) -> tuple[dict[tuple[int, str, str], tuple[int, int]], dict[tuple[int, str, str | None], int]]:
-        """All of these together, as the `Counts` of `collector/rollup.py`. Raises ValueError where they are of two
-        parsers."""
+        """All of these together, as the `Counts` of `collector/parse/rollup.py`. Raises ValueError where they are of
+        two parsers."""
 
 class Door:
     """What reads arrays of events at the gateway's door.

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from collector.parse import MESSAGE_COLUMNS
+from collector.parse.row import MESSAGE_COLUMNS
 from core.postgres import migrations
 from core.sources import SOURCES
 from core.sources.declaration import STAGES, Source

@@ -22,10 +22,11 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.micro.conftest import Stack
 from bench.publisher.events import Drawn, make
-from collector.parse import Parser, copied_columns
-from collector.parsers import choose
+from collector.parse.choose import choose
+from collector.parse.parsed import Parser
+from collector.parse.row import copied_columns
 from collector.sources import SOURCES
-from collector.write import staging
+from collector.store.write import staging
 from core import postgres
 from core.events import wire
 from core.events.contract import Contract

@@ -6,15 +6,15 @@ import argparse
 from argparse import ArgumentTypeError
 from typing import Any, Final
 
-from collector.metrics import DEAD_FOR
 from core.errors import Misconfigured
+from core.events.dead_reasons import DEAD_REASONS
 from core.events.subjects import REFUSED, SOURCES
 from gateway.refusal import KEPT_BODIES
 from ops.cli.arguments import command, dry_run, format_, moment, positive, seconds, yes
 from ops.dead_letters import commands
 from ops.dead_letters.letters import KINDS, OUTCOMES, Name, Which, name_of
 
-REASONS: Final = tuple(dict.fromkeys((*DEAD_FOR, *(refusal.value for refusal in KEPT_BODIES))))
+REASONS: Final = tuple(dict.fromkeys(reason.value for reason in (*DEAD_REASONS, *KEPT_BODIES)))
 """The closed list of reasons of a dead letter."""
 
 

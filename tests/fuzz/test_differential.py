@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from collector.parse import Parsed
+from collector.parse.parsed import Parsed
 from core.events import wire
 from core.sources.fields import MAX_DEPTH, MAX_EVENT_BYTES
 from tests.fuzz.differential import Pair, fuzz

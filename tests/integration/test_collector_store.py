@@ -14,8 +14,8 @@ import asyncpg
 import pytest
 
 from bench.publisher.events import Drawn, make
-from collector import write
-from collector.batch import Outcome
+from collector.store import write
+from collector.store.batch import Outcome
 from core.events import refused as refused_events
 from core.events.contract import Invalid, Reason
 from core.pg_errors import ErrorClass, classify

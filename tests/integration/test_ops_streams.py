@@ -12,10 +12,11 @@ from nats.aio.client import Client
 from nats.js.api import ConsumerInfo
 from structlog.testing import capture_logs
 
+from collector.maintenance.stranded import free_stranded
 from collector.sources import SOURCES
-from collector.stranded import free_stranded
 from core.errors import SluiceError
 from core.events.subjects import consumer_of, stream_of
+from core.health import Readiness
 from core.jetstream import ask, ensure_streams, stream_config
 from core.lifecycle import cancelled
 from ops.cli import streams
@@ -136,9 +137,10 @@ async def test_a_consumer_that_differs_is_reported_and_repaired(
 
 
 async def test_what_a_consumer_dropped_is_delivered_again(
-    client: Client, database: Database, connection: asyncpg.Connection[Any]
+    client: Client, database: Database, connection: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A message that was delivered `max_deliver` times and not confirmed, be it the last one: it is stored, once."""
+    monkeypatch.setattr("collector.maintenance.stranded.EVERY_SECONDS", 0.1)
     fetcher = fetcher_of(client, ack_wait_seconds=0.5)
     await fetcher.start()
     await fetcher.stop()
@@ -153,7 +155,7 @@ async def test_what_a_consumer_dropped_is_delivered_again(
 
     await eventually(dropped, what="JetStream drops the message")
     async with collecting(database, client):
-        freeing = asyncio.create_task(free_stranded(client, SOURCES["facebook"], every_seconds=0.1))
+        freeing = asyncio.create_task(free_stranded(client, SOURCES["facebook"], Readiness()))
         await drained(client, "facebook")
         await cancelled([freeing])
     assert await connection.fetchval("SELECT count(*) FROM facebook_events") == 1

@@ -10,11 +10,11 @@ from typing import Any
 import asyncpg
 import httpx
 
-from collector.batch import Entry
-from collector.fetch import Message
-from collector.parse import python_parser
+from collector.message import Message
+from collector.parse.python import python_parser
 from collector.sources import SOURCES
-from collector.store import Store
+from collector.store.batch import Entry
+from collector.store.store import Store
 from core.events.contract import Contract
 from reporter.app import create_app
 from reporter.read import Pool, open_pool

@@ -15,8 +15,8 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
-from collector.parse import python_parser
-from collector.parsers import native_parser
+from collector.parse.native import native_parser
+from collector.parse.python import python_parser
 from collector.sources import SOURCES
 from core import native
 from core.events.contract import Contract

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector import copying
-from collector.parse import Parsed, Parser, Reject, copied_columns
-from collector.parsers import Choice, choose
-from collector.rollup import QUARTER_MICROSECONDS, nothing, total
+from collector.parse import pg_copy
+from collector.parse.choose import Choice, choose
+from collector.parse.parsed import Parsed, Parser, Reject
+from collector.parse.rollup import QUARTER_MICROSECONDS, nothing, total
+from collector.parse.row import copied_columns
 from collector.sources import SOURCES
 from core.events import refused as refused_events
 from core.events import wire
@@ -264,7 +265,7 @@ def test_no_message_raises(parsers: Parsers, body: bytes, source: str) -> None:
 def test_the_columns_of_a_source_are_its_tables() -> None:
     """COPY is told the columns in the order in which the parser writes them."""
     assert copied_columns(SOURCES["facebook"])[-3:] == ("received_at", "stream_sequence", "correlation_id")
-    assert copying.fields_in_row(2) == b"\x00\x02"
+    assert pg_copy.fields_in_row(2) == b"\x00\x02"
 
 
 def test_rows_are_counted_as_the_rollups_do(parsers: Parsers) -> None:

@@ -7,7 +7,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import pytest
 
-from collector.maintain import check_retention
+from collector.maintenance.maintain import check_retention
 from collector.settings import CollectorSettings
 from core.errors import Misconfigured
 from core.settings import Settings, load, unknown

@@ -146,7 +146,7 @@ impl Door {
     }
 }
 
-/// The counts of events and audience: `Counts` of `collector/rollup.py`.
+/// The counts of events and audience: `Counts` of `collector/parse/rollup.py`.
 type Sums<'py> = (Bound<'py, PyDict>, Bound<'py, PyDict>);
 
 fn sums<'py>(py: Python<'py>, quarters: &[Quarter], names: &Names) -> PyResult<Sums<'py>> {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import asyncpg
 import structlog
@@ -18,13 +18,14 @@ from nats.aio.client import Client
 
 from collector import metrics
 from collector.settings import RETENTION_MARGIN_DAYS, CollectorSettings
-from collector.source import Source
+from collector.sources.source import Source
 from core import postgres
 from core.errors import Misconfigured, SluiceError
 from core.events.subjects import consumer_of
 from core.health import Readiness
 from core.jetstream import stream_info
 from core.periodic import Step, periodically
+from core.postgres import Connection
 from sql import statements
 
 EVERY_SECONDS: Final = 10.0  # and STUCK_AFTER: together within the 30 s in which all is to be well again
@@ -34,8 +35,6 @@ _PARTITIONS: Final = statements("partitions")
 _COUNTRIES: Final = statements("countries")
 _SQL: Final = statements("maintenance")
 log = structlog.get_logger()
-
-Connection: TypeAlias = "asyncpg.Connection[Any]"
 
 
 def check_retention(settings: CollectorSettings) -> None:
@@ -47,9 +46,7 @@ def check_retention(settings: CollectorSettings) -> None:
         )
 
 
-async def maintain(
-    client: Client, source: Source, settings: CollectorSettings, readiness: Readiness | None = None
-) -> None:
+async def maintain(client: Client, source: Source, settings: CollectorSettings, readiness: Readiness) -> None:
     """Maintain for ever, a round every EVERY_SECONDS."""
     await periodically(Step("maintenance"), Maintenance(client, source, settings, readiness).round, EVERY_SECONDS)
 
@@ -57,9 +54,7 @@ async def maintain(
 class Maintenance:
     """The steps of one source."""
 
-    def __init__(
-        self, client: Client, source: Source, settings: CollectorSettings, readiness: Readiness | None = None
-    ) -> None:
+    def __init__(self, client: Client, source: Source, settings: CollectorSettings, readiness: Readiness) -> None:
         self._client = client
         self._source = source
         self._settings = settings

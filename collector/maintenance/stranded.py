@@ -18,7 +18,7 @@ import structlog
 from nats.aio.client import Client
 
 from collector import metrics
-from collector.source import Source
+from collector.sources.source import Source
 from core.events.subjects import consumer_of
 from core.health import Readiness
 from core.jetstream import stream_info
@@ -28,9 +28,7 @@ EVERY_SECONDS: Final = 5.0
 log = structlog.get_logger()
 
 
-async def free_stranded(
-    client: Client, source: Source, readiness: Readiness | None = None, every_seconds: float = EVERY_SECONDS
-) -> None:
+async def free_stranded(client: Client, source: Source, readiness: Readiness) -> None:
     """Look for stranded messages of a source for ever."""
     suspect: int | None = None
 
@@ -43,7 +41,7 @@ async def free_stranded(
             log.error("message stranded: its consumer is made again", stream=source.stream, sequence=found)
         suspect = found
 
-    await periodically(metrics.step(source.name, "stranded", readiness), free, every_seconds)
+    await periodically(metrics.step(source.name, "stranded", readiness), free, EVERY_SECONDS)
 
 
 async def stranded(client: Client, source: Source) -> int | None:

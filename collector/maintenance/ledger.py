@@ -7,18 +7,18 @@ one snapshot must find them equal. `ops/ledger.py` reads the whole, rows counted
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-import asyncpg
 import structlog
 from nats.aio.client import Client
 
 from collector import metrics
-from collector.source import Source
+from collector.sources.source import Source
 from core import postgres
 from core.health import Readiness
 from core.jetstream import stream_info
 from core.periodic import periodically
+from core.postgres import Connection
 from sql import statements
 
 # A sum over all receipts, some millions where they are kept for days.
@@ -29,7 +29,7 @@ _SQL: Final = statements("ledger")
 log = structlog.get_logger()
 
 
-async def watch(client: Client, dsn: str, source: Source, readiness: Readiness | None = None) -> None:
+async def watch(client: Client, dsn: str, source: Source, readiness: Readiness) -> None:
     """Check the ledger of a source for ever, first at once."""
 
     async def check() -> None:
@@ -44,7 +44,7 @@ async def watch(client: Client, dsn: str, source: Source, readiness: Readiness |
     await periodically(metrics.step(source.name, "ledger", readiness), check, EVERY_SECONDS, AGAIN_SECONDS)
 
 
-async def _check(client: Client, connection: asyncpg.Connection[Any], source: Source) -> None:
+async def _check(client: Client, connection: Connection, source: Source) -> None:
     info = await stream_info(client, source.stream)
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         receipts = await connection.fetchval(_SQL["receipts"], source.stream, info.created)

@@ -14,19 +14,20 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import date, datetime, timedelta
-from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 
-from collector import copying
-from collector.batch import Entry
-from collector.parse import copied_columns
-from collector.rollup import QUARTERS_IN_DAY, Counts, total
-from collector.source import Source
+from collector.parse import pg_copy
+from collector.parse.rollup import QUARTERS_IN_DAY, Counts, total
+from collector.parse.row import copied_columns
+from collector.sources.source import Source
+from collector.store.batch import Entry, Path, Place
 from core import faults, native, postgres
+from core.pg_errors import ErrorClass, classify
+from core.postgres import Connection
 from sql import statements
 
 _SQL: Final = statements("store")
@@ -37,13 +38,6 @@ _PLACE: Final = re.compile(r"COPY \w+_(?P<day>\d{8}), \D*(?P<row>\d+)")  # in ev
 MOST_STAGED: Final = 64
 COMMAND_SECONDS: Final = 20.0  # a batch takes well under a second; a connection gone silent holds us up no longer
 COPY_SECONDS: Final = COMMAND_SECONDS
-
-
-class Path(StrEnum):
-    """How rows get into their leaf."""
-
-    DIRECT = "direct"
-    STAGED = "staged"
 
 
 # What sends the direct path to the staged one: a repeat; or two collectors that each wait for a key of the other.
@@ -71,10 +65,24 @@ class Turn:
         self._next = min(self._next * 2, MOST_STAGED) if conflicts else 1
 
 
-class Write:
-    """What writes within one transaction. `rows` may be called for parts of a batch, `counts` once at the end."""
+class Poison(Exception):
+    """PostgreSQL rejects a row of the entries that were written. place is its row, if PostgreSQL names it."""
 
-    def __init__(self, connection: asyncpg.Connection[Any], source: Source, shard: int, below_floor: set[int]) -> None:
+    def __init__(self, error: asyncpg.PostgresError) -> None:
+        # The message of a check names the constraint, never the row: details would repeat personal data.
+        self.detail = f"{error.sqlstate}: {error.args[0]}"
+        self.place = _place_of(error)
+        super().__init__(self.detail)
+
+
+class Write:
+    """What writes within one transaction. `rows` may be called for parts of a batch, `counts` once at the end.
+
+    conflicts   how often the direct path met a repeat
+    staged      whether any rows were staged
+    """
+
+    def __init__(self, connection: Connection, source: Source, shard: int, below_floor: set[int]) -> None:
         self._connection = connection
         self._source = source
         self._shard = shard
@@ -83,6 +91,8 @@ class Write:
         self._days: set[int] = set()  # whose leaves were written
         self._staging_in_use = False  # whether staging may hold rows: of another day, or of another part of the batch
         self._direct: list[Counts | native.Counts] = []  # alone: a day that is filled is a million events
+        self.conflicts = 0
+        self.staged = False
 
     @property
     def can_go_direct(self) -> bool:
@@ -90,17 +100,21 @@ class Write:
         return self._source.table is not None
 
     async def rows(self, entries: list[Entry], path: Path) -> Counter[int]:
-        """Write the rows of these entries; the rows really inserted, by stream sequence.
+        """Write the rows of these entries, merged if the direct path meets a repeat. Return the rows really inserted,
+        by stream sequence.
 
-        Raises what the database raised. The caller then goes back to a savepoint, and what was written is gone.
+        Raises Poison, or what else the database raised; nothing of these entries is written then.
         """
-        write = self._copy if path is Path.DIRECT else self._merge
-        stored: Counter[int] = Counter()
-        for day in sorted({day for entry in entries for day in entry.parsed.days} - self._below_floor):
-            self._days.add(day)
-            stored += await write([entry for entry in entries if day in entry.parsed.days], day)
         if path is Path.DIRECT:
-            self._direct += [entry.parsed.counts for entry in entries]
+            try:
+                stored = await self._in_savepoint(entries, self._copy)
+            except CONFLICTS:
+                self.conflicts += 1
+            else:
+                self._direct += [entry.parsed.counts for entry in entries]
+                return stored
+        stored = await self._in_savepoint(entries, self._merge)
+        self.staged = True
         return stored
 
     async def counts(self) -> None:
@@ -124,6 +138,21 @@ class Write:
             *(list(column) for column in zip(*of_events, strict=True)),
             *(list(column) for column in zip(*of_audience, strict=True)),
         )
+
+    async def _in_savepoint(
+        self, entries: list[Entry], write: Callable[[list[Entry], int], Awaitable[Counter[int]]]
+    ) -> Counter[int]:
+        stored: Counter[int] = Counter()
+        try:
+            async with self._connection.transaction():
+                for day in sorted({day for entry in entries for day in entry.parsed.days} - self._below_floor):
+                    self._days.add(day)
+                    stored += await write([entry for entry in entries if day in entry.parsed.days], day)
+        except asyncpg.PostgresError as error:
+            if classify(error) is ErrorClass.POISON:
+                raise Poison(error) from error
+            raise
+        return stored
 
     async def _copy(self, entries: list[Entry], day: int) -> Counter[int]:
         await self._copy_into(leaf(self._source, day), entries, day)
@@ -187,20 +216,21 @@ def day_of(day: int) -> date:
     return _FIRST_DAY + timedelta(days=day)
 
 
-def refused_row(error: asyncpg.PostgresError) -> tuple[int, int] | None:
-    """The day and the number (from 1) of the row at which a COPY into a leaf failed, where PostgreSQL says so."""
+def _place_of(error: asyncpg.PostgresError) -> Place | None:
+    """The row at which a COPY into a leaf failed, if PostgreSQL names it."""
     found = _PLACE.match(str(getattr(error, "context", None)))
     if found is None:
         return None
-    return (datetime.strptime(found["day"], "%Y%m%d").date() - _FIRST_DAY).days, int(found["row"])
+    day = datetime.strptime(found["day"], "%Y%m%d").date() - _FIRST_DAY
+    return Place(day.days, int(found["row"]))
 
 
 async def _stream(rows: list[bytes]) -> AsyncIterator[bytes]:
     """A COPY: the buffers as they are, neither joined nor copied."""
-    yield copying.HEADER
+    yield pg_copy.HEADER
     for buffer in rows:
         yield buffer
         if faults.ARMED:
             faults.reached("collector.copying")
         await asyncio.sleep(0)  # a large batch must not hold the loop
-    yield copying.TRAILER
+    yield pg_copy.TRAILER

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-import asyncpg
 import nats.errors
 import nats.js.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from collector.source import Source
+from collector.sources.source import Source
 from core.events.subjects import GATEWAY_STATE_SUBJECT, REFUSED, consumer_of
+from core.health import Readiness
 from core.jetstream import StreamInfo
+from core.postgres import Connection
 from core.state import TURNED_AWAY_SECONDS
 from sql import statements
 
@@ -31,18 +31,18 @@ log = structlog.get_logger()
 
 
 class StateReport:
-    """Writes the state of one source. stopped says why this collector stopped; empty while it runs."""
+    """Writes the state of one source. If readiness lacks "collecting", this collector has stopped."""
 
-    def __init__(self, client: Client, source: Source, stopped: Callable[[], str]) -> None:
+    def __init__(self, client: Client, source: Source, readiness: Readiness) -> None:
         self._client = client
         self._source = source
-        self._stopped = stopped
+        self._readiness = readiness
         self._begun = float("-inf")
         self._listening = False
         self._turned_away: deque[tuple[float, int]] = deque()
         self._heard: float | None = None
 
-    async def write(self, connection: asyncpg.Connection[Any], info: StreamInfo) -> None:
+    async def write(self, connection: Connection, info: StreamInfo) -> None:
         """Write it if the last time was a second ago. Raises what the database raises."""
         if (now := time.monotonic()) - self._begun < EVERY_SECONDS:
             return
@@ -62,7 +62,7 @@ class StateReport:
             return  # the report of before goes stale
         name, stream_bytes, stream_max_bytes = self._source.name, info.state.bytes, max(info.config.max_bytes, 0)
         await connection.execute(_SQL["note_source"], name, stream_bytes, stream_max_bytes, paused)
-        if why := self._stopped():
+        if why := self._readiness.reason("collecting"):
             await connection.execute(_SQL["note_stopped"], name, why)
         if self._listening:
             await connection.execute(_SQL["note_gateways"], *self._of_gateways(time.monotonic()))

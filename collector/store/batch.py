@@ -6,13 +6,22 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from itertools import pairwise
 from typing import NamedTuple
 
-from collector.fetch import Message
-from collector.parse import Parsed, Parser, Reject
+from collector.message import Message
+from collector.parse.parsed import Parsed, Parser, Reject
 from core.events import wire
+from core.events.dead_reasons import DeadReason
 from core.sources.fields import instant, moment_of
+
+
+class Path(StrEnum):
+    """How rows get into their leaf."""
+
+    DIRECT = "direct"
+    STAGED = "staged"
 
 
 class Letter(NamedTuple):
@@ -22,11 +31,18 @@ class Letter(NamedTuple):
     stream_sequence: int
     received_at: datetime | None
     position: int
-    reason: str
+    reason: DeadReason
     path: str
     detail: str
     correlation_id: str | None
     event: bytes
+
+
+class Place(NamedTuple):
+    """A row of a COPY: its day (counted from 2000-01-01), and its number among the day's rows, from 1 on."""
+
+    day: int
+    row: int
 
 
 @dataclass(slots=True)
@@ -49,7 +65,7 @@ class Outcome:
     stored: int = 0
     letters: list[Letter] = field(default_factory=list)
     left_out: int = 0
-    path: str | None = None
+    path: Path | None = None
     conflicts: int = 0
 
     @property
@@ -95,9 +111,10 @@ def halve(entries: list[Entry], parse: Parser) -> list[list[Entry]]:
     return _cut(entry, parse, middle)
 
 
-def around(entry: Entry, day: int, row: int, parse: Parser) -> list[list[Entry]]:
-    """A message of more than one event, cut before and behind the event that gave the row of this number (from 1) of
-    a day; what is empty is left out."""
+def around(entry: Entry, place: Place, parse: Parser) -> list[list[Entry]]:
+    """A message of more than one event, cut before and behind the event that gave the row at this place; what is empty
+    is left out."""
+    day, row = place.day, place.row
     parts, lines = wire.decode(entry.message.body)
     first, stop = entry.start, entry.start + entry.parsed.events  # the event lies in here
     while stop - first > 1:

@@ -7,18 +7,18 @@ JetStream's clock alone; it goes stale when collectors die, and is never wrong.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-import asyncpg
 from nats.aio.client import Client
 
 from collector import metrics
-from collector.source import Source
-from collector.state import StateReport
+from collector.maintenance.state import StateReport
+from collector.sources.source import Source
 from core import postgres
 from core.health import Readiness
 from core.jetstream import StreamInfo, stream_info
 from core.periodic import periodically
+from core.postgres import Connection
 from sql import statements
 
 EVERY_SECONDS: Final = 0.25
@@ -27,9 +27,9 @@ COMMAND_SECONDS: Final = 20.0  # of a server that vanished without a word nothin
 _SQL: Final = statements("maintenance")
 
 
-async def keep_watermark(client: Client, dsn: str, source: Source, readiness: Readiness | None = None) -> None:
+async def keep_watermark(client: Client, dsn: str, source: Source, readiness: Readiness) -> None:
     """Write the watermark and the state of a source for ever. Both are stale while that fails."""
-    report = StateReport(client, source, lambda: readiness.reason("collecting") if readiness else "")
+    report = StateReport(client, source, readiness)
     watermark = Watermark(client, dsn, source, report)
     try:
         await periodically(
@@ -47,7 +47,7 @@ class Watermark:
         self._dsn = dsn
         self._source = source
         self._report = report
-        self._connection: asyncpg.Connection[Any] | None = None
+        self._connection: Connection | None = None
 
     async def advance(self) -> None:
         """Write it once. Raises StreamMissing, and what the database raises."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from collector.parse import constant_of, opening
-from collector.source import Source
+from collector.parse.row import constant_of, opening
+from collector.sources.source import Source
 from core.sources import SOURCES
 from core.sources import shape as shapes_of
 from core.sources.shape import ColumnType, Field

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import structlog
 
-from collector.batch import Entry, Letter, Outcome, letter
-from collector.isolate import Isolation
-from collector.parse import Parser, Reject
-from collector.source import Source
-from collector.write import COMMAND_SECONDS, Path, Turn, Write, day_of, staging
+from collector.parse.parsed import Parser, Reject
+from collector.sources.source import Source
+from collector.store.batch import Entry, Letter, Outcome, Path, letter
+from collector.store.isolate import DeadLimit, Isolation
+from collector.store.write import COMMAND_SECONDS, Poison, Turn, Write, day_of, staging
 from core import faults, postgres
 from core.events import wire
+from core.events.dead_reasons import StoreReason
 from core.pg_errors import ErrorClass, classify
+from core.postgres import Connection
 from sql import statements
 
 _SQL: Final = statements("store")
@@ -43,7 +45,7 @@ class Store:
         self._source = source
         self._parse = parse
         self.turn = Turn()
-        self._connection: asyncpg.Connection[Any] | None = None
+        self._connection: Connection | None = None
         self._shard = 0
         self._leaves: set[int] = set()
 
@@ -72,32 +74,37 @@ class Store:
                 raise TooSlow(f"{len(entries)} messages passed a time limit: {error!r}") from error
             raise
 
-    async def _save(self, connection: asyncpg.Connection[Any], entries: list[Entry], below_floor: set[int]) -> Outcome:
+    async def _save(self, connection: Connection, entries: list[Entry], below_floor: set[int]) -> Outcome:
         fresh = await self._take_receipts(connection, entries)
         outcome = Outcome(left_out=len(entries) - len(fresh))
         if not fresh:
             return outcome
-        outcome.events = sum(entry.parsed.events for entry in fresh)
-        outcome.letters = [letter(entry.message, reject) for entry in fresh for reject in entry.parsed.rejects]
-        outcome.letters += [found for entry in fresh for found in self._too_late(entry, below_floor)]
+        limit = DeadLimit(fresh)
+        letters = [letter(entry.message, reject) for entry in fresh for reject in entry.parsed.rejects]
+        letters += [found for entry in fresh for found in self._too_late(entry, below_floor)]
         write = Write(connection, self._source, self._shard, below_floor)
-        isolation = Isolation(connection, self._parse, write)
         path = self.turn.take() if write.can_go_direct else Path.STAGED
-        stored = await isolation.store(fresh, path)
+        try:
+            stored = await write.rows(fresh, path)
+        except Poison as poison:
+            isolation = Isolation(self._parse, write, limit)
+            stored = await isolation.store(fresh, poison)
+            letters += isolation.letters
         if path is Path.DIRECT:
-            self.turn.tell(conflicts=isolation.conflicts)
+            self.turn.tell(conflicts=write.conflicts)
         await write.counts()
         if faults.ARMED:
             faults.reached("collector.merged")
-        outcome.conflicts = isolation.conflicts
-        outcome.path = Path.STAGED if isolation.staged else Path.DIRECT
-        outcome.letters += isolation.letters
+        await self._keep_letters(connection, letters)
+        await self._correct_receipts(connection, fresh, stored, letters)
+        outcome.events = sum(entry.parsed.events for entry in fresh)
         outcome.stored = stored.total()
-        await self._keep_letters(connection, outcome.letters)
-        await self._correct_receipts(connection, fresh, stored, outcome.letters)
+        outcome.letters = letters
+        outcome.path = Path.STAGED if write.staged else Path.DIRECT
+        outcome.conflicts = write.conflicts
         return outcome
 
-    async def _take_receipts(self, connection: asyncpg.Connection[Any], entries: list[Entry]) -> list[Entry]:
+    async def _take_receipts(self, connection: Connection, entries: list[Entry]) -> list[Entry]:
         """The entries that were not stored before. Their receipts are ours from here on."""
         rows = await connection.fetch(
             _SQL["take_receipts"],
@@ -109,13 +116,13 @@ class Store:
         taken = {row["stream_sequence"] for row in rows}
         return [entry for entry in entries if entry.message.sequence in taken]
 
-    async def _keep_letters(self, connection: asyncpg.Connection[Any], letters: list[Letter]) -> None:
+    async def _keep_letters(self, connection: Connection, letters: list[Letter]) -> None:
         if letters:
             columns = (list(column) for column in zip(*letters, strict=True))
             await connection.execute(_SQL["keep_dead_letters"], self._source.stream, self._source.name, *columns)
 
     async def _correct_receipts(
-        self, connection: asyncpg.Connection[Any], entries: list[Entry], stored: Counter[int], letters: Iterable[Letter]
+        self, connection: Connection, entries: list[Entry], stored: Counter[int], letters: Iterable[Letter]
     ) -> None:
         dead = Counter(found.stream_sequence for found in letters)
         differing = [entry for entry in entries if stored[entry.message.sequence] != entry.parsed.events]
@@ -143,9 +150,11 @@ class Store:
         for position in range(len(lines)):
             one = self._parse(wire.cut(parts, lines, position, position + 1), entry.message.sequence)
             if not below_floor.isdisjoint(one.days):
-                yield letter(entry.message, Reject(position, "below_floor", "$.timestamp", "its day was dropped"))
+                yield letter(
+                    entry.message, Reject(position, StoreReason.BELOW_FLOOR, "$.timestamp", "its day was dropped")
+                )
 
-    async def _ensure_leaves(self, connection: asyncpg.Connection[Any], entries: list[Entry]) -> set[int]:
+    async def _ensure_leaves(self, connection: Connection, entries: list[Entry]) -> set[int]:
         """Make the leaves that the batch needs, outside its transaction; the days that may not have one."""
         below_floor: set[int] = set()
         if self._source.table is None:
@@ -160,7 +169,7 @@ class Store:
                 below_floor.add(day)
         return below_floor
 
-    async def _connected(self) -> asyncpg.Connection[Any]:
+    async def _connected(self) -> Connection:
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
         await self.close()

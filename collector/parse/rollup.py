@@ -19,7 +19,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from collector.source import Audience
+from collector.sources.source import Audience
 from core import native
 from core.sources.declaration import stage_of
 from core.sources.shape import keys
