@@ -18,8 +18,8 @@ from typing import Any, Final, NamedTuple
 from core.correlation import new_id
 from core.errors import StreamUnreachable, TryAgain
 from core.events import wire
+from gateway.batch import Block
 from gateway.correlation import Origin
-from gateway.decode import Block
 
 SEAL_BYTES: Final = 512 * 1024  # of blocks in a message, whose server takes 1 MiB
 SEAL_PARTS: Final = 500

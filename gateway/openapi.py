@@ -11,7 +11,7 @@ from core.events.examples import EXAMPLES
 from core.events.reference import MEANINGS, schema
 from core.metrics import VERSION
 from gateway.answer import REFUSALS, TRY_AGAIN
-from gateway.decode import OTHERS_MOST, TOLD_MOST, Told
+from gateway.batch import OTHERS_MOST, TOLD_MOST, Told
 
 _DESCRIPTION: Final = f"""\
 Ad-funnel events from Facebook and TikTok. Events are validated one by one: an invalid event is refused with a reason \

@@ -23,9 +23,9 @@ from core.errors import StreamFull
 from core.events.subjects import EVENTS_HEADER, MESSAGE_ID_HEADER, SOURCES, events_subject
 from core.jetstream import NO_ROOM
 from gateway import metrics
+from gateway.batch import Block
 from gateway.commit import Lane, Message, Waiting
 from gateway.correlation import Origin
-from gateway.decode import Block
 from gateway.puback import NoPubAck, NoStream, PubAcks
 from gateway.refusal import Doubled, NotServing
 

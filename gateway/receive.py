@@ -27,9 +27,10 @@ from core.settings import GatewaySettings
 from gateway import answer, metrics, native
 from gateway.admission import Admission, Hold
 from gateway.answer import Answer
+from gateway.batch import RECORD_BYTES, Batch, Block
 from gateway.body import Form, announced_bytes, form_of, plain, raw
 from gateway.correlation import Origin, origin
-from gateway.decode import RECORD_BYTES, SMALLEST_EVENT_BYTES, Batch, Block, Decode
+from gateway.decode import SMALLEST_EVENT_BYTES, Decode
 from gateway.metrics import Stages
 from gateway.publish import Publisher
 from gateway.refusal import KEPT_BODIES, NotServing, Refusal, Refused

@@ -18,9 +18,10 @@ from core import jetstream
 from core.events.contract import Contract
 from core.settings import GatewaySettings
 from gateway.admission import Admission
+from gateway.batch import Batch, Block
 from gateway.body import Form
 from gateway.correlation import origin
-from gateway.decode import Batch, Block, Decode
+from gateway.decode import Decode
 from gateway.publish import Publisher
 
 CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)

@@ -19,9 +19,9 @@ from core.events import wire
 from core.settings import GatewaySettings
 from gateway import commit
 from gateway import publish as publishing
+from gateway.batch import Block
 from gateway.commit import SEAL_BYTES, SEAL_PARTS, UNACKED_MOST
 from gateway.correlation import Origin, origin
-from gateway.decode import Block
 from gateway.publish import Publisher
 from gateway.refusal import Doubled, NotServing
 from tests.support.garbage import errors_left_behind

@@ -14,7 +14,7 @@ from core.events.contract import Invalid, Reason
 from core.events.violations import violations
 from gateway import answer
 from gateway.answer import Answer
-from gateway.decode import OTHERS_MOST, TOLD_MOST, Batch
+from gateway.batch import OTHERS_MOST, TOLD_MOST, Batch
 from gateway.refusal import Doubled, NotServing, Overloaded, Refusal, Refused
 from tests.support.door import ALONE, CONTRACT
 from tests.support.events import microseconds

@@ -15,8 +15,9 @@ from core.events.subjects import Source
 from gateway import decode as decoding
 from gateway import native
 from gateway import split as splitting
+from gateway.batch import TOLD_MOST, Batch
 from gateway.body import Form
-from gateway.decode import Batch, Decode, Turns
+from gateway.decode import Decode, Turns
 from tests.support.door import ALONE, CONTRACT, READER, accepted, kept
 from tests.support.events import encoded, facebook, microseconds, tiktok
 
@@ -133,6 +134,6 @@ async def test_a_run_of_the_same_is_judged_once(reader: native.Reader | None, no
     body = b"[" + b",".join([*[nothing] * run, good[0], *[nothing] * run, good[1]]) + b"]"
     batch = await Decode(contract, most_events=262_144, reader=reader)(body, Form.JSON, microseconds(), ALONE)
     assert (batch.events, batch.refused_events, accepted(batch)) == (2 * run + 2, 2 * run, {"facebook": good})
-    assert [told.index for told in batch.told] == list(range(decoding.TOLD_MOST))
+    assert [told.index for told in batch.told] == list(range(TOLD_MOST))
     assert [copy.body for copy in kept(batch)] == [nothing] * 2 * run
     assert contract.events < 50
