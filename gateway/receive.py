@@ -22,7 +22,7 @@ from core.access import Sampler
 from core.errors import StreamFull, TryAgain
 from core.events.contract import Contract
 from core.events.refused import encode, refused_body
-from core.events.subjects import SOURCES, events_subject, refused_subject
+from core.events.subjects import Source
 from core.settings import GatewaySettings
 from gateway import answer, metrics, native
 from gateway.admission import Admission, Hold
@@ -39,8 +39,6 @@ from gateway.signature import Signatures
 # Refused events are worth waiting for, but not as long as accepted ones.
 KEEP_SECONDS: Final = 5.0
 HASH_INLINE_BYTES: Final = 1024 * 1024  # some 1 ms; a thread hashes more
-
-_SUBJECTS: Final = {source: events_subject(source) for source in SOURCES}
 
 log = structlog.get_logger()
 
@@ -197,16 +195,15 @@ class Door:
             for reason, events in batch.reasons.items():
                 metrics.failed[reason].inc(events)
             log.info("events refused", correlation_id=came.correlation_id, refused=batch.reasons, events=batch.events)
-        blocks = {_SUBJECTS[source]: blocks for source, blocks in batch.blocks.items()}
         ledger = metrics.unanswered
         try:
             if not batch.reasons:
-                await self._publisher.publish(came, blocks, self._publish_seconds)
-            elif not blocks:
+                await self._publisher.publish(came, batch.blocks, self._publish_seconds)
+            elif not batch.blocks:
                 await self._keep(came, batch)
             else:
                 await asyncio.gather(
-                    self._publisher.publish(came, blocks, self._publish_seconds), self._keep(came, batch)
+                    self._publisher.publish(came, batch.blocks, self._publish_seconds), self._keep(came, batch)
                 )
             ledger = metrics.accepted
         finally:
@@ -217,8 +214,7 @@ class Door:
         """Keep refused events in the stream REFUSED. Never raises: that must not fail those that were accepted."""
         if left_out := batch.refused_events - batch.kept_events:
             metrics.unkept["no_room" if batch.no_room else "too_many"].inc(left_out)
-        blocks = {refused_subject(source): blocks for source, blocks in batch.kept.items()}
-        await self._publish_refused(came, blocks, batch.kept_events)
+        await self._publish_refused(came, batch.kept, batch.kept_events)
 
     async def _keep_body(self, came: Origin, content: bytes, refusal: Refusal, detail: str, hold: Hold) -> None:
         """Keep a body that is refused whole, as far as refused events are kept, in the stream REFUSED. Never raises."""
@@ -228,14 +224,14 @@ class Door:
             record = refused_body(content, refusal.value, detail)
         line = encode(record)
         if hold.spare(len(line) + RECORD_BYTES):
-            await self._publish_refused(came, {refused_subject(None): [Block(1, line)]}, 1)
+            await self._publish_refused(came, {None: [Block(1, line)]}, 1)
         else:
             metrics.unkept["no_room"].inc()
 
-    async def _publish_refused(self, came: Origin, blocks: Mapping[str, list[Block]], records: int) -> None:
+    async def _publish_refused(self, came: Origin, blocks: Mapping[Source | None, list[Block]], records: int) -> None:
         """Publish what is kept of this request. Never raises."""
         try:
-            await self._publisher.publish(came, blocks, KEEP_SECONDS)
+            await self._publisher.publish_refused(came, blocks, KEEP_SECONDS)
         except TryAgain as error:
             metrics.unkept["stream_full" if isinstance(error, StreamFull) else "unreachable"].inc(records)
             log.warning(

@@ -60,7 +60,7 @@ def test_publish(benchmark: BenchmarkFixture, stack: Stack, size: int) -> None:
     publisher, client = stack.runner.run(serving())
 
     async def publish() -> None:
-        await publisher.publish(came, {"events.facebook": [Block(1, content)]}, 30)
+        await publisher.publish(came, {"facebook": [Block(1, content)]}, 30)
 
     benchmark(lambda: stack.runner.run(publish()))
     stack.runner.run(client.close())
