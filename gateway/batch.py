@@ -93,10 +93,9 @@ class Batch:
 
     def add(self, run: native.Run) -> None:
         """These events are valid, and joined already."""
-        for source, (events, content) in zip(SOURCES, run.blocks, strict=True):
-            if events:
-                self.accepted[source] = self.accepted.get(source, 0) + events
-                self.blocks.setdefault(source, []).append(Block(events, content))
+        for source, (events, content) in run.blocks.items():
+            self.accepted[source] = self.accepted.get(source, 0) + events
+            self.blocks.setdefault(source, []).append(Block(events, content))
 
     def refuse(self, index: int, raw: bytes, why: Invalid, explain: Explain) -> None:
         """This event breaks the contract: count it, list it among the first, keep it while there is room."""

@@ -9,14 +9,16 @@ Everything it knows of events is derived from the declarations in `core/sources`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from core import native, sources
 from core.events.contract import Contract
 from core.events.fields import MAX_EVENT_BYTES
-from core.events.shape import Field, describe
-from core.sources.declaration import Source, stage_of
+from core.events.shape import EventShape, EventSource, describe
+from core.events.subjects import Source
+from core.sources import declaration
+from core.sources.declaration import stage_of
 
 PIECE_BYTES: Final = 128 * 1024  # read in one go: a quarter of a millisecond
 
@@ -24,17 +26,17 @@ PIECE_BYTES: Final = 128 * 1024  # read in one go: a quarter of a millisecond
 class Run(NamedTuple):
     """Valid events that stand one after the other, and where to go on: None where the array is at its end.
 
-    filled says whether reading stopped because it had enough. blocks are of each source in SOURCES: how many events,
+    filled says whether reading stopped because it had enough. blocks has, of each source with events, how many they are
     and their bytes, one a line.
     """
 
     go_on: int | None
     filled: bool
-    blocks: list[tuple[int, bytes]]
+    blocks: Mapping[Source, tuple[int, bytes]]
 
     @property
     def events(self) -> int:
-        return sum(events for events, _ in self.blocks)
+        return sum([events for events, _ in self.blocks.values()])
 
 
 Reader = Callable[[bytes, int, int], Run]
@@ -54,6 +56,6 @@ def reader(contract: Contract) -> Reader | None:
     return read
 
 
-def _described(source: Source) -> tuple[str, str, list[tuple[str, Sequence[Field]]]]:
-    """A source's name, the key that chooses the shape of its events, and of each shape its label and its fields."""
-    return source.name, "funnelStage", [(stage_of(shape), describe(shape)) for shape in source.shapes]
+def _described(source: declaration.Source) -> EventSource:
+    shapes = [EventShape(stage_of(shape), describe(shape)) for shape in source.shapes]
+    return EventSource(source.name, "funnelStage", shapes)
