@@ -6,8 +6,8 @@ Invariant: what the answer lists and what is kept of refused events is bounded, 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Self
 
 import msgspec
 
@@ -16,7 +16,6 @@ from core.events.contract import Invalid, Reason
 from core.events.fields import MAX_ID_BYTES
 from core.events.subjects import SOURCES, Source
 from core.events.violations import Violation
-from gateway import native
 from gateway.admission import Hold
 
 TOLD_MOST: Final = 100  # refused events that the answer lists
@@ -31,6 +30,11 @@ class Block(NamedTuple):
 
     events: int
     content: bytes
+
+    @classmethod
+    def of(cls, lines: Sequence[bytes]) -> Self:
+        """A block of these events, at least one."""
+        return cls(len(lines), lines[0] if len(lines) == 1 else b"\n".join(lines))
 
 
 class Told(msgspec.Struct, rename="camel"):
@@ -85,17 +89,10 @@ class Batch:
         self.kept_bytes = 0
         self.no_room = False
 
-    def accept(self, source: Source, lines: list[bytes]) -> None:
+    def accept(self, source: Source, block: Block) -> None:
         """These events are valid."""
-        self.accepted[source] = self.accepted.get(source, 0) + len(lines)
-        block = Block(len(lines), lines[0] if len(lines) == 1 else b"\n".join(lines))
+        self.accepted[source] = self.accepted.get(source, 0) + block.events
         self.blocks.setdefault(source, []).append(block)
-
-    def add(self, run: native.Run) -> None:
-        """These events are valid, and joined already."""
-        for source, (events, content) in run.blocks.items():
-            self.accepted[source] = self.accepted.get(source, 0) + events
-            self.blocks.setdefault(source, []).append(Block(events, content))
 
     def refuse(self, index: int, raw: bytes, why: Invalid, explain: Explain) -> None:
         """This event breaks the contract: count it, list it among the first, keep it while there is room."""

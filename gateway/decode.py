@@ -4,7 +4,7 @@
                               \\--> refused  --encoded--> block of REFUSED
 
 Invariant: the event loop runs at least once between two slices of this work, and all bodies take turns. What a
-request brings decides how many slices it takes, not how long one is (SLICE_SECONDS, 128 KiB of valid events); but one
+request brings decides how many slices it takes, not how long one is (`gateway.piece`, 128 KiB of valid events); but one
 element is copied and hashed as a whole, however large it is: 64 MiB take some 0.1 s. What is kept of refused events is
 held by admission, as the body is, and so are the objects of a piece while it is read.
 """
@@ -12,26 +12,20 @@ held by admission, as the body is, and so are the objects of a piece while it is
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Iterator
-from functools import partial
 from typing import Final
 
 from core.events.contract import Contract, Invalid, Reason
-from core.events.subjects import SOURCES, Source
-from core.events.violations import violations
-from core.events.wire import one_line
 from gateway import native
 from gateway.admission import Hold
-from gateway.batch import Batch
+from gateway.batch import Batch, Block
 from gateway.body import Form
+from gateway.piece import Rules
 from gateway.refusal import Refusal, Refused
 from gateway.split import split
 
-SLICE_SECONDS: Final = 0.005
 SMALL_BYTES: Final = 4096  # decoded without waiting for a turn: that would cost more
-ELEMENT_BYTES: Final = 64  # what an element of a piece takes beside its bytes
 SMALLEST_EVENT_BYTES: Final = 256  # no valid event is shorter: see test_door_limits
 
 
@@ -104,50 +98,20 @@ class Decode:
             event = self._contract.read(content, received)
         except Invalid:
             return False
-        batch.accept(event.source, [content])
+        batch.accept(event.source, Block(1, content))
         batch.events = 1
         return True
 
     def _slices(self, batch: Batch, content: bytes, form: Form, received: int, hold: Hold) -> Iterator[None]:
         """The work on one body; pauses at the end of each slice."""
-        read, reader = self._contract.read, self._reader
-        explain = partial(violations, received_at=received, contract=self._contract)
-        folded: bool | None = None
+        rules, reader = Rules(self._contract, content, received), self._reader
         pieces = split(content, form, reader and (lambda content, at: reader(content, at, received)))
         for number, piece in enumerate(pieces):
-            piece_bytes = 0 if isinstance(piece, native.Run) else len(piece) * ELEMENT_BYTES
-            hold.grow(piece_bytes)
+            hold.grow(piece.object_bytes)
             if number:
                 yield
-            events = piece.events if isinstance(piece, native.Run) else len(piece)
-            if batch.events + events > self._most_events:
+            if batch.events + piece.events > self._most_events:
                 raise Refused(Refusal.TOO_MANY_EVENTS, f"a body holds at most {self._most_events} events")
-            if isinstance(piece, native.Run):
-                batch.add(piece)
-                batch.events += events
-                continue
-            if folded is None:  # looked up once, where it matters: else no event can hold a line break
-                folded = b"\n" in content or b"\r" in content
-            lines: dict[Source, list[bytes]] = {source: [] for source in SOURCES}
-            until = time.perf_counter() + SLICE_SECONDS
-            bad: bytes | None = None
-            for index, raw in enumerate(piece, batch.events):
-                if raw != bad:
-                    try:
-                        event = read(raw, received)
-                    except Invalid as error:
-                        error.__traceback__ = error.__context__ = None  # they hold on to this frame, and so to the body
-                        bad, why = raw, error
-                    else:
-                        lines[event.source].append(one_line(raw) if folded else raw)
-                        continue
-                # One after the other of the same, such as nothing, are judged once.
-                batch.refuse(index, raw, why, explain)
-                if time.perf_counter() > until:  # valid events are bounded by their bytes, refused ones are not
-                    yield
-                    until = time.perf_counter() + SLICE_SECONDS
-            batch.events += events
-            for source, accepted in lines.items():
-                if accepted:
-                    batch.accept(source, accepted)
-            hold.grow(-piece_bytes)
+            yield from piece.read_into(batch, rules)
+            batch.events += piece.events
+            hold.grow(-piece.object_bytes)

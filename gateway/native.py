@@ -9,7 +9,7 @@ Everything it knows of events is derived from the declarations in `core/sources`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from core import native, sources
@@ -19,6 +19,8 @@ from core.events.shape import EventShape, EventSource, describe
 from core.events.subjects import Source
 from core.sources import declaration
 from core.sources.declaration import stage_of
+from gateway.batch import Batch, Block
+from gateway.piece import Rules
 
 PIECE_BYTES: Final = 128 * 1024  # read in one go: a quarter of a millisecond
 
@@ -26,17 +28,20 @@ PIECE_BYTES: Final = 128 * 1024  # read in one go: a quarter of a millisecond
 class Run(NamedTuple):
     """Valid events that stand one after the other, and where to go on: None where the array is at its end.
 
-    filled says whether reading stopped because it had enough. blocks has, of each source with events, how many they are
-    and their bytes, one a line.
+    filled says whether reading stopped because it had enough. blocks has the sources that have events.
     """
 
     go_on: int | None
     filled: bool
-    blocks: Mapping[Source, tuple[int, bytes]]
+    blocks: Mapping[Source, Block]
+    events: int
+    object_bytes: int = 0
 
-    @property
-    def events(self) -> int:
-        return sum([events for events, _ in self.blocks.values()])
+    def read_into(self, batch: Batch, _: Rules) -> Iterable[None]:
+        """Accept these events, all at once."""
+        for source, block in self.blocks.items():
+            batch.accept(source, block)
+        return ()
 
 
 Reader = Callable[[bytes, int, int], Run]
@@ -51,7 +56,9 @@ def reader(contract: Contract) -> Reader | None:
 
     def read(content: bytes, at: int, received: int) -> Run:
         go_on, blocks = door.read(content, at, PIECE_BYTES, *contract.window(received))
-        return Run(go_on, go_on is not None and go_on >= at + PIECE_BYTES, blocks)
+        by_source = {source: Block(events, lines) for source, (events, lines) in blocks.items()}
+        filled = go_on is not None and go_on >= at + PIECE_BYTES
+        return Run(go_on, filled, by_source, sum([block.events for block in by_source.values()]))
 
     return read
 

@@ -14,6 +14,7 @@ from core.events.contract import Contract, Event
 from core.events.subjects import Source
 from gateway import decode as decoding
 from gateway import native
+from gateway import piece as reading
 from gateway import split as splitting
 from gateway.batch import TOLD_MOST, Batch
 from gateway.body import Form
@@ -52,7 +53,7 @@ async def test_a_large_body_is_decoded_in_slices(decode: Decode) -> None:
 async def test_a_hostile_body_is_decoded_in_slices(decode: Decode, monkeypatch: pytest.MonkeyPatch) -> None:
     """Events that are refused end a slice by the time they take, however few bytes they have."""
     clock = itertools.count()  # a second goes by with every look at it, so that a slice is one refused event
-    monkeypatch.setattr(decoding, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(reading, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     runs = await runs_while(lambda: asyncio.create_task(decode(HOSTILE, Form.JSON, microseconds(), ALONE)))
     assert runs > HOSTILE_EVENTS
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway import split as splitting
 from gateway.body import Form
+from gateway.piece import Elements
 from gateway.refusal import Refusal, Refused
 from gateway.split import split
 from tests.support.events import encoded, facebook, tiktok
@@ -25,7 +26,7 @@ HOSTILE = st.binary(max_size=40) | st.text(alphabet='[]{},:"\\ \n1a', max_size=4
 
 
 def elements(content: bytes, form: Form = Form.JSON) -> list[bytes]:
-    return [element for piece in split(content, form) if isinstance(piece, list) for element in piece]
+    return [element for piece in split(content, form) if isinstance(piece, Elements) for element in piece.raw]
 
 
 def refusal(content: bytes) -> Refusal:
@@ -212,7 +213,7 @@ def test_space_is_passed_over_in_steps(content: bytes, form: Form, found: list[b
     """Space without end is nothing, and the event loop runs while it is passed over."""
     body = content.replace(b"%s", b" " * (10 * splitting.SPACE_BYTES))
     steps = list(split(body, form))
-    assert [element for step in steps if isinstance(step, list) for element in step] == found
+    assert [element for step in steps if isinstance(step, Elements) for element in step.raw] == found
     assert len(steps) >= 10
 
 
@@ -270,6 +271,6 @@ def test_a_scalar_is_refused_and_told_from_no_json(content: bytes, expected: Ref
 )
 def test_steps_are_many_and_small(content: bytes) -> None:
     """However hostile a body, it is split in steps of a bounded number of bytes, and none yields many elements."""
-    steps = [len(piece) for piece in split(content, Form.JSON)]
+    steps = [piece.events for piece in split(content, Form.JSON)]
     assert len(steps) > len(content) / (splitting.PIECE_BYTES + splitting.REACH_BYTES)
     assert max(steps) <= splitting.PIECE_BYTES
