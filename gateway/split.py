@@ -29,6 +29,7 @@ import msgspec
 
 from core.events.fields import MAX_EVENT_BYTES
 from gateway.body import Form, hint
+from gateway.brackets import CLOSE_ARRAY, marks
 from gateway.native import Run
 from gateway.piece import Elements, Piece
 from gateway.refusal import Refusal, Refused
@@ -38,7 +39,6 @@ REACH_BYTES: Final = MAX_EVENT_BYTES + 1024  # the next cut is at most one event
 FIRST_LINE_BYTES: Final = REACH_BYTES  # looked at to know what a body is
 LEFT_BYTES: Final = 128  # taken at first of what the native reader left: one event, mostly
 WORTH_EVENTS: Final = 16  # in a run: fewer save less than it costs to change between both ways
-CAREFUL_BYTES: Final = 8 * 1024  # of a piece that is taken apart: at worst every byte is a step
 SPACE_BYTES: Final = 1024 * 1024  # of space passed over at a time: some 3 ms
 _NOTHING: Final = Elements([])  # a step of work that gave none
 
@@ -184,14 +184,6 @@ def _array(content: bytes, at: int, read: Callable[[bytes, int], Run] | None) ->
             yield Elements(found)
 
 
-_TO_TOKEN: Final = re.compile(rb'[^"\[\]{},]*+')
-# Inside an element: past everything but brackets, and strings that end before the piece does.
-_TO_BRACKET: Final = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
-_TO_QUOTE: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
-_OPENING: Final = re.compile(rb"[\[{]++")
-_QUOTE, _BACKSLASH, _CLOSE_ARRAY, _CLOSE_OBJECT = b'"\\]}'
-
-
 def _take_apart(content: bytes, at: int, size: int) -> Generator[Elements, None, int]:
     """Elements from `at`, which is between two, by brackets and strings alone, until they are `size` bytes.
 
@@ -200,14 +192,14 @@ def _take_apart(content: bytes, at: int, size: int) -> Generator[Elements, None,
     """
     start, go_on = at, at + size
     found: list[bytes] = []
-    for mark in _marks(content, at):
+    for mark in marks(content, at):
         if mark < 0:
             yield Elements(found)
             found = []
             continue
         found.append((yield from _bare(content, start, mark)))
         start = mark + 1
-        if content[mark] == _CLOSE_ARRAY:
+        if content[mark] == CLOSE_ARRAY:
             if after := (yield from _bare(content, start, len(content))):
                 found.append(after)
             yield Elements(found)
@@ -225,7 +217,7 @@ def _take_objects_apart(content: bytes, at: int, until: int) -> Generator[Elemen
     """
     start = at
     found: list[bytes] = []
-    for mark in _marks(content, at, of_array=False):
+    for mark in marks(content, at, of_array=False):
         if mark < 0:
             yield Elements(found)
             found = []
@@ -239,42 +231,3 @@ def _take_objects_apart(content: bytes, at: int, until: int) -> Generator[Elemen
         found.append(rest)
     yield Elements(found)
     return -1
-
-
-def _marks(content: bytes, at: int, *, of_array: bool = True) -> Iterator[int]:
-    """Where elements end: at commas, and at the bracket that closes the array; or else at the bracket that closes an
-    object. -1 after each CAREFUL_BYTES of work.
-    """
-    depth = 0
-    in_string = False
-    outside = _TO_TOKEN if of_array else _TO_BRACKET
-    while at < len(content):
-        stop = min(at + CAREFUL_BYTES, len(content))
-        while at < stop:
-            at = _end(_TO_QUOTE if in_string else outside if not depth else _TO_BRACKET, content, at, stop)
-            if at >= stop:
-                break
-            token = content[at]
-            if in_string and token == _BACKSLASH:  # what it escapes is past the stop
-                at += 2
-                continue
-            if token == _QUOTE:
-                in_string = not in_string
-            elif token in b"[{":
-                after = _end(_OPENING, content, at, stop)
-                depth += after - at
-                at = after
-                continue
-            elif depth:
-                depth -= 1
-                if not (depth or of_array):
-                    yield at
-            elif of_array and token != _CLOSE_OBJECT:  # that one closes nothing: part of an element that is none
-                yield at
-            at += 1
-        yield -1
-
-
-def _end(pattern: re.Pattern[bytes], content: bytes, at: int, stop: int) -> int:
-    found = pattern.match(content, at, stop)
-    return found.end() if found else at

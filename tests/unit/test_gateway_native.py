@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from core import native as module
 from core.events.shape import ColumnType, describe
 from core.sources import SOURCES as DECLARED
-from gateway import native, split
+from gateway import brackets, native, split
 from gateway.body import Form
 from gateway.piece import Elements
 from gateway.refusal import Refused
@@ -46,7 +46,7 @@ def pieces(request: pytest.FixtureRequest) -> Iterator[None]:
         if request.param == "small":
             patch.setattr(native, "PIECE_BYTES", 700)
             patch.setattr(split, "PIECE_BYTES", 900)
-            patch.setattr(split, "CAREFUL_BYTES", 50)
+            patch.setattr(brackets, "CAREFUL_BYTES", 50)
         yield
 
 

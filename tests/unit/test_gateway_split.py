@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway import brackets
 from gateway import split as splitting
 from gateway.body import Form
 from gateway.piece import Elements
@@ -41,7 +42,7 @@ def piece_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     if request.param == "small pieces":
         monkeypatch.setattr(splitting, "PIECE_BYTES", 16)
         monkeypatch.setattr(splitting, "REACH_BYTES", 24)
-        monkeypatch.setattr(splitting, "CAREFUL_BYTES", 3)
+        monkeypatch.setattr(brackets, "CAREFUL_BYTES", 3)
         monkeypatch.setattr(splitting, "SPACE_BYTES", 2)
 
 
@@ -62,7 +63,7 @@ def test_any_array_is_split_as_a_json_reader_would(values: list[Any], indent: in
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(splitting, "PIECE_BYTES", 16)
         patch.setattr(splitting, "REACH_BYTES", 24)
-        patch.setattr(splitting, "CAREFUL_BYTES", 3)
+        patch.setattr(brackets, "CAREFUL_BYTES", 3)
         patch.setattr(splitting, "SPACE_BYTES", 2)
         if careful and values:
             patch.setattr(splitting, "_elements", _unreadable)
@@ -81,7 +82,7 @@ def test_no_body_does_more_than_be_refused(content: bytes, closed: bool) -> None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(splitting, "PIECE_BYTES", 16)
         patch.setattr(splitting, "REACH_BYTES", 24)
-        patch.setattr(splitting, "CAREFUL_BYTES", 3)
+        patch.setattr(brackets, "CAREFUL_BYTES", 3)
         patch.setattr(splitting, "SPACE_BYTES", 2)
         try:
             found = elements(body)
@@ -181,7 +182,7 @@ def test_whatever_follows_an_object_is_an_element(content: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(splitting, "PIECE_BYTES", 16)
         patch.setattr(splitting, "REACH_BYTES", 24)
-        patch.setattr(splitting, "CAREFUL_BYTES", 3)
+        patch.setattr(brackets, "CAREFUL_BYTES", 3)
         patch.setattr(splitting, "SPACE_BYTES", 2)
         found = b"".join(elements(body))
     assert found.translate(None, b" \t\r\n") == body.translate(None, b" \t\r\n")
