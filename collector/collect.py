@@ -27,6 +27,7 @@ from typing import Any, Final, Literal
 import structlog
 
 from collector import metrics
+from collector.faults import Point
 from collector.fetch import Fetcher
 from collector.message import Message
 from collector.metrics import FlowStage
@@ -112,7 +113,7 @@ class Collect:
         with metrics.stage_seconds.labels(self._source, FlowStage.FETCH).time():
             messages = await self._fetcher.take(self._batch_rows, self._linger)
             if faults.ARMED:
-                faults.reached("collector.fetched")
+                faults.reached(Point.FETCHED)
             return messages
 
     async def _parsed(self, messages: list[Message]) -> list[Entry]:
@@ -127,7 +128,7 @@ class Collect:
         with metrics.stage_seconds.labels(self._source, FlowStage.PARSE).time():
             entries = await asyncio.to_thread(parse)
         if faults.ARMED:
-            faults.reached("collector.parsed")
+            faults.reached(Point.PARSED)
         fetched = sum(entry.parsed.events for entry in entries if entry.message.first_delivery)
         metrics.accepted.labels(self._source).inc(fetched)
         return entries
@@ -140,11 +141,11 @@ class Collect:
             part, outcome = stored
             steps.done("store")
             if faults.ARMED:
-                faults.reached("collector.committed")
+                faults.reached(Point.COMMITTED)
             with metrics.stage_seconds.labels(self._source, FlowStage.ACK).time():
                 await self._fetcher.ack(entry.message for entry in part)
             if faults.ARMED:
-                faults.reached("collector.acked")
+                faults.reached(Point.ACKED)
             steps.done("ack")
             self._count(part, outcome)
             if tracing.spans:

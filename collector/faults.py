@@ -5,13 +5,13 @@ fetched -> parsed -> copying -> merged -> committed -> acked
 
 from __future__ import annotations
 
-from typing import Final
+from enum import StrEnum
 
-POINTS: Final = (
-    "collector.fetched",  # messages are taken
-    "collector.parsed",  # their rows are made
-    "collector.copying",  # in the middle of a COPY
-    "collector.merged",  # rows, rollups and receipts are written, not committed
-    "collector.committed",  # committed, nothing is confirmed to JetStream
-    "collector.acked",  # confirmed
-)
+
+class Point(StrEnum):
+    FETCHED = "collector.fetched"  # messages are taken
+    PARSED = "collector.parsed"  # their rows are made
+    COPYING = "collector.copying"  # in the middle of a COPY
+    MERGED = "collector.merged"  # rows, rollups and receipts are written, not committed
+    COMMITTED = "collector.committed"  # committed, nothing is confirmed to JetStream
+    ACKED = "collector.acked"  # confirmed

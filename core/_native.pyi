@@ -1,9 +1,9 @@
 """The native module, as `core/native` builds it. `core.native` imports it where it is built."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from core.sources.shape import Field
+from core.sources.shape import EventSource, Field
 
 Shape = tuple[str, Sequence[Field], Sequence[bytes | int], Any]
 """As `collector.parse.native_schema.Shape`."""
@@ -23,18 +23,15 @@ class Door:
 
     instant      the key of the instant that the window of time is about
     most_bytes   an event of more is not taken
-    sources      of each: its name, the key that chooses the shape of its events, and of each shape label and fields
 
     Raises ValueError where the shapes do not fit together.
     """
 
-    def __new__(
-        cls, instant: str, most_bytes: int, sources: Sequence[tuple[str, str, Sequence[tuple[str, Sequence[Field]]]]]
-    ) -> Door: ...
+    def __new__(cls, instant: str, most_bytes: int, sources: Sequence[EventSource]) -> Door: ...
     def read(
         self, body: bytes, start: int, enough: int, earliest: int, latest: int
-    ) -> tuple[int | None, list[tuple[int, bytes]]]:
-        """Where to go on, None where the array is at its end; and of each source its events: count, and one a line.
+    ) -> tuple[int | None, Mapping[str, tuple[int, bytes]]]:
+        """Where to go on, None where the array is at its end; and by source the events read: count, and one a line.
 
         It starts at `start`, where an element may begin, and stops before an element that is not proved to be a valid
         event of one line, or once it has read `enough` bytes; always before an object that follows a comma, or at

@@ -12,7 +12,7 @@ from core.events.reference import MEANINGS, schema
 from core.metrics import VERSION
 from core.sources import SOURCES
 from gateway.answer import REFUSALS, TRY_AGAIN
-from gateway.decode import OTHERS_MOST, TOLD_MOST, Told
+from gateway.batch import OTHERS_MOST, TOLD_MOST, Told
 
 _TITLES: Final = " and ".join(source.title for source in SOURCES.values())
 _DESCRIPTION: Final = f"""\

@@ -16,6 +16,7 @@ from typing import Final
 import asyncpg
 import structlog
 
+from collector.faults import Point
 from collector.parse.parsed import Parser, Reject
 from collector.sources.source import Source
 from collector.store.batch import Entry, Letter, Outcome, Path, letter
@@ -94,7 +95,7 @@ class Store:
             self.turn.tell(conflicts=write.conflicts)
         await write.counts()
         if faults.ARMED:
-            faults.reached("collector.merged")
+            faults.reached(Point.MERGED)
         await self._keep_letters(connection, letters)
         await self._correct_receipts(connection, fresh, stored, letters)
         outcome.events = sum(entry.parsed.events for entry in fresh)

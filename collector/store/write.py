@@ -20,6 +20,7 @@ from typing import Final
 
 import asyncpg
 
+from collector.faults import Point
 from collector.parse import pg_copy
 from collector.parse.rollup import QUARTERS_IN_DAY, Counts, total
 from collector.parse.row import copied_columns
@@ -231,6 +232,6 @@ async def _stream(rows: list[bytes]) -> AsyncIterator[bytes]:
     for buffer in rows:
         yield buffer
         if faults.ARMED:
-            faults.reached("collector.copying")
+            faults.reached(Point.COPYING)
         await asyncio.sleep(0)  # a large batch must not hold the loop
     yield pg_copy.TRAILER

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
@@ -36,6 +36,21 @@ class Field(NamedTuple):
     least: int = 0
     most: int = 0
     labels: tuple[str, ...] = ()
+
+
+class EventShape(NamedTuple):
+    """The events of one stage: the label that their tag has, and their fields."""
+
+    label: str
+    fields: Sequence[Field]
+
+
+class EventSource(NamedTuple):
+    """The events of one source: its name, the key that chooses the shape of an event, and the shapes."""
+
+    name: str
+    tag: str
+    shapes: Sequence[EventShape]
 
 
 class Key(NamedTuple):
