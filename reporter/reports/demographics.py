@@ -53,7 +53,11 @@ _RANKED_NAMES: Final = " and ".join(f"`{name}`" for name in dict.fromkeys(name f
 AUDIENCES: Final = "; ".join(f"{source} by {', '.join(names)}" for source, names in OF.items())
 """What is known of each source's audience, for the document."""
 _LEFT_OUT: Final = "".join(f"All but `{name}` if not given. " for name in DIMENSIONS if name not in BY_DEFAULT)
-_FIGURES: Final = Statements(_SQL["rollups"], {source: _ROWS[f"audience_rows_{source}"] for source in SOURCES})
+_FIGURES: Final = Statements(
+    _SQL["rollups"],
+    {source: _ROWS[f"audience_rows_{source}"] for source in SOURCES},
+    columns=("dimension", "value", "events"),
+)
 
 
 class UnderstoodDemographics(Understood, frozen=True, kw_only=True):
@@ -289,8 +293,8 @@ async def _count_ranked(
             return f"{name} took too long to count: ask for a shorter range"
         rest = audience.events(counts, source)
         for row in found:
-            counts[row["number"], source, name][row["value"]] = row["events"]
-            rest[row["number"]] -= row["events"]
+            counts[row["bucket"], source, name][row["value"]] = row["events"]
+            rest[row["bucket"]] -= row["events"]
         for number, events in rest.items():
             counts[number, source, name][None] = events
     return None

@@ -29,7 +29,9 @@ Counts = Counter[tuple[int, Kind]]
 
 _SQL: Final = statements("report_events")
 _FIGURES: Final = Statements(
-    _SQL["rollups"], {name: _SQL["rows"].format(table=source.table) for name, source in DECLARED.items()}
+    _SQL["rollups"],
+    {name: _SQL["rows"].format(table=source.table) for name, source in DECLARED.items()},
+    columns=("funnel_stage", "event_type", "events"),
 )
 _group: Final = cache(Kind.grouped)  # there are some dozens of kinds, and eight ways to group them
 

@@ -56,6 +56,7 @@ _FIGURES: Final = Statements(
         name: _SQL["rows"].format(table=source.table, purchase=source.purchase.event_type)
         for name, source in DECLARED.items()
     },
+    columns=("purchases", "revenue"),
 )
 PURCHASES: Final = " and ".join(f"`{source.purchase.event_type}` ({name})" for name, source in DECLARED.items())
 """The events that are purchases, for the document."""
@@ -243,11 +244,11 @@ async def _sum(
         campaign = asked.campaign_id if query.by_campaign else UNSET
         for row in await snapshot.rows(period, _CAMPAIGNS["campaign"], asked.campaign_id, query.sources):
             group = (row["source"] if by_source else UNSET, campaign)
-            paid.add(row["number"], group, row["purchases"], row["revenue"])
+            paid.add(row["bucket"], group, row["purchases"], row["revenue"])
     elif query.by_campaign:
         for row in await snapshot.rows(period, _CAMPAIGNS["campaigns"], asked.top, listed, query.sources):
             group = (row["source"] if by_source else UNSET, row["campaign"])
-            paid.add(row["number"], group, row["purchases"], row["revenue"])
+            paid.add(row["bucket"], group, row["purchases"], row["revenue"])
     else:
         types = [DECLARED[source].purchase.event_type for source in query.sources]
         figures = await snapshot.figures(period, covered, _FIGURES, of_rollups=(types,))
