@@ -214,9 +214,10 @@ async def _read(request: Asking, asked: AnyReport, kind: str, steps: Steps, *, a
     steps.done("read")
     closed = answer.is_closed(found, timedelta(days=settings.max_event_age_days))
     following = f"{request.url.path}?{_next(request, found.next)}" if found.next else None
-    headers = answer.headers(found, answer.entity_tag(kind, found), closed=closed, following=following)
+    encoded = formats.json(found)  # of every format: the entity tag comes from it
+    headers = answer.headers(found, answer.entity_tag(kind, found, encoded), closed=closed, following=following)
     if kind != formats.CSV:
-        return Reading(found, headers, formats.body(kind, found))
+        return Reading(found, headers, formats.arrow(found) if kind == formats.ARROW else encoded)
     if not as_file:
         return Reading(found, headers, formats.CsvForm.PROGRAM)
     headers["Content-Disposition"] = f'attachment; filename="{formats.file_name(asked.name, found)}"'
