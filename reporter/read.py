@@ -122,13 +122,8 @@ class Statements(NamedTuple):
     columns: tuple[str, ...]
 
 
-class Figure(NamedTuple):
-    """What a bucket has of a source: values of the columns of `Statements`, to be taken away where the sign is -1."""
-
-    bucket: int
-    sign: int
-    source: Source
-    values: Sequence[Any]
+Figure = tuple[int, int, Source, Sequence[Any]]
+"""A bucket, a sign (-1 where the values are to be taken away), a source, and values of the columns of `Statements`."""
 
 
 class Snapshot:
@@ -245,12 +240,12 @@ def _figures(rows: Iterable[tuple[Any, ...]], last: int, sign: int, source: Sour
     """Rows as figures of buckets. What lies before a bound is of the bucket that it ends, not of the next."""
     for bucket, bound, *values in rows:
         if bound is None:
-            yield Figure(bucket, sign, source, values)
+            yield bucket, sign, source, values
             continue
         if bound > 0:
-            yield Figure(bound - 1, sign, source, values)
+            yield bound - 1, sign, source, values
         if bound < last:
-            yield Figure(bound, -sign, source, values)
+            yield bound, -sign, source, values
 
 
 @asynccontextmanager
