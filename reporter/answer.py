@@ -24,7 +24,7 @@ from core.pg_errors import is_transient
 from reporter.accept import weights
 from reporter.formats import FORMATS, JSON
 from reporter.query import BadQuery
-from reporter.reports import Answer
+from reporter.reports.report import Answer
 
 PROBLEM: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2

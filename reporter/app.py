@@ -31,9 +31,9 @@ from reporter.correlate import correlated, current
 from reporter.pipeline import Pipeline, read_pipeline
 from reporter.query import AFTER, BOM, Asked
 from reporter.read import Pool, check, read_again, snapshot, statement
-from reporter.reports import Answer, AnyReport
 from reporter.reports.demographics import AUDIENCES, DEMOGRAPHICS, DemographicsAnswer
 from reporter.reports.events import EVENTS, EventsAnswer
+from reporter.reports.report import Answer, AnyReport
 from reporter.reports.revenue import PURCHASES, REVENUE, RevenueAnswer
 from reporter.share import Shared
 

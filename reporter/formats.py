@@ -44,7 +44,7 @@ from msgspec.inspect import (
 from nanoarrow.ipc import StreamWriter
 
 from reporter.buckets import day_start
-from reporter.reports import Answer
+from reporter.reports.report import Answer
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv"

@@ -28,7 +28,7 @@ from reporter.answer import PROBLEM, Problem
 from reporter.formats import ARROW, CSV
 from reporter.page import DocumentationPage
 from reporter.query import MOST_ROWS
-from reporter.reports import AnyReport
+from reporter.reports.report import AnyReport
 
 _TITLES: Final = " and ".join(source.title for source in SOURCES.values())
 DESCRIPTION: Final = f"""\

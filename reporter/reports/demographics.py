@@ -38,9 +38,10 @@ from reporter.query import (
     Period,
 )
 from reporter.read import Snapshot, Statements
-from reporter.reports import BucketEnd, BucketStart, Complete, Report, Understood, audience, compared, so_far
+from reporter.reports import audience
 from reporter.reports.audience import BY_DEFAULT, DIMENSIONS, OF, Counts, Dimension
 from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, chosen, sources_of
+from reporter.reports.report import BucketEnd, BucketStart, Complete, Report, Understood, compared, so_far
 from sql import statements
 
 TOP: Final = 20

@@ -20,8 +20,8 @@ from reporter.cover import Cover
 from reporter.freshness import Freshness
 from reporter.query import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO, Asked, Parameter, Period
 from reporter.read import Snapshot, Statements
-from reporter.reports import BucketEnd, BucketStart, Complete, Report, Understood, compared, so_far
 from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, Kind, chosen, sources_of
+from reporter.reports.report import BucketEnd, BucketStart, Complete, Report, Understood, compared, so_far
 from sql import statements
 
 Dimension = Literal["source", "funnelStage", "eventType"]

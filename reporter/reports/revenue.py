@@ -38,7 +38,7 @@ from reporter.query import (
     Period,
 )
 from reporter.read import Snapshot, Statements
-from reporter.reports import BucketEnd, BucketStart, Complete, Report, Understood, compared, so_far
+from reporter.reports.report import BucketEnd, BucketStart, Complete, Report, Understood, compared, so_far
 from sql import statements
 
 Dimension = Literal["source", "campaignId"]
