@@ -75,8 +75,8 @@ def entity_tag(kind: str, answer: Answer, encoded: bytes) -> str:
     """What changes whenever the answer does, apart from its freshness: so it is a weak one. The instant until which a
     running comparison counts is a part of the answer. encoded: the answer as JSON."""
     before, _, after = encoded.partition(_FRESHNESS + msgspec.json.encode(answer.freshness))
-    digest = blake2b(before + _FRESHNESS, digest_size=12, person=_PERSON[kind])
-    digest.update(after)
+    digest = blake2b(before, digest_size=12, person=_PERSON[kind])
+    digest.update(_FRESHNESS + b"{}" + after)
     return f'W/"{digest.hexdigest()}"'
 
 

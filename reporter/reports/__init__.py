@@ -9,6 +9,8 @@ from reporter.reports.events import EVENTS
 from reporter.reports.report import AnyReport
 from reporter.reports.revenue import REVENUE
 
-__all__ = ["REPORTS", "AnyReport"]
+__all__ = ["FILES", "REPORTS", "AnyReport"]
 
 REPORTS: Final[tuple[AnyReport, ...]] = (EVENTS, REVENUE, DEMOGRAPHICS)
+FILES: Final = tuple(report.as_file() for report in REPORTS)
+"""The same as CSV files."""

@@ -51,8 +51,7 @@ _FROM_ROWS: Final = "For ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set o
 _SQL: Final = statements("report_demographics")
 _ROWS: Final = statements("sources")
 _RANKED_NAMES: Final = " and ".join(f"`{name}`" for name in dict.fromkeys(name for _, name in sorted(audience.RANKED)))
-AUDIENCES: Final = "; ".join(f"{source} by {', '.join(names)}" for source, names in OF.items())
-"""What is known of each source's audience, for the document."""
+_AUDIENCES: Final = "; ".join(f"{source} by {', '.join(names)}" for source, names in OF.items())
 _LEFT_OUT: Final = "".join(f"All but `{name}` if not given. " for name in DIMENSIONS if name not in BY_DEFAULT)
 _FIGURES: Final = Statements(
     _SQL["rollups"],
@@ -358,6 +357,10 @@ class _Shares:
 
 DEMOGRAPHICS: Final = Report(
     name="demographics",
+    title="Audience",
+    description=f"Events of a range by who caused them: {_AUDIENCES}. Ranked dimensions are counted from the events "
+    "themselves, for short ranges only.",
+    answer=DemographicsAnswer,
     parameters=(
         FROM,
         TO,

@@ -171,6 +171,10 @@ def _key(row: EventsRow) -> list[Any]:
 
 EVENTS: Final = Report(
     name="events",
+    title="Counts of events",
+    description="Events of a range by bucket, and by source, funnel stage and type where `groupBy` asks for it. "
+    "Buckets and groups without events are there, with 0.",
+    answer=EventsAnswer,
     parameters=(
         FROM,
         TO,

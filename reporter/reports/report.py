@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -15,12 +14,12 @@ from core.events.subjects import Source
 from core.settings import ReporterSettings
 from reporter.buckets import Interval, same_point
 from reporter.cover import unit_start
-from reporter.freshness import Freshness
-from reporter.query import Asked, Parameter, Period
+from reporter.freshness import Freshness, Instant
+from reporter.query import BOM, Asked, Parameter, Period
 from reporter.read import Snapshot
 
-BucketStart = Annotated[datetime, Meta(description="First instant of the bucket, with the time zone's offset")]
-BucketEnd = Annotated[datetime, Meta(description="End of the bucket, exclusive")]
+BucketStart = Annotated[Instant, Meta(description="First instant of the bucket, with the time zone's offset")]
+BucketEnd = Annotated[Instant, Meta(description="End of the bucket, exclusive")]
 Complete = Annotated[
     bool,
     Meta(
@@ -33,13 +32,13 @@ Complete = Annotated[
 class Compared(msgspec.Struct, frozen=True, rename="camel"):
     """The period that is compared with."""
 
-    start: Annotated[datetime, Meta(description="Inclusive")] = msgspec.field(name="from")
-    end: Annotated[datetime, Meta(description="Exclusive")] = msgspec.field(name="to")
+    start: Annotated[Instant, Meta(description="Inclusive")] = msgspec.field(name="from")
+    end: Annotated[Instant, Meta(description="Exclusive")] = msgspec.field(name="to")
     counted_until: Annotated[
-        datetime,
+        Instant,
         Meta(
             description="Previous figures count events before this instant. It is earlier than `to` while the range is "
-            "not over: it has passed as much of its bucket as `storedUntil` has of the bucket beside it"
+            "not over: it has passed as much of its bucket as `storedUntil` has of the bucket beside it",
         ),
     ]
 
@@ -47,8 +46,8 @@ class Compared(msgspec.Struct, frozen=True, rename="camel"):
 class Understood(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """The query as it was understood; what was not given is null."""
 
-    start: Annotated[datetime, Meta(description="Inclusive")] = msgspec.field(name="from")
-    end: Annotated[datetime, Meta(description="Exclusive")] = msgspec.field(name="to")
+    start: Annotated[Instant, Meta(description="Inclusive")] = msgspec.field(name="from")
+    end: Annotated[Instant, Meta(description="Exclusive")] = msgspec.field(name="to")
     time_zone: str
     interval: Interval | None
     compare: Annotated[Compared | None, Meta(description="The previous period")]
@@ -101,12 +100,35 @@ AskedFor = TypeVar("AskedFor", bound=Query)
 
 @dataclass(frozen=True, eq=False)
 class Report(Generic[AskedFor]):
-    """One report: `ask` reads its query and raises BadQuery, `read` answers it from one moment of the database."""
+    """One report: `ask` reads its query and raises BadQuery, `read` answers it from one moment of the database.
+
+    title and description are those of the OpenAPI document. is_file: it is downloaded as a CSV file.
+    """
 
     name: str
+    title: str
+    description: str
     parameters: tuple[Parameter, ...]
+    answer: type[msgspec.Struct]
     ask: Callable[[Asked, ReporterSettings], AskedFor]
     read: Callable[[Snapshot, AskedFor], Awaitable[Answer]]
+    is_file: bool = False
+
+    @property
+    def path(self) -> str:
+        """Its path in URLs."""
+        return f"/reports/{self.name}.csv" if self.is_file else f"/reports/{self.name}"
+
+    def as_file(self) -> Report[AskedFor]:
+        """The same report as a file for spreadsheets."""
+        return dataclasses.replace(
+            self,
+            title=f"{self.name.capitalize()} as a file",
+            description="The report's table in CSV for spreadsheets, with a name to save it under. Texts of senders "
+            "that would be formulas have a `'` before them.",
+            parameters=(*self.parameters, BOM),
+            is_file=True,
+        )
 
 
 AnyReport = Report[Any]

@@ -58,8 +58,7 @@ _FIGURES: Final = Statements(
     },
     columns=("purchases", "revenue"),
 )
-PURCHASES: Final = " and ".join(f"`{source.purchase.event_type}` ({name})" for name, source in DECLARED.items())
-"""The events that are purchases, for the document."""
+_PURCHASES: Final = " and ".join(f"`{source.purchase.event_type}` ({name})" for name, source in DECLARED.items())
 _CAMPAIGN_SOURCES: Final = tuple(name for name, source in DECLARED.items() if source.campaign)
 _KNOWN: Final = " and ".join(_CAMPAIGN_SOURCES)
 _NOTHING: Final = Decimal("0.00")
@@ -280,6 +279,10 @@ def _key(row: RevenueRow) -> list[Any]:
 
 REVENUE: Final = Report(
     name="revenue",
+    title="Revenue",
+    description=f"Amounts of {_PURCHASES}, and of no other event. "
+    "**No currency is known**: the events name none, amounts are added as they came, and `currency` is always null.",
+    answer=RevenueAnswer,
     parameters=(
         FROM,
         TO,
