@@ -28,7 +28,8 @@ from core.steps import Steps
 from reporter import answer, formats, metrics
 from reporter.correlate import current
 from reporter.failure import failure
-from reporter.query import AFTER, BOM, Asked
+from reporter.parameters import AFTER, BOM
+from reporter.query import Asked
 from reporter.read import Pool, read_again, snapshot, statement
 from reporter.reports.report import Answer, AnyReport
 from reporter.share import Shared
@@ -127,7 +128,7 @@ def _understood(report: AnyReport, query_string: bytes, settings: ReporterSettin
     """The query of a URL, and whether a byte order mark is asked for. It means the same whenever it is asked; only what
     is cheapest to read may change with the hour, and what was cheapest once stays exact. Raises BadQuery."""
     given = Asked(query_string, report.parameters)
-    return report.ask(given, settings), given.choice(BOM.name) == "true"
+    return report.ask(given, settings), given.get(BOM) or False
 
 
 def _response(kind: str, reading: Reading, known: str | None) -> ASGIResponse:

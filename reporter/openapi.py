@@ -16,7 +16,7 @@ from core.state import CheckName, Level
 from reporter.answer import PROBLEM, Problem
 from reporter.formats import ARROW, CSV, JSON
 from reporter.pipeline import Pipeline
-from reporter.query import FLAG, MOST_ROWS, Parameter
+from reporter.query import MOST_ROWS, AnyParameter, Flag, Several, Whole
 from reporter.reports import FILES, REPORTS, AnyReport
 
 MEDIA_TYPE: Final = "application/vnd.oai.openapi+json"
@@ -82,7 +82,7 @@ def _closed_lists() -> dict[str, tuple[str, ...]]:
     lists = {"Level": get_args(Level), "CheckName": get_args(CheckName)}
     for report in REPORTS:
         for parameter in report.parameters:
-            if parameter.allowed not in ((), FLAG):
+            if parameter.allowed and not isinstance(parameter, Flag):
                 prefix = report.name if parameter.several else ""
                 lists[_capital(prefix) + _capital(parameter.name)] = parameter.allowed
     return lists
@@ -143,7 +143,7 @@ def _responses(description: str, content: Mapping[str, Any], statuses: Iterable[
     return {"200": {"description": description, "content": content}, **problems}
 
 
-def _parameter(parameter: Parameter) -> dict[str, Any]:
+def _parameter(parameter: AnyParameter) -> dict[str, Any]:
     """A parameter: with how a list of values is sent, and with its example."""
     found = {
         "name": parameter.name,
@@ -159,22 +159,25 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     return found
 
 
-def _schema(parameter: Parameter) -> dict[str, Any]:
-    if parameter.allowed == FLAG:
-        return {"type": "boolean"}
-    if parameter.bounds is not None:
-        return {"type": "integer", "minimum": parameter.bounds[0], "maximum": parameter.bounds[1]}
-    item = {"enum": parameter.allowed} if parameter.allowed else {"type": "string"}
-    return {"type": "array", "items": item, "uniqueItems": True} if parameter.several else item
+def _schema(parameter: AnyParameter) -> dict[str, Any]:
+    match parameter:
+        case Flag():
+            return {"type": "boolean"}
+        case Whole():
+            return {"type": "integer", "minimum": parameter.bounds[0], "maximum": parameter.bounds[1]}
+        case Several():
+            return {"type": "array", "items": {"enum": parameter.allowed}, "uniqueItems": True}
+    return {"enum": parameter.allowed} if parameter.allowed else {"type": "string"}
 
 
-def _example(parameter: Parameter, text: str) -> Any:
+def _example(parameter: AnyParameter, text: str) -> Any:
     """The example, in the type that its schema has."""
-    if parameter.bounds is not None:
-        return int(text)
-    if parameter.allowed == FLAG:
-        return text == "true"
-    return text.split(",") if parameter.several else text
+    match parameter:
+        case Flag() | Whole():
+            return parameter.read(text)
+        case Several():
+            return text.split(",")
+    return text
 
 
 def _reference(kind: type[msgspec.Struct]) -> dict[str, str]:

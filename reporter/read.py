@@ -29,7 +29,8 @@ from core.settings import ReporterSettings
 from core.sources import SOURCES
 from reporter.cover import Cover, Span, unit_start
 from reporter.freshness import Freshness, freshness
-from reporter.query import BadQuery, Period
+from reporter.period import Period
+from reporter.query import BadQuery
 from sql import statements
 
 Record = asyncpg.Record

@@ -8,11 +8,12 @@ Countries without a place in the registry (`known_countries`) are counted togeth
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -23,20 +24,9 @@ from core.sources.declaration import Stage
 from reporter import pages
 from reporter.cover import Cover
 from reporter.freshness import Freshness
-from reporter.query import (
-    AFTER,
-    COMPARE,
-    FROM,
-    INTERVAL,
-    LIMIT,
-    SOURCE,
-    TIME_ZONE,
-    TO,
-    Asked,
-    BadQuery,
-    Parameter,
-    Period,
-)
+from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO
+from reporter.period import Period, period_of, previous_of
+from reporter.query import Asked, BadQuery, Several, Whole
 from reporter.read import Snapshot, Statements
 from reporter.reports import audience
 from reporter.reports.audience import BY_DEFAULT, DIMENSIONS, OF, Counts, Dimension
@@ -44,7 +34,7 @@ from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, chosen, 
 from reporter.reports.report import BucketEnd, BucketStart, Complete, Report, Understood, compared, so_far
 from sql import statements
 
-TOP: Final = 20
+USUAL_TOP: Final = 20
 MOST_TOP: Final = 100
 _FROM_ROWS: Final = "For ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise): no rollup holds it."
 
@@ -53,6 +43,18 @@ _ROWS: Final = statements("sources")
 _RANKED_NAMES: Final = " and ".join(f"`{name}`" for name in dict.fromkeys(name for _, name in sorted(audience.RANKED)))
 _AUDIENCES: Final = "; ".join(f"{source} by {', '.join(names)}" for source, names in OF.items())
 _LEFT_OUT: Final = "".join(f"All but `{name}` if not given. " for name in DIMENSIONS if name not in BY_DEFAULT)
+GROUP_BY: Final = Several[Dimension](
+    "groupBy",
+    f"What is listed of the audience; repeated, comma separated, or both. {_LEFT_OUT}"
+    f"{_RANKED_NAMES} for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise) alone.",
+    allowed=DIMENSIONS,
+    example="ageBand,gender",
+)
+TOP: Final = Whole(
+    "top",
+    f"How many values of {_RANKED_NAMES} are listed; {USUAL_TOP} if not given. The rest is other.",
+    bounds=(1, MOST_TOP),
+)
 _FIGURES: Final = Statements(
     _SQL["rollups"],
     {source: _ROWS[f"audience_rows_{source}"] for source in SOURCES},
@@ -187,30 +189,30 @@ def ask(asked: Asked, settings: ReporterSettings) -> DemographicsQuery:
     """Raises BadQuery."""
     kinds = chosen(asked)
     sources = sources_of(kinds)
-    by = asked.several("groupBy") or BY_DEFAULT
+    by = asked.get(GROUP_BY) or BY_DEFAULT
     if not any(dimension in OF[source] for dimension in by for source in sources):
         known = [name for name in DIMENSIONS if any(name in OF[source] for source in sources)]
         raise BadQuery("groupBy", f"{','.join(by)} is not known of {' and '.join(sources)}", known)
-    top = asked.integer("top", TOP)
-    period = asked.period(groups=audience.values(by, sources, top))
-    previous = asked.compared(period)
+    top = asked.get(TOP) or USUAL_TOP
+    period = period_of(asked, groups=audience.values(by, sources, top))
+    previous = previous_of(asked, period)
     understood = UnderstoodDemographics(
         start=period.start,
         end=period.end,
         time_zone=period.zone.key,
         interval=period.interval,
         compare=compared(previous),
-        source=asked.choice("source"),
-        funnel_stage=cast(Stage | None, asked.choice("funnelStage")),
-        event_type=asked.choice("eventType"),
+        source=asked.get(SOURCE),
+        funnel_stage=asked.get(FUNNEL_STAGE),
+        event_type=asked.get(EVENT_TYPE),
         group_by=by,
         top=top,
     )
     hours = settings.reporter_rows_range_hours
     too_long = period.end - period.start > timedelta(hours=hours)
-    filtered = "funnelStage" if understood.funnel_stage else "eventType" if understood.event_type else None
+    filtered = FUNNEL_STAGE if understood.funnel_stage else EVENT_TYPE if understood.event_type else None
     if filtered and too_long:
-        raise BadQuery(filtered, f"is for ranges up to {hours} hours: no rollup holds the audience by type")
+        raise BadQuery(filtered.name, f"is for ranges up to {hours} hours: no rollup holds the audience by type")
     names = " and ".join(dict.fromkeys(name for _, name in audience.ranked(by, sources)))
     no_ranked = f"{names} is listed for ranges up to {hours} hours: ask for a shorter one" if too_long else None
     return DemographicsQuery(
@@ -365,23 +367,12 @@ DEMOGRAPHICS: Final = Report(
         FROM,
         TO,
         SOURCE,
-        FUNNEL_STAGE._replace(description=f"{FUNNEL_STAGE.description} {_FROM_ROWS}"),
-        EVENT_TYPE._replace(description=f"{EVENT_TYPE.description} {_FROM_ROWS}"),
+        dataclasses.replace(FUNNEL_STAGE, description=f"{FUNNEL_STAGE.description} {_FROM_ROWS}"),
+        dataclasses.replace(EVENT_TYPE, description=f"{EVENT_TYPE.description} {_FROM_ROWS}"),
         INTERVAL,
         TIME_ZONE,
-        Parameter(
-            "groupBy",
-            f"What is listed of the audience; repeated, comma separated, or both. {_LEFT_OUT}"
-            f"{_RANKED_NAMES} for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise) alone.",
-            allowed=DIMENSIONS,
-            several=True,
-            example="ageBand,gender",
-        ),
-        Parameter(
-            "top",
-            f"How many values of {_RANKED_NAMES} are listed; {TOP} if not given. The rest is other.",
-            bounds=(1, MOST_TOP),
-        ),
+        GROUP_BY,
+        TOP,
         COMPARE,
         LIMIT,
         AFTER,

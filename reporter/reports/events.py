@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Final, Literal, cast, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -18,7 +18,9 @@ from core.sources.declaration import Stage
 from reporter import pages
 from reporter.cover import Cover
 from reporter.freshness import Freshness
-from reporter.query import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO, Asked, Parameter, Period
+from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO
+from reporter.period import Period, period_of, previous_of
+from reporter.query import Asked, Several
 from reporter.read import Snapshot, Statements
 from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, Kind, chosen, sources_of
 from reporter.reports.report import BucketEnd, BucketStart, Complete, Report, Understood, compared, so_far
@@ -27,6 +29,12 @@ from sql import statements
 Dimension = Literal["source", "funnelStage", "eventType"]
 Counts = Counter[tuple[int, Kind]]
 
+GROUP_BY: Final = Several[Dimension](
+    "groupBy",
+    "A row for each value of these; repeated, comma separated, or both.",
+    allowed=get_args(Dimension),
+    example="source,funnelStage",
+)
 _SQL: Final = statements("report_events")
 _FIGURES: Final = Statements(
     _SQL["rollups"],
@@ -106,20 +114,20 @@ class EventsAnswer(msgspec.Struct):
 def ask(asked: Asked, _settings: ReporterSettings) -> EventsQuery:
     """Raises BadQuery."""
     kinds = chosen(asked)
-    by = asked.several("groupBy")
+    by = asked.get(GROUP_BY) or ()
     groups = tuple(dict.fromkeys(kind.grouped(by) for kind in kinds))
-    period = asked.period(groups=len(groups))
-    previous = asked.compared(period)
+    period = period_of(asked, groups=len(groups))
+    previous = previous_of(asked, period)
     understood = UnderstoodEvents(
         start=period.start,
         end=period.end,
         time_zone=period.zone.key,
         interval=period.interval,
         compare=compared(previous),
-        source=asked.choice("source"),
-        funnel_stage=cast(Stage | None, asked.choice("funnelStage")),
-        event_type=asked.choice("eventType"),
-        group_by=cast(tuple[Dimension, ...], by),
+        source=asked.get(SOURCE),
+        funnel_stage=asked.get(FUNNEL_STAGE),
+        event_type=asked.get(EVENT_TYPE),
+        group_by=by,
     )
     return EventsQuery(understood, period, period.cover(), previous, sources_of(kinds), groups, pages.page(asked))
 
@@ -183,13 +191,7 @@ EVENTS: Final = Report(
         EVENT_TYPE,
         INTERVAL,
         TIME_ZONE,
-        Parameter(
-            "groupBy",
-            "A row for each value of these; repeated, comma separated, or both.",
-            allowed=get_args(Dimension),
-            several=True,
-            example="source,funnelStage",
-        ),
+        GROUP_BY,
         COMPARE,
         LIMIT,
         AFTER,

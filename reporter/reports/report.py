@@ -15,7 +15,9 @@ from core.settings import ReporterSettings
 from reporter.buckets import Interval, same_point
 from reporter.cover import unit_start
 from reporter.freshness import Freshness, Instant
-from reporter.query import BOM, Asked, Parameter, Period
+from reporter.parameters import BOM
+from reporter.period import Period
+from reporter.query import AnyParameter, Asked
 from reporter.read import Snapshot
 
 BucketStart = Annotated[Instant, Meta(description="First instant of the bucket, with the time zone's offset")]
@@ -108,7 +110,7 @@ class Report(Generic[AskedFor]):
     name: str
     title: str
     description: str
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[AnyParameter, ...]
     answer: type[msgspec.Struct]
     ask: Callable[[Asked, ReporterSettings], AskedFor]
     read: Callable[[Snapshot, AskedFor], Awaitable[Answer]]

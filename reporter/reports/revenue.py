@@ -23,20 +23,9 @@ from core.sources import SOURCES as DECLARED
 from reporter import pages
 from reporter.cover import Cover
 from reporter.freshness import Freshness
-from reporter.query import (
-    AFTER,
-    COMPARE,
-    FROM,
-    INTERVAL,
-    LIMIT,
-    SOURCE,
-    TIME_ZONE,
-    TO,
-    Asked,
-    BadQuery,
-    Parameter,
-    Period,
-)
+from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO
+from reporter.period import Period, period_of, previous_of
+from reporter.query import AnyParameter, Asked, BadQuery, Several, Text, Whole
 from reporter.read import Snapshot, Statements
 from reporter.reports.report import BucketEnd, BucketStart, Complete, Report, Understood, compared, so_far
 from sql import statements
@@ -46,7 +35,7 @@ Group = tuple[Source | UnsetType, str | UnsetType | None]
 Revenue = Annotated[Decimal, Meta(description="Decimal string with two digits after the point")]
 Purchases = Annotated[int, Meta(description="Events that are purchases, with or without an amount")]
 
-TOP: Final = 20
+USUAL_TOP: Final = 20
 MOST_TOP: Final = 100
 _SQL: Final = statements("report_revenue")
 _CAMPAIGNS: Final = statements("sources")
@@ -62,6 +51,22 @@ _PURCHASES: Final = " and ".join(f"`{source.purchase.event_type}` ({name})" for 
 _CAMPAIGN_SOURCES: Final = tuple(name for name, source in DECLARED.items() if source.campaign)
 _KNOWN: Final = " and ".join(_CAMPAIGN_SOURCES)
 _NOTHING: Final = Decimal("0.00")
+CAMPAIGN_ID: Final = Text(
+    "campaignId",
+    f"Purchases of this campaign alone, found by an index in the days that are kept. Of {_KNOWN} only.",
+    example="camp-1",
+)
+GROUP_BY: Final = Several[Dimension](
+    "groupBy",
+    "A row for each value of these; repeated, comma separated, or both. "
+    f"`campaignId`: the `top` campaigns of the range and other; {_KNOWN} only, "
+    "for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise).",
+    allowed=get_args(Dimension),
+    example="source",
+)
+TOP: Final = Whole(
+    "top", f"How many campaigns are listed, {USUAL_TOP} if not given; the rest is other.", bounds=(1, MOST_TOP)
+)
 
 
 class UnderstoodRevenue(Understood, frozen=True, kw_only=True):
@@ -156,24 +161,26 @@ class Paid:
 
 def ask(asked: Asked, settings: ReporterSettings) -> RevenueQuery:
     """Raises BadQuery."""
-    source, campaign_id = asked.choice("source"), asked.text("campaignId")
-    by = cast(tuple[Dimension, ...], asked.several("groupBy"))
+    source, campaign_id = asked.get(SOURCE), asked.get(CAMPAIGN_ID)
+    by = asked.get(GROUP_BY) or ()
     sources = (source,) if source else SOURCES
     if campaign_id is not None or "campaignId" in by:
-        sources = _with_campaigns(sources, campaign_id or "", "groupBy" if campaign_id is None else "campaignId")
-    top = asked.integer("top", TOP) if "campaignId" in by else None
-    if top is None and asked.text("top") is not None:
+        sources = _with_campaigns(sources, campaign_id or "", GROUP_BY if campaign_id is None else CAMPAIGN_ID)
+    top = asked.get(TOP) or USUAL_TOP if "campaignId" in by else None
+    if top is None and asked.has(TOP):
         raise BadQuery("top", "is for groupBy=campaignId: how many campaigns are listed")
-    for name in (LIMIT.name, AFTER.name):
-        if top is not None and asked.text(name) is not None:
-            raise BadQuery(name, "is not for groupBy=campaignId: which campaigns are listed changes between pages")
-    period = asked.period(groups=(top + 1 if top else 1) * (len(sources) if "source" in by else 1))
+    for parameter in (LIMIT, AFTER):
+        if top is not None and asked.has(parameter):
+            raise BadQuery(
+                parameter.name, "is not for groupBy=campaignId: which campaigns are listed changes between pages"
+            )
+    period = period_of(asked, groups=(top + 1 if top else 1) * (len(sources) if "source" in by else 1))
     hours = settings.reporter_rows_range_hours
     if top is not None and campaign_id is None and period.end - period.start > timedelta(hours=hours):
         raise BadQuery(
             "groupBy", f"campaignId is for ranges up to {hours} hours: no rollup holds all campaigns", ("source",)
         )
-    previous = asked.compared(period)
+    previous = previous_of(asked, period)
     understood = UnderstoodRevenue(
         start=period.start,
         end=period.end,
@@ -188,15 +195,15 @@ def ask(asked: Asked, settings: ReporterSettings) -> RevenueQuery:
     return RevenueQuery(understood, period, period.cover(), previous, sources, pages.page(asked))
 
 
-def _with_campaigns(sources: Sequence[Source], campaign_id: str, parameter: str) -> tuple[Source, ...]:
+def _with_campaigns(sources: Sequence[Source], campaign_id: str, parameter: AnyParameter) -> tuple[Source, ...]:
     """Those of the sources that have campaigns. Raises BadQuery where the query cannot be one for campaigns."""
     if not (found := tuple(source for source in sources if source in _CAMPAIGN_SOURCES)):
         known = " or ".join(_CAMPAIGN_SOURCES)
         raise BadQuery(
-            parameter, f"{sources[0]} has no campaigns: leave source out or ask for {known}", _CAMPAIGN_SOURCES
+            parameter.name, f"{sources[0]} has no campaigns: leave source out or ask for {known}", _CAMPAIGN_SOURCES
         )
     if "\0" in campaign_id or len(campaign_id.encode()) > MAX_TEXT_BYTES:
-        raise BadQuery(parameter, f"has to be at most {MAX_TEXT_BYTES} bytes of text without NUL")
+        raise BadQuery(parameter.name, f"has to be at most {MAX_TEXT_BYTES} bytes of text without NUL")
     return found
 
 
@@ -287,25 +294,11 @@ REVENUE: Final = Report(
         FROM,
         TO,
         SOURCE,
-        Parameter(
-            "campaignId",
-            f"Purchases of this campaign alone, found by an index in the days that are kept. Of {_KNOWN} only.",
-            example="camp-1",
-        ),
+        CAMPAIGN_ID,
         INTERVAL,
         TIME_ZONE,
-        Parameter(
-            "groupBy",
-            "A row for each value of these; repeated, comma separated, or both. "
-            f"`campaignId`: the `top` campaigns of the range and other; {_KNOWN} only, "
-            "for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise).",
-            allowed=get_args(Dimension),
-            several=True,
-            example="source",
-        ),
-        Parameter(
-            "top", f"How many campaigns are listed, {TOP} if not given; the rest is other.", bounds=(1, MOST_TOP)
-        ),
+        GROUP_BY,
+        TOP,
         COMPARE,
         LIMIT,
         AFTER,
