@@ -57,7 +57,7 @@ def document() -> bytes:
     """The document as JSON."""
     lists = _closed_lists()
     names = {frozenset(allowed): name for name, allowed in lists.items()}
-    types = [*(report.answer for report in REPORTS), Pipeline, Problem]
+    types = [*(report.shape for report in REPORTS), Pipeline, Problem]
     _, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
     schemas = {name: _without_docstring(schema) for name, schema in components.items()}
     paths = {
@@ -109,7 +109,7 @@ def _capital(name: str) -> str:
 
 
 def _report(report: AnyReport) -> dict[str, Any]:
-    content = {JSON: {"schema": _reference(report.answer)}, CSV: _TEXT, ARROW: _BINARY}
+    content = {JSON: {"schema": _reference(report.shape)}, CSV: _TEXT, ARROW: _BINARY}
     return _operation(report, f"get{_capital(report.name)}Report", content, _PROBLEMS)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Final, Literal, get_args
 
@@ -23,7 +24,7 @@ from reporter.period import Period, period_of, previous_of
 from reporter.query import Asked, Several
 from reporter.read import Snapshot, Statements
 from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, Kind, chosen, sources_of
-from reporter.reports.report import BucketEnd, BucketStart, Complete, Report, Understood, compared, so_far
+from reporter.reports.report import BucketEnd, BucketStart, Complete, Figures, Query, Report, Understood, understood
 from sql import statements
 
 Dimension = Literal["source", "funnelStage", "eventType"]
@@ -53,21 +54,11 @@ class UnderstoodEvents(Understood, frozen=True, kw_only=True):
     group_by: tuple[Dimension, ...]
 
 
-@dataclass(frozen=True)
-class EventsQuery:
+@dataclass(frozen=True, kw_only=True)
+class EventsQuery(Query[UnderstoodEvents]):
     """A query for events: rows are buckets of the period times groups."""
 
-    understood: UnderstoodEvents
-    period: Period
-    covered: Cover
-    previous: Period | None
-    sources: tuple[Source, ...]
     groups: tuple[Kind, ...]
-    page: pages.Page
-
-    @property
-    def in_one_statement(self) -> bool:
-        return not (self.covered.rows or self.previous)
 
 
 Previous = Annotated[
@@ -118,48 +109,25 @@ def ask(asked: Asked, _settings: ReporterSettings) -> EventsQuery:
     groups = tuple(dict.fromkeys(kind.grouped(by) for kind in kinds))
     period = period_of(asked, groups=len(groups))
     previous = previous_of(asked, period)
-    understood = UnderstoodEvents(
-        start=period.start,
-        end=period.end,
-        time_zone=period.zone.key,
-        interval=period.interval,
-        compare=compared(previous),
-        source=asked.get(SOURCE),
-        funnel_stage=asked.get(FUNNEL_STAGE),
-        event_type=asked.get(EVENT_TYPE),
-        group_by=by,
+    return EventsQuery(
+        understood=UnderstoodEvents(
+            **understood(period, previous),
+            source=asked.get(SOURCE),
+            funnel_stage=asked.get(FUNNEL_STAGE),
+            event_type=asked.get(EVENT_TYPE),
+            group_by=by,
+        ),
+        period=period,
+        covered=period.cover(),
+        previous=previous,
+        sources=sources_of(kinds),
+        groups=groups,
+        page=pages.page(asked),
     )
-    return EventsQuery(understood, period, period.cover(), previous, sources_of(kinds), groups, pages.page(asked))
 
 
-async def read(snapshot: Snapshot, query: EventsQuery) -> EventsAnswer:
-    """Raises BadQuery where the period needs rows that are no longer kept."""
-    query = so_far(query, snapshot)
-    counted = await _count(snapshot, query, query.period, query.covered)
-    totals = EventsTotals(counted.total())
-    before: Counts | None = None
-    if query.previous is not None:
-        before = await _count(snapshot, query, query.previous, query.previous.cover())
-        totals.previous_events = before.total()
-    rows = [
-        EventsRow(
-            start=start,
-            end=end,
-            complete=complete,
-            source=group.source,
-            funnel_stage=group.funnel_stage,
-            event_type=group.event_type,
-            events=counted[number, group],
-            previous_events=UNSET if before is None else _previous(query, before, number, group),
-        )
-        for number, (start, end, complete) in enumerate(query.period.buckets(snapshot.stored_until))
-        for group in query.groups
-    ]
-    rows, following = pages.cut(rows, query.page, _key)
-    return EventsAnswer(query.understood, snapshot.freshness, rows, totals, following)
-
-
-async def _count(snapshot: Snapshot, query: EventsQuery, period: Period, covered: Cover) -> Counts:
+async def count(snapshot: Snapshot, query: EventsQuery, period: Period, covered: Cover, _now: Counts | None) -> Counts:
+    """Events by bucket and group."""
     asked = query.understood
     by = asked.group_by
     filters = (asked.funnel_stage, asked.event_type, "funnelStage" in by, "eventType" in by)
@@ -169,8 +137,34 @@ async def _count(snapshot: Snapshot, query: EventsQuery, period: Period, covered
     return counted
 
 
-def _previous(query: EventsQuery, before: Counts, number: int, group: Kind) -> int | None:
-    return before[number, group] if query.previous and query.previous.has(number) else None
+def rows(query: EventsQuery, figures: Figures[Counts], stored_until: datetime | None) -> list[EventsRow]:
+    now, before = figures
+    return [
+        EventsRow(
+            start=start,
+            end=end,
+            complete=complete,
+            source=group.source,
+            funnel_stage=group.funnel_stage,
+            event_type=group.event_type,
+            events=now[bucket, group],
+            previous_events=UNSET if before is None else before[bucket, group] if query.has_previous(bucket) else None,
+        )
+        for bucket, (start, end, complete) in enumerate(query.period.buckets(stored_until))
+        for group in query.groups
+    ]
+
+
+def answer(
+    query: EventsQuery,
+    freshness: dict[Source, Freshness],
+    figures: Figures[Counts],
+    rows: list[EventsRow],
+    following: str | None,
+) -> EventsAnswer:
+    now, before = figures
+    totals = EventsTotals(now.total(), UNSET if before is None else before.total())
+    return EventsAnswer(query.understood, freshness, rows, totals, following)
 
 
 def _key(row: EventsRow) -> list[Any]:
@@ -182,7 +176,7 @@ EVENTS: Final = Report(
     title="Counts of events",
     description="Events of a range by bucket, and by source, funnel stage and type where `groupBy` asks for it. "
     "Buckets and groups without events are there, with 0.",
-    answer=EventsAnswer,
+    shape=EventsAnswer,
     parameters=(
         FROM,
         TO,
@@ -197,5 +191,8 @@ EVENTS: Final = Report(
         AFTER,
     ),
     ask=ask,
-    read=read,
+    count=count,
+    rows=rows,
+    key=_key,
+    answer=answer,
 )

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, cast, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -27,7 +27,7 @@ from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, T
 from reporter.period import Period, period_of, previous_of
 from reporter.query import AnyParameter, Asked, BadQuery, Several, Text, Whole
 from reporter.read import Snapshot, Statements
-from reporter.reports.report import BucketEnd, BucketStart, Complete, Report, Understood, compared, so_far
+from reporter.reports.report import BucketEnd, BucketStart, Complete, Figures, Query, Report, Understood, understood
 from sql import statements
 
 Dimension = Literal["source", "campaignId"]
@@ -78,25 +78,17 @@ class UnderstoodRevenue(Understood, frozen=True, kw_only=True):
     top: Annotated[int | None, Meta(description="Of how many campaigns each has a row; null: not grouped by them")]
 
 
-@dataclass(frozen=True)
-class RevenueQuery:
+@dataclass(frozen=True, kw_only=True)
+class RevenueQuery(Query[UnderstoodRevenue]):
     """A query for revenue. Campaigns can only be read from the rows."""
-
-    understood: UnderstoodRevenue
-    period: Period
-    covered: Cover
-    previous: Period | None
-    sources: tuple[Source, ...]
-    page: pages.Page
 
     @property
     def by_campaign(self) -> bool:
         return "campaignId" in self.understood.group_by
 
     @property
-    def in_one_statement(self) -> bool:
-        from_rows = self.by_campaign or self.understood.campaign_id is not None or self.covered.rows
-        return not (from_rows or self.previous)
+    def from_rows(self) -> bool:
+        return self.by_campaign or self.understood.campaign_id is not None
 
 
 class RevenueRow(msgspec.Struct, kw_only=True, rename="camel"):
@@ -155,8 +147,9 @@ class Paid:
         self.revenue[bucket, group] += revenue
         self.purchases[bucket, group] += purchases
 
-    def total(self) -> tuple[Decimal, int]:
-        return sum(self.revenue.values(), _NOTHING), self.purchases.total()
+    @property
+    def total_revenue(self) -> Decimal:
+        return sum(self.revenue.values(), _NOTHING)
 
 
 def ask(asked: Asked, settings: ReporterSettings) -> RevenueQuery:
@@ -181,18 +174,20 @@ def ask(asked: Asked, settings: ReporterSettings) -> RevenueQuery:
             "groupBy", f"campaignId is for ranges up to {hours} hours: no rollup holds all campaigns", ("source",)
         )
     previous = previous_of(asked, period)
-    understood = UnderstoodRevenue(
-        start=period.start,
-        end=period.end,
-        time_zone=period.zone.key,
-        interval=period.interval,
-        compare=compared(previous),
-        source=sources[0] if len(sources) == 1 else None,
-        campaign_id=campaign_id,
-        group_by=by,
-        top=top,
+    return RevenueQuery(
+        understood=UnderstoodRevenue(
+            **understood(period, previous),
+            source=sources[0] if len(sources) == 1 else None,
+            campaign_id=campaign_id,
+            group_by=by,
+            top=top,
+        ),
+        period=period,
+        covered=period.cover(),
+        previous=previous,
+        sources=sources,
+        page=pages.page(asked),
     )
-    return RevenueQuery(understood, period, period.cover(), previous, sources, pages.page(asked))
 
 
 def _with_campaigns(sources: Sequence[Source], campaign_id: str, parameter: AnyParameter) -> tuple[Source, ...]:
@@ -207,43 +202,8 @@ def _with_campaigns(sources: Sequence[Source], campaign_id: str, parameter: AnyP
     return found
 
 
-async def read(snapshot: Snapshot, query: RevenueQuery) -> RevenueAnswer:
-    """Raises BadQuery where the period needs rows that are no longer kept."""
-    query = so_far(query, snapshot)
-    paid = await _sum(snapshot, query, query.period, query.covered)
-    groups = _groups(query, paid)
-    revenue, purchases = paid.total()
-    totals = RevenueTotals(revenue=revenue, purchases=purchases)
-    rows = [
-        RevenueRow(
-            start=start,
-            end=end,
-            complete=complete,
-            source=source,
-            campaign_id=campaign,
-            revenue=paid.revenue.get((number, (source, campaign)), _NOTHING),
-            purchases=paid.purchases[number, (source, campaign)],
-        )
-        for number, (start, end, complete) in enumerate(query.period.buckets(snapshot.stored_until))
-        for source, campaign in groups
-    ]
-    if query.previous is not None:
-        listed = [campaign for _, campaign in groups if isinstance(campaign, str)]
-        before = await _sum(snapshot, query, query.previous, query.previous.cover(), listed)
-        totals.previous_revenue, totals.previous_purchases = before.total()
-        for place, row in enumerate(rows):
-            number, group = place // len(groups), groups[place % len(groups)]
-            known = query.previous.has(number)
-            row.previous_revenue = before.revenue.get((number, group), _NOTHING) if known else None
-            row.previous_purchases = before.purchases[number, group] if known else None
-    rows, following = pages.cut(rows, query.page, _key)
-    return RevenueAnswer(query.understood, snapshot.freshness, None, rows, totals, following)
-
-
-async def _sum(
-    snapshot: Snapshot, query: RevenueQuery, period: Period, covered: Cover, listed: Sequence[str] | None = None
-) -> Paid:
-    """`listed`: the campaigns to tell apart; without it those with most revenue."""
+async def count(snapshot: Snapshot, query: RevenueQuery, period: Period, covered: Cover, now: Paid | None) -> Paid:
+    """Revenue by bucket and group. Of campaigns those of `now` are listed, without it those with most revenue."""
     asked, paid = query.understood, Paid()
     by_source = "source" in asked.group_by
     if asked.campaign_id is not None:
@@ -252,6 +212,7 @@ async def _sum(
             group = (row["source"] if by_source else UNSET, campaign)
             paid.add(row["bucket"], group, row["purchases"], row["revenue"])
     elif query.by_campaign:
+        listed = None if now is None else [name for _, name in _groups(query, now) if isinstance(name, str)]
         for row in await snapshot.rows(period, _CAMPAIGNS["campaigns"], asked.top, listed, query.sources):
             group = (row["source"] if by_source else UNSET, row["campaign"])
             paid.add(row["bucket"], group, row["purchases"], row["revenue"])
@@ -263,6 +224,45 @@ async def _sum(
     return paid
 
 
+def rows(query: RevenueQuery, figures: Figures[Paid], stored_until: datetime | None) -> list[RevenueRow]:
+    now, before = figures
+    groups = _groups(query, now)
+    made = [
+        RevenueRow(
+            start=start,
+            end=end,
+            complete=complete,
+            source=source,
+            campaign_id=campaign,
+            revenue=now.revenue.get((bucket, (source, campaign)), _NOTHING),
+            purchases=now.purchases[bucket, (source, campaign)],
+        )
+        for bucket, (start, end, complete) in enumerate(query.period.buckets(stored_until))
+        for source, campaign in groups
+    ]
+    if before is not None:
+        for place, row in enumerate(made):
+            bucket, group = place // len(groups), groups[place % len(groups)]
+            known = query.has_previous(bucket)
+            row.previous_revenue = before.revenue.get((bucket, group), _NOTHING) if known else None
+            row.previous_purchases = before.purchases[bucket, group] if known else None
+    return made
+
+
+def answer(
+    query: RevenueQuery,
+    freshness: dict[Source, Freshness],
+    figures: Figures[Paid],
+    rows: list[RevenueRow],
+    following: str | None,
+) -> RevenueAnswer:
+    now, before = figures
+    totals = RevenueTotals(revenue=now.total_revenue, purchases=now.purchases.total())
+    if before is not None:
+        totals.previous_revenue, totals.previous_purchases = before.total_revenue, before.purchases.total()
+    return RevenueAnswer(query.understood, freshness, None, rows, totals, following)
+
+
 def _groups(query: RevenueQuery, paid: Paid) -> list[Group]:
     """The groups that each bucket has a row of: campaigns with most revenue first, the rest of them last."""
     asked = query.understood
@@ -271,10 +271,11 @@ def _groups(query: RevenueQuery, paid: Paid) -> list[Group]:
         return [(source, UNSET) for source in sources]
     if asked.campaign_id is not None:
         return [(source, asked.campaign_id) for source in sources]
-    of: defaultdict[str | None, Decimal] = defaultdict(Decimal)
+    of: defaultdict[str, Decimal] = defaultdict(Decimal)
     for (_, (_, campaign)), revenue in paid.revenue.items():
-        of[cast(str | None, campaign)] += revenue
-    ranked = sorted((name for name in of if name is not None), key=lambda name: (-of[name], name))
+        if isinstance(campaign, str):
+            of[campaign] += revenue
+    ranked = sorted(of, key=lambda name: (-of[name], name))
     having = {group for _, group in paid.revenue}
     listed = [(source, name) for name in ranked for source in sources if (source, name) in having]
     return [*listed, *((source, None) for source in sources)]
@@ -289,7 +290,7 @@ REVENUE: Final = Report(
     title="Revenue",
     description=f"Amounts of {_PURCHASES}, and of no other event. "
     "**No currency is known**: the events name none, amounts are added as they came, and `currency` is always null.",
-    answer=RevenueAnswer,
+    shape=RevenueAnswer,
     parameters=(
         FROM,
         TO,
@@ -304,5 +305,8 @@ REVENUE: Final = Report(
         AFTER,
     ),
     ask=ask,
-    read=read,
+    count=count,
+    rows=rows,
+    key=_key,
+    answer=answer,
 )
