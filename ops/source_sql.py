@@ -60,7 +60,6 @@ def _filled(template: str, source: Source) -> str:
         "values": ", ".join(_selected(dimension, columns[dimension.name]) for dimension in source.counted),
         "columns": ", ".join(names),
         "buckets": ", ".join(f"(bucket, {name})" for name in names),
-        "numbers": ", ".join(f"(number, {name})" for name in names),
         "dimension": _case([(f"grouping({name}) = 0", f"'{name}'") for name in names]),
         "value": _case([(f"dimension = '{name}'", _value(name)) for name in names]),
         "known": _known(source),

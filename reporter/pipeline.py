@@ -6,7 +6,6 @@ ledger here is of the newest messages alone; `python -m ops doctor` balances the
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -15,7 +14,7 @@ from msgspec import Meta
 from core import state
 from core.events.subjects import REFUSED, SOURCES, Source, stream_of
 from core.state import MAX_SILENCE_SECONDS, Level, SourceFacts, StateProblem
-from reporter.freshness import Freshness
+from reporter.freshness import Freshness, Instant
 from reporter.read import Pool, snapshot
 from sql import statements
 
@@ -60,7 +59,7 @@ class SourceState(msgspec.Struct, rename="camel", frozen=True):
 class Pipeline(msgspec.Struct, rename="camel", frozen=True):
     """The pipeline's state."""
 
-    read_at: datetime
+    read_at: Instant
     sources: dict[Source, SourceState]
     refused_per_second: Rate
     refused: Letters

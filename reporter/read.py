@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 import asyncpg
@@ -27,7 +28,8 @@ from core.postgres import SESSION, migrations, set_session
 from core.sources import SOURCES
 from reporter.cover import Cover, Span, unit_start
 from reporter.freshness import Freshness, freshness
-from reporter.query import BadQuery, Period
+from reporter.period import Period
+from reporter.query import BadQuery
 from reporter.settings import ReporterSettings
 from sql import statements
 
@@ -41,7 +43,6 @@ SQL: Final = statements("report_snapshot")
 # How long a report waits for a free connection, and how much longer than the server itself we wait for an answer.
 PATIENCE_SECONDS: Final = 2.0
 
-_WATERMARK_COLUMNS: Final = 5  # source, stored_until, pending_messages, observed_at, read_at
 _NO_ROWS: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -115,14 +116,15 @@ async def check(pool: Pool, readiness: Readiness) -> None:
 
 
 class Statements(NamedTuple):
-    """What a report reads: its figures from the rollups, and from each source's rows."""
+    """What a report reads: its figures from the rollups, and from each source's rows; and their columns."""
 
     rollups: str
     rows: Mapping[Source, str]
+    columns: tuple[str, ...]
 
 
 Figure = tuple[int, int, Source, Sequence[Any]]
-"""The number of a bucket, a sign (-1 where the values are to be taken away), a source, and its values."""
+"""A bucket, a sign (-1 where the values are to be taken away), a source, and values of the columns of `Statements`."""
 
 
 class Snapshot:
@@ -165,34 +167,34 @@ class Snapshot:
     ) -> list[Figure]:
         """A period's figures from rollups and rows, as they are covered.
 
-        `read.rollups` takes ($1 to $5 spans: unit, start, end, number, sign; $6 where buckets meet, $7 sources,
-        arguments..., of_rollups...) and gives for each source its watermark, then an array for each column;
-        `read.rows` of a source takes ($1 start, $2 end, $3 number, $4 where buckets meet, arguments..., filters...) and
-        gives the columns. The first column is the number of the bucket, or of the bound: -1 for the first. Raises
+        `read.rollups` takes ($1 to $5 spans: unit, start, end, bound, sign; $6 where buckets meet, $7 sources,
+        arguments..., of_rollups...) and returns for each source its watermark and an array for each column;
+        `read.rows` of a source takes ($1 start, $2 end, $3 bound, $4 where buckets meet, arguments..., filters...) and
+        returns the columns. Both return `bucket`, which is NULL where there is a `bound`, and `read.columns`. Raises
         BadQuery where rows are needed that are no longer kept.
         """
         if any(span.start < self.floor for span in covered.rows):
             raise self._ragged(period)
         last = len(period.bounds) - 1
+        of = itemgetter("bucket", "bound", *read.columns)
         found: list[Figure] = []
         if spans := covered.rollups:
             await self._plan("plan_rollups")
-            columns = [list(column) for column in zip(*map(_parameters, spans), strict=True)]
             records = await self.connection.fetch(
-                read.rollups, *columns, covered.inner, self._sources, *arguments, *of_rollups
+                read.rollups, *_columns(spans), covered.inner, self._sources, *arguments, *of_rollups
             )
             self.freshness = self._fresh(records)
             for record in records:
-                if record["numbers"] is not None:
-                    found += _figures(zip(*record[_WATERMARK_COLUMNS:], strict=True), last, 1, record["source"])
+                if record["bucket"] is not None:
+                    found += _figures(zip(*of(record), strict=True), last, 1, record["source"])
         if covered.rows:
             await self._plan("plan_rows")
         for source in self._sources:
             for span in covered.rows:
                 rows = await self.connection.fetch(
-                    read.rows[source], span.start, span.end, _number(span), covered.inner, *arguments, *filters
+                    read.rows[source], span.start, span.end, span.bound, covered.inner, *arguments, *filters
                 )
-                found += _figures(rows, last, span.sign, source)
+                found += _figures(map(of, rows), last, span.sign, source)
         return found
 
     async def rows(self, period: Period, statement: str, *arguments: Any) -> list[Record]:
@@ -230,21 +232,17 @@ class Snapshot:
         )
 
 
-def _parameters(span: Span) -> tuple[Any, ...]:
-    return span.unit, span.start, span.end, _number(span), span.sign
+def _columns(spans: Sequence[Span]) -> Iterator[list[Any]]:
+    """Spans as arrays: units, starts, ends, bounds and signs."""
+    return map(list, zip(*((span.unit, span.start, span.end, span.bound, span.sign) for span in spans), strict=True))
 
 
-def _number(span: Span) -> int | None:
-    return None if span.bound is None else -1 - span.bound
-
-
-def _figures(rows: Iterable[Any], last: int, sign: int, source: Source) -> Iterator[Figure]:
+def _figures(rows: Iterable[tuple[Any, ...]], last: int, sign: int, source: Source) -> Iterator[Figure]:
     """Rows as figures of buckets. What lies before a bound is of the bucket that it ends, not of the next."""
-    for number, *values in rows:
-        if number >= 0:
-            yield number, sign, source, values
+    for bucket, bound, *values in rows:
+        if bound is None:
+            yield bucket, sign, source, values
             continue
-        bound = -1 - number
         if bound > 0:
             yield bound - 1, sign, source, values
         if bound < last:

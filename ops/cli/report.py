@@ -26,7 +26,7 @@ from ops.cli.connection import Unreachable
 from ops.cli.output import console, safe, table
 from ops.settings import OperatorSettings
 from reporter.formats import LIKE_OTHER, OTHER
-from reporter.query import Parameter
+from reporter.query import AnyParameter
 from reporter.reports import AnyReport
 from reporter.reports.audience import DIMENSIONS
 from reporter.reports.demographics import DEMOGRAPHICS
@@ -56,7 +56,7 @@ def options(group: Any) -> None:
         parser.set_defaults(run=lambda chosen, given, report=report: run(chosen, report, given))
 
 
-def _option(parser: argparse.ArgumentParser, parameter: Parameter) -> None:
+def _option(parser: argparse.ArgumentParser, parameter: AnyParameter) -> None:
     name = "--" + _words(parameter.name).replace(" ", "-")
     words = parameter.description.replace("`", "").replace("%", "%%")
     if parameter.allowed:
