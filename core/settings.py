@@ -28,6 +28,9 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Positive = Annotated[int, Meta(ge=1)]
 Url = Annotated[str, Meta(pattern="^https?://[^/]", title="a URL that begins with http:// or https://")]
+OwnerDsn = Annotated[
+    str | None, Meta(description="PostgreSQL, as the owner: migrations run at start; unset: wait for them")
+]
 TracesSampler = Literal[
     "always_on",
     "always_off",

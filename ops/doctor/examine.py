@@ -16,7 +16,7 @@ from nats.js.api import ConsumerInfo
 
 from core import postgres, state
 from core.errors import SluiceError
-from core.events.subjects import REFUSED, SOURCES, stream_of
+from core.events.subjects import COLLECTED, REFUSED, SOURCES, stream_of
 from core.jetstream import StreamMissing, stream_info
 from core.state import CheckName, GatewayFacts, SourceFacts, StateProblem
 from ops.cli import countries, partitions, streams
@@ -30,7 +30,6 @@ from ops.settings import OperatorSettings
 from sql import statements
 
 ACTIVE: Final = timedelta(seconds=15)
-COLLECTED: Final = (*SOURCES, REFUSED)
 ROLES: Final = ("sluice_owner", "sluice_collector")
 _LOST: Final = "a commit may be lost"
 HARMFUL: Final = {
