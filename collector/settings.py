@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from core.settings import Dsn, Port, Seconds, Settings
+from core.settings import Dsn, OwnerDsn, Port, Seconds, Settings
 
 RETENTION_MARGIN_DAYS: Final = 4
 """A day of events is kept this much longer than an event of it can be accepted."""
@@ -20,10 +20,7 @@ class CollectorSettings(Settings, frozen=True, kw_only=True):
     collector_dsn: Annotated[Dsn, Meta(description="PostgreSQL, as the role that writes")] = (
         "postgresql://sluice_collector@127.0.0.1:5432/sluice"
     )
-    sluice_migrate_dsn: Annotated[
-        Dsn | None,
-        Meta(description="PostgreSQL, as the owner: migrations run at start; unset: wait for them"),
-    ] = None
+    sluice_migrate_dsn: OwnerDsn = None
     collector_host: Annotated[str, Meta(description="The same for a collector's health and metrics")] = "127.0.0.1"
     collector_port: Annotated[Port, Meta(description="Port of a collector's health and metrics; 0 picks one")] = 0
     collector_batch_rows: Annotated[int, Meta(ge=1, le=200_000, description="Most events stored at once")] = 20_000

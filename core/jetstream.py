@@ -20,7 +20,7 @@ from nats.aio.client import Client
 from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
 from core.errors import SluiceError
-from core.events.subjects import REFUSED, SOURCES, stream_of, stream_subjects
+from core.events.subjects import COLLECTED, REFUSED, stream_of, stream_subjects
 from core.frames import receive_frames
 from core.health import Readiness
 from core.nats_login import login, public_nkey
@@ -147,7 +147,7 @@ def declared(settings: Settings) -> list[StreamConfig]:
             duplicate_window=DUPLICATE_WINDOW_SECONDS,
             num_replicas=settings.stream_replicas,
         )
-        for collected in (*SOURCES, REFUSED)
+        for collected in COLLECTED
     ]
 
 

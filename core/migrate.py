@@ -8,15 +8,13 @@ Safe to run at any time and by several at once (core/postgres.py): one works, th
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
 
 import structlog
-from msgspec import Meta
 
 from core import lifecycle, logs
 from core.errors import Misconfigured
 from core.postgres import migrate
-from core.settings import Dsn, Settings, load, warn_of_unknown
+from core.settings import OwnerDsn, Settings, load, warn_of_unknown
 
 log = structlog.get_logger()
 
@@ -24,7 +22,7 @@ log = structlog.get_logger()
 class MigrateSettings(Settings, frozen=True, kw_only=True):
     """The owner's DSN."""
 
-    sluice_migrate_dsn: Annotated[Dsn | None, Meta(description="PostgreSQL, as the owner")] = None
+    sluice_migrate_dsn: OwnerDsn = None
 
 
 async def main(stop: asyncio.Event) -> None:

@@ -37,6 +37,9 @@ Dsn = Annotated[
         title="a URL that begins with postgresql://, with / ? # [ ] in a user or password percent-encoded",
     ),
 ]
+OwnerDsn = Annotated[
+    Dsn | None, Meta(description="PostgreSQL, as the owner: migrations run at start; unset: wait for them")
+]
 TracesSampler = Literal[
     "always_on",
     "always_off",

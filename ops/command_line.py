@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import Any
 
 from core.errors import Misconfigured
+from core.events.subjects import COLLECTED
 from ops.cli import commands, report
-from ops.cli.arguments import COLLECTED, amount, command, days, dry_run, format_, group_of, seconds, values, yes
+from ops.cli.arguments import amount, command, days, dry_run, format_, group_of, seconds, values, yes
 from ops.dead_letters import options as dead_letters
 from ops.doctor import doctor
 from ops.settings import OperatorSettings

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from core import state
-from core.events.subjects import REFUSED, SOURCES, Source, stream_of
+from core.events.subjects import COLLECTED, REFUSED, SOURCES, Source, stream_of
 from core.state import MAX_SILENCE_SECONDS, Level, SourceFacts, StateProblem
 from reporter.freshness import Freshness, Instant
 from reporter.read import Pool, snapshot
@@ -24,7 +24,7 @@ LETTERS: Final = 10_000
 
 _SQL: Final = statements("report_pipeline")
 _STATE: Final = statements("state")
-_STREAMS: Final = tuple(stream_of(collected) for collected in (*SOURCES, REFUSED))
+_STREAMS: Final = tuple(stream_of(collected) for collected in COLLECTED)
 
 Rate = Annotated[float, Meta(description=f"Events a second, over {RATE_SECONDS} seconds")]
 Letters = Annotated[int, Meta(description=f"Of the last 24 hours; {LETTERS} says that many or more")]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from core.settings import Dsn, Port, Seconds, Settings
+from core.settings import Dsn, OwnerDsn, Port, Seconds, Settings
 
 
 class ReporterSettings(Settings, frozen=True, kw_only=True):
@@ -15,10 +15,7 @@ class ReporterSettings(Settings, frozen=True, kw_only=True):
     reporter_dsn: Annotated[Dsn, Meta(description="PostgreSQL, as the role that only reads")] = (
         "postgresql://sluice_reporter@127.0.0.1:5432/sluice"
     )
-    sluice_migrate_dsn: Annotated[
-        Dsn | None,
-        Meta(description="PostgreSQL, as the owner: migrations run at start; unset: wait for them"),
-    ] = None
+    sluice_migrate_dsn: OwnerDsn = None
     reporter_host: Annotated[str, Meta(description="The same for the reporter")] = "127.0.0.1"
     reporter_port: Annotated[Port, Meta(description="Port of the reports, health and metrics")] = 8081
     reporter_connections: Annotated[int, Meta(ge=1, le=100, description="Most connections to PostgreSQL")] = 8

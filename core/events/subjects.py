@@ -11,6 +11,8 @@ SOURCES: Final[tuple[Source, ...]] = tuple(sources.SOURCES)
 
 REFUSED: Final = "refused"
 UNKNOWN: Final = "unknown"
+COLLECTED: Final = (*SOURCES, REFUSED)
+"""What collectors fetch, each from a stream of its own: the events of each source, and refused events."""
 
 GATEWAY_STATE_SUBJECT: Final = "sluice.gateway_state"
 """Where gateway workers report, once a second, how many requests they answered 500 or 503. No stream keeps it."""

@@ -10,13 +10,13 @@ from rich.markup import escape
 from core import postgres
 from core.errors import Misconfigured
 from core.jetstream import declared, stream_info
+from core.settings import MEBIBYTE
 from ops.cli import countries, partitions, pause, streams
 from ops.cli.connection import connected, to_database, to_nats
 from ops.cli.output import confirm, console, plural, print_json, progress, table
 from ops.ledger import accept_loss
 from ops.settings import OperatorSettings
 
-MEBIBYTE: Final = 1 << 20
 DRY_RUN: Final = "(dry run: nothing was changed)"
 
 

@@ -6,7 +6,7 @@ Collectors make a consumer that is missing, too: it is no drift.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import nats.js.errors
 from nats.aio.client import Client
@@ -15,10 +15,8 @@ from nats.js.api import ConsumerConfig, StreamConfig
 from collector.settings import CollectorSettings
 from core.consumers import apply_consumer, consumer_drift, declared_consumer
 from core.errors import SluiceError
-from core.events.subjects import REFUSED, SOURCES, consumer_of
+from core.events.subjects import COLLECTED, consumer_of
 from core.jetstream import StreamInfo, declared, differences, stream_config, stream_info
-
-COLLECTED: Final = (*SOURCES, REFUSED)  # in the order of the declared streams
 
 
 class Stream(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from core.errors import Misconfigured
 from core.events.dead_reasons import DEAD_REASONS
-from core.events.subjects import REFUSED, SOURCES
+from core.events.subjects import COLLECTED, UNKNOWN
 from gateway.refusal import KEPT_BODIES
 from ops.cli.arguments import command, dry_run, format_, moment, positive, seconds, yes
 from ops.dead_letters import commands
@@ -88,7 +88,7 @@ def which(parser: argparse.ArgumentParser, *, chosen: bool = False) -> None:
         parser.add_argument("names", type=letter, nargs="*", metavar="LETTER", help="by name: dead-17 refused-4 …")
         parser.add_argument("--all", action="store_true", help="every kept letter; needed where nothing else is given")
     parser.add_argument("--kind", choices=KINDS, help="dead (could not be stored) or refused (at the door)")
-    parser.add_argument("--source", choices=(*SOURCES, REFUSED, "unknown"), help="the event's source")
+    parser.add_argument("--source", choices=(*COLLECTED, UNKNOWN), help="the event's source")
     why = "such as wrong_type, unstorable, not_json (see list --by-reason)"
     parser.add_argument("--reason", choices=REASONS, metavar="REASON", help=why)
     since = "kept at or after: 2026-11-23T05:00:00Z, 2026-11-23, or how long ago: 30m, 2h, 3d"

@@ -17,7 +17,7 @@ from nats.js.api import ConsumerInfo
 
 from core import postgres, state
 from core.errors import SluiceError
-from core.events.subjects import REFUSED, SOURCES, stream_of
+from core.events.subjects import COLLECTED, REFUSED, SOURCES, stream_of
 from core.jetstream import StreamMissing, stream_info
 from core.sources import SOURCES as DECLARED
 from core.state import CheckName, GatewayFacts, SourceFacts, StateProblem
@@ -34,7 +34,6 @@ from sql import statements
 ACTIVE: Final = timedelta(seconds=15)
 LOOKS: Final = 5
 LOOK_AGAIN_SECONDS: Final = 0.1
-COLLECTED: Final = (*SOURCES, REFUSED)
 ROLES: Final = ("sluice_owner", "sluice_collector")
 _LOST: Final = "a commit may be lost"
 HARMFUL: Final = {

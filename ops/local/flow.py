@@ -16,12 +16,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.markup import escape
 from rich.table import Table
 
+from core.settings import MEBIBYTE
 from core.state import StateProblem
 from ops.local import Servers, Supervisor
 from ops.local.ready import get, postgres_state
 from ops.local.services import COLLECTORS, Services
 
-MEBIBYTE: Final = 1024 * 1024
 LEVELS: Final = {"good": "green", "warn": "yellow", "bad": "bold red"}
 FRESHNESS_SECONDS: Final = 0.2
 SHORT_SECONDS: Final = 1.0

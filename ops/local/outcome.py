@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from core.events.subjects import REFUSED, stream_of
+from core.settings import MEBIBYTE
 from ops.ledger import Ledger
-from ops.local.flow import MEBIBYTE
 from ops.local.tables import ledger_table
 
 

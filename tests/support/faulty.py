@@ -28,7 +28,7 @@ import structlog
 from bench.publisher.bodies import Bodies
 from bench.publisher.sender import Sender
 from core import postgres
-from core.events.subjects import REFUSED, SOURCES, stream_of
+from core.events.subjects import COLLECTED, stream_of
 from core.faults import FOLDER
 from ops.local import Program, Servers
 from ops.local.ports import free_port
@@ -45,7 +45,6 @@ WELL_AGAIN_SECONDS = 30.0
 """What is promised after any fault."""
 EVENTS = 20
 EVERY_SECONDS = 0.04  # 500 events a second: enough that every step is always taken
-COLLECTED = (*SOURCES, REFUSED)
 COLLECTOR_OF = {source: name for name, source in COLLECTORS.items()}
 
 log = structlog.get_logger("tests")
