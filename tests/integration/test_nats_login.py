@@ -47,7 +47,7 @@ async def server(folder: Path, extra: str, *arguments: str) -> AsyncIterator[Fre
     argv = [configuration if part == USERS else part for part in program.argv]
     async with Supervisor(folder) as supervisor:
         await supervisor.start(dataclasses.replace(program, argv=[*argv, *arguments]))
-        yield FreshNats(started, supervisor)
+        yield FreshNats(started, supervisor, folder)
 
 
 async def talks(settings: Settings | str) -> None:
