@@ -35,6 +35,7 @@ from collector.store.batch import Entry, Outcome, parts_of
 from collector.store.store import Store, TooSlow
 from collector.trace import tell_requests
 from core import faults, tracing
+from core.backoff import backoff
 from core.health import Readiness
 from core.lifecycle import until
 from core.pg_errors import ErrorClass, classify, unknown_trace
@@ -153,7 +154,7 @@ class Collect:
 
     async def _stored(self, entries: list[Entry], stop: asyncio.Event) -> tuple[list[Entry], Outcome] | None:
         """Store the first entries, as many as one transaction may have. Try until it succeeds; None after a stop."""
-        pause = FIRST_PAUSE_SECONDS
+        pauses = backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         failed = 0
         while True:
             part = entries[: self._most_messages]
@@ -163,7 +164,7 @@ class Collect:
             except Exception as error:
                 # The connection may be in any state: a new one is cheap beside an error.
                 await self._store.close()
-                seconds = self._judged(error, pause)
+                seconds = self._judged(error, next(pauses))
                 if isinstance(error, TooSlow):
                     self._most_messages = max(1, len(part) // 2)
             else:
@@ -178,7 +179,6 @@ class Collect:
             if failed >= GIVE_BACK_AFTER:  # again after each one: something may have been on its way when pulls ended
                 await self._fetcher.give_back()
             await until(stop, seconds)
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     def _works(self) -> None:
         """A transaction has committed: the source is not stopped, and the next transaction may be a little larger."""
