@@ -19,8 +19,6 @@ again once that is stored. So where the database is away for all of them, nothin
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import Counter
 from time import perf_counter, thread_time
 from typing import Any, Final, Literal
 
@@ -30,8 +28,9 @@ from collector import metrics
 from collector.fetch import Fetcher
 from collector.message import Message
 from collector.metrics import FlowStage
+from collector.outcome import count_stored
 from collector.parse.parsed import Parser
-from collector.store.batch import Entry, Outcome, parts_of
+from collector.store.batch import Entry, Outcome
 from collector.store.store import Store, TooSlow
 from collector.trace import tell_requests
 from core import faults, tracing
@@ -45,7 +44,6 @@ FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 2.0
 STOPPED_PAUSE_SECONDS: Final = 60.0  # between the tries of a source that is stopped
 GIVE_BACK_AFTER: Final = 2  # tries that failed: the first one may find a line that was cut, the next one has a new one
-NAMED_MOST: Final = 100  # requests in a line of the log
 log = structlog.get_logger()
 
 
@@ -147,7 +145,7 @@ class Collect:
             if faults.ARMED:
                 faults.reached("collector.acked")
             steps.done("ack")
-            self._count(part, outcome)
+            count_stored(self._source, part, outcome)
             if tracing.spans:
                 tell_requests(tracing.spans, self._source, part, steps)
             entries = entries[len(part) :]
@@ -206,42 +204,3 @@ class Collect:
             "stopped: nothing is confirmed until a try succeeds", error=repr(error), again_seconds=self._stopped_pause
         )
         return self._stopped_pause
-
-    def _count(self, entries: list[Entry], outcome: Outcome) -> None:
-        metrics.messages.labels(self._source).inc(len(entries))
-        metrics.redelivered.labels(self._source).inc(outcome.left_out)
-        metrics.processed.labels(self._source).inc(outcome.stored)
-        metrics.repeated.labels(self._source).inc(outcome.repeated)
-        metrics.batch_events.labels(self._source).observe(outcome.events)
-        if outcome.path is not None:
-            metrics.batches_stored.labels(self._source, outcome.path).inc()
-        metrics.conflicts.labels(self._source).inc(outcome.conflicts)
-        self._tell_dead(outcome)
-        if outcome.events and log.is_enabled_for(logging.DEBUG):
-            log.debug(
-                "stored",
-                events=outcome.events,
-                stored=outcome.stored,
-                repeated=outcome.repeated,
-                correlation_ids=list(dict.fromkeys(part.correlation_id for _, part in parts_of(entries)))[:NAMED_MOST],
-            )
-
-    def _tell_dead(self, outcome: Outcome) -> None:
-        """One line a batch, however many there are: `dead_letters` holds each with its way."""
-        if not outcome.letters:
-            return
-        reasons = Counter(letter.reason.value for letter in outcome.letters)
-        for reason, events in reasons.items():
-            metrics.failed.labels(self._source, reason).inc(events)
-        first = outcome.letters[0]
-        log.warning(
-            "dead letters",
-            events=len(outcome.letters),
-            reasons=dict(reasons),
-            first={
-                "correlationId": first.correlation_id,
-                "streamSequence": first.stream_sequence,
-                "position": first.position,
-                "path": first.path,
-            },
-        )
