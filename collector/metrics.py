@@ -70,11 +70,12 @@ parser_in_use = Gauge("collector_parser_info", "Always 1; the label says which p
 
 
 def step(source: str, name: str, readiness: Readiness) -> Step:
-    """A step beside the flow, whose last success is a metric."""
+    """A step beside the flow, whose last success is a metric. A collector is not ready if only an operator can remove
+    the cause of its last error."""
     last = step_success.labels(source, name)
     last.set_to_current_time()
     expected = (asyncpg.PostgresError, asyncpg.InterfaceError, nats.errors.Error)
-    return Step(name, last.set, expected, readiness, lasting=lambda error: classify(error) is ErrorClass.FATAL)
+    return Step(name, last.set, expected, lambda error: classify(error) is ErrorClass.FATAL, readiness)
 
 
 def begin(source: str) -> None:

@@ -16,6 +16,7 @@ import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
+from core.backoff import backoff
 from core.errors import Misconfigured
 from core.pg_errors import is_transient
 from sql import MIGRATIONS, statements
@@ -94,7 +95,7 @@ async def connect(
     password, an unknown database, a DSN that is none, a session that cannot have the settings of SESSION).
     """
     deadline = asyncio.get_running_loop().time() + patience_seconds
-    pause = 0.05
+    pauses = backoff(0.05, 1.0)
     while True:
         try:
             return await _connect(dsn, name, command_seconds)
@@ -103,11 +104,11 @@ async def connect(
         except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError) as error:
             raise Misconfigured(f"{name}: {POOLED}") from error
         except Exception as error:
+            pause = next(pauses)
             if not is_transient(error) or asyncio.get_running_loop().time() + pause > deadline:
                 raise
             log.debug("waiting for PostgreSQL", error=repr(error))
         await asyncio.sleep(pause)
-        pause = min(pause * 2, 1.0)
 
 
 async def _connect(dsn: str, name: str, command_seconds: float | None) -> Connection:

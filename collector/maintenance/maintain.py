@@ -24,7 +24,7 @@ from core.errors import Misconfigured, SluiceError
 from core.events.subjects import consumer_of
 from core.health import Readiness
 from core.jetstream import stream_info
-from core.periodic import Step, periodically
+from core.periodic import periodically
 from core.postgres import Connection
 from sql import statements
 
@@ -48,7 +48,8 @@ def check_retention(settings: CollectorSettings) -> None:
 
 async def maintain(client: Client, source: Source, settings: CollectorSettings, readiness: Readiness) -> None:
     """Maintain for ever, a round every EVERY_SECONDS."""
-    await periodically(Step("maintenance"), Maintenance(client, source, settings, readiness).round, EVERY_SECONDS)
+    step = metrics.step(source.name, "maintenance", readiness)
+    await periodically(step, Maintenance(client, source, settings, readiness).round, EVERY_SECONDS)
 
 
 class Maintenance:

@@ -65,7 +65,8 @@ class StateReport:
         if why := self._readiness.reason("collecting"):
             await connection.execute(_SQL["note_stopped"], name, why)
         if self._listening:
-            await connection.execute(_SQL["note_gateways"], *self._of_gateways(time.monotonic()))
+            turned_away, seconds_ago = self._of_gateways(time.monotonic())
+            await connection.execute(_SQL["note_gateways"], turned_away, seconds_ago)
 
     async def _hear(self, message: Msg) -> None:
         self._heard = time.monotonic()

@@ -10,6 +10,7 @@ a header: the reference does, so that both agree by construction.
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import NamedTuple
 
 from collector.parse import native_schema
 from collector.parse.parsed import Parsed, Parser, Reject, Rows
@@ -24,6 +25,16 @@ from core.native import NOT_BUILT
 from core.sources.fields import MAX_EVENT_BYTES, instant
 
 
+class Request(NamedTuple):
+    """What the native parser needs of a request, in its order: the count of its events, the first and the last instant
+    that they may have, and the end of their rows."""
+
+    events: int
+    earliest: int
+    latest: int
+    end: bytes
+
+
 def native_parser(source: Source, contract: Contract) -> Parser:
     """As `python_parser`, and the same for every input. Raises LeftToPython where it is not built or cannot serve."""
     if NOT_BUILT:
@@ -36,23 +47,24 @@ def native_parser(source: Source, contract: Contract) -> Parser:
     python = python_parser(source, contract)
     row, counted = row_reader(source, contract)
 
+    def request_of(part: wire.Part, sequence: int) -> Request:
+        earliest, latest = contract.window(instant(part.received_at))
+        return Request(part.events, earliest, latest, closing(part, sequence))
+
     def parse(message: bytes, sequence: int) -> Parsed:
         rejects: list[Reject] = []
         asked: Seen = defaultdict(list)
 
         def ask(position: int, request: int, line: bytes) -> tuple[int, bytes] | None:
             try:
-                return row(line, received[request], ends[request], asked)
+                return row(line, instant(parts[request].received_at), requests[request].end, asked)
             except Invalid as why:
                 rejects.append(rejected(position, why))
             return None
 
         try:
             parts, start = wire.decode_header(message)
-            received = [instant(part.received_at) for part in parts]
-            ends = [closing(part, sequence) for part in parts]
-            windows = map(contract.window, received)
-            requests = [(part.events, *window, end) for part, window, end in zip(parts, windows, ends, strict=True)]
+            requests = [request_of(part, sequence) for part in parts]
             found, counts = parser.rows(message, start, requests, ask)
         except ValueError:  # what is wrong with the message as a whole
             return python(message, sequence)

@@ -1,7 +1,7 @@
 """Tell the native parser of a source: its keys with what they may be, and the layout of its rows.
 
-Everything is derived from what is declared once: the structs in `core/events` and the columns in
-`collector/sources`. What the native parser could not hold to the contract is refused here, so that it is never guessed.
+Everything is derived from the source's declaration in `core/sources`. What the native parser could not hold to the
+contract is refused here, so that it is never guessed.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ def _shape(source: Source, shape: type[Any]) -> Shape:
 def _counted(source: Source, numbers: dict[str, int]) -> Counted:
     if source.audience is None or "eventType" not in numbers:
         raise LeftToPython(f"{source.name} has no types to count")
-    (purchase, amount), dimensions = source.audience.purchase, source.audience.dimensions
+    purchase, dimensions = source.audience.purchase, source.audience.dimensions
     return Counted(
         type=numbers["eventType"],
-        purchase=purchase,
-        amount=numbers.get(amount),
+        purchase=purchase.event_type,
+        amount=numbers.get(purchase.amount),
         dimensions=[(one.name, numbers[one.path], list(one.bands)) for one in dimensions if one.path in numbers],
     )

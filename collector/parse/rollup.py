@@ -58,7 +58,8 @@ class Rollup:
 
     def picker(self, shape: type[Any], attributes: list[str]) -> Callable[[Picked], Picked]:
         """What picks the values that are counted out of those of these attributes."""
-        return itemgetter(*(attributes.index(name) for name in self._counted[shape].attributes))
+        first, *others = (attributes.index(name) for name in self._counted[shape].attributes)
+        return itemgetter(first, *others) if others else lambda values: (values[first],)
 
     def counts(self, seen: Seen) -> Counts:
         """The counts of what was picked."""
@@ -66,13 +67,14 @@ class Rollup:
         columns: defaultdict[tuple[int, str], Counter[Any]] = defaultdict(Counter)
         for (quarter, shape), picked in seen.items():
             counted = self._counted[shape]
-            types, *values = zip(*picked, strict=True)
+            values = dict(zip(counted.attributes, zip(*picked, strict=True), strict=True))
+            types = values[counted.type]
             stage, purchase = stage_of(shape), self._audience.purchase.event_type
-            revenue = _revenue(zip(types, values.pop(0), strict=True), purchase) if counted.amount else 0
+            revenue = _revenue(zip(types, values[counted.amount], strict=True), purchase) if counted.amount else 0
             for kind, number in Counter(types).items():
                 events[quarter, stage, kind] = (number, revenue if kind == purchase else 0)
-            for dimension, column in zip(counted.dimensions, values, strict=True):
-                columns[quarter, dimension.name].update(column)
+            for dimension, attribute in counted.dimensions.items():
+                columns[quarter, dimension].update(values[attribute])
         audience: dict[tuple[int, str, str | None], int] = {}
         for (quarter, name), counter in columns.items():
             if bands := self._bands.get(name):
@@ -89,15 +91,16 @@ class Rollup:
 
 
 class _Counted:
-    """What is counted of one shape: its attributes, type first, then the amount where it has one, then dimensions."""
+    """What is counted of one shape: the attributes of its type, of a purchase's amount if it has one, and of each
+    dimension that it has."""
 
     def __init__(self, audience: Audience, shape: type[Any]) -> None:
-        has = keys(shape)
-        self.dimensions = [dimension for dimension in audience.dimensions if dimension.path in has]
-        purchase = audience.purchase
-        self.amount = purchase.amount in has and purchase.event_type in has["eventType"].labels
-        paths = ["eventType", *([purchase.amount] if self.amount else []), *(one.path for one in self.dimensions)]
-        self.attributes = [has[path].attribute for path in paths]
+        has, purchase = keys(shape), audience.purchase
+        sells = purchase.amount in has and purchase.event_type in has["eventType"].labels
+        self.type = has["eventType"].attribute
+        self.amount = has[purchase.amount].attribute if sells else None
+        self.dimensions = {one.name: has[one.path].attribute for one in audience.dimensions if one.path in has}
+        self.attributes = [self.type, *([self.amount] if self.amount else []), *self.dimensions.values()]
 
 
 def _revenue(sold: Iterable[tuple[str, str | None]], purchase: str) -> int:

@@ -24,8 +24,9 @@ class Path(StrEnum):
     STAGED = "staged"
 
 
-class Letter(NamedTuple):
-    """A dead letter: an accepted event that could not be stored, in the order of its statement's parameters."""
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter: an accepted event that could not be stored."""
 
     published_at: datetime
     stream_sequence: int

@@ -118,9 +118,22 @@ class Store:
         return [entry for entry in entries if entry.message.sequence in taken]
 
     async def _keep_letters(self, connection: Connection, letters: list[Letter]) -> None:
-        if letters:
-            columns = (list(column) for column in zip(*letters, strict=True))
-            await connection.execute(_SQL["keep_dead_letters"], self._source.stream, self._source.name, *columns)
+        if not letters:
+            return
+        await connection.execute(
+            _SQL["keep_dead_letters"],
+            self._source.stream,
+            self._source.name,
+            [letter.published_at for letter in letters],
+            [letter.stream_sequence for letter in letters],
+            [letter.received_at for letter in letters],
+            [letter.position for letter in letters],
+            [letter.reason for letter in letters],
+            [letter.path for letter in letters],
+            [letter.detail for letter in letters],
+            [letter.correlation_id for letter in letters],
+            [letter.event for letter in letters],
+        )
 
     async def _correct_receipts(
         self, connection: Connection, entries: list[Entry], stored: Counter[int], letters: Iterable[Letter]

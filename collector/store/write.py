@@ -130,14 +130,19 @@ class Write:
         if not counts.events:
             return
         await self._learn(counts)
-        of_events = ((*key, *sums) for key, sums in counts.events.items())
-        of_audience = ((*key, events) for key, events in counts.audience.items())
         await self._connection.execute(
             _SQL["add_counts"],
             self._source.name,
             self._shard,
-            *(list(column) for column in zip(*of_events, strict=True)),
-            *(list(column) for column in zip(*of_audience, strict=True)),
+            [quarter for quarter, _, _ in counts.events],
+            [stage for _, stage, _ in counts.events],
+            [event_type for _, _, event_type in counts.events],
+            [events for events, _ in counts.events.values()],
+            [cents for _, cents in counts.events.values()],
+            [quarter for quarter, _, _ in counts.audience],
+            [dimension for _, dimension, _ in counts.audience],
+            [value for _, _, value in counts.audience],
+            list(counts.audience.values()),
         )
 
     async def _in_savepoint(

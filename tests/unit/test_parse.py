@@ -1,6 +1,7 @@
 """The parsers, both by the same tests: messages of every shape into rows, and what is wrong with the rest."""
 
 import struct
+from dataclasses import replace
 from datetime import timedelta
 
 import msgspec
@@ -14,6 +15,7 @@ from collector.parse.parsed import Parsed, Parser, Reject
 from collector.parse.rollup import QUARTER_MICROSECONDS, nothing, total
 from collector.parse.row import copied_columns
 from collector.sources import SOURCES
+from collector.sources.source import Audience
 from core.events import refused as refused_events
 from core.events import wire
 from core.events.contract import DAY_MICROSECONDS, Contract, Invalid, Reason
@@ -333,3 +335,19 @@ def test_counts_of_messages_add_up(parsers: Parsers, source: str) -> None:
     kept = [event for event in events if event["timestamp"] >= rfc3339(NOON.replace(hour=0))]
     assert 0 < len(kept) < len(events)
     assert total(parts, without_days=[DAY - 1]) == total([parse(message(*kept), 7).counts])
+
+
+@pytest.mark.parametrize("choice", ["python", "native"])
+def test_a_shape_without_dimensions_is_counted(choice: Choice) -> None:
+    """Types are counted also where a shape has neither a dimension nor an amount."""
+    if choice == "native":
+        require_native()
+    facebook_source = SOURCES["facebook"]
+    assert facebook_source.audience is not None
+    bare = replace(facebook_source, audience=Audience(facebook_source.audience.purchase, dimensions=()))
+    _, parse = choose(choice, bare, CONTRACT)
+    events = [facebook("top"), facebook("top")]
+    counts = total([parse(message(*events), 7).counts])
+    quarter = microseconds(NOON) // QUARTER_MICROSECONDS
+    assert counts.events == {(quarter, "top", events[0]["eventType"]): (2, 0)}
+    assert counts.audience == {}

@@ -35,7 +35,9 @@ async def test_no_error_ends_a_task(error: Exception) -> None:
 
     done = asyncio.Event()
     with capture_logs() as lines:
-        step = Step("watermark", succeeded, readiness=readiness, lasting=lambda error: type(error) is PermissionError)
+        step = Step(
+            "watermark", succeeded, readiness=readiness, needs_operator=lambda error: type(error) is PermissionError
+        )
         task = asyncio.create_task(periodically(step, work, every_seconds=3600, again_seconds=0.01))
         await fails.wait()
         await asyncio.sleep(0)
