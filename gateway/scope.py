@@ -21,7 +21,6 @@ from gateway import answer, metrics
 from gateway.answer import Answer
 from gateway.batch import Batch
 from gateway.correlation import Origin, origin
-from gateway.faults import Point
 from gateway.metrics import Spread, Stages
 from gateway.refusal import Refused
 
@@ -32,15 +31,15 @@ log = structlog.get_logger()
 
 
 class Step(NamedTuple):
-    """A step of a request: what its time is counted in, and the point that is reached at its end."""
+    """A step of a request: what its time is counted in, and the fault point at its end."""
 
     seconds: Spread
-    point: Point
+    fault_point: str
 
 
-RECEIVE: Final = Step(Stages.RECEIVE, Point.READ)
-DECODE: Final = Step(Stages.DECODE, Point.DECODED)
-PUBLISH: Final = Step(Stages.PUBLISH, Point.ACKED)
+RECEIVE: Final = Step(Stages.RECEIVE, "gateway.read")
+DECODE: Final = Step(Stages.DECODE, "gateway.decoded")
+PUBLISH: Final = Step(Stages.PUBLISH, "gateway.acked")
 
 
 class AccessLog:
@@ -86,7 +85,7 @@ class RequestScope:
             self._publish_span = None
         self._stages.done(step.seconds)
         if faults.ARMED:
-            faults.reached(step.point)
+            faults.reached(step.fault_point)
 
     def publishing(self) -> Origin:
         """Begin to publish: the origin for the messages, whose trace goes on below the span of this step."""

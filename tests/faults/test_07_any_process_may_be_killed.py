@@ -8,14 +8,12 @@ import signal
 
 import pytest
 
-from core.faults import POINTS as COLLECTOR_POINTS
-from gateway.faults import Point
+from core.faults import POINTS
 from ops.local.services import COLLECTORS
 from tests.support.faulty import FaultySystem, goes_on, load, rounds
 from tests.support.tally import Tally
 from tests.support.waiting import eventually
 
-POINTS = (*Point, *COLLECTOR_POINTS)
 AT_ONCE = 2
 """Kills in a row: the second one meets another worker, another collector, or the one that has just started."""
 PROCESSES = ("gateway", *COLLECTORS, "reporter", "nats", "postgres")
