@@ -18,11 +18,11 @@ from typing import Any, Final, NamedTuple
 from core.correlation import new_id
 from core.errors import StreamUnreachable, TryAgain
 from core.events import wire
+from core.events.wire import SEAL_BYTES
 from gateway.batch import Block
 from gateway.correlation import Origin
 from gateway.metrics import Count
 
-SEAL_BYTES: Final = 512 * 1024  # of blocks in a message, whose server takes 1 MiB
 SEAL_PARTS: Final = 500
 MESSAGE_MOST_BYTES: Final = SEAL_BYTES + SEAL_PARTS * 512  # with the line that names its parts
 COMMIT_BYTES: Final = 256 * 1024  # enough to send without waiting for more

@@ -39,12 +39,12 @@ from core.events.subjects import (
     refused_subject,
     stream_of,
 )  # fmt: skip
+from core.events.wire import SEAL_BYTES
 from core.jetstream import NO_ROOM
 from core.sources.fields import instant
 from ops.dead_letters.letters import Letter, Name, Which, close, pages
 
 PAGE_LETTERS: Final = 200  # of at most 256 KiB each
-SEAL_BYTES: Final = 512 * 1024
 ATTEMPTS: Final = 3
 ATTEMPT_SECONDS: Final = 5.0
 

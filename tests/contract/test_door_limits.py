@@ -10,11 +10,11 @@ import pytest
 
 from core.events.contract import Contract, Reason
 from core.events.refused import KEPT_BYTES
+from core.events.wire import SEAL_BYTES
 from core.sources.fields import MAX_EVENT_BYTES
 from gateway.admission import Admission
 from gateway.batch import KEPT_MOST, KEPT_MOST_BYTES, TOLD_MOST
 from gateway.body import Form
-from gateway.commit import SEAL_BYTES
 from gateway.decode import SMALLEST_EVENT_BYTES, Decode
 from gateway.refusal import Overloaded, Refusal, Refused
 from tests.support.door import ALONE, CONTRACT, accepted, kept, read, read_array, reasons

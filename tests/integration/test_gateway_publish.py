@@ -16,10 +16,11 @@ from nats.js import JetStreamContext
 from core import jetstream
 from core.errors import StreamFull, StreamUnreachable, TryAgain
 from core.events import wire
+from core.events.wire import SEAL_BYTES
 from gateway import commit
 from gateway import publish as publishing
 from gateway.batch import Block
-from gateway.commit import SEAL_BYTES, SEAL_PARTS, UNACKED_MOST
+from gateway.commit import SEAL_PARTS, UNACKED_MOST
 from gateway.correlation import Origin, origin
 from gateway.publish import Publisher
 from gateway.refusal import Doubled, NotServing
