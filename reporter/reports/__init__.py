@@ -1,4 +1,4 @@
-"""The reports: each has its parameters, its query, its SQL and its answer, in one file."""
+"""The reports: each has its parameters, its query and what it counts in one file, its answer's types in another."""
 
 from __future__ import annotations
 

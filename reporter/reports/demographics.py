@@ -10,27 +10,31 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Final
 
-import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET
 
 from core.events.subjects import SOURCES, Source
-from core.sources.declaration import Stage
 from reporter import pages
 from reporter.cover import Cover
+from reporter.figures import Snapshot, Statements
 from reporter.freshness import Freshness
 from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO
 from reporter.period import Period, period_of, previous_of
 from reporter.query import Asked, BadQuery, Several, Whole
-from reporter.read import Snapshot, Statements
 from reporter.reports import audience
 from reporter.reports.audience import BY_DEFAULT, DIMENSIONS, OF, Counts, Dimension
-from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, chosen, sources_of
-from reporter.reports.report import BucketEnd, BucketStart, Complete, Figures, Query, Report, Understood, understood
+from reporter.reports.demographics_answer import (
+    Audience,
+    DemographicsAnswer,
+    DemographicsTotals,
+    UnderstoodDemographics,
+)
+from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, chosen, sources_of
+from reporter.reports.report import Figures, Query, Report, understood
+from reporter.reports.shares import Lists
 from reporter.settings import ReporterSettings
 from sql import statements
 
@@ -43,6 +47,8 @@ _ROWS: Final = statements("sources")
 _RANKED_NAMES: Final = " and ".join(f"`{name}`" for name in dict.fromkeys(name for _, name in sorted(audience.RANKED)))
 _AUDIENCES: Final = "; ".join(f"{source} by {', '.join(names)}" for source, names in OF.items())
 _LEFT_OUT: Final = "".join(f"All but `{name}` if not given. " for name in DIMENSIONS if name not in BY_DEFAULT)
+_STAGE: Final = dataclasses.replace(FUNNEL_STAGE, description=f"{FUNNEL_STAGE.description} {_FROM_ROWS}")
+_TYPE: Final = dataclasses.replace(EVENT_TYPE, description=f"{EVENT_TYPE.description} {_FROM_ROWS}")
 GROUP_BY: Final = Several[Dimension](
     "groupBy",
     f"What is listed of the audience; repeated, comma separated, or both. {_LEFT_OUT}"
@@ -62,16 +68,6 @@ _FIGURES: Final = Statements(
 )
 
 
-class UnderstoodDemographics(Understood, frozen=True, kw_only=True):
-    """The query as it was understood."""
-
-    source: Source | None
-    funnel_stage: Stage | None
-    event_type: EventType | None
-    group_by: tuple[Dimension, ...]
-    top: int
-
-
 @dataclass(frozen=True, kw_only=True)
 class DemographicsQuery(Query[UnderstoodDemographics]):
     """A query for demographics. no_ranked: why ranked dimensions cannot be listed, or None."""
@@ -89,97 +85,6 @@ class DemographicsQuery(Query[UnderstoodDemographics]):
 
     def cover(self, period: Period) -> Cover:
         return _cover(self.understood, period)
-
-
-class Share(msgspec.Struct):
-    """Events of one value of a dimension."""
-
-    value: Annotated[str | None, Meta(description="null: other, all values that are not listed")]
-    events: int
-    previous: Annotated[int | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
-
-
-Shares = Annotated[
-    list[Share] | UnsetType | None,
-    Meta(description="Most events first; ages, bands and followers in their own order. null: see notes"),
-]
-
-
-class AudienceOf(msgspec.Struct, kw_only=True, rename="camel"):
-    """Events of one bucket and source by who caused them. What is not asked for, or not known of it, is left out."""
-
-    start: BucketStart
-    end: BucketEnd
-    complete: Complete
-    source: Source
-    events: int
-    previous_events: Annotated[int | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
-
-
-if TYPE_CHECKING:
-
-    class Audience(AudienceOf):
-        def __init__(self, **fields: Any) -> None: ...
-
-else:  # with a list for each dimension that a source declares
-    Audience = msgspec.defstruct(
-        "Audience",
-        [
-            (audience.attribute(name), Annotated[Shares, Meta(description=audience.described(name))], UNSET)
-            for name in DIMENSIONS
-        ],
-        bases=(AudienceOf,),
-        namespace={"__doc__": AudienceOf.__doc__},
-        module=__name__,
-        kw_only=True,
-        rename="camel",
-    )
-
-
-class DemographicsTotals(msgspec.Struct, rename="camel"):
-    """All events of the report, of all pages."""
-
-    events: int
-    previous_events: Annotated[int | UnsetType, Meta(description="Of the previous period, until countedUntil")] = UNSET
-
-
-class Line(msgspec.Struct, rename="camel"):
-    """One row of the table. An empty value without quotes is other."""
-
-    start: BucketStart
-    end: BucketEnd
-    complete: Complete
-    source: Source
-    dimension: Dimension
-    value: str | None
-    events: int
-
-
-class ComparedLine(Line):
-    """The same, with the previous period's bucket beside it."""
-
-    previous_events: int | None
-
-
-class DemographicsAnswer(msgspec.Struct):
-    """One row a bucket and source."""
-
-    query: UnderstoodDemographics
-    freshness: dict[Source, Freshness]
-    rows: list[Audience]
-    totals: DemographicsTotals
-    notes: Annotated[list[str], Meta(description="What is missing from the answer, and how to get it")]
-    next: Annotated[str | None, Meta(description="`after` of the next page; null: this is the last one")]
-
-    def table(self) -> tuple[type[msgspec.Struct], Iterator[msgspec.Struct]]:
-        return Line if self.query.compare is None else ComparedLine, self._lines()
-
-    def _lines(self) -> Iterator[Line]:
-        for row in self.rows:
-            for dimension in OF[row.source]:
-                for share in getattr(row, audience.attribute(dimension)) or ():
-                    told = (row.start, row.end, row.complete, row.source, dimension, share.value, share.events)
-                    yield Line(*told) if share.previous is UNSET else ComparedLine(*told, share.previous)
 
 
 def ask(asked: Asked, settings: ReporterSettings) -> DemographicsQuery:
@@ -253,7 +158,13 @@ async def count(
 
 def rows(query: DemographicsQuery, figures: Figures[Counted], stored_until: datetime | None) -> list[Audience]:
     now, before = figures
-    shares = _Shares(query, figures)
+    lists = Lists(
+        query.understood.group_by,
+        now.counts,
+        None if before is None else before.counts,
+        query.previous,
+        with_ranked=_note(figures) is None,
+    )
     return [
         Audience(
             start=start,
@@ -266,7 +177,7 @@ def rows(query: DemographicsQuery, figures: Figures[Counted], stored_until: date
             else before.events[source][bucket]
             if query.has_previous(bucket)
             else None,
-            **shares.of(bucket, source),
+            **lists.of(bucket, source),
         )
         for bucket, (start, end, complete) in enumerate(query.period.buckets(stored_until))
         for source in query.sources
@@ -304,7 +215,7 @@ async def _count_ranked(
     for source, name in query.ranked:
         if period.start < snapshot.floor:
             return f"{name} is listed for ranges from {snapshot.floor.isoformat()} on: older rows are not kept"
-        known = None if listed is None else sorted(_values_of(listed, source, name))
+        known = None if listed is None else sorted(audience.values_of(listed, source, name))
         top = asked.top if known is None else len(known)
         found = await snapshot.in_time(
             period, audience.ranked_rows(source, name), top, asked.funnel_stage, asked.event_type, known
@@ -320,83 +231,13 @@ async def _count_ranked(
     return None
 
 
-def _values_of(counts: Counts, source: Source, name: str) -> set[str]:
-    return {
-        value
-        for (_, of, dimension), found in counts.items()
-        if (of, dimension) == (source, name)
-        for value in found
-        if value is not None
-    }
-
-
-class _Shares:
-    """Makes the lists of a row."""
-
-    def __init__(self, query: DemographicsQuery, figures: Figures[Counted]) -> None:
-        self._query = query
-        self._by = query.understood.group_by
-        self._counts = figures.now.counts
-        self._before = None if figures.before is None else figures.before.counts
-        self._with_ranked = _note(figures) is None
-
-    def of(self, number: int, source: Source) -> dict[str, list[Share] | None]:
-        """The lists of one bucket and source, by their names in Python."""
-        return {
-            audience.attribute(dimension): self._list(number, source, dimension)
-            if self._with_ranked or (source, dimension) not in audience.RANKED
-            else None
-            for dimension in OF[source]
-            if dimension in self._by
-        }
-
-    def _list(self, number: int, source: Source, dimension: Dimension) -> list[Share]:
-        """What has events, by the dimension's own order, else most events first; other comes last."""
-        ranked = (source, dimension) in audience.RANKED
-        counts = audience.of(self._counts, number, source, dimension)
-        if self._before is None:
-            listed = [Share(value, events) for value, events in counts.items() if events]
-        elif not self._query.has_previous(number):
-            listed = [Share(value, events, None) for value, events in counts.items() if events]
-        else:
-            before = audience.of(self._before, number, source, dimension)
-            values = counts.keys() | before.keys() if not ranked else counts.keys() | {None}
-            then = {value: before.get(value, 0) for value in values}
-            if ranked:  # of those that are not listed in this bucket, though in another one
-                then[None] = sum(before.values()) - sum(found for value, found in then.items() if value is not None)
-            now = {value: counts.get(value, 0) for value in values}
-            listed = [Share(value, now[value], then[value]) for value in values if now[value] or then[value]]
-        order = audience.order(source, dimension)
-        listed.sort(
-            key=lambda share: (
-                share.value is None,
-                order[share.value] if order and share.value is not None else -share.events,
-                share.value or "",
-            )
-        )
-        return listed
-
-
 DEMOGRAPHICS: Final = Report(
     name="demographics",
     title="Audience",
     description=f"Events of a range by who caused them: {_AUDIENCES}. Ranked dimensions are counted from the events "
     "themselves, for short ranges only.",
     shape=DemographicsAnswer,
-    parameters=(
-        FROM,
-        TO,
-        SOURCE,
-        dataclasses.replace(FUNNEL_STAGE, description=f"{FUNNEL_STAGE.description} {_FROM_ROWS}"),
-        dataclasses.replace(EVENT_TYPE, description=f"{EVENT_TYPE.description} {_FROM_ROWS}"),
-        INTERVAL,
-        TIME_ZONE,
-        GROUP_BY,
-        TOP,
-        COMPARE,
-        LIMIT,
-        AFTER,
-    ),
+    parameters=(FROM, TO, SOURCE, _STAGE, _TYPE, INTERVAL, TIME_ZONE, GROUP_BY, TOP, COMPARE, LIMIT, AFTER),
     ask=ask,
     count=count,
     rows=rows,

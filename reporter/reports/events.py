@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
-import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET
 
 from core.events.subjects import Source
 from core.sources import SOURCES as DECLARED
-from core.sources.declaration import Stage
 from reporter import pages
 from reporter.cover import Cover
+from reporter.figures import Snapshot, Statements
 from reporter.freshness import Freshness
 from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO
 from reporter.period import Period, period_of, previous_of
 from reporter.query import Asked, Several
-from reporter.read import Snapshot, Statements
-from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, Kind, chosen, sources_of
-from reporter.reports.report import BucketEnd, BucketStart, Complete, Figures, Query, Report, Understood, understood
+from reporter.reports.events_answer import Dimension, EventsAnswer, EventsRow, EventsTotals, UnderstoodEvents
+from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, Kind, chosen, sources_of
+from reporter.reports.report import Figures, Query, Report, understood
 from reporter.settings import ReporterSettings
 from sql import statements
 
-Dimension = Literal["source", "funnelStage", "eventType"]
 Counts = Counter[tuple[int, Kind]]
 
 GROUP_BY: Final = Several[Dimension](
@@ -45,61 +42,11 @@ _FIGURES: Final = Statements(
 _group: Final = cache(Kind.grouped)  # there are some dozens of kinds, and eight ways to group them
 
 
-class UnderstoodEvents(Understood, frozen=True, kw_only=True):
-    """The query as it was understood."""
-
-    source: Source | None
-    funnel_stage: Stage | None
-    event_type: EventType | None
-    group_by: tuple[Dimension, ...]
-
-
 @dataclass(frozen=True, kw_only=True)
 class EventsQuery(Query[UnderstoodEvents]):
     """A query for events: rows are buckets of the period times groups."""
 
     groups: tuple[Kind, ...]
-
-
-Previous = Annotated[
-    int | UnsetType | None,
-    Meta(description="Of the previous period's bucket; null if it has none so late, or none before countedUntil"),
-]
-
-
-class EventsRow(msgspec.Struct, kw_only=True, rename="camel"):
-    """Events of one bucket and group. What is not grouped by is left out."""
-
-    start: BucketStart
-    end: BucketEnd
-    complete: Complete
-    source: Source | UnsetType = UNSET
-    funnel_stage: Stage | UnsetType = UNSET
-    event_type: EventType | UnsetType = UNSET
-    events: int
-    previous_events: Previous = UNSET
-
-
-class EventsTotals(msgspec.Struct, rename="camel"):
-    """The sum of all rows, of all pages."""
-
-    events: int
-    previous_events: Annotated[int | UnsetType, Meta(description="Of the previous period, until countedUntil")] = UNSET
-
-
-class EventsAnswer(msgspec.Struct):
-    """Counts of events, ordered by bucket and group; buckets without events are there, with 0."""
-
-    query: UnderstoodEvents
-    freshness: dict[Source, Freshness]
-    rows: list[EventsRow]
-    totals: EventsTotals
-    next: Annotated[str | None, Meta(description="`after` of the next page; null: this is the last one")]
-
-    notes = ()
-
-    def table(self) -> tuple[type[msgspec.Struct], Iterable[msgspec.Struct]]:
-        return EventsRow, self.rows
 
 
 def ask(asked: Asked, _settings: ReporterSettings) -> EventsQuery:
@@ -177,19 +124,7 @@ EVENTS: Final = Report(
     description="Events of a range by bucket, and by source, funnel stage and type where `groupBy` asks for it. "
     "Buckets and groups without events are there, with 0.",
     shape=EventsAnswer,
-    parameters=(
-        FROM,
-        TO,
-        SOURCE,
-        FUNNEL_STAGE,
-        EVENT_TYPE,
-        INTERVAL,
-        TIME_ZONE,
-        GROUP_BY,
-        COMPARE,
-        LIMIT,
-        AFTER,
-    ),
+    parameters=(FROM, TO, SOURCE, FUNNEL_STAGE, EVENT_TYPE, INTERVAL, TIME_ZONE, GROUP_BY, COMPARE, LIMIT, AFTER),
     ask=ask,
     count=count,
     rows=rows,

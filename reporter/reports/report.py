@@ -15,11 +15,11 @@ from core.events.subjects import Source
 from reporter import pages
 from reporter.buckets import Interval, same_point
 from reporter.cover import Cover, unit_start
+from reporter.figures import Snapshot
 from reporter.freshness import Freshness, Instant
 from reporter.parameters import BOM
 from reporter.period import Period
 from reporter.query import AnyParameter, Asked
-from reporter.read import Snapshot
 from reporter.settings import ReporterSettings
 
 BucketStart = Annotated[Instant, Meta(description="First instant of the bucket, with the time zone's offset")]

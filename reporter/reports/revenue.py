@@ -7,34 +7,30 @@ are read from the rows: one campaign by an index, all of them within a stated ra
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
-import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
 from core.events.subjects import SOURCES, Source
 from core.sources import SOURCES as DECLARED
 from core.sources.fields import MAX_TEXT_BYTES
 from reporter import pages
 from reporter.cover import Cover
+from reporter.figures import Snapshot, Statements
 from reporter.freshness import Freshness
 from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO
 from reporter.period import Period, period_of, previous_of
 from reporter.query import AnyParameter, Asked, BadQuery, Several, Text, Whole
-from reporter.read import Snapshot, Statements
-from reporter.reports.report import BucketEnd, BucketStart, Complete, Figures, Query, Report, Understood, understood
+from reporter.reports.report import Figures, Query, Report, understood
+from reporter.reports.revenue_answer import Dimension, RevenueAnswer, RevenueRow, RevenueTotals, UnderstoodRevenue
 from reporter.settings import ReporterSettings
 from sql import statements
 
-Dimension = Literal["source", "campaignId"]
 Group = tuple[Source | UnsetType, str | UnsetType | None]
-Revenue = Annotated[Decimal, Meta(description="Decimal string with two digits after the point")]
-Purchases = Annotated[int, Meta(description="Events that are purchases, with or without an amount")]
-
 USUAL_TOP: Final = 20
 MOST_TOP: Final = 100
 _SQL: Final = statements("report_revenue")
@@ -69,15 +65,6 @@ TOP: Final = Whole(
 )
 
 
-class UnderstoodRevenue(Understood, frozen=True, kw_only=True):
-    """The query as it was understood."""
-
-    source: Source | None
-    campaign_id: str | None
-    group_by: tuple[Dimension, ...]
-    top: Annotated[int | None, Meta(description="Of how many campaigns each has a row; null: not grouped by them")]
-
-
 @dataclass(frozen=True, kw_only=True)
 class RevenueQuery(Query[UnderstoodRevenue]):
     """A query for revenue. Campaigns can only be read from the rows."""
@@ -89,51 +76,6 @@ class RevenueQuery(Query[UnderstoodRevenue]):
     @property
     def from_rows(self) -> bool:
         return self.by_campaign or self.understood.campaign_id is not None
-
-
-class RevenueRow(msgspec.Struct, kw_only=True, rename="camel"):
-    """Revenue of one bucket, and of one source or campaign where it is grouped by."""
-
-    start: BucketStart
-    end: BucketEnd
-    complete: Complete
-    source: Source | UnsetType = UNSET
-    campaign_id: Annotated[str | UnsetType | None, Meta(description="null: other, all that are not listed")] = UNSET
-    revenue: Revenue
-    purchases: Purchases
-    previous_revenue: Annotated[Decimal | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
-    previous_purchases: Annotated[int | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
-
-
-class RevenueTotals(msgspec.Struct, kw_only=True, rename="camel"):
-    """The sum of all rows, of all pages."""
-
-    revenue: Revenue
-    purchases: Purchases
-    previous_revenue: Annotated[Decimal | UnsetType, Meta(description="Of the previous period, until countedUntil")] = (
-        UNSET
-    )
-    previous_purchases: Annotated[int | UnsetType, Meta(description="Of the previous period, until countedUntil")] = (
-        UNSET
-    )
-
-
-class RevenueAnswer(msgspec.Struct):
-    """Revenue, ordered by bucket and group; buckets without purchases are there, with 0.00."""
-
-    query: UnderstoodRevenue
-    freshness: dict[Source, Freshness]
-    currency: Annotated[
-        None, Meta(description="Always null: the events name no currency, amounts are added as they came")
-    ]
-    rows: list[RevenueRow]
-    totals: RevenueTotals
-    next: Annotated[str | None, Meta(description="`after` of the next page; null: this is the last one")]
-
-    notes = ()
-
-    def table(self) -> tuple[type[msgspec.Struct], Iterable[msgspec.Struct]]:
-        return RevenueRow, self.rows
 
 
 @dataclass
@@ -291,19 +233,7 @@ REVENUE: Final = Report(
     description=f"Amounts of {_PURCHASES}, and of no other event. "
     "**No currency is known**: the events name none, amounts are added as they came, and `currency` is always null.",
     shape=RevenueAnswer,
-    parameters=(
-        FROM,
-        TO,
-        SOURCE,
-        CAMPAIGN_ID,
-        INTERVAL,
-        TIME_ZONE,
-        GROUP_BY,
-        TOP,
-        COMPARE,
-        LIMIT,
-        AFTER,
-    ),
+    parameters=(FROM, TO, SOURCE, CAMPAIGN_ID, INTERVAL, TIME_ZONE, GROUP_BY, TOP, COMPARE, LIMIT, AFTER),
     ask=ask,
     count=count,
     rows=rows,

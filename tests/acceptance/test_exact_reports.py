@@ -21,8 +21,9 @@ from bench.publisher.bodies import Bodies
 from bench.publisher.sender import Sender
 from core import postgres
 from core.events.subjects import SOURCES
+from reporter.figures import Snapshot
 from reporter.query import Asked
-from reporter.read import Pool, Snapshot, open_pool, snapshot
+from reporter.read import Pool, open_pool, snapshot
 from reporter.reports import AnyReport
 from reporter.reports.demographics import DEMOGRAPHICS
 from reporter.reports.events import EVENTS
