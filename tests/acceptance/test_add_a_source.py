@@ -27,6 +27,16 @@ def run(folder: Path, *command: str) -> str:
     return ended.stdout
 
 
+def forgotten(folder: Path) -> set[str]:
+    """The tests of what a deployment needs that fail for the new source."""
+    tests = "tests/contract/test_each_source_is_deployed.py"
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--confcutdir", "tests/contract", tests],
+        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    return set(re.findall(r"^FAILED \S+::(\w+)\[google\]", ended.stdout, re.MULTILINE))
+
+
 def contents(folder: Path) -> dict[str, str]:
     """The hash of each source file by its path."""
     files = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
@@ -35,7 +45,8 @@ def contents(folder: Path) -> dict[str, str]:
 
 def test_what_the_page_says_adds_a_source() -> None:
     """Its file, its migration, two commands: then gateway, both parsers, collector, rollups, reports, CSV, the page's
-    document and doctor know the source, and count as an independent recount does. No other file is touched."""
+    document and doctor know the source, and count as an independent recount does. No other file is touched. What a
+    deployment needs besides is not forgotten silently: five tests fail."""
     page = PAGE.read_text()
     path, declaration = re.findall(r"`(core/sources/\w+\.py)`:\n\n```python\n(.*?)```", page, re.DOTALL)[0]
     commands = re.findall(r"^python (-m ops\.\S+(?: \w+)?)", page, re.MULTILINE)
@@ -52,3 +63,4 @@ def test_what_the_page_says_adds_a_source() -> None:
         assert changed == {path, migration, "sql/sources.sql"}
         assert migration.endswith("_google.sql")
         run(tree, "-m", "tests.support.third_source")
+        assert len(forgotten(tree)) == 5
