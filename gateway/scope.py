@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 class Step(NamedTuple):
-    """A step of a request: the histogram of its time, and the fault point at its end."""
+    """A step of a request: what its time is counted in, and the fault point at its end."""
 
     seconds: Spread
     fault_point: str
