@@ -80,7 +80,7 @@ class Worker:
         return self._exit_code
 
     def routes(self) -> Iterable[Route]:
-        """What is answered."""
+        """Return the routes of this worker."""
         return self._routes
 
     async def _start(self) -> None:

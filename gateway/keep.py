@@ -1,6 +1,6 @@
 """Keep what is refused in the stream REFUSED: copies of refused events, and bodies that are refused as a whole.
 
-Invariant: it never fails a request. What no copy is kept of is counted by its reason.
+Invariant: it never fails a request. An event or a body without a copy is counted by its reason.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 class RefusedStore:
-    """Keeps what one worker refuses."""
+    """Keeps refused events and bodies of one worker."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
@@ -41,7 +41,7 @@ class RefusedStore:
         await self._publish(origin, batch.kept, batch.kept_events)
 
     async def keep_body(self, origin: Origin, content: bytes, refusal: Refusal, detail: str, hold: Hold) -> None:
-        """Keep a body that is refused whole, as far as refused events are kept."""
+        """Keep a body that is refused as a whole, within the limits for refused events."""
         if len(content) > HASH_INLINE_BYTES:
             record = await asyncio.to_thread(refused_body, content, refusal.value, detail)
         else:

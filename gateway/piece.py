@@ -1,9 +1,9 @@
-"""Pieces of a body: events that stand one after the other, read natively or by Python.
+"""Pieces of a body: consecutive events, read natively or by Python.
 
     Run (gateway.native)  valid events, joined already
-    Elements              anything that stands between two commas, or on a line: each is held to the contract alone
+    Elements              anything between two commas, or on a line: each is validated by itself
 
-Invariant: reading a piece takes no longer than a slice without a pause.
+Invariant: reading a piece pauses at the end of each slice.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ELEMENT_BYTES: Final = 64  # what an element takes beside its bytes
 
 
 class Rules:
-    """What the events of one body are held to. received_at is when it came, in microseconds since 2000."""
+    """The rules for the events of one body, which arrived at received_at (microseconds since 2000)."""
 
     __slots__ = ("_content", "_folded", "contract", "received_at")
 
@@ -34,29 +34,29 @@ class Rules:
         self._folded: bool | None = None
 
     def folded(self) -> bool:
-        """Whether an event may hold a line break. Looked up once, and only if Python reads any of the body."""
+        """Return whether an event may contain a line break. Computed once, and only if Python reads any of the body."""
         if self._folded is None:
             self._folded = b"\n" in self._content or b"\r" in self._content
         return self._folded
 
     def explain(self, raw: bytes, why: Invalid) -> list[Violation]:
-        """All violations of a refused event, the first one first."""
+        """Return all violations of a refused event, the first one first."""
         return violations(raw, why, self.received_at, self.contract)
 
 
 class Piece(Protocol):
-    """Some events of a body: how many, and what their objects take in memory beside the body."""
+    """Consecutive events of a body: how many, and the bytes that their objects need beside the body."""
 
     @property
     def events(self) -> int: ...
     @property
     def object_bytes(self) -> int: ...
     def read_into(self, batch: Batch, rules: Rules) -> Iterable[None]:
-        """Accept or refuse each of these events; pauses at the end of each slice of work."""
+        """Accept or refuse each of these events, with a pause at the end of each slice of work."""
 
 
 class Elements:
-    """Elements as they stand in the body, which may be anything."""
+    """Elements as they are in the body. An element may be anything."""
 
     __slots__ = ("events", "object_bytes", "raw")
 
@@ -66,7 +66,7 @@ class Elements:
         self.object_bytes = len(raw) * ELEMENT_BYTES
 
     def read_into(self, batch: Batch, rules: Rules) -> Iterator[None]:
-        """Hold each element to the contract. Elements of the same bytes one after the other are judged once."""
+        """Validate each element by itself. Equal elements in a row are validated once."""
         read, received_at, folded = rules.contract.read, rules.received_at, rules.folded()
         lines: dict[Source, list[bytes]] = {source: [] for source in SOURCES}
         until = time.perf_counter() + SLICE_SECONDS

@@ -73,7 +73,7 @@ class Door:
                 del body
                 allowed = await self._signatures.check(headers, content)
                 reading = self._read(scope, headers, content, form, hold)
-                del content  # `reading` lets go of it
+                del content  # only `reading` holds it now
                 batch = await reading
                 self._signatures.only(allowed, batch.sources)
                 scope.done(DECODE)

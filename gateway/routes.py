@@ -1,7 +1,6 @@
-"""What the gateway answers, by path and method: POST /events is the door's, everything else is short enough to be here.
+"""The routes of one worker: POST /events goes to `gateway.receive`, all other paths are answered here.
 
-Invariant: each path has an answer for each method: a page, 405 with what is allowed, or 404. A path that spells a page
-in another way is served, too.
+Invariant: each path has an answer for each method: a page, 405 with the allowed methods, or 404.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ log = structlog.get_logger()
 
 
 class Route(NamedTuple):
-    """What answers requests with this method to this path."""
+    """The handler of requests with this method to this path."""
 
     method: str
     path: str

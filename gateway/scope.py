@@ -44,14 +44,14 @@ PUBLISH: Final = Step(Stages.PUBLISH, Point.ACKED)
 
 
 class AccessLog:
-    """The log's lines of requests: one of each that failed, and of a sample of the others."""
+    """The access log: a line for each failed request, and for a sample of the others."""
 
     def __init__(self) -> None:
         self._sampler = Sampler()
         self._log = log.bind()  # made once: the module's own looks its settings up with each line
 
     def write(self, correlation_id: str, status: int, milliseconds: float, said: Mapping[str, object]) -> None:
-        """Log a request that is answered."""
+        """Log an answered request, if it failed or is in the sample."""
         if sampled := 1 if status >= 400 else self._sampler.take():
             self._log.info(
                 "request",
@@ -64,7 +64,7 @@ class AccessLog:
 
 
 class RequestScope:
-    """One request. As a context manager it turns an error into the answer to it; `answered` is set at its end."""
+    """One request. As a context manager it turns an error into its answer. `answered` is set at the end."""
 
     __slots__ = ("_access_log", "_publish_span", "_said", "_span", "_stages", "answered", "origin")
 
@@ -80,7 +80,7 @@ class RequestScope:
         self._said: dict[str, object] = {"bytes": body_bytes}
 
     def done(self, step: Step) -> None:
-        """This step has ended. Raises Injected where a test says so."""
+        """Time the step that ends now. Raises Injected if a test armed its fault point."""
         if self._publish_span is not None:
             self._publish_span.end()
             self._publish_span = None
@@ -89,14 +89,14 @@ class RequestScope:
             faults.reached(step.point)
 
     def publishing(self) -> Origin:
-        """Begin to publish: the origin for the messages, whose trace goes on below the span of this step."""
+        """Begin the span of publishing. Return the origin for the messages, whose traceparent names that span."""
         if self._span is None:
             return self.origin
         self._publish_span = self._span.child("publish", "PRODUCER")
         return self.origin._replace(traceparent=self._publish_span.traceparent)
 
     def answer(self, batch: Batch) -> None:
-        """Answer with what became of the events."""
+        """Answer with the counts of a batch."""
         self.answered = answer.batch(batch, self.origin.correlation_id)
         if self._span is not None:
             self._span.note({"sluice.accepted": batch.accepted_events, "sluice.refused": batch.refused_events})
@@ -138,6 +138,6 @@ class RequestScope:
 
 
 def refuse(error: Refused, correlation_id: str, **headers: str) -> Answer:
-    """Count a request that is refused as a whole; the answer to it."""
+    """Count a request that is refused as a whole, and return its answer."""
     metrics.refusals[error.refusal].inc()
     return answer.refused(error, correlation_id, **headers)

@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from nats.errors import OutboundBufferLimitError
 
 from core import jetstream
-from core.frames import FIRST_BYTES, Connection, receive_frames
+from core.frames import FIRST_BYTES, Connection, FrameParser, FrameTransport, receive_frames
 from ops.local import Supervisor
 from ops.local.nats import Nats
 from ops.local.ports import LOOPBACK, free_port
@@ -72,6 +72,13 @@ async def messages_of_all_sizes(url: str, **options: Any) -> None:
         for size in SIZES[:-1]:
             message = await arrived.get()
             assert (message.data, message.headers) == (drawn(size), HEADERS)
+    await client.close()
+
+
+async def test_a_connected_client_receives_by_frames(fresh_nats: FreshNats) -> None:
+    """nats-py keeps the transport and the parser that it was given before it connected."""
+    client = await jetstream.connect(fresh_nats.url, name="tests")
+    assert (type(client._transport), type(client._ps)) == (FrameTransport, FrameParser)
     await client.close()
 
 

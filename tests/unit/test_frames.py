@@ -1,5 +1,6 @@
 """What a NATS server sends, cut into frames: however it arrives, and whatever it is."""
 
+import inspect
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
@@ -167,4 +168,14 @@ def test_fields_may_stand_further_apart() -> None:
     assert cut([b"MSG a.b 1  0\r\n\r\nHMSG\ta\t1  2 5\r\n\r\nabc\r\n"], Frames()) == [
         (1, b"a.b", b"", b"", None),
         (1, b"a", b"", b"abc", b"\r\n"),
+    ]
+
+
+def test_nats_py_has_the_names_that_frames_stand_on() -> None:
+    """Private names of nats-py: another version of it may rename them, and would then receive in its own way."""
+    client = Client()
+    assert vars(client).keys() >= {"_transport", "_ps"}
+    assert vars(client._ps).keys() >= {"nc", "buf", "state"}
+    assert list(inspect.signature(Client._process_msg).parameters) == [
+        *("self", "sid", "subject", "reply", "data", "headers"),
     ]
