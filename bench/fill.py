@@ -38,6 +38,7 @@ from core import postgres
 from core.errors import Misconfigured, SluiceError
 from core.events import subjects, wire
 from core.events.contract import Contract
+from core.sources import SOURCES, SourceName
 from ops.cli.connection import local_folder, meant_locally, to_database, where
 from ops.cli.output import confirm, plural
 from ops.local import Servers
@@ -91,16 +92,16 @@ class Made:
         rngs = (Random(f"{seed}/page/{number}") for number in range(_PAGES))
         self._pages: list[Page] = [make_page(rng, shared, VALUES[values]) for rng in rngs]
         contract = Contract(max_age_days=36_500, max_ahead_seconds=86_400)
-        self._parsers: dict[subjects.Source, Parser] = {
-            source: choose("auto", COLLECTED[source], contract)[1] for source in subjects.SOURCES
+        self._parsers: dict[SourceName, Parser] = {
+            source: choose("auto", COLLECTED[source], contract)[1] for source in SOURCES
         }
 
-    def messages(self, day: Day, sequence: int) -> Iterator[dict[subjects.Source, Entry]]:
+    def messages(self, day: Day, sequence: int) -> Iterator[dict[SourceName, Entry]]:
         """Messages by source, parsed. About two microseconds an event."""
         step = (day.end - day.start) / max(day.events, 1)
         made = 0
         while made < day.events:
-            lines: dict[subjects.Source, list[bytes]] = {source: [] for source in self._parsers}
+            lines: dict[SourceName, list[bytes]] = {source: [] for source in self._parsers}
             for _ in range(_MESSAGE_PAGES):
                 if (left := day.events - made) <= 0:
                     break
@@ -116,7 +117,7 @@ class Made:
         text = page.fill(next(self._uuids), stamp, self._rng.randbytes(page.letters.size))
         return text[: page.ends[events - 1]].replace(b"},{", b"}\n{").split(b"\n")
 
-    def _entry(self, source: subjects.Source, lines: list[bytes], at: datetime, sequence: int) -> Entry:
+    def _entry(self, source: SourceName, lines: list[bytes], at: datetime, sequence: int) -> Entry:
         part = wire.Part("fill", None, at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), len(lines))
         message = Message(wire.encode([part], lines), sequence, _PUBLISHED, len(lines), first_delivery=True, reply="")
         parsed = self._parsers[source](message.body, sequence)
@@ -138,8 +139,7 @@ async def fill(
     stored: Counter[str] = Counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     connections = {
-        source: await postgres.connect(dsn, name=f"sluice-fill-{source}", patience_seconds=5)
-        for source in subjects.SOURCES
+        source: await postgres.connect(dsn, name=f"sluice-fill-{source}", patience_seconds=5) for source in SOURCES
     }
     try:
         with Progress(*columns, disable=not show) as progress:
@@ -154,15 +154,13 @@ async def fill(
 
 
 async def _fill_day(
-    connections: Mapping[subjects.Source, asyncpg.Connection[Any]],
+    connections: Mapping[SourceName, asyncpg.Connection[Any]],
     made: Made,
     day: Day,
     advance: Callable[[int], None],
 ) -> Counter[str]:
     sequence = -time.time_ns()  # no stream has such a number: it marks the rows of this fill and day
-    queues: dict[subjects.Source, asyncio.Queue[Entry | None]] = {
-        source: asyncio.Queue(_QUEUED) for source in connections
-    }
+    queues: dict[SourceName, asyncio.Queue[Entry | None]] = {source: asyncio.Queue(_QUEUED) for source in connections}
     stored: Counter[str] = Counter()
 
     async def make() -> None:
@@ -184,7 +182,7 @@ async def _fill_day(
 
 async def _store_day(
     connection: asyncpg.Connection[Any],
-    source: subjects.Source,
+    source: SourceName,
     day: Day,
     sequence: int,
     queue: asyncio.Queue[Entry | None],

@@ -13,8 +13,8 @@ import msgspec
 
 from core.events import refused
 from core.events.contract import Invalid, Reason
-from core.events.subjects import SOURCES, Source
 from core.events.violations import Violation
+from core.sources import SOURCES, SourceName
 from core.sources.fields import MAX_ID_BYTES
 from gateway.admission import Hold
 
@@ -80,16 +80,16 @@ class Batch:
     def __init__(self, hold: Hold) -> None:
         self._hold = hold
         self.events = 0
-        self.accepted: dict[Source, int] = {}
-        self.blocks: dict[Source, list[Block]] = {}
+        self.accepted: dict[SourceName, int] = {}
+        self.blocks: dict[SourceName, list[Block]] = {}
         self.reasons: dict[Reason, int] = defaultdict(int)
         self.told: list[Told] = []
-        self.kept: dict[Source | None, list[Block]] = defaultdict(list)
+        self.kept: dict[SourceName | None, list[Block]] = defaultdict(list)
         self.kept_events = 0
         self.kept_bytes = 0
         self.no_room = False
 
-    def accept(self, source: Source, block: Block) -> None:
+    def accept(self, source: SourceName, block: Block) -> None:
         """These events are valid."""
         self.accepted[source] = self.accepted.get(source, 0) + block.events
         self.blocks.setdefault(source, []).append(block)
@@ -119,7 +119,7 @@ class Batch:
             self.kept_bytes += len(line)
 
     @property
-    def sources(self) -> set[Source]:
+    def sources(self) -> set[SourceName]:
         """The sources of all events that would be published or kept."""
         return {source for source in SOURCES if source in self.blocks or source in self.kept}
 

@@ -13,7 +13,7 @@ import structlog
 
 from core.errors import StreamFull, TryAgain
 from core.events.refused import encode, refused_body
-from core.events.subjects import Source
+from core.sources import SourceName
 from gateway import metrics
 from gateway.admission import Hold
 from gateway.batch import RECORD_BYTES, Batch, Block
@@ -52,7 +52,7 @@ class RefusedStore:
         else:
             metrics.unkept[NotKept.NO_ROOM].inc()
 
-    async def _publish(self, origin: Origin, records: Mapping[Source | None, list[Block]], count: int) -> None:
+    async def _publish(self, origin: Origin, records: Mapping[SourceName | None, list[Block]], count: int) -> None:
         try:
             await self._publisher.publish_refused(origin, records, KEEP_SECONDS)
         except TryAgain as error:

@@ -19,8 +19,8 @@ from typing import Any, Final
 from prometheus_client import Counter, Gauge, Histogram
 
 from core.events.contract import Reason
-from core.events.subjects import SOURCES, Source
 from core.metrics import BATCH_BUCKETS, DURATION_BUCKETS
+from core.sources import SOURCES, SourceName
 from gateway.refusal import NotKept, Refusal
 
 _received = Counter("gateway_events_received", "Events found in bodies that were read to their end")
@@ -93,9 +93,9 @@ class Spread:
 
 
 received: Final = Count(_received)
-accepted: Final[dict[Source, Count]] = {source: Count(_accepted.labels(source)) for source in SOURCES}
-processed: Final[dict[Source, Count]] = {source: Count(_processed.labels(source)) for source in SOURCES}
-unanswered: Final[dict[Source, Count]] = {source: Count(_unanswered.labels(source)) for source in SOURCES}
+accepted: Final[dict[SourceName, Count]] = {source: Count(_accepted.labels(source)) for source in SOURCES}
+processed: Final[dict[SourceName, Count]] = {source: Count(_processed.labels(source)) for source in SOURCES}
+unanswered: Final[dict[SourceName, Count]] = {source: Count(_unanswered.labels(source)) for source in SOURCES}
 failed: Final[dict[Reason, Counter]] = {reason: _failed.labels(reason.value) for reason in Reason}
 unkept: Final[dict[NotKept, Counter]] = {reason: _unkept.labels(reason.value) for reason in NotKept}
 refusals: Final[dict[Refusal, Counter]] = {refusal: _refusals.labels(refusal.value) for refusal in Refusal}

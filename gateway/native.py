@@ -14,8 +14,7 @@ from typing import Final, NamedTuple
 
 from core import native, sources
 from core.events.contract import Contract
-from core.events.subjects import Source
-from core.sources import declaration
+from core.sources import SourceName, declaration
 from core.sources.declaration import stage_of
 from core.sources.fields import MAX_EVENT_BYTES
 from core.sources.shape import EventShape, EventSource, describe
@@ -33,7 +32,7 @@ class Run(NamedTuple):
 
     go_on: int | None
     filled: bool
-    blocks: Mapping[Source, Block]
+    blocks: Mapping[SourceName, Block]
     events: int
     object_bytes: int = 0
 

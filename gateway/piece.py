@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 from core.events.contract import Contract, Invalid
-from core.events.subjects import SOURCES, Source
 from core.events.violations import Violation, violations
 from core.events.wire import one_line
+from core.sources import SOURCES, SourceName
 from gateway.batch import Batch, Block
 
 SLICE_SECONDS: Final = 0.005
@@ -68,7 +68,7 @@ class Elements:
     def read_into(self, batch: Batch, rules: Rules) -> Iterator[None]:
         """Validate each element by itself. Equal elements in a row are validated once."""
         read, received_at, folded = rules.contract.read, rules.received_at, rules.folded()
-        lines: dict[Source, list[bytes]] = {source: [] for source in SOURCES}
+        lines: dict[SourceName, list[bytes]] = {source: [] for source in SOURCES}
         until = time.perf_counter() + SLICE_SECONDS
         bad: bytes | None = None
         for index, raw in enumerate(self.raw, batch.events):

@@ -20,15 +20,9 @@ import structlog
 from nats.aio.client import Client
 
 from core.errors import StreamFull
-from core.events.subjects import (
-    EVENTS_HEADER,
-    MESSAGE_ID_HEADER,
-    SOURCES,
-    Source,
-    events_subject,
-    refused_subject,
-)
+from core.events.subjects import EVENTS_HEADER, MESSAGE_ID_HEADER, events_subject, refused_subject
 from core.jetstream import NO_ROOM
+from core.sources import SOURCES, SourceName
 from gateway import metrics
 from gateway.batch import Block
 from gateway.commit import Lane, Message, Waiting
@@ -50,10 +44,10 @@ class Publisher:
         self._client: Client | None = None
         self._acks: PubAcks | None = None
         self._serving = asyncio.Event()
-        self._lanes: Final[dict[Source, Lane]] = {
+        self._lanes: Final[dict[SourceName, Lane]] = {
             source: Lane(events_subject(source), self._deliver, metrics.processed[source]) for source in SOURCES
         }
-        self._refused_lanes: Final[dict[Source | None, Lane]] = {
+        self._refused_lanes: Final[dict[SourceName | None, Lane]] = {
             source: Lane(refused_subject(source), self._deliver) for source in (*SOURCES, None)
         }
         self._waiting: set[Waiting] = set()
@@ -69,7 +63,7 @@ class Publisher:
             self._client, self._acks = client, acks
             self._serving.set()
 
-    async def publish(self, origin: Origin, blocks: Mapping[Source, list[Block]], seconds: float) -> None:
+    async def publish(self, origin: Origin, blocks: Mapping[SourceName, list[Block]], seconds: float) -> None:
         """Publish accepted events by source; return when each is on JetStream's disk.
 
         The lists are empty afterwards: a block is let go of as soon as it is stored.
@@ -79,7 +73,7 @@ class Publisher:
         await self._publish(origin, [(self._lanes[source], blocks[source]) for source in blocks], seconds)
 
     async def publish_refused(
-        self, origin: Origin, records: Mapping[Source | None, list[Block]], seconds: float
+        self, origin: Origin, records: Mapping[SourceName | None, list[Block]], seconds: float
     ) -> None:
         """Publish records of refused events by source, None where it could not be read; all else is as in `publish`."""
         await self._publish(origin, [(self._refused_lanes[source], records[source]) for source in records], seconds)

@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from core.errors import Misconfigured
-from core.events.subjects import SOURCES, Source
+from core.sources import SOURCES, SourceName
 from gateway.refusal import Refusal, Refused
 from gateway.settings import GatewaySettings
 
@@ -141,17 +141,17 @@ class Signatures:
         self._tolerance_seconds = settings.gateway_signature_seconds
         self._clock = clock
         self._token = settings.gateway_meta_verify_token
-        self._demands: dict[Demand, set[Source]] = defaultdict(set)
+        self._demands: dict[Demand, set[SourceName]] = defaultdict(set)
         for source in SOURCES:
             if demand := _demand(settings, source):
                 self._demands[demand].add(source)
         self._free = _EVERY.difference(*self._demands.values())
 
-    async def check(self, headers: Headers, body: bytes) -> frozenset[Source]:
+    async def check(self, headers: Headers, body: bytes) -> frozenset[SourceName]:
         """The sources of which this request may hold events. `headers` has lower-case names. Raises Refused."""
         if not self._demands:
             return _EVERY
-        proved: set[Source] = set()
+        proved: set[SourceName] = set()
         why: Refused | None = None
         for demand, sources in self._demands.items():
             try:
@@ -192,7 +192,7 @@ class Signatures:
         if not holds:
             raise _bad("the key is not known" if proof.prefix is None else "the signature is not one of this body")
 
-    def only(self, allowed: frozenset[Source], held: set[Source]) -> None:
+    def only(self, allowed: frozenset[SourceName], held: set[SourceName]) -> None:
         """Raises Refused where a request holds events of a source that it may not hold."""
         if foreign := held - allowed:
             names = ", ".join(sorted(foreign))
@@ -211,7 +211,7 @@ class Signatures:
         return challenge
 
 
-def _demand(settings: GatewaySettings, source: Source) -> Demand | None:
+def _demand(settings: GatewaySettings, source: SourceName) -> Demand | None:
     """What one source demands by the settings. Raises Misconfigured, without the secret."""
     scheme = getattr(settings, f"gateway_{source}_scheme")
     variable = f"GATEWAY_{source.upper()}_SECRETS"

@@ -19,9 +19,9 @@ from typing import Any, Final
 import asyncpg
 from nats.aio.client import Client
 
-from core.events.subjects import COLLECTED, REFUSED, SOURCES, stream_of
+from core.events.subjects import COLLECTED, REFUSED, stream_of
 from core.jetstream import StreamInfo, stream_info
-from core.sources import SOURCES as DECLARED
+from core.sources import SOURCES
 from sql import statements
 
 _SQL: Final = statements("ledger")
@@ -118,7 +118,7 @@ async def read_ledger(client: Client, connection: asyncpg.Connection[Any]) -> Le
             stored=await connection.fetchval(_SQL["stored_in_all"], stream_of(source)),
             rolled_up=await connection.fetchval(_SQL["rolled_up"], source),
             rolled_up_from_floor=await connection.fetchval(_SQL["rolled_up_from"], source),
-            rows=await connection.fetchval(_SQL["rows"].format(table=DECLARED[source].table)),
+            rows=await connection.fetchval(_SQL["rows"].format(table=SOURCES[source].table)),
         )
     return Ledger(streams, sources, await read_letters(connection))
 

@@ -7,9 +7,9 @@ from typing import Final
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from core.events.subjects import SOURCES
 from core.metrics import DURATION_BUCKETS
 from core.pg_errors import unknown_trace
+from core.sources import SOURCES
 from reporter.read import PATIENCE_SECONDS, SQL, Pool
 from reporter.reports import REPORTS
 
@@ -38,7 +38,7 @@ async def read_database(pool: Pool) -> None:
     """Bring up to date what the database knows. While it cannot say so nothing changes here: the reports grow older."""
     try:
         schema_version.set(await pool.fetchval(SQL["schema_version"], timeout=PATIENCE_SECONDS))
-        for row in await pool.fetch(SQL["watermarks"], SOURCES, timeout=PATIENCE_SECONDS):
+        for row in await pool.fetch(SQL["watermarks"], list(SOURCES), timeout=PATIENCE_SECONDS):
             if row["stored_until"] is not None:
                 stored_until.labels(row["source"]).set(row["stored_until"].timestamp())
     except Exception as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
-from core.events.subjects import SOURCES, Source
+from core.sources import SOURCES, SourceName
 from reporter.buckets import Interval
 from reporter.query import MOST_ROWS, BadQuery, Choice, Flag, Parameter, Text, Whole
 
@@ -39,7 +39,9 @@ INTERVAL: Final = Choice[Interval](
     allowed=get_args(Interval),
     example="day",
 )
-SOURCE: Final = Choice[Source]("source", "Events of this source alone.", allowed=SOURCES, example=SOURCES[0])
+SOURCE: Final = Choice[SourceName](
+    "source", "Events of this source alone.", allowed=tuple(SOURCES), example=next(iter(SOURCES))
+)
 COMPARE: Final = Choice[str](
     "compare",
     "`previous`: beside each figure that of the period before, bucket by bucket; the answer's `query` tells which it "

@@ -12,7 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from core import state
-from core.events.subjects import COLLECTED, REFUSED, SOURCES, Source, stream_of
+from core.events.subjects import COLLECTED, REFUSED, stream_of
+from core.sources import SOURCES, SourceName
 from core.state import MAX_SILENCE_SECONDS, Level, SourceFacts, StateProblem
 from reporter.freshness import Freshness, Instant
 from reporter.read import Pool, snapshot
@@ -60,7 +61,7 @@ class Pipeline(msgspec.Struct, rename="camel", frozen=True):
     """The pipeline's state."""
 
     read_at: Instant
-    sources: dict[Source, SourceState]
+    sources: dict[SourceName, SourceState]
     refused_per_second: Rate
     refused: Letters
     dead: Letters
@@ -71,7 +72,7 @@ class Pipeline(msgspec.Struct, rename="camel", frozen=True):
 
 async def read_pipeline(pool: Pool) -> Pipeline:
     """Read it, of one moment. Raises what the database raises."""
-    async with snapshot(pool, SOURCES) as seen:
+    async with snapshot(pool, list(SOURCES)) as seen:
         found = await seen.connection.fetch(_SQL["streams"], _STREAMS, (*SOURCES, None), MESSAGES, RATE_SECONDS)
         totals = {row["source"]: row["events"] for row in await seen.connection.fetch(_SQL["totals"])}
         letters = await seen.connection.fetchrow(_SQL["letters"], LETTERS)
@@ -83,7 +84,7 @@ async def read_pipeline(pool: Pool) -> Pipeline:
         }
     assert letters is not None
     streams = {row["stream"]: row for row in found}
-    sources: dict[Source, SourceState] = {
+    sources: dict[SourceName, SourceState] = {
         source: _source(streams[stream_of(source)], totals.get(source, 0), seen.freshness[source]) for source in SOURCES
     }
     facts = [_facts(source, noted.get(source), sources[source]) for source in SOURCES]

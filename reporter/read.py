@@ -18,11 +18,10 @@ from typing import Final, TypeVar
 import asyncpg
 import structlog
 
-from core.events.subjects import Source
 from core.health import Readiness
 from core.pg_errors import may_read_again, unknown_trace
 from core.postgres import SESSION, migrations, set_session
-from core.sources import SOURCES
+from core.sources import SOURCES, SourceName
 from reporter.figures import Snapshot
 from reporter.settings import ReporterSettings
 from sql import statements
@@ -108,7 +107,7 @@ async def check(pool: Pool, readiness: Readiness) -> None:
 
 
 @asynccontextmanager
-async def snapshot(pool: Pool, sources: Sequence[Source]) -> AsyncIterator[Snapshot]:
+async def snapshot(pool: Pool, sources: Sequence[SourceName]) -> AsyncIterator[Snapshot]:
     """Open one moment of the database; everything read in the block is of that moment."""
     async with (
         pool.acquire(timeout=PATIENCE_SECONDS) as connection,
@@ -119,7 +118,7 @@ async def snapshot(pool: Pool, sources: Sequence[Source]) -> AsyncIterator[Snaps
 
 
 @asynccontextmanager
-async def statement(pool: Pool, sources: Sequence[Source]) -> AsyncIterator[Snapshot]:
+async def statement(pool: Pool, sources: Sequence[SourceName]) -> AsyncIterator[Snapshot]:
     """For a report that reads rollups, in one statement: that one is of one moment by itself."""
     async with pool.acquire(timeout=PATIENCE_SECONDS) as connection:
         yield Snapshot(connection, sources)

@@ -19,8 +19,7 @@ from typing import Any, Final, Union
 
 import msgspec
 
-from core import sources
-from core.events.subjects import SOURCES, Source
+from core.sources import SOURCES, SourceName
 from core.sources.declaration import Envelope
 from core.sources.fields import END, MAX_DEPTH, MAX_EVENT_BYTES, MAX_ID_BYTES, MAX_TEXT_BYTES, instant
 from core.sources.shape import keys
@@ -63,9 +62,9 @@ class Invalid(Exception):
         self.detail = detail
 
 
-_DECODE: Final[dict[Source, Callable[[bytes], Event]]] = {
+_DECODE: Final[dict[SourceName, Callable[[bytes], Event]]] = {
     name: msgspec.json.Decoder(Union[source.shapes]).decode  # noqa: UP007
-    for name, source in sources.SOURCES.items()
+    for name, source in SOURCES.items()
 }
 # Of each shape its instants but the timestamp: their JSON paths, and what reads the text from an event.
 _INSTANTS: Final = {
@@ -74,11 +73,11 @@ _INSTANTS: Final = {
         for path, key in keys(shape).items()
         if key.value == "instant" and path != "timestamp"
     )
-    for source in sources.SOURCES.values()
+    for source in SOURCES.values()
     for shape in source.shapes
 }
 # The first source is the guess; these bytes near an event's beginning say that it is another one.
-_FIRST, *_OTHERS = sources.SOURCES
+_FIRST, *_OTHERS = SOURCES
 _MARKS: Final = tuple((f'"{name}"'.encode(), name) for name in _OTHERS)
 
 # JSON of so many bytes is not too deep but by lists: an object in an object takes five, as in {"":{}}.
@@ -103,7 +102,7 @@ class Contract:
         self._max_age = max_age_days * DAY_MICROSECONDS
         self._max_ahead = max_ahead_seconds * SECOND_MICROSECONDS
 
-    def read(self, raw: bytes, received_at: int, source: Source | None = None) -> Event:
+    def read(self, raw: bytes, received_at: int, source: SourceName | None = None) -> Event:
         """The event in `raw`, one JSON object.
 
         received_at is in microseconds since 2000. Where `source` is given, another source is refused.
@@ -185,7 +184,7 @@ class _Glimpsed(msgspec.Struct, rename="camel"):
     event_id: msgspec.Raw = msgspec.Raw()
 
 
-def glimpse(raw: bytes) -> tuple[Source | None, str | None]:
+def glimpse(raw: bytes) -> tuple[SourceName | None, str | None]:
     """Source and event id of an event that may be anything, as far as they can be read and are usable.
 
     Nothing is read of more than GLIMPSE_MOST_BYTES: that many take some 2 ms.
@@ -212,10 +211,10 @@ def glimpse(raw: bytes) -> tuple[Source | None, str | None]:
 
 
 class _Named(msgspec.Struct):
-    source: Source
+    source: SourceName
 
 
-def _decode_or_explain(raw: bytes, source: Source | None) -> Event:
+def _decode_or_explain(raw: bytes, source: SourceName | None) -> Event:
     """Decode without a guess. Raises Invalid with what is wrong."""
     _check_depth(raw)
     try:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from core.events.contract import Invalid, glimpse
-from core.events.subjects import Source
+from core.sources import SourceName
 
 KEPT_BYTES: Final = 64 * 1024
 """Of a refused event's bytes, this many are kept; its full length and SHA-256 always are."""
@@ -21,7 +21,7 @@ class RefusedEvent(msgspec.Struct, rename="camel", frozen=True):
     A body that was refused as a whole is kept like an event without source and id. Its path is empty.
     """
 
-    source: Source | None
+    source: SourceName | None
     event_id: str | None
     reason: str
     path: str

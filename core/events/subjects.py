@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from core import sources
-
-Source = sources.SourceName
-SOURCES: Final[tuple[Source, ...]] = tuple(sources.SOURCES)
+from core.sources import SOURCES, SourceName
 
 REFUSED: Final = "refused"
 UNKNOWN: Final = "unknown"
@@ -23,12 +20,12 @@ REPLAYED_HEADER: Final = "Sluice-Replayed"  # whose events were all letters befo
 MESSAGE_ID_HEADER: Final = "Nats-Msg-Id"
 
 
-def events_subject(source: Source) -> str:
+def events_subject(source: SourceName) -> str:
     """Where a batch of accepted events of one source is published."""
     return f"events.{source}"
 
 
-def refused_subject(source: Source | None) -> str:
+def refused_subject(source: SourceName | None) -> str:
     """Where refused events are published; the source is None where it could not be read."""
     return f"{REFUSED}.{source or UNKNOWN}"
 

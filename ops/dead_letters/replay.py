@@ -34,13 +34,13 @@ from core.events.subjects import (
     MESSAGE_ID_HEADER,
     REFUSED,
     REPLAYED_HEADER,
-    SOURCES,
     events_subject,
     refused_subject,
     stream_of,
 )  # fmt: skip
 from core.events.wire import SEAL_BYTES
 from core.jetstream import NO_ROOM
+from core.sources import SOURCES
 from core.sources.fields import instant
 from ops.dead_letters.letters import Letter, Name, Which, close, pages
 

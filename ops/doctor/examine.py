@@ -17,9 +17,9 @@ from nats.js.api import ConsumerInfo
 
 from core import postgres, state
 from core.errors import SluiceError
-from core.events.subjects import COLLECTED, REFUSED, SOURCES, stream_of
+from core.events.subjects import COLLECTED, REFUSED, stream_of
 from core.jetstream import StreamMissing, stream_info
-from core.sources import SOURCES as DECLARED
+from core.sources import SOURCES
 from core.state import CheckName, GatewayFacts, SourceFacts, StateProblem
 from ops.cli import countries, partitions, streams
 from ops.cli.output import plural
@@ -44,7 +44,7 @@ HARMFUL: Final = {
 """Settings that a role or a database must not have, each with its values and what they do."""
 PROGRAMS: Final = {
     "gateway": "gateway",
-    **{name: source.collector for name, source in DECLARED.items()},
+    **{name: source.collector for name, source in SOURCES.items()},
     REFUSED: "refused-collector",
 }
 # A check whose server, schema or collector is not well follows from that, whatever it says itself.

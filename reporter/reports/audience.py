@@ -12,12 +12,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
-from core.events.subjects import Source
-from core.sources import SOURCES
+from core.sources import SOURCES, SourceName
 from core.sources import declaration as declared
 from sql import statements
 
-Key = tuple[int, Source, str]
+Key = tuple[int, SourceName, str]
 """The number of a bucket, a source and a dimension."""
 Values = dict[str | None, int]
 """Events by value; None is other."""
@@ -25,7 +24,7 @@ Counts = defaultdict[Key, Values]
 
 _DECLARED: Final = {(name, one.name): one for name, source in SOURCES.items() for one in source.dimensions}
 _COARSER: Final = {(name, one.coarser.name): one for (name, _), one in _DECLARED.items() if one.coarser}
-OF: Final[Mapping[Source, tuple[str, ...]]] = {
+OF: Final[Mapping[SourceName, tuple[str, ...]]] = {
     name: tuple(view for one in source.dimensions for view in (one.name, *([one.coarser.name] if one.coarser else [])))
     for name, source in SOURCES.items()
 }
@@ -44,7 +43,7 @@ _RANKED_SQL: Final = statements("report_demographics")["ranked"]
 _USUAL_VALUES: Final = 250  # of a dimension that has a registry, as the limit of an answer's rows counts them
 
 
-def _usual_values(source: Source, dimension: str) -> int:
+def _usual_values(source: SourceName, dimension: str) -> int:
     if one := _COARSER.get((source, dimension)):
         assert one.coarser
         return len(one.coarser.bands)
@@ -52,7 +51,7 @@ def _usual_values(source: Source, dimension: str) -> int:
     return len(one.bands) or _labels(source, one) or _USUAL_VALUES
 
 
-def _labels(source: Source, one: declared.Dimension) -> int:
+def _labels(source: SourceName, one: declared.Dimension) -> int:
     return max(len(key.labels) for key in SOURCES[source].keys_of(one.path) if key)
 
 
@@ -63,7 +62,7 @@ def _everywhere(source: declared.Source) -> str:
 
 
 _ALL_EVENTS: Final = {name: _everywhere(source) for name, source in SOURCES.items()}
-_ORDERS: Final[Mapping[tuple[Source, str], Mapping[str, int]]] = {
+_ORDERS: Final[Mapping[tuple[SourceName, str], Mapping[str, int]]] = {
     **{key: {name: place for place, (_, name) in enumerate(one.bands)} for key, one in _DECLARED.items() if one.bands},
     **{
         key: {name: place for place, (_, name) in enumerate(one.coarser.bands)}
@@ -71,7 +70,7 @@ _ORDERS: Final[Mapping[tuple[Source, str], Mapping[str, int]]] = {
         if one.coarser
     },
 }
-_COARSER_BAND: Final[Mapping[tuple[Source, str], Mapping[str | None, str]]] = {
+_COARSER_BAND: Final[Mapping[tuple[SourceName, str], Mapping[str | None, str]]] = {
     key: {
         name: one.coarser.bands[bisect_right([low for low, _ in one.coarser.bands], first) - 1][1]
         for first, name in one.bands
@@ -86,12 +85,12 @@ def attribute(dimension: str) -> str:
     return re.sub(r"[A-Z]", lambda capital: f"_{capital[0].lower()}", dimension)
 
 
-def order(source: Source, dimension: str) -> Mapping[str, int] | None:
+def order(source: SourceName, dimension: str) -> Mapping[str, int] | None:
     """The place of each value, if the dimension has an order of its own."""
     return _ORDERS.get((source, dimension))
 
 
-def values(by: Iterable[str], sources: Iterable[Source], top: int) -> int:
+def values(by: Iterable[str], sources: Iterable[SourceName], top: int) -> int:
     """About how many figures each bucket has."""
     by = tuple(by)
     return sum(
@@ -102,19 +101,19 @@ def values(by: Iterable[str], sources: Iterable[Source], top: int) -> int:
     )
 
 
-def ranked(by: Iterable[str], sources: Iterable[Source]) -> list[tuple[Source, str]]:
+def ranked(by: Iterable[str], sources: Iterable[SourceName]) -> list[tuple[SourceName, str]]:
     """The ranked dimensions that are asked for, with their sources."""
     by = tuple(by)
     return [(source, name) for source in sources for name in OF[source] if name in by and (source, name) in RANKED]
 
 
-def ranked_rows(source: Source, dimension: str) -> str:
+def ranked_rows(source: SourceName, dimension: str) -> str:
     """The statement that counts a ranked dimension: see `ranked` in sql/report_demographics.sql."""
     declared_source, one = SOURCES[source], _DECLARED[source, dimension]
     return _RANKED_SQL.format(table=declared_source.table, column=declared_source.column_of(one.path))
 
 
-def counted(by: Iterable[str], sources: Iterable[Source]) -> list[str]:
+def counted(by: Iterable[str], sources: Iterable[SourceName]) -> list[str]:
     """The dimensions that have to be read: those asked for, and those that count all events."""
     by = tuple(by)
     asked = {_COARSER[key].name if (key := (source, name)) in _COARSER else name for source in sources for name in by}
@@ -122,7 +121,7 @@ def counted(by: Iterable[str], sources: Iterable[Source]) -> list[str]:
     return sorted((asked & rolled_up) | {_ALL_EVENTS[source] for source in sources})
 
 
-def events(counts: Counts, source: Source) -> Counter[int]:
+def events(counts: Counts, source: SourceName) -> Counter[int]:
     """All events of a source, by bucket."""
     dimension = _ALL_EVENTS[source]
     return Counter(
@@ -134,7 +133,7 @@ def events(counts: Counts, source: Source) -> Counter[int]:
     )
 
 
-def of(counts: Counts, number: int, source: Source, dimension: str) -> Values:
+def of(counts: Counts, number: int, source: SourceName, dimension: str) -> Values:
     """The figures of one bucket, source and dimension, by value."""
     if (one := _COARSER.get((source, dimension))) is None:
         return counts.get((number, source, dimension), {})
@@ -144,7 +143,7 @@ def of(counts: Counts, number: int, source: Source, dimension: str) -> Values:
     return bands
 
 
-def values_of(counts: Counts, source: Source, name: str) -> set[str]:
+def values_of(counts: Counts, source: SourceName, name: str) -> set[str]:
     """The values of a dimension that were counted in any bucket, without other."""
     return {
         value

@@ -16,7 +16,7 @@ from typing import Final
 
 from msgspec import UNSET
 
-from core.events.subjects import SOURCES, Source
+from core.sources import SOURCES, SourceName
 from reporter import pages
 from reporter.cover import Cover
 from reporter.figures import Snapshot, Statements
@@ -79,7 +79,7 @@ class DemographicsQuery(Query[UnderstoodDemographics]):
         return bool(self.ranked) and self.no_ranked is None
 
     @property
-    def ranked(self) -> list[tuple[Source, str]]:
+    def ranked(self) -> list[tuple[SourceName, str]]:
         """The ranked dimensions that are asked for, with their sources."""
         return audience.ranked(self.understood.group_by, self.sources)
 
@@ -133,7 +133,7 @@ class Counted:
     """What was counted of a period. note: why ranked dimensions are not listed, or None."""
 
     counts: Counts
-    events: dict[Source, Counter[int]]
+    events: dict[SourceName, Counter[int]]
     note: str | None
 
 
@@ -186,7 +186,7 @@ def rows(query: DemographicsQuery, figures: Figures[Counted], stored_until: date
 
 def answer(
     query: DemographicsQuery,
-    freshness: dict[Source, Freshness],
+    freshness: dict[SourceName, Freshness],
     figures: Figures[Counted],
     rows: list[Audience],
     following: str | None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from core.events.subjects import Source
+from core.sources import SourceName
 from core.sources.declaration import Stage
 from reporter.freshness import Freshness
 from reporter.reports import audience
@@ -20,7 +20,7 @@ from reporter.reports.report import BucketEnd, BucketStart, Complete, Understood
 class UnderstoodDemographics(Understood, frozen=True, kw_only=True):
     """The query as it was understood."""
 
-    source: Source | None
+    source: SourceName | None
     funnel_stage: Stage | None
     event_type: EventType | None
     group_by: tuple[Dimension, ...]
@@ -47,7 +47,7 @@ class AudienceOf(msgspec.Struct, kw_only=True, rename="camel"):
     start: BucketStart
     end: BucketEnd
     complete: Complete
-    source: Source
+    source: SourceName
     events: int
     previous_events: Annotated[int | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
 
@@ -85,7 +85,7 @@ class Line(msgspec.Struct, rename="camel"):
     start: BucketStart
     end: BucketEnd
     complete: Complete
-    source: Source
+    source: SourceName
     dimension: Dimension
     value: str | None
     events: int
@@ -101,7 +101,7 @@ class DemographicsAnswer(msgspec.Struct):
     """One row a bucket and source."""
 
     query: UnderstoodDemographics
-    freshness: dict[Source, Freshness]
+    freshness: dict[SourceName, Freshness]
     rows: list[Audience]
     totals: DemographicsTotals
     notes: Annotated[list[str], Meta(description="What is missing from the answer, and how to get it")]

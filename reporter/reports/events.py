@@ -10,8 +10,7 @@ from typing import Any, Final, get_args
 
 from msgspec import UNSET
 
-from core.events.subjects import Source
-from core.sources import SOURCES as DECLARED
+from core.sources import SOURCES, SourceName
 from reporter import pages
 from reporter.cover import Cover
 from reporter.figures import Snapshot, Statements
@@ -36,7 +35,7 @@ GROUP_BY: Final = Several[Dimension](
 _SQL: Final = statements("report_events")
 _FIGURES: Final = Statements(
     _SQL["rollups"],
-    {name: _SQL["rows"].format(table=source.table) for name, source in DECLARED.items()},
+    {name: _SQL["rows"].format(table=source.table) for name, source in SOURCES.items()},
     columns=("funnel_stage", "event_type", "events"),
 )
 _group: Final = cache(Kind.grouped)  # there are some dozens of kinds, and eight ways to group them
@@ -104,7 +103,7 @@ def rows(query: EventsQuery, figures: Figures[Counts], stored_until: datetime | 
 
 def answer(
     query: EventsQuery,
-    freshness: dict[Source, Freshness],
+    freshness: dict[SourceName, Freshness],
     figures: Figures[Counts],
     rows: list[EventsRow],
     following: str | None,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from core.events.subjects import Source
+from core.sources import SourceName
 from core.sources.declaration import Stage
 from reporter.freshness import Freshness
 from reporter.reports.kinds import EventType
@@ -20,7 +20,7 @@ Dimension = Literal["source", "funnelStage", "eventType"]
 class UnderstoodEvents(Understood, frozen=True, kw_only=True):
     """The query as it was understood."""
 
-    source: Source | None
+    source: SourceName | None
     funnel_stage: Stage | None
     event_type: EventType | None
     group_by: tuple[Dimension, ...]
@@ -38,7 +38,7 @@ class EventsRow(msgspec.Struct, kw_only=True, rename="camel"):
     start: BucketStart
     end: BucketEnd
     complete: Complete
-    source: Source | UnsetType = UNSET
+    source: SourceName | UnsetType = UNSET
     funnel_stage: Stage | UnsetType = UNSET
     event_type: EventType | UnsetType = UNSET
     events: int
@@ -56,7 +56,7 @@ class EventsAnswer(msgspec.Struct):
     """Counts of events, ordered by bucket and group; buckets without events are there, with 0."""
 
     query: UnderstoodEvents
-    freshness: dict[Source, Freshness]
+    freshness: dict[SourceName, Freshness]
     rows: list[EventsRow]
     totals: EventsTotals
     next: Annotated[str | None, Meta(description="`after` of the next page; null: this is the last one")]

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from msgspec import UNSET, UnsetType
 
-from core import sources
-from core.events.subjects import SOURCES, Source
+from core.sources import SOURCES, SourceName
 from core.sources.declaration import STAGES, Stage
 from reporter.parameters import SOURCE
 from reporter.query import Asked, BadQuery, Choice
 
 _TYPES: Final = [
     (name, stage, event_type)
-    for name, source in sources.SOURCES.items()
+    for name, source in SOURCES.items()
     for stage, event_types in source.event_types.items()
     for event_type in event_types
 ]
@@ -29,7 +28,7 @@ else:  # a closed list, as OpenAPI shows it
 class Kind(NamedTuple):
     """A source, stage and type that occur together; as a group, UNSET where it is not grouped by."""
 
-    source: Source | UnsetType
+    source: SourceName | UnsetType
     funnel_stage: Stage | UnsetType
     event_type: EventType | UnsetType
 
@@ -66,6 +65,6 @@ def chosen(asked: Asked) -> list[Kind]:
     return kinds
 
 
-def sources_of(kinds: Sequence[Kind]) -> tuple[Source, ...]:
+def sources_of(kinds: Sequence[Kind]) -> tuple[SourceName, ...]:
     """The sources that these kinds are of."""
     return tuple(source for source in SOURCES if any(kind.source == source for kind in kinds))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, NamedTuple, Protocol, Self, TypeVar
 import msgspec
 from msgspec import Meta
 
-from core.events.subjects import Source
+from core.sources import SourceName
 from reporter import pages
 from reporter.buckets import Interval, same_point
 from reporter.cover import Cover, unit_start
@@ -71,7 +71,7 @@ class Query(Generic[UnderstoodAs]):
     """What has to be read of the period."""
     previous: Period | None
     """The period that is compared with."""
-    sources: tuple[Source, ...]
+    sources: tuple[SourceName, ...]
     """The sources that can contribute: they alone are read, and the answer has their freshness."""
     page: pages.Page
 
@@ -119,7 +119,7 @@ class Answer(Protocol):
     def query(self) -> Understood:
         """The query as it was understood."""
 
-    freshness: dict[Source, Freshness]
+    freshness: dict[SourceName, Freshness]
     next: str | None
 
     @property
@@ -164,7 +164,7 @@ class Report(Generic[AskedFor, Counted, Row]):
     count: Callable[[Snapshot, AskedFor, Period, Cover, Counted | None], Awaitable[Counted]]
     rows: Callable[[AskedFor, Figures[Counted], datetime | None], list[Row]]
     key: Callable[[Row], list[Any]]
-    answer: Callable[[AskedFor, dict[Source, Freshness], Figures[Counted], list[Row], str | None], Answer]
+    answer: Callable[[AskedFor, dict[SourceName, Freshness], Figures[Counted], list[Row], str | None], Answer]
     is_file: bool = False
 
     @property

@@ -15,8 +15,7 @@ from typing import Any, Final, get_args
 
 from msgspec import UNSET, UnsetType
 
-from core.events.subjects import SOURCES, Source
-from core.sources import SOURCES as DECLARED
+from core.sources import SOURCES, SourceName
 from core.sources.fields import MAX_TEXT_BYTES
 from reporter import pages
 from reporter.cover import Cover
@@ -30,7 +29,7 @@ from reporter.reports.revenue_answer import Dimension, RevenueAnswer, RevenueRow
 from reporter.settings import ReporterSettings
 from sql import statements
 
-Group = tuple[Source | UnsetType, str | UnsetType | None]
+Group = tuple[SourceName | UnsetType, str | UnsetType | None]
 USUAL_TOP: Final = 20
 MOST_TOP: Final = 100
 _SQL: Final = statements("report_revenue")
@@ -39,12 +38,12 @@ _FIGURES: Final = Statements(
     _SQL["rollups"],
     {
         name: _SQL["rows"].format(table=source.table, purchase=source.purchase.event_type)
-        for name, source in DECLARED.items()
+        for name, source in SOURCES.items()
     },
     columns=("purchases", "revenue"),
 )
-_PURCHASES: Final = " and ".join(f"`{source.purchase.event_type}` ({name})" for name, source in DECLARED.items())
-_CAMPAIGN_SOURCES: Final = tuple(name for name, source in DECLARED.items() if source.campaign)
+_PURCHASES: Final = " and ".join(f"`{source.purchase.event_type}` ({name})" for name, source in SOURCES.items())
+_CAMPAIGN_SOURCES: Final = tuple(name for name, source in SOURCES.items() if source.campaign)
 _KNOWN: Final = " and ".join(_CAMPAIGN_SOURCES)
 _NOTHING: Final = Decimal("0.00")
 CAMPAIGN_ID: Final = Text(
@@ -98,7 +97,7 @@ def ask(asked: Asked, settings: ReporterSettings) -> RevenueQuery:
     """Raises BadQuery."""
     source, campaign_id = asked.get(SOURCE), asked.get(CAMPAIGN_ID)
     by = asked.get(GROUP_BY) or ()
-    sources = (source,) if source else SOURCES
+    sources = (source,) if source else tuple(SOURCES)
     if campaign_id is not None or "campaignId" in by:
         sources = _with_campaigns(sources, campaign_id or "", GROUP_BY if campaign_id is None else CAMPAIGN_ID)
     top = asked.get(TOP) or USUAL_TOP if "campaignId" in by else None
@@ -132,7 +131,7 @@ def ask(asked: Asked, settings: ReporterSettings) -> RevenueQuery:
     )
 
 
-def _with_campaigns(sources: Sequence[Source], campaign_id: str, parameter: AnyParameter) -> tuple[Source, ...]:
+def _with_campaigns(sources: Sequence[SourceName], campaign_id: str, parameter: AnyParameter) -> tuple[SourceName, ...]:
     """Those of the sources that have campaigns. Raises BadQuery where the query cannot be one for campaigns."""
     if not (found := tuple(source for source in sources if source in _CAMPAIGN_SOURCES)):
         known = " or ".join(_CAMPAIGN_SOURCES)
@@ -159,7 +158,7 @@ async def count(snapshot: Snapshot, query: RevenueQuery, period: Period, covered
             group = (row["source"] if by_source else UNSET, row["campaign"])
             paid.add(row["bucket"], group, row["purchases"], row["revenue"])
     else:
-        types = [DECLARED[source].purchase.event_type for source in query.sources]
+        types = [SOURCES[source].purchase.event_type for source in query.sources]
         figures = await snapshot.figures(period, covered, _FIGURES, of_rollups=(types,))
         for bucket, sign, of, (purchases, revenue) in figures:
             paid.add(bucket, (of if by_source else UNSET, UNSET), sign * purchases, sign * revenue)
@@ -193,7 +192,7 @@ def rows(query: RevenueQuery, figures: Figures[Paid], stored_until: datetime | N
 
 def answer(
     query: RevenueQuery,
-    freshness: dict[Source, Freshness],
+    freshness: dict[SourceName, Freshness],
     figures: Figures[Paid],
     rows: list[RevenueRow],
     following: str | None,
@@ -208,7 +207,7 @@ def answer(
 def _groups(query: RevenueQuery, paid: Paid) -> list[Group]:
     """The groups that each bucket has a row of: campaigns with most revenue first, the rest of them last."""
     asked = query.understood
-    sources: Sequence[Source | UnsetType] = query.sources if "source" in asked.group_by else (UNSET,)
+    sources: Sequence[SourceName | UnsetType] = query.sources if "source" in asked.group_by else (UNSET,)
     if not query.by_campaign:
         return [(source, UNSET) for source in sources]
     if asked.campaign_id is not None:

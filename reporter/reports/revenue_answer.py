@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from core.events.subjects import Source
+from core.sources import SourceName
 from reporter.freshness import Freshness
 from reporter.reports.report import BucketEnd, BucketStart, Complete, Understood
 
@@ -21,7 +21,7 @@ Purchases = Annotated[int, Meta(description="Events that are purchases, with or 
 class UnderstoodRevenue(Understood, frozen=True, kw_only=True):
     """The query as it was understood."""
 
-    source: Source | None
+    source: SourceName | None
     campaign_id: str | None
     group_by: tuple[Dimension, ...]
     top: Annotated[int | None, Meta(description="Of how many campaigns each has a row; null: not grouped by them")]
@@ -33,7 +33,7 @@ class RevenueRow(msgspec.Struct, kw_only=True, rename="camel"):
     start: BucketStart
     end: BucketEnd
     complete: Complete
-    source: Source | UnsetType = UNSET
+    source: SourceName | UnsetType = UNSET
     campaign_id: Annotated[str | UnsetType | None, Meta(description="null: other, all that are not listed")] = UNSET
     revenue: Revenue
     purchases: Purchases
@@ -58,7 +58,7 @@ class RevenueAnswer(msgspec.Struct):
     """Revenue, ordered by bucket and group; buckets without purchases are there, with 0.00."""
 
     query: UnderstoodRevenue
-    freshness: dict[Source, Freshness]
+    freshness: dict[SourceName, Freshness]
     currency: Annotated[
         None, Meta(description="Always null: the events name no currency, amounts are added as they came")
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.events.subjects import Source
+from core.sources import SourceName
 from reporter.period import Period
 from reporter.reports import audience
 from reporter.reports.audience import OF, Counts, Dimension
@@ -27,7 +27,7 @@ class Lists:
         self._counts, self._before, self._with_ranked = now, before, with_ranked
         self._previous = previous
 
-    def of(self, number: int, source: Source) -> dict[str, list[Share] | None]:
+    def of(self, number: int, source: SourceName) -> dict[str, list[Share] | None]:
         """The lists of one bucket and source, by their names in Python."""
         return {
             audience.attribute(dimension): self._list(number, source, dimension)
@@ -37,7 +37,7 @@ class Lists:
             if dimension in self._by
         }
 
-    def _list(self, number: int, source: Source, dimension: Dimension) -> list[Share]:
+    def _list(self, number: int, source: SourceName, dimension: Dimension) -> list[Share]:
         """What has events, by the dimension's own order, else most events first; other comes last."""
         ranked = (source, dimension) in audience.RANKED
         counts = audience.of(self._counts, number, source, dimension)

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from core.events.subjects import SOURCES
 from core.settings import load
+from core.sources import SOURCES
 from ops.local.up import variables
 from ops.settings import OperatorSettings
 from tests.support.events import encoded, facebook

@@ -20,7 +20,7 @@ import pytest
 from bench.publisher.bodies import Bodies
 from bench.publisher.sender import Sender
 from core import postgres
-from core.events.subjects import SOURCES
+from core.sources import SOURCES
 from reporter.figures import Snapshot
 from reporter.query import Asked
 from reporter.read import Pool, open_pool, snapshot
@@ -85,7 +85,7 @@ async def one_moment(system: System, pool: Pool) -> AsyncIterator[Moment]:
     """What the reporter sees, seen by a second connection too."""
     plain = await postgres.connect(system.servers.reporter_dsn, name="tests")
     try:
-        async with snapshot(pool, SOURCES) as seen, plain.transaction(isolation="repeatable_read", readonly=True):
+        async with snapshot(pool, list(SOURCES)) as seen, plain.transaction(isolation="repeatable_read", readonly=True):
             exported = await seen.connection.fetchval("SELECT pg_export_snapshot()")
             await plain.execute(f"SET TRANSACTION SNAPSHOT '{exported}'")
             yield Moment(seen, plain)
@@ -103,7 +103,7 @@ async def ragged_range(select: Any, rng: Random) -> tuple[datetime, datetime]:
     for end in (first, first + rng.random() * longest):
         at = end.replace(microsecond=end.microsecond // 1000 * 1000)
         if rng.random() < 0.5:
-            source = rng.choice(SOURCES)
+            source = rng.choice(list(SOURCES))
             (row,) = await select(
                 f"SELECT min(event_time) AS at FROM {source}_events WHERE event_time >= $1 AND event_type = $2",
                 at, PAID[source],

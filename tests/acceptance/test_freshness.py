@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.events.subjects import SOURCES, Source
+from core.sources import SOURCES, SourceName
 from ops.local.services import COLLECTORS
 from tests.support.events import MAKERS, facebook, tiktok
 from tests.support.freshness import Watched, watching
@@ -40,13 +40,13 @@ async def posting(system: System, at: datetime) -> AsyncIterator[Watched]:
     """Post events stamped `at` without pause, and ask without pause how many there are."""
     numbers = itertools.count()
 
-    async def post(watched: Watched, source: Source) -> None:
+    async def post(watched: Watched, source: SourceName) -> None:
         while True:
             event = MAKERS[source](at=at + timedelta(milliseconds=next(numbers) % 60_000))
             assert (await system.post([event])).status_code == 202
             watched.answered[source].append(datetime.now(UTC))
 
-    async def ask(watched: Watched, source: Source) -> None:
+    async def ask(watched: Watched, source: SourceName) -> None:
         while True:
             watched.check(source, await system.report("events", at, at + HOUR, source=source))
 
@@ -65,7 +65,7 @@ async def test_freshness_is_never_ahead_of_what_is_stored(system: System) -> Non
 
 @pytest.mark.parametrize(("away", "there", "frozen"), [("facebook", "tiktok", True), ("tiktok", "facebook", False)])
 async def test_freshness_is_honest_while_a_collector_is_away(
-    system: System, away: Source, there: Source, frozen: bool
+    system: System, away: SourceName, there: SourceName, frozen: bool
 ) -> None:
     """Frozen or stopped: reports say how far behind they are, those of the other source are as fresh as ever, and in
     the end all catch up."""

@@ -4,7 +4,8 @@ import asyncio
 import json
 from pathlib import Path
 
-from core.events.subjects import SOURCES, stream_of
+from core.events.subjects import stream_of
+from core.sources import SOURCES
 from ops.local import ready
 from tests.support.events import facebook, tiktok
 from tests.support.faulty import FaultySystem, rounds

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from core import postgres
-from core.events.subjects import REFUSED, SOURCES, consumer_of, stream_of
+from core.events.subjects import REFUSED, consumer_of, stream_of
 from core.jetstream import StreamMissing, stream_info
+from core.sources import SOURCES
 from ops.ledger import read_ledger
 from tests.support.events import facebook, tiktok
 from tests.support.expected import key_of

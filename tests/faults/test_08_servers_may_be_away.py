@@ -20,8 +20,9 @@ import pytest
 from bench.publisher.bodies import Bodies
 from bench.publisher.sender import Sender, varied_sizes
 from core import postgres
-from core.events.subjects import COLLECTED, SOURCES, stream_of
+from core.events.subjects import COLLECTED, stream_of
 from core.jetstream import stream_info
+from core.sources import SOURCES
 from ops.cli.pause import pause, resume
 from ops.doctor.checks import nats_health
 from tests.support.events import NOON, facebook
@@ -107,13 +108,13 @@ async def test_nats_is_out_of_reach(system: FaultySystem, tally: Tally) -> None:
     find back by themselves."""
     line = system.to_nats
     # None that is refused: a gateway tries to keep those for 5 s, and then counts them as not kept.
-    async with load(system, stored=SOURCES, corrupt_share=0.0) as sender:
+    async with load(system, stored=list(SOURCES), corrupt_share=0.0) as sender:
         for _ in range(rounds(1, 5)):
             await line.refuse()
             line.reset()
             await eventually(posts_wait(sender, 5), what="requests wait", seconds=30)
             await line.listen()
-            await goes_on(system, sender, tally, stored=SOURCES)
+            await goes_on(system, sender, tally, stored=list(SOURCES))
             line.half_open()
             await eventually(posts_wait(sender, 20), what="requests wait", seconds=30)
             accepted = sender.tally.answered[202]  # those that were confirmed before are answered by now
@@ -121,7 +122,7 @@ async def test_nats_is_out_of_reach(system: FaultySystem, tally: Tally) -> None:
             assert sender.tally.answered[202] == accepted
             line.reset()
             line.release()
-            await goes_on(system, sender, tally, stored=SOURCES)
+            await goes_on(system, sender, tally, stored=list(SOURCES))
 
 
 async def test_lines_are_slow(system: FaultySystem) -> None:
@@ -204,7 +205,7 @@ async def test_the_disk_under_nats_is_full(system: FaultySystem, tally: Tally, f
             assert await run("cp", "-a", f"{aside}/.", str(store))
             await system.supervisor.start_again("nats")
             # None that is refused: REFUSED may be full where a source's stream is not yet, and then it is not kept.
-            async with load(system, events=100, stored=SOURCES, corrupt_share=0.0) as sender:
+            async with load(system, events=100, stored=list(SOURCES), corrupt_share=0.0) as sender:
                 for source in SOURCES:  # else its collector makes room
                     await pause(system.client, source)
                 ballast.write_bytes(bytes(shutil.disk_usage(store).free - 2 * MEBIBYTE))
@@ -216,7 +217,7 @@ async def test_the_disk_under_nats_is_full(system: FaultySystem, tally: Tally, f
                 assert (await nats_health(chosen)).state == "ok"
                 for source in SOURCES:
                     await resume(system.client, source)
-                await goes_on(system, sender, tally, stored=SOURCES)
+                await goes_on(system, sender, tally, stored=list(SOURCES))
             await system.judge()
         finally:
             await system.supervisor.stop("nats")

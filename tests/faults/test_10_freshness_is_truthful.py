@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 
-from core.events.subjects import SOURCES, Source
+from core.sources import SOURCES, SourceName
 from tests.support.events import MAKERS
 from tests.support.faulty import COLLECTOR_OF, WELL_AGAIN_SECONDS, FaultySystem, rounds
 from tests.support.freshness import Watched, watching
@@ -29,13 +29,13 @@ async def posting(system: FaultySystem) -> AsyncIterator[Watched]:
     """Events go in and reports are asked for without pause; one that fails while its server is away claims nothing."""
     at = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
 
-    async def post(watched: Watched, source: Source) -> None:
+    async def post(watched: Watched, source: SourceName) -> None:
         while True:
             answer = await system.post([MAKERS[source](at=at)])
             if answer.status_code == 202:
                 watched.answered[source].append(datetime.now(UTC))
 
-    async def ask(watched: Watched, source: Source) -> None:
+    async def ask(watched: Watched, source: SourceName) -> None:
         while True:
             try:
                 report = await system.report("events", at, at + timedelta(seconds=1), source=source)

@@ -18,7 +18,7 @@ from collector.parse.python import python_parser
 from collector.sources import SOURCES
 from core.events import wire
 from core.events.contract import Contract
-from core.events.subjects import SOURCES as EVENT_SOURCES
+from core.sources import SOURCES as EVENT_SOURCES
 from tests.fuzz.mutations import Mutator
 from tests.support.parsed import comparable
 

@@ -9,7 +9,8 @@ import pytest
 
 from bench.fill import NoRoom, check_room, days_of, fill
 from core.errors import Misconfigured
-from core.events.subjects import SOURCES, stream_of
+from core.events.subjects import stream_of
+from core.sources import SOURCES
 from ops.cli.arguments import amount
 from sql import statements
 from tests.support.operator import operator, ops

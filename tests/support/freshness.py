@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from core.events.subjects import SOURCES, Source
+from core.sources import SOURCES, SourceName
 from tests.support.waiting import eventually
 
-Work = Callable[["Watched", Source], Coroutine[Any, Any, None]]
+Work = Callable[["Watched", SourceName], Coroutine[Any, Any, None]]
 """What goes on for one source until it is cancelled."""
 
 
@@ -18,13 +18,13 @@ Work = Callable[["Watched", Source], Coroutine[Any, Any, None]]
 class Watched:
     """The instants at which POSTs were answered 202, and what reports said of a span that holds all those events."""
 
-    answered: dict[Source, list[datetime]] = field(default_factory=lambda: {source: [] for source in SOURCES})
-    behind: dict[Source, float] = field(default_factory=dict)
-    until: dict[Source, datetime] = field(default_factory=dict)
+    answered: dict[SourceName, list[datetime]] = field(default_factory=lambda: {source: [] for source in SOURCES})
+    behind: dict[SourceName, float] = field(default_factory=dict)
+    until: dict[SourceName, datetime] = field(default_factory=dict)
     reports: int = 0
     too_much: list[str] = field(default_factory=list)
 
-    def check(self, source: Source, report: dict[str, Any]) -> None:
+    def check(self, source: SourceName, report: dict[str, Any]) -> None:
         """The report holds every event that was answered 202 before its `storedUntil`."""
         fresh = report["freshness"][source]
         if fresh["storedUntil"] is None:
@@ -36,7 +36,7 @@ class Watched:
         if report["totals"]["events"] < due:
             self.too_much.append(f"{source} until {until}: {report['totals']['events']} events of {due}")
 
-    async def until_past(self, instants: Mapping[Source, datetime], *, seconds: float = 30.0) -> None:
+    async def until_past(self, instants: Mapping[SourceName, datetime], *, seconds: float = 30.0) -> None:
         """Wait until each source's freshness lies past its instant."""
 
         async def past() -> bool:

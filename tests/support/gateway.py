@@ -25,7 +25,8 @@ from nats.aio.client import Client
 
 from core import jetstream
 from core.events import wire
-from core.events.subjects import REFUSED, SOURCES, stream_of
+from core.events.subjects import REFUSED, stream_of
+from core.sources import SOURCES
 from ops.local import Program, Supervisor
 from ops.local.ports import LOOPBACK, free_port
 from ops.local.ready import answers_ok

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from core.events.contract import Contract, Event
-from core.events.subjects import Source
+from core.sources import SourceName
 from gateway import decode as decoding
 from gateway import native
 from gateway import piece as reading
@@ -120,7 +120,7 @@ class Judged(Contract):
 
     events = 0
 
-    def read(self, raw: bytes, received_at: int, source: Source | None = None) -> Event:
+    def read(self, raw: bytes, received_at: int, source: SourceName | None = None) -> Event:
         self.events += 1
         return super().read(raw, received_at, source)
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from core import native as module
-from core.sources import SOURCES as DECLARED
+from core.sources import SOURCES
 from core.sources.shape import ColumnType, describe
 from gateway import brackets, native, split
 from gateway.body import Form
@@ -148,7 +148,7 @@ async def test_a_body_of_nothing_valid_is_soon_read_as_without_it() -> None:
 
 def test_each_instant_of_the_contract_is_known_as_one() -> None:
     """msgspec takes an instant for any text: the field type tells them apart."""
-    described = [describe(shape) for source in DECLARED.values() for shape in source.shapes]
+    described = [describe(shape) for source in SOURCES.values() for shape in source.shapes]
     found = {field.path for fields in described for field in fields if field.type is ColumnType.TIMESTAMP}
     assert found == {"timestamp", "data.engagement.actionTime"}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.errors import Misconfigured
-from core.events.subjects import Source
+from core.sources import SourceName
 from gateway.refusal import Refusal, Refused
 from gateway.settings import GatewaySettings
 from gateway.signature import INLINE_BYTES, Signatures
@@ -33,7 +33,7 @@ HEADERS = {
 }
 SECRETS = {"meta": SECRET, "tiktok": SECRET, "standard": STANDARD, "key": SECRET}
 REFUSED = (Refusal.BAD_SIGNATURE, Refusal.STALE_SIGNATURE)
-BOTH: frozenset[Source] = frozenset({"facebook", "tiktok"})
+BOTH: frozenset[SourceName] = frozenset({"facebook", "tiktok"})
 
 
 def demanding(now: float = NOW, **settings: object) -> Signatures:

@@ -49,6 +49,14 @@ def test_each_command_that_deletes_or_makes_up_data_asks_first() -> None:
     assert {name for name, parser in found.items() if "--yes" in parser._option_string_actions} == ASKS
 
 
+async def test_fill_needs_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image holds no bench: there `fill` says that only a checkout can do it."""
+    monkeypatch.setitem(sys.modules, "bench.fill", None)
+    options = command_line().parse_args(["fill", "--events", "10"])
+    with pytest.raises(Misconfigured, match="only a checkout can do this"):
+        await options.run(OperatorSettings(), options)
+
+
 async def test_fill_asks_outside_the_local_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Made events go into no configured database without a question; without a terminal --yes is needed."""
     monkeypatch.chdir(tmp_path)
