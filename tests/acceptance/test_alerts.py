@@ -110,7 +110,7 @@ async def slow_publishing(system: System) -> None:
         await system.post([facebook(), tiktok(), BROKEN, BROKEN])
     async with standing_still(system.supervisor.pid("nats")):
         waiting = asyncio.create_task(system.post([facebook()]))
-        await asyncio.sleep(2)  # the cause itself, not a wait for something
+        await asyncio.sleep(2)  # the cause itself, not a wait
     await waiting
     assert (await system.post([BROKEN] * 10)).status_code == 422
     await system.until_stored()

@@ -57,7 +57,7 @@ async def load(system: System) -> None:
         for report in ("events", "revenue", "demographics"):
             await system.get(f"/reports/{report}", **{"from": "2026-01-01", "to": "2026-01-02"})
         await publish(system.client, "tiktok", message(tiktok(), b'{"eventId": "past the door"}'))
-        await asyncio.sleep(0.5)  # a load, not a wait
+        await asyncio.sleep(0.5)  # a rate, not a wait
     await sending
 
 

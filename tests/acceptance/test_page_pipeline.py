@@ -19,6 +19,7 @@ from tests.support.events import NOON, changed, facebook, tiktok
 from tests.support.processes import ROOT
 from tests.support.report_rows import collecting
 from tests.support.stack import Database
+from tests.support.waiting import in_time
 
 DAY = (str(NOON.date()), str((NOON + timedelta(days=1)).date()))
 RANGE = ("--from", DAY[0], "--to", DAY[1])
@@ -42,7 +43,7 @@ async def report(reporter: str, *arguments: str) -> Told:
         stdout=PIPE,
         stderr=PIPE,
     )
-    out, err = await asyncio.wait_for(running.communicate(), 60)
+    out, err = await in_time(running.communicate())
     return Told(running.returncode or 0, out.decode(), err.decode())
 
 

@@ -30,7 +30,7 @@ from tests.support.events import NOON, facebook, tiktok
 from tests.support.processes import ROOT
 from tests.support.report_rows import collecting, connected
 from tests.support.stack import Database
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, in_time
 
 REPORTS: dict[str, tuple[AnyReport, Any]] = {
     "events": (EVENTS, EventsAnswer),
@@ -165,7 +165,7 @@ async def test_sigterm_lets_reports_finish(database: Database) -> None:
             async with httpx.AsyncClient(base_url=client.base_url) as another:
                 await eventually(lambda: _refused(another), what="the listener is shut")
         assert (await asked).status_code == 200
-        assert await asyncio.wait_for(running.wait(), 10) == 0
+        assert await in_time(running.wait()) == 0
 
 
 async def test_the_database_may_be_away(folder: Path) -> None:
@@ -187,7 +187,7 @@ async def test_the_database_may_be_away(folder: Path) -> None:
         await eventually(lambda: is_ready(client), what="the reporter is ready again")
         assert (await client.get("/reports/events", params=DAY)).status_code == 200
         running.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(running.wait(), 10) == 0
+        assert await in_time(running.wait()) == 0
 
 
 async def test_the_schema_is_migrated_and_the_owner_leaves(servers: Servers) -> None:
@@ -210,7 +210,7 @@ async def test_a_taken_port_is_told(database: Database) -> None:
         running = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "reporter", cwd=ROOT, env=os.environ | settings, stdout=PIPE, stderr=PIPE
         )
-        _, errors = await asyncio.wait_for(running.communicate(), 30)
+        _, errors = await in_time(running.communicate())
     assert running.returncode == 2
     assert "REPORTER_PORT" in errors.decode()
 

@@ -30,7 +30,7 @@ async def measured(system: FaultySystem, tally: Tally) -> AsyncIterator[None]:
         processes = [psutil.Process(pid) for pid in system.supervisor.pids("gateway")]
         while True:
             most = max(most, sum(process.memory_info().rss for process in processes))
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # a rate, not a wait
 
     watching = asyncio.create_task(watch())
     try:

@@ -40,7 +40,7 @@ async def posting(system: FaultySystem) -> AsyncIterator[Watched]:
             try:
                 report = await system.report("events", at, at + timedelta(seconds=1), source=source)
             except (AssertionError, httpx.TransportError):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # a rate, not a wait
                 continue
             watched.check(source, report)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from datetime import timedelta
 
 import pytest
 from nats.aio.client import Client
 
-from collector.pull import Pull
+from collector import fetch
+from collector.message import Message
+from core.events.subjects import consumer_of, stream_of
 from tests.support.collecting import fetcher_of, publish_all, waiting
 from tests.support.events import NOON, facebook, message
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, in_time
 
 
 async def test_what_was_given_back_may_still_be_confirmed(client: Client) -> None:
@@ -32,7 +33,7 @@ async def test_what_was_given_back_may_still_be_confirmed(client: Client) -> Non
     await eventually(confirmed, what="the first message is gone")
     for _ in range(2):  # twice is fine
         await fetcher.go_on()
-    again = [one for _ in range(3) for one in await asyncio.wait_for(fetcher.take(3, 0), 5)]
+    again = [one for _ in range(3) for one in await in_time(fetcher.take(3, 0))]
     assert {one.sequence for one in again} == {1, 2, 3, 4} - {one.sequence for one in first}
     assert not any(one.first_delivery for one in again)
     await fetcher.stop()
@@ -40,20 +41,36 @@ async def test_what_was_given_back_may_still_be_confirmed(client: Client) -> Non
 
 async def test_what_waits_is_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nothing is taken, a collector holds no more than its pulls allow, however much the stream holds."""
-    monkeypatch.setattr(Pull, "MAX_BYTES", 64 * 1024)
+    monkeypatch.setattr(fetch, "PULL_BYTES", 64 * 1024)
+    monkeypatch.setattr(fetch, "LOOK_SECONDS", 0.01)
     body = message(*(facebook(at=NOON + timedelta(seconds=second)) for second in range(20)))
     await publish_all(client, "facebook", [body] * 200)
-    fetcher = fetcher_of(client)
+    fetcher = fetcher_of(client, ack_wait_seconds=1.0)
     await fetcher.start()
     first = await fetcher.take(1, 0)
     await fetcher.take(1, 0)
+    tell, told = fetcher._tell, list[Message]()
 
-    async def quiet() -> bool:
+    async def noted(message: Message, what: bytes) -> None:
+        told.append(message)
+        await tell(message, what)
+
+    monkeypatch.setattr(fetcher, "_tell", noted)
+
+    async def all_is_here() -> bool:
+        info = await client.jetstream().consumer_info(stream_of("facebook"), consumer_of("facebook"))
+        return not info.num_waiting and info.num_ack_pending == len(fetcher._unsettled)
+
+    async def all_was_here_for_many_looks() -> bool:
+        told.clear()
         before = len(fetcher._waiting)
-        await asyncio.sleep(0.3)
-        return len(fetcher._waiting) == before
+        await eventually(told_twice, what="JetStream is told again that we are at it", every=0.001)
+        return await all_is_here() and len(fetcher._waiting) == before
 
-    await eventually(quiet, what="no more messages come")
+    async def told_twice() -> bool:  # a third of a second lies between, with some fifteen looks for more
+        return told.count(first[0]) == 2
+
+    await eventually(all_was_here_for_many_looks, what="no more messages come")
     held = sum(len(message.body) for message in fetcher._waiting)
     assert len(first) == 1
     assert 64 * 1024 <= held <= 4 * 64 * 1024

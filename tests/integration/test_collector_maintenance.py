@@ -27,7 +27,7 @@ from sql import statements
 from tests.support.collecting import ANY_TIME, balanced, collecting, drained, publish, storing
 from tests.support.events import NOON, facebook, message
 from tests.support.stack import Database
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, in_time
 
 SQL = statements("maintenance")
 A_MOMENT = timedelta(milliseconds=300)
@@ -133,7 +133,7 @@ async def test_a_stuck_collector_holds_up_nobody_for_long(
                 return await end_stuck(keeper)
 
             await eventually(ended, what="the stalled session is ended")
-        assert (await asyncio.wait_for(saving, 5)).stored == 1
+        assert (await in_time(saving)).stored == 1
     await balanced(connection)
 
 
@@ -275,7 +275,7 @@ async def test_no_error_ends_a_task_beside_the_flow() -> None:
 
     with capture_logs() as lines:
         task = asyncio.create_task(periodically(metrics.step("facebook", "tests", Readiness()), work, 0.001))
-        await asyncio.wait_for(done.wait(), 5)
+        await in_time(done.wait())
         await cancelled([task])
     assert [line["event"] for line in lines] == ["step failed and is tried again", "step succeeds again"]
     assert isinstance(lines[0]["exc_info"], KeyError)

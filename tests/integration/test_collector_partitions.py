@@ -202,10 +202,9 @@ async def test_a_report_that_reads_holds_up_retention_for_a_moment_only(
         await store.save(message(facebook(at=LONG_AGO)))
     async with owner.transaction():
         await owner.fetchval("SELECT count(*) FROM facebook_events")
-        started = asyncio.get_running_loop().time()
+        assert "lock_timeout=2s" in await owner.fetchval("SELECT proconfig FROM pg_proc WHERE proname = 'drop_days'")
         with pytest.raises(asyncpg.LockNotAvailableError) as caught:
             await drop_before(collector, floor)
-        assert asyncio.get_running_loop().time() - started < 4
         assert classify(caught.value) is ErrorClass.RETRY
         assert await collector.fetchval("SELECT floor FROM partition_floors WHERE parent = 'facebook_events'") == date(
             2000, 1, 1

@@ -14,7 +14,7 @@ from core import postgres
 from core.errors import Misconfigured
 from ops.local import Servers
 from tests.support.stack import Database
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, in_time
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ async def test_who_may_not_migrate_waits_for_who_may(empty: Database) -> None:
     await superuser.close()
     assert not any(task.done() for task in waiting)
     await postgres.prepare_schema(empty.collector_dsn, empty.owner_dsn, asyncio.Event())
-    await asyncio.wait_for(asyncio.gather(*waiting), 10)
+    await in_time(asyncio.gather(*waiting))
 
 
 async def test_the_collectors_functions_make_days_of_events_alone(database: Database) -> None:

@@ -26,7 +26,7 @@ from tests.support.gateway import JSON, Gateway, start_gateway
 from tests.support.processes import standing_still
 from tests.support.stack import FreshNats, reachable_folder, start_nats
 from tests.support.tools import require, require_tool
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, in_time
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -161,7 +161,7 @@ async def post_raw(port: int, path: str, content_type: str | None) -> int:
         head += f"Content-Type: {content_type}\r\n"
     reader, writer = await asyncio.open_connection(LOOPBACK, port)
     writer.write(head.encode() + b"\r\n" + body)
-    answer = await asyncio.wait_for(reader.read(), 60)
+    answer = await in_time(reader.read())
     writer.close()
     return int(answer.split(b" ", 2)[1])
 

@@ -154,7 +154,7 @@ async def test_the_server_is_killed_while_messages_flow(fresh_nats: FreshNats, o
             while True:
                 with contextlib.suppress(OutboundBufferLimitError):  # while the server is away
                     await sender.publish("x", content, headers=HEADERS)
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # a rate, not a wait
 
         sending = asyncio.create_task(send())
         for round_ in range(1, 3):

@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import hashlib
 import json
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +15,6 @@ import pytest
 
 from core.events import refused
 from core.sources.fields import instant
-from gateway.settings import GatewaySettings
 from ops.local.ports import LOOPBACK
 from tests.support.events import changed, encoded, facebook, microseconds, tiktok
 from tests.support.gateway import Gateway, start_gateway
@@ -26,7 +24,7 @@ from tests.support.waiting import eventually
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 MOST_BYTES = 1 << 20
-PATIENCE_SECONDS = GatewaySettings().gateway_publish_seconds  # how long a message is tried to be stored
+AN_HOUR = "3600"  # how long a message is tried to be stored: no test waits for the end of that
 
 
 @pytest.fixture(scope="module")
@@ -345,7 +343,7 @@ async def test_old_and_early_events_are_refused_by_the_arrival(gateway: Gateway)
 async def test_a_full_stream_is_503_at_once_and_refused_ones_never_fail_good_ones(fresh_nats: FreshNats) -> None:
     """A stream without room is answered 503 with Retry-After; a full REFUSED costs copies alone, and is counted."""
     small: dict[str, Any] = {"STREAM_MAX_BYTES": str(1 << 20), "REFUSED_STREAM_MAX_BYTES": str(1 << 20)}
-    async with start_gateway(fresh_nats, **small) as gateway:
+    async with start_gateway(fresh_nats, GATEWAY_PUBLISH_SECONDS=AN_HOUR, **small) as gateway:
         large = [changed(facebook(), "more", "x" * 200_000) for _ in range(2)]
         bad = b'{"a":"' + b"x" * 60_000 + b'"}'
         for _ in range(20):
@@ -354,9 +352,7 @@ async def test_a_full_stream_is_503_at_once_and_refused_ones_never_fail_good_one
         assert await gateway.metric("gateway_refused_unkept_total", reason="stream_full") >= 10
         while (answer := await gateway.post(large)).status_code == 202:
             pass
-        began = time.monotonic()
-        answer = await gateway.post(large)
-        assert time.monotonic() - began < PATIENCE_SECONDS / 2, "not after waiting for room"
+        answer = await gateway.post(large)  # it comes, so nothing has waited for room
         problem(answer, 503, "stream_full")
         assert int(answer.headers["retry-after"]) >= 1
         assert "may safely be sent again" in answer.json()["detail"]
@@ -366,7 +362,9 @@ async def test_a_full_stream_is_503_at_once_and_refused_ones_never_fail_good_one
 async def test_what_finds_no_room_is_503_at_once(fresh_nats: FreshNats) -> None:
     """Past the bytes in flight the answer comes at once, with Retry-After; what was taken before is still answered.
     Copies of refused events need room too; where there is none they are left out, and fail nothing."""
-    async with start_gateway(fresh_nats, GATEWAY_MAX_IN_FLIGHT_BYTES="500000") as gateway:
+    async with start_gateway(
+        fresh_nats, GATEWAY_MAX_IN_FLIGHT_BYTES="500000", GATEWAY_PUBLISH_SECONDS=AN_HOUR
+    ) as gateway:
         async with standing_still(gateway.supervisor.pid("nats")):
             held = asyncio.create_task(gateway.post([changed(facebook(), "more", "x" * 240_000), facebook()]))
 
@@ -374,9 +372,7 @@ async def test_what_finds_no_room_is_503_at_once(fresh_nats: FreshNats) -> None:
                 return await gateway.metric("gateway_requests_in_flight") == 1
 
             await eventually(in_flight, what="the first request is held")
-            began = time.monotonic()
-            answer = await gateway.post([changed(tiktok(), "more", "x" * 260_000)])
-            assert time.monotonic() - began < PATIENCE_SECONDS / 2, "not after waiting for the first one"
+            answer = await gateway.post([changed(tiktok(), "more", "x" * 260_000)])  # the first one has none yet
             problem(answer, 503, "overloaded")
             assert int(answer.headers["retry-after"]) >= 1
             assert not held.done()

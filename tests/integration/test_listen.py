@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import sys
@@ -22,6 +21,7 @@ from ops.local.services import Services
 from tests.support.processes import ROOT
 from tests.support.stack import Database
 from tests.support.tools import require
+from tests.support.waiting import in_time
 
 IPV4, IPV6 = "127.0.0.1", "::1"
 # What may be configured, and at which loopback addresses it answers.
@@ -78,7 +78,7 @@ async def test_what_is_no_address_ends_the_start(name: str, form: str) -> None:
         *(sys.executable, "-m", *LISTENERS[name]),
         cwd=ROOT, env={"PATH": os.environ["PATH"], f"{name}_HOST": form}, stdout=PIPE, stderr=PIPE,
     )  # fmt: skip
-    _, errors = await asyncio.wait_for(process.communicate(), 60)
+    _, errors = await in_time(process.communicate())
     assert process.returncode == 2
     assert errors.startswith(f"sluice: {name}_HOST: ".encode())
     assert b"an IP address, a name such as localhost, or ::" in errors

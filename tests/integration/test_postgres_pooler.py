@@ -24,6 +24,7 @@ from tests.support.pooler import pooled
 from tests.support.processes import ROOT
 from tests.support.report_rows import reporter
 from tests.support.stack import Database, FreshNats
+from tests.support.waiting import in_time
 
 
 async def test_a_pool_of_sessions_works(
@@ -72,7 +73,7 @@ async def test_a_reporter_refuses_a_pool_of_transactions(database: Database, mod
                 stderr=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.DEVNULL,
             )
-            _, said = await asyncio.wait_for(process.communicate(), 60)
+            _, said = await in_time(process.communicate())
             assert (process.returncode, said.decode()) == (2, f"sluice: sluice-wait: {POOLED}\n")
 
 

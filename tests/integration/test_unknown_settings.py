@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sys
@@ -11,6 +10,7 @@ from asyncio.subprocess import PIPE, create_subprocess_exec
 import pytest
 
 from tests.support.processes import ROOT
+from tests.support.waiting import in_time
 
 SERVICES = {
     "gateway": ["gateway"],
@@ -40,7 +40,7 @@ async def run(*arguments: str) -> tuple[int | None, bytes, bytes]:
         stdout=PIPE,
         stderr=PIPE,
     )
-    said, errors = await asyncio.wait_for(process.communicate(), 60)
+    said, errors = await in_time(process.communicate())
     return process.returncode, said, errors
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import asyncpg
 import pytest
 from nats.aio.client import Client
+from nats.js.api import AckPolicy, ConsumerConfig
 
 from collector.collect import Collect
 from collector.fetch import Fetcher
@@ -38,7 +39,7 @@ from core.settings import Settings
 from ops.ledger import read_ledger
 from tests.support.rollups import rollup_differences
 from tests.support.stack import Database, FreshNats
-from tests.support.waiting import eventually
+from tests.support.waiting import SAFETY_SECONDS, eventually, in_time
 
 CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)
 ANY_TIME = Contract(max_age_days=40_000, max_ahead_seconds=4_000_000_000)
@@ -103,7 +104,7 @@ class Collecting:
         self.stop.set()
         try:
             if self.running is not None:
-                await asyncio.wait_for(self.running, 20)
+                await in_time(self.running)
         finally:
             await self.fetcher.stop()
             await self.store.close()
@@ -180,6 +181,22 @@ async def drained(client: Client, name: str, seconds: float = 20.0) -> None:
         return (await stream_info(client, stream_of(name))).state.messages == 0
 
     await eventually(empty, what=f"the stream of {name} is empty", seconds=seconds)
+
+
+async def ack_waits(client: Client, seconds: float, times: int) -> None:
+    """Return when an acknowledgement wait of so many seconds has ended so often, as this JetStream measures it.
+
+    A message of a stream of its own, which nobody confirms, is delivered again each time.
+    """
+    js = client.jetstream()
+    await js.add_stream(name="UNCONFIRMED", subjects=["unconfirmed"])
+    await js.publish("unconfirmed", b"")
+    config = ConsumerConfig(ack_policy=AckPolicy.EXPLICIT, ack_wait=seconds)
+    subscription = await js.pull_subscribe("unconfirmed", "unconfirmed", stream="UNCONFIRMED", config=config)
+    for delivery in range(1, 2 + times):
+        (message,) = await subscription.fetch(1, timeout=SAFETY_SECONDS)
+        assert message.metadata.num_delivered == delivery
+    await js.delete_stream("UNCONFIRMED")
 
 
 @asynccontextmanager

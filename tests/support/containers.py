@@ -155,7 +155,7 @@ class Engine:
                 return True
             if await self.ask(container, check[1:]) == 0:
                 return True
-            await asyncio.sleep(CHECK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)  # a rate, not a wait
             return False
 
         self._log(container)

@@ -115,7 +115,7 @@ class Proxy:
                 await self._open[way].wait()
                 if self.delay_seconds or self.bytes_per_second:
                     slow = len(data) / self.bytes_per_second if self.bytes_per_second else 0.0
-                    await asyncio.sleep(self.delay_seconds + slow)
+                    await asyncio.sleep(self.delay_seconds + slow)  # the cause itself, not a wait
                 sink.write(data)
                 self.carried[way] += len(data)
                 await sink.drain()

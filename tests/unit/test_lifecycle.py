@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from core.lifecycle import Stopped, cancelled, unless_stopped
+from tests.support.waiting import in_time
 
 
 async def test_a_step_of_a_start_gives_its_result() -> None:
@@ -35,7 +36,7 @@ async def test_a_stop_ends_a_start_that_waits() -> None:
 
     with pytest.raises(Stopped):
         await unless_stopped(stop, waits())
-    await asyncio.wait_for(cleaned.wait(), 1)
+    await in_time(cleaned.wait())
 
 
 async def test_a_cancellation_that_is_lost_is_asked_again() -> None:
@@ -45,14 +46,14 @@ async def test_a_cancellation_that_is_lost_is_asked_again() -> None:
 
     async def waits_for_an_answer() -> None:
         nonlocal went_on
-        await asyncio.wait_for(answer, 5)
+        await in_time(answer)
         went_on = True
         await asyncio.Event().wait()
 
     task = asyncio.create_task(waits_for_an_answer())
     await asyncio.sleep(0)
     answer.set_result(None)
-    await asyncio.wait_for(cancelled([task]), 5)
+    await in_time(cancelled([task]))
     assert task.cancelled()
     assert went_on or sys.version_info >= (3, 12)  # where it is not lost any more
 
