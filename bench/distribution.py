@@ -2,11 +2,11 @@
 
     python -m bench.distribution [--rounds 3] [--seconds 20] [--short]
 
-Each round runs the distributions of `bench.values` one after the other, on the same servers and into empty tables:
-bodies of 1,000 to 50,000 events are posted as fast as the gateway takes them, until all are stored. `of_publisher` is
-the median of events stored a second, as a share of the publisher's. With other campaigns alone (zipf-campaigns,
-one-campaign) bodies, rows and rollups are as large as the publisher's: the three are to be within 10 % of each other.
-No distribution may be slower than that. Results go to bench/results/distribution.json.
+Each round runs the distributions of `bench.publisher.values` one after the other, on the same servers and into empty
+tables: bodies of 1,000 to 50,000 events are posted as fast as the gateway takes them, until all are stored.
+`of_publisher` is the median of events stored a second, as a share of the publisher's. With other campaigns alone
+(zipf-campaigns, one-campaign) bodies, rows and rollups are as large as the publisher's: the three are to be within 10
+% of each other. No distribution may be slower than that. Results go to bench/results/distribution.json.
 
 Its own weakness: if all values return (zipf, one), bodies are cheaper to build and rollups have fewer rows, so more
 events are stored; and the tables are small. `tests/integration/test_any_distribution.py` counts the pages that an

@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from bench.bodies import Bodies
 from bench.busy import READ_BYTES, request, whole
 from bench.processes import come_first
+from bench.publisher.bodies import Bodies
 from bench.result import percentile
 
 MOST_LINES: Final = 4096

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from locust import FastHttpUser, constant_throughput, task
 
-from bench.bodies import Bodies
+from bench.publisher.bodies import Bodies
 
 HEADERS = {"Content-Type": "application/json"}
 rng = Random()

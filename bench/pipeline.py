@@ -28,9 +28,9 @@ from bench.machine import describe
 from bench.result import write
 from bench.store import NOON, SOURCE, Bench, Load
 from bench.system import System, running
+from collector.settings import CollectorSettings
 from core.lifecycle import collect_garbage_rarely
 from core.logs import configure
-from core.settings import CollectorSettings
 
 LEAST_LIMIT: Final = 60_000
 LEAST_CEILING: Final = 120_000
@@ -98,7 +98,7 @@ async def _round(system: System, bench: Bench, seconds: float, batches: int, see
 async def saturate(system: System, seconds: float, seed: str, values: str = "publisher") -> dict[str, Any]:
     """Events stored a second, from the first POST until the streams are empty, and the CPU of each stage.
 
-    values is a distribution of `bench.values`.
+    values is a distribution of `bench.publisher.values`.
     """
     await system.owner.execute("TRUNCATE tiktok_events")
     await system.owner.execute("CHECKPOINT")

@@ -25,12 +25,11 @@ import argparse
 import asyncio
 import json
 import os
-import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -39,86 +38,31 @@ import asyncpg
 import orjson
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench.fill import NoRoom, check_room, fill
 from bench.machine import describe
 from bench.processes import come_first
 from bench.readers import Costs, Query, Reader, read
+from bench.report_queries import DAYS, FROM_ROWS, RNG, apart, from_rows, typical, whole_audience, worst
 from core import jetstream, postgres
 from core.logs import configure
-from ops.arguments import amount
-from ops.fill import NoRoom, check_room, fill
+from core.sources import SOURCES
+from ops.cli.arguments import amount
 from ops.ledger import until_stored
 from ops.local import Servers
 from ops.local.services import Services, publisher, start_services
-from reporter.query import MOST_ROWS
 from sql import statements
 
 RESULT: Final = Path(__file__).parent / "results" / "reports.json"
-DAYS: Final = 30
 READERS: Final = 16
 ROW_READERS: Final = 4
 ROUNDS: Final = 3  # of GROUP BY
 PAIRS: Final = 6  # of storing with and without readers: single runs differ by a tenth
 REPORTS: Final = ("events", "revenue", "demographics")
 _SQL: Final = statements("bench_reports")
-_RNG: Final = random.Random(1)
-
-
-def typical(report: str) -> Query:
-    """30 days by day, ending within the last days."""
-    end = _today() + timedelta(days=1 - _RNG.randrange(3))
-    by = "gender" if report == "demographics" else "source"
-    return Query(report, {**_range(end - timedelta(days=DAYS), end), "interval": "day", "groupBy": by})
-
-
-def apart(report: str) -> Query:
-    """A typical query with a limit of its own, which changes nothing but that nobody else asks the same."""
-    query = typical(report)
-    return Query(report, {**query.parameters, "limit": str(_RNG.randrange(1_000, MOST_ROWS))})
-
-
-def worst(report: str) -> Query:
-    """Ragged ends, a zone that no hour of UTC fits, and as many rows as an answer may have."""
-    start = datetime.now(UTC) - timedelta(days=DAYS - 1, minutes=_RNG.randrange(1, 400), seconds=7)
-    end = datetime.now(UTC) - timedelta(minutes=_RNG.randrange(1, 400), seconds=3)
-    zone = {**_range(start, end), "timeZone": "Asia/Kathmandu"}
-    return Query(
-        report,
-        {
-            "events": {**zone, "interval": "hour", "groupBy": "source,funnelStage,eventType"},
-            "revenue": {**zone, "interval": "15minutes", "groupBy": "source"},
-            "demographics": {**zone, "interval": "day", "groupBy": "age,gender,country,followers,device"},
-        }[report],
-    )
-
-
-def whole_audience(_report: str) -> Query:
-    """All that rollups hold of the audience, of 30 days in one."""
-    end = _today() + timedelta(days=1 - _RNG.randrange(3))
-    by = "age,gender,country,followers,device"
-    return Query("demographics", {**_range(end - timedelta(days=DAYS), end), "groupBy": by})
-
-
-FROM_ROWS: Final[dict[str, tuple[str, dict[str, str]]]] = {
-    "one campaign, 29 days": ("revenue", {"campaignId": "camp-00000", "interval": "day"}),
-    "top campaigns, 24 hours": ("revenue", {"groupBy": "campaignId"}),
-    "cities, 24 hours": ("demographics", {"groupBy": "city"}),
-    "audience by type, 24 hours": ("demographics", {"eventType": "checkout.complete", "groupBy": "age,gender,country"}),
-}
-
-
-def from_rows(what: str) -> Query:
-    """What only rows can give, of the last whole days."""
-    report, parameters = FROM_ROWS[what]
-    days = DAYS - 1 if "days" in what else 1
-    return Query(report, {**_range(_today() - timedelta(days=days), _today()), **parameters})
-
-
-def _range(start: datetime, end: datetime) -> dict[str, str]:
-    return {"from": start.isoformat(), "to": end.isoformat()}
-
-
-def _today() -> datetime:
-    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+_ROWS: Final = "\nUNION ALL\n".join(
+    _SQL["rows"].format(source=name, table=source.table, purchase=source.purchase.event_type)
+    for name, source in SOURCES.items()
+)
 
 
 class Bench:
@@ -193,7 +137,7 @@ class Bench:
         with self.bar(what, None) as advance:
             return await read(
                 self.services.reports,
-                lambda: typical(_RNG.choice(REPORTS)),
+                lambda: typical(RNG.choice(REPORTS)),
                 readers=self.readers,
                 answers=1_000_000,
                 seconds=seconds,
@@ -206,12 +150,14 @@ class Bench:
         """The typical answer both ways, one at a time. Raises AssertionError where they differ."""
         query = typical(report)
         bounds = [datetime.fromisoformat(query.parameters[name]) for name in ("from", "to")]
+        facebook = SOURCES["facebook"].table
+        plain_statement = _SQL[report].format(rows=_ROWS, table=facebook, dimension="gender")
         plain, ours = [], []
         reader = Reader(self.services.reports)
         with self.bar(f"{report} by GROUP BY", self.rounds) as advance:
             for _ in range(self.rounds):
                 began = time.perf_counter()
-                rows = await connection.fetch(_SQL[report], *bounds)
+                rows = await connection.fetch(plain_statement, *bounds)
                 plain.append((time.perf_counter() - began) * 1000)
                 advance()
             for _ in range(20):

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from core.settings import MEBIBYTE
+
 RESULTS: Final = Path(__file__).parent / "results"
-MEBIBYTE: Final = 1024 * 1024
 
 
 def write(name: str, result: dict[str, Any]) -> None:

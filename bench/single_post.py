@@ -23,12 +23,13 @@ from typing import Any, Final
 
 import orjson
 
-from bench.bodies import Bodies
 from bench.busy import Busy, keep_busy, request
 from bench.machine import describe_machine
 from bench.processes import cpu_seconds
+from bench.publisher.bodies import Bodies
 from bench.result import percentile, write
-from core.settings import GatewaySettings, load
+from core.settings import load
+from gateway.settings import GatewaySettings
 from gateway.workers import ENVIRONMENT
 from ops.local import Program, Supervisor
 from ops.local.nats import Nats

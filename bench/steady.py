@@ -16,11 +16,12 @@ import asyncio
 from typing import Any, Final
 
 from bench.machine import describe
-from bench.result import MEBIBYTE, flatness, percentile, write
+from bench.result import flatness, percentile, write
 from bench.system import System, running
 from core.lifecycle import collect_garbage_rarely
 from core.logs import configure
-from ops.flow import sample_freshness
+from core.settings import MEBIBYTE
+from ops.local.flow import sample_freshness
 
 MEMORY_SECONDS: Final = 1.0
 

@@ -37,16 +37,18 @@ import asyncpg
 import orjson
 import psutil
 
-from bench.events import Drawn, make
 from bench.machine import describe
-from collector.batch import Entry
-from collector.copying import HEADER, TRAILER
-from collector.fetch import Message
-from collector.parse import Parsed, Rows, copied_columns, python_parser
+from bench.publisher.events import Drawn, make
+from collector.message import Message
+from collector.parse.parsed import Parsed, Rows
+from collector.parse.pg_copy import HEADER, TRAILER
+from collector.parse.python import python_parser
+from collector.parse.row import copied_columns
 from collector.sources import SOURCES
-from collector.store import Store
-from collector.write import Path as WritePath
-from collector.write import Turn, leaf
+from collector.store.batch import Entry
+from collector.store.batch import Path as WritePath
+from collector.store.store import Store
+from collector.store.write import Turn, leaf
 from core import postgres
 from core.events import wire
 from core.events.contract import Contract

@@ -23,9 +23,9 @@ from typing import Any, Final
 
 import orjson
 
-from bench.bodies import Bodies
 from bench.busy import keep_busy, request
 from bench.machine import describe_machine
+from bench.publisher.bodies import Bodies
 from bench.result import write
 from bench.system import System, running
 from core.lifecycle import collect_garbage_rarely

@@ -1,4 +1,4 @@
-"""Run a collector: `python -m collector --source facebook|tiktok|refused [--parser auto|native|python]`."""
+"""Run a collector: `python -m collector --source SOURCE|refused [--parser auto|native|python]`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import asyncio
 
 import structlog
 
-from collector import ledger, maintain, metrics, parsers
+from collector import metrics
 from collector.collect import Collect
 from collector.fetch import Fetcher
-from collector.source import Source
+from collector.maintenance import ledger, maintain
+from collector.maintenance.stranded import free_stranded
+from collector.maintenance.watermark import keep_watermark
+from collector.parse.choose import CHOICES, Choice, choose
+from collector.settings import CollectorSettings
 from collector.sources import SOURCES
-from collector.store import Store
-from collector.stranded import free_stranded
-from collector.watermark import keep_watermark
+from collector.sources.source import Source
+from collector.store.store import Store
 from core import health, health_server, jetstream, lifecycle, listen, logs, postgres, settings, tracing
 from core.events.contract import Contract
 from core.metrics import tell_build
-from core.settings import CollectorSettings
 
 log = structlog.get_logger()
 
@@ -31,7 +33,7 @@ def main() -> None:
     )
     arguments.add_argument("--source", required=True, choices=sorted(SOURCES), help="whose stream to collect")
     arguments.add_argument(
-        "--parser", default="auto", choices=parsers.CHOICES,
+        "--parser", default="auto", choices=CHOICES,
         help="who reads the events: auto takes the native one where it is built and knows the source",
     )  # fmt: skip
     given = arguments.parse_args()
@@ -39,15 +41,15 @@ def main() -> None:
     lifecycle.run(lambda stop: collect(SOURCES[given.source], given.parser, stop))
 
 
-async def collect(source: Source, choice: parsers.Choice, stop: asyncio.Event) -> None:
+async def collect(source: Source, choice: Choice, stop: asyncio.Event) -> None:
     """Start everything, collect until told to stop, end everything."""
     chosen = settings.load(CollectorSettings)
     maintain.check_retention(chosen)
     logs.configure(f"collector-{source.name}", chosen.log_level)
-    settings.warn_of_unknown()
+    settings.warn_of_unknown(CollectorSettings)
     tracing.start(f"collector-{source.name}", chosen)
     tell_build()
-    parser, parse = parsers.choose(
+    parser, parse = choose(
         choice,
         source,
         Contract(max_age_days=chosen.max_event_age_days, max_ahead_seconds=chosen.max_event_ahead_seconds),

@@ -19,20 +19,23 @@ again once that is stored. So where the database is away for all of them, nothin
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import Counter
 from time import perf_counter, thread_time
 from typing import Any, Final, Literal
 
 import structlog
 
 from collector import metrics
-from collector.batch import Entry, Outcome, parts_of
-from collector.fetch import Fetcher, Message
-from collector.parse import Parser
-from collector.store import Store, TooSlow
+from collector.faults import Point
+from collector.fetch import Fetcher
+from collector.message import Message
+from collector.metrics import FlowStage
+from collector.outcome import count_stored
+from collector.parse.parsed import Parser
+from collector.store.batch import Entry, Outcome
+from collector.store.store import Store, TooSlow
 from collector.trace import tell_requests
 from core import faults, tracing
+from core.backoff import backoff
 from core.health import Readiness
 from core.lifecycle import until
 from core.pg_errors import ErrorClass, classify, unknown_trace
@@ -42,7 +45,6 @@ FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 2.0
 STOPPED_PAUSE_SECONDS: Final = 60.0  # between the tries of a source that is stopped
 GIVE_BACK_AFTER: Final = 2  # tries that failed: the first one may find a line that was cut, the next one has a new one
-NAMED_MOST: Final = 100  # requests in a line of the log
 log = structlog.get_logger()
 
 
@@ -107,10 +109,10 @@ class Collect:
             taking.cancel()
 
     async def _fetch(self) -> list[Message]:
-        with metrics.stage_seconds.labels(self._source, "fetch").time():
+        with metrics.stage_seconds.labels(self._source, FlowStage.FETCH).time():
             messages = await self._fetcher.take(self._batch_rows, self._linger)
             if faults.ARMED:
-                faults.reached("collector.fetched")
+                faults.reached(Point.FETCHED)
             return messages
 
     async def _parsed(self, messages: list[Message]) -> list[Entry]:
@@ -122,10 +124,10 @@ class Collect:
             metrics.parse_cpu_seconds.labels(self._source).inc(thread_time() - began)
             return entries
 
-        with metrics.stage_seconds.labels(self._source, "parse").time():
+        with metrics.stage_seconds.labels(self._source, FlowStage.PARSE).time():
             entries = await asyncio.to_thread(parse)
         if faults.ARMED:
-            faults.reached("collector.parsed")
+            faults.reached(Point.PARSED)
         fetched = sum(entry.parsed.events for entry in entries if entry.message.first_delivery)
         metrics.accepted.labels(self._source).inc(fetched)
         return entries
@@ -138,20 +140,20 @@ class Collect:
             part, outcome = stored
             steps.done("store")
             if faults.ARMED:
-                faults.reached("collector.committed")
-            with metrics.stage_seconds.labels(self._source, "ack").time():
+                faults.reached(Point.COMMITTED)
+            with metrics.stage_seconds.labels(self._source, FlowStage.ACK).time():
                 await self._fetcher.ack(entry.message for entry in part)
             if faults.ARMED:
-                faults.reached("collector.acked")
+                faults.reached(Point.ACKED)
             steps.done("ack")
-            self._count(part, outcome)
+            count_stored(self._source, part, outcome)
             if tracing.spans:
                 tell_requests(tracing.spans, self._source, part, steps)
             entries = entries[len(part) :]
 
     async def _stored(self, entries: list[Entry], stop: asyncio.Event) -> tuple[list[Entry], Outcome] | None:
         """Store the first entries, as many as one transaction may have. Try until it succeeds; None after a stop."""
-        pause = FIRST_PAUSE_SECONDS
+        pauses = backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         failed = 0
         while True:
             part = entries[: self._most_messages]
@@ -161,11 +163,11 @@ class Collect:
             except Exception as error:
                 # The connection may be in any state: a new one is cheap beside an error.
                 await self._store.close()
-                seconds = self._judged(error, pause)
+                seconds = self._judged(error, next(pauses))
                 if isinstance(error, TooSlow):
                     self._most_messages = max(1, len(part) // 2)
             else:
-                metrics.stage_seconds.labels(self._source, "store").observe(perf_counter() - started)
+                metrics.stage_seconds.labels(self._source, FlowStage.STORE).observe(perf_counter() - started)
                 self._works()
                 if failed >= GIVE_BACK_AFTER:
                     await self._fetcher.go_on()
@@ -176,7 +178,6 @@ class Collect:
             if failed >= GIVE_BACK_AFTER:  # again after each one: something may have been on its way when pulls ended
                 await self._fetcher.give_back()
             await until(stop, seconds)
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
     def _works(self) -> None:
         """A transaction has committed: the source is not stopped, and the next transaction may be a little larger."""
@@ -204,42 +205,3 @@ class Collect:
             "stopped: nothing is confirmed until a try succeeds", error=repr(error), again_seconds=self._stopped_pause
         )
         return self._stopped_pause
-
-    def _count(self, entries: list[Entry], outcome: Outcome) -> None:
-        metrics.messages.labels(self._source).inc(len(entries))
-        metrics.redelivered.labels(self._source).inc(outcome.left_out)
-        metrics.processed.labels(self._source).inc(outcome.stored)
-        metrics.repeated.labels(self._source).inc(outcome.repeated)
-        metrics.batch_events.labels(self._source).observe(outcome.events)
-        if outcome.path is not None:
-            metrics.batches_stored.labels(self._source, outcome.path).inc()
-        metrics.conflicts.labels(self._source).inc(outcome.conflicts)
-        self._tell_dead(outcome)
-        if outcome.events and log.is_enabled_for(logging.DEBUG):
-            log.debug(
-                "stored",
-                events=outcome.events,
-                stored=outcome.stored,
-                repeated=outcome.repeated,
-                correlation_ids=list(dict.fromkeys(part.correlation_id for _, part in parts_of(entries)))[:NAMED_MOST],
-            )
-
-    def _tell_dead(self, outcome: Outcome) -> None:
-        """One line a batch, however many there are: `dead_letters` holds each with its way."""
-        if not outcome.letters:
-            return
-        reasons = Counter(letter.reason for letter in outcome.letters)
-        for reason, events in reasons.items():
-            metrics.failed.labels(self._source, reason).inc(events)
-        first = outcome.letters[0]
-        log.warning(
-            "dead letters",
-            events=len(outcome.letters),
-            reasons=dict(reasons),
-            first={
-                "correlationId": first.correlation_id,
-                "streamSequence": first.stream_sequence,
-                "position": first.position,
-                "path": first.path,
-            },
-        )

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Final
+from enum import StrEnum
 
 import asyncpg
 import nats.errors
 from prometheus_client import Counter, Gauge, Histogram
 
-from core.events.contract import Reason
+from collector.store.batch import Path
+from core.events.dead_reasons import DEAD_REASONS
 from core.health import Readiness
 from core.metrics import BATCH_BUCKETS, DURATION_BUCKETS
 from core.periodic import Step
+from core.pg_errors import ErrorClass, classify
 
-DEAD_FOR: Final = (*(reason.value for reason in Reason), "unstorable", "below_floor")
-"""Why an accepted event becomes a dead letter: the closed list."""
-RETRIED_FOR: Final = ("wait", "partition", "fatal")
-"""Why a batch is stored again: the values of `core.pg_errors.ErrorClass`, except poison."""
 
-PATHS: Final = ("direct", "staged")
-"""How a batch's rows are written, by `collector.write.Path`."""
+class FlowStage(StrEnum):
+    """The stages of a batch in a collector's flow."""
 
-STAGES: Final = ("fetch", "parse", "store", "ack")
+    FETCH = "fetch"
+    PARSE = "parse"
+    STORE = "store"
+    ACK = "ack"
+
 
 accepted = Counter("collector_events_accepted", "Events of messages fetched for the first time", ["source"])
 processed = Counter("collector_events_processed", "Events stored, each once", ["source"])
@@ -67,12 +69,13 @@ stopped = Gauge("collector_stopped", "1 while storing fails for a reason that on
 parser_in_use = Gauge("collector_parser_info", "Always 1; the label says which parser runs", ["source", "parser"])
 
 
-def step(source: str, name: str, readiness: Readiness | None = None) -> Step:
-    """A step beside the flow, whose last success is a metric."""
+def step(source: str, name: str, readiness: Readiness) -> Step:
+    """A step beside the flow, whose last success is a metric. A collector is not ready if only an operator can remove
+    the cause of its last error."""
     last = step_success.labels(source, name)
     last.set_to_current_time()
     expected = (asyncpg.PostgresError, asyncpg.InterfaceError, nats.errors.Error)
-    return Step(name, last.set, expected, readiness)
+    return Step(name, last.set, expected, lambda error: classify(error) is ErrorClass.FATAL, readiness)
 
 
 def begin(source: str) -> None:
@@ -84,11 +87,12 @@ def begin(source: str) -> None:
         *(parse_cpu_seconds, batch_events, stopped, paused),
     ):
         metric.labels(source)
-    for reason in DEAD_FOR:
+    for reason in DEAD_REASONS:
         failed.labels(source, reason)
-    for reason in RETRIED_FOR:
-        retries.labels(source, reason)
-    for path in PATHS:
+    for error_class in ErrorClass:
+        if error_class is not ErrorClass.POISON:  # isolation takes the poison out of a batch
+            retries.labels(source, error_class.value)
+    for path in Path:
         batches_stored.labels(source, path)
-    for stage in STAGES:
+    for stage in FlowStage:
         stage_seconds.labels(source, stage)

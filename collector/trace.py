@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from collector.batch import Entry, parts_of
+from collector.store.batch import Entry, parts_of
 from core.correlation import is_sampled
 from core.events.subjects import consumer_of, stream_of
 from core.steps import Steps

@@ -1,12 +1,12 @@
 """The native module, as `core/native` builds it. `core.native` imports it where it is built."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from core.events.shape import Field
+from core.sources.shape import EventSource, Field
 
 Shape = tuple[str, Sequence[Field], Sequence[bytes | int], Any]
-"""As `collector.plan.Shape`."""
+"""As `collector.parse.native_schema.Shape`."""
 
 class Counts:
     """What a message's rows add to the rollups."""
@@ -15,26 +15,23 @@ class Counts:
     def total(
         many: Sequence[Counts],
     ) -> tuple[dict[tuple[int, str, str], tuple[int, int]], dict[tuple[int, str, str | None], int]]:
-        """All of these together, as the `Counts` of `collector/rollup.py`. Raises ValueError where they are of two
-        parsers."""
+        """All of these together, as the `Counts` of `collector/parse/rollup.py`. Raises ValueError where they are of
+        two parsers."""
 
 class Door:
     """What reads arrays of events at the gateway's door.
 
     instant      the key of the instant that the window of time is about
     most_bytes   an event of more is not taken
-    sources      of each: its name, the key that chooses the shape of its events, and of each shape label and fields
 
     Raises ValueError where the shapes do not fit together.
     """
 
-    def __new__(
-        cls, instant: str, most_bytes: int, sources: Sequence[tuple[str, str, Sequence[tuple[str, Sequence[Field]]]]]
-    ) -> Door: ...
+    def __new__(cls, instant: str, most_bytes: int, sources: Sequence[EventSource]) -> Door: ...
     def read(
         self, body: bytes, start: int, enough: int, earliest: int, latest: int
-    ) -> tuple[int | None, list[tuple[int, bytes]]]:
-        """Where to go on, None where the array is at its end; and of each source its events: count, and one a line.
+    ) -> tuple[int | None, Mapping[str, tuple[int, bytes]]]:
+        """Where to go on, None where the array is at its end; and by source the events read: count, and one a line.
 
         It starts at `start`, where an element may begin, and stops before an element that is not proved to be a valid
         event of one line, or once it has read `enough` bytes; always before an object that follows a comma, or at

@@ -1,9 +1,7 @@
 """Named points at which a test can make a service fail. Nothing of this happens in production.
 
-    gateway    read -> decoded -> published -> acked              a request, and the PubAcks of its messages
-    collector  fetched -> parsed -> copying -> merged -> committed -> acked
-
-A test arms a point by a file of its name in the folder that SLUICE_FAULTS_FOLDER names; the file says how to fail:
+Each service lists its points in its own `faults.py`. A test arms a point by a file of its name in the folder that
+SLUICE_FAULTS_FOLDER names; the file says how to fail:
 
     kill    the process ends as by kill -9
     stop    it stands still until SIGCONT
@@ -22,19 +20,6 @@ from pathlib import Path
 from typing import Final
 
 FOLDER: Final = "SLUICE_FAULTS_FOLDER"
-POINTS: Final = (
-    "gateway.read",  # the body is here, plain
-    "gateway.decoded",  # all its events are checked, none is published
-    "gateway.published",  # JetStream has stored a message of it; its PubAck came in and is not looked at yet
-    "gateway.acked",  # all PubAcks are there, the answer is not sent
-    "collector.fetched",  # messages are taken
-    "collector.parsed",  # their rows are made
-    "collector.copying",  # in the middle of a COPY
-    "collector.merged",  # rows, rollups and receipts are written, not committed
-    "collector.committed",  # committed, nothing is confirmed to JetStream
-    "collector.acked",  # confirmed
-)
-
 ARMED: Final = FOLDER in os.environ
 
 

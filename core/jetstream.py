@@ -20,7 +20,7 @@ from nats.aio.client import Client
 from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
 from core.errors import SluiceError
-from core.events.subjects import REFUSED, SOURCES, stream_of, stream_subjects
+from core.events.subjects import COLLECTED, REFUSED, stream_of, stream_subjects
 from core.frames import receive_frames
 from core.health import Readiness
 from core.nats_login import login, public_nkey
@@ -147,14 +147,14 @@ def declared(settings: Settings) -> list[StreamConfig]:
             duplicate_window=DUPLICATE_WINDOW_SECONDS,
             num_replicas=settings.stream_replicas,
         )
-        for collected in (*SOURCES, REFUSED)
+        for collected in COLLECTED
     ]
 
 
 async def ensure_streams(client: Client, settings: Settings) -> dict[str, list[str]]:
     """Make the streams that are missing. What differs in one that stands is told, never changed.
 
-    The drift by stream: {"EVENTS_FACEBOOK": ["max_bytes is 1, declared 2"]}.
+    The drift by stream: {"REFUSED": ["max_bytes is 1, declared 2"]}.
     """
     js = client.jetstream()
     drift: dict[str, list[str]] = {}

@@ -8,15 +8,13 @@ Safe to run at any time and by several at once (core/postgres.py): one works, th
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
 
 import structlog
-from msgspec import Meta
 
 from core import lifecycle, logs
 from core.errors import Misconfigured
 from core.postgres import migrate
-from core.settings import Dsn, Settings, load, warn_of_unknown
+from core.settings import OwnerDsn, Settings, load, warn_of_unknown
 
 log = structlog.get_logger()
 
@@ -24,14 +22,14 @@ log = structlog.get_logger()
 class MigrateSettings(Settings, frozen=True, kw_only=True):
     """The owner's DSN."""
 
-    sluice_migrate_dsn: Annotated[Dsn | None, Meta(description="PostgreSQL, as the owner")] = None
+    sluice_migrate_dsn: OwnerDsn = None
 
 
 async def main(stop: asyncio.Event) -> None:
     """Migrate, unless told to stop first. Raises Misconfigured."""
     settings = load(MigrateSettings)
     logs.configure("migrate", settings.log_level)
-    warn_of_unknown()
+    warn_of_unknown(MigrateSettings)
     if settings.sluice_migrate_dsn is None:
         raise Misconfigured("SLUICE_MIGRATE_DSN: is missing, and only the owner may migrate")
     version = await lifecycle.unless_stopped(stop, migrate(settings.sluice_migrate_dsn))

@@ -27,9 +27,11 @@ log = structlog.get_logger()
 class Step:
     """One task that is attempted again and again.
 
-    succeeded   called after each success, with its Unix time
-    expected    errors of servers, whose text says enough: logged without their traceback
-    readiness   of the service: not ready from an error that is not expected until the next success
+    succeeded        called after each success, with its Unix time
+    expected         errors of servers, whose text says enough: logged without their traceback
+    needs_operator   whether such an error lasts until an operator removes its cause
+    readiness        of the service: not ready from an error that is not expected, or needs an operator, until the next
+                     success
     """
 
     def __init__(
@@ -37,10 +39,12 @@ class Step:
         name: str,
         succeeded: Callable[[float], None] = lambda _: None,
         expected: tuple[type[Exception], ...] = (),
+        needs_operator: Callable[[Exception], bool] = lambda _: False,
         readiness: Readiness | None = None,
     ) -> None:
         self.name = name
         self._succeeded = succeeded
+        self._needs_operator = needs_operator
         self._readiness = readiness
         self._expected: tuple[type[Exception], ...] = (OSError, TimeoutError, SluiceError, *expected)
         self._failing = ""  # the error that was logged last, until the next success
@@ -52,7 +56,7 @@ class Step:
             await work
         except Exception as error:
             self._log(error)
-            if self._readiness and not isinstance(error, self._expected):
+            if self._readiness and (not isinstance(error, self._expected) or self._needs_operator(error)):
                 self._readiness.missing(self.name, repr(error))
             return False
         self._succeeded(time.time())

@@ -10,11 +10,13 @@ import asyncio
 import hashlib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import asyncpg
 import structlog
+from asyncpg.pool import PoolConnectionProxy
 
+from core.backoff import backoff
 from core.errors import Misconfigured
 from core.pg_errors import is_transient
 from sql import MIGRATIONS, statements
@@ -59,6 +61,11 @@ START_PATIENCE_SECONDS = 3600.0
 LOCKED_PAUSE_SECONDS = 1.0
 
 
+Connection: TypeAlias = "asyncpg.Connection[Any]"
+AnyConnection: TypeAlias = "asyncpg.Connection[Any] | PoolConnectionProxy[Any]"
+"""A connection, or one that a pool has lent."""
+
+
 class Migration(NamedTuple):
     version: int
     name: str
@@ -78,7 +85,7 @@ def migrations() -> list[Migration]:
 
 async def connect(
     dsn: str, *, name: str, patience_seconds: float = 60.0, command_seconds: float | None = None
-) -> asyncpg.Connection[Any]:
+) -> Connection:
     """Connect, and wait for a server that is still starting.
 
     `name` is what pg_stat_activity shows. A command without an answer for `command_seconds` raises TimeoutError: of a
@@ -88,7 +95,7 @@ async def connect(
     password, an unknown database, a DSN that is none, a session that cannot have the settings of SESSION).
     """
     deadline = asyncio.get_running_loop().time() + patience_seconds
-    pause = 0.05
+    pauses = backoff(0.05, 1.0)
     while True:
         try:
             return await _connect(dsn, name, command_seconds)
@@ -97,14 +104,14 @@ async def connect(
         except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError) as error:
             raise Misconfigured(f"{name}: {POOLED}") from error
         except Exception as error:
+            pause = next(pauses)
             if not is_transient(error) or asyncio.get_running_loop().time() + pause > deadline:
                 raise
             log.debug("waiting for PostgreSQL", error=repr(error))
         await asyncio.sleep(pause)
-        pause = min(pause * 2, 1.0)
 
 
-async def _connect(dsn: str, name: str, command_seconds: float | None) -> asyncpg.Connection[Any]:
+async def _connect(dsn: str, name: str, command_seconds: float | None) -> Connection:
     # Only what poolers let through: settings come after.
     connection = await asyncpg.connect(
         dsn, server_settings={"application_name": name}, timeout=CONNECT_SECONDS, command_timeout=command_seconds
@@ -119,12 +126,12 @@ async def _connect(dsn: str, name: str, command_seconds: float | None) -> asyncp
     return connection
 
 
-async def _backend(connection: asyncpg.Connection[Any]) -> int:
+async def _backend(connection: Connection) -> int:
     pid: int = await connection.fetchval(_SESSION["backend"], timeout=CONNECT_SECONDS)
     return pid
 
 
-async def _refuse_shared_backends(dsn: str, name: str, connection: asyncpg.Connection[Any]) -> None:
+async def _refuse_shared_backends(dsn: str, name: str, connection: Connection) -> None:
     """A pooler answers instead of PostgreSQL. Raises Misconfigured unless each session keeps a backend of its own."""
     other = await asyncpg.connect(dsn, server_settings={"application_name": name}, timeout=CONNECT_SECONDS)
     pairs: set[tuple[int, int]] = set()
@@ -138,7 +145,7 @@ async def _refuse_shared_backends(dsn: str, name: str, connection: asyncpg.Conne
 
 
 async def set_session(
-    connection: asyncpg.Connection[Any],
+    connection: Connection,
     wanted: Mapping[str, str],
     required: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
@@ -157,7 +164,7 @@ async def set_session(
             )
 
 
-async def end(connection: asyncpg.Connection[Any]) -> None:
+async def end(connection: Connection) -> None:
     """Close a connection in any state. The server is asked to cancel what it still does, for at most 2 s: a session
     that works on what was sent to it keeps its locks."""
     try:
@@ -197,7 +204,7 @@ async def migrate(dsn: str) -> int:
         await connection.close()
 
 
-async def _apply(connection: asyncpg.Connection[Any], migration: Migration) -> None:
+async def _apply(connection: Connection, migration: Migration) -> None:
     """Apply a migration in one transaction; retry it while another session holds a lock past its lock_timeout."""
     while True:
         try:

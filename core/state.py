@@ -8,17 +8,16 @@ Invariant: a fact that is not known is a problem. "good" means that everything b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Final, Literal, NamedTuple
 
 import asyncpg
 import msgspec
-from asyncpg.pool import PoolConnectionProxy
 from msgspec import Meta
 
 from core.events.subjects import REFUSED, stream_of
+from core.postgres import AnyConnection
 from sql import statements
 
-Connection: TypeAlias = "asyncpg.Connection[Any] | PoolConnectionProxy[Any]"
 _SQL: Final = statements("state")
 
 Level = Literal["good", "warn", "bad"]
@@ -36,7 +35,7 @@ TURNED_AWAY_SECONDS: Final = 60.0
 class StateProblem(msgspec.Struct, frozen=True):
     """One thing that is wrong or not known."""
 
-    part: Annotated[str, Meta(description="gateway, facebook, tiktok or refused")]
+    part: Annotated[str, Meta(description="gateway, a source, or refused")]
     check: Annotated[CheckName, Meta(description="The check of `python -m ops doctor` that says what to do")]
     level: Level
     title: Annotated[str, Meta(description="The same words while the problem lasts")]
@@ -115,13 +114,13 @@ def _of_source(source: SourceFacts, max_lag_seconds: float) -> list[StateProblem
     return found
 
 
-async def read_sources(connection: Connection) -> dict[str, asyncpg.Record]:
+async def read_sources(connection: AnyConnection) -> dict[str, asyncpg.Record]:
     """What collectors reported, by source: see sql/state.sql."""
     rows = await connection.fetch(_SQL["sources"], MAX_SILENCE_SECONDS)
     return {row["name"]: row for row in rows}
 
 
-async def read_gateways(connection: Connection) -> GatewayFacts:
+async def read_gateways(connection: AnyConnection) -> GatewayFacts:
     """What gateways reported, as the collector of refused events wrote it down."""
     row = await connection.fetchrow(_SQL["gateways"])
     if row is None or row["unseen_seconds"] > MAX_SILENCE_SECONDS:

@@ -12,7 +12,7 @@ import msgspec
 
 from core.correlation import HEADER
 from core.errors import StreamFull, StreamUnreachable, TryAgain
-from gateway.decode import Batch
+from gateway.batch import Batch
 from gateway.refusal import Doubled, NotServing, Overloaded, Refusal, Refused
 
 

@@ -1,4 +1,4 @@
-"""One worker: Robyn in front, the door behind. Only this module knows Robyn.
+"""One worker: Robyn in front, the parts of the gateway behind. `gateway.routes` says what is answered.
 
     spare --slot--> connecting to NATS, not ready -> serving --told to stop--> not ready, still serving -> refusing
                                                        -> nothing in flight -> not listening -> exit 0
@@ -18,37 +18,29 @@ import asyncio
 import contextlib
 import logging
 import os
-import posixpath
 import signal
 import socket
 import stat
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote
 
 import structlog
 import uvloop
 
 from core import logs, tracing
-from core.health import LIVE
 from core.lifecycle import collect_garbage_rarely
-from core.metrics import CONTENT_TYPE, exposition
 from core.periodic import Step, periodically
-from core.settings import GatewaySettings, load
-from gateway.answer import Answer
-from gateway.correlation import origin
-from gateway.documentation import Document, documents
+from core.settings import load
+from gateway.admission import Admission
 from gateway.link import Link
 from gateway.publish import Publisher
 from gateway.receive import Door
-from gateway.refusal import Refusal, Refused
-
-_arguments, sys.argv = sys.argv, sys.argv[:1]  # importing Robyn parses the command line
-from robyn.robyn import FunctionInfo, HttpMethod, Request, Response, Server, SocketHeld  # noqa: E402
-
-sys.argv = _arguments
+from gateway.robyn_api import FunctionInfo, HttpMethod, Server, SocketHeld
+from gateway.routes import Route, Routes, measure
+from gateway.settings import GatewaySettings
+from gateway.signature import Signatures
 
 ANNOUNCE_SECONDS: Final = 0.5  # not ready, still serving: load balancers look away
 # Robyn's network thread asks for the interpreter many times a request, and waits this long each time while the loop is
@@ -56,9 +48,7 @@ ANNOUNCE_SECONDS: Final = 0.5  # not ready, still serving: load balancers look a
 SWITCH_SECONDS: Final = 0.0005
 MEASURE_SECONDS: Final = 0.25
 QUIET_SECONDS: Final = 0.15  # nothing in flight: Robyn's threads write the last answers
-_NOT_KEPT: Final = {"Cache-Control": "no-store"}  # of one moment: no cache answers for this process
 
-Handler = Callable[[Request], Awaitable[Response]]
 log = structlog.get_logger()
 
 
@@ -69,8 +59,11 @@ class Worker:
         self._settings = settings
         self._slot = slot
         publisher = Publisher()
+        signatures = Signatures(settings)
+        self._admission = Admission(settings.gateway_max_in_flight_bytes // settings.gateway_workers)
         self._link = Link(settings, publisher)
-        self._door = Door(settings, publisher)
+        self._door = Door(settings, self._admission, signatures, publisher)
+        self._routes = Routes(self._door, self._admission, signatures, self._link)
         self._held = SocketHeld(settings.gateway_host, settings.gateway_port)
         self._listener = _listening()
         self._background: set[asyncio.Task[None]] = set()
@@ -80,66 +73,15 @@ class Worker:
     def run(self) -> int:
         """Serve until told to stop. The exit code: 0 where nothing failed and nothing was left in flight."""
         server = Server()
-        for name, path, handler in self._routes():
-            server.add_route(getattr(HttpMethod, name), path, FunctionInfo(handler, True, 1, {}, {}), False)
+        for method, path, handler in self.routes():
+            server.add_route(getattr(HttpMethod, method), path, FunctionInfo(handler, True, 1, {}, {}), False)
         server.add_startup_handler(FunctionInfo(self._start, True, 0, {}, {}))
         server.start(self._held, 1)  # type: ignore[call-arg]  # runs the event loop until that is stopped
         return self._exit_code
 
-    def _routes(self) -> Iterator[tuple[str, str, Handler]]:
-        events: dict[str, Handler] = {"POST": self._events}
-        if self._door.answers_challenges:
-            events["GET"] = self._challenge
-        pages: dict[str, dict[str, Handler]] = {
-            "/events": events,
-            "/health/live": {"GET": self._live, "HEAD": self._live},
-            "/health/ready": {"GET": self._ready, "HEAD": self._ready},
-            "/health/room": {"GET": self._room},
-            "/metrics": {"GET": self._metrics},
-            **{path: dict.fromkeys(("GET", "HEAD"), _serve(document)) for path, document in documents().items()},
-            "/": {},
-            "/*elsewhere": {},
-        }
-        for path, handlers in pages.items():
-            for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
-                yield name, path, handlers.get(name) or self._not_here(name, pages, ", ".join(handlers))
-
-    async def _events(self, request: Request) -> Response:
-        return _response(await self._door.receive(request.headers.to_dict(), _take_body(request)))
-
-    async def _challenge(self, request: Request) -> Response:
-        asked = {name: values[-1] for name, values in request.query_params.to_dict().items()}
-        return _response(self._door.challenge(request.headers.to_dict(), asked))
-
-    async def _live(self, _: Request) -> Response:
-        return Response(200, {"Content-Type": "application/json", **_NOT_KEPT}, LIVE)
-
-    async def _ready(self, _: Request) -> Response:
-        status, body = self._link.answer()
-        return Response(status, {"Content-Type": "application/json", **_NOT_KEPT}, body)
-
-    async def _room(self, request: Request) -> Response:
-        return _response(self._door.room(request.headers.to_dict()))
-
-    async def _metrics(self, _: Request) -> Response:
-        self._door.measure()
-        return Response(200, {"Content-Type": CONTENT_TYPE, **_NOT_KEPT}, exposition())
-
-    def _not_here(self, name: str, pages: Mapping[str, Mapping[str, Handler]], allowed: str = "") -> Handler:
-        """Answers 405 with what is allowed on this path, or 404. A path that spells a page in another way is served."""
-
-        async def refuse(request: Request) -> Response:
-            if not allowed and (handlers := pages.get(_normal(request.url.path))):
-                handler = handlers.get(name) or self._not_here(name, pages, ", ".join(handlers))
-                return await handler(request)
-            correlation_id = origin(request.headers.to_dict()).correlation_id
-            if allowed:
-                error = Refused(Refusal.WRONG_METHOD, f"{request.url.path} takes {allowed}")
-                return _response(self._door.refuse(error, correlation_id, Allow=allowed))
-            error = Refused(Refusal.UNKNOWN_PATH, "events are sent to POST /events")
-            return _response(self._door.refuse(error, correlation_id))
-
-        return refuse
+    def routes(self) -> Iterable[Route]:
+        """What is answered."""
+        return self._routes
 
     async def _start(self) -> None:
         """Robyn calls this on the event loop before it takes requests."""
@@ -180,7 +122,7 @@ class Worker:
 
     async def _measure(self) -> None:
         """Bring the metrics up to date: setting them with each request would cost it a third of its time."""
-        self._door.measure()
+        measure(self._admission)
 
     def _stop(self) -> None:
         if not self._stopping:
@@ -195,50 +137,27 @@ class Worker:
             loop.remove_reader(0)
         until = loop.time() + self._settings.gateway_drain_seconds
         self._link.missing("serving", "draining")
-        log.info("worker draining", slot=self._slot, in_flight=self._door.admission.requests)
+        log.info("worker draining", slot=self._slot, in_flight=self._admission.requests)
         await asyncio.sleep(min(ANNOUNCE_SECONDS, self._settings.gateway_drain_seconds / 4))
         self._door.draining = True
         quiet = loop.time()
         while loop.time() < min(quiet + QUIET_SECONDS, until):
             await asyncio.sleep(0.01)
-            if self._door.admission.requests:
+            if self._admission.requests:
                 quiet = loop.time()
         # It accepts no more on purpose: actix would log that as an error.
         logging.getLogger("actix_server.accept").disabled = True
         # Not before: while the listener is shut, Robyn may keep the answer of a request that was in flight.
         self._listener.shutdown(socket.SHUT_RD)
         await asyncio.sleep(QUIET_SECONDS)
-        if left := self._door.admission.requests:
+        if left := self._admission.requests:
             log.error("requests were left without an answer", slot=self._slot, requests=left)
             self._exit_code = 1
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._link.close(), 1)
         await tracing.flush(min(tracing.FLUSH_SECONDS, until - loop.time()))
-        self._door.measure()
+        measure(self._admission)
         log.info("worker drained", slot=self._slot)
-
-
-def _normal(path: str) -> str:
-    """Return a path as nginx compares it: `//events/`, `/%65vents` and `/./events` are `/events`."""
-    return "/" + posixpath.normpath(unquote(path)).strip("/")
-
-
-def _take_body(request: Request) -> bytes | str:
-    """The body; the request lets go of it."""
-    body: bytes | str = request.body
-    request.body = ""
-    return body
-
-
-def _response(answered: Answer) -> Response:
-    return Response(answered.status, answered.headers, answered.body)
-
-
-def _serve(document: Document) -> Handler:
-    async def serve(_: Request) -> Response:
-        return Response(200, dict(document.headers), document.body)
-
-    return serve
 
 
 def _listening() -> socket.socket:

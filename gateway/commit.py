@@ -1,4 +1,4 @@
-"""Group commit: the blocks of requests that wait for one subject, and the messages that are sealed of them.
+"""Group commit: the blocks of requests that wait for one stream and source, and the messages that are sealed of them.
 
     blocks of requests --queue--> message, sealed --> deliver
         quiet: at once when nothing is unacknowledged, else after 2 ms or 256 KiB
@@ -18,10 +18,11 @@ from typing import Any, Final, NamedTuple
 from core.correlation import new_id
 from core.errors import StreamUnreachable, TryAgain
 from core.events import wire
+from core.events.wire import SEAL_BYTES
+from gateway.batch import Block
 from gateway.correlation import Origin
-from gateway.decode import Block
+from gateway.metrics import Count
 
-SEAL_BYTES: Final = 512 * 1024  # of blocks in a message, whose server takes 1 MiB
 SEAL_PARTS: Final = 500
 MESSAGE_MOST_BYTES: Final = SEAL_BYTES + SEAL_PARTS * 512  # with the line that names its parts
 COMMIT_BYTES: Final = 256 * 1024  # enough to send without waiting for more
@@ -67,9 +68,10 @@ class Waiting:
 
 
 class Message(NamedTuple):
-    """Sealed. `requests` has each request once for each of its blocks."""
+    """Sealed. `requests` has each request once for each of its blocks; `processed` counts its events once stored."""
 
     subject: str
+    processed: Count | None
     id: str
     events: int
     content: bytes
@@ -81,6 +83,8 @@ class Message(NamedTuple):
 
     def stored(self) -> None:
         """It has its PubAck."""
+        if self.processed is not None:
+            self.processed.inc(self.events)
         for request in self.requests:
             request.stored()
 
@@ -91,10 +95,16 @@ class Message(NamedTuple):
 
 
 class Lane:
-    """What waits to be published on one subject. `deliver` publishes a message and tells its requests."""
+    """What waits to be published on one subject. `deliver` publishes a message and tells its requests.
 
-    def __init__(self, subject: str, deliver: Callable[[Message], Coroutine[Any, Any, None]]) -> None:
+    `processed`, if there is one, counts the events that are stored.
+    """
+
+    def __init__(
+        self, subject: str, deliver: Callable[[Message], Coroutine[Any, Any, None]], processed: Count | None = None
+    ) -> None:
         self._subject = subject
+        self._processed = processed
         self._deliver = deliver
         self._queue: deque[tuple[Waiting, Block]] = deque()
         self._bytes = 0
@@ -151,6 +161,7 @@ class Lane:
         self._busy = len(parts) >= BUSY_REQUESTS
         return Message(
             subject=self._subject,
+            processed=self._processed,
             id=new_id(),
             events=sum(part.events for part in parts),
             content=wire.encode(parts, [block.content for _, block in taken]),

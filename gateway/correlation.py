@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from core.correlation import names
-from core.events.fields import EPOCH
+from core.sources.fields import EPOCH
 
 _EPOCH_SECONDS: Final = int(EPOCH.timestamp())
 

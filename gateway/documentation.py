@@ -21,7 +21,7 @@ import msgspec
 from core.events.examples import AT, EXAMPLES
 from core.events.reference import MEANINGS, rows, schema
 from gateway import openapi
-from gateway.decode import TOLD_MOST
+from gateway.batch import TOLD_MOST
 
 _FOLDER: Final = Path(__file__).parent
 

@@ -19,10 +19,10 @@ from core import jetstream
 from core.events.subjects import GATEWAY_STATE_SUBJECT
 from core.health import Readiness
 from core.periodic import Step, periodically
-from core.settings import GatewaySettings
 from gateway import metrics
 from gateway.commit import MESSAGE_MOST_BYTES
 from gateway.publish import Publisher
+from gateway.settings import GatewaySettings
 
 WATCH_SECONDS: Final = 0.25
 PAUSE_SECONDS: Final = 1.0

@@ -21,7 +21,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from core.events.contract import Reason
 from core.events.subjects import SOURCES, Source
 from core.metrics import BATCH_BUCKETS, DURATION_BUCKETS
-from gateway.refusal import Refusal
+from gateway.refusal import NotKept, Refusal
 
 _received = Counter("gateway_events_received", "Events found in bodies that were read to their end")
 _accepted = Counter("gateway_events_accepted", "Events that hold to the contract, in requests answered 202", ["source"])
@@ -97,9 +97,7 @@ accepted: Final[dict[Source, Count]] = {source: Count(_accepted.labels(source)) 
 processed: Final[dict[Source, Count]] = {source: Count(_processed.labels(source)) for source in SOURCES}
 unanswered: Final[dict[Source, Count]] = {source: Count(_unanswered.labels(source)) for source in SOURCES}
 failed: Final[dict[Reason, Counter]] = {reason: _failed.labels(reason.value) for reason in Reason}
-unkept: Final[dict[str, Counter]] = {
-    reason: _unkept.labels(reason) for reason in ("too_many", "no_room", "stream_full", "unreachable")
-}
+unkept: Final[dict[NotKept, Counter]] = {reason: _unkept.labels(reason.value) for reason in NotKept}
 refusals: Final[dict[Refusal, Counter]] = {refusal: _refusals.labels(refusal.value) for refusal in Refusal}
 requests: Final[dict[int, Count]] = {
     status: Count(_requests.labels(str(status))) for status in (202, 400, 401, 403, 413, 415, 422, 500, 503)

@@ -9,14 +9,18 @@ Everything it knows of events is derived from the declarations in `core/sources`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from core import native, sources
 from core.events.contract import Contract
-from core.events.fields import MAX_EVENT_BYTES
-from core.events.shape import Field, describe
-from core.sources.declaration import Source, stage_of
+from core.events.subjects import Source
+from core.sources import declaration
+from core.sources.declaration import stage_of
+from core.sources.fields import MAX_EVENT_BYTES
+from core.sources.shape import EventShape, EventSource, describe
+from gateway.batch import Batch, Block
+from gateway.piece import Rules
 
 PIECE_BYTES: Final = 128 * 1024  # read in one go: a quarter of a millisecond
 
@@ -24,17 +28,20 @@ PIECE_BYTES: Final = 128 * 1024  # read in one go: a quarter of a millisecond
 class Run(NamedTuple):
     """Valid events that stand one after the other, and where to go on: None where the array is at its end.
 
-    filled says whether reading stopped because it had enough. blocks are of each source in SOURCES: how many events,
-    and their bytes, one a line.
+    filled says whether reading stopped because it had enough. blocks has the sources that have events.
     """
 
     go_on: int | None
     filled: bool
-    blocks: list[tuple[int, bytes]]
+    blocks: Mapping[Source, Block]
+    events: int
+    object_bytes: int = 0
 
-    @property
-    def events(self) -> int:
-        return sum(events for events, _ in self.blocks)
+    def read_into(self, batch: Batch, _: Rules) -> Iterable[None]:
+        """Accept these events, all at once."""
+        for source, block in self.blocks.items():
+            batch.accept(source, block)
+        return ()
 
 
 Reader = Callable[[bytes, int, int], Run]
@@ -49,11 +56,13 @@ def reader(contract: Contract) -> Reader | None:
 
     def read(content: bytes, at: int, received: int) -> Run:
         go_on, blocks = door.read(content, at, PIECE_BYTES, *contract.window(received))
-        return Run(go_on, go_on is not None and go_on >= at + PIECE_BYTES, blocks)
+        by_source = {source: Block(events, lines) for source, (events, lines) in blocks.items()}
+        filled = go_on is not None and go_on >= at + PIECE_BYTES
+        return Run(go_on, filled, by_source, sum([block.events for block in by_source.values()]))
 
     return read
 
 
-def _described(source: Source) -> tuple[str, str, list[tuple[str, Sequence[Field]]]]:
-    """A source's name, the key that chooses the shape of its events, and of each shape its label and its fields."""
-    return source.name, "funnelStage", [(stage_of(shape), describe(shape)) for shape in source.shapes]
+def _described(source: declaration.Source) -> EventSource:
+    shapes = [EventShape(stage_of(shape), describe(shape)) for shape in source.shapes]
+    return EventSource(source.name, "funnelStage", shapes)

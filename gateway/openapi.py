@@ -10,11 +10,13 @@ import msgspec
 from core.events.examples import EXAMPLES
 from core.events.reference import MEANINGS, schema
 from core.metrics import VERSION
+from core.sources import SOURCES
 from gateway.answer import REFUSALS, TRY_AGAIN
-from gateway.decode import OTHERS_MOST, TOLD_MOST, Told
+from gateway.batch import OTHERS_MOST, TOLD_MOST, Told
 
+_TITLES: Final = " and ".join(source.title for source in SOURCES.values())
 _DESCRIPTION: Final = f"""\
-Ad-funnel events from Facebook and TikTok. Events are validated one by one: an invalid event is refused with a reason \
+Ad-funnel events from {_TITLES}. Events are validated one by one: an invalid event is refused with a reason \
 and kept for inspection, and the rest of the batch is stored. 202 means that every accepted event is on disk.
 
 An event is stored once, however often it is sent: source, `eventId` and `timestamp` in microseconds identify it.

@@ -16,6 +16,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from core import faults
+from gateway.faults import Point
 
 NO_RESPONDERS: Final = "503"
 
@@ -79,7 +80,7 @@ class PubAcks:
 
     async def _answered(self, message: Msg) -> None:
         if faults.ARMED:
-            faults.reached("gateway.published")
+            faults.reached(Point.PUBLISHED)
         answer = self._waiting.get(message.subject)
         if answer is None or answer.done():  # too late: that attempt was given up
             return

@@ -13,26 +13,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
 from nats.aio.client import Client
 
 from core.errors import StreamFull
-from core.events.subjects import EVENTS_HEADER, MESSAGE_ID_HEADER, SOURCES, events_subject
+from core.events.subjects import (
+    EVENTS_HEADER,
+    MESSAGE_ID_HEADER,
+    SOURCES,
+    Source,
+    events_subject,
+    refused_subject,
+)
 from core.jetstream import NO_ROOM
 from gateway import metrics
+from gateway.batch import Block
 from gateway.commit import Lane, Message, Waiting
 from gateway.correlation import Origin
-from gateway.decode import Block
 from gateway.puback import NoPubAck, NoStream, PubAcks
 from gateway.refusal import Doubled, NotServing
 
 ATTEMPT_SECONDS: Final = 2.5
 PAUSE_SECONDS: Final = 0.1
 LOOK_SECONDS: Final = 0.1
-_PROCESSED: Final = {events_subject(source): metrics.processed[source] for source in SOURCES}
 
 log = structlog.get_logger()
 
@@ -44,7 +50,12 @@ class Publisher:
         self._client: Client | None = None
         self._acks: PubAcks | None = None
         self._serving = asyncio.Event()
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: Final[dict[Source, Lane]] = {
+            source: Lane(events_subject(source), self._deliver, metrics.processed[source]) for source in SOURCES
+        }
+        self._refused_lanes: Final[dict[Source | None, Lane]] = {
+            source: Lane(refused_subject(source), self._deliver) for source in (*SOURCES, None)
+        }
         self._waiting: set[Waiting] = set()
         self._looking = False
         self.stream_missing = False
@@ -58,21 +69,28 @@ class Publisher:
             self._client, self._acks = client, acks
             self._serving.set()
 
-    async def publish(self, origin: Origin, blocks: Mapping[str, list[Block]], seconds: float) -> None:
-        """Publish blocks by subject; return when each is on JetStream's disk.
+    async def publish(self, origin: Origin, blocks: Mapping[Source, list[Block]], seconds: float) -> None:
+        """Publish accepted events by source; return when each is on JetStream's disk.
 
         The lists are empty afterwards: a block is let go of as soon as it is stored.
         Raises StreamFull, Doubled, and, when PubAcks are missing after `seconds`, StreamUnreachable: some of the
         blocks may be stored then. Raises NotServing when the first `serve` has not come so long; nothing was published.
         """
+        await self._publish(origin, [(self._lanes[source], blocks[source]) for source in blocks], seconds)
+
+    async def publish_refused(
+        self, origin: Origin, records: Mapping[Source | None, list[Block]], seconds: float
+    ) -> None:
+        """Publish records of refused events by source, None where it could not be read; all else is as in `publish`."""
+        await self._publish(origin, [(self._refused_lanes[source], records[source]) for source in records], seconds)
+
+    async def _publish(self, origin: Origin, by_lane: Sequence[tuple[Lane, list[Block]]], seconds: float) -> None:
         if not self._serving.is_set():
             await self._reached(seconds)
-        request = Waiting(origin, sum([len(of_subject) for of_subject in blocks.values()]), seconds)
-        for subject, of_subject in blocks.items():
-            if (lane := self._lanes.get(subject)) is None:
-                lane = self._lanes[subject] = Lane(subject, self._deliver)
-            lane.add(request, of_subject)
-            of_subject.clear()
+        request = Waiting(origin, sum([len(blocks) for _, blocks in by_lane]), seconds)
+        for lane, blocks in by_lane:
+            lane.add(request, blocks)
+            blocks.clear()
         self._waiting.add(request)
         if not self._looking:
             self._look()
@@ -128,8 +146,6 @@ class Publisher:
                 return
             metrics.publish_seconds.observe(time.perf_counter() - began)
             metrics.batch_events.observe(message.events)
-            if message.subject in _PROCESSED:
-                _PROCESSED[message.subject].inc(message.events)
             message.stored()
             return
 

@@ -55,6 +55,15 @@ KEPT_BODIES: Final = (
 """The body is kept like a refused event. Its sender has proven what it had to, and there is something in it."""
 
 
+class NotKept(StrEnum):
+    """A reason why no copy of a refused event or body reached the stream REFUSED."""
+
+    TOO_MANY = "too_many"
+    NO_ROOM = "no_room"
+    STREAM_FULL = "stream_full"
+    UNREACHABLE = "unreachable"
+
+
 class Refused(SluiceError):
     """The request is refused as a whole. `detail` is a sentence for the person who sends."""
 

@@ -30,8 +30,8 @@ from typing import Final, NamedTuple
 
 from core.errors import Misconfigured
 from core.events.subjects import SOURCES, Source
-from core.settings import GatewaySettings
 from gateway.refusal import Refusal, Refused
+from gateway.settings import GatewaySettings
 
 INLINE_BYTES: Final = 64 * 1024  # hashed on the event loop: 0.1 ms; a thread costs more
 SHORTEST_SECRET: Final = 16

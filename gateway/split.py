@@ -27,9 +27,11 @@ from typing import Final
 
 import msgspec
 
-from core.events.fields import MAX_EVENT_BYTES
+from core.sources.fields import MAX_EVENT_BYTES
 from gateway.body import Form, hint
+from gateway.brackets import CLOSE_ARRAY, marks
 from gateway.native import Run
+from gateway.piece import Elements, Piece
 from gateway.refusal import Refusal, Refused
 
 PIECE_BYTES: Final = 128 * 1024
@@ -37,8 +39,8 @@ REACH_BYTES: Final = MAX_EVENT_BYTES + 1024  # the next cut is at most one event
 FIRST_LINE_BYTES: Final = REACH_BYTES  # looked at to know what a body is
 LEFT_BYTES: Final = 128  # taken at first of what the native reader left: one event, mostly
 WORTH_EVENTS: Final = 16  # in a run: fewer save less than it costs to change between both ways
-CAREFUL_BYTES: Final = 8 * 1024  # of a piece that is taken apart: at worst every byte is a step
 SPACE_BYTES: Final = 1024 * 1024  # of space passed over at a time: some 3 ms
+_NOTHING: Final = Elements([])  # a step of work that gave none
 
 _SPACE: Final = b" \t\r\n"
 _NOT_SPACE: Final = re.compile(rb"[^ \t\r\n]")
@@ -50,7 +52,7 @@ _objects_of: Final[Callable[[bytes], list[msgspec.Raw]]] = msgspec.json.Decoder(
 _is_json: Final[Callable[[bytes], msgspec.Raw]] = msgspec.json.Decoder(msgspec.Raw).decode
 
 
-def split(content: bytes, form: Form, read: Callable[[bytes, int], Run] | None = None) -> Iterator[Run | list[bytes]]:
+def split(content: bytes, form: Form, read: Callable[[bytes, int], Run] | None = None) -> Iterator[Piece]:
     """The events of a body in the order in which they stand, a piece of them at a time, which may hold none.
 
     An event may be anything: what it is worth is the contract's question. `read`, if there is one, takes runs of valid
@@ -63,7 +65,7 @@ def split(content: bytes, form: Form, read: Callable[[bytes, int], Run] | None =
     at, first = 0, None
     while first is None and at < len(content):
         if at:
-            yield []
+            yield _NOTHING
         first = _NOT_SPACE.search(content, at, at + SPACE_BYTES)
         at += SPACE_BYTES
     if first and first[0] == b"[":
@@ -104,18 +106,18 @@ def _count(line: bytes) -> int:
         return 0
 
 
-def _bare(content: bytes, at: int, end: int) -> Generator[list[bytes], None, bytes]:
+def _bare(content: bytes, at: int, end: int) -> Generator[Elements, None, bytes]:
     """What stands there, without the space around it."""
     while end - at > SPACE_BYTES and not content[at : at + SPACE_BYTES].strip(_SPACE):
         at += SPACE_BYTES
-        yield []
+        yield _NOTHING
     while end - at > SPACE_BYTES and not content[end - SPACE_BYTES : end].strip(_SPACE):
         end -= SPACE_BYTES
-        yield []
+        yield _NOTHING
     return content[at:end].strip(_SPACE)
 
 
-def _lines(content: bytes) -> Iterator[list[bytes]]:
+def _lines(content: bytes) -> Iterator[Elements]:
     at = 0
     while at < len(content):
         end = content.rfind(b"\n", at, at + PIECE_BYTES)
@@ -125,17 +127,17 @@ def _lines(content: bytes) -> Iterator[list[bytes]]:
             lines = [(yield from _bare(content, at, end))]
         else:
             lines = [line.strip(_SPACE) for line in content[at:end].split(b"\n")]
-        yield [line for line in lines if line]
+        yield Elements([line for line in lines if line])
         at = end + 1
 
 
-def _objects(content: bytes, at: int) -> Iterator[list[bytes]]:
+def _objects(content: bytes, at: int) -> Iterator[Elements]:
     while at >= 0:
         cut, reach = None, at + PIECE_BYTES
         while cut is None and reach < len(content):
             cut = _NEXT.search(content, reach, reach + REACH_BYTES + 1025)  # so that none is missed between windows
             reach += REACH_BYTES
-            yield []
+            yield _NOTHING
         end = cut.start() + 1 if cut else len(content)
         piece = yield from _bare(content, at, end)
         try:
@@ -144,10 +146,10 @@ def _objects(content: bytes, at: int) -> Iterator[list[bytes]]:
             at = yield from _take_objects_apart(content, at, end)
         else:
             at = cut.end() - 1 if cut else -1
-            yield found
+            yield Elements(found)
 
 
-def _array(content: bytes, at: int, read: Callable[[bytes, int], Run] | None) -> Iterator[Run | list[bytes]]:
+def _array(content: bytes, at: int, read: Callable[[bytes, int], Run] | None) -> Iterator[Run | Elements]:
     view = memoryview(content)
     size = LEFT_BYTES // 2 if read else PIECE_BYTES
     while at >= 0:
@@ -179,18 +181,10 @@ def _array(content: bytes, at: int, read: Callable[[bytes, int], Run] | None) ->
         else:
             found = [bytes(element) for element in elements]
             del elements  # which take more room than what was found
-            yield found
+            yield Elements(found)
 
 
-_TO_TOKEN: Final = re.compile(rb'[^"\[\]{},]*+')
-# Inside an element: past everything but brackets, and strings that end before the piece does.
-_TO_BRACKET: Final = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
-_TO_QUOTE: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
-_OPENING: Final = re.compile(rb"[\[{]++")
-_QUOTE, _BACKSLASH, _CLOSE_ARRAY, _CLOSE_OBJECT = b'"\\]}'
-
-
-def _take_apart(content: bytes, at: int, size: int) -> Generator[list[bytes], None, int]:
+def _take_apart(content: bytes, at: int, size: int) -> Generator[Elements, None, int]:
     """Elements from `at`, which is between two, by brackets and strings alone, until they are `size` bytes.
 
     Returns where to go on: before an object that follows a comma, or -1 where the array closes. What stands behind
@@ -198,81 +192,42 @@ def _take_apart(content: bytes, at: int, size: int) -> Generator[list[bytes], No
     """
     start, go_on = at, at + size
     found: list[bytes] = []
-    for mark in _marks(content, at):
+    for mark in marks(content, at):
         if mark < 0:
-            yield found
+            yield Elements(found)
             found = []
             continue
         found.append((yield from _bare(content, start, mark)))
         start = mark + 1
-        if content[mark] == _CLOSE_ARRAY:
+        if content[mark] == CLOSE_ARRAY:
             if after := (yield from _bare(content, start, len(content))):
                 found.append(after)
-            yield found
+            yield Elements(found)
             return -1
         if start >= go_on and _OBJECT.match(content, start):
-            yield found
+            yield Elements(found)
             return start
     raise Refused(Refusal.NOT_JSON, "the array does not close: a bracket or a quote is missing")
 
 
-def _take_objects_apart(content: bytes, at: int, until: int) -> Generator[list[bytes], None, int]:
+def _take_objects_apart(content: bytes, at: int, until: int) -> Generator[Elements, None, int]:
     """Objects from `at`, which is between two, by brackets and strings alone, as far as `until` at least.
 
     Returns where to go on, or -1 at the end of the body. What no bracket closes is one more element.
     """
     start = at
     found: list[bytes] = []
-    for mark in _marks(content, at, of_array=False):
+    for mark in marks(content, at, of_array=False):
         if mark < 0:
-            yield found
+            yield Elements(found)
             found = []
             continue
         found.append((yield from _bare(content, start, mark + 1)))
         start = mark + 1
         if start >= until and _OBJECT.match(content, start):
-            yield found
+            yield Elements(found)
             return start
     if rest := (yield from _bare(content, start, len(content))):
         found.append(rest)
-    yield found
+    yield Elements(found)
     return -1
-
-
-def _marks(content: bytes, at: int, *, of_array: bool = True) -> Iterator[int]:
-    """Where elements end: at commas, and at the bracket that closes the array; or else at the bracket that closes an
-    object. -1 after each CAREFUL_BYTES of work.
-    """
-    depth = 0
-    in_string = False
-    outside = _TO_TOKEN if of_array else _TO_BRACKET
-    while at < len(content):
-        stop = min(at + CAREFUL_BYTES, len(content))
-        while at < stop:
-            at = _end(_TO_QUOTE if in_string else outside if not depth else _TO_BRACKET, content, at, stop)
-            if at >= stop:
-                break
-            token = content[at]
-            if in_string and token == _BACKSLASH:  # what it escapes is past the stop
-                at += 2
-                continue
-            if token == _QUOTE:
-                in_string = not in_string
-            elif token in b"[{":
-                after = _end(_OPENING, content, at, stop)
-                depth += after - at
-                at = after
-                continue
-            elif depth:
-                depth -= 1
-                if not (depth or of_array):
-                    yield at
-            elif of_array and token != _CLOSE_OBJECT:  # that one closes nothing: part of an element that is none
-                yield at
-            at += 1
-        yield -1
-
-
-def _end(pattern: re.Pattern[bytes], content: bytes, at: int, stop: int) -> int:
-    found = pattern.match(content, at, stop)
-    return found.end() if found else at

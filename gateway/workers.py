@@ -34,8 +34,9 @@ from core.lifecycle import run as run_service
 from core.lifecycle import until
 from core.metrics import fold_ended, tell_build
 from core.nats_login import login
-from core.settings import GatewaySettings, load, warn_of_unknown
+from core.settings import load, warn_of_unknown
 from gateway import metrics
+from gateway.settings import GatewaySettings
 from gateway.signature import Signatures
 from gateway.stderr import relay, relayed
 
@@ -66,7 +67,7 @@ def run() -> None:
 async def _main(stop: asyncio.Event) -> None:
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level)
-    warn_of_unknown()
+    warn_of_unknown(GatewaySettings)
     tell_build()
     Signatures(settings)  # what is wrong with it is told once, not by each worker over and over
     login(settings)
@@ -92,7 +93,8 @@ async def _reserve(address: str, port: int) -> socket.socket:
             if port:
                 # Alone at first: with SO_REUSEPORT another gateway's port would be shared without a word.
                 listen.bind(address, port, socket.SO_REUSEADDR).close()
-            return listen.bind(address, port, socket.SO_REUSEADDR, socket.SO_REUSEPORT)
+            reserved = listen.bind(address, port, socket.SO_REUSEADDR, socket.SO_REUSEPORT)
+            break
         except OSError as error:
             if time.monotonic() > patience or error.errno != errno.EADDRINUSE:
                 where = listen.host_and_port(address, port)
@@ -100,6 +102,10 @@ async def _reserve(address: str, port: int) -> socket.socket:
                     f"GATEWAY_HOST, GATEWAY_PORT: cannot listen on {where}: {error.strerror}"
                 ) from error
         await asyncio.sleep(FIRST_PAUSE_SECONDS)
+    # Connections of an earlier run may still fade out, so it was bound with SO_REUSEADDR. It does not keep that: any
+    # program that sets it, too, could listen on the port while no worker does.
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    return reserved
 
 
 class _Spare:

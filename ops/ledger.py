@@ -19,7 +19,7 @@ from typing import Any, Final
 import asyncpg
 from nats.aio.client import Client
 
-from core.events.subjects import REFUSED, SOURCES, stream_of
+from core.events.subjects import COLLECTED, REFUSED, SOURCES, stream_of
 from core.jetstream import StreamInfo, stream_info
 from core.sources import SOURCES as DECLARED
 from sql import statements
@@ -108,7 +108,7 @@ class Ledger:
 async def read_ledger(client: Client, connection: asyncpg.Connection[Any]) -> Ledger:
     """Read the ledger. Raises StreamMissing, or what the database raises."""
     streams = {}
-    for collected in (*SOURCES, REFUSED):
+    for collected in COLLECTED:
         name = stream_of(collected)
         info = await stream_info(client, name)
         streams[name] = await read_stream(connection, name, info)
@@ -136,7 +136,7 @@ async def read_stream(connection: asyncpg.Connection[Any], name: str, info: Stre
 async def read_letters(connection: asyncpg.Connection[Any]) -> dict[str, LetterLedger]:
     """The letters of every stream, and those of the door as "refused"."""
     found: dict[str, LetterLedger] = {}
-    for name in map(stream_of, (*SOURCES, REFUSED)):
+    for name in map(stream_of, COLLECTED):
         row = await connection.fetchrow(_SQL["letters"], "dead", name)
         found[name] = LetterLedger(await connection.fetchval(_SQL["dead_in_all"], name), **dict(row or {}))
     row = await connection.fetchrow(_SQL["letters"], "refused", stream_of(REFUSED))
@@ -159,7 +159,7 @@ async def until_stored(client: Client, seconds: float) -> int:
     """
     deadline = time.monotonic() + seconds
     while True:
-        infos = [await stream_info(client, stream_of(collected)) for collected in (*SOURCES, REFUSED)]
+        infos = [await stream_info(client, stream_of(collected)) for collected in COLLECTED]
         waiting = sum(info.state.messages for info in infos)
         if not waiting or time.monotonic() > deadline:
             return waiting

@@ -13,11 +13,11 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from collector.parse import MESSAGE_COLUMNS
-from core.events.shape import ColumnType, Field, describe
+from collector.parse.row import MESSAGE_COLUMNS
 from core.postgres import migrations
 from core.sources import SOURCES
 from core.sources.declaration import STAGES, Source
+from core.sources.shape import ColumnType, Field, describe
 from sql import MIGRATIONS, statements
 
 _SQL: Final = statements("schema")
@@ -136,11 +136,25 @@ def draft(source: Source) -> str:
         "    PRIMARY KEY (event_time, event_id)",
         ") PARTITION BY RANGE (event_time);",
         f"INSERT INTO partition_floors VALUES ('{source.table}', '2000-01-01');",
+        *_campaign_index(source),
         "",
         f"GRANT SELECT ON {source.table} TO sluice_reporter, sluice_collector;",
         f"GRANT INSERT ON {source.table} TO sluice_collector;",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _campaign_index(source: Source) -> list[str]:
+    """The index that finds one campaign. Its condition is no event type: a label that this migration adds to
+    `event_type` cannot be used before it has committed."""
+    if source.campaign is None:
+        return []
+    column = source.column_of(source.campaign)
+    return [
+        "-- By the hash: a campaign may be longer than an entry of a B-tree. New days get the index from the table.",
+        f"CREATE INDEX {source.table}_campaign ON {source.table} (hashtextextended({column}, 0), event_time)",
+        f"    WHERE {column} IS NOT NULL;",
+    ]
 
 
 def _written(column: Column, source: Source, shared: dict[str, str]) -> str:

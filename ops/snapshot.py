@@ -26,13 +26,13 @@ import nats.errors
 from nats.aio.client import Client
 
 from core.errors import SluiceError
-from core.events.subjects import REFUSED, SOURCES, stream_of
+from core.events.subjects import COLLECTED, stream_of
 from core.jetstream import stream_info
-from ops.connection import connected, operator_settings, to_nats, where
-from ops.output import confirm
+from ops.cli.connection import connected, operator_settings, to_nats, where
+from ops.cli.output import confirm
 from sql import statements
 
-STREAMS: Final = tuple(stream_of(collected) for collected in (*SOURCES, REFUSED))
+STREAMS: Final = tuple(stream_of(collected) for collected in COLLECTED)
 CHUNK_BYTES: Final = 128 * 1024
 ANSWER_SECONDS: Final = 30.0
 ENDED_WELL: Final = "204"

@@ -33,8 +33,14 @@ def text() -> str:
         for source in SOURCES.values()
         for name in ("merge", "audience_rows")
     ]
-    for name, part in (("campaign", "purchases_of_campaign"), ("campaigns", "purchases")):
-        parts = [_filled(_TEMPLATES[part], source) for source in SOURCES.values() if source.campaign]
+    with_campaigns = [source for source in SOURCES.values() if source.campaign]
+    with_countries = [source for source in SOURCES.values() if _column(source, REGISTERED)]
+    for name, part, sources in (
+        ("campaign", "purchases_of_campaign", with_campaigns),
+        ("campaigns", "purchases", with_campaigns),
+        ("country_rows", "countries_of", with_countries),
+    ):
+        parts = [_filled(_TEMPLATES[part], source) for source in sources]
         bodies = ["\n".join(line for line in text.splitlines() if not line.startswith("--")) for text in parts]
         united = "\nUNION ALL\n".join(bodies)
         written.append(_statement(name, _TEMPLATES[name].replace(f"[[{part}]]", indent(united, " " * 8))))
@@ -54,15 +60,20 @@ def _filled(template: str, source: Source) -> str:
         "values": ", ".join(_selected(dimension, columns[dimension.name]) for dimension in source.counted),
         "columns": ", ".join(names),
         "buckets": ", ".join(f"(bucket, {name})" for name in names),
-        "numbers": ", ".join(f"(number, {name})" for name in names),
         "dimension": _case([(f"grouping({name}) = 0", f"'{name}'") for name in names]),
         "value": _case([(f"dimension = '{name}'", _value(name)) for name in names]),
         "known": _known(source),
         "campaign": source.column_of(source.campaign) if source.campaign else "",
+        "country": _column(source, REGISTERED) or "",
         "registry": _REGISTRY if REGISTERED in names else "",
     }
     filled = re.sub(r"\[\[(\w+)\]\]", lambda place: places[place[1]], template)
     return "\n".join(line.rstrip() for line in filled.splitlines())
+
+
+def _column(source: Source, dimension: str) -> str | None:
+    """The column of a dimension that rollups hold; None if the source does not have it."""
+    return next((source.column_of(one.path) for one in source.counted if one.name == dimension), None)
 
 
 def _selected(dimension: Dimension, column: str) -> str:

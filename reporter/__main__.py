@@ -14,9 +14,10 @@ from core import lifecycle, listen, logs, tracing
 from core.errors import Misconfigured
 from core.metrics import tell_build
 from core.postgres import prepare_schema
-from core.settings import ReporterSettings, load, warn_of_unknown
+from core.settings import load, warn_of_unknown
 from reporter.app import create_app
 from reporter.read import open_pool
+from reporter.settings import ReporterSettings
 
 # How long reports have to answer that they were cut off.
 LAST_WORDS_SECONDS = 1.0
@@ -32,7 +33,7 @@ async def main(stop: asyncio.Event) -> None:
     """Run until told to stop. Raises Misconfigured where the address cannot be listened on."""
     settings = load(ReporterSettings)
     logs.configure("reporter", settings.log_level)
-    warn_of_unknown()
+    warn_of_unknown(ReporterSettings)
     tracing.start("reporter", settings)
     tell_build()
     address = listen.resolve("REPORTER_HOST", settings.reporter_host)

@@ -24,7 +24,7 @@ from core.pg_errors import is_transient
 from reporter.accept import weights
 from reporter.formats import FORMATS, JSON
 from reporter.query import BadQuery
-from reporter.reports import Answer
+from reporter.reports.report import Answer
 
 PROBLEM: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
@@ -33,6 +33,7 @@ CLOSED_SECONDS: Final = 24 * 3600
 NOT_KEPT: Final = {"Cache-Control": "no-store"}
 """Goes with errors, health and metrics, which are of one moment."""
 
+_FRESHNESS: Final = b'"freshness":'
 _PERSON: Final[Mapping[str, bytes]] = {kind: kind[-16:].encode() for kind in FORMATS}
 
 
@@ -70,11 +71,13 @@ def media_type(accept: str | None) -> str:
     return best
 
 
-def entity_tag(kind: str, answer: Answer) -> str:
+def entity_tag(kind: str, answer: Answer, encoded: bytes) -> str:
     """What changes whenever the answer does, apart from its freshness: so it is a weak one. The instant until which a
-    running comparison counts is a part of the answer."""
-    without = msgspec.json.encode(msgspec.structs.replace(answer, freshness={}))  # type: ignore[type-var]
-    return f'W/"{blake2b(without, digest_size=12, person=_PERSON[kind]).hexdigest()}"'
+    running comparison counts is a part of the answer. encoded: the answer as JSON."""
+    before, _, after = encoded.partition(_FRESHNESS + msgspec.json.encode(answer.freshness))
+    digest = blake2b(before, digest_size=12, person=_PERSON[kind])
+    digest.update(_FRESHNESS + b"{}" + after)
+    return f'W/"{digest.hexdigest()}"'
 
 
 def is_known(tag: str, if_none_match: str | None) -> bool:

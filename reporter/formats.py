@@ -44,7 +44,7 @@ from msgspec.inspect import (
 from nanoarrow.ipc import StreamWriter
 
 from reporter.buckets import day_start
-from reporter.reports import Answer
+from reporter.reports.report import Answer
 
 JSON: Final = "application/json"
 CSV: Final = "text/csv"
@@ -70,9 +70,14 @@ class CsvForm(Enum):
     FILE_WITH_BOM = "a file for spreadsheets that know UTF-8 by its byte order mark, as Excel does"
 
 
-def body(kind: str, answer: Answer) -> bytes:
-    """The answer in one of FORMATS but CSV."""
-    return _arrow(*_table(answer), answer.query.time_zone) if kind == ARROW else msgspec.json.encode(answer)
+def json(answer: Answer) -> bytes:
+    """The answer as JSON."""
+    return msgspec.json.encode(answer)
+
+
+def arrow(answer: Answer) -> bytes:
+    """The answer as an Arrow IPC stream."""
+    return _arrow(*_table(answer), answer.query.time_zone)
 
 
 def csv(answer: Answer, form: CsvForm) -> Iterator[bytes]:

@@ -13,19 +13,21 @@ import asyncpg
 import msgspec
 from msgspec import Meta
 
+Instant = Annotated[datetime, Meta(tz=True)]
+
 
 class Freshness(msgspec.Struct, rename="camel", frozen=True):
     """Freshness of one source."""
 
     stored_until: Annotated[
-        datetime | None,
+        Instant | None,
         Meta(description="All events accepted before this instant are in the report; null: not known yet"),
     ]
     behind_seconds: Annotated[float | None, Meta(description="Seconds from storedUntil to the reading of the report")]
     pending_messages: Annotated[
         int | None, Meta(description="Messages (batches of events) that waited to be stored at observedAt")
     ]
-    observed_at: Annotated[datetime | None, Meta(description="When a collector last saw this")]
+    observed_at: Annotated[Instant | None, Meta(description="When a collector last saw this")]
 
 
 def freshness(row: asyncpg.Record) -> Freshness:

@@ -11,6 +11,7 @@ from core.events.subjects import SOURCES
 from core.metrics import DURATION_BUCKETS
 from core.pg_errors import unknown_trace
 from reporter.read import PATIENCE_SECONDS, SQL, Pool
+from reporter.reports import REPORTS
 
 log = structlog.get_logger()
 
@@ -27,10 +28,10 @@ stored_until: Final = Gauge(
 )
 schema_version: Final = Gauge("reporter_schema_version", "The newest migration that the database holds")
 
-for _report in ("events", "revenue", "demographics"):  # there from the start, or rate() would not see the first
-    duration.labels(_report)
+for _report in REPORTS:  # there from the start, or rate() would not see the first
+    duration.labels(_report.name)
     for _status in (200, 304, 400, 406, 500, 503, 504):
-        reports.labels(_report, _status)
+        reports.labels(_report.name, _status)
 
 
 async def read_database(pool: Pool) -> None:

@@ -1,34 +1,25 @@
-"""What the OpenAPI document says beyond the types: parameters, CSV, errors and the words around them."""
+"""Write the OpenAPI document from the declarations of the reports: their parameters, answers and words.
+
+Each closed list is a schema of its own, so that generated clients have one type for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, get_args
 
 import msgspec
-from litestar.openapi import OpenAPIConfig, ResponseSpec
-from litestar.openapi.spec import (
-    Example,
-    OpenAPI,
-    OpenAPIFormat,
-    OpenAPIMediaType,
-    OpenAPIResponse,
-    OpenAPIType,
-    Operation,
-    Parameter,
-    Schema,
-)
 
 from core.metrics import VERSION
 from core.sources import SOURCES
 from core.state import CheckName, Level
-from reporter import query
 from reporter.answer import PROBLEM, Problem
-from reporter.formats import ARROW, CSV
-from reporter.page import DocumentationPage
-from reporter.query import MOST_ROWS
-from reporter.reports import AnyReport
+from reporter.formats import ARROW, CSV, JSON
+from reporter.pipeline import Pipeline
+from reporter.query import MOST_ROWS, AnyParameter, Flag, Several, Whole
+from reporter.reports import FILES, REPORTS, AnyReport
+
+MEDIA_TYPE: Final = "application/vnd.oai.openapi+json"
 
 _TITLES: Final = " and ".join(source.title for source in SOURCES.values())
 DESCRIPTION: Final = f"""\
@@ -50,119 +41,144 @@ or carriage return. A sender's own `(other)` has a `'` before it in both.
 
 **Errors** are problem documents (RFC 9457); for a wrong parameter they name it and what is allowed."""
 
-RESPONSES: Final = {
-    status: ResponseSpec(Problem, media_type=PROBLEM, description=description, generate_examples=False)
-    for status, description in {
-        400: "A parameter is unknown, repeated though it is no list, malformed or out of bounds; `parameter` names it",
-        406: "The Accept header takes none of the formats",
-        503: "The database does not answer; try again after the seconds of `Retry-After`",
-        504: "The report took too long",
-    }.items()
+_REFERENCE: Final = "#/components/schemas/{name}"
+_PROBLEMS: Final = {
+    "400": "A parameter is unknown, repeated though it is no list, malformed or out of bounds; `parameter` names it",
+    "406": "The Accept header takes none of the formats",
+    "503": "The database does not answer; try again after the seconds of `Retry-After`",
+    "504": "The report took too long",
 }
-
-AWAY: Final = {status: RESPONSES[status] for status in (400, 503, 504)}
-
-
-MEDIA_TYPE: Final = "application/vnd.oai.openapi+json"
+_WITHOUT_ACCEPT: Final = tuple(status for status in _PROBLEMS if status != "406")
+_TEXT: Final = {"schema": {"type": "string"}}
+_BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 
 
-def document(schema: OpenAPI, reports: Iterable[AnyReport]) -> bytes:
-    """The document as JSON. Each closed list of these reports is a schema of its own, named for its parameter, so that
-    generated clients have one type for it."""
-    names: dict[tuple[str, ...], str] = {get_args(Level): "Level", get_args(CheckName): "CheckName"}
-    for report in reports:
-        for parameter in report.parameters:
-            if parameter.allowed not in ((), query.FLAG):
-                prefix = report.name if parameter.several else ""
-                names[parameter.allowed] = _capital(prefix) + _capital(parameter.name)
-    found: dict[str, Any] = _with_references(schema.to_schema(), names)
-    found["components"]["schemas"] |= {
-        name: {"type": "string", "enum": list(allowed), "title": name} for allowed, name in names.items()
+def document() -> bytes:
+    """The document as JSON."""
+    lists = _closed_lists()
+    names = {frozenset(allowed): name for name, allowed in lists.items()}
+    types = [*(report.shape for report in REPORTS), Pipeline, Problem]
+    _, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
+    schemas = {name: _without_docstring(schema) for name, schema in components.items()}
+    paths = {
+        **{report.path: {"get": _report(report)} for report in REPORTS},
+        "/pipeline": {"get": _pipeline()},
+        **{report.path: {"get": _file(report)} for report in FILES},
     }
-    return msgspec.json.encode(found)
+    written = {
+        "openapi": "3.1.0",
+        "info": {"title": "Sluice reports", "version": VERSION, "description": DESCRIPTION},
+        "servers": [{"url": "/"}],
+        **_named({"paths": paths, "components": {"schemas": schemas}}, names),
+    }
+    written["components"]["schemas"] |= {
+        name: {"type": "string", "enum": list(allowed), "title": name} for name, allowed in lists.items()
+    }
+    return msgspec.json.encode(written)
 
 
-def _with_references(part: Any, names: Mapping[tuple[str, ...], str]) -> Any:
-    """A part of the document with a reference in place of each closed list that has a name."""
-    if isinstance(part, list | tuple):
-        return [_with_references(item, names) for item in part]
+def _closed_lists() -> dict[str, tuple[str, ...]]:
+    """Each closed list by its name: that of its parameter, with its report's if each has another list."""
+    lists = {"Level": get_args(Level), "CheckName": get_args(CheckName)}
+    for report in REPORTS:
+        for parameter in report.parameters:
+            if parameter.allowed and not isinstance(parameter, Flag):
+                prefix = report.name if parameter.several else ""
+                lists[_capital(prefix) + _capital(parameter.name)] = parameter.allowed
+    return lists
+
+
+def _named(part: Any, names: Mapping[frozenset[str], str]) -> Any:
+    """A part of the document with a reference in place of each closed list, and null as one of two."""
+    if isinstance(part, list):
+        return [_named(item, names) for item in part]
     if not isinstance(part, dict):
         return part
-    if isinstance(only := part.get("oneOf"), list) and len(only) == 1:
-        part = {name: value for name, value in part.items() if name != "oneOf"} | only[0]
-    if isinstance(values := part.get("enum"), list | tuple):
-        allowed = tuple(value for value in values if value is not None)
-        if (name := names.get(allowed)) is not None:
-            reference = {"$ref": f"#/components/schemas/{name}"}
-            rest = {key: value for key, value in part.items() if key not in ("type", "enum")}
-            return rest | ({"oneOf": [reference, {"type": "null"}]} if None in values else reference)
-    return {key: _with_references(value, names) for key, value in part.items()}
+    if (values := part.get("enum")) is not None:
+        reference = {"$ref": _REFERENCE.format(name=names[frozenset(values)])}
+        return {key: value for key, value in part.items() if key not in ("type", "enum")} | reference
+    return {"oneOf" if key == "anyOf" else key: _named(value, names) for key, value in part.items()}
+
+
+def _without_docstring(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key != "description"}
 
 
 def _capital(name: str) -> str:
     return name[:1].upper() + name[1:]
 
 
-def config() -> OpenAPIConfig:
-    """Of the document, served with its page under /docs."""
-    return OpenAPIConfig(
-        title="Sluice reports",
-        version=VERSION,
-        description=DESCRIPTION,
-        path="/docs",
-        render_plugins=[DocumentationPage()],
-    )
+def _report(report: AnyReport) -> dict[str, Any]:
+    content = {JSON: {"schema": _reference(report.shape)}, CSV: _TEXT, ARROW: _BINARY}
+    return _operation(report, f"get{_capital(report.name)}Report", content, _PROBLEMS)
 
 
-def operation(report: AnyReport, *, as_file: bool = False) -> type[Operation]:
-    """How the document describes this report: with the parameters that it really reads, and its formats."""
-    parameters = [
-        Parameter(
-            name=parameter.name,
-            param_in="query",
-            description=parameter.description,
-            required=parameter.required,
-            schema=_schema(parameter),
-            style="form" if parameter.several else None,
-            explode=True if parameter.several else None,
-            examples={"usual": Example(value=_example(parameter))} if parameter.example else None,
-        )
-        for parameter in report.parameters
-    ]
-
-    @dataclass
-    class Described(Operation):
-        def __post_init__(self) -> None:
-            self.parameters = list(parameters)
-            found = (self.responses or {}).get("200")
-            if isinstance(found, OpenAPIResponse) and found.content is not None:
-                found.description = "The report"
-                if as_file:
-                    found.content.clear()
-                found.content[CSV] = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
-                if as_file:
-                    return
-                found.content[ARROW] = OpenAPIMediaType(
-                    schema=Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
-                )
-
-    return Described
+def _file(report: AnyReport) -> dict[str, Any]:
+    return _operation(report, f"download{_capital(report.name)}Report", {CSV: _TEXT}, _WITHOUT_ACCEPT)
 
 
-def _example(parameter: query.Parameter) -> Any:
+def _operation(report: AnyReport, name: str, content: Mapping[str, Any], statuses: Iterable[str]) -> dict[str, Any]:
+    return {
+        "operationId": name,
+        "summary": report.title,
+        "description": report.description,
+        "parameters": [_parameter(parameter) for parameter in report.parameters],
+        "responses": _responses("The report", content, statuses),
+    }
+
+
+def _pipeline() -> dict[str, Any]:
+    return {
+        "operationId": "getPipeline",
+        "summary": "The pipeline",
+        "description": "Its state, as the database knows it: rates, lag, refused and dead events, the ledger of the "
+        "newest messages. Cheap: ask every two seconds.",
+        "responses": _responses("The state", {JSON: {"schema": _reference(Pipeline)}}, _WITHOUT_ACCEPT),
+    }
+
+
+def _responses(description: str, content: Mapping[str, Any], statuses: Iterable[str]) -> dict[str, Any]:
+    problem = {PROBLEM: {"schema": _reference(Problem)}}
+    problems = {status: {"description": _PROBLEMS[status], "content": problem} for status in statuses}
+    return {"200": {"description": description, "content": content}, **problems}
+
+
+def _parameter(parameter: AnyParameter) -> dict[str, Any]:
+    """A parameter: with how a list of values is sent, and with its example."""
+    found = {
+        "name": parameter.name,
+        "in": "query",
+        "description": parameter.description,
+        "required": parameter.required,
+        "schema": _schema(parameter),
+    }
+    if parameter.several:
+        found |= {"style": "form", "explode": True}
+    if parameter.example:
+        found["examples"] = {"usual": {"value": _example(parameter, parameter.example)}}
+    return found
+
+
+def _schema(parameter: AnyParameter) -> dict[str, Any]:
+    match parameter:
+        case Flag():
+            return {"type": "boolean"}
+        case Whole():
+            return {"type": "integer", "minimum": parameter.bounds[0], "maximum": parameter.bounds[1]}
+        case Several():
+            return {"type": "array", "items": {"enum": parameter.allowed}, "uniqueItems": True}
+    return {"enum": parameter.allowed} if parameter.allowed else {"type": "string"}
+
+
+def _example(parameter: AnyParameter, text: str) -> Any:
     """The example, in the type that its schema has."""
-    text = parameter.example or ""
-    if parameter.bounds is not None:
-        return int(text)
-    if parameter.allowed == query.FLAG:
-        return text == "true"
-    return text.split(",") if parameter.several else text
+    match parameter:
+        case Flag() | Whole():
+            return parameter.read(text)
+        case Several():
+            return text.split(",")
+    return text
 
 
-def _schema(parameter: query.Parameter) -> Schema:
-    if parameter.allowed == query.FLAG:
-        return Schema(type=OpenAPIType.BOOLEAN)
-    if parameter.bounds is not None:
-        return Schema(type=OpenAPIType.INTEGER, minimum=parameter.bounds[0], maximum=parameter.bounds[1])
-    item = Schema(type=OpenAPIType.STRING, enum=parameter.allowed or None)
-    return Schema(type=OpenAPIType.ARRAY, items=item, unique_items=True) if parameter.several else item
+def _reference(kind: type[msgspec.Struct]) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(name=kind.__name__)}

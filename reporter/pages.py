@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from reporter.query import AFTER, LIMIT, Asked, BadQuery
+from reporter.parameters import AFTER, LIMIT
+from reporter.query import Asked, BadQuery
 
 Row = TypeVar("Row")
 
@@ -26,8 +27,8 @@ class Page(msgspec.Struct, frozen=True):
 
 def page(asked: Asked) -> Page:
     """Raises BadQuery."""
-    limit = asked.integer(LIMIT.name, 0) or None
-    if (text := asked.text(AFTER.name)) is None:
+    limit = asked.get(LIMIT)
+    if (text := asked.get(AFTER)) is None:
         return Page(limit, None)
     try:
         after = msgspec.json.decode(urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4)), type=list[Any])

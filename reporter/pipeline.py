@@ -6,16 +6,15 @@ ledger here is of the newest messages alone; `python -m ops doctor` balances the
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
 
 from core import state
-from core.events.subjects import REFUSED, SOURCES, Source, stream_of
+from core.events.subjects import COLLECTED, REFUSED, SOURCES, Source, stream_of
 from core.state import MAX_SILENCE_SECONDS, Level, SourceFacts, StateProblem
-from reporter.freshness import Freshness
+from reporter.freshness import Freshness, Instant
 from reporter.read import Pool, snapshot
 from sql import statements
 
@@ -25,7 +24,7 @@ LETTERS: Final = 10_000
 
 _SQL: Final = statements("report_pipeline")
 _STATE: Final = statements("state")
-_STREAMS: Final = tuple(stream_of(collected) for collected in (*SOURCES, REFUSED))
+_STREAMS: Final = tuple(stream_of(collected) for collected in COLLECTED)
 
 Rate = Annotated[float, Meta(description=f"Events a second, over {RATE_SECONDS} seconds")]
 Letters = Annotated[int, Meta(description=f"Of the last 24 hours; {LETTERS} says that many or more")]
@@ -60,7 +59,7 @@ class SourceState(msgspec.Struct, rename="camel", frozen=True):
 class Pipeline(msgspec.Struct, rename="camel", frozen=True):
     """The pipeline's state."""
 
-    read_at: datetime
+    read_at: Instant
     sources: dict[Source, SourceState]
     refused_per_second: Rate
     refused: Letters

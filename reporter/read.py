@@ -11,24 +11,20 @@ before the snapshot of the transaction is taken, so the floor that it reads hold
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 import asyncpg
 import structlog
-from asyncpg.pool import PoolConnectionProxy
 
 from core.events.subjects import Source
 from core.health import Readiness
 from core.pg_errors import may_read_again, unknown_trace
 from core.postgres import SESSION, migrations, set_session
-from core.settings import ReporterSettings
 from core.sources import SOURCES
-from reporter.cover import Cover, Span, unit_start
-from reporter.freshness import Freshness, freshness
-from reporter.query import BadQuery, Period
+from reporter.figures import Snapshot
+from reporter.settings import ReporterSettings
 from sql import statements
 
 Record = asyncpg.Record
@@ -40,9 +36,6 @@ SQL: Final = statements("report_snapshot")
 
 # How long a report waits for a free connection, and how much longer than the server itself we wait for an answer.
 PATIENCE_SECONDS: Final = 2.0
-
-_WATERMARK_COLUMNS: Final = 5  # source, stored_until, pending_messages, observed_at, read_at
-_NO_ROWS: Final = datetime.max.replace(tzinfo=UTC)
 
 
 async def open_pool(settings: ReporterSettings) -> Pool:
@@ -112,143 +105,6 @@ async def check(pool: Pool, readiness: Readiness) -> None:
         readiness.fine("schema")
     else:
         readiness.missing("schema", f"version {found}, this program needs {wanted}")
-
-
-class Statements(NamedTuple):
-    """What a report reads: its figures from the rollups, and from each source's rows."""
-
-    rollups: str
-    rows: Mapping[Source, str]
-
-
-Figure = tuple[int, int, Source, Sequence[Any]]
-"""The number of a bucket, a sign (-1 where the values are to be taken away), a source, and its values."""
-
-
-class Snapshot:
-    """One moment of the database, for the sources of one report."""
-
-    def __init__(
-        self, connection: PoolConnectionProxy[Record], sources: Sequence[Source], watermarks: Sequence[Record] = ()
-    ) -> None:
-        self.connection = connection
-        self._sources = sources
-        self.freshness = self._fresh(watermarks)
-        """By source; without `watermarks` it comes with the first figures."""
-        self.floor: datetime = max((row["floor"] for row in watermarks), default=_NO_ROWS)
-        """Rows before this instant are no longer kept."""
-        self._read_at: datetime = max((row["read_at"] for row in watermarks), default=_NO_ROWS)
-        self._planned = "plan_rollups"  # the session's own settings
-
-    @property
-    def stored_until(self) -> datetime | None:
-        """Up to which instant everything accepted of all these sources is stored; None: not known of each. Known with
-        `freshness`."""
-        untils = [fresh.stored_until for fresh in self.freshness.values() if fresh.stored_until is not None]
-        return min(untils) if len(untils) == len(self._sources) else None
-
-    @property
-    def reached(self) -> datetime:
-        """As far as this moment reaches in time: the earliest of the sources' storedUntil, where it is not known the
-        time of the reading. In a `snapshot` alone."""
-        return min((fresh.stored_until or self._read_at for fresh in self.freshness.values()), default=self._read_at)
-
-    async def figures(
-        self,
-        period: Period,
-        covered: Cover,
-        read: Statements,
-        arguments: Sequence[Any] = (),
-        filters: Sequence[Any] = (),
-        *,
-        of_rollups: Sequence[Any] = (),
-    ) -> list[Figure]:
-        """A period's figures from rollups and rows, as they are covered.
-
-        `read.rollups` takes ($1 to $5 spans: unit, start, end, number, sign; $6 where buckets meet, $7 sources,
-        arguments..., of_rollups...) and gives for each source its watermark, then an array for each column;
-        `read.rows` of a source takes ($1 start, $2 end, $3 number, $4 where buckets meet, arguments..., filters...) and
-        gives the columns. The first column is the number of the bucket, or of the bound: -1 for the first. Raises
-        BadQuery where rows are needed that are no longer kept.
-        """
-        if any(span.start < self.floor for span in covered.rows):
-            raise self._ragged(period)
-        last = len(period.bounds) - 1
-        found: list[Figure] = []
-        if spans := covered.rollups:
-            await self._plan("plan_rollups")
-            columns = [list(column) for column in zip(*map(_parameters, spans), strict=True)]
-            records = await self.connection.fetch(
-                read.rollups, *columns, covered.inner, self._sources, *arguments, *of_rollups
-            )
-            self.freshness = self._fresh(records)
-            for record in records:
-                if record["numbers"] is not None:
-                    found += _figures(zip(*record[_WATERMARK_COLUMNS:], strict=True), last, 1, record["source"])
-        if covered.rows:
-            await self._plan("plan_rows")
-        for source in self._sources:
-            for span in covered.rows:
-                rows = await self.connection.fetch(
-                    read.rows[source], span.start, span.end, _number(span), covered.inner, *arguments, *filters
-                )
-                found += _figures(rows, last, span.sign, source)
-        return found
-
-    async def rows(self, period: Period, statement: str, *arguments: Any) -> list[Record]:
-        """A period's records from rows alone; the statement takes ($1 start, $2 end, $3 where buckets meet, ...)."""
-        if period.start < self.floor:
-            raise BadQuery("from", f"is for ranges from {self.floor.isoformat()} on: older rows are not kept")
-        await self._plan("plan_rows")
-        return await self.connection.fetch(statement, period.start, period.end, period.inner_bounds, *arguments)
-
-    async def in_time(self, period: Period, statement: str, *arguments: Any) -> list[Record] | None:
-        """As `rows`; None where it takes too long, and the report may go on without. In a `snapshot` alone."""
-        await self._plan("plan_rows")  # before the savepoint: settings go with it
-        try:
-            async with self.connection.transaction():  # a savepoint
-                return await self.rows(period, statement, *arguments)
-        except asyncpg.QueryCanceledError:
-            return None
-
-    def _fresh(self, watermarks: Sequence[Record]) -> dict[Source, Freshness]:
-        of = {row["source"]: row for row in watermarks}
-        return {source: freshness(of[source]) for source in self._sources if source in of}
-
-    async def _plan(self, settings: str) -> None:
-        if self._planned != settings:
-            await self.connection.execute(SQL[settings])
-            self._planned = settings
-
-    def _ragged(self, period: Period) -> BadQuery:
-        ragged = next((bound for bound in period.bounds if unit_start(bound, "quarter") != bound), period.start)
-        return BadQuery(
-            {period.start: "from", period.end: "to"}.get(ragged, "interval"),
-            f"{ragged.isoformat()} needs events one by one, which are kept from {self.floor.isoformat()} on. Before, "
-            "they are kept as counts of quarter-hours: let from, to and every bucket begin on one (:00, :15, :30, :45 "
-            "UTC), and ask for what the rollups hold",
-        )
-
-
-def _parameters(span: Span) -> tuple[Any, ...]:
-    return span.unit, span.start, span.end, _number(span), span.sign
-
-
-def _number(span: Span) -> int | None:
-    return None if span.bound is None else -1 - span.bound
-
-
-def _figures(rows: Iterable[Any], last: int, sign: int, source: Source) -> Iterator[Figure]:
-    """Rows as figures of buckets. What lies before a bound is of the bucket that it ends, not of the next."""
-    for number, *values in rows:
-        if number >= 0:
-            yield number, sign, source, values
-            continue
-        bound = -1 - number
-        if bound > 0:
-            yield bound - 1, sign, source, values
-        if bound < last:
-            yield bound, -sign, source, values
 
 
 @asynccontextmanager

@@ -26,18 +26,14 @@ DELETE FROM unknown_counts USING changed_hours changed
 WHERE unknown_counts.source = changed.source AND unknown_counts.bucket = changed.bucket
 
 -- name: count_changed
--- The countries without a place in these quarter-hours, from the rows.
+-- The countries without a place in these quarter-hours, from the rows: `country_rows` of sources.sql.
 WITH read AS (
     INSERT INTO quarter_hours SELECT * FROM changed_hours
     ON CONFLICT (source, bucket) DO UPDATE SET events = excluded.events
 ), met AS (
     SELECT changed.source, bucket, country
     FROM changed_hours changed, LATERAL (
-        SELECT country FROM facebook_events
-        WHERE changed.source = 'facebook' AND event_time >= bucket AND event_time < bucket + interval '15 minutes'
-        UNION ALL
-        SELECT country FROM tiktok_events
-        WHERE changed.source = 'tiktok' AND event_time >= bucket AND event_time < bucket + interval '15 minutes'
+{rows}
     ) AS event
     WHERE length(country) <= 64 AND NOT EXISTS (SELECT FROM known_countries known WHERE known.country = event.country)
 )

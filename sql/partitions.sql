@@ -28,23 +28,27 @@ WHERE leaf.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regc
 ORDER BY day
 
 -- name: without_index
--- The facebook partitions that lack the index on campaigns, newest first.
-SELECT leaf.relname AS partition
-FROM pg_inherits AS day JOIN pg_class AS leaf ON leaf.oid = day.inhrelid
-WHERE day.inhparent = to_regclass('facebook_events')
-  AND NOT EXISTS (
-      SELECT FROM pg_inherits AS attached JOIN pg_index ON indexrelid = attached.inhrelid
-      WHERE attached.inhparent = to_regclass('facebook_events_campaign') AND indrelid = leaf.oid)
-ORDER BY leaf.relname DESC
+-- The partitions that lack an index of their table, newest first, with the name of theirs and what it is built by.
+SELECT leaf.relname AS partition, parent.relname AS parent,
+       leaf.relname || substr(parent.relname, length(source.relname) + 1) AS index,
+       substring(pg_get_indexdef(parent.oid) FROM ' USING .*') AS definition
+FROM pg_index
+JOIN pg_class AS parent ON parent.oid = indexrelid AND parent.relkind = 'I'
+JOIN pg_class AS source ON source.oid = indrelid AND source.relname = ANY ($1)
+JOIN pg_inherits AS day ON day.inhparent = indrelid
+JOIN pg_class AS leaf ON leaf.oid = day.inhrelid
+WHERE NOT EXISTS (
+    SELECT FROM pg_inherits AS attached JOIN pg_index AS of_leaf ON of_leaf.indexrelid = attached.inhrelid
+    WHERE attached.inhparent = parent.oid AND of_leaf.indrelid = leaf.oid)
+ORDER BY leaf.relname DESC, parent.relname
 
 -- name: drop_index
 -- An interrupted CREATE INDEX CONCURRENTLY leaves an invalid index.
-DROP INDEX CONCURRENTLY IF EXISTS {partition}_campaign
+DROP INDEX CONCURRENTLY IF EXISTS {index}
 
 -- name: create_index
--- As the parent's index in 0005_any_distribution.sql: only an equal one can be attached.
-CREATE INDEX CONCURRENTLY {partition}_campaign ON {partition} (hashtextextended(campaign_id, 0), event_time)
-WHERE event_type = 'checkout.complete'
+-- As the table's index: only an equal one can be attached.
+CREATE INDEX CONCURRENTLY {index} ON {partition}{definition}
 
 -- name: attach_index
-ALTER INDEX facebook_events_campaign ATTACH PARTITION {partition}_campaign
+ALTER INDEX {parent} ATTACH PARTITION {index}

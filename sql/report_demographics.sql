@@ -1,41 +1,41 @@
 -- Who the events come from. The value of a country that has no rollup of its own is NULL: it counts as other.
--- Numbers and rollups as in report_events.
+-- Buckets, bounds and rollups as in report_events.
 
 -- name: rollups
 WITH span AS (
     SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::integer[], $5::integer[])
-        AS span (unit, lower, upper, number, sign)
+        AS span (unit, lower, upper, bound, sign)
 ), summed AS (
-    SELECT coalesce(number, width_bucket(bucket, $6::timestamptz[])) AS number, source, dimension, value,
-           sum(sign * events)::bigint AS events
+    SELECT CASE WHEN bound IS NULL THEN width_bucket(start, $6::timestamptz[]) END AS bucket, bound, source,
+           dimension, value, sum(sign * events)::bigint AS events
     FROM (
-        SELECT number, sign, bucket, source, dimension, value, events
+        SELECT bound, sign, bucket AS start, source, dimension, value, events
         FROM span JOIN audience_totals total ON total.unit = span.unit::rollup_unit AND bucket >= lower AND bucket < upper
         WHERE span.unit <> 'quarter' AND source = ANY ($7::source[]) AND dimension = ANY ($8::audience_dimension[])
         UNION ALL
-        SELECT number, sign, bucket, source, dimension, value, events
+        SELECT bound, sign, bucket AS start, source, dimension, value, events
         FROM span JOIN audience_counts ON bucket >= lower AND bucket < upper
         WHERE span.unit = 'quarter' AND source = ANY ($7::source[]) AND dimension = ANY ($8::audience_dimension[])
     ) AS counted
-    GROUP BY 1, 2, 3, 4
+    GROUP BY 1, 2, 3, 4, 5
 )
 SELECT source::text, stored_until, pending_messages, observed_at, statement_timestamp() AS read_at,
-       numbers, dimensions, values, events
+       bucket, bound, dimension, value, events
 FROM unnest($7::source[]) AS asked (source)
 LEFT JOIN watermarks USING (source)
 LEFT JOIN (
-    SELECT source, array_agg(number) AS numbers, array_agg(dimension::text) AS dimensions,
-           array_agg(value) AS values, array_agg(events) AS events
+    SELECT source, array_agg(bucket) AS bucket, array_agg(bound) AS bound, array_agg(dimension::text) AS dimension,
+           array_agg(value) AS value, array_agg(events) AS events
     FROM summed GROUP BY source
 ) AS figures USING (source)
 
 -- name: ranked
 -- Each bucket's most frequent values of a {column} of a {table}, or those in $7: too many for a rollup.
-SELECT number, {column} AS value, events
+SELECT bucket, {column} AS value, events
 FROM (
-    SELECT number, {column}, events, row_number() OVER (PARTITION BY number ORDER BY events DESC, {column}) AS place
+    SELECT bucket, {column}, events, row_number() OVER (PARTITION BY bucket ORDER BY events DESC, {column}) AS place
     FROM (
-        SELECT width_bucket(event_time, $3::timestamptz[]) AS number, {column}, count(*) AS events
+        SELECT width_bucket(event_time, $3::timestamptz[]) AS bucket, {column}, count(*) AS events
         FROM {table}
         WHERE event_time >= $1 AND event_time < $2
           AND ($5::funnel_stage IS NULL OR funnel_stage = $5)
@@ -45,4 +45,4 @@ FROM (
     ) AS counted
 ) AS ranked
 WHERE place <= $4
-ORDER BY number, place
+ORDER BY bucket, place

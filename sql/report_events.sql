@@ -1,45 +1,45 @@
 -- Counts of events. Spans of whole units without a bound fall into buckets by themselves: a bucket is the number of
--- meeting points that they do not lie before. The others come by the number of their bound, -1 for the first (see
+-- meeting points that they do not lie before. The others come by the number of their bound, and without a bucket (see
 -- reporter/cover.py). A filter that is NULL lets everything pass; a column that is not grouped by comes as NULL.
--- Rollups come with their source's watermark, one row a source, their columns as arrays: a row for each figure would
--- cost more to send and to read than to count.
+-- Rollups come with their source's watermark, one row a source, each column as an array of its name: a row for each
+-- figure would cost more to send and to read than to count.
 
 -- name: rollups
 WITH span AS (
     SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::integer[], $5::integer[])
-        AS span (unit, lower, upper, number, sign)
+        AS span (unit, lower, upper, bound, sign)
 ), summed AS (
-    SELECT coalesce(number, width_bucket(bucket, $6::timestamptz[])) AS number, source,
+    SELECT CASE WHEN bound IS NULL THEN width_bucket(start, $6::timestamptz[]) END AS bucket, bound, source,
            CASE WHEN $10 THEN funnel_stage END::text AS funnel_stage,
            CASE WHEN $11 THEN event_type END::text AS event_type,
            sum(sign * events)::bigint AS events
     FROM (
-        SELECT number, sign, bucket, source, funnel_stage, event_type, events
+        SELECT bound, sign, bucket AS start, source, funnel_stage, event_type, events
         FROM span JOIN event_totals total ON total.unit = span.unit::rollup_unit AND bucket >= lower AND bucket < upper
         WHERE span.unit <> 'quarter'
         UNION ALL
-        SELECT number, sign, bucket, source, funnel_stage, event_type, events
+        SELECT bound, sign, bucket AS start, source, funnel_stage, event_type, events
         FROM span JOIN event_counts ON bucket >= lower AND bucket < upper
         WHERE span.unit = 'quarter'
     ) AS counted
     WHERE source = ANY ($7::source[])
       AND ($8::funnel_stage IS NULL OR funnel_stage = $8)
       AND ($9::event_type IS NULL OR event_type = $9)
-    GROUP BY 1, 2, 3, 4
+    GROUP BY 1, 2, 3, 4, 5
 )
 SELECT source::text, stored_until, pending_messages, observed_at, statement_timestamp() AS read_at,
-       numbers, funnel_stages, event_types, events
+       bucket, bound, funnel_stage, event_type, events
 FROM unnest($7::source[]) AS asked (source)
 LEFT JOIN watermarks USING (source)
 LEFT JOIN (
-    SELECT source, array_agg(number) AS numbers, array_agg(funnel_stage) AS funnel_stages,
-           array_agg(event_type) AS event_types, array_agg(events) AS events
+    SELECT source, array_agg(bucket) AS bucket, array_agg(bound) AS bound, array_agg(funnel_stage) AS funnel_stage,
+           array_agg(event_type) AS event_type, array_agg(events) AS events
     FROM summed GROUP BY source
 ) AS figures USING (source)
 
 -- name: rows
 -- {table} is the partitioned table of a source.
-SELECT coalesce($3, width_bucket(event_time, $4::timestamptz[])) AS number,
+SELECT CASE WHEN $3::integer IS NULL THEN width_bucket(event_time, $4::timestamptz[]) END AS bucket, $3::integer AS bound,
        CASE WHEN $7 THEN funnel_stage END::text AS funnel_stage,
        CASE WHEN $8 THEN event_type END::text AS event_type,
        count(*) AS events
@@ -47,4 +47,4 @@ FROM {table}
 WHERE event_time >= $1 AND event_time < $2
   AND ($5::funnel_stage IS NULL OR funnel_stage = $5)
   AND ($6::event_type IS NULL OR event_type = $6)
-GROUP BY 1, 2, 3
+GROUP BY 1, 2, 3, 4

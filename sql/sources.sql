@@ -45,12 +45,12 @@ SELECT stream_sequence, count(*) AS stored FROM inserted GROUP BY stream_sequenc
 -- name: audience_rows_facebook
 -- The audience of rows, counted once by the columns themselves; then named as the rollups name it.
 WITH seen AS (
-    SELECT number, CASE WHEN grouping(age) = 0 THEN 'age'
+    SELECT bucket, CASE WHEN grouping(age) = 0 THEN 'age'
                     WHEN grouping(gender) = 0 THEN 'gender'
                     ELSE 'country' END AS dimension,
            age, gender, country, count(*) AS events
     FROM (
-        SELECT coalesce($3, width_bucket(event_time, $4::timestamptz[])) AS number,
+        SELECT CASE WHEN $3::integer IS NULL THEN width_bucket(event_time, $4::timestamptz[]) END AS bucket,
                CASE WHEN age < 120 THEN age::text
                     ELSE '120+' END AS age, gender, country
         FROM facebook_events
@@ -58,14 +58,14 @@ WITH seen AS (
           AND ($6::funnel_stage IS NULL OR funnel_stage = $6)
           AND ($7::event_type IS NULL OR event_type = $7)
     ) AS event
-    GROUP BY GROUPING SETS ((number, age), (number, gender), (number, country))
+    GROUP BY GROUPING SETS ((bucket, age), (bucket, gender), (bucket, country))
 )
-SELECT number, dimension, CASE WHEN dimension = 'age' THEN age::text
+SELECT bucket, $3::integer AS bound, dimension, CASE WHEN dimension = 'age' THEN age::text
                     WHEN dimension = 'gender' THEN gender::text
                     ELSE known.country END AS value, sum(events)::bigint AS events
 FROM seen LEFT JOIN known_countries known ON seen.dimension = 'country' AND known.country = seen.country
 WHERE dimension = ANY ($5::text[]) AND true
-GROUP BY 1, 2, 3
+GROUP BY 1, 2, 3, 4
 
 -- name: merge_tiktok
 -- Insert what staging holds into one day's leaf. The first copy of an event wins: a second one is a repeat.
@@ -114,12 +114,12 @@ SELECT stream_sequence, count(*) AS stored FROM inserted GROUP BY stream_sequenc
 -- name: audience_rows_tiktok
 -- The audience of rows, counted once by the columns themselves; then named as the rollups name it.
 WITH seen AS (
-    SELECT number, CASE WHEN grouping(followers) = 0 THEN 'followers'
+    SELECT bucket, CASE WHEN grouping(followers) = 0 THEN 'followers'
                     WHEN grouping(country) = 0 THEN 'country'
                     ELSE 'device' END AS dimension,
            followers, country, device, count(*) AS events
     FROM (
-        SELECT coalesce($3, width_bucket(event_time, $4::timestamptz[])) AS number,
+        SELECT CASE WHEN $3::integer IS NULL THEN width_bucket(event_time, $4::timestamptz[]) END AS bucket,
                CASE WHEN followers < 1000 THEN '0-999'
                     WHEN followers < 10000 THEN '1000-9999'
                     WHEN followers < 100000 THEN '10000-99999'
@@ -130,18 +130,18 @@ WITH seen AS (
           AND ($6::funnel_stage IS NULL OR funnel_stage = $6)
           AND ($7::event_type IS NULL OR event_type = $7)
     ) AS event
-    GROUP BY GROUPING SETS ((number, followers), (number, country), (number, device))
+    GROUP BY GROUPING SETS ((bucket, followers), (bucket, country), (bucket, device))
 )
-SELECT number, dimension, CASE WHEN dimension = 'followers' THEN followers::text
+SELECT bucket, $3::integer AS bound, dimension, CASE WHEN dimension = 'followers' THEN followers::text
                     WHEN dimension = 'country' THEN known.country
                     ELSE device::text END AS value, sum(events)::bigint AS events
 FROM seen LEFT JOIN known_countries known ON seen.dimension = 'country' AND known.country = seen.country
 WHERE dimension = ANY ($5::text[]) AND (dimension <> 'country' OR seen.country IS NOT NULL) AND (dimension <> 'device' OR seen.device IS NOT NULL)
-GROUP BY 1, 2, 3
+GROUP BY 1, 2, 3, 4
 
 -- name: campaign
 -- Purchases of the campaign $4.
-SELECT width_bucket(event_time, $3::timestamptz[]) AS number, source,
+SELECT width_bucket(event_time, $3::timestamptz[]) AS bucket, source,
        count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
 FROM (
         SELECT 'facebook' AS source, event_time, purchase_amount
@@ -154,7 +154,7 @@ GROUP BY 1, 2
 -- name: campaigns
 -- The $4 campaigns with most revenue, or those in $5 if they are known, and the rest as NULL.
 WITH paid AS (
-    SELECT width_bucket(event_time, $3::timestamptz[]) AS number, source, campaign,
+    SELECT width_bucket(event_time, $3::timestamptz[]) AS bucket, source, campaign,
            count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
     FROM (
         SELECT 'facebook' AS source, event_time, campaign_id AS campaign, purchase_amount
@@ -167,6 +167,14 @@ WITH paid AS (
     WHERE $5::text[] IS NULL OR campaign = ANY ($5)
     GROUP BY campaign ORDER BY sum(revenue) DESC, campaign LIMIT $4
 )
-SELECT number, source, top.campaign, sum(purchases)::bigint AS purchases, sum(revenue) AS revenue
+SELECT bucket, source, top.campaign, sum(purchases)::bigint AS purchases, sum(revenue) AS revenue
 FROM paid LEFT JOIN top ON top.campaign = paid.campaign
 GROUP BY 1, 2, 3
+
+-- name: country_rows
+-- The countries of one quarter-hour of the source `changed`.
+        SELECT country AS country FROM facebook_events
+        WHERE changed.source = 'facebook' AND event_time >= bucket AND event_time < bucket + interval '15 minutes'
+        UNION ALL
+        SELECT country AS country FROM tiktok_events
+        WHERE changed.source = 'tiktok' AND event_time >= bucket AND event_time < bucket + interval '15 minutes'

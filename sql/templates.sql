@@ -40,22 +40,22 @@ SELECT stream_sequence, count(*) AS stored FROM inserted GROUP BY stream_sequenc
 -- name: audience_rows
 -- The audience of rows, counted once by the columns themselves; then named as the rollups name it.
 WITH seen AS (
-    SELECT number, [[dimension]] AS dimension,
+    SELECT bucket, [[dimension]] AS dimension,
            [[columns]], count(*) AS events
     FROM (
-        SELECT coalesce($3, width_bucket(event_time, $4::timestamptz[])) AS number,
+        SELECT CASE WHEN $3::integer IS NULL THEN width_bucket(event_time, $4::timestamptz[]) END AS bucket,
                [[values]]
         FROM [[source]]_events
         WHERE event_time >= $1 AND event_time < $2
           AND ($6::funnel_stage IS NULL OR funnel_stage = $6)
           AND ($7::event_type IS NULL OR event_type = $7)
     ) AS event
-    GROUP BY GROUPING SETS ([[numbers]])
+    GROUP BY GROUPING SETS ([[buckets]])
 )
-SELECT number, dimension, [[value]] AS value, sum(events)::bigint AS events
+SELECT bucket, $3::integer AS bound, dimension, [[value]] AS value, sum(events)::bigint AS events
 FROM seen [[registry]]
 WHERE dimension = ANY ($5::text[]) AND [[known]]
-GROUP BY 1, 2, 3
+GROUP BY 1, 2, 3, 4
 
 -- name: purchases
 -- The purchases of one source, with their campaigns. $6 are the sources that count.
@@ -72,7 +72,7 @@ WHERE hashtextextended([[campaign]], 0) = hashtextextended($4::text, 0) AND [[ca
 
 -- name: campaign
 -- Purchases of the campaign $4.
-SELECT width_bucket(event_time, $3::timestamptz[]) AS number, source,
+SELECT width_bucket(event_time, $3::timestamptz[]) AS bucket, source,
        count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
 FROM (
 [[purchases_of_campaign]]
@@ -82,7 +82,7 @@ GROUP BY 1, 2
 -- name: campaigns
 -- The $4 campaigns with most revenue, or those in $5 if they are known, and the rest as NULL.
 WITH paid AS (
-    SELECT width_bucket(event_time, $3::timestamptz[]) AS number, source, campaign,
+    SELECT width_bucket(event_time, $3::timestamptz[]) AS bucket, source, campaign,
            count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
     FROM (
 [[purchases]]
@@ -93,6 +93,14 @@ WITH paid AS (
     WHERE $5::text[] IS NULL OR campaign = ANY ($5)
     GROUP BY campaign ORDER BY sum(revenue) DESC, campaign LIMIT $4
 )
-SELECT number, source, top.campaign, sum(purchases)::bigint AS purchases, sum(revenue) AS revenue
+SELECT bucket, source, top.campaign, sum(purchases)::bigint AS purchases, sum(revenue) AS revenue
 FROM paid LEFT JOIN top ON top.campaign = paid.campaign
 GROUP BY 1, 2, 3
+
+-- name: countries_of
+SELECT [[country]] AS country FROM [[source]]_events
+WHERE changed.source = '[[source]]' AND event_time >= bucket AND event_time < bucket + interval '15 minutes'
+
+-- name: country_rows
+-- The countries of one quarter-hour of the source `changed`.
+[[countries_of]]

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -9,6 +10,7 @@ from hypothesis import settings
 from ops.local import Servers
 from tests.support import tally as tallying
 from tests.support import tools
+from tests.support.gateway import Gateway, start_gateway
 from tests.support.stack import Database, FreshNats, fresh_database, make_template, reachable_folder, start_nats
 from tests.support.tally import Tally
 
@@ -50,6 +52,29 @@ async def fresh_nats(tmp_path: Path) -> AsyncIterator[FreshNats]:
     """A NATS server for this test alone."""
     async with start_nats(tmp_path) as nats:
         yield nats
+
+
+@pytest.fixture(scope="module")
+def gateway_settings() -> dict[str, Any]:
+    """Settings of the gateway that a file's tests share; a file that needs others has a fixture of this name."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+async def shared_gateway(
+    gateway_settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Gateway]:
+    """One gateway on a NATS of its own, for the tests of a file."""
+    folder = tmp_path_factory.mktemp("gateway")
+    async with start_nats(folder) as nats, start_gateway(nats, **gateway_settings) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def gateway(shared_gateway: Gateway) -> Gateway:
+    """The file's gateway, with empty streams."""
+    await shared_gateway.empty()
+    return shared_gateway
 
 
 @pytest.fixture

@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.bodies import Bodies
 from bench.micro.conftest import Stack
+from bench.publisher.bodies import Bodies
 from core import jetstream
 from core.events.contract import Contract
-from core.settings import GatewaySettings
 from gateway.admission import Admission
+from gateway.batch import Batch, Block
 from gateway.body import Form
 from gateway.correlation import origin
-from gateway.decode import Batch, Block, Decode
+from gateway.decode import Decode
 from gateway.publish import Publisher
+from gateway.settings import GatewaySettings
 
 CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)
 EVENT_BYTES = 425
@@ -59,7 +60,7 @@ def test_publish(benchmark: BenchmarkFixture, stack: Stack, size: int) -> None:
     publisher, client = stack.runner.run(serving())
 
     async def publish() -> None:
-        await publisher.publish(came, {"events.facebook": [Block(1, content)]}, 30)
+        await publisher.publish(came, {"facebook": [Block(1, content)]}, 30)
 
     benchmark(lambda: stack.runner.run(publish()))
     stack.runner.run(client.close())

@@ -20,19 +20,20 @@ import orjson
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.events import Drawn, make
 from bench.micro.conftest import Stack
-from collector.parse import Parser, copied_columns
-from collector.parsers import choose
+from bench.publisher.events import Drawn, make
+from collector.parse.choose import choose
+from collector.parse.parsed import Parser
+from collector.parse.row import copied_columns
 from collector.sources import SOURCES
-from collector.write import staging
+from collector.store.write import staging
 from core import postgres
 from core.events import wire
 from core.events.contract import Contract
-from core.events.fields import EPOCH, instant
-from core.events.shape import ColumnType, describe, keys
 from core.lifecycle import collect_garbage_rarely
 from core.native import NOT_BUILT
+from core.sources.fields import EPOCH, instant
+from core.sources.shape import ColumnType, describe, keys
 
 EVENTS = 1_000
 CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)

@@ -16,14 +16,14 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.micro.conftest import Stack
 from bench.store import NOON, SOURCE, Staged, _each
-from collector.copying import HEADER, TRAILER
-from collector.parse import copied_columns
-from collector.store import Store
-from collector.write import leaf
+from collector.parse.pg_copy import HEADER, TRAILER
+from collector.parse.row import copied_columns
+from collector.store.store import Store
+from collector.store.write import leaf
 from core import postgres
-from core.settings import ReporterSettings
 from reporter.app import create_app
 from reporter.read import open_pool
+from reporter.settings import ReporterSettings
 
 ROUNDS = 10
 PERIOD = {"from": (NOON - timedelta(hours=1)).isoformat(), "to": (NOON + timedelta(hours=1)).isoformat()}

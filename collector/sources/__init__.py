@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from collector.source import Source, of_events
 from collector.sources import refused
+from collector.sources.source import Source, of_events
 from core.sources import SOURCES as DECLARED
 
 SOURCES: Final[dict[str, Source]] = {

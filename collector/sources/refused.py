@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collector.source import Source
+from collector.sources.source import Source
 from core.events.contract import Invalid, Reason, texts
 from core.events.refused import RefusedEvent, decode
 from core.events.subjects import REFUSED, stream_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal, NamedTuple
 
-from core.events.shape import ColumnType, Field, describe
 from core.sources import SOURCES
+from core.sources.shape import ColumnType, Field, describe
 
 Kind = Literal["text", "instant", "amount", "integer", "label"]
 

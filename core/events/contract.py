@@ -20,10 +20,10 @@ from typing import Any, Final, Union
 import msgspec
 
 from core import sources
-from core.events.fields import END, MAX_DEPTH, MAX_EVENT_BYTES, MAX_ID_BYTES, MAX_TEXT_BYTES, instant
-from core.events.shape import keys
 from core.events.subjects import SOURCES, Source
 from core.sources.declaration import Envelope
+from core.sources.fields import END, MAX_DEPTH, MAX_EVENT_BYTES, MAX_ID_BYTES, MAX_TEXT_BYTES, instant
+from core.sources.shape import keys
 
 Event = Envelope
 

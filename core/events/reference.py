@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, get_args
 
 from core.events.catalog import EventShape, Kind, Rule, shapes
 from core.events.contract import Reason
-from core.events.fields import (
+from core.sources.fields import (
     MAX_DEPTH,
     MAX_EVENT_BYTES,
     MINUTE_PATTERN,

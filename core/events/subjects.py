@@ -11,6 +11,8 @@ SOURCES: Final[tuple[Source, ...]] = tuple(sources.SOURCES)
 
 REFUSED: Final = "refused"
 UNKNOWN: Final = "unknown"
+COLLECTED: Final = (*SOURCES, REFUSED)
+"""What collectors fetch, each from a stream of its own: the events of each source, and refused events."""
 
 GATEWAY_STATE_SUBJECT: Final = "sluice.gateway_state"
 """Where gateway workers report, once a second, how many requests they answered 500 or 503. No stream keeps it."""
@@ -32,7 +34,7 @@ def refused_subject(source: Source | None) -> str:
 
 
 def stream_of(collected: str) -> str:
-    """The stream that a collector of `facebook`, `tiktok` or `refused` reads."""
+    """The stream that a collector of a source, or of `refused`, reads."""
     return "REFUSED" if collected == REFUSED else f"EVENTS_{collected.upper()}"
 
 

@@ -22,7 +22,7 @@ from msgspec import Meta
 
 from core.events.catalog import EventShape, Rule, shapes
 from core.events.contract import Contract, Invalid, Reason, explain
-from core.events.fields import MAX_DEPTH, MAX_EVENT_BYTES, MAX_TEXT_BYTES, Amount, instant
+from core.sources.fields import MAX_DEPTH, MAX_EVENT_BYTES, MAX_TEXT_BYTES, Amount, instant
 
 _WHOLE: Final = f"one JSON object of at most {MAX_EVENT_BYTES} bytes and {MAX_DEPTH} levels, in UTF-8"
 _SHAPES: Final = tuple(shapes())

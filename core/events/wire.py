@@ -19,6 +19,8 @@ from typing import Final
 import msgspec
 
 VERSION: Final = 1
+SEAL_BYTES: Final = 512 * 1024
+"""Most bytes of events in a message, if they are several: the server takes 1 MiB, with the first line."""
 
 
 class Part(msgspec.Struct, rename="camel", frozen=True):

@@ -12,11 +12,14 @@ from typing import Any, Final, Literal, NamedTuple, cast, get_args, get_type_hin
 
 import msgspec
 
-from core.events.fields import EventId, Instant
-from core.events.shape import Key, keys
+from core.sources.fields import EventId, Instant
+from core.sources.shape import Key, keys
 
 Stage = Literal["top", "bottom"]
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
+AT: Final = "2000-01-01T00:00:00.000Z"
+"""A placeholder for each instant of an example. What shows one replaces it by the present: old events are refused."""
+
 REGISTERED: Final = "country"
 """The one dimension of free text that has a registry of its values (`known_countries`)."""
 
@@ -58,6 +61,14 @@ class Coarser(NamedTuple):
     bands: Bands
 
 
+class Example(NamedTuple):
+    """What one event of a source says."""
+
+    event_type: str
+    user: Mapping[str, Any]
+    engagement: Mapping[str, Any]
+
+
 class Dimension(NamedTuple):
     """A dimension of the audience: its name, and the JSON path (without `$.`) of its value.
 
@@ -89,6 +100,7 @@ class Source:
     campaign     JSON path of the campaign of a purchase; None if events name none
     dimensions   of the audience, in the order of reports
     funnel       event types, in the order of the steps of the default funnel
+    examples     of each funnel stage an event type, a user and an engagement, for documentation; AT is any instant
 
     Raises ValueError where the parts contradict each other.
     """
@@ -102,6 +114,7 @@ class Source:
     purchase: Purchase
     dimensions: tuple[Dimension, ...]
     funnel: tuple[str, ...]
+    examples: Mapping[Stage, Example]
     campaign: str | None = None
 
     def __post_init__(self) -> None:

@@ -6,8 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from core.events.fields import Amount, Instant, SmallCount, Text
-from core.sources.declaration import Coarser, Dimension, Envelope, Purchase, Source
+from core.sources.declaration import AT, Coarser, Dimension, Envelope, Example, Purchase, Source
+from core.sources.fields import Amount, Instant, SmallCount, Text
 
 
 class Location(msgspec.Struct):
@@ -60,6 +60,14 @@ class Bottom(Envelope, tag_field="funnelStage", tag="bottom"):
     data: BottomData
 
 
+_USER = {
+    "userId": "u-1",
+    "name": "Ada Example",
+    "age": 36,
+    "gender": "female",
+    "location": {"country": "Norway", "city": "Bergen"},
+}
+
 SOURCE = Source(
     name="facebook",
     short_name="fb",
@@ -83,6 +91,21 @@ SOURCE = Source(
         Dimension("city", "data.user.location.city", ranked=True),
     ),
     funnel=("ad.view", "ad.click", "checkout.complete"),
+    examples={
+        "top": Example("video.view", _USER, {"actionTime": AT, "referrer": "newsfeed", "videoId": "v-1"}),
+        "bottom": Example(
+            "checkout.complete",
+            _USER,
+            {
+                "adId": "ad-1",
+                "campaignId": "c-1",
+                "clickPosition": "center",
+                "device": "mobile",
+                "browser": "Firefox",
+                "purchaseAmount": "203.95",
+            },
+        ),
+    },
     columns={
         "event_time": "timestamp",
         "funnel_stage": "funnelStage",

@@ -6,8 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from core.events.fields import Amount, Count, Instant, Percentage, Text
-from core.sources.declaration import Dimension, Envelope, Purchase, Source
+from core.sources.declaration import AT, Dimension, Envelope, Example, Purchase, Source
+from core.sources.fields import Amount, Count, Instant, Percentage, Text
 
 
 class User(msgspec.Struct, rename="camel"):
@@ -53,6 +53,8 @@ class Bottom(Envelope, tag_field="funnelStage", tag="bottom"):
     data: BottomData
 
 
+_USER = {"userId": "u-2", "username": "ada", "followers": 1234}
+
 SOURCE = Source(
     name="tiktok",
     short_name="ttk",
@@ -76,6 +78,18 @@ SOURCE = Source(
         Dimension("device", "data.engagement.device"),
     ),
     funnel=("video.view", "profile.visit", "purchase"),
+    examples={
+        "top": Example(
+            "like",
+            _USER,
+            {"watchTime": 20, "percentageWatched": 75, "device": "iOS", "country": "Peru", "videoId": "v-1"},
+        ),
+        "bottom": Example(
+            "purchase",
+            _USER,
+            {"actionTime": AT, "profileId": None, "purchasedItem": "a lamp", "purchaseAmount": "12.50"},
+        ),
+    },
     columns={
         "event_time": "timestamp",
         "funnel_stage": "funnelStage",

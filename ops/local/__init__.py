@@ -9,6 +9,8 @@
 | `child` | what a child becomes before exec: its user, its death with ours | decide when |
 | `ports`, `ready`, `errors` | free ports; readiness over HTTP; what can go wrong | |
 | `secret` | a password in a file | |
+| `up`, `demo`, `reset`, `env_file` | the commands that run the stack or delete its data, and their .env | |
+| `flow`, `tables`, `outcome` | what they print: figures each second, the ledger, the result of a demo | |
 
     async with Servers(Path(".sluice")) as servers:
         await servers.supervisor.start(Program(name="reporter", argv=[...], env={"DSN": servers.reporter_dsn}))

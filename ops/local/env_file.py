@@ -1,6 +1,6 @@
 """Read .env as docker compose does, for the commands that run a stack on this machine.
 
-    the environment  wins over  .env  wins over  the defaults of core/settings.py
+    the environment  wins over  .env  wins over  the defaults of the settings
 
 Invariant: the local stack never uses another system's servers, so what .env says of connections is left out.
 """
@@ -13,7 +13,7 @@ from typing import Final
 
 from dotenv import dotenv_values
 
-from ops.connection import CONNECTIONS
+from ops.cli.connection import CONNECTIONS
 
 OWN: Final = frozenset({*CONNECTIONS, "COLLECTOR_DSN", "REPORTER_DSN"})
 """The stack has servers of its own; their addresses are not settings here."""

@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from collector.settings import CollectorSettings
 from core import listen
 from core.events.subjects import REFUSED
-from core.settings import CollectorSettings, GatewaySettings, ReporterSettings, Settings, load, nats_at
+from core.settings import Settings, load, nats_at
 from core.sources import SOURCES
+from gateway.settings import GatewaySettings
 from ops.local import ports, ready
 from ops.local.program import Program
 from ops.local.servers import Servers
+from reporter.settings import ReporterSettings
 
 SETTINGS: Final[dict[str, type[Settings]]] = {
     "gateway": GatewaySettings,

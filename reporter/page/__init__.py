@@ -12,9 +12,7 @@ from typing import Any, Final
 
 from litestar import Request, Response, Router, get
 from litestar.datastructures import ResponseHeader
-from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
-from litestar.openapi.plugins import OpenAPIRenderPlugin
 
 from reporter.answer import is_known
 
@@ -28,7 +26,7 @@ HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
 }
 
-FILES: Final = {"page.js": "text/javascript", "page.css": "text/css"}
+DOCUMENTATION: Final = {"page.js": "text/javascript", "page.css": "text/css"}
 DASHBOARD: Final = {
     "dashboard.css": "text/css",
     **dict.fromkeys(
@@ -41,36 +39,18 @@ DASHBOARD: Final = {
 }
 
 _FOLDER: Final = Path(__file__).parent
-_INDEX: Final = (_FOLDER / "index.html").read_bytes()
-_TOLD: Final = [ResponseHeader(name=name, value=value) for name, value in HEADERS.items()]
 
 
 def router() -> Router:
-    """The dashboard: its page at the root, its files under /page."""
-    handlers = [_file(f"page/{name}", media_type) for name, media_type in DASHBOARD.items()]
-    return Router("/", route_handlers=[_file("", "text/html", "dashboard.html"), *handlers], response_headers=_TOLD)
-
-
-class DocumentationPage(OpenAPIRenderPlugin):
-    """Serves the page at the root of the documentation's path, and its files beside it."""
-
-    def __init__(self) -> None:
-        super().__init__(path="/")
-
-    def has_path(self, path: str) -> bool:
-        """Claims the framework's own address of the document, so that there is none beside /openapi.json."""
-        return path == "/openapi.json" or super().has_path(path)
-
-    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002
-        """The page: it fetches the document by itself."""
-        return _INDEX
-
-    def receive_router(self, router: Router) -> None:
-        """Add the page's files, and the headers that keep it to them."""
-        router.after_request = _told
-        router.response_headers = _TOLD
-        for name, media_type in FILES.items():
-            router.register(_file(name, media_type))
+    """The dashboard at the root with its files under /page, and the documentation under /docs."""
+    handlers = [
+        _file("", "text/html", "dashboard.html"),
+        *(_file(f"page/{name}", media_type) for name, media_type in DASHBOARD.items()),
+        _file("docs", "text/html", "index.html"),
+        *(_file(f"docs/{name}", media_type) for name, media_type in DOCUMENTATION.items()),
+    ]
+    told = [ResponseHeader(name=name, value=value) for name, value in HEADERS.items()]
+    return Router("/", route_handlers=handlers, response_headers=told)
 
 
 def file(request: Request[Any, Any, Any], content: bytes, media_type: str) -> Response[Any]:
@@ -82,19 +62,11 @@ def file(request: Request[Any, Any, Any], content: bytes, media_type: str) -> Re
     return Response(content, media_type=media_type, headers=headers)
 
 
-async def _told(response: Response[Any]) -> Response[Any]:
-    """What is not there is told as everywhere else: the framework answers with a page of its own."""
-    if response.status_code == HTTPStatus.NOT_FOUND:
-        raise NotFoundException
-    response.headers.setdefault("Cache-Control", "no-cache")
-    return response
-
-
 def _file(path: str, media_type: str, name: str | None = None) -> HTTPRouteHandler:
     """Serve a file; where none is named, the one at the end of its path."""
     content = (_FOLDER / (name or Path(path).name)).read_bytes()
 
-    @get(f"/{path}", include_in_schema=False)
+    @get(f"/{path}")
     async def serve(request: Request[Any, Any, Any]) -> Response[Any]:
         return file(request, content, media_type)
 

@@ -144,6 +144,17 @@ def of(counts: Counts, number: int, source: Source, dimension: str) -> Values:
     return bands
 
 
+def values_of(counts: Counts, source: Source, name: str) -> set[str]:
+    """The values of a dimension that were counted in any bucket, without other."""
+    return {
+        value
+        for (_, of, dimension), found in counts.items()
+        if (of, dimension) == (source, name)
+        for value in found
+        if value is not None
+    }
+
+
 def described(dimension: str) -> str:
     """What the document says of a dimension: its sources with their bands."""
     said = []

@@ -3,153 +3,78 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
-from typing import Annotated, Any, Final, Literal, cast, get_args
+from typing import Any, Final, get_args
 
-import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET
 
 from core.events.subjects import Source
-from core.settings import ReporterSettings
 from core.sources import SOURCES as DECLARED
-from core.sources.declaration import Stage
 from reporter import pages
 from reporter.cover import Cover
+from reporter.figures import Snapshot, Statements
 from reporter.freshness import Freshness
-from reporter.query import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO, Asked, Parameter, Period
-from reporter.read import Snapshot, Statements
-from reporter.reports import BucketEnd, BucketStart, Complete, Report, Understood, compared, so_far
-from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, EventType, Kind, chosen, sources_of
+from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO
+from reporter.period import Period, period_of, previous_of
+from reporter.query import Asked, Several
+from reporter.reports.events_answer import Dimension, EventsAnswer, EventsRow, EventsTotals, UnderstoodEvents
+from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, Kind, chosen, sources_of
+from reporter.reports.report import Figures, Query, Report, understood
+from reporter.settings import ReporterSettings
 from sql import statements
 
-Dimension = Literal["source", "funnelStage", "eventType"]
 Counts = Counter[tuple[int, Kind]]
 
+GROUP_BY: Final = Several[Dimension](
+    "groupBy",
+    "A row for each value of these; repeated, comma separated, or both.",
+    allowed=get_args(Dimension),
+    example="source,funnelStage",
+)
 _SQL: Final = statements("report_events")
 _FIGURES: Final = Statements(
-    _SQL["rollups"], {name: _SQL["rows"].format(table=source.table) for name, source in DECLARED.items()}
+    _SQL["rollups"],
+    {name: _SQL["rows"].format(table=source.table) for name, source in DECLARED.items()},
+    columns=("funnel_stage", "event_type", "events"),
 )
 _group: Final = cache(Kind.grouped)  # there are some dozens of kinds, and eight ways to group them
 
 
-class UnderstoodEvents(Understood, frozen=True, kw_only=True):
-    """The query as it was understood."""
-
-    source: Source | None
-    funnel_stage: Stage | None
-    event_type: EventType | None
-    group_by: tuple[Dimension, ...]
-
-
-@dataclass(frozen=True)
-class EventsQuery:
+@dataclass(frozen=True, kw_only=True)
+class EventsQuery(Query[UnderstoodEvents]):
     """A query for events: rows are buckets of the period times groups."""
 
-    understood: UnderstoodEvents
-    period: Period
-    covered: Cover
-    previous: Period | None
-    sources: tuple[Source, ...]
     groups: tuple[Kind, ...]
-    page: pages.Page
-
-    @property
-    def in_one_statement(self) -> bool:
-        return not (self.covered.rows or self.previous)
-
-
-Previous = Annotated[
-    int | UnsetType | None,
-    Meta(description="Of the previous period's bucket; null if it has none so late, or none before countedUntil"),
-]
-
-
-class EventsRow(msgspec.Struct, kw_only=True, rename="camel"):
-    """Events of one bucket and group. What is not grouped by is left out."""
-
-    start: BucketStart
-    end: BucketEnd
-    complete: Complete
-    source: Source | UnsetType = UNSET
-    funnel_stage: Stage | UnsetType = UNSET
-    event_type: EventType | UnsetType = UNSET
-    events: int
-    previous_events: Previous = UNSET
-
-
-class EventsTotals(msgspec.Struct, rename="camel"):
-    """The sum of all rows, of all pages."""
-
-    events: int
-    previous_events: Annotated[int | UnsetType, Meta(description="Of the previous period, until countedUntil")] = UNSET
-
-
-class EventsAnswer(msgspec.Struct):
-    """Counts of events, ordered by bucket and group; buckets without events are there, with 0."""
-
-    query: UnderstoodEvents
-    freshness: dict[Source, Freshness]
-    rows: list[EventsRow]
-    totals: EventsTotals
-    next: Annotated[str | None, Meta(description="`after` of the next page; null: this is the last one")]
-
-    notes = ()
-
-    def table(self) -> tuple[type[msgspec.Struct], Iterable[msgspec.Struct]]:
-        return EventsRow, self.rows
 
 
 def ask(asked: Asked, _settings: ReporterSettings) -> EventsQuery:
     """Raises BadQuery."""
     kinds = chosen(asked)
-    by = asked.several("groupBy")
+    by = asked.get(GROUP_BY) or ()
     groups = tuple(dict.fromkeys(kind.grouped(by) for kind in kinds))
-    period = asked.period(groups=len(groups))
-    previous = asked.compared(period)
-    understood = UnderstoodEvents(
-        start=period.start,
-        end=period.end,
-        time_zone=period.zone.key,
-        interval=period.interval,
-        compare=compared(previous),
-        source=asked.choice("source"),
-        funnel_stage=cast(Stage | None, asked.choice("funnelStage")),
-        event_type=asked.choice("eventType"),
-        group_by=cast(tuple[Dimension, ...], by),
+    period = period_of(asked, groups=len(groups))
+    previous = previous_of(asked, period)
+    return EventsQuery(
+        understood=UnderstoodEvents(
+            **understood(period, previous),
+            source=asked.get(SOURCE),
+            funnel_stage=asked.get(FUNNEL_STAGE),
+            event_type=asked.get(EVENT_TYPE),
+            group_by=by,
+        ),
+        period=period,
+        covered=period.cover(),
+        previous=previous,
+        sources=sources_of(kinds),
+        groups=groups,
+        page=pages.page(asked),
     )
-    return EventsQuery(understood, period, period.cover(), previous, sources_of(kinds), groups, pages.page(asked))
 
 
-async def read(snapshot: Snapshot, query: EventsQuery) -> EventsAnswer:
-    """Raises BadQuery where the period needs rows that are no longer kept."""
-    query = so_far(query, snapshot)
-    counted = await _count(snapshot, query, query.period, query.covered)
-    totals = EventsTotals(counted.total())
-    before: Counts | None = None
-    if query.previous is not None:
-        before = await _count(snapshot, query, query.previous, query.previous.cover())
-        totals.previous_events = before.total()
-    rows = [
-        EventsRow(
-            start=start,
-            end=end,
-            complete=complete,
-            source=group.source,
-            funnel_stage=group.funnel_stage,
-            event_type=group.event_type,
-            events=counted[number, group],
-            previous_events=UNSET if before is None else _previous(query, before, number, group),
-        )
-        for number, (start, end, complete) in enumerate(query.period.buckets(snapshot.stored_until))
-        for group in query.groups
-    ]
-    rows, following = pages.cut(rows, query.page, _key)
-    return EventsAnswer(query.understood, snapshot.freshness, rows, totals, following)
-
-
-async def _count(snapshot: Snapshot, query: EventsQuery, period: Period, covered: Cover) -> Counts:
+async def count(snapshot: Snapshot, query: EventsQuery, period: Period, covered: Cover, _now: Counts | None) -> Counts:
+    """Events by bucket and group."""
     asked = query.understood
     by = asked.group_by
     filters = (asked.funnel_stage, asked.event_type, "funnelStage" in by, "eventType" in by)
@@ -159,8 +84,34 @@ async def _count(snapshot: Snapshot, query: EventsQuery, period: Period, covered
     return counted
 
 
-def _previous(query: EventsQuery, before: Counts, number: int, group: Kind) -> int | None:
-    return before[number, group] if query.previous and query.previous.has(number) else None
+def rows(query: EventsQuery, figures: Figures[Counts], stored_until: datetime | None) -> list[EventsRow]:
+    now, before = figures
+    return [
+        EventsRow(
+            start=start,
+            end=end,
+            complete=complete,
+            source=group.source,
+            funnel_stage=group.funnel_stage,
+            event_type=group.event_type,
+            events=now[bucket, group],
+            previous_events=UNSET if before is None else before[bucket, group] if query.has_previous(bucket) else None,
+        )
+        for bucket, (start, end, complete) in enumerate(query.period.buckets(stored_until))
+        for group in query.groups
+    ]
+
+
+def answer(
+    query: EventsQuery,
+    freshness: dict[Source, Freshness],
+    figures: Figures[Counts],
+    rows: list[EventsRow],
+    following: str | None,
+) -> EventsAnswer:
+    now, before = figures
+    totals = EventsTotals(now.total(), UNSET if before is None else before.total())
+    return EventsAnswer(query.understood, freshness, rows, totals, following)
 
 
 def _key(row: EventsRow) -> list[Any]:
@@ -169,25 +120,14 @@ def _key(row: EventsRow) -> list[Any]:
 
 EVENTS: Final = Report(
     name="events",
-    parameters=(
-        FROM,
-        TO,
-        SOURCE,
-        FUNNEL_STAGE,
-        EVENT_TYPE,
-        INTERVAL,
-        TIME_ZONE,
-        Parameter(
-            "groupBy",
-            "A row for each value of these; repeated, comma separated, or both.",
-            allowed=get_args(Dimension),
-            several=True,
-            example="source,funnelStage",
-        ),
-        COMPARE,
-        LIMIT,
-        AFTER,
-    ),
+    title="Counts of events",
+    description="Events of a range by bucket, and by source, funnel stage and type where `groupBy` asks for it. "
+    "Buckets and groups without events are there, with 0.",
+    shape=EventsAnswer,
+    parameters=(FROM, TO, SOURCE, FUNNEL_STAGE, EVENT_TYPE, INTERVAL, TIME_ZONE, GROUP_BY, COMPARE, LIMIT, AFTER),
     ask=ask,
-    read=read,
+    count=count,
+    rows=rows,
+    key=_key,
+    answer=answer,
 )

@@ -10,7 +10,8 @@ from msgspec import UNSET, UnsetType
 from core import sources
 from core.events.subjects import SOURCES, Source
 from core.sources.declaration import STAGES, Stage
-from reporter.query import Asked, BadQuery, Parameter
+from reporter.parameters import SOURCE
+from reporter.query import Asked, BadQuery, Choice
 
 _TYPES: Final = [
     (name, stage, event_type)
@@ -43,8 +44,8 @@ class Kind(NamedTuple):
 
 KINDS: Final = tuple(Kind(*found) for found in _TYPES)
 
-FUNNEL_STAGE: Final = Parameter("funnelStage", "Events of this funnel stage alone.", allowed=STAGES)
-EVENT_TYPE: Final = Parameter(
+FUNNEL_STAGE: Final = Choice[Stage]("funnelStage", "Events of this funnel stage alone.", allowed=STAGES)
+EVENT_TYPE: Final = Choice[EventType](
     "eventType",
     "Events of this type alone; the type has to occur with `source` and `funnelStage`.",
     allowed=tuple(dict.fromkeys(str(kind.event_type) for kind in KINDS)),
@@ -53,7 +54,7 @@ EVENT_TYPE: Final = Parameter(
 
 def chosen(asked: Asked) -> list[Kind]:
     """The kinds that `source`, `funnelStage` and `eventType` let pass. Raises BadQuery where there is none."""
-    source, stage, event_type = asked.choice("source"), asked.choice("funnelStage"), asked.choice("eventType")
+    source, stage, event_type = asked.get(SOURCE), asked.get(FUNNEL_STAGE), asked.get(EVENT_TYPE)
     possible = [kind for kind in KINDS if source in {None, kind.source} and stage in {None, kind.funnel_stage}]
     kinds = [kind for kind in possible if event_type in (None, kind.event_type)]
     if not kinds:

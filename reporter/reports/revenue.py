@@ -7,46 +7,31 @@ are read from the rows: one campaign by an index, all of them within a stated ra
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, cast, get_args
+from typing import Any, Final, get_args
 
-import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
-from core.events.fields import MAX_TEXT_BYTES
 from core.events.subjects import SOURCES, Source
-from core.settings import ReporterSettings
 from core.sources import SOURCES as DECLARED
+from core.sources.fields import MAX_TEXT_BYTES
 from reporter import pages
 from reporter.cover import Cover
+from reporter.figures import Snapshot, Statements
 from reporter.freshness import Freshness
-from reporter.query import (
-    AFTER,
-    COMPARE,
-    FROM,
-    INTERVAL,
-    LIMIT,
-    SOURCE,
-    TIME_ZONE,
-    TO,
-    Asked,
-    BadQuery,
-    Parameter,
-    Period,
-)
-from reporter.read import Snapshot, Statements
-from reporter.reports import BucketEnd, BucketStart, Complete, Report, Understood, compared, so_far
+from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO
+from reporter.period import Period, period_of, previous_of
+from reporter.query import AnyParameter, Asked, BadQuery, Several, Text, Whole
+from reporter.reports.report import Figures, Query, Report, understood
+from reporter.reports.revenue_answer import Dimension, RevenueAnswer, RevenueRow, RevenueTotals, UnderstoodRevenue
+from reporter.settings import ReporterSettings
 from sql import statements
 
-Dimension = Literal["source", "campaignId"]
 Group = tuple[Source | UnsetType, str | UnsetType | None]
-Revenue = Annotated[Decimal, Meta(description="Decimal string with two digits after the point")]
-Purchases = Annotated[int, Meta(description="Events that are purchases, with or without an amount")]
-
-TOP: Final = 20
+USUAL_TOP: Final = 20
 MOST_TOP: Final = 100
 _SQL: Final = statements("report_revenue")
 _CAMPAIGNS: Final = statements("sources")
@@ -56,87 +41,41 @@ _FIGURES: Final = Statements(
         name: _SQL["rows"].format(table=source.table, purchase=source.purchase.event_type)
         for name, source in DECLARED.items()
     },
+    columns=("purchases", "revenue"),
 )
-PURCHASES: Final = " and ".join(f"`{source.purchase.event_type}` ({name})" for name, source in DECLARED.items())
-"""The events that are purchases, for the document."""
+_PURCHASES: Final = " and ".join(f"`{source.purchase.event_type}` ({name})" for name, source in DECLARED.items())
 _CAMPAIGN_SOURCES: Final = tuple(name for name, source in DECLARED.items() if source.campaign)
 _KNOWN: Final = " and ".join(_CAMPAIGN_SOURCES)
 _NOTHING: Final = Decimal("0.00")
+CAMPAIGN_ID: Final = Text(
+    "campaignId",
+    f"Purchases of this campaign alone, found by an index in the days that are kept. Of {_KNOWN} only.",
+    example="camp-1",
+)
+GROUP_BY: Final = Several[Dimension](
+    "groupBy",
+    "A row for each value of these; repeated, comma separated, or both. "
+    f"`campaignId`: the `top` campaigns of the range and other; {_KNOWN} only, "
+    "for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise).",
+    allowed=get_args(Dimension),
+    example="source",
+)
+TOP: Final = Whole(
+    "top", f"How many campaigns are listed, {USUAL_TOP} if not given; the rest is other.", bounds=(1, MOST_TOP)
+)
 
 
-class UnderstoodRevenue(Understood, frozen=True, kw_only=True):
-    """The query as it was understood."""
-
-    source: Source | None
-    campaign_id: str | None
-    group_by: tuple[Dimension, ...]
-    top: Annotated[int | None, Meta(description="Of how many campaigns each has a row; null: not grouped by them")]
-
-
-@dataclass(frozen=True)
-class RevenueQuery:
+@dataclass(frozen=True, kw_only=True)
+class RevenueQuery(Query[UnderstoodRevenue]):
     """A query for revenue. Campaigns can only be read from the rows."""
-
-    understood: UnderstoodRevenue
-    period: Period
-    covered: Cover
-    previous: Period | None
-    sources: tuple[Source, ...]
-    page: pages.Page
 
     @property
     def by_campaign(self) -> bool:
         return "campaignId" in self.understood.group_by
 
     @property
-    def in_one_statement(self) -> bool:
-        from_rows = self.by_campaign or self.understood.campaign_id is not None or self.covered.rows
-        return not (from_rows or self.previous)
-
-
-class RevenueRow(msgspec.Struct, kw_only=True, rename="camel"):
-    """Revenue of one bucket, and of one source or campaign where it is grouped by."""
-
-    start: BucketStart
-    end: BucketEnd
-    complete: Complete
-    source: Source | UnsetType = UNSET
-    campaign_id: Annotated[str | UnsetType | None, Meta(description="null: other, all that are not listed")] = UNSET
-    revenue: Revenue
-    purchases: Purchases
-    previous_revenue: Annotated[Decimal | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
-    previous_purchases: Annotated[int | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
-
-
-class RevenueTotals(msgspec.Struct, kw_only=True, rename="camel"):
-    """The sum of all rows, of all pages."""
-
-    revenue: Revenue
-    purchases: Purchases
-    previous_revenue: Annotated[Decimal | UnsetType, Meta(description="Of the previous period, until countedUntil")] = (
-        UNSET
-    )
-    previous_purchases: Annotated[int | UnsetType, Meta(description="Of the previous period, until countedUntil")] = (
-        UNSET
-    )
-
-
-class RevenueAnswer(msgspec.Struct):
-    """Revenue, ordered by bucket and group; buckets without purchases are there, with 0.00."""
-
-    query: UnderstoodRevenue
-    freshness: dict[Source, Freshness]
-    currency: Annotated[
-        None, Meta(description="Always null: the events name no currency, amounts are added as they came")
-    ]
-    rows: list[RevenueRow]
-    totals: RevenueTotals
-    next: Annotated[str | None, Meta(description="`after` of the next page; null: this is the last one")]
-
-    notes = ()
-
-    def table(self) -> tuple[type[msgspec.Struct], Iterable[msgspec.Struct]]:
-        return RevenueRow, self.rows
+    def from_rows(self) -> bool:
+        return self.by_campaign or self.understood.campaign_id is not None
 
 
 @dataclass
@@ -150,110 +89,120 @@ class Paid:
         self.revenue[bucket, group] += revenue
         self.purchases[bucket, group] += purchases
 
-    def total(self) -> tuple[Decimal, int]:
-        return sum(self.revenue.values(), _NOTHING), self.purchases.total()
+    @property
+    def total_revenue(self) -> Decimal:
+        return sum(self.revenue.values(), _NOTHING)
 
 
 def ask(asked: Asked, settings: ReporterSettings) -> RevenueQuery:
     """Raises BadQuery."""
-    source, campaign_id = asked.choice("source"), asked.text("campaignId")
-    by = cast(tuple[Dimension, ...], asked.several("groupBy"))
+    source, campaign_id = asked.get(SOURCE), asked.get(CAMPAIGN_ID)
+    by = asked.get(GROUP_BY) or ()
     sources = (source,) if source else SOURCES
     if campaign_id is not None or "campaignId" in by:
-        sources = _with_campaigns(sources, campaign_id or "", "groupBy" if campaign_id is None else "campaignId")
-    top = asked.integer("top", TOP) if "campaignId" in by else None
-    if top is None and asked.text("top") is not None:
+        sources = _with_campaigns(sources, campaign_id or "", GROUP_BY if campaign_id is None else CAMPAIGN_ID)
+    top = asked.get(TOP) or USUAL_TOP if "campaignId" in by else None
+    if top is None and asked.has(TOP):
         raise BadQuery("top", "is for groupBy=campaignId: how many campaigns are listed")
-    for name in (LIMIT.name, AFTER.name):
-        if top is not None and asked.text(name) is not None:
-            raise BadQuery(name, "is not for groupBy=campaignId: which campaigns are listed changes between pages")
-    period = asked.period(groups=(top + 1 if top else 1) * (len(sources) if "source" in by else 1))
+    for parameter in (LIMIT, AFTER):
+        if top is not None and asked.has(parameter):
+            raise BadQuery(
+                parameter.name, "is not for groupBy=campaignId: which campaigns are listed changes between pages"
+            )
+    period = period_of(asked, groups=(top + 1 if top else 1) * (len(sources) if "source" in by else 1))
     hours = settings.reporter_rows_range_hours
     if top is not None and campaign_id is None and period.end - period.start > timedelta(hours=hours):
         raise BadQuery(
             "groupBy", f"campaignId is for ranges up to {hours} hours: no rollup holds all campaigns", ("source",)
         )
-    previous = asked.compared(period)
-    understood = UnderstoodRevenue(
-        start=period.start,
-        end=period.end,
-        time_zone=period.zone.key,
-        interval=period.interval,
-        compare=compared(previous),
-        source=sources[0] if len(sources) == 1 else None,
-        campaign_id=campaign_id,
-        group_by=by,
-        top=top,
+    previous = previous_of(asked, period)
+    return RevenueQuery(
+        understood=UnderstoodRevenue(
+            **understood(period, previous),
+            source=sources[0] if len(sources) == 1 else None,
+            campaign_id=campaign_id,
+            group_by=by,
+            top=top,
+        ),
+        period=period,
+        covered=period.cover(),
+        previous=previous,
+        sources=sources,
+        page=pages.page(asked),
     )
-    return RevenueQuery(understood, period, period.cover(), previous, sources, pages.page(asked))
 
 
-def _with_campaigns(sources: Sequence[Source], campaign_id: str, parameter: str) -> tuple[Source, ...]:
+def _with_campaigns(sources: Sequence[Source], campaign_id: str, parameter: AnyParameter) -> tuple[Source, ...]:
     """Those of the sources that have campaigns. Raises BadQuery where the query cannot be one for campaigns."""
     if not (found := tuple(source for source in sources if source in _CAMPAIGN_SOURCES)):
         known = " or ".join(_CAMPAIGN_SOURCES)
         raise BadQuery(
-            parameter, f"{sources[0]} has no campaigns: leave source out or ask for {known}", _CAMPAIGN_SOURCES
+            parameter.name, f"{sources[0]} has no campaigns: leave source out or ask for {known}", _CAMPAIGN_SOURCES
         )
     if "\0" in campaign_id or len(campaign_id.encode()) > MAX_TEXT_BYTES:
-        raise BadQuery(parameter, f"has to be at most {MAX_TEXT_BYTES} bytes of text without NUL")
+        raise BadQuery(parameter.name, f"has to be at most {MAX_TEXT_BYTES} bytes of text without NUL")
     return found
 
 
-async def read(snapshot: Snapshot, query: RevenueQuery) -> RevenueAnswer:
-    """Raises BadQuery where the period needs rows that are no longer kept."""
-    query = so_far(query, snapshot)
-    paid = await _sum(snapshot, query, query.period, query.covered)
-    groups = _groups(query, paid)
-    revenue, purchases = paid.total()
-    totals = RevenueTotals(revenue=revenue, purchases=purchases)
-    rows = [
-        RevenueRow(
-            start=start,
-            end=end,
-            complete=complete,
-            source=source,
-            campaign_id=campaign,
-            revenue=paid.revenue.get((number, (source, campaign)), _NOTHING),
-            purchases=paid.purchases[number, (source, campaign)],
-        )
-        for number, (start, end, complete) in enumerate(query.period.buckets(snapshot.stored_until))
-        for source, campaign in groups
-    ]
-    if query.previous is not None:
-        listed = [campaign for _, campaign in groups if isinstance(campaign, str)]
-        before = await _sum(snapshot, query, query.previous, query.previous.cover(), listed)
-        totals.previous_revenue, totals.previous_purchases = before.total()
-        for place, row in enumerate(rows):
-            number, group = place // len(groups), groups[place % len(groups)]
-            known = query.previous.has(number)
-            row.previous_revenue = before.revenue.get((number, group), _NOTHING) if known else None
-            row.previous_purchases = before.purchases[number, group] if known else None
-    rows, following = pages.cut(rows, query.page, _key)
-    return RevenueAnswer(query.understood, snapshot.freshness, None, rows, totals, following)
-
-
-async def _sum(
-    snapshot: Snapshot, query: RevenueQuery, period: Period, covered: Cover, listed: Sequence[str] | None = None
-) -> Paid:
-    """`listed`: the campaigns to tell apart; without it those with most revenue."""
+async def count(snapshot: Snapshot, query: RevenueQuery, period: Period, covered: Cover, now: Paid | None) -> Paid:
+    """Revenue by bucket and group. Of campaigns those of `now` are listed, without it those with most revenue."""
     asked, paid = query.understood, Paid()
     by_source = "source" in asked.group_by
     if asked.campaign_id is not None:
         campaign = asked.campaign_id if query.by_campaign else UNSET
         for row in await snapshot.rows(period, _CAMPAIGNS["campaign"], asked.campaign_id, query.sources):
             group = (row["source"] if by_source else UNSET, campaign)
-            paid.add(row["number"], group, row["purchases"], row["revenue"])
+            paid.add(row["bucket"], group, row["purchases"], row["revenue"])
     elif query.by_campaign:
+        listed = None if now is None else [name for _, name in _groups(query, now) if isinstance(name, str)]
         for row in await snapshot.rows(period, _CAMPAIGNS["campaigns"], asked.top, listed, query.sources):
             group = (row["source"] if by_source else UNSET, row["campaign"])
-            paid.add(row["number"], group, row["purchases"], row["revenue"])
+            paid.add(row["bucket"], group, row["purchases"], row["revenue"])
     else:
         types = [DECLARED[source].purchase.event_type for source in query.sources]
         figures = await snapshot.figures(period, covered, _FIGURES, of_rollups=(types,))
         for bucket, sign, of, (purchases, revenue) in figures:
             paid.add(bucket, (of if by_source else UNSET, UNSET), sign * purchases, sign * revenue)
     return paid
+
+
+def rows(query: RevenueQuery, figures: Figures[Paid], stored_until: datetime | None) -> list[RevenueRow]:
+    now, before = figures
+    groups = _groups(query, now)
+    made = [
+        RevenueRow(
+            start=start,
+            end=end,
+            complete=complete,
+            source=source,
+            campaign_id=campaign,
+            revenue=now.revenue.get((bucket, (source, campaign)), _NOTHING),
+            purchases=now.purchases[bucket, (source, campaign)],
+        )
+        for bucket, (start, end, complete) in enumerate(query.period.buckets(stored_until))
+        for source, campaign in groups
+    ]
+    if before is not None:
+        for place, row in enumerate(made):
+            bucket, group = place // len(groups), groups[place % len(groups)]
+            known = query.has_previous(bucket)
+            row.previous_revenue = before.revenue.get((bucket, group), _NOTHING) if known else None
+            row.previous_purchases = before.purchases[bucket, group] if known else None
+    return made
+
+
+def answer(
+    query: RevenueQuery,
+    freshness: dict[Source, Freshness],
+    figures: Figures[Paid],
+    rows: list[RevenueRow],
+    following: str | None,
+) -> RevenueAnswer:
+    now, before = figures
+    totals = RevenueTotals(revenue=now.total_revenue, purchases=now.purchases.total())
+    if before is not None:
+        totals.previous_revenue, totals.previous_purchases = before.total_revenue, before.purchases.total()
+    return RevenueAnswer(query.understood, freshness, None, rows, totals, following)
 
 
 def _groups(query: RevenueQuery, paid: Paid) -> list[Group]:
@@ -264,10 +213,11 @@ def _groups(query: RevenueQuery, paid: Paid) -> list[Group]:
         return [(source, UNSET) for source in sources]
     if asked.campaign_id is not None:
         return [(source, asked.campaign_id) for source in sources]
-    of: defaultdict[str | None, Decimal] = defaultdict(Decimal)
+    of: defaultdict[str, Decimal] = defaultdict(Decimal)
     for (_, (_, campaign)), revenue in paid.revenue.items():
-        of[cast(str | None, campaign)] += revenue
-    ranked = sorted((name for name in of if name is not None), key=lambda name: (-of[name], name))
+        if isinstance(campaign, str):
+            of[campaign] += revenue
+    ranked = sorted(of, key=lambda name: (-of[name], name))
     having = {group for _, group in paid.revenue}
     listed = [(source, name) for name in ranked for source in sources if (source, name) in having]
     return [*listed, *((source, None) for source in sources)]
@@ -279,33 +229,14 @@ def _key(row: RevenueRow) -> list[Any]:
 
 REVENUE: Final = Report(
     name="revenue",
-    parameters=(
-        FROM,
-        TO,
-        SOURCE,
-        Parameter(
-            "campaignId",
-            f"Purchases of this campaign alone, found by an index in the days that are kept. Of {_KNOWN} only.",
-            example="camp-1",
-        ),
-        INTERVAL,
-        TIME_ZONE,
-        Parameter(
-            "groupBy",
-            "A row for each value of these; repeated, comma separated, or both. "
-            f"`campaignId`: the `top` campaigns of the range and other; {_KNOWN} only, "
-            "for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise).",
-            allowed=get_args(Dimension),
-            several=True,
-            example="source",
-        ),
-        Parameter(
-            "top", f"How many campaigns are listed, {TOP} if not given; the rest is other.", bounds=(1, MOST_TOP)
-        ),
-        COMPARE,
-        LIMIT,
-        AFTER,
-    ),
+    title="Revenue",
+    description=f"Amounts of {_PURCHASES}, and of no other event. "
+    "**No currency is known**: the events name none, amounts are added as they came, and `currency` is always null.",
+    shape=RevenueAnswer,
+    parameters=(FROM, TO, SOURCE, CAMPAIGN_ID, INTERVAL, TIME_ZONE, GROUP_BY, TOP, COMPARE, LIMIT, AFTER),
     ask=ask,
-    read=read,
+    count=count,
+    rows=rows,
+    key=_key,
+    answer=answer,
 )

@@ -12,7 +12,7 @@ from ops.ledger import read_ledger
 from ops.local import Servers
 from ops.local.postgres import find_binaries
 from ops.local.services import Services, start_services
-from ops.up import variables
+from ops.local.up import variables
 from tests.support.events import facebook, tiktok
 from tests.support.oracle import Oracle
 from tests.support.processes import ROOT

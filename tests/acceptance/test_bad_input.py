@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from core.events.subjects import SOURCES
-from core.settings import OperatorSettings, load
-from ops.up import variables
+from core.settings import load
+from ops.local.up import variables
+from ops.settings import OperatorSettings
 from tests.support.events import encoded, facebook
 from tests.support.operator import ops_json
 from tests.support.system import ARRAY, System
@@ -60,10 +61,10 @@ BAD_BODIES: Mapping[str, tuple[bytes, dict[str, str], int, str, str]] = {
         gzip.compress(EVENT)[:-9], {"Content-Encoding": "gzip"}, 400, "not_gzip", "the gzip stream ends too early",
     ),
     "brotli": (EVENT, {"Content-Encoding": "br"}, 415, "unsupported_encoding", "send gzip"),
-    "a picture": (EVENT, {"Content-Type": "image/png"}, 415, "unsupported_type", "not image/png"),
+    "a picture": (EVENT, {"Content-Type": "image/png"}, 415, "unsupported_type", "not as image/png"),
     "a form": (
         b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--b--\r\n',
-        {"Content-Type": "multipart/form-data; boundary=b"}, 415, "unsupported_type", "not multipart/form-data",
+        {"Content-Type": "multipart/form-data; boundary=b"}, 415, "unsupported_type", "not as multipart/form-data",
     ),
     "an object that is no event": (b'{"events": []}', {}, 422, "nothing_accepted", "none of 1 events"),
     "an array of numbers": (b"[1, 2]", {}, 422, "nothing_accepted", "none of 2 events"),

@@ -17,17 +17,18 @@ from urllib.parse import urlencode
 
 import pytest
 
-from bench.bodies import Bodies
-from bench.sender import Sender
+from bench.publisher.bodies import Bodies
+from bench.publisher.sender import Sender
 from core import postgres
 from core.events.subjects import SOURCES
-from core.settings import ReporterSettings
+from reporter.figures import Snapshot
 from reporter.query import Asked
-from reporter.read import Pool, Snapshot, open_pool, snapshot
+from reporter.read import Pool, open_pool, snapshot
 from reporter.reports import AnyReport
 from reporter.reports.demographics import DEMOGRAPHICS
 from reporter.reports.events import EVENTS
 from reporter.reports.revenue import REVENUE
+from reporter.settings import ReporterSettings
 from tests.support.events import rfc3339
 from tests.support.system import System
 from tests.support.waiting import eventually

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 
-from bench.post import Poster
+from bench.publisher.post import Poster
 from tests.support.events import NOON, Event, changed, encoded, facebook, rfc3339, tiktok, without
 from tests.support.gateway import workers_of
 from tests.support.system import ARRAY, System

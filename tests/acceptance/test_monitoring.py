@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from bench.bodies import Bodies
-from bench.sender import Sender, varied_sizes
+from bench.publisher.bodies import Bodies
+from bench.publisher.sender import Sender, varied_sizes
 from ops.grafana.__main__ import FOLDER
 from ops.metrics_table import described
 from tests.support.collecting import publish

@@ -20,15 +20,16 @@ from nats.js.api import StreamConfig
 from core import postgres
 from core.errors import SluiceError
 from core.jetstream import stream_info
-from core.settings import OperatorSettings, load
-from ops import doctor
-from ops.checks import Check
-from ops.connection import told_locally
-from ops.examine import NEEDS
-from ops.flow import Flow
+from core.settings import load
+from ops.cli.connection import told_locally
+from ops.doctor import doctor
+from ops.doctor.checks import Check
+from ops.doctor.examine import NEEDS
+from ops.local.flow import Flow
 from ops.local.nats import Nats
 from ops.local.ports import free_port
-from ops.up import variables
+from ops.local.up import variables
+from ops.settings import OperatorSettings
 from tests.support.events import facebook, tiktok
 from tests.support.operator import ended, ops, ops_json, start
 from tests.support.processes import ROOT
@@ -82,7 +83,7 @@ async def test_all_is_well(system: System, chosen: OperatorSettings, capsys: Cap
     code, document = await ops_json(chosen, capsys, "doctor")
     assert (code, document["ok"]) == (0, True)
     names = [check["check"] for check in document["checks"]]
-    assert len(names) == len(set(names)) == 21
+    assert len(names) == len(set(names)) == 26
 
 
 async def test_nothing_answers(chosen: OperatorSettings, capsys: Capsys) -> None:

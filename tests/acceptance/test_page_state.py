@@ -7,8 +7,8 @@ import signal
 import httpx
 import pytest
 
-from ops.flow import Flow, line, table
-from ops.pause import pause, resume
+from ops.cli.pause import pause, resume
+from ops.local.flow import Flow, line, table
 from tests.support.events import facebook
 from tests.support.system import System
 from tests.support.waiting import eventually

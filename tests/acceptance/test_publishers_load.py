@@ -13,11 +13,11 @@ import msgspec
 import orjson
 import pytest
 
-from bench.bodies import Bodies, Body
-from bench.events import KINDS, SOURCES
-from bench.post import Answer
-from bench.sender import Sender, varied_sizes
-from bench.tally import Tally
+from bench.publisher.bodies import Bodies, Body
+from bench.publisher.events import KINDS, SOURCES
+from bench.publisher.post import Answer
+from bench.publisher.sender import Sender, varied_sizes
+from bench.publisher.tally import Tally
 from tests.support.system import System
 
 LARGE_POSTS = 5

@@ -20,9 +20,12 @@ from ops.local import Servers
 from ops.local.ports import LOOPBACK, free_port
 from reporter.formats import FORMATS
 from reporter.reports import AnyReport
-from reporter.reports.demographics import DEMOGRAPHICS, DemographicsAnswer
-from reporter.reports.events import EVENTS, EventsAnswer
-from reporter.reports.revenue import REVENUE, RevenueAnswer
+from reporter.reports.demographics import DEMOGRAPHICS
+from reporter.reports.demographics_answer import DemographicsAnswer
+from reporter.reports.events import EVENTS
+from reporter.reports.events_answer import EventsAnswer
+from reporter.reports.revenue import REVENUE
+from reporter.reports.revenue_answer import RevenueAnswer
 from tests.support.events import NOON, facebook, tiktok
 from tests.support.processes import ROOT
 from tests.support.report_rows import collecting, connected

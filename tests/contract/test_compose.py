@@ -13,7 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from core.settings import CollectorSettings, GatewaySettings, OperatorSettings, ReporterSettings, Settings
+from collector.settings import CollectorSettings
+from core.settings import Settings
+from gateway.settings import GatewaySettings
+from ops.settings import OperatorSettings
+from reporter.settings import ReporterSettings
 from tests.support.compose import BASE, ENVIRONMENTS, ROOT, Service, built, resolve
 from tests.support.containers import seconds
 
@@ -95,7 +99,7 @@ def test_a_stop_leaves_time_to_drain(services: dict[str, Service]) -> None:
 
 
 def test_every_setting_reaches_its_service(services: dict[str, Service]) -> None:
-    """What .env says counts: a setting of core/settings.py is passed on or fixed, and nothing else is passed."""
+    """What .env says counts: a setting is passed on or fixed, and nothing else is passed."""
     kinds: dict[str, type[Settings]] = {**SERVICES, "operator": OperatorSettings}
     for name, kind in kinds.items():
         passed = {variable.removesuffix("_FILE") for variable in services[name]["environment"]}

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bench.events import corrupt
-from collector.parse import python_parser
+from bench.publisher.events import corrupt
+from collector.parse.python import python_parser
 from collector.sources import SOURCES
 from core.events.contract import Contract, Invalid, Reason
 from tests.support.events import MAKERS, SHAPES, Event, changed, encoded, message, microseconds

@@ -11,7 +11,7 @@ from time import time
 
 import pytest
 
-from bench.events import KINDS, SOURCES, Drawn, Event, Source, corrupt, make
+from bench.publisher.events import KINDS, SOURCES, Drawn, Event, Source, corrupt, make
 from tests.support.door import accepted, kept, read_array, reasons
 from tests.support.events import encoded
 

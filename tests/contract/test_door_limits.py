@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from core.events.contract import Contract, Reason
-from core.events.fields import MAX_EVENT_BYTES
 from core.events.refused import KEPT_BYTES
+from core.events.wire import SEAL_BYTES
+from core.sources.fields import MAX_EVENT_BYTES
 from gateway.admission import Admission
+from gateway.batch import KEPT_MOST, KEPT_MOST_BYTES, TOLD_MOST
 from gateway.body import Form
-from gateway.commit import SEAL_BYTES
-from gateway.decode import KEPT_MOST, KEPT_MOST_BYTES, SMALLEST_EVENT_BYTES, TOLD_MOST, Decode
+from gateway.decode import SMALLEST_EVENT_BYTES, Decode
 from gateway.refusal import Overloaded, Refusal, Refused
 from tests.support.door import ALONE, CONTRACT, accepted, kept, read, read_array, reasons
 from tests.support.events import NOON, SHAPES, Event, changed, encoded, facebook, microseconds, tiktok

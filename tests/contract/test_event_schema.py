@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.events import Drawn, corrupt, make
+from bench.publisher.events import Drawn, corrupt, make
 from core.events.catalog import shapes
 from core.events.contract import Contract, Invalid, Reason
 from core.events.examples import AT, EXAMPLES

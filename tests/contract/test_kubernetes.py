@@ -7,7 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from core.settings import CollectorSettings, GatewaySettings, OperatorSettings, ReporterSettings, Settings
+from collector.settings import CollectorSettings
+from core.settings import Settings
+from gateway.settings import GatewaySettings
+from ops.settings import OperatorSettings
+from reporter.settings import ReporterSettings
 from tests.support.compose import BASE, ROOT, resolve
 from tests.support.kubernetes import Manifest, build, matches, pod_of, wrong
 

@@ -16,7 +16,7 @@ import pytest
 from collector.sources import SOURCES
 from core import postgres
 from core.events.contract import Contract, Invalid, Reason
-from core.events.fields import MAX_EVENT_BYTES
+from core.sources.fields import MAX_EVENT_BYTES
 from tests.support.collecting import ANY_TIME, balanced, storing
 from tests.support.events import MAKERS, NOON, SHAPES, Event, changed, encoded, facebook, message, microseconds, rfc3339
 from tests.support.stack import Database

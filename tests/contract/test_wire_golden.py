@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector.parse import python_parser
+from collector.parse.python import python_parser
 from collector.sources import SOURCES
 from core.events import wire
 from core.events.contract import Contract

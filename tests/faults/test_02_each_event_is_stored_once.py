@@ -6,8 +6,8 @@ import signal
 import time
 from random import Random
 
-from bench.bodies import Bodies, Body
-from bench.post import Answer, Poster
+from bench.publisher.bodies import Bodies, Body
+from bench.publisher.post import Answer, Poster
 from tests.support.faulty import FaultySystem, goes_on, load, rounds
 from tests.support.proxy import FROM_CLIENT
 from tests.support.tally import Tally

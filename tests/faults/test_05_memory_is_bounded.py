@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import psutil
 
-from bench.bodies import Bodies
-from bench.post import Poster
+from bench.publisher.bodies import Bodies
+from bench.publisher.post import Poster
 from tests.support.faulty import FaultySystem, rounds
 from tests.support.tally import Tally
 

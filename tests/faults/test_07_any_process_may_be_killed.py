@@ -8,7 +8,8 @@ import signal
 
 import pytest
 
-from core.faults import POINTS
+from collector.faults import Point as CollectorPoint
+from gateway.faults import Point as GatewayPoint
 from ops.local.services import COLLECTORS
 from tests.support.faulty import FaultySystem, goes_on, load, rounds
 from tests.support.tally import Tally
@@ -16,6 +17,7 @@ from tests.support.waiting import eventually
 
 AT_ONCE = 2
 """Kills in a row: the second one meets another worker, another collector, or the one that has just started."""
+POINTS = (*GatewayPoint, *CollectorPoint)
 PROCESSES = ("gateway", *COLLECTORS, "reporter", "nats", "postgres")
 
 

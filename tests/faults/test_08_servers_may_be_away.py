@@ -17,15 +17,15 @@ from typing import Any
 import asyncpg
 import pytest
 
-from bench.bodies import Bodies
-from bench.sender import Sender, varied_sizes
+from bench.publisher.bodies import Bodies
+from bench.publisher.sender import Sender, varied_sizes
 from core import postgres
-from core.events.subjects import SOURCES, stream_of
+from core.events.subjects import COLLECTED, SOURCES, stream_of
 from core.jetstream import stream_info
-from ops.checks import nats_health
-from ops.pause import pause, resume
+from ops.cli.pause import pause, resume
+from ops.doctor.checks import nats_health
 from tests.support.events import NOON, facebook
-from tests.support.faulty import COLLECTED, FaultySystem, goes_on, load, rounds
+from tests.support.faulty import FaultySystem, goes_on, load, rounds
 from tests.support.operator import operator
 from tests.support.proxy import FROM_CLIENT, FROM_SERVER
 from tests.support.tally import Tally

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
-from collector.parse import Parsed, Parser, python_parser
-from collector.parsers import native_parser
+from collector.parse.native import native_parser
+from collector.parse.parsed import Parsed, Parser
+from collector.parse.python import python_parser
 from collector.sources import SOURCES
 from core.events import wire
 from core.events.contract import Contract

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
-from bench.events import Drawn, make
+from bench.publisher.events import Drawn, make
 from core.events import wire
 from tests.support.events import encoded, rfc3339
 

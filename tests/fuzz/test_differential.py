@@ -5,9 +5,9 @@ from itertools import count
 
 import pytest
 
-from collector.parse import Parsed
+from collector.parse.parsed import Parsed
 from core.events import wire
-from core.events.fields import MAX_DEPTH, MAX_EVENT_BYTES
+from core.sources.fields import MAX_DEPTH, MAX_EVENT_BYTES
 from tests.fuzz.differential import Pair, fuzz
 from tests.fuzz.mutations import RECEIVED, corpus
 from tests.support.events import MAKERS, SHAPES, changed, encoded, part, paths

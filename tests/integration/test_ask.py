@@ -14,7 +14,7 @@ import pytest
 from core import health_server
 from core.health import Readiness
 from core.probe import probe
-from ops.checks import service
+from ops.doctor.checks import service
 from ops.exporter import NatsFigures
 from ops.local import ready
 from tests.support.processes import ROOT

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.events import TYPES
-from collector import copying
+from bench.publisher.events import TYPES
+from collector.parse import pg_copy
 from core import postgres
-from core.events.fields import EPOCH, moment_of
+from core.sources.fields import EPOCH, moment_of
 from tests.support.copy_rows import read_rows
 from tests.support.stack import Database
 
@@ -54,9 +54,9 @@ async def its_own(connection: asyncpg.Connection[Any], kind: str, values: Sequen
 
     query = f"SELECT value::{kind} FROM unnest($1::text[]) WITH ORDINALITY AS given (value, place) ORDER BY place"
     await connection.copy_from_query(query, list(values), output=take, format="binary")
-    assert written.startswith(copying.HEADER)
-    assert written.endswith(copying.TRAILER)
-    return [field for (field,) in read_rows(bytes(written[len(copying.HEADER) : -len(copying.TRAILER)]))]
+    assert written.startswith(pg_copy.HEADER)
+    assert written.endswith(pg_copy.TRAILER)
+    return [field for (field,) in read_rows(bytes(written[len(pg_copy.HEADER) : -len(pg_copy.TRAILER)]))]
 
 
 async def read_back(connection: asyncpg.Connection[Any], kind: str, fields: Sequence[bytes]) -> list[Any]:
@@ -65,9 +65,9 @@ async def read_back(connection: asyncpg.Connection[Any], kind: str, fields: Sequ
     try:
 
         async def stream() -> AsyncIterator[bytes]:
-            yield copying.HEADER
-            yield b"".join(copying.fields_in_row(1) + field for field in fields)
-            yield copying.TRAILER
+            yield pg_copy.HEADER
+            yield b"".join(pg_copy.fields_in_row(1) + field for field in fields)
+            yield pg_copy.TRAILER
 
         await connection.copy_to_table("back", source=stream(), columns=["value"], format="binary")
         return [row["value"] for row in await connection.fetch("SELECT value FROM back ORDER BY place")]
@@ -76,7 +76,7 @@ async def read_back(connection: asyncpg.Connection[Any], kind: str, fields: Sequ
 
 
 def field(value: bytes | None) -> bytes:
-    return copying.raw(value) if value is not None else copying.NULL
+    return pg_copy.raw(value) if value is not None else pg_copy.NULL
 
 
 # One server's answer to many values: few, long examples.
@@ -86,7 +86,7 @@ async def test_amounts_are_as_postgres_writes_them(
     connection: asyncpg.Connection[Any], values: list[str | None]
 ) -> None:
     """Every amount of the contract, 0 to 9999999999.99 in any spelling, gives numeric(12,2)'s own bytes and value."""
-    ours = [copying.amount(value) for value in values]
+    ours = [pg_copy.amount(value) for value in values]
     assert ours == [field(own) for own in await its_own(connection, "numeric(12, 2)", values)]
     assert await read_back(connection, "numeric(12, 2)", ours) == [
         None if value is None else Decimal(value) for value in values
@@ -97,7 +97,7 @@ async def test_amounts_are_as_postgres_writes_them(
 @given(st.lists(texts | st.none(), min_size=1, max_size=50))
 async def test_texts_are_as_postgres_writes_them(connection: asyncpg.Connection[Any], values: list[str | None]) -> None:
     """Every text without a NUL, of any script and with any control character, gives its own bytes and comes back."""
-    ours = [copying.text(value) for value in values]
+    ours = [pg_copy.text(value) for value in values]
     assert ours == [field(own) for own in await its_own(connection, "text", values)]
     assert await read_back(connection, "text", ours) == values
 
@@ -113,7 +113,7 @@ async def test_instants_are_as_postgres_writes_them(
         f"{'-' if offset < 0 else '+'}{abs(offset) // 60:02d}:{abs(offset) % 60:02d}"
         for moment, offset in values
     ]
-    ours = [copying.timestamp(text) for text in spelt]
+    ours = [pg_copy.timestamp(text) for text in spelt]
     # PostgreSQL itself reads no zone beyond 15:59: it is given the same instants in UTC.
     assert ours == [
         field(own) for own in await its_own(connection, "timestamptz", [moment.isoformat() for moment, _ in values])
@@ -126,9 +126,9 @@ async def test_instants_are_as_postgres_writes_them(
 async def test_numbers_are_as_postgres_writes_them(connection: asyncpg.Connection[Any], data: st.DataObject) -> None:
     """Every width gives its own bytes from the smallest to the largest number."""
     for encode, kind, bits in (
-        (copying.smallint, "int2", 16),
-        (copying.integer, "int4", 32),
-        (copying.bigint, "int8", 64),
+        (pg_copy.smallint, "int2", 16),
+        (pg_copy.integer, "int4", 32),
+        (pg_copy.bigint, "int8", 64),
     ):
         least, most = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
         values = [least, -1, 0, most, *data.draw(st.lists(st.integers(least, most), max_size=50))]
@@ -153,14 +153,14 @@ async def test_labels_are_the_enums(connection: asyncpg.Connection[Any]) -> None
     for kind, labels in enums.items():
         rows = await connection.fetch(f"SELECT unnest(enum_range(NULL::{kind}))::text AS label")
         assert {row["label"] for row in rows} == set(labels)
-        ours = [copying.one_of(labels)(label) for label in (*labels, None)]
+        ours = [pg_copy.one_of(labels)(label) for label in (*labels, None)]
         assert ours == [field(own) for own in await its_own(connection, kind, (*labels, None))]
 
 
 async def test_bytes_come_back(connection: asyncpg.Connection[Any]) -> None:
     """bytea takes any bytes as they are: a refused event is kept whatever it was."""
     values = [b"", bytes(range(256)) * 300]
-    assert await read_back(connection, "bytea", [copying.raw(value) for value in values]) == values
+    assert await read_back(connection, "bytea", [pg_copy.raw(value) for value in values]) == values
 
 
 async def test_what_asyncpg_writes_is_what_we_write(connection: asyncpg.Connection[Any]) -> None:
@@ -172,19 +172,19 @@ async def test_what_asyncpg_writes_is_what_we_write(connection: asyncpg.Connecti
     )
 
     async def stream() -> AsyncIterator[bytes]:
-        yield copying.HEADER
+        yield pg_copy.HEADER
         for text, amount, number, long in (("Ærø", "203.95", 36, 2**40), (None, None, 0, 0)):
-            yield copying.fields_in_row(5) + b"".join(
+            yield pg_copy.fields_in_row(5) + b"".join(
                 [
-                    copying.text(text),
-                    copying.amount(amount),
-                    copying.timestamp(moment.isoformat()),
-                    copying.smallint(number),
-                    copying.bigint(long),
+                    pg_copy.text(text),
+                    pg_copy.amount(amount),
+                    pg_copy.timestamp(moment.isoformat()),
+                    pg_copy.smallint(number),
+                    pg_copy.bigint(long),
                 ]
             )
             await asyncio.sleep(0)
-        yield copying.TRAILER
+        yield pg_copy.TRAILER
 
     await connection.copy_to_table("both_ways", source=stream(), format="binary")
     distinct = await connection.fetch("SELECT count(*) AS times FROM both_ways GROUP BY both_ways")

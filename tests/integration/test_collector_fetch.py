@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from nats.aio.client import Client
 
-from collector import fetch
+from collector.pull import Pull
 from tests.support.collecting import fetcher_of, publish_all, waiting
 from tests.support.events import NOON, facebook, message
 from tests.support.waiting import eventually
@@ -40,7 +40,7 @@ async def test_what_was_given_back_may_still_be_confirmed(client: Client) -> Non
 
 async def test_what_waits_is_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nothing is taken, a collector holds no more than its pulls allow, however much the stream holds."""
-    monkeypatch.setattr(fetch, "PULL_BYTES", 64 * 1024)
+    monkeypatch.setattr(Pull, "MAX_BYTES", 64 * 1024)
     body = message(*(facebook(at=NOON + timedelta(seconds=second)) for second in range(20)))
     await publish_all(client, "facebook", [body] * 200)
     fetcher = fetcher_of(client)

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from structlog.testing import capture_logs
 
 from collector import metrics
-from collector.batch import Entry, Outcome
+from collector.store.batch import Entry, Outcome
 from core import jetstream
 from core.events.subjects import consumer_of
 from core.settings import Settings
@@ -381,7 +381,7 @@ async def test_an_error_in_pulling_ends_the_flow(
     async def fail(pull: object) -> None:
         raise RuntimeError("not foreseen")
 
-    monkeypatch.setattr("collector.fetch._Pull.ask", fail)
+    monkeypatch.setattr("collector.pull.Pull.ask", fail)
     with pytest.raises(RuntimeError, match="not foreseen"):
         async with collecting(database, client) as collector:
             assert collector.running is not None

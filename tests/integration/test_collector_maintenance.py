@@ -12,16 +12,19 @@ import asyncpg
 from nats.aio.client import Client
 from structlog.testing import capture_logs
 
-from collector import copying, maintain, metrics
+from collector import metrics
+from collector.maintenance import maintain
+from collector.parse import pg_copy
+from collector.settings import CollectorSettings
 from collector.sources import SOURCES
 from core import postgres
+from core.health import Readiness
 from core.jetstream import stream_info
 from core.lifecycle import cancelled
 from core.periodic import periodically
-from core.settings import CollectorSettings
 from ops.ledger import read_ledger
 from sql import statements
-from tests.support.collecting import balanced, collecting, drained, publish, storing
+from tests.support.collecting import ANY_TIME, balanced, collecting, drained, publish, storing
 from tests.support.events import NOON, facebook, message
 from tests.support.stack import Database
 from tests.support.waiting import eventually
@@ -49,7 +52,7 @@ async def stall(connection: asyncpg.Connection[Any]) -> asyncio.Task[str]:
     started = asyncio.Event()
 
     async def source() -> AsyncIterator[bytes]:
-        yield copying.HEADER
+        yield pg_copy.HEADER
         started.set()
         await asyncio.Event().wait()
 
@@ -182,7 +185,7 @@ async def test_a_message_that_waits_keeps_its_receipt(
     )
     settings = CollectorSettings(collector_dsn=database.collector_dsn)
     for source in SOURCES.values():
-        await maintain.Maintenance(client, source, settings).round()
+        await maintain.Maintenance(client, source, settings, Readiness()).round()
     assert await connection.fetchval("SELECT count(*) FROM receipts") == 1
 
 
@@ -199,7 +202,7 @@ async def test_a_round_keeps_days_and_letters(
         collector_dsn=database.collector_dsn,
         max_event_age_days=1, retention_days=5, partitions_ahead_days=2, letter_retention_days=7,
     )  # fmt: skip
-    keeping = asyncio.create_task(maintain.maintain(client, SOURCES["facebook"], settings))
+    keeping = asyncio.create_task(maintain.maintain(client, SOURCES["facebook"], settings, Readiness()))
     try:
 
         async def done() -> bool:
@@ -225,7 +228,7 @@ async def test_a_step_that_fails_keeps_no_other(
     all the same; the steps that failed alone have no new success, and are done once their cause is gone."""
     today = await connection.fetchval(SQL["today"])
     olds = [NOON - timedelta(days=days) for days in (5, 6)]
-    async with storing("facebook", database) as store:
+    async with storing("facebook", database, ANY_TIME) as store:
         await store.save(message(*(facebook(at=old) for old in olds), b"{"))
     await connection.execute("UPDATE dead_letters SET stored_at = now() - interval '8 days'")
     await connection.execute(f"CREATE VIEW mine AS SELECT * FROM facebook_events_{olds[1]:%Y%m%d}")
@@ -234,7 +237,7 @@ async def test_a_step_that_fails_keeps_no_other(
         collector_dsn=database.collector_dsn,
         max_event_age_days=1, retention_days=5, partitions_ahead_days=2, letter_retention_days=7,
     )  # fmt: skip
-    maintenance = maintain.Maintenance(client, SOURCES["facebook"], settings)
+    maintenance = maintain.Maintenance(client, SOURCES["facebook"], settings, Readiness())
     began = {
         step: success(step) for step in ("pause", "retention", "receipts", "partitions", "dead_letters", "sessions")
     }
@@ -271,7 +274,7 @@ async def test_no_error_ends_a_task_beside_the_flow() -> None:
         done.set()
 
     with capture_logs() as lines:
-        task = asyncio.create_task(periodically(metrics.step("facebook", "tests"), work, 0.001))
+        task = asyncio.create_task(periodically(metrics.step("facebook", "tests", Readiness()), work, 0.001))
         await asyncio.wait_for(done.wait(), 5)
         await cancelled([task])
     assert [line["event"] for line in lines] == ["step failed and is tried again", "step succeeds again"]

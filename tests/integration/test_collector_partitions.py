@@ -10,8 +10,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from collector.maintain import make_ahead
-from collector.write import Path
+from collector.maintenance.maintain import make_ahead
+from collector.store.batch import Path
 from core import postgres
 from core.pg_errors import ErrorClass, classify
 from sql import statements

@@ -10,10 +10,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from collector import store as storing_module
-from collector import write
-from collector.batch import Outcome
-from collector.write import Path, Write
+from collector.store import store as storing_module
+from collector.store import write
+from collector.store.batch import Outcome, Path
+from collector.store.write import Write
 from core import postgres
 from core.pg_errors import ErrorClass, classify
 from ops.local import Servers

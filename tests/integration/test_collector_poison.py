@@ -12,8 +12,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from collector.batch import Outcome
-from collector.parse import Rows
+from collector.parse.parsed import Rows
+from collector.store.batch import Outcome
 from core.errors import OurFault
 from core.events import refused as refused_events
 from core.events.contract import Invalid, Reason

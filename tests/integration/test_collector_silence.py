@@ -13,10 +13,11 @@ import pytest
 from nats.aio.client import Client
 from structlog.testing import capture_logs
 
-from collector import ledger, maintain, watermark
+from collector.maintenance import ledger, maintain, watermark
+from collector.settings import CollectorSettings
 from collector.sources import SOURCES
+from core.health import Readiness
 from core.lifecycle import cancelled
-from core.settings import CollectorSettings
 from ops.local import Servers
 from tests.support.proxy import proxy
 from tests.support.stack import Database
@@ -27,15 +28,15 @@ Begin = Callable[[Client, str], Coroutine[Any, Any, None]]
 
 
 def _maintain(client: Client, dsn: str) -> Coroutine[Any, Any, None]:
-    return maintain.maintain(client, FACEBOOK, CollectorSettings(collector_dsn=dsn))
+    return maintain.maintain(client, FACEBOOK, CollectorSettings(collector_dsn=dsn), Readiness())
 
 
 def _watch(client: Client, dsn: str) -> Coroutine[Any, Any, None]:
-    return ledger.watch(client, dsn, FACEBOOK)
+    return ledger.watch(client, dsn, FACEBOOK, Readiness())
 
 
 def _keep_watermark(client: Client, dsn: str) -> Coroutine[Any, Any, None]:
-    return watermark.keep_watermark(client, dsn, FACEBOOK)
+    return watermark.keep_watermark(client, dsn, FACEBOOK, Readiness())
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from nats.aio.client import Client
 from structlog.testing import capture_logs
 
-from collector import store, write
-from collector.store import TooSlow
+from collector.store import store, write
+from collector.store.store import TooSlow
 from core.pg_errors import ErrorClass, classify
 from tests.support.collecting import balanced, blocked, collecting, drained, publish, publish_all, storing
 from tests.support.events import NOON, facebook, message

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from bench.events import Drawn, make
-from collector import write
-from collector.batch import Outcome
+from bench.publisher.events import Drawn, make
+from collector.store import write
+from collector.store.batch import Outcome
 from core.events import refused as refused_events
 from core.events.contract import Invalid, Reason
 from core.pg_errors import ErrorClass, classify

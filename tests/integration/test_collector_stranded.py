@@ -12,12 +12,13 @@ import pytest
 from nats.aio.client import Client
 
 from collector.fetch import Fetcher
+from collector.maintenance.stranded import free_stranded, stranded
 from collector.sources import SOURCES
-from collector.stranded import free_stranded, stranded
 from core.events.subjects import consumer_of, stream_of
+from core.health import Readiness
 from core.jetstream import stream_info
 from core.lifecycle import cancelled
-from ops.pause import pause, resume
+from ops.cli.pause import pause, resume
 from tests.support.collecting import balanced, collecting, drained, publish
 from tests.support.events import facebook, message
 from tests.support.stack import Database, FreshNats
@@ -50,9 +51,11 @@ async def test_stranded_messages_are_delivered(
     fresh_nats: FreshNats,
     client: Client,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     stored: bool,
 ) -> None:
     """Whether they were stored before or not: each event is stored once, later ones too, and the ledger balances."""
+    monkeypatch.setattr("collector.maintenance.stranded.EVERY_SECONDS", 0.1)
     for _ in range(3):
         await publish(client, "facebook", message(facebook()))
     kept = tmp_path / "msgs"
@@ -73,7 +76,7 @@ async def test_stranded_messages_are_delivered(
     assert await stranded(client, SOURCES["facebook"]) is None, "a pause would end with its consumer"
     await resume(client, "facebook")
     async with collecting(database, client):
-        freeing = asyncio.create_task(free_stranded(client, SOURCES["facebook"], every_seconds=0.1))
+        freeing = asyncio.create_task(free_stranded(client, SOURCES["facebook"], Readiness()))
         await drained(client, "facebook")
         await publish(client, "facebook", message(facebook()))
         await drained(client, "facebook")

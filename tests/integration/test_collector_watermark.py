@@ -13,15 +13,15 @@ import asyncpg
 import pytest
 from nats.aio.client import Client
 
-from collector import watermark
+from collector.maintenance import watermark
+from collector.maintenance.watermark import keep_watermark
 from collector.sources import SOURCES
-from collector.watermark import keep_watermark
 from core import postgres, state
 from core.events.subjects import GATEWAY_STATE_SUBJECT
 from core.health import Readiness
 from core.jetstream import stream_info
 from core.lifecycle import cancelled
-from ops.pause import pause
+from ops.cli.pause import pause
 from sql import statements
 from tests.support.collecting import blocked, collecting, connected, drained, publish, publish_all
 from tests.support.events import facebook, message
@@ -32,7 +32,7 @@ from tests.support.waiting import eventually
 @asynccontextmanager
 async def keeping(client: Client, database: Database, source: str = "facebook") -> AsyncIterator[asyncio.Task[None]]:
     """The task that writes the watermark."""
-    task = asyncio.create_task(keep_watermark(client, database.collector_dsn, SOURCES[source]))
+    task = asyncio.create_task(keep_watermark(client, database.collector_dsn, SOURCES[source], Readiness()))
     try:
         yield task
     finally:

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bench.post import Poster
+from bench.publisher.post import Poster
 from ops.local import Supervisor
 from ops.local.edge import FOLDER, defaults
 from ops.local.ports import LOOPBACK, free_port
@@ -39,7 +39,7 @@ async def gateways(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tu
         start_nats(folder) as nats,
         Supervisor(second) as supervisor,
         start_gateway(nats) as one,
-        start_gateway(FreshNats(nats.server, supervisor)) as other,
+        start_gateway(FreshNats(nats.server, supervisor, second)) as other,
     ):
         yield one, other
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from bench.fill import NoRoom, check_room, days_of, fill
 from core.errors import Misconfigured
 from core.events.subjects import SOURCES, stream_of
-from ops.arguments import amount
-from ops.fill import NoRoom, check_room, days_of, fill
+from ops.cli.arguments import amount
 from sql import statements
 from tests.support.operator import operator, ops
 from tests.support.report_rows import connected

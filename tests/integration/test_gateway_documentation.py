@@ -7,7 +7,6 @@ import json
 import re
 import sys
 from asyncio.subprocess import PIPE, STDOUT
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,7 @@ from core.events.examples import EXAMPLES
 from core.events.reference import schema
 from gateway.refusal import Refusal
 from tests.support.bridges import without_changes
-from tests.support.gateway import Gateway, start_gateway
-from tests.support.stack import start_nats
+from tests.support.gateway import Gateway
 from tests.support.tools import require_tool
 
 ROOT = Path(__file__).parents[2]
@@ -37,12 +35,6 @@ def commands() -> list[Any]:
         for name in ("README.md", "docs/events.md")
         for number, command in enumerate(COMMAND.findall((ROOT / name).read_text()))
     ]
-
-
-@pytest.fixture(scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
-    async with start_nats(Path(tmp_path_factory.mktemp("nats"))) as nats, start_gateway(nats) as gateway:
-        yield gateway
 
 
 def test_there_are_commands() -> None:

@@ -9,20 +9,19 @@ import json
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from core.events import refused
-from core.events.fields import instant
-from core.settings import GatewaySettings
+from core.sources.fields import instant
+from gateway.settings import GatewaySettings
 from ops.local.ports import LOOPBACK
 from tests.support.events import changed, encoded, facebook, microseconds, tiktok
 from tests.support.gateway import Gateway, start_gateway
 from tests.support.processes import standing_still
-from tests.support.stack import FreshNats, start_nats
+from tests.support.stack import FreshNats
 from tests.support.waiting import eventually
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -31,25 +30,9 @@ PATIENCE_SECONDS = GatewaySettings().gateway_publish_seconds  # how long a messa
 
 
 @pytest.fixture(scope="module")
-async def nats(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FreshNats]:
-    """One NATS for the tests of this module."""
-    async with start_nats(Path(tmp_path_factory.mktemp("nats"))) as nats:
-        yield nats
-
-
-@pytest.fixture(scope="module")
-async def shared(nats: FreshNats) -> AsyncIterator[Gateway]:
-    """One gateway for the tests of this module. Bodies of 1 MiB are its largest."""
-    async with start_gateway(nats, GATEWAY_MAX_BODY_BYTES=str(MOST_BYTES), LOG_LEVEL="debug") as gateway:
-        yield gateway
-
-
-@pytest.fixture
-async def gateway(shared: Gateway) -> Gateway:
-    """The shared gateway, with empty streams."""
-    for stream in ("EVENTS_FACEBOOK", "EVENTS_TIKTOK", "REFUSED"):
-        await shared.client.jetstream().purge_stream(stream)
-    return shared
+def gateway_settings() -> dict[str, str]:
+    """Bodies of 1 MiB are the largest."""
+    return {"GATEWAY_MAX_BODY_BYTES": str(MOST_BYTES), "LOG_LEVEL": "debug"}
 
 
 def problem(answer: httpx.Response, status: int, name: str) -> None:
@@ -274,7 +257,7 @@ async def test_a_form_is_not_taken(gateway: Gateway) -> None:
 
 async def test_other_paths_and_methods(gateway: Gateway) -> None:
     """Unknown paths are 404, methods that a path does not take 405 with those that it does."""
-    for path in ("/", "/event", "/events/1", "/health", "/docs"):
+    for path in ("/", "/event", "/events/1", "/health", "/documents"):
         problem(await gateway.http.get(gateway.url + path), 404, "unknown_path")
     for method in ("GET", "PUT", "PATCH", "DELETE"):
         answer = await gateway.http.request(method, f"{gateway.url}/events")
@@ -335,12 +318,12 @@ async def test_the_doors_ledger_balances(gateway: Gateway) -> None:
     assert grown == {"received": 4, "accepted": 2, "failed": 2, "unanswered": 0, "processed": 2}
 
 
-async def test_log_lines_carry_the_correlation_id_and_no_payload(gateway: Gateway, nats: FreshNats) -> None:
+async def test_log_lines_carry_the_correlation_id_and_no_payload(gateway: Gateway) -> None:
     """What became of a request stands in the log under its correlation ID; names and texts of its events do not."""
     await gateway.post(
         [changed(facebook(), "data.user.name", "Nobody Knows"), b'{"secret":1}'], x_correlation_id="c-log"
     )
-    log = (nats.server.store.parent / "gateway.log").read_text()
+    log = gateway.log()
     lines = [json.loads(line) for line in log.splitlines() if '"c-log"' in line]
     assert [line["event"] for line in lines] == ["events refused", "request"]
     assert {"status": 202, "accepted": 1, "refused": 1, "sampled": 1}.items() <= lines[-1].items()

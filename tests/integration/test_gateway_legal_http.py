@@ -6,16 +6,13 @@ A spare takes over from a worker that Robyn aborted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import psutil
 import pytest
 
 from ops.local.ports import LOOPBACK
 from tests.support.events import encoded, facebook
-from tests.support.gateway import Gateway, start_gateway, workers_of
-from tests.support.stack import start_nats
+from tests.support.gateway import Gateway, workers_of
 from tests.support.waiting import eventually
 
 EVENT = encoded(facebook())
@@ -83,13 +80,6 @@ FATAL = {
     "a trailer at a path that reads no body": GET + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-Sum: 1\r\n\r\n",
     "a chunk size that is no number": CHUNKED + b"\r\nzz\r\n[]\r\n0\r\n\r\n",
 }
-
-
-@pytest.fixture(scope="module")
-async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
-    """A gateway of one worker."""
-    async with start_nats(Path(tmp_path_factory.mktemp("nats"))) as nats, start_gateway(nats) as gateway:
-        yield gateway
 
 
 async def answer_to(port: int, request: bytes, patience_seconds: float = 10) -> bytes:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
+import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,11 +23,11 @@ import httpx
 import psutil
 import pytest
 
-from core import jetstream
-from core.settings import GatewaySettings
-from ops.local.ports import free_port
+from core import listen
+from gateway.settings import GatewaySettings
+from ops.local.ports import LOOPBACK, free_port
 from tests.support.events import Event, encoded, facebook, tiktok
-from tests.support.gateway import SETTINGS, Gateway, start_gateway
+from tests.support.gateway import Gateway, gateway_process, start_gateway, unsupervised_gateway
 from tests.support.processes import ROOT, ended, standing_still
 from tests.support.stack import FreshNats
 from tests.support.waiting import eventually
@@ -142,7 +144,7 @@ async def test_ready_says_that_nats_is_away(fresh_nats: FreshNats) -> None:
 
 async def test_sigterm_under_load_loses_nothing(fresh_nats: FreshNats) -> None:
     """SIGTERM under load: what is in flight is finished, exit code 0 in time, and each 202 is in the stream."""
-    async with alone(fresh_nats, {"GATEWAY_WORKERS": "2"}) as (process, gateway):
+    async with unsupervised_gateway(fresh_nats, GATEWAY_WORKERS="2") as (process, gateway):
         workers = psutil.Process(process.pid).children()
         async with senders(gateway) as sent:
             await answered(sent, 100)
@@ -151,42 +153,6 @@ async def test_sigterm_under_load_loses_nothing(fresh_nats: FreshNats) -> None:
         await ended(*(worker.pid for worker in workers))
         sent.judge(await stored(gateway))
         assert set(sent.statuses) <= {202, 503, None}
-
-
-async def _gateway(settings: Mapping[str, str]) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway"), cwd=ROOT, env={**os.environ, **settings}, stderr=asyncio.subprocess.PIPE
-    )
-
-
-@contextlib.asynccontextmanager
-async def alone(
-    nats: FreshNats, settings: Mapping[str, str]
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, Gateway]]:
-    """A gateway that no supervisor looks after, ready; ended with the test."""
-    settings = {"GATEWAY_PORT": str(free_port()), **SETTINGS, "NATS_URL": nats.url, **settings}
-    client = await jetstream.connect(nats.url, name="tests")
-    process = await _gateway(settings)
-    try:
-        async with httpx.AsyncClient(timeout=60) as http:
-            gateway = Gateway(int(settings["GATEWAY_PORT"]), nats.supervisor, client, http)
-            await _until_ready(gateway)
-            yield process, gateway
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            await process.wait()
-        await client.close()
-
-
-async def _until_ready(gateway: Gateway) -> None:
-    async def ready() -> bool:
-        try:
-            return (await gateway.http.get(f"{gateway.url}/health/ready")).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    await eventually(ready, what="the gateway is ready", seconds=30)
 
 
 async def _in_flight(gateway: Gateway) -> None:
@@ -198,7 +164,7 @@ async def _in_flight(gateway: Gateway) -> None:
 
 async def test_a_drain_waits_for_pubacks(fresh_nats: FreshNats) -> None:
     """A request that waits for its PubAck when SIGTERM comes is answered 202 before the end; no new one is taken."""
-    async with alone(fresh_nats, {}) as (process, gateway):
+    async with unsupervised_gateway(fresh_nats) as (process, gateway):
         async with standing_still(fresh_nats.supervisor.pid("nats")):
             request = asyncio.create_task(gateway.post([facebook()]))
             await _in_flight(gateway)
@@ -217,7 +183,10 @@ async def test_a_drain_waits_for_pubacks(fresh_nats: FreshNats) -> None:
 async def test_a_drain_ends_in_time(fresh_nats: FreshNats) -> None:
     """Where a PubAck never comes the gateway ends at GATEWAY_DRAIN_SECONDS all the same, and owns up to it."""
     server = fresh_nats.supervisor.pid("nats")
-    async with alone(fresh_nats, {"GATEWAY_DRAIN_SECONDS": "2"}) as (process, gateway), standing_still(server):
+    async with (
+        unsupervised_gateway(fresh_nats, GATEWAY_DRAIN_SECONDS="2") as (process, gateway),
+        standing_still(server),
+    ):
         request = asyncio.create_task(gateway.post([facebook()]))
         await _in_flight(gateway)
         process.terminate()
@@ -280,7 +249,7 @@ async def test_metrics_outlive_workers_and_their_files_do_not(fresh_nats: FreshN
                 return all(metric_files(folder, f"gauge_livesum_{child.pid}") for child in parent.children())
 
             await eventually(spare_has_files, what="the next spare has imported everything")
-            await _until_ready(gateway)
+            await gateway.until_ready()
             counts.add(metric_files(folder, "*"))
         assert len(counts) == 1
         assert await gateway.metric("sluice_start_time_seconds") == started
@@ -312,25 +281,39 @@ async def test_a_worker_whose_link_fails_ends() -> None:
 
 async def test_workers_do_not_outlive_their_parent(fresh_nats: FreshNats) -> None:
     """kill -9 of the parent ends its workers: nothing keeps the port, and a new gateway starts on it at once."""
-    settings = {**SETTINGS, "NATS_URL": fresh_nats.url, "GATEWAY_WORKERS": "2"}
-    async with alone(fresh_nats, settings) as (process, gateway):
+    async with unsupervised_gateway(fresh_nats, GATEWAY_WORKERS="2") as (process, gateway):
         workers = psutil.Process(process.pid).children()
         process.kill()
         await process.wait()
         await ended(*(worker.pid for worker in workers))
-        async with alone(fresh_nats, {**settings, "GATEWAY_PORT": str(gateway.port)}) as (_, after):
+        async with unsupervised_gateway(fresh_nats, gateway.port, GATEWAY_WORKERS="2") as (_, after):
             assert (await after.post([facebook()])).status_code == 202
 
 
 async def test_a_taken_port_is_told(fresh_nats: FreshNats) -> None:
     """A port that another gateway serves is not shared without a word: the start fails and names the setting."""
     async with start_gateway(fresh_nats) as gateway:
-        settings = {**SETTINGS, "NATS_URL": fresh_nats.url, "GATEWAY_PORT": str(gateway.port)}
-        process = await _gateway(settings)
-        _, told = await asyncio.wait_for(process.communicate(), 30)
+        process = await gateway_process(NATS_URL=fresh_nats.url, GATEWAY_PORT=str(gateway.port))
+        _, told = await process.communicate()
         assert process.returncode == 2
         assert b"GATEWAY_PORT" in told
         assert str(gateway.port).encode() in told
+
+
+async def test_the_port_stays_reserved_while_no_worker_listens(fresh_nats: FreshNats) -> None:
+    """Before the first worker and between two of them no other program can listen on the port: workers that start
+    later would die of it, again and again."""
+    async with start_gateway(fresh_nats) as gateway:
+        parent = psutil.Process(gateway.supervisor.pid("gateway"))
+        async with standing_still(parent.pid):
+            workers = parent.children()
+            for worker in workers:
+                worker.kill()
+            await ended(*(worker.pid for worker in workers))
+            with pytest.raises(OSError, match=os.strerror(errno.EADDRINUSE)):
+                listen.bind(LOOPBACK, gateway.port, socket.SO_REUSEADDR)
+        await gateway.until_ready()
+        assert (await gateway.post([facebook()])).status_code == 202
 
 
 async def test_workers_listen_where_the_parent_does(fresh_nats: FreshNats, tmp_path: Path) -> None:
@@ -357,7 +340,7 @@ async def test_workers_listen_where_the_parent_does(fresh_nats: FreshNats, tmp_p
 )
 async def test_a_wrong_setting_is_told(name: str, value: str) -> None:
     """A setting that cannot be ends the start with exit code 2 and its name."""
-    process = await _gateway({name: value})
-    _, told = await asyncio.wait_for(process.communicate(), 30)
+    process = await gateway_process(**{name: value})
+    _, told = await process.communicate()
     assert process.returncode == 2
     assert name.encode() in told

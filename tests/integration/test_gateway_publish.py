@@ -16,20 +16,21 @@ from nats.js import JetStreamContext
 from core import jetstream
 from core.errors import StreamFull, StreamUnreachable, TryAgain
 from core.events import wire
-from core.settings import GatewaySettings
+from core.events.wire import SEAL_BYTES
 from gateway import commit
 from gateway import publish as publishing
-from gateway.commit import SEAL_BYTES, SEAL_PARTS, UNACKED_MOST
+from gateway.batch import Block
+from gateway.commit import SEAL_PARTS, UNACKED_MOST
 from gateway.correlation import Origin, origin
-from gateway.decode import Block
 from gateway.publish import Publisher
 from gateway.refusal import Doubled, NotServing
+from gateway.settings import GatewaySettings
 from tests.support.garbage import errors_left_behind
 from tests.support.processes import stopped
 from tests.support.stack import FreshNats
 from tests.support.waiting import eventually
 
-SUBJECT = "events.facebook"
+SOURCE = "facebook"
 STREAM = "EVENTS_FACEBOOK"
 
 
@@ -44,7 +45,7 @@ class Bench:
     async def publish(self, *contents: bytes, came: Origin | None = None, seconds: float = 10.0) -> None:
         """Publish a request of one event a block."""
         blocks = [Block(1, content) for content in contents]
-        await self.publisher.publish(came or origin({}), {SUBJECT: blocks}, seconds)
+        await self.publisher.publish(came or origin({}), {SOURCE: blocks}, seconds)
 
     async def stored(self) -> list[tuple[list[wire.Part], list[bytes]]]:
         """Parts and lines of each stored message."""
@@ -85,7 +86,7 @@ async def took(work: Awaitable[object]) -> float:
 async def test_a_request_is_done_when_it_is_stored(bench: Bench) -> None:
     """When publish returns, the stream holds the events as they were given, with count, id, correlation and trace."""
     came = origin({"x-correlation-id": "c-1", "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"})
-    await bench.publisher.publish(came, {SUBJECT: [Block(2, b'{"a":1}\n{"b":2}'), Block(1, b'{"c":3}')]}, 10)
+    await bench.publisher.publish(came, {SOURCE: [Block(2, b'{"a":1}\n{"b":2}'), Block(1, b'{"c":3}')]}, 10)
     (message,) = await bench.messages()
     assert wire.decode(message.data) == (
         [wire.Part("c-1", came.traceparent, came.received_at, 3)],
@@ -243,8 +244,8 @@ async def test_requests_wait_for_the_first_link(bench: Bench) -> None:
     """A request that comes before JetStream was reached waits for it, and is refused when its time is over."""
     publisher = Publisher()
     with pytest.raises(NotServing):
-        await publisher.publish(origin({}), {SUBJECT: [Block(1, b"{}")]}, 0.05)
-    request = asyncio.create_task(publisher.publish(origin({}), {SUBJECT: [Block(1, b"{}")]}, 10))
+        await publisher.publish(origin({}), {SOURCE: [Block(1, b"{}")]}, 0.05)
+    request = asyncio.create_task(publisher.publish(origin({}), {SOURCE: [Block(1, b"{}")]}, 10))
     await asyncio.sleep(0)
     assert not request.done()
     await publisher.serve(bench.client)
@@ -283,7 +284,7 @@ async def test_a_failure_leaves_nothing_behind(bench: Bench, monkeypatch: pytest
                 monkeypatch.setattr(commit, "new_id", lambda: "the same each time")
                 told += [await _told(bench.publish(b"one")), await _told(bench.publish(b"two"))]
             case "no link":
-                blocks = {SUBJECT: [Block(1, b"x" * 200_000)]}
+                blocks = {SOURCE: [Block(1, b"x" * 200_000)]}
                 told += [await _told(Publisher().publish(origin({}), blocks, 0.05))]
         await eventually(_answers(lambda: asyncio.all_tasks() <= before), what="nothing is on its way")
     assert any(told)

@@ -5,19 +5,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import hmac
-import subprocess
-import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from tests.support.events import changed, encoded, facebook, tiktok
-from tests.support.gateway import Gateway, start_gateway
-from tests.support.processes import ROOT
-from tests.support.stack import FreshNats, start_nats
+from tests.support.gateway import Gateway, gateway_process
 
 APP_SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 KEY = "a-key-of-a-plain-sender"
@@ -25,18 +18,11 @@ TOKEN = "a-verify-token"
 
 
 @pytest.fixture(scope="module")
-async def nats(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[FreshNats]:
-    """One NATS for the tests of this module."""
-    async with start_nats(Path(tmp_path_factory.mktemp("nats"))) as nats:
-        yield nats
-
-
-@pytest.fixture(scope="module")
-async def shared(nats: FreshNats, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
-    """A gateway that takes facebook's events signed by Meta's scheme and tiktok's from who knows a key."""
+def gateway_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """It takes facebook's events signed by Meta's scheme and tiktok's from who knows a key."""
     secrets = tmp_path_factory.mktemp("secrets") / "meta"
     secrets.write_text(f"{'e' * 32}\n{APP_SECRET}\n")
-    settings: dict[str, Any] = {
+    return {
         "GATEWAY_FACEBOOK_SCHEME": "meta",
         "GATEWAY_FACEBOOK_SECRETS_FILE": str(secrets),
         "GATEWAY_TIKTOK_SCHEME": "key",
@@ -44,16 +30,6 @@ async def shared(nats: FreshNats, tmp_path_factory: pytest.TempPathFactory) -> A
         "GATEWAY_META_VERIFY_TOKEN": TOKEN,
         "LOG_LEVEL": "debug",
     }
-    async with start_gateway(nats, **settings) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-async def gateway(shared: Gateway) -> Gateway:
-    """The shared gateway, with empty streams."""
-    for stream in ("EVENTS_FACEBOOK", "EVENTS_TIKTOK", "REFUSED"):
-        await shared.client.jetstream().purge_stream(stream)
-    return shared
 
 
 def signature(body: bytes) -> str:
@@ -140,7 +116,7 @@ async def test_meta_asks_before_it_sends(gateway: Gateway) -> None:
     assert (await gateway.http.put(f"{gateway.url}/events")).headers["allow"] == "POST, GET"
 
 
-async def test_no_secret_is_logged(gateway: Gateway, nats: FreshNats) -> None:
+async def test_no_secret_is_logged(gateway: Gateway) -> None:
     """Whatever is refused, neither the secrets nor what was given for them stand in the log, at any level."""
     body = encoded(facebook())
     given = "x" * 40
@@ -148,18 +124,15 @@ async def test_no_secret_is_logged(gateway: Gateway, nats: FreshNats) -> None:
     await gateway.send(body, authorization=f"Bearer {given}")
     await gateway.send(body, x_hub_signature_256=f"sha256={'f' * 64}")
     await gateway.http.get(f"{gateway.url}/events", params={"hub.mode": "subscribe", "hub.verify_token": given})
-    log = (nats.server.store.parent / "gateway.log").read_text()
+    log = gateway.log()
     assert '"bad_signature"' in log
     for secret in (APP_SECRET, KEY, TOKEN, given, "f" * 64):
         assert secret not in log
 
 
-def test_half_a_setting_ends_the_start() -> None:
+async def test_half_a_setting_ends_the_start() -> None:
     """A scheme without a secret is told by name, and the gateway does not start: exit code 2."""
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway"],
-        env={"GATEWAY_FACEBOOK_SCHEME": "meta", "GATEWAY_PORT": "0"},
-        cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "GATEWAY_FACEBOOK_SECRETS" in done.stdout + done.stderr
+    process = await gateway_process(GATEWAY_FACEBOOK_SCHEME="meta", GATEWAY_PORT="0")
+    _, told = await process.communicate()
+    assert process.returncode == 2
+    assert b"GATEWAY_FACEBOOK_SECRETS" in told

@@ -18,8 +18,9 @@ from core import jetstream
 from core.errors import Misconfigured
 from core.frames import receive_frames
 from core.nats_login import login, public_nkey
-from core.settings import NATS_LOGIN, GatewaySettings, Settings, load, nats_at
-from ops.connection import Unreachable, to_nats, where
+from core.settings import NATS_LOGIN, Settings, load, nats_at
+from gateway.settings import GatewaySettings
+from ops.cli.connection import Unreachable, to_nats, where
 from ops.local import Supervisor
 from ops.local.nats import SETTINGS as USERS
 from ops.local.nats import Nats
@@ -46,7 +47,7 @@ async def server(folder: Path, extra: str, *arguments: str) -> AsyncIterator[Fre
     argv = [configuration if part == USERS else part for part in program.argv]
     async with Supervisor(folder) as supervisor:
         await supervisor.start(dataclasses.replace(program, argv=[*argv, *arguments]))
-        yield FreshNats(started, supervisor)
+        yield FreshNats(started, supervisor, folder)
 
 
 async def talks(settings: Settings | str) -> None:

@@ -10,8 +10,9 @@ import asyncpg
 import pytest
 
 from core.errors import SluiceError
-from ops import countries, examine
-from ops.checks import Check
+from ops.cli import countries
+from ops.doctor import examine
+from ops.doctor.checks import Check
 from tests.support.collecting import storing
 from tests.support.events import NOON, Event, changed, facebook, message, tiktok
 from tests.support.operator import operator, ops

@@ -15,9 +15,9 @@ from nats.aio.client import Client
 from core.errors import SluiceError
 from core.events import refused
 from core.events.contract import Invalid
-from core.events.fields import microseconds_of
 from core.jetstream import stream_info
-from core.settings import OperatorSettings
+from core.sources.fields import microseconds_of
+from ops.settings import OperatorSettings
 from tests.support.collecting import CONTRACT, balanced, collecting, drained, publish
 from tests.support.events import NOON, Event, changed, encoded, facebook, message, part, tiktok, without
 from tests.support.operator import ended, operator, ops, ops_json, start

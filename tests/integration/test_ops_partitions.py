@@ -8,14 +8,17 @@ from typing import Any
 import asyncpg
 import pytest
 
+from collector.settings import LEAST_RETENTION_DAYS
 from core import postgres
 from core.errors import SluiceError
-from core.settings import OperatorSettings
-from ops import examine
-from ops.checks import Check
-from ops.compare import of_rows
-from ops.connection import to_nats
+from ops.cli import partitions
+from ops.cli.connection import to_nats
+from ops.doctor import examine
+from ops.doctor.checks import Check
+from ops.doctor.compare import of_rows
 from ops.ledger import read_letters
+from ops.settings import OperatorSettings
+from sql import statements
 from tests.support.collecting import collecting, connected, drained, publish, storing
 from tests.support.events import NOON, facebook, message, tiktok
 from tests.support.operator import operator, ops, ops_json
@@ -82,6 +85,17 @@ async def test_a_detached_day_is_reported_and_attached(
     code, said = await ops(chosen, capsys, "partitions", "ensure")
     assert (code, "1 partition made" in said) == (0, True)
     assert await checked() == "1 days ahead"
+
+
+async def test_the_database_keeps_what_the_least_retention_keeps(
+    connection: asyncpg.Connection[Any], today: date
+) -> None:
+    """The latest day from which `drop_days` keeps events is that of the least RETENTION_DAYS."""
+    latest = today - timedelta(days=LEAST_RETENTION_DAYS)
+    for table in partitions.TABLES:
+        await connection.fetch(statements("partitions")["drop_before"], table, latest)
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match=f"the latest floor is {latest}"):
+            await connection.fetch(statements("partitions")["drop_before"], table, latest + timedelta(days=1))
 
 
 async def test_old_days_are_dropped_for_good(
@@ -201,3 +215,30 @@ async def test_rows_that_are_not_what_the_rollups_count(
     await holder.close()
     tomorrow = today + timedelta(days=1)
     assert f"not compared, for lack of time: tiktok {tomorrow}, facebook {today}, tiktok {today} (see" in held
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("ALTER TABLE tiktok_events DROP COLUMN followers", "tiktok_events has no column followers"),
+        ("ALTER TABLE tiktok_events ADD note text NOT NULL", "tiktok_events.note is NOT NULL"),
+        ("DROP TABLE tiktok_events", "tiktok_events does not exist: the migration of tiktok is missing"),
+    ],
+)
+async def test_doctor_compares_columns_with_the_declarations(
+    database: Database, connection: asyncpg.Connection[Any], change: str, said: str
+) -> None:
+    """A column unlike its source's declaration, and a table that is missing, are named; other checks go on."""
+    chosen = operator(NO_NATS, database.owner_dsn)
+
+    async def columns() -> Check:
+        checks = {check.check: check for check in await examine.of_postgres(connection, chosen)}
+        assert {"columns", "partitions", "countries"} <= checks.keys()
+        return checks["columns"]
+
+    assert (await columns()).state == "ok"
+    await connection.execute(change)
+    found = await columns()
+    assert found.state == "wrong"
+    assert said in found.found
+    assert "docs/add-a-source.md" in found.mend

@@ -9,16 +9,19 @@ from typing import Any
 import asyncpg
 import pytest
 from nats.aio.client import Client
+from nats.js.api import ConsumerInfo
 from structlog.testing import capture_logs
 
+from collector.maintenance.stranded import free_stranded
 from collector.sources import SOURCES
-from collector.stranded import free_stranded
 from core.errors import SluiceError
 from core.events.subjects import consumer_of, stream_of
+from core.health import Readiness
 from core.jetstream import ask, ensure_streams, stream_config
 from core.lifecycle import cancelled
-from ops import examine, streams
-from ops.pause import consumer, pause
+from ops.cli import streams
+from ops.cli.pause import consumer, pause
+from ops.doctor import examine
 from tests.support.collecting import balanced, collecting, drained, fetcher_of, publish
 from tests.support.events import facebook, message
 from tests.support.operator import operator, ops, ops_json
@@ -134,9 +137,10 @@ async def test_a_consumer_that_differs_is_reported_and_repaired(
 
 
 async def test_what_a_consumer_dropped_is_delivered_again(
-    client: Client, database: Database, connection: asyncpg.Connection[Any]
+    client: Client, database: Database, connection: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A message that was delivered `max_deliver` times and not confirmed, be it the last one: it is stored, once."""
+    monkeypatch.setattr("collector.maintenance.stranded.EVERY_SECONDS", 0.1)
     fetcher = fetcher_of(client, ack_wait_seconds=0.5)
     await fetcher.start()
     await fetcher.stop()
@@ -151,8 +155,37 @@ async def test_what_a_consumer_dropped_is_delivered_again(
 
     await eventually(dropped, what="JetStream drops the message")
     async with collecting(database, client):
-        freeing = asyncio.create_task(free_stranded(client, SOURCES["facebook"], every_seconds=0.1))
+        freeing = asyncio.create_task(free_stranded(client, SOURCES["facebook"], Readiness()))
         await drained(client, "facebook")
         await cancelled([freeing])
     assert await connection.fetchval("SELECT count(*) FROM facebook_events") == 1
     await balanced(connection, client)
+
+
+async def test_a_collector_between_two_pulls_is_there(
+    fresh_nats: FreshNats, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All pulls of an idle collector end at once, and it asks again: doctor looks again before it names none."""
+    monkeypatch.setattr(examine, "LOOKS", 100_000)
+    looks = 0
+
+    async def counted(client: Client, collected: str) -> ConsumerInfo:
+        nonlocal looks
+        looks += 1
+        return await consumer(client, collected)
+
+    monkeypatch.setattr(examine, "consumer", counted)
+    fetcher = fetcher_of(client)
+    await fetcher.start()
+    await fetcher.stop()
+    looking = asyncio.create_task(examine.of_nats(client, operator(fresh_nats.url, NO_DATABASE)))
+
+    async def missed() -> bool:
+        return looks > 1
+
+    await eventually(missed, what="doctor finds nobody who asks, and looks again")
+    assert not looking.done()
+    await fetcher.start()
+    _, facts = await looking
+    assert [source.collected for source in facts if source.name == "facebook"] == [""]
+    await fetcher.stop()

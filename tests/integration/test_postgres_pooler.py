@@ -14,9 +14,9 @@ from nats.aio.client import Client
 from core import postgres
 from core.errors import Misconfigured
 from core.postgres import POOLED
-from core.settings import OperatorSettings
-from ops.connection import to_database
+from ops.cli.connection import to_database
 from ops.local.ports import free_port
+from ops.settings import OperatorSettings
 from tests.support.collecting import balanced, drained, publish
 from tests.support.collector_process import collector_process
 from tests.support.events import NOON, facebook, message

@@ -14,9 +14,9 @@ from nats.aio.client import Client
 from core import postgres
 from core.errors import Misconfigured
 from core.pg_errors import is_transient
-from core.settings import ReporterSettings
 from ops.local import Servers
 from reporter.read import open_pool
+from reporter.settings import ReporterSettings
 from tests.support.collecting import balanced, collecting, drained, publish, storing
 from tests.support.events import facebook, message
 from tests.support.stack import Database, reachable_folder

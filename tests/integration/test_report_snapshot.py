@@ -8,10 +8,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from core.settings import ReporterSettings
 from reporter.query import Asked
 from reporter.read import snapshot
 from reporter.reports.events import EVENTS
+from reporter.settings import ReporterSettings
 from tests.support.events import NOON, Event, facebook, tiktok
 from tests.support.report_rows import Collected, collecting, connected, reporter, reporter_pool
 from tests.support.stack import Database

@@ -1,4 +1,4 @@
-"""A misspelt setting is seen: every program of ours says at its start which variables nothing reads."""
+"""A misspelt setting is reported: each program says at its start which variables with its prefixes nothing reads."""
 
 from __future__ import annotations
 
@@ -18,8 +18,18 @@ SERVICES = {
     "reporter": ["reporter"],
     "migrate": ["core.migrate"],
 }
-# A name, a setting that ends the start right after, and one that is known.
-WRONG = {"GATEWAY_WORKER": "secret", "GATEWAY_HOST": "a b", "COLLECTOR_HOST": "a b", "REPORTER_HOST": "a b"}
+# Names that are almost settings, the settings that they resemble, and the program that reads those; migrate reads none.
+MISSPELT = {
+    "GATEWAY_WORKER": ("GATEWAY_WORKERS", "gateway"),
+    "COLLECTOR_DNS": ("COLLECTOR_DSN", "collector"),
+    "REPORTER_CONNECTION": ("REPORTER_CONNECTIONS", "reporter"),
+    "NATS_URLS": ("NATS_URL", None),  # every program
+}
+# Known, and each ends the start right after the warning.
+WRONG = {
+    **dict.fromkeys(MISSPELT, "secret"),
+    **{"GATEWAY_HOST": "a b", "COLLECTOR_HOST": "a b", "REPORTER_HOST": "a b"},
+}
 
 
 async def run(*arguments: str) -> tuple[int | None, bytes, bytes]:
@@ -39,12 +49,14 @@ async def test_a_service_warns_in_one_line(service: str) -> None:
     """A JSON line with the nearest name and without the value; what else is wrong ends the start as always."""
     code, said, errors = await run(*SERVICES[service])
     (line,) = [line for line in map(json.loads, said.splitlines()) if line["event"] == "variables that are no settings"]
-    assert (code, line["level"], line["variables"]) == (2, "warning", {"GATEWAY_WORKER": "GATEWAY_WORKERS"})
+    theirs = {name: setting for name, (setting, reader) in MISSPELT.items() if reader in (service, None)}
+    assert (code, line["level"], line["variables"]) == (2, "warning", theirs)
     assert b"secret" not in said + errors
 
 
 async def test_a_command_warns_on_stderr() -> None:
-    """Standard output stays what it is, for programs."""
+    """An operator's command checks the settings of all programs. Standard output has its result alone."""
     code, said, errors = await run("ops", "partitions", "list", "--format", "json")
     assert (code, said) == (2, b"")
-    assert errors.startswith(b"sluice: GATEWAY_WORKER is no setting: GATEWAY_WORKERS is the nearest one\n")
+    for name, (setting, _) in MISSPELT.items():
+        assert f"sluice: {name} is no setting: {setting} is the nearest one\n".encode() in errors

@@ -19,14 +19,16 @@ import asyncpg
 import pytest
 from nats.aio.client import Client
 
-from collector.batch import Entry, Outcome
 from collector.collect import Collect
-from collector.fetch import Fetcher, Message
-from collector.parse import Parser, python_parser
-from collector.source import Source
+from collector.fetch import Fetcher
+from collector.message import Message
+from collector.parse.parsed import Parser
+from collector.parse.python import python_parser
 from collector.sources import SOURCES
-from collector.store import Store
-from collector.write import Path, Turn
+from collector.sources.source import Source
+from collector.store.batch import Entry, Outcome, Path
+from collector.store.store import Store
+from collector.store.write import Turn
 from core import jetstream, postgres
 from core.events.contract import Contract
 from core.events.subjects import EVENTS_HEADER, REFUSED, stream_of

@@ -1,4 +1,4 @@
-"""Read PostgreSQL's binary COPY rows back into fields: the other direction of `collector.copying`, for tests."""
+"""Read PostgreSQL's binary COPY rows back into fields: the other direction of `collector.parse.pg_copy`, for tests."""
 
 import struct
 from collections.abc import Sequence

@@ -14,8 +14,9 @@ from core.events.contract import Contract, Reason
 from core.events.refused import RefusedEvent
 from gateway import native
 from gateway.admission import Admission
+from gateway.batch import Batch
 from gateway.body import Form
-from gateway.decode import SMALLEST_EVENT_BYTES, Batch, Decode
+from gateway.decode import SMALLEST_EVENT_BYTES, Decode
 from gateway.refusal import Refused
 from tests.support.events import Event, encoded, microseconds
 

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from core.events import wire
-from core.events.fields import microseconds_of
+from core.sources.fields import microseconds_of
 
 Event = dict[str, Any]
 

@@ -25,10 +25,10 @@ from typing import Any, Self
 
 import structlog
 
-from bench.bodies import Bodies
-from bench.sender import Sender
+from bench.publisher.bodies import Bodies
+from bench.publisher.sender import Sender
 from core import postgres
-from core.events.subjects import REFUSED, SOURCES, stream_of
+from core.events.subjects import COLLECTED, stream_of
 from core.faults import FOLDER
 from ops.local import Program, Servers
 from ops.local.ports import free_port
@@ -45,7 +45,6 @@ WELL_AGAIN_SECONDS = 30.0
 """What is promised after any fault."""
 EVENTS = 20
 EVERY_SECONDS = 0.04  # 500 events a second: enough that every step is always taken
-COLLECTED = (*SOURCES, REFUSED)
 COLLECTOR_OF = {source: name for name, source in COLLECTORS.items()}
 
 log = structlog.get_logger("tests")
@@ -190,7 +189,7 @@ async def load(
 ) -> AsyncIterator[Sender]:
     """Small POSTs, many of them corrupt or with repeated events, until the end; then all answers are awaited.
 
-    `stored` names whose events there are to store, `how` is for bench.bodies.Bodies.
+    `stored` names whose events there are to store, `how` is for bench.publisher.bodies.Bodies.
     """
     bodies = Bodies(time.time(), **{"corrupt_share": 0.3, "duplicates": 0.05, **how})
     sender = Sender(

@@ -3,12 +3,17 @@
 async with start_gateway(fresh_nats, GATEWAY_WORKERS="1") as gateway:
     answer = await gateway.post([facebook()])
     (message,) = await gateway.published("facebook")
+
+The fixture `gateway` is one that all tests of a file share, with empty streams; see tests/conftest.py.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 import sys
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -20,14 +25,17 @@ from nats.aio.client import Client
 
 from core import jetstream
 from core.events import wire
-from core.events.subjects import stream_of
+from core.events.subjects import REFUSED, SOURCES, stream_of
 from ops.local import Program, Supervisor
 from ops.local.ports import LOOPBACK, free_port
 from ops.local.ready import answers_ok
 from tests.support.events import Event, encoded
+from tests.support.processes import ROOT
 from tests.support.stack import FreshNats
+from tests.support.waiting import eventually
 
 JSON = {"content-type": "application/json"}
+ARGV = [sys.executable, "-m", "gateway"]
 # Streams of this size fit many times into a test's disk.
 SETTINGS = {"GATEWAY_WORKERS": "1", "STREAM_MAX_BYTES": str(1 << 30), "REFUSED_STREAM_MAX_BYTES": str(1 << 28)}
 
@@ -46,12 +54,17 @@ class Message:
 
 @dataclass(frozen=True)
 class Gateway:
-    """A running gateway. It is "gateway" on `supervisor`; `client` is the test's own connection to its NATS."""
+    """A running gateway. `client` is the test's own connection to its NATS."""
 
     port: int
-    supervisor: Supervisor
+    nats: FreshNats
     client: Client
     http: httpx.AsyncClient
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """Runs its NATS and, unless it was started unsupervised, the gateway itself, as "gateway"."""
+        return self.nats.supervisor
 
     @property
     def url(self) -> str:
@@ -80,6 +93,11 @@ class Gateway:
             found.append(Message(sequence, stored.subject or "", headers, len(stored.data), parts, lines))
         return found
 
+    async def empty(self) -> None:
+        """Purge every stream."""
+        for collected in (*SOURCES, REFUSED):
+            await self.client.jetstream().purge_stream(stream_of(collected))
+
     async def lines(self, collected: str) -> list[bytes]:
         """The events of all messages of a stream, in order."""
         return [line for message in await self.published(collected) for line in message.lines]
@@ -93,6 +111,14 @@ class Gateway:
             ):
                 return float(line.rpartition(" ")[2])
         return 0.0
+
+    def log(self) -> str:
+        """What it has logged so far."""
+        return (self.nats.folder / "gateway.log").read_text()
+
+    async def until_ready(self) -> None:
+        """Wait until it is ready."""
+        await eventually(partial(answers_ok, self.port, "/health/ready"), what="the gateway is ready")
 
     def workers(self) -> list[psutil.Process]:
         """The worker processes that serve, oldest first; without the spare."""
@@ -120,17 +146,52 @@ async def start_gateway(
     await nats.supervisor.start(
         Program(
             name="gateway",
-            argv=[sys.executable, "-m", "gateway"],
-            env={**SETTINGS, "NATS_URL": nats.url, "GATEWAY_PORT": str(port), **settings},
+            argv=ARGV,
+            env=_variables(nats, port, settings),
             is_ready=partial(answers_ok, port, page),
             drain_seconds=30,
         )
     )
-    client = await jetstream.connect(nats.url, name="tests") if wait_ready else Client()
+    try:
+        async with _asked(nats, port, connected=wait_ready) as gateway:
+            yield gateway
+    finally:
+        await nats.supervisor.stop("gateway")
+
+
+@asynccontextmanager
+async def unsupervised_gateway(
+    nats: FreshNats, port: int | None = None, **settings: str
+) -> AsyncIterator[tuple[Process, Gateway]]:
+    """A gateway as `start_gateway` makes it, ready; the test ends its process and sees its exit code."""
+    port = port or free_port()
+    process = await gateway_process(**_variables(nats, port, settings))
+    try:
+        async with _asked(nats, port) as gateway:
+            await gateway.until_ready()
+            yield process, gateway
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+
+
+async def gateway_process(**settings: str) -> Process:
+    """A gateway with these settings beside our own environment, which may end at once; its standard error is a pipe."""
+    return await asyncio.create_subprocess_exec(*ARGV, cwd=ROOT, env={**os.environ, **settings}, stderr=PIPE)
+
+
+def _variables(nats: FreshNats, port: int, settings: Mapping[str, str]) -> dict[str, str]:
+    return {**SETTINGS, "NATS_URL": nats.url, "GATEWAY_PORT": str(port), **settings}
+
+
+@asynccontextmanager
+async def _asked(nats: FreshNats, port: int, *, connected: bool = True) -> AsyncIterator[Gateway]:
+    """The gateway that runs on this port; where NATS may be away, without a connection to it."""
+    client = await jetstream.connect(nats.url, name="tests") if connected else Client()
     try:
         async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=200)) as http:
-            yield Gateway(port, nats.supervisor, client, http)
+            yield Gateway(port, nats, client, http)
     finally:
-        if wait_ready:
+        if connected:
             await client.close()
-        await nats.supervisor.stop("gateway")

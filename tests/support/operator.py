@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from core.settings import OperatorSettings
-from ops.__main__ import command_line
+from ops.command_line import command_line
 from ops.local.ports import free_port
+from ops.settings import OperatorSettings
 from tests.support.processes import ROOT
 
 

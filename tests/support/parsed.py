@@ -1,7 +1,7 @@
 """What parsers give, so that one can be compared with another."""
 
-from collector.parse import Parsed
-from collector.rollup import total
+from collector.parse.parsed import Parsed
+from collector.parse.rollup import total
 
 
 def comparable(parsed: Parsed) -> Parsed:

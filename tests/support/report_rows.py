@@ -10,15 +10,15 @@ from typing import Any
 import asyncpg
 import httpx
 
-from collector.batch import Entry
-from collector.fetch import Message
-from collector.parse import python_parser
+from collector.message import Message
+from collector.parse.python import python_parser
 from collector.sources import SOURCES
-from collector.store import Store
+from collector.store.batch import Entry
+from collector.store.store import Store
 from core.events.contract import Contract
-from core.settings import ReporterSettings
 from reporter.app import create_app
 from reporter.read import Pool, open_pool
+from reporter.settings import ReporterSettings
 from tests.support.events import Event, message
 
 # Any instant of the contract's years may be stored: reports have to be right at all of them.

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ops.local.postgres import find_binaries
-from ops.up import variables
+from ops.local.up import variables
 from tests.support.processes import ROOT
 from tests.support.system import System
 

@@ -69,10 +69,14 @@ async def _as_superuser(servers: Servers, statement: str) -> None:
 
 @dataclass(frozen=True)
 class FreshNats:
-    """A NATS server of the test's own, empty; killed and restarted as "nats" on `supervisor`."""
+    """A NATS server of the test's own, empty; killed and restarted as "nats" on `supervisor`.
+
+    What the supervisor runs logs into `folder`.
+    """
 
     server: Nats
     supervisor: Supervisor
+    folder: Path
 
     @property
     def url(self) -> str:
@@ -89,4 +93,4 @@ async def start_nats(folder: Path, *, sync_always: bool = True) -> AsyncIterator
     async with Supervisor(folder) as supervisor:
         server = Nats(folder, free_port(), free_port(), sync_always=sync_always)
         await supervisor.start(server.program())
-        yield FreshNats(server, supervisor)
+        yield FreshNats(server, supervisor, folder)

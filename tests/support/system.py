@@ -19,8 +19,8 @@ from typing import Any
 import asyncpg
 import httpx
 
-from bench.bodies import Body
-from bench.post import Answer
+from bench.publisher.bodies import Body
+from bench.publisher.post import Answer
 from core import jetstream, postgres
 from ops.ledger import Ledger, read_ledger, until_stored
 from ops.local import Death, Servers, Supervisor

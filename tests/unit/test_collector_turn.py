@@ -1,6 +1,7 @@
 """Which way a batch is written: straight, but for a while after a repeat."""
 
-from collector.write import MOST_STAGED, Path, Turn
+from collector.store.batch import Path
+from collector.store.write import MOST_STAGED, Turn
 
 
 def staged_after(turn: Turn, *, conflicts: int) -> int:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.events import TYPES, Drawn, make
+from bench.publisher.events import TYPES, Drawn, make
 from core.events.contract import GLIMPSE_MOST_BYTES, Contract, Invalid, Reason, glimpse, texts
 from core.sources import SOURCES
 from core.sources.declaration import Envelope

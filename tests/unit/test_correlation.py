@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 from litestar.types import Receive, Scope, Send
 
-from core.events.fields import instant, moment_of
+from core.sources.fields import instant, moment_of
 from gateway.correlation import origin
 from reporter.correlate import correlated, current
 

@@ -14,7 +14,7 @@ from core.events.contract import Invalid, Reason
 from core.events.violations import violations
 from gateway import answer
 from gateway.answer import Answer
-from gateway.decode import OTHERS_MOST, TOLD_MOST, Batch
+from gateway.batch import OTHERS_MOST, TOLD_MOST, Batch, Block
 from gateway.refusal import Doubled, NotServing, Overloaded, Refusal, Refused
 from tests.support.door import ALONE, CONTRACT
 from tests.support.events import microseconds
@@ -105,7 +105,7 @@ def batch(accepted: int, refused: int) -> Batch:
     made = Batch(ALONE)
     explain = partial(violations, received_at=microseconds(), contract=CONTRACT)
     if accepted:
-        made.accept("tiktok", [b"{}"] * accepted)
+        made.accept("tiktok", Block.of([b"{}"] * accepted))
     for index in range(refused):
         made.refuse(index, b'{"eventId":"e-1"}', Invalid(Reason.MISSING_FIELD, "$.source", "missing"), explain)
     return made

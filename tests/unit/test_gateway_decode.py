@@ -14,9 +14,11 @@ from core.events.contract import Contract, Event
 from core.events.subjects import Source
 from gateway import decode as decoding
 from gateway import native
+from gateway import piece as reading
 from gateway import split as splitting
+from gateway.batch import TOLD_MOST, Batch
 from gateway.body import Form
-from gateway.decode import Batch, Decode, Turns
+from gateway.decode import Decode, Turns
 from tests.support.door import ALONE, CONTRACT, READER, accepted, kept
 from tests.support.events import encoded, facebook, microseconds, tiktok
 
@@ -51,7 +53,7 @@ async def test_a_large_body_is_decoded_in_slices(decode: Decode) -> None:
 async def test_a_hostile_body_is_decoded_in_slices(decode: Decode, monkeypatch: pytest.MonkeyPatch) -> None:
     """Events that are refused end a slice by the time they take, however few bytes they have."""
     clock = itertools.count()  # a second goes by with every look at it, so that a slice is one refused event
-    monkeypatch.setattr(decoding, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(reading, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     runs = await runs_while(lambda: asyncio.create_task(decode(HOSTILE, Form.JSON, microseconds(), ALONE)))
     assert runs > HOSTILE_EVENTS
 
@@ -133,6 +135,6 @@ async def test_a_run_of_the_same_is_judged_once(reader: native.Reader | None, no
     body = b"[" + b",".join([*[nothing] * run, good[0], *[nothing] * run, good[1]]) + b"]"
     batch = await Decode(contract, most_events=262_144, reader=reader)(body, Form.JSON, microseconds(), ALONE)
     assert (batch.events, batch.refused_events, accepted(batch)) == (2 * run + 2, 2 * run, {"facebook": good})
-    assert [told.index for told in batch.told] == list(range(decoding.TOLD_MOST))
+    assert [told.index for told in batch.told] == list(range(TOLD_MOST))
     assert [copy.body for copy in kept(batch)] == [nothing] * 2 * run
     assert contract.events < 50

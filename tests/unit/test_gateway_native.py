@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from core import native as module
-from core.events.shape import ColumnType, describe
-from core.events.subjects import SOURCES
 from core.sources import SOURCES as DECLARED
-from gateway import native, split
+from core.sources.shape import ColumnType, describe
+from gateway import brackets, native, split
 from gateway.body import Form
+from gateway.piece import Elements
 from gateway.refusal import Refused
 from tests.fuzz.mutations import RECEIVED, Mutator, corpus
 from tests.support import door
@@ -46,7 +46,7 @@ def pieces(request: pytest.FixtureRequest) -> Iterator[None]:
         if request.param == "small":
             patch.setattr(native, "PIECE_BYTES", 700)
             patch.setattr(split, "PIECE_BYTES", 900)
-            patch.setattr(split, "CAREFUL_BYTES", 50)
+            patch.setattr(brackets, "CAREFUL_BYTES", 50)
         yield
 
 
@@ -108,7 +108,7 @@ async def test_valid_events_never_reach_python(monkeypatch: pytest.MonkeyPatch) 
     content = b" [\r\n" + b" ,\n\t".join(GOOD) + b" ] \n"
     run = reader(content, content.index(b"[") + 1, microseconds())
     assert (run.go_on, run.filled, run.events) == (None, False, 4)
-    assert dict(zip(SOURCES, run.blocks, strict=True)) == {
+    assert run.blocks == {
         "facebook": (2, GOOD[0] + b"\n" + GOOD[2]),
         "tiktok": (2, GOOD[1] + b"\n" + GOOD[3]),
     }
@@ -128,7 +128,7 @@ async def test_what_is_left_costs_only_itself() -> None:
     """An event that is refused, or that has to be compacted, is Python's; those around it are read natively."""
     for left in (b'{"a":"%b"}' % (b"x" * split.LEFT_BYTES), GOOD[0].replace(b":", b":\n", 1)):
         pieces = list(split.split(b"[%b,%b,%b]" % (GOOD[0], left, GOOD[1]), Form.JSON, _reading_now))
-        assert [piece.events if isinstance(piece, native.Run) else piece for piece in pieces] == [1, [left], 1]
+        assert [piece.raw if isinstance(piece, Elements) else piece.events for piece in pieces] == [1, [left], 1]
 
 
 async def test_a_body_of_nothing_valid_is_soon_read_as_without_it() -> None:
@@ -142,7 +142,7 @@ async def test_a_body_of_nothing_valid_is_soon_read_as_without_it() -> None:
 
     bad = b'{"a":' + b" " * 200 + b"1}"
     pieces = list(split.split(b"[" + b",".join([bad] * 10_000) + b"]", Form.JSON, read))
-    assert sum(len(piece) for piece in pieces) == 10_000
+    assert sum(piece.events for piece in pieces) == 10_000
     assert asked < 10 + 10_000 * len(bad) / split.PIECE_BYTES * 2
 
 

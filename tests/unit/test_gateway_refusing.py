@@ -7,9 +7,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from core.settings import GatewaySettings
+from gateway.admission import Admission
 from gateway.publish import Publisher
 from gateway.receive import Door
+from gateway.settings import GatewaySettings
+from gateway.signature import Signatures
 from tests.support.garbage import errors_left_behind
 
 SECRET = "0123456789abcdef" * 2
@@ -40,8 +42,9 @@ async def test_a_refusal_leaves_nothing_behind(what: str) -> None:
          "gateway_tiktok_scheme": "key", "gateway_tiktok_secrets": SECRET} if "signature" in what else {}
     )  # fmt: skip
     settings = GatewaySettings(gateway_workers=1, gateway_max_in_flight_bytes=SHARE, **signed)
-    door = Door(settings, Publisher())
+    admission = Admission(SHARE)
+    door = Door(settings, admission, Signatures(settings), Publisher())
     await door.receive({}, b"warm")  # what is made once
-    with errors_left_behind() as left, door.admission.hold(SHARE // 2):
+    with errors_left_behind() as left, admission.hold(SHARE // 2):
         assert (await door.receive(headers, body)).status == status
     assert left == []

@@ -10,8 +10,8 @@ import pytest
 
 from core.errors import Misconfigured
 from core.events.subjects import Source
-from core.settings import GatewaySettings
 from gateway.refusal import Refusal, Refused
+from gateway.settings import GatewaySettings
 from gateway.signature import INLINE_BYTES, Signatures
 
 NOW = 1_700_000_000

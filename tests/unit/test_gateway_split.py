@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway import brackets
 from gateway import split as splitting
 from gateway.body import Form
+from gateway.piece import Elements
 from gateway.refusal import Refusal, Refused
 from gateway.split import split
 from tests.support.events import encoded, facebook, tiktok
@@ -25,7 +27,7 @@ HOSTILE = st.binary(max_size=40) | st.text(alphabet='[]{},:"\\ \n1a', max_size=4
 
 
 def elements(content: bytes, form: Form = Form.JSON) -> list[bytes]:
-    return [element for piece in split(content, form) if isinstance(piece, list) for element in piece]
+    return [element for piece in split(content, form) if isinstance(piece, Elements) for element in piece.raw]
 
 
 def refusal(content: bytes) -> Refusal:
@@ -40,7 +42,7 @@ def piece_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     if request.param == "small pieces":
         monkeypatch.setattr(splitting, "PIECE_BYTES", 16)
         monkeypatch.setattr(splitting, "REACH_BYTES", 24)
-        monkeypatch.setattr(splitting, "CAREFUL_BYTES", 3)
+        monkeypatch.setattr(brackets, "CAREFUL_BYTES", 3)
         monkeypatch.setattr(splitting, "SPACE_BYTES", 2)
 
 
@@ -61,7 +63,7 @@ def test_any_array_is_split_as_a_json_reader_would(values: list[Any], indent: in
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(splitting, "PIECE_BYTES", 16)
         patch.setattr(splitting, "REACH_BYTES", 24)
-        patch.setattr(splitting, "CAREFUL_BYTES", 3)
+        patch.setattr(brackets, "CAREFUL_BYTES", 3)
         patch.setattr(splitting, "SPACE_BYTES", 2)
         if careful and values:
             patch.setattr(splitting, "_elements", _unreadable)
@@ -80,7 +82,7 @@ def test_no_body_does_more_than_be_refused(content: bytes, closed: bool) -> None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(splitting, "PIECE_BYTES", 16)
         patch.setattr(splitting, "REACH_BYTES", 24)
-        patch.setattr(splitting, "CAREFUL_BYTES", 3)
+        patch.setattr(brackets, "CAREFUL_BYTES", 3)
         patch.setattr(splitting, "SPACE_BYTES", 2)
         try:
             found = elements(body)
@@ -180,7 +182,7 @@ def test_whatever_follows_an_object_is_an_element(content: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(splitting, "PIECE_BYTES", 16)
         patch.setattr(splitting, "REACH_BYTES", 24)
-        patch.setattr(splitting, "CAREFUL_BYTES", 3)
+        patch.setattr(brackets, "CAREFUL_BYTES", 3)
         patch.setattr(splitting, "SPACE_BYTES", 2)
         found = b"".join(elements(body))
     assert found.translate(None, b" \t\r\n") == body.translate(None, b" \t\r\n")
@@ -212,7 +214,7 @@ def test_space_is_passed_over_in_steps(content: bytes, form: Form, found: list[b
     """Space without end is nothing, and the event loop runs while it is passed over."""
     body = content.replace(b"%s", b" " * (10 * splitting.SPACE_BYTES))
     steps = list(split(body, form))
-    assert [element for step in steps if isinstance(step, list) for element in step] == found
+    assert [element for step in steps if isinstance(step, Elements) for element in step.raw] == found
     assert len(steps) >= 10
 
 
@@ -270,6 +272,6 @@ def test_a_scalar_is_refused_and_told_from_no_json(content: bytes, expected: Ref
 )
 def test_steps_are_many_and_small(content: bytes) -> None:
     """However hostile a body, it is split in steps of a bounded number of bytes, and none yields many elements."""
-    steps = [len(piece) for piece in split(content, Form.JSON)]
+    steps = [piece.events for piece in split(content, Form.JSON)]
     assert len(steps) > len(content) / (splitting.PIECE_BYTES + splitting.REACH_BYTES)
     assert max(steps) <= splitting.PIECE_BYTES

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.events.fields import EPOCH, instant, microseconds_of, moment_of
+from core.sources.fields import EPOCH, instant, microseconds_of, moment_of
 
 LAST = datetime(2100, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 

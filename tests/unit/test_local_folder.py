@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
+from bench import fill
 from core.errors import Misconfigured
-from core.settings import OperatorSettings
-from ops import fill
-from ops.__main__ import command_line
-from ops.connection import local_folder, operator_settings
+from ops.cli.connection import local_folder, operator_settings
+from ops.cli.output import NotConfirmed
+from ops.command_line import command_line
 from ops.local.env_file import read_env_file
 from ops.local.errors import DiskFull, FolderInUse
 from ops.local.reset import reset_data
 from ops.local.servers import check_free
-from ops.output import NotConfirmed
+from ops.settings import OperatorSettings
 from tests.support.processes import ROOT
 
 READS = {"report events", "report revenue", "report demographics", "doctor", "dead-letters list", "dead-letters show",

@@ -14,18 +14,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from bench.events import Drawn, make
-from collector import parsers, plan
-from collector.parse import Parsed, Parser, RowReader, python_parser
-from collector.parsers import choose, native_parser
-from collector.rollup import Counts, Seen, nothing, total
-from collector.source import Source
+from bench.publisher.events import Drawn, make
+from collector.parse import native, native_schema
+from collector.parse.choose import choose
+from collector.parse.native import native_parser
+from collector.parse.parsed import Parsed, Parser
+from collector.parse.python import RowReader, python_parser
+from collector.parse.rollup import Counts, Seen, nothing, total
 from collector.sources import SOURCES
+from collector.sources.source import Source
 from core.errors import Misconfigured
 from core.events import wire
 from core.events.contract import Contract
-from core.events.fields import EventId, Instant
 from core.native import NOT_BUILT
+from core.sources.fields import EventId, Instant
 from tests.support.events import MAKERS, NOON, SHAPES, encoded, facebook, message, part, rfc3339, without
 from tests.support.parsed import comparable
 from tests.support.tools import require_native
@@ -200,7 +202,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Parser]:
 
         return row, lambda seen: nothing()
 
-    monkeypatch.setattr(parsers, "row_reader", failing)
+    monkeypatch.setattr(native, "row_reader", failing)
     return lambda source: native_parser(SOURCES[source], CONTRACT)
 
 
@@ -286,7 +288,7 @@ def test_asking_for_what_cannot_serve_stops_the_start() -> None:
 
 def test_without_a_build_python_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing but the choice tells the difference; who insists on the native parser is told that it is not built."""
-    monkeypatch.setattr(parsers, "NOT_BUILT", "it is not built")
+    monkeypatch.setattr(native, "NOT_BUILT", "it is not built")
     name, parse = choose("auto", SOURCES["facebook"], CONTRACT)
     assert name == "python"
     assert parse(message(facebook()), 7).rejects == []
@@ -324,7 +326,7 @@ def test_what_cannot_be_checked_is_left_to_python(shape: type[Any], path: str) -
     """A key whose rules the native parser does not have is never guessed: the source is Python's as a whole."""
     columns = {"event_time": "timestamp", "event_id": "eventId", "wrong": path}
     source = replace(SOURCES["tiktok"], shapes=(shape,), columns=columns)
-    with pytest.raises(plan.LeftToPython, match=path):
+    with pytest.raises(native_schema.LeftToPython, match=path):
         native_parser(source, CONTRACT)
 
 
@@ -336,7 +338,7 @@ def test_a_key_that_is_both_object_and_value_is_left_to_python() -> None:
         data: Literal["none"]
 
     source = replace(SOURCES["tiktok"], shapes=(*SOURCES["tiktok"].shapes, Flat))
-    with pytest.raises(plan.LeftToPython, match=r"object"):
+    with pytest.raises(native_schema.LeftToPython, match=r"object"):
         native_parser(source, CONTRACT)
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from core.errors import Misconfigured
-from ops.__main__ import command_line
-from ops.arguments import meant
-from ops.checks import clock
-from ops.connection import operator_settings, read_local, told_locally, where
-from ops.replay import Pace
+from ops.cli.connection import operator_settings, read_local, told_locally, where
+from ops.command_line import command_line
+from ops.dead_letters.options import meant
+from ops.dead_letters.replay import Pace
+from ops.doctor.checks import clock
 
 LOCAL = {"NATS_URL": "nats://127.0.0.1:1111", "SLUICE_MIGRATE_DSN": "postgresql://o:secret@127.0.0.1:2222/sluice"}
 

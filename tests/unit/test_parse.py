@@ -1,6 +1,7 @@
 """The parsers, both by the same tests: messages of every shape into rows, and what is wrong with the rest."""
 
 import struct
+from dataclasses import replace
 from datetime import timedelta
 
 import msgspec
@@ -8,11 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector import copying
-from collector.parse import Parsed, Parser, Reject, copied_columns
-from collector.parsers import Choice, choose
-from collector.rollup import QUARTER_MICROSECONDS, nothing, total
+from collector.parse import pg_copy
+from collector.parse.choose import Choice, choose
+from collector.parse.parsed import Parsed, Parser, Reject
+from collector.parse.rollup import QUARTER_MICROSECONDS, nothing, total
+from collector.parse.row import copied_columns
 from collector.sources import SOURCES
+from collector.sources.source import Audience
 from core.events import refused as refused_events
 from core.events import wire
 from core.events.contract import DAY_MICROSECONDS, Contract, Invalid, Reason
@@ -264,7 +267,7 @@ def test_no_message_raises(parsers: Parsers, body: bytes, source: str) -> None:
 def test_the_columns_of_a_source_are_its_tables() -> None:
     """COPY is told the columns in the order in which the parser writes them."""
     assert copied_columns(SOURCES["facebook"])[-3:] == ("received_at", "stream_sequence", "correlation_id")
-    assert copying.fields_in_row(2) == b"\x00\x02"
+    assert pg_copy.fields_in_row(2) == b"\x00\x02"
 
 
 def test_rows_are_counted_as_the_rollups_do(parsers: Parsers) -> None:
@@ -332,3 +335,19 @@ def test_counts_of_messages_add_up(parsers: Parsers, source: str) -> None:
     kept = [event for event in events if event["timestamp"] >= rfc3339(NOON.replace(hour=0))]
     assert 0 < len(kept) < len(events)
     assert total(parts, without_days=[DAY - 1]) == total([parse(message(*kept), 7).counts])
+
+
+@pytest.mark.parametrize("choice", ["python", "native"])
+def test_a_shape_without_dimensions_is_counted(choice: Choice) -> None:
+    """Types are counted also where a shape has neither a dimension nor an amount."""
+    if choice == "native":
+        require_native()
+    facebook_source = SOURCES["facebook"]
+    assert facebook_source.audience is not None
+    bare = replace(facebook_source, audience=Audience(facebook_source.audience.purchase, dimensions=()))
+    _, parse = choose(choice, bare, CONTRACT)
+    events = [facebook("top"), facebook("top")]
+    counts = total([parse(message(*events), 7).counts])
+    quarter = microseconds(NOON) // QUARTER_MICROSECONDS
+    assert counts.events == {(quarter, "top", events[0]["eventType"]): (2, 0)}
+    assert counts.audience == {}

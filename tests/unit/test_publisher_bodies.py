@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bench.bodies import Bodies, Body
-from bench.events import SOURCES, STAGES, TYPES
+from bench.publisher.bodies import Bodies, Body
+from bench.publisher.events import SOURCES, STAGES, TYPES
 from tests.unit.test_publisher_events import assert_keeps_contract
 
 NOW = datetime(2026, 11, 22, 0, 0, 30, tzinfo=UTC).timestamp()  # half a minute past midnight

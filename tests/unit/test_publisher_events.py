@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.events import KINDS, SOURCES, TYPES, Drawn, Event, Fault, Reason, Source, corrupt, make
+from bench.publisher.events import KINDS, SOURCES, TYPES, Drawn, Event, Fault, Reason, Source, corrupt, make
 
 NOW = datetime(2026, 11, 22, 7, 37, 39, 728_000, UTC)
 UUID4 = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from bench.bodies import Bodies, Body
-from bench.post import Answer, Poster
-from bench.sender import Sender, steady_sizes, varied_sizes
+from bench.publisher.bodies import Bodies, Body
+from bench.publisher.post import Answer, Poster
+from bench.publisher.sender import Sender, steady_sizes, varied_sizes
 
 Reply = Callable[["Door", bytes, asyncio.StreamWriter], Awaitable[None]]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from bench.bodies import Bodies
-from bench.values import FUNNEL, VALUES
-from ops import arguments
+from bench.publisher.bodies import Bodies
+from bench.publisher.values import FUNNEL, VALUES
+from ops.cli import arguments
 from tests.unit.test_publisher_bodies import NOW
 from tests.unit.test_publisher_events import assert_keeps_contract
 

@@ -6,13 +6,13 @@ from urllib.parse import urlencode
 
 import pytest
 
-from core.settings import ReporterSettings
 from reporter.query import Asked, BadQuery
 from reporter.reports import AnyReport
 from reporter.reports.demographics import DEMOGRAPHICS
 from reporter.reports.events import EVENTS
 from reporter.reports.kinds import KINDS
 from reporter.reports.revenue import REVENUE
+from reporter.settings import ReporterSettings
 
 SETTINGS = ReporterSettings()
 DAY = {"from": "2026-11-22", "to": "2026-11-23"}

@@ -7,17 +7,13 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import pytest
 
-from collector.maintain import check_retention
+from collector.maintenance.maintain import check_retention
+from collector.settings import CollectorSettings
 from core.errors import Misconfigured
-from core.settings import (
-    CollectorSettings,
-    GatewaySettings,
-    OperatorSettings,
-    ReporterSettings,
-    Settings,
-    load,
-    unknown,
-)
+from core.settings import Settings, load, unknown
+from gateway.settings import GatewaySettings
+from ops.settings import EVERY, OperatorSettings
+from reporter.settings import ReporterSettings
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
 SERVICES: dict[str, type[Settings]] = {
@@ -31,7 +27,7 @@ COMPOSE = "Compose"  # variables of the compose files, which tests/contract/test
 
 
 def described(kind: type[Settings]) -> dict[str, tuple[Any, str]]:
-    """Each variable with its default and its description, as core.settings declares them."""
+    """Each variable with its default and its description, as the settings declare them."""
     hints = get_type_hints(kind, include_extras=True)
     return {
         field.name.upper(): (
@@ -278,15 +274,23 @@ def test_unknown_variables_are_told_with_the_nearest_name() -> None:
         "REPORTER_PORT": "",
     }
     ours = dict.fromkeys((*(name for _, name, _, _ in example()), "NATS_URL_FILE", "SLUICE_NATS_PORT"), "")
-    assert unknown({"PATH": "", "MAX_AGE": "", **links, **ours}) == {}
+    assert unknown(*EVERY, environment={"PATH": "", "MAX_AGE": "", **links, **ours}) == {}
     wrong = {"GATEWAY_WORKER": "4", "COLLECTOR_DNS_FILE": "x", "SLUICE_FLUX": "x"}
-    assert unknown(wrong) == {
+    assert unknown(*EVERY, environment=wrong) == {
         "GATEWAY_WORKER": "GATEWAY_WORKERS",
         "COLLECTOR_DNS_FILE": "COLLECTOR_DSN_FILE",
         "SLUICE_FLUX": None,
     }
     compose = [line.partition("=")[0] for line in EXAMPLE.read_text().splitlines() if re.match("[A-Z]", line)]
-    assert unknown(dict.fromkeys(compose, "")) == {}, "a copy of the example has no unknown variable"
+    assert unknown(*EVERY, environment=dict.fromkeys(compose, "")) == {}, (
+        "a copy of the example has no unknown variable"
+    )
+
+
+@pytest.mark.parametrize("kind", [Settings, GatewaySettings, CollectorSettings, ReporterSettings])
+def test_a_service_knows_the_example(kind: type[Settings]) -> None:
+    """A service that has the settings of all services in its environment warns of none of them."""
+    assert unknown(kind, environment=dict.fromkeys((name for _, name, _, _ in example()), "")) == {}
 
 
 def test_retention_outlives_what_is_accepted() -> None:

@@ -1,13 +1,22 @@
 """Ports: given ones are checked, free ones are safe to come back to."""
 
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from ops.local import ports
 from ops.local.errors import PortTaken
+from tests.support.processes import python_running
 from tests.support.tools import only_where
+
+GIVEN = 180  # a few of a block may be taken by others
+GIVE = f"""
+from ops.local.ports import free_port
+print(*(free_port() for _ in range({GIVEN})), flush=True)
+input()
+"""
 
 
 def test_a_given_port_is_used() -> None:
@@ -39,3 +48,16 @@ def test_a_free_port_is_never_given_to_a_client(environ: dict[str, str]) -> None
     port = ports.choose("SLUICE_NATS_PORT", environ)
     assert ports.is_free(port)
     assert not lowest <= port <= highest
+
+
+def test_a_free_port_is_given_once() -> None:
+    """A server may bind its port later: until then neither this process nor another one gives the port again."""
+    with ExitStack() as running:
+        processes = [running.enter_context(python_running(GIVE)) for _ in range(3)]
+        given = [ports.free_port() for _ in range(GIVEN)]
+        for process in processes:
+            assert process.stdout is not None
+            given += map(int, process.stdout.readline().split())
+    assert len(given) == 4 * GIVEN
+    assert len(set(given)) == len(given)
+    assert set(given) <= set(ports.FREE_PORTS)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from core.events.catalog import EventShape, Rule, shapes
 from core.events.contract import Contract, Invalid, Reason
-from core.events.fields import MAX_EVENT_BYTES
 from core.events.violations import Violation, violations
+from core.sources.fields import MAX_EVENT_BYTES
 from tests.fuzz.mutations import RECEIVED, corpus
 from tests.support.events import MAKERS, NOON, SHAPES, Event, changed, encoded, facebook, microseconds, rfc3339, without
 

@@ -138,15 +138,18 @@ impl Door {
         enough: usize,
         earliest: i64,
         latest: i64,
-    ) -> (Option<usize>, Vec<(usize, Bound<'py, PyBytes>)>) {
+    ) -> PyResult<(Option<usize>, Bound<'py, PyDict>)> {
         let content = body.as_bytes();
-        let (next, blocks) = py.detach(|| self.door.read(content, start, Bounds { earliest, latest, enough }));
-        let block = |block: door::Block| (block.events, PyBytes::new(py, &block.lines));
-        (next, blocks.into_iter().map(block).collect())
+        let run = py.detach(|| self.door.read(content, start, Bounds { earliest, latest, enough }));
+        let blocks = PyDict::new(py);
+        for block in run.blocks {
+            blocks.set_item(block.source, (block.events, PyBytes::new(py, &block.lines)))?;
+        }
+        Ok((run.go_on, blocks))
     }
 }
 
-/// The counts of events and audience: `Counts` of `collector/rollup.py`.
+/// The counts of events and audience: `Counts` of `collector/parse/rollup.py`.
 type Sums<'py> = (Bound<'py, PyDict>, Bound<'py, PyDict>);
 
 fn sums<'py>(py: Python<'py>, quarters: &[Quarter], names: &Names) -> PyResult<Sums<'py>> {
@@ -182,18 +185,29 @@ impl GivenRequest<'_> {
     }
 }
 
-/// A source's name, the key that chooses the shape of its events, and of each shape its label and its fields.
+/// A source's name, and the key that chooses the shape of its events.
 #[derive(FromPyObject)]
-struct GivenSource(String, String, Vec<(String, Vec<GivenField>)>);
+struct GivenSource {
+    name: String,
+    tag: String,
+    shapes: Vec<GivenEvent>,
+}
+
+/// The label and the fields of a shape of events.
+#[derive(FromPyObject)]
+struct GivenEvent {
+    label: String,
+    fields: Vec<GivenField>,
+}
 
 impl TryFrom<GivenSource> for Described {
     type Error = String;
 
-    fn try_from(GivenSource(name, tag, shapes): GivenSource) -> Result<Self, String> {
+    fn try_from(given: GivenSource) -> Result<Self, String> {
         let fields = |fields: Vec<GivenField>| fields.into_iter().map(Field::try_from).collect::<Result<_, _>>();
-        let shapes =
-            shapes.into_iter().map(|(label, given)| Ok((label, fields(given)?))).collect::<Result<_, String>>();
-        Ok(Self { name, tag, shapes: shapes? })
+        let shape = |shape: GivenEvent| Ok((shape.label, fields(shape.fields)?));
+        let shapes = given.shapes.into_iter().map(shape).collect::<Result<_, String>>()?;
+        Ok(Self { name: given.name, tag: given.tag, shapes })
     }
 }
 

@@ -1,6 +1,6 @@
 //! PostgreSQL's binary COPY format: how each kind of value is held to the contract and written.
 //!
-//! A field is its length (32 bits, big-endian) and its bytes; NULL has the length -1. `collector/copying.py` is the
+//! A field is its length (32 bits, big-endian) and its bytes; NULL has the length -1. `collector/parse/pg_copy.py` is the
 //! readable one of the two.
 
 use crate::instant;
@@ -9,7 +9,7 @@ use crate::text::Text;
 
 const NULL: [u8; 4] = (-1_i32).to_be_bytes();
 
-/// What a value has to be, and how it is written: `Kind` of `collector/copying.py`, with the contract's limits.
+/// What a value has to be, and how it is written: `Kind` of `collector/parse/pg_copy.py`, with the contract's limits.
 #[derive(Debug)]
 pub enum Kind {
     /// A text of so many bytes of UTF-8, without NUL.

@@ -1,4 +1,4 @@
-//! Count rows as the rollups do: `collector/rollup.py` is the readable one of the two.
+//! Count rows as the rollups do: `collector/parse/rollup.py` is the readable one of the two.
 //!
 //! Invariant: an event is counted as a whole or not at all. All that may fail comes before the first count.
 

@@ -33,6 +33,7 @@ pub struct Described {
 
 #[derive(Debug)]
 struct Source {
+    name: String,
     quoted: Finder<'static>,
     tag: usize,
     shapes: Vec<Shape>,
@@ -55,14 +56,19 @@ pub struct Bounds {
 }
 
 /// Events of one source: how many, and one a line.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Block {
+#[derive(Debug, PartialEq)]
+pub struct Block<'a> {
+    pub source: &'a str,
     pub events: usize,
     pub lines: Vec<u8>,
 }
 
-/// Where to go on, or nothing where the array is at its end; and the events of each source.
-pub type Run = (Option<usize>, Vec<Block>);
+/// Events that were read, a block of each source that has any. `go_on` is where to go on, `None` at the array's end.
+#[derive(Debug, PartialEq)]
+pub struct Run<'a> {
+    pub go_on: Option<usize>,
+    pub blocks: Vec<Block<'a>>,
+}
 
 /// A valid event: its source, its bytes, and where the next one begins.
 struct Found<'a> {
@@ -86,8 +92,16 @@ impl Door {
     }
 
     /// Read elements of the array in `body`, from `start`, where one may begin.
-    pub fn read(&self, body: &[u8], start: usize, bounds: Bounds) -> Run {
-        let mut blocks = vec![Block::default(); self.sources.len()];
+    pub fn read(&self, body: &[u8], start: usize, bounds: Bounds) -> Run<'_> {
+        let of = self.sources.iter().map(|source| source.name.as_str());
+        let mut blocks: Vec<_> = of.map(|source| Block { source, events: 0, lines: Vec::new() }).collect();
+        let go_on = self.fill(&mut blocks, body, start, bounds);
+        blocks.retain(|block| block.events > 0);
+        Run { go_on, blocks }
+    }
+
+    /// Read elements into the blocks, of which there is one for each source, in their order; where to go on.
+    fn fill(&self, blocks: &mut [Block], body: &[u8], start: usize, bounds: Bounds) -> Option<usize> {
         let mut buffers = Buffers::default();
         let mut at = start;
         while at < body.len() && at - start < bounds.enough {
@@ -104,12 +118,9 @@ impl Door {
             }
             block.lines.extend_from_slice(event);
             block.events += 1;
-            let Some(next) = next else {
-                return (None, blocks);
-            };
-            at = next;
+            at = next?;
         }
-        (Some(at), blocks)
+        Some(at)
     }
 
     fn event<'a>(&self, body: &'a [u8], at: usize, bounds: Bounds, buffers: &mut Buffers<'a>) -> Option<Found<'a>> {
@@ -150,7 +161,7 @@ impl Source {
         }
         let tag = keys.place(&tag)?;
         let quoted = Finder::new(format!("\"{name}\"").as_bytes()).into_owned();
-        Ok(Self { quoted, tag, shapes: planned, keys })
+        Ok(Self { name, quoted, tag, shapes: planned, keys })
     }
 
     /// The length of the valid event that `near` begins with.
@@ -198,16 +209,21 @@ mod tests {
         format!(r#"{{"tag":"t","at":"2000-01-01T00:00:01Z","of":"{of}"}}"#)
     }
 
-    fn read(body: &str, enough: usize) -> (Option<usize>, Vec<(usize, String)>) {
-        let (next, blocks) = door().read(body.as_bytes(), 1, Bounds { earliest: 0, latest: i64::MAX, enough });
-        let text = |block: Block| (block.events, String::from_utf8(block.lines).unwrap());
-        (next, blocks.into_iter().map(text).collect())
+    fn read(body: &str, enough: usize) -> (Option<usize>, Vec<(String, usize, String)>) {
+        let door = door();
+        let run = door.read(body.as_bytes(), 1, Bounds { earliest: 0, latest: i64::MAX, enough });
+        let text = |block: Block| (block.source.to_owned(), block.events, String::from_utf8(block.lines).unwrap());
+        (run.go_on, run.blocks.into_iter().map(text).collect())
+    }
+
+    fn block(source: &str, events: usize, lines: &str) -> (String, usize, String) {
+        (source.into(), events, lines.into())
     }
 
     #[test]
     fn an_array_of_valid_events_is_read_to_its_end() {
         let (a, b) = (event("a"), event("b"));
-        let expected = vec![(2, format!("{a}\n{a}")), (1, b.clone())];
+        let expected = vec![block("a", 2, &format!("{a}\n{a}")), block("b", 1, &b)];
         assert_eq!(read(&format!("[{a},{b},{a}]"), 1000), (None, expected.clone()));
         assert_eq!(read(&format!("[ \n{a}\r\n,\t{b} ,\n {a}\n ] \n"), 1000), (None, expected));
     }
@@ -221,10 +237,10 @@ mod tests {
         {
             for behind in ["]", &format!(",{a}]")] {
                 let found = read(&format!("[{a},{bad}{behind}"), 1000);
-                assert_eq!(found, (Some(go_on), vec![(1, a.clone()), (0, String::new())]), "{bad}{behind}");
+                assert_eq!(found, (Some(go_on), vec![block("a", 1, &a)]), "{bad}{behind}");
             }
         }
-        let (none, long) = (vec![(0, String::new()); 2], a.replace('{', &format!("{{{}", " ".repeat(100))));
+        let (none, long) = (Vec::new(), a.replace('{', &format!("{{{}", " ".repeat(100))));
         assert_eq!(read(&format!("[{long}]"), 1000), (Some(1), none.clone()));
         for body in ["[", "[]", "[ ]", &format!("[{a}"), &format!("[{a},"), &format!("[{a},]"), &format!("[{a},1]")] {
             assert_eq!(read(body, 1000), (Some(1), none.clone()), "{body}");
@@ -246,7 +262,7 @@ mod tests {
     #[test]
     fn the_window_of_time_is_the_requests() {
         let body = format!("[{}]", event("a"));
-        let read = |earliest, latest| door().read(body.as_bytes(), 1, Bounds { earliest, latest, enough: 9 }).0;
+        let read = |earliest, latest| door().read(body.as_bytes(), 1, Bounds { earliest, latest, enough: 9 }).go_on;
         assert_eq!(read(1_000_000, 1_000_000), None);
         assert_eq!(read(0, 999_999), Some(1));
         assert_eq!(read(1_000_001, i64::MAX), Some(1));

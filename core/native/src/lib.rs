@@ -3,7 +3,7 @@
 //!     line --json--> tokens of the known keys --copying--> row of its day
 //!        \__ not proved to be valid __ Python reference __ row, or why not
 //!
-//! The Python reference is `collector/parse.py`. This one only takes what it can prove to be valid, so that whatever
+//! The Python reference is `collector/parse/python.py`. This one only takes what it can prove to be valid, so that whatever
 //! is refused, and the reason, is the reference's own word.
 //!
 //! The gateway's door reads arrays of events by the same cursor and the same fields (`door`), and keeps their bytes.

@@ -3,7 +3,7 @@
 use crate::copying::Kind;
 use crate::field::Placed;
 
-/// How events of a shape are counted, by the numbers of their fields: `Counted` of `collector/plan.py`.
+/// How events of a shape are counted, by the numbers of their fields: `Counted` of `collector/parse/native_schema.py`.
 #[derive(Debug)]
 pub struct Counted {
     pub kind: usize,

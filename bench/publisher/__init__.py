@@ -1,0 +1,1 @@
+"""The stand-in publisher: makes and posts events as the publisher does."""

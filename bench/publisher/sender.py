@@ -1,0 +1,177 @@
+"""Sends bodies on time: one POST every second, without waiting for the last reply, and never a retry.
+
+A body is built in the idle time right before it leaves, or with `prepare` before the first one leaves.
+
+Invariant: the next POST leaves on time whatever became of the last (unless a limit on concurrency says otherwise);
+each POST is one attempt and is counted once.
+
+    sizes --build--> Body --post (a task of its own)--> Answer --> Tally
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import count
+from random import Random
+
+from bench.publisher.bodies import Bodies, Body, Part
+from bench.publisher.post import Answer, Poster
+from bench.publisher.tally import Tally
+
+LEAD_SECONDS = 0.1  # a body is begun at least that long before it leaves; 50,000 events take about 0.05
+SLICE_PARTS = 16  # built between two looks at the network: less than a millisecond
+RESENDABLE_POSTS = 8
+
+
+def varied_sizes(seed: object, fewest: int, most: int) -> Iterator[int]:
+    """Events of each POST, uniform from `fewest` to `most`."""
+    rng = Random(f"{seed}/sizes")
+    while True:
+        yield rng.randint(fewest, most)
+
+
+def steady_sizes(events_per_second: float, every_seconds: float) -> Iterator[int]:
+    """Events of each POST at a steady rate, fractions carried over. Raises ValueError for less than one a POST."""
+    each = events_per_second * every_seconds
+    if each < 1:
+        raise ValueError(f"{events_per_second} events a second make less than one event every {every_seconds} s")
+    return (int((number + 1) * each) - int(number * each) for number in count())
+
+
+class Sender:
+    """Posts bodies of the given sizes to `endpoint`.
+
+    One leaves every `every_seconds`; if that is 0, as soon as there is room under `concurrency`. `resend_share` of
+    the POSTs repeat one of the last bodies. `on_answer` gets each body with its answer, for who checks what was
+    stored. Raises ValueError for an endpoint that is no URL, or for neither a pause nor a limit.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        bodies: Bodies,
+        sizes: Iterator[int],
+        *,
+        every_seconds: float = 1.0,
+        concurrency: int | None = None,
+        resend_share: float = 0.0,
+        seed: object = None,
+        on_answer: Callable[[Body, Answer], None] | None = None,
+    ) -> None:
+        if every_seconds == 0 and concurrency is None:
+            raise ValueError("without a pause between POSTs there must be a limit on their concurrency")
+        self.tally = Tally()
+        self._poster = Poster(endpoint)
+        self._bodies = bodies
+        self._sizes = sizes
+        self._every_seconds = every_seconds
+        self._concurrency = concurrency
+        self._resend_share = resend_share
+        self._rng = Random(f"{seed}/resend")
+        self._on_answer = on_answer
+        self._prepared: deque[Body] = deque()
+        self._resendable: deque[Body] = deque(maxlen=RESENDABLE_POSTS if resend_share else 0)
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._lead_seconds = LEAD_SECONDS
+
+    def prepare(self, posts: int) -> None:
+        """Makes ready what takes time: the templates, and that many bodies (11 MB each at the publisher's sizes)."""
+        self._bodies.make_templates()
+        for _ in range(posts):
+            events, begun = next(self._sizes), time.process_time()
+            self._prepared.append(self._bodies.body(events))
+            self.tally.built(events, time.process_time() - begun)
+
+    async def run(self, *, posts: int | None = None, seconds: float | None = None, wait_seconds: float = 30) -> Tally:
+        """Sends until `posts` have left, `seconds` are over or `stop`; then waits for answers that are due."""
+        now = asyncio.get_running_loop().time
+        started_cpu, built_cpu = time.process_time(), self.tally.build_cpu_seconds
+        started = now() + self._lead_seconds
+        end = float("inf") if seconds is None else started + seconds
+        for number in count() if posts is None else range(posts):
+            due = started + number * self._every_seconds
+            if max(due, now()) >= end:
+                await self._stopped_before(end)
+                break
+            if await self._stopped_before(due - self._lead_seconds):
+                break
+            body, resent = await self._next_body()
+            if await self._stopped_before(due) or not await self._room():
+                break
+            behind_seconds = now() - due if self._every_seconds else 0.0
+            self.tally.sent(body, resent=resent, behind_seconds=behind_seconds)
+            task = asyncio.create_task(self._post(body))
+            self._in_flight.add(task)
+            task.add_done_callback(self._in_flight.discard)
+        await self._last_answers(wait_seconds)
+        self.tally.seconds = now() - started
+        self.tally.send_cpu_seconds = time.process_time() - started_cpu - (self.tally.build_cpu_seconds - built_cpu)
+        return self.tally
+
+    def stop(self) -> None:
+        """Sends no more; called again, gives up on the answers still due."""
+        if self._stopping.is_set():
+            self._give_up()
+        self._stopping.set()
+
+    async def _next_body(self) -> tuple[Body, bool]:
+        """The body to send and whether it was sent before."""
+        if self._resendable and self._rng.random() < self._resend_share:
+            return self._rng.choice(self._resendable), True
+        body = self._prepared.popleft() if self._prepared else await self._build(next(self._sizes))
+        self._resendable.append(body)
+        return body, False
+
+    async def _build(self, events: int) -> Body:
+        """Builds in slices, so that answers are read and bodies in flight go on meanwhile."""
+        parts: list[Part] = []
+        started, begun = time.monotonic(), time.process_time()
+        for part in self._bodies.parts(events):
+            parts.append(part)
+            if len(parts) % SLICE_PARTS == 0:
+                self.tally.built(0, time.process_time() - begun)
+                await asyncio.sleep(0)
+                begun = time.process_time()
+        body = self._bodies.assemble(events, parts)
+        self.tally.built(events, time.process_time() - begun)
+        self._lead_seconds = max(self._lead_seconds, 2 * (time.monotonic() - started))
+        return body
+
+    async def _post(self, body: Body) -> None:
+        try:
+            answer = await self._poster.post(body.content)
+        except asyncio.CancelledError:  # by `_give_up` alone
+            answer = Answer(None, b"", 0.0, "no answer when the run ended")
+        self.tally.returned(body, answer)
+        if self._on_answer is not None:
+            self._on_answer(body, answer)
+
+    async def _stopped_before(self, due: float) -> bool:
+        try:
+            async with asyncio.timeout_at(due):
+                return await self._stopping.wait()
+        except TimeoutError:
+            return False
+
+    async def _room(self) -> bool:
+        """Waits until one more POST may be in flight; False if stopped meanwhile."""
+        while self._concurrency is not None and len(self._in_flight) >= self._concurrency:
+            stopping = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait({stopping, *self._in_flight}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if self._stopping.is_set():
+                return False
+        return True
+
+    async def _last_answers(self, wait_seconds: float) -> None:
+        if self._in_flight:
+            await asyncio.wait(self._in_flight, timeout=wait_seconds)
+        self._give_up()
+        await asyncio.gather(*self._in_flight)
+        self._poster.close()
+
+    def _give_up(self) -> None:
+        for task in self._in_flight:
+            task.cancel()

@@ -1,0 +1,121 @@
+"""Counts what a publisher sent and what was answered, and tells it while it runs and at the end.
+
+Invariant: posts = answered + unanswered + in flight; what has no answer counts neither as accepted nor as refused.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.publisher.bodies import Body
+from bench.publisher.post import Answer
+
+
+@dataclass
+class Tally:
+    """The counts of one run; all start at 0."""
+
+    posts: int = 0
+    resent_posts: int = 0
+    events_sent: int = 0
+    bytes_sent: int = 0
+    repeated_events: int = 0
+    late_events: int = 0
+    corrupted_posts: int = 0
+    expected_invalid: int = 0
+    in_flight: int = 0
+    most_in_flight: int = 0
+    accepted: int = 0
+    refused: int = 0
+    unexpected_answers: int = 0  # 2xx whose counts are not those of the body
+    most_behind_seconds: float = 0.0  # a POST left that long after its time
+    seconds: float = 0.0
+    built_events: int = 0
+    build_cpu_seconds: float = 0.0
+    send_cpu_seconds: float = 0.0  # all CPU of the run but that of building
+    answered: Counter[int] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    latencies: list[float] = field(default_factory=list)  # seconds, of answered POSTs, in order of the answers
+
+    @property
+    def unanswered(self) -> int:
+        return self.failures.total()
+
+    def built(self, events: int, cpu_seconds: float) -> None:
+        """Counts what building bodies cost."""
+        self.built_events += events
+        self.build_cpu_seconds += cpu_seconds
+
+    def sent(self, body: Body, *, resent: bool, behind_seconds: float) -> None:
+        """Counts one POST as it leaves."""
+        self.posts += 1
+        self.resent_posts += resent
+        self.events_sent += body.events
+        self.bytes_sent += len(body.content)
+        self.repeated_events += body.events if resent else body.repeated
+        self.late_events += body.late
+        self.corrupted_posts += body.corruption is not None
+        self.expected_invalid += body.invalid
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.most_behind_seconds = max(self.most_behind_seconds, behind_seconds)
+
+    def returned(self, body: Body, answer: Answer) -> None:
+        """Counts what came back for one POST."""
+        self.in_flight -= 1
+        if answer.status is None:
+            self.failures[answer.failure or "no answer"] += 1
+            return
+        self.answered[answer.status] += 1
+        self.latencies.append(answer.seconds)
+        counts = answer.counts()
+        if counts:
+            self.accepted += counts[0]
+            self.refused += counts[1]
+        if answer.status // 100 == 2 and counts != (body.events - body.invalid, body.invalid):
+            self.unexpected_answers += 1
+
+    def line(self, seconds: float, events_before: int, answers_before: int) -> str:
+        """One line of progress: totals, and the rate and latency since the counts given."""
+        recent = sorted(self.latencies[answers_before:])
+        other = self.answered.total() - self.answered[202] - self.answered[503]
+        latency = f"p50 {_percentile(recent, 50):.0f} ms, max {_percentile(recent, 100):.0f} ms" if recent else "-"
+        return (
+            f"{seconds:6.0f} s  POSTs {self.posts:,}  events {self.events_sent:,} "
+            f"(+{self.events_sent - events_before:,})  202 {self.answered[202]:,}  503 {self.answered[503]:,}  "
+            f"other {other:,}  unanswered {self.unanswered:,}  in flight {self.in_flight}  latency {latency}"
+        )
+
+    def report(self) -> dict[str, Any]:
+        """The final counts, as JSON types; latencies in milliseconds."""
+        ordered = sorted(self.latencies)
+        return {
+            "posts": self.posts,
+            "events_sent": self.events_sent,
+            "bytes": self.bytes_sent,
+            "answered": {str(status): number for status, number in sorted(self.answered.items())},
+            "accepted": self.accepted,
+            "refused": self.refused,
+            "unanswered": self.unanswered,
+            "failures": dict(self.failures),
+            "expected_invalid": self.expected_invalid,
+            "corrupted_posts": self.corrupted_posts,
+            "unexpected_answers": self.unexpected_answers,
+            "repeated_events": self.repeated_events,
+            "late_events": self.late_events,
+            "resent_posts": self.resent_posts,
+            "seconds": round(self.seconds, 2),
+            "events_per_second": round(self.events_sent / self.seconds) if self.seconds else 0,
+            "most_in_flight": self.most_in_flight,
+            "most_behind_ms": round(self.most_behind_seconds * 1000, 1),
+            "latency_ms": {f"p{share}": round(_percentile(ordered, share), 1) for share in (50, 90, 99, 100)},
+            "cpu_us_per_event": {
+                "build": round(1e6 * self.build_cpu_seconds / max(self.built_events, 1), 2),
+                "send": round(1e6 * self.send_cpu_seconds / max(self.events_sent, 1), 2),
+            },
+        }
+
+
+def _percentile(ordered: list[float], share: int) -> float:
+    """Milliseconds under which `share` percent of the ordered seconds lie; 0 without any."""
+    return 1000 * ordered[min(len(ordered) - 1, len(ordered) * share // 100)] if ordered else 0.0

@@ -1,0 +1,71 @@
+"""The queries that `bench.reports` asks: typical ones, each apart, the worst, and what only rows can give."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from bench.readers import Query
+from reporter.query import MOST_ROWS
+
+DAYS: Final = 30
+RNG: Final = random.Random(1)
+
+
+def typical(report: str) -> Query:
+    """30 days by day, ending within the last days."""
+    end = _today() + timedelta(days=1 - RNG.randrange(3))
+    by = "gender" if report == "demographics" else "source"
+    return Query(report, {**_range(end - timedelta(days=DAYS), end), "interval": "day", "groupBy": by})
+
+
+def apart(report: str) -> Query:
+    """A typical query with a limit of its own, which changes nothing but that nobody else asks the same."""
+    query = typical(report)
+    return Query(report, {**query.parameters, "limit": str(RNG.randrange(1_000, MOST_ROWS))})
+
+
+def worst(report: str) -> Query:
+    """Ragged ends, a zone that no hour of UTC fits, and as many rows as an answer may have."""
+    start = datetime.now(UTC) - timedelta(days=DAYS - 1, minutes=RNG.randrange(1, 400), seconds=7)
+    end = datetime.now(UTC) - timedelta(minutes=RNG.randrange(1, 400), seconds=3)
+    zone = {**_range(start, end), "timeZone": "Asia/Kathmandu"}
+    return Query(
+        report,
+        {
+            "events": {**zone, "interval": "hour", "groupBy": "source,funnelStage,eventType"},
+            "revenue": {**zone, "interval": "15minutes", "groupBy": "source"},
+            "demographics": {**zone, "interval": "day", "groupBy": "age,gender,country,followers,device"},
+        }[report],
+    )
+
+
+def whole_audience(_report: str) -> Query:
+    """All that rollups hold of the audience, of 30 days in one."""
+    end = _today() + timedelta(days=1 - RNG.randrange(3))
+    by = "age,gender,country,followers,device"
+    return Query("demographics", {**_range(end - timedelta(days=DAYS), end), "groupBy": by})
+
+
+FROM_ROWS: Final[dict[str, tuple[str, dict[str, str]]]] = {
+    "one campaign, 29 days": ("revenue", {"campaignId": "camp-00000", "interval": "day"}),
+    "top campaigns, 24 hours": ("revenue", {"groupBy": "campaignId"}),
+    "cities, 24 hours": ("demographics", {"groupBy": "city"}),
+    "audience by type, 24 hours": ("demographics", {"eventType": "checkout.complete", "groupBy": "age,gender,country"}),
+}
+
+
+def from_rows(what: str) -> Query:
+    """What only rows can give, of the last whole days."""
+    report, parameters = FROM_ROWS[what]
+    days = DAYS - 1 if "days" in what else 1
+    return Query(report, {**_range(_today() - timedelta(days=days), _today()), **parameters})
+
+
+def _range(start: datetime, end: datetime) -> dict[str, str]:
+    return {"from": start.isoformat(), "to": end.isoformat()}
+
+
+def _today() -> datetime:
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

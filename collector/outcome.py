@@ -1,0 +1,57 @@
+"""Count and log what became of a batch."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import Final
+
+import structlog
+
+from collector import metrics
+from collector.store.batch import Entry, Outcome, parts_of
+
+NAMED_MOST: Final = 100  # requests in a line of the log
+log = structlog.get_logger()
+
+
+def count_stored(source: str, entries: list[Entry], outcome: Outcome) -> None:
+    """Count the messages and events of a batch that is stored and confirmed, and log its dead letters."""
+    metrics.messages.labels(source).inc(len(entries))
+    metrics.redelivered.labels(source).inc(outcome.left_out)
+    metrics.processed.labels(source).inc(outcome.stored)
+    metrics.repeated.labels(source).inc(outcome.repeated)
+    metrics.batch_events.labels(source).observe(outcome.events)
+    if outcome.path is not None:
+        metrics.batches_stored.labels(source, outcome.path).inc()
+    metrics.conflicts.labels(source).inc(outcome.conflicts)
+    _log_dead_letters(source, outcome)
+    if outcome.events and log.is_enabled_for(logging.DEBUG):
+        log.debug(
+            "stored",
+            events=outcome.events,
+            stored=outcome.stored,
+            repeated=outcome.repeated,
+            correlation_ids=list(dict.fromkeys(part.correlation_id for _, part in parts_of(entries)))[:NAMED_MOST],
+        )
+
+
+def _log_dead_letters(source: str, outcome: Outcome) -> None:
+    """One line a batch, however many there are: `dead_letters` holds each with its way."""
+    if not outcome.letters:
+        return
+    reasons = Counter(letter.reason.value for letter in outcome.letters)
+    for reason, events in reasons.items():
+        metrics.failed.labels(source, reason).inc(events)
+    first = outcome.letters[0]
+    log.warning(
+        "dead letters",
+        events=len(outcome.letters),
+        reasons=dict(reasons),
+        first={
+            "correlationId": first.correlation_id,
+            "streamSequence": first.stream_sequence,
+            "position": first.position,
+            "path": first.path,
+        },
+    )

@@ -1,0 +1,1 @@
+"""Parse messages into rows: the Python reference, the native parser, and the choice between them."""

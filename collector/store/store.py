@@ -1,0 +1,216 @@
+"""Store a batch in one transaction: receipts -> rows -> rollups -> dead letters -> commit.
+
+    messages --receipt stands--> left out (a redelivery)
+        \\--rows--> written, straight or merged (write) + rollups
+                      \\--poison--> taken apart (isolate) --> dead letters
+
+Invariant: a receipt, the rows it counts and the rollups of those rows are written together or not at all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+import asyncpg
+import structlog
+
+from collector.faults import Point
+from collector.parse.parsed import Parser, Reject
+from collector.sources.source import Source
+from collector.store.batch import Entry, Letter, Outcome, Path, letter
+from collector.store.isolate import DeadLimit, Isolation
+from collector.store.write import COMMAND_SECONDS, Poison, Turn, Write, day_of, staging
+from core import faults, postgres
+from core.events import wire
+from core.events.dead_reasons import StoreReason
+from core.pg_errors import ErrorClass, classify
+from core.postgres import Connection
+from sql import statements
+
+_SQL: Final = statements("store")
+_PARTITIONS: Final = statements("partitions")
+log = structlog.get_logger()
+
+
+class TooSlow(TimeoutError):
+    """A batch passed a time limit in its transaction: a smaller one may not."""
+
+
+class Store:
+    """The writing side of one collector: one connection, one shard, and whose turn it is to write (`turn`)."""
+
+    def __init__(self, dsn: str, source: Source, parse: Parser) -> None:
+        self._dsn = dsn
+        self._source = source
+        self._parse = parse
+        self.turn = Turn()
+        self._connection: Connection | None = None
+        self._shard = 0
+        self._leaves: set[int] = set()
+
+    async def close(self) -> None:
+        """Close the connection, if there is one. Safe to call twice."""
+        connection, self._connection = self._connection, None
+        self._leaves.clear()
+        if connection is not None:
+            await postgres.end(connection)
+
+    async def save(self, entries: list[Entry]) -> Outcome:
+        """Store one batch; when this returns it has committed.
+
+        Raises TooSlow, OurFault, or what the database raised (see `core.pg_errors`). Nothing of the batch is stored
+        then.
+        """
+        connection = await self._connected()
+        try:
+            below_floor = await self._ensure_leaves(connection, entries)
+            async with connection.transaction():
+                return await self._save(connection, entries, below_floor)
+        except Exception as error:
+            if classify(error) is ErrorClass.MISSING_PARTITION:
+                self._leaves.clear()
+            if _timed_out(error):
+                raise TooSlow(f"{len(entries)} messages passed a time limit: {error!r}") from error
+            raise
+
+    async def _save(self, connection: Connection, entries: list[Entry], below_floor: set[int]) -> Outcome:
+        fresh = await self._take_receipts(connection, entries)
+        outcome = Outcome(left_out=len(entries) - len(fresh))
+        if not fresh:
+            return outcome
+        limit = DeadLimit(fresh)
+        letters = [letter(entry.message, reject) for entry in fresh for reject in entry.parsed.rejects]
+        letters += [found for entry in fresh for found in self._too_late(entry, below_floor)]
+        write = Write(connection, self._source, self._shard, below_floor)
+        path = self.turn.take() if write.can_go_direct else Path.STAGED
+        try:
+            stored = await write.rows(fresh, path)
+        except Poison as poison:
+            isolation = Isolation(self._parse, write, limit)
+            stored = await isolation.store(fresh, poison)
+            letters += isolation.letters
+        if path is Path.DIRECT:
+            self.turn.tell(conflicts=write.conflicts)
+        await write.counts()
+        if faults.ARMED:
+            faults.reached(Point.MERGED)
+        await self._keep_letters(connection, letters)
+        await self._correct_receipts(connection, fresh, stored, letters)
+        outcome.events = sum(entry.parsed.events for entry in fresh)
+        outcome.stored = stored.total()
+        outcome.letters = letters
+        outcome.path = Path.STAGED if write.staged else Path.DIRECT
+        outcome.conflicts = write.conflicts
+        return outcome
+
+    async def _take_receipts(self, connection: Connection, entries: list[Entry]) -> list[Entry]:
+        """The entries that were not stored before. Their receipts are ours from here on."""
+        rows = await connection.fetch(
+            _SQL["take_receipts"],
+            self._source.stream,
+            [entry.message.sequence for entry in entries],
+            [entry.message.published_at for entry in entries],
+            [entry.parsed.events for entry in entries],
+        )
+        taken = {row["stream_sequence"] for row in rows}
+        return [entry for entry in entries if entry.message.sequence in taken]
+
+    async def _keep_letters(self, connection: Connection, letters: list[Letter]) -> None:
+        if not letters:
+            return
+        await connection.execute(
+            _SQL["keep_dead_letters"],
+            self._source.stream,
+            self._source.name,
+            [letter.published_at for letter in letters],
+            [letter.stream_sequence for letter in letters],
+            [letter.received_at for letter in letters],
+            [letter.position for letter in letters],
+            [letter.reason for letter in letters],
+            [letter.path for letter in letters],
+            [letter.detail for letter in letters],
+            [letter.correlation_id for letter in letters],
+            [letter.event for letter in letters],
+        )
+
+    async def _correct_receipts(
+        self, connection: Connection, entries: list[Entry], stored: Counter[int], letters: Iterable[Letter]
+    ) -> None:
+        dead = Counter(found.stream_sequence for found in letters)
+        differing = [entry for entry in entries if stored[entry.message.sequence] != entry.parsed.events]
+        if not differing:
+            return
+        sequences = [entry.message.sequence for entry in differing]
+        await connection.execute(
+            _SQL["correct_receipts"],
+            self._source.stream,
+            sequences,
+            [entry.message.published_at for entry in differing],
+            [stored[sequence] for sequence in sequences],
+            [
+                entry.parsed.events - stored[entry.message.sequence] - dead[entry.message.sequence]
+                for entry in differing
+            ],
+            [dead[sequence] for sequence in sequences],
+        )
+
+    def _too_late(self, entry: Entry, below_floor: set[int]) -> Iterable[Letter]:
+        """The events of days whose partition was dropped, one by one. Rare: a stream older than the retention."""
+        if below_floor.isdisjoint(entry.parsed.days):
+            return
+        parts, lines = wire.decode(entry.message.body)
+        for position in range(len(lines)):
+            one = self._parse(wire.cut(parts, lines, position, position + 1), entry.message.sequence)
+            if not below_floor.isdisjoint(one.days):
+                yield letter(
+                    entry.message, Reject(position, StoreReason.BELOW_FLOOR, "$.timestamp", "its day was dropped")
+                )
+
+    async def _ensure_leaves(self, connection: Connection, entries: list[Entry]) -> set[int]:
+        """Make the leaves that the batch needs, outside its transaction; the days that may not have one."""
+        below_floor: set[int] = set()
+        if self._source.table is None:
+            return below_floor
+        for day in sorted({day for entry in entries for day in entry.parsed.days} - self._leaves):
+            try:
+                done = await connection.fetchval(_PARTITIONS["ensure"], self._source.table, day_of(day))
+                if done == "attached":
+                    log.warning("attached a detached partition again", table=self._source.table, day=str(day_of(day)))
+                self._leaves.add(day)
+            except asyncpg.CheckViolationError:
+                below_floor.add(day)
+        return below_floor
+
+    async def _connected(self) -> Connection:
+        if self._connection is not None and not self._connection.is_closed():
+            return self._connection
+        await self.close()
+        connection = await postgres.connect(
+            self._dsn,
+            name=f"sluice-collector-{self._source.name}",
+            patience_seconds=5,
+            command_seconds=COMMAND_SECONDS,
+        )
+        # Where the connection is lost while a COPY waits to write more, asyncpg 0.32 does not wake it: it would hang.
+        resume = connection._protocol.resume_writing  # type: ignore[attr-defined]
+        connection.add_termination_listener(lambda _: resume())
+        try:
+            await connection.execute(staging(self._source))
+            self._shard = await connection.fetchval(_SQL["take_shard"], self._source.name)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._connection = connection
+        log.info("connected to PostgreSQL", shard=self._shard)
+        return connection
+
+
+def _timed_out(error: BaseException | None) -> bool:
+    """Whether a time limit of ours or of the server's began this error. The ROLLBACK after it may have failed too."""
+    while error is not None:
+        if isinstance(error, TimeoutError | asyncpg.QueryCanceledError):
+            return True
+        error = error.__context__
+    return False

@@ -1,0 +1,58 @@
+"""Find where the elements of an array or the objects of a body end, by their brackets and strings alone.
+
+Invariant: at most CAREFUL_BYTES are read between two marks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+CAREFUL_BYTES: Final = 8 * 1024  # of a piece that is taken apart: at worst every byte is a step
+
+_TO_TOKEN: Final = re.compile(rb'[^"\[\]{},]*+')
+# Inside an element: past everything but brackets, and strings that end before the piece does.
+_TO_BRACKET: Final = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
+_TO_QUOTE: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
+_OPENING: Final = re.compile(rb"[\[{]++")
+_QUOTE, _BACKSLASH, CLOSE_ARRAY, _CLOSE_OBJECT = b'"\\]}'
+
+
+def marks(content: bytes, at: int, *, of_array: bool = True) -> Iterator[int]:
+    """Where elements end: at commas, and at the bracket that closes the array; or else at the bracket that closes an
+    object. -1 after each CAREFUL_BYTES of work.
+    """
+    depth = 0
+    in_string = False
+    outside = _TO_TOKEN if of_array else _TO_BRACKET
+    while at < len(content):
+        stop = min(at + CAREFUL_BYTES, len(content))
+        while at < stop:
+            at = _end(_TO_QUOTE if in_string else outside if not depth else _TO_BRACKET, content, at, stop)
+            if at >= stop:
+                break
+            token = content[at]
+            if in_string and token == _BACKSLASH:  # what it escapes is past the stop
+                at += 2
+                continue
+            if token == _QUOTE:
+                in_string = not in_string
+            elif token in b"[{":
+                after = _end(_OPENING, content, at, stop)
+                depth += after - at
+                at = after
+                continue
+            elif depth:
+                depth -= 1
+                if not (depth or of_array):
+                    yield at
+            elif of_array and token != _CLOSE_OBJECT:  # that one closes nothing: part of an element that is none
+                yield at
+            at += 1
+        yield -1
+
+
+def _end(pattern: re.Pattern[bytes], content: bytes, at: int, stop: int) -> int:
+    found = pattern.match(content, at, stop)
+    return found.end() if found else at

@@ -1,0 +1,155 @@
+"""What the gateway answers, by path and method: POST /events is the door's, everything else is short enough to be here.
+
+Invariant: each path has an answer for each method: a page, 405 with what is allowed, or 404. A path that spells a page
+in another way is served, too.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+import structlog
+
+from core.health import LIVE
+from core.metrics import CONTENT_TYPE, exposition
+from gateway import answer, metrics
+from gateway.admission import Admission
+from gateway.answer import Answer
+from gateway.correlation import origin
+from gateway.documentation import Document, documents
+from gateway.link import Link
+from gateway.receive import Door
+from gateway.refusal import Refusal, Refused
+from gateway.robyn_api import Request, Response
+from gateway.scope import refuse
+from gateway.signature import Signatures
+
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+_NOT_KEPT: Final = {"Cache-Control": "no-store"}  # of one moment: no cache answers for this process
+
+Handler = Callable[[Request], Awaitable[Response]]
+log = structlog.get_logger()
+
+
+class Route(NamedTuple):
+    """What answers requests with this method to this path."""
+
+    method: str
+    path: str
+    handler: Handler
+
+
+class Routes:
+    """The routes of one worker."""
+
+    def __init__(self, door: Door, admission: Admission, signatures: Signatures, link: Link) -> None:
+        self._door = door
+        self._admission = admission
+        self._signatures = signatures
+        self._link = link
+
+    def __iter__(self) -> Iterator[Route]:
+        events: dict[str, Handler] = {"POST": self._events}
+        if self._signatures.answers_challenges:
+            events["GET"] = self._challenge
+        pages: dict[str, dict[str, Handler]] = {
+            "/events": events,
+            "/health/live": {"GET": self._live, "HEAD": self._live},
+            "/health/ready": {"GET": self._ready, "HEAD": self._ready},
+            "/health/room": {"GET": self._room},
+            "/metrics": {"GET": self._metrics},
+            **{path: dict.fromkeys(("GET", "HEAD"), _serve(document)) for path, document in documents().items()},
+            "/": {},
+            "/*elsewhere": {},
+        }
+        for path, handlers in pages.items():
+            for method in METHODS:
+                yield Route(method, path, handlers.get(method) or _not_here(method, pages, ", ".join(handlers)))
+
+    async def _events(self, request: Request) -> Response:
+        return _response(await self._door.receive(request.headers.to_dict(), _take_body(request)))
+
+    async def _challenge(self, request: Request) -> Response:
+        """Answer Meta's question whether we know its verify token."""
+        correlation_id = _correlation_id(request)
+        query = {name: values[-1] for name, values in request.query_params.to_dict().items()}
+        try:
+            text = self._signatures.challenge(
+                mode=query.get("hub.mode"), token=query.get("hub.verify_token"), challenge=query.get("hub.challenge")
+            )
+        except Refused as error:
+            return _refused(error, correlation_id)
+        return _response(answer.challenge(text, correlation_id))
+
+    async def _live(self, _: Request) -> Response:
+        return Response(200, {"Content-Type": "application/json", **_NOT_KEPT}, LIVE)
+
+    async def _ready(self, _: Request) -> Response:
+        status, body = self._link.answer()
+        return Response(status, {"Content-Type": "application/json", **_NOT_KEPT}, body)
+
+    async def _room(self, request: Request) -> Response:
+        """When a body that found no room may come again, for an edge that refused one itself."""
+        return _response(answer.room(self._admission.wait_seconds(), _correlation_id(request)))
+
+    async def _metrics(self, _: Request) -> Response:
+        measure(self._admission)
+        return Response(200, {"Content-Type": CONTENT_TYPE, **_NOT_KEPT}, exposition())
+
+
+def measure(admission: Admission) -> None:
+    """Bring the metrics up to date, as Prometheus will read them."""
+    admission.measure()
+    metrics.flush()
+
+
+def _not_here(method: str, pages: Mapping[str, Mapping[str, Handler]], allowed: str = "") -> Handler:
+    """Answers 405 with what is allowed on this path, or 404. A path that spells a page in another way is served."""
+
+    async def refuse_it(request: Request) -> Response:
+        if not allowed and (handlers := pages.get(_normal(request.url.path))):
+            handler = handlers.get(method) or _not_here(method, pages, ", ".join(handlers))
+            return await handler(request)
+        if allowed:
+            error = Refused(Refusal.WRONG_METHOD, f"{request.url.path} takes {allowed}")
+            return _refused(error, _correlation_id(request), Allow=allowed)
+        return _refused(Refused(Refusal.UNKNOWN_PATH, "events are sent to POST /events"), _correlation_id(request))
+
+    return refuse_it
+
+
+def _normal(path: str) -> str:
+    """Return a path as nginx compares it: `//events/`, `/%65vents` and `/./events` are `/events`."""
+    return "/" + posixpath.normpath(unquote(path)).strip("/")
+
+
+def _correlation_id(request: Request) -> str:
+    return origin(request.headers.to_dict()).correlation_id
+
+
+def _refused(error: Refused, correlation_id: str, **headers: str) -> Response:
+    """Refuse a request as a whole: count it, log it, say why."""
+    answered = refuse(error, correlation_id, **headers)
+    log.info("request", correlation_id=correlation_id, status=answered.status, refusal=error.refusal.value)
+    return _response(answered)
+
+
+def _take_body(request: Request) -> bytes | str:
+    """The body; the request lets go of it."""
+    body: bytes | str = request.body
+    request.body = ""
+    return body
+
+
+def _response(answered: Answer) -> Response:
+    return Response(answered.status, answered.headers, answered.body)
+
+
+def _serve(document: Document) -> Handler:
+    async def serve(_: Request) -> Response:
+        return Response(200, dict(document.headers), document.body)
+
+    return serve

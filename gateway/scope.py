@@ -1,0 +1,143 @@
+"""The scope of one request to POST /events: its origin, its span, the time of each step, and its line in the log.
+
+    arrived --done(RECEIVE)--> --done(DECODE)--> --publishing, done(PUBLISH)--> --answer--> counted, timed, logged
+        \\--any error-----------------------------------------------------------> the answer that says why
+
+Invariant: a request is answered, counted and timed once, whatever happens to it. Only its cancellation passes through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+import structlog
+
+from core import faults, tracing
+from core.access import Sampler
+from core.errors import TryAgain
+from gateway import answer, metrics
+from gateway.answer import Answer
+from gateway.batch import Batch
+from gateway.correlation import Origin, origin
+from gateway.faults import Point
+from gateway.metrics import Spread, Stages
+from gateway.refusal import Refused
+
+if TYPE_CHECKING:
+    from core.spans import Span
+
+log = structlog.get_logger()
+
+
+class Step(NamedTuple):
+    """A step of a request: what its time is counted in, and the point that is reached at its end."""
+
+    seconds: Spread
+    point: Point
+
+
+RECEIVE: Final = Step(Stages.RECEIVE, Point.READ)
+DECODE: Final = Step(Stages.DECODE, Point.DECODED)
+PUBLISH: Final = Step(Stages.PUBLISH, Point.ACKED)
+
+
+class AccessLog:
+    """The log's lines of requests: one of each that failed, and of a sample of the others."""
+
+    def __init__(self) -> None:
+        self._sampler = Sampler()
+        self._log = log.bind()  # made once: the module's own looks its settings up with each line
+
+    def write(self, correlation_id: str, status: int, milliseconds: float, said: Mapping[str, object]) -> None:
+        """Log a request that is answered."""
+        if sampled := 1 if status >= 400 else self._sampler.take():
+            self._log.info(
+                "request",
+                correlation_id=correlation_id,
+                status=status,
+                **said,
+                milliseconds=milliseconds,
+                sampled=sampled,
+            )
+
+
+class RequestScope:
+    """One request. As a context manager it turns an error into the answer to it; `answered` is set at its end."""
+
+    __slots__ = ("_access_log", "_publish_span", "_said", "_span", "_stages", "answered", "origin")
+
+    answered: Answer
+
+    def __init__(self, headers: Mapping[str, str], body_bytes: int, access_log: AccessLog) -> None:
+        self.origin = origin(headers)
+        self._access_log = access_log
+        spans = tracing.spans
+        self._span = spans.begin("POST /events", self.origin.traceparent, "SERVER") if spans else None
+        self._publish_span: Span | None = None
+        self._stages = Stages()
+        self._said: dict[str, object] = {"bytes": body_bytes}
+
+    def done(self, step: Step) -> None:
+        """This step has ended. Raises Injected where a test says so."""
+        if self._publish_span is not None:
+            self._publish_span.end()
+            self._publish_span = None
+        self._stages.done(step.seconds)
+        if faults.ARMED:
+            faults.reached(step.point)
+
+    def publishing(self) -> Origin:
+        """Begin to publish: the origin for the messages, whose trace goes on below the span of this step."""
+        if self._span is None:
+            return self.origin
+        self._publish_span = self._span.child("publish", "PRODUCER")
+        return self.origin._replace(traceparent=self._publish_span.traceparent)
+
+    def answer(self, batch: Batch) -> None:
+        """Answer with what became of the events."""
+        self.answered = answer.batch(batch, self.origin.correlation_id)
+        if self._span is not None:
+            self._span.note({"sluice.accepted": batch.accepted_events, "sluice.refused": batch.refused_events})
+        self._said |= {"accepted": batch.accepted_events, "refused": batch.refused_events}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
+        if self._publish_span is not None:
+            self._publish_span.end(failed=True)
+        if error is not None:
+            if not isinstance(error, Exception):
+                return False
+            self._fail(error)
+        self._finish()
+        return True
+
+    def _fail(self, error: Exception) -> None:
+        correlation_id = self.origin.correlation_id
+        if isinstance(error, Refused):
+            self._said["refusal"] = error.refusal.value
+            self.answered = refuse(error, correlation_id)
+        elif isinstance(error, TryAgain):
+            self._said["error"] = repr(error)
+            self.answered = answer.try_again(error, correlation_id)
+        else:
+            log.error("request failed", correlation_id=correlation_id, exc_info=error)
+            self.answered = answer.failed(correlation_id)
+
+    def _finish(self) -> None:
+        status, correlation_id = self.answered.status, self.origin.correlation_id
+        metrics.requests[status].inc()
+        self._stages.done(Stages.ANSWER)
+        self._access_log.write(correlation_id, status, self._stages.milliseconds, self._said)
+        if self._span is not None:
+            self._span.note({"http.response.status_code": status, "sluice.correlation_id": correlation_id})
+            self._span.end(failed=status >= 500)
+
+
+def refuse(error: Refused, correlation_id: str, **headers: str) -> Answer:
+    """Count a request that is refused as a whole; the answer to it."""
+    metrics.refusals[error.refusal].inc()
+    return answer.refused(error, correlation_id, **headers)

@@ -1,0 +1,1 @@
+"""`python -m ops doctor`: every check of a running system."""

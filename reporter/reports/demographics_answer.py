@@ -1,0 +1,118 @@
+"""The answer of the demographics report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from core.events.subjects import Source
+from core.sources.declaration import Stage
+from reporter.freshness import Freshness
+from reporter.reports import audience
+from reporter.reports.audience import DIMENSIONS, OF, Dimension
+from reporter.reports.kinds import EventType
+from reporter.reports.report import BucketEnd, BucketStart, Complete, Understood
+
+
+class UnderstoodDemographics(Understood, frozen=True, kw_only=True):
+    """The query as it was understood."""
+
+    source: Source | None
+    funnel_stage: Stage | None
+    event_type: EventType | None
+    group_by: tuple[Dimension, ...]
+    top: int
+
+
+class Share(msgspec.Struct):
+    """Events of one value of a dimension."""
+
+    value: Annotated[str | None, Meta(description="null: other, all values that are not listed")]
+    events: int
+    previous: Annotated[int | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
+
+
+Shares = Annotated[
+    list[Share] | UnsetType | None,
+    Meta(description="Most events first; ages, bands and followers in their own order. null: see notes"),
+]
+
+
+class AudienceOf(msgspec.Struct, kw_only=True, rename="camel"):
+    """Events of one bucket and source by who caused them. What is not asked for, or not known of it, is left out."""
+
+    start: BucketStart
+    end: BucketEnd
+    complete: Complete
+    source: Source
+    events: int
+    previous_events: Annotated[int | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
+
+
+if TYPE_CHECKING:
+
+    class Audience(AudienceOf):
+        def __init__(self, **fields: Any) -> None: ...
+
+else:  # with a list for each dimension that a source declares
+    Audience = msgspec.defstruct(
+        "Audience",
+        [
+            (audience.attribute(name), Annotated[Shares, Meta(description=audience.described(name))], UNSET)
+            for name in DIMENSIONS
+        ],
+        bases=(AudienceOf,),
+        namespace={"__doc__": AudienceOf.__doc__},
+        module=__name__,
+        kw_only=True,
+        rename="camel",
+    )
+
+
+class DemographicsTotals(msgspec.Struct, rename="camel"):
+    """All events of the report, of all pages."""
+
+    events: int
+    previous_events: Annotated[int | UnsetType, Meta(description="Of the previous period, until countedUntil")] = UNSET
+
+
+class Line(msgspec.Struct, rename="camel"):
+    """One row of the table. An empty value without quotes is other."""
+
+    start: BucketStart
+    end: BucketEnd
+    complete: Complete
+    source: Source
+    dimension: Dimension
+    value: str | None
+    events: int
+
+
+class ComparedLine(Line):
+    """The same, with the previous period's bucket beside it."""
+
+    previous_events: int | None
+
+
+class DemographicsAnswer(msgspec.Struct):
+    """One row a bucket and source."""
+
+    query: UnderstoodDemographics
+    freshness: dict[Source, Freshness]
+    rows: list[Audience]
+    totals: DemographicsTotals
+    notes: Annotated[list[str], Meta(description="What is missing from the answer, and how to get it")]
+    next: Annotated[str | None, Meta(description="`after` of the next page; null: this is the last one")]
+
+    def table(self) -> tuple[type[msgspec.Struct], Iterator[msgspec.Struct]]:
+        return Line if self.query.compare is None else ComparedLine, self._lines()
+
+    def _lines(self) -> Iterator[Line]:
+        for row in self.rows:
+            for dimension in OF[row.source]:
+                for share in getattr(row, audience.attribute(dimension)) or ():
+                    told = (row.start, row.end, row.complete, row.source, dimension, share.value, share.events)
+                    yield Line(*told) if share.previous is UNSET else ComparedLine(*told, share.previous)

@@ -1,0 +1,67 @@
+"""The answer of the events report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from core.events.subjects import Source
+from core.sources.declaration import Stage
+from reporter.freshness import Freshness
+from reporter.reports.kinds import EventType
+from reporter.reports.report import BucketEnd, BucketStart, Complete, Understood
+
+Dimension = Literal["source", "funnelStage", "eventType"]
+
+
+class UnderstoodEvents(Understood, frozen=True, kw_only=True):
+    """The query as it was understood."""
+
+    source: Source | None
+    funnel_stage: Stage | None
+    event_type: EventType | None
+    group_by: tuple[Dimension, ...]
+
+
+Previous = Annotated[
+    int | UnsetType | None,
+    Meta(description="Of the previous period's bucket; null if it has none so late, or none before countedUntil"),
+]
+
+
+class EventsRow(msgspec.Struct, kw_only=True, rename="camel"):
+    """Events of one bucket and group. What is not grouped by is left out."""
+
+    start: BucketStart
+    end: BucketEnd
+    complete: Complete
+    source: Source | UnsetType = UNSET
+    funnel_stage: Stage | UnsetType = UNSET
+    event_type: EventType | UnsetType = UNSET
+    events: int
+    previous_events: Previous = UNSET
+
+
+class EventsTotals(msgspec.Struct, rename="camel"):
+    """The sum of all rows, of all pages."""
+
+    events: int
+    previous_events: Annotated[int | UnsetType, Meta(description="Of the previous period, until countedUntil")] = UNSET
+
+
+class EventsAnswer(msgspec.Struct):
+    """Counts of events, ordered by bucket and group; buckets without events are there, with 0."""
+
+    query: UnderstoodEvents
+    freshness: dict[Source, Freshness]
+    rows: list[EventsRow]
+    totals: EventsTotals
+    next: Annotated[str | None, Meta(description="`after` of the next page; null: this is the last one")]
+
+    notes = ()
+
+    def table(self) -> tuple[type[msgspec.Struct], Iterable[msgspec.Struct]]:
+        return EventsRow, self.rows

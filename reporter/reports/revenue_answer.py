@@ -1,0 +1,72 @@
+"""The answer of the revenue report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from core.events.subjects import Source
+from reporter.freshness import Freshness
+from reporter.reports.report import BucketEnd, BucketStart, Complete, Understood
+
+Dimension = Literal["source", "campaignId"]
+Revenue = Annotated[Decimal, Meta(description="Decimal string with two digits after the point")]
+Purchases = Annotated[int, Meta(description="Events that are purchases, with or without an amount")]
+
+
+class UnderstoodRevenue(Understood, frozen=True, kw_only=True):
+    """The query as it was understood."""
+
+    source: Source | None
+    campaign_id: str | None
+    group_by: tuple[Dimension, ...]
+    top: Annotated[int | None, Meta(description="Of how many campaigns each has a row; null: not grouped by them")]
+
+
+class RevenueRow(msgspec.Struct, kw_only=True, rename="camel"):
+    """Revenue of one bucket, and of one source or campaign where it is grouped by."""
+
+    start: BucketStart
+    end: BucketEnd
+    complete: Complete
+    source: Source | UnsetType = UNSET
+    campaign_id: Annotated[str | UnsetType | None, Meta(description="null: other, all that are not listed")] = UNSET
+    revenue: Revenue
+    purchases: Purchases
+    previous_revenue: Annotated[Decimal | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
+    previous_purchases: Annotated[int | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
+
+
+class RevenueTotals(msgspec.Struct, kw_only=True, rename="camel"):
+    """The sum of all rows, of all pages."""
+
+    revenue: Revenue
+    purchases: Purchases
+    previous_revenue: Annotated[Decimal | UnsetType, Meta(description="Of the previous period, until countedUntil")] = (
+        UNSET
+    )
+    previous_purchases: Annotated[int | UnsetType, Meta(description="Of the previous period, until countedUntil")] = (
+        UNSET
+    )
+
+
+class RevenueAnswer(msgspec.Struct):
+    """Revenue, ordered by bucket and group; buckets without purchases are there, with 0.00."""
+
+    query: UnderstoodRevenue
+    freshness: dict[Source, Freshness]
+    currency: Annotated[
+        None, Meta(description="Always null: the events name no currency, amounts are added as they came")
+    ]
+    rows: list[RevenueRow]
+    totals: RevenueTotals
+    next: Annotated[str | None, Meta(description="`after` of the next page; null: this is the last one")]
+
+    notes = ()
+
+    def table(self) -> tuple[type[msgspec.Struct], Iterable[msgspec.Struct]]:
+        return RevenueRow, self.rows

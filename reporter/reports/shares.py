@@ -1,0 +1,64 @@
+"""List what each value of a dimension has: its own order, or most events first; other comes last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core.events.subjects import Source
+from reporter.period import Period
+from reporter.reports import audience
+from reporter.reports.audience import OF, Counts, Dimension
+from reporter.reports.demographics_answer import Share
+
+
+class Lists:
+    """Makes the lists of a row. previous: the period that `before` is of."""
+
+    def __init__(
+        self,
+        by: Sequence[Dimension],
+        now: Counts,
+        before: Counts | None,
+        previous: Period | None,
+        *,
+        with_ranked: bool,
+    ) -> None:
+        self._by = by
+        self._counts, self._before, self._with_ranked = now, before, with_ranked
+        self._previous = previous
+
+    def of(self, number: int, source: Source) -> dict[str, list[Share] | None]:
+        """The lists of one bucket and source, by their names in Python."""
+        return {
+            audience.attribute(dimension): self._list(number, source, dimension)
+            if self._with_ranked or (source, dimension) not in audience.RANKED
+            else None
+            for dimension in OF[source]
+            if dimension in self._by
+        }
+
+    def _list(self, number: int, source: Source, dimension: Dimension) -> list[Share]:
+        """What has events, by the dimension's own order, else most events first; other comes last."""
+        ranked = (source, dimension) in audience.RANKED
+        counts = audience.of(self._counts, number, source, dimension)
+        if self._before is None or self._previous is None:
+            listed = [Share(value, events) for value, events in counts.items() if events]
+        elif not self._previous.has(number):
+            listed = [Share(value, events, None) for value, events in counts.items() if events]
+        else:
+            before = audience.of(self._before, number, source, dimension)
+            values = counts.keys() | before.keys() if not ranked else counts.keys() | {None}
+            then = {value: before.get(value, 0) for value in values}
+            if ranked:  # of those that are not listed in this bucket, though in another one
+                then[None] = sum(before.values()) - sum(found for value, found in then.items() if value is not None)
+            now = {value: counts.get(value, 0) for value in values}
+            listed = [Share(value, now[value], then[value]) for value in values if now[value] or then[value]]
+        order = audience.order(source, dimension)
+        listed.sort(
+            key=lambda share: (
+                share.value is None,
+                order[share.value] if order and share.value is not None else -share.events,
+                share.value or "",
+            )
+        )
+        return listed
