@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 from asyncpg import Record
-from asyncpg.pool import PoolConnectionProxy
 
 from core.events.subjects import Source
+from core.state import Connection
 from reporter.cover import Cover, Span, unit_start
 from reporter.freshness import Freshness, freshness
 from reporter.period import Period
@@ -37,9 +37,7 @@ Figure = tuple[int, int, Source, Sequence[Any]]
 class Snapshot:
     """One moment of the database, for the sources of one report."""
 
-    def __init__(
-        self, connection: PoolConnectionProxy[Record], sources: Sequence[Source], watermarks: Sequence[Record] = ()
-    ) -> None:
+    def __init__(self, connection: Connection, sources: Sequence[Source], watermarks: Sequence[Record] = ()) -> None:
         self.connection = connection
         self._sources = sources
         self.freshness = self._fresh(watermarks)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 import structlog
@@ -27,7 +27,6 @@ from core.sources import SOURCES
 from reporter.figures import Snapshot
 from sql import statements
 
-Record = asyncpg.Record
 Pool = asyncpg.Pool
 Found = TypeVar("Found")
 log = structlog.get_logger()
@@ -52,7 +51,7 @@ async def open_pool(settings: ReporterSettings) -> Pool:
         "jit": "off",
     }
 
-    async def prepare(connection: asyncpg.Connection[Record]) -> None:
+    async def prepare(connection: asyncpg.Connection[Any]) -> None:
         await set_session(connection, session)
 
     return await asyncpg.create_pool(
@@ -67,7 +66,7 @@ async def open_pool(settings: ReporterSettings) -> Pool:
     )
 
 
-async def _as_it_is(_connection: asyncpg.Connection[Record]) -> None:
+async def _as_it_is(_connection: asyncpg.Connection[Any]) -> None:
     """Nothing is left behind that would have to be reset: transactions end with their block, and set what is local."""
 
 
