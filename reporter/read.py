@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 import structlog
@@ -26,7 +26,6 @@ from reporter.figures import Snapshot
 from reporter.settings import ReporterSettings
 from sql import statements
 
-Record = asyncpg.Record
 Pool = asyncpg.Pool
 Found = TypeVar("Found")
 log = structlog.get_logger()
@@ -51,7 +50,7 @@ async def open_pool(settings: ReporterSettings) -> Pool:
         "jit": "off",
     }
 
-    async def prepare(connection: asyncpg.Connection[Record]) -> None:
+    async def prepare(connection: asyncpg.Connection[Any]) -> None:
         await set_session(connection, session)
 
     return await asyncpg.create_pool(
@@ -66,7 +65,7 @@ async def open_pool(settings: ReporterSettings) -> Pool:
     )
 
 
-async def _as_it_is(_connection: asyncpg.Connection[Record]) -> None:
+async def _as_it_is(_connection: asyncpg.Connection[Any]) -> None:
     """Nothing is left behind that would have to be reset: transactions end with their block, and set what is local."""
 
 

@@ -267,6 +267,19 @@ async def test_a_short_list_says_what_is_left_out(client: httpx.AsyncClient) -> 
     assert "24 hours" in answer["notes"][0]
 
 
+async def test_all_paths_go_through_one_router(client: httpx.AsyncClient) -> None:
+    """Reports, files and the other paths reject an invalid Host alike, and OPTIONS and other methods say what is
+    allowed."""
+    for path in (*(f"/reports/{report}{kind}" for report in REPORTS for kind in ("", ".csv")), "/pipeline", "/"):
+        answer = await client.get(path, params=DAY, headers={"Host": "not a host"})
+        assert (answer.status_code, answer.json()["detail"]) == (400, "Invalid host header"), path
+        options, deleted = await client.options(path), await client.delete(path)
+        assert (options.status_code, deleted.status_code) == (204, 405)
+        for found in (options, deleted):
+            assert set(found.headers["Allow"].split(", ")) == {"GET", "OPTIONS"}
+        assert deleted.headers["Content-Type"] == "application/problem+json"
+
+
 async def test_pages_that_are_not_there_are_problems(client: httpx.AsyncClient) -> None:
     """Beside the documentation too, what is not there is told as a problem document."""
     for path in ("/docs/nothing", "/docs/nothing.json", "/nothing"):

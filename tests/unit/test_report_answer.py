@@ -46,6 +46,24 @@ def test_no_acceptable_format(accept: str) -> None:
         answer.media_type(accept)
 
 
+def test_the_entity_tag_leaves_freshness_alone_out() -> None:
+    """Answers that differ in their freshness have one tag; a text that looks like freshness is a part of the answer."""
+
+    class Answer(msgspec.Struct):
+        text: str
+        freshness: dict[str, int]
+        rows: list[int]
+
+    def tag(*values: Any) -> str:
+        said: Any = Answer(*values)
+        return answer.entity_tag(formats.JSON, said, formats.json(said))
+
+    like = '"freshness":{"facebook":1}'
+    assert tag("", {"facebook": 1}, [1]) == tag("", {"facebook": 2, "tiktok": 3}, [1]) == tag("", {}, [1])
+    assert tag(like, {"facebook": 1}, [1]) == tag(like, {"facebook": 2}, [1])
+    assert len({tag("", {}, [1]), tag("", {}, [2]), tag("x", {}, [1]), tag(like, {}, [1])}) == 4
+
+
 class Line(msgspec.Struct, rename="camel"):
     start: datetime
     some_text: str | None
