@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 from asyncpg import Record
 
-from core.events.subjects import Source
-from core.state import Connection
+from core.postgres import AnyConnection
+from core.sources import SourceName
 from reporter.cover import Cover, Span, unit_start
 from reporter.freshness import Freshness, freshness
 from reporter.period import Period
@@ -26,18 +26,20 @@ class Statements(NamedTuple):
     """What a report reads: its figures from the rollups, and from each source's rows; and their columns."""
 
     rollups: str
-    rows: Mapping[Source, str]
+    rows: Mapping[SourceName, str]
     columns: tuple[str, ...]
 
 
-Figure = tuple[int, int, Source, Sequence[Any]]
+Figure = tuple[int, int, SourceName, Sequence[Any]]
 """A bucket, a sign (-1 where the values are to be taken away), a source, and values of the columns of `Statements`."""
 
 
 class Snapshot:
     """One moment of the database, for the sources of one report."""
 
-    def __init__(self, connection: Connection, sources: Sequence[Source], watermarks: Sequence[Record] = ()) -> None:
+    def __init__(
+        self, connection: AnyConnection, sources: Sequence[SourceName], watermarks: Sequence[Record] = ()
+    ) -> None:
         self.connection = connection
         self._sources = sources
         self.freshness = self._fresh(watermarks)
@@ -118,7 +120,7 @@ class Snapshot:
         except asyncpg.QueryCanceledError:
             return None
 
-    def _fresh(self, watermarks: Sequence[Record]) -> dict[Source, Freshness]:
+    def _fresh(self, watermarks: Sequence[Record]) -> dict[SourceName, Freshness]:
         of = {row["source"]: row for row in watermarks}
         return {source: freshness(of[source]) for source in self._sources if source in of}
 
@@ -142,7 +144,7 @@ def _columns(spans: Sequence[Span]) -> Iterator[list[Any]]:
     return map(list, zip(*((span.unit, span.start, span.end, span.bound, span.sign) for span in spans), strict=True))
 
 
-def _figures(rows: Iterable[tuple[Any, ...]], last: int, sign: int, source: Source) -> Iterator[Figure]:
+def _figures(rows: Iterable[tuple[Any, ...]], last: int, sign: int, source: SourceName) -> Iterator[Figure]:
     """Rows as figures of buckets. What lies before a bound is of the bucket that it ends, not of the next."""
     for bucket, bound, *values in rows:
         if bound is None:
