@@ -145,28 +145,12 @@ def measure_process() -> None:
 
 
 class Stages:
-    """Times one request's steps: each `done` ends a step and begins the next."""
+    """The histograms of the steps of a request."""
 
     RECEIVE: Final = Spread(_stages.labels("receive"))
     DECODE: Final = Spread(_stages.labels("decode"))
     PUBLISH: Final = Spread(_stages.labels("publish"))
     ANSWER: Final = Spread(_stages.labels("answer"))
-
-    __slots__ = ("_began", "_since")
-
-    def __init__(self) -> None:
-        self._began = self._since = time.perf_counter()
-
-    @property
-    def milliseconds(self) -> float:
-        """From the begin to the end of the last step."""
-        return round((self._since - self._began) * 1000, 1)
-
-    def done(self, stage: Spread) -> None:
-        """The step that began last has ended now."""
-        now = time.perf_counter()
-        stage.observe(now - self._since)
-        self._since = now
 
 
 _ADDED_UP: Final[tuple[Count | Spread, ...]] = (
