@@ -10,6 +10,7 @@ import asyncio
 import gzip
 import json
 import random
+import re
 import resource
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -30,7 +31,7 @@ from tests.support.gateway import Gateway, start_gateway
 from tests.support.json_corpus import DOCUMENTS, JSON, NOT_JSON, PERHAPS
 from tests.support.stack import start_nats
 from tests.support.tally import Tally
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, in_time
 
 AT_ONCE = 16
 MEBIBYTE = 1 << 20
@@ -171,8 +172,8 @@ def most_memory(pid: int) -> int:
 
 
 async def said(port: int, request: bytes, *, eof: bool = False) -> bytes:
-    """What comes back for these bytes until the connection closes, or nothing more comes for a while. After it we are
-    silent, and with `eof` say so."""
+    """What comes back for these bytes, until the connection closes or one answer is whole. After them we are silent,
+    and with `eof` say so."""
     reader, writer = await asyncio.open_connection(LOOPBACK, port)
     answer = b""
     try:
@@ -180,13 +181,19 @@ async def said(port: int, request: bytes, *, eof: bool = False) -> bytes:
         await writer.drain()
         if eof:
             writer.write_eof()
-        while more := await asyncio.wait_for(reader.read(65_536), 0.3 if answer else 30):
+        while not _is_whole(answer) and (more := await in_time(reader.read(65_536))):
             answer += more
     except (TimeoutError, ConnectionError):
         pass
     finally:
         writer.transport.abort()
     return answer
+
+
+def _is_whole(answer: bytes) -> bool:
+    head, ended, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)^content-length: *(\d+)", head, re.MULTILINE)
+    return bool(ended and length) and len(body) >= int(length[1])  # type: ignore[index]
 
 
 # No whole request with a whole body stands in any of these.

@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from core import postgres
 from ops.cli import partitions
@@ -19,6 +20,7 @@ from sql import MIGRATIONS
 from tests.integration.test_collector_schema import empty
 from tests.support.operator import operator, ops
 from tests.support.stack import Database
+from tests.support.waiting import eventually
 
 __all__ = ["empty"]  # a fixture
 
@@ -120,11 +122,16 @@ async def test_an_upgrade_indexes_existing_days_one_by_one(
     reader = await asyncpg.connect(empty.reporter_dsn)
     await reader.execute("BEGIN")
     await reader.fetch("SELECT count(*) FROM facebook_events")
-    migrating = asyncio.create_task(postgres.migrate(empty.owner_dsn))
-    with pytest.raises(TimeoutError):  # a report holds the table for longer than the migration waits
-        await asyncio.wait_for(asyncio.shield(migrating), 3)
-    await reader.close()
-    await migrating
+    with capture_logs() as lines:
+        migrating = asyncio.create_task(postgres.migrate(empty.owner_dsn))
+
+        async def held_up() -> bool:
+            return any(line["event"] == "a session holds a lock: retrying the migration" for line in lines)
+
+        await eventually(held_up, what="a report holds the table for longer than the migration waits")
+        assert not migrating.done()
+        await reader.close()
+        await migrating
 
     await connection.execute("SELECT ensure_partition('facebook_events', '2026-11-22')")
     lacking = await partitions.without_index(connection)

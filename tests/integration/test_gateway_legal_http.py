@@ -6,6 +6,8 @@ A spare takes over from a worker that Robyn aborted.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import psutil
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from ops.local.ports import LOOPBACK
 from tests.support.events import encoded, facebook
 from tests.support.gateway import Gateway, workers_of
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, in_time
 
 EVENT = encoded(facebook())
 HEAD = b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -82,16 +84,30 @@ FATAL = {
 }
 
 
-async def answer_to(port: int, request: bytes, patience_seconds: float = 10) -> bytes:
-    """Return the first bytes of the answer. Nothing if the gateway closes or stays silent."""
+async def answer_to(port: int, request: bytes) -> bytes:
+    """Return the first bytes of the answer. Nothing if the gateway closes."""
+    async with sent(port, request) as answer:
+        return await in_time(answer)
+
+
+@asynccontextmanager
+async def sent(port: int, request: bytes) -> AsyncIterator[asyncio.Task[bytes]]:
+    """Send a request; what is given ends with the first bytes of the answer, or with none if the gateway closes."""
+
+    async def first() -> bytes:
+        try:
+            return await reader.read(65_536)
+        except ConnectionError:
+            return b""
+
     reader, writer = await asyncio.open_connection(LOOPBACK, port)
+    answer = asyncio.create_task(first())
     try:
         writer.write(request)
-        return await asyncio.wait_for(reader.read(65_536), patience_seconds)
-    except (TimeoutError, ConnectionError):
-        return b""
+        yield answer
     finally:
         writer.transport.abort()
+        await asyncio.wait([answer])
 
 
 @pytest.mark.parametrize("name", LEGAL)
@@ -99,9 +115,12 @@ async def test_legal_http_ends_no_worker(gateway: Gateway, name: str) -> None:
     """Each is answered with its status, or not at all (0), and the same worker answers the next request."""
     request, status = LEGAL[name]
     before = [worker.pid for worker in gateway.workers()]
-    answer = await answer_to(gateway.port, request, 10 if status else 0.3)
-    assert answer.partition(b"\r\n")[0].split(b" ")[1:2] == ([b"%d" % status] if status else [])
-    assert (await gateway.post([facebook()])).status_code == 202
+    async with sent(gateway.port, request) as answer:
+        if status:
+            assert (await in_time(answer)).partition(b"\r\n")[0].split(b" ")[1] == b"%d" % status
+        assert (await gateway.post([facebook()])).status_code == 202
+        if not status:
+            assert not answer.done() or answer.result() == b""
     assert [worker.pid for worker in gateway.workers()] == before
 
 

@@ -25,6 +25,7 @@ from enum import Enum, auto
 from typing import Final
 
 from ops.local.ports import LOOPBACK, free_port
+from tests.support.waiting import in_time
 
 PIECE_BYTES: Final = 65_536
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)  # closing sends a reset
@@ -135,3 +136,16 @@ async def proxy(target: int) -> AsyncIterator[Proxy]:
         yield line
     finally:
         await line.stop()
+
+
+async def tried_to_connect(port: int, times: int) -> None:
+    """Return when clients of a server that is away have tried so often; each is cut off at once."""
+    tries = asyncio.Semaphore(0)
+
+    def cut_off(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        tries.release()
+
+    async with await asyncio.start_server(cut_off, LOOPBACK, port):
+        for _ in range(times):
+            await in_time(tries.acquire())
