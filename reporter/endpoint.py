@@ -1,7 +1,8 @@
 """Answer one report over HTTP: query -> read -> answer.
 
-A report is an ASGI application of its own, which Litestar routes to: a handler with a signature and a response model
-takes 12 % more CPU for a small report (0.42 ms of the reporter's own CPU, 0.47 with a handler).
+Litestar routes to each report as to an ASGI application. A handler with a signature and a response model takes 12 to
+15 % more CPU for a small report: 53 µs instead of 32 in a tight loop around a reading that is there already, 470 µs
+instead of 420 with the reading.
 """
 
 from __future__ import annotations
@@ -94,9 +95,12 @@ class Endpoint:
         metrics.duration.labels(self.report.name).observe(seconds)
         metrics.reports.labels(self.report.name, status).inc()
         if tracing.spans:
-            told: dict[str, str | int] = {"http.response.status_code": status, "sluice.correlation_id": current() or ""}
+            attributes: dict[str, str | int] = {
+                "http.response.status_code": status,
+                "sluice.correlation_id": current() or "",
+            }
             traceparent = _text(sent.get(b"traceparent"))
-            tracing.spans.tell(f"GET {scope['path']}", traceparent, "SERVER", steps, told, failed=status >= 500)
+            tracing.spans.tell(f"GET {scope['path']}", traceparent, "SERVER", steps, attributes, failed=status >= 500)
         return response
 
     async def _read(self, kind: str, asked: bytes, steps: Steps) -> Reading:

@@ -49,8 +49,8 @@ def router() -> Router:
         _file("docs", "text/html", "index.html"),
         *(_file(f"docs/{name}", media_type) for name, media_type in DOCUMENTATION.items()),
     ]
-    told = [ResponseHeader(name=name, value=value) for name, value in HEADERS.items()]
-    return Router("/", route_handlers=handlers, response_headers=told)
+    policy = [ResponseHeader(name=name, value=value) for name, value in HEADERS.items()]
+    return Router("/", route_handlers=handlers, response_headers=policy)
 
 
 def file(request: Request[Any, Any, Any], content: bytes, media_type: str) -> Response[Any]:

@@ -98,7 +98,7 @@ def ask(asked: Asked, settings: ReporterSettings) -> DemographicsQuery:
     top = asked.get(TOP) or USUAL_TOP
     period = period_of(asked, groups=audience.values(by, sources, top))
     previous = previous_of(asked, period)
-    told = UnderstoodDemographics(
+    repeated = UnderstoodDemographics(
         **understood(period, previous),
         source=asked.get(SOURCE),
         funnel_stage=asked.get(FUNNEL_STAGE),
@@ -108,14 +108,14 @@ def ask(asked: Asked, settings: ReporterSettings) -> DemographicsQuery:
     )
     hours = settings.reporter_rows_range_hours
     too_long = period.end - period.start > timedelta(hours=hours)
-    filtered = FUNNEL_STAGE if told.funnel_stage else EVENT_TYPE if told.event_type else None
+    filtered = FUNNEL_STAGE if repeated.funnel_stage else EVENT_TYPE if repeated.event_type else None
     if filtered and too_long:
         raise BadQuery(filtered.name, f"is for ranges up to {hours} hours: no rollup holds the audience by type")
     names = " and ".join(dict.fromkeys(name for _, name in audience.ranked(by, sources)))
     return DemographicsQuery(
-        understood=told,
+        understood=repeated,
         period=period,
-        covered=_cover(told, period),
+        covered=_cover(repeated, period),
         previous=previous,
         sources=sources,
         no_ranked=f"{names} is listed for ranges up to {hours} hours: ask for a shorter one" if too_long else None,
@@ -157,6 +157,7 @@ async def count(
 
 
 def rows(query: DemographicsQuery, figures: Figures[Counted], stored_until: datetime | None) -> list[Audience]:
+    """One row for each bucket and source, with the previous period beside it."""
     now, before = figures
     lists = Lists(
         query.understood.group_by,
@@ -191,6 +192,7 @@ def answer(
     rows: list[Audience],
     following: str | None,
 ) -> DemographicsAnswer:
+    """The answer, with the sums of all pages."""
     now, before = figures
     totals = DemographicsTotals(sum(events.total() for events in now.events.values()))
     if before is not None:

@@ -84,6 +84,7 @@ async def count(snapshot: Snapshot, query: EventsQuery, period: Period, covered:
 
 
 def rows(query: EventsQuery, figures: Figures[Counts], stored_until: datetime | None) -> list[EventsRow]:
+    """One row for each bucket and group, with the previous period beside it."""
     now, before = figures
     return [
         EventsRow(
@@ -108,6 +109,7 @@ def answer(
     rows: list[EventsRow],
     following: str | None,
 ) -> EventsAnswer:
+    """The answer, with the sums of all pages."""
     now, before = figures
     totals = EventsTotals(now.total(), UNSET if before is None else before.total())
     return EventsAnswer(query.understood, freshness, rows, totals, following)

@@ -166,6 +166,7 @@ async def count(snapshot: Snapshot, query: RevenueQuery, period: Period, covered
 
 
 def rows(query: RevenueQuery, figures: Figures[Paid], stored_until: datetime | None) -> list[RevenueRow]:
+    """One row for each bucket and group, with the previous period beside it."""
     now, before = figures
     groups = _groups(query, now)
     made = [
@@ -197,6 +198,7 @@ def answer(
     rows: list[RevenueRow],
     following: str | None,
 ) -> RevenueAnswer:
+    """The answer, with the sums of all pages."""
     now, before = figures
     totals = RevenueTotals(revenue=now.total_revenue, purchases=now.purchases.total())
     if before is not None:
