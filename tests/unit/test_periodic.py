@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from core.errors import Misconfigured
 from core.health import Readiness
 from core.lifecycle import cancelled
 from core.periodic import Step, periodically
@@ -50,3 +51,25 @@ async def test_no_error_ends_a_task(error: Exception) -> None:
     failed, again = lines
     assert (failed["step"], failed["error"], again["step"]) == ("watermark", repr(error), "watermark")
     assert (failed["exc_info"] is None) == isinstance(error, OSError)
+
+
+@pytest.mark.parametrize(("error", "ready"), [(OSError("gone"), True), (Misconfigured("wrong password"), False)])
+async def test_readiness_names_what_needs_an_operator(error: Exception, ready: bool) -> None:
+    """An expected error is a line of the log. If only an operator can remove its cause, the service is not ready until
+    the next success."""
+    readiness = Readiness()
+    step = Step("ledger", needs_operator=lambda found: isinstance(found, Misconfigured), readiness=readiness)
+
+    async def fail() -> None:
+        raise error
+
+    async def succeed() -> None:
+        pass
+
+    with capture_logs() as lines:
+        assert not await step.attempt(fail())
+    assert lines[0]["exc_info"] is None
+    assert readiness.ready == ready
+    assert readiness.reason("ledger") == ("" if ready else repr(error))
+    assert await step.attempt(succeed())
+    assert readiness.ready
