@@ -296,10 +296,10 @@ async def test_a_taken_port_is_told(fresh_nats: FreshNats) -> None:
     """A port that another gateway serves is not shared without a word: the start fails and names the setting."""
     async with start_gateway(fresh_nats) as gateway:
         process = await gateway_process(NATS_URL=fresh_nats.url, GATEWAY_PORT=str(gateway.port))
-        _, told = await process.communicate()
+        _, errors = await process.communicate()
         assert process.returncode == 2
-        assert b"GATEWAY_PORT" in told
-        assert str(gateway.port).encode() in told
+        assert b"GATEWAY_PORT" in errors
+        assert str(gateway.port).encode() in errors
 
 
 async def test_the_port_stays_reserved_while_no_worker_listens(fresh_nats: FreshNats) -> None:
@@ -343,6 +343,6 @@ async def test_workers_listen_where_the_parent_does(fresh_nats: FreshNats, tmp_p
 async def test_a_wrong_setting_is_told(name: str, value: str) -> None:
     """A setting that cannot be ends the start with exit code 2 and its name."""
     process = await gateway_process(**{name: value})
-    _, told = await process.communicate()
+    _, errors = await process.communicate()
     assert process.returncode == 2
-    assert name.encode() in told
+    assert name.encode() in errors
