@@ -49,10 +49,10 @@ async def test_what_waits_is_bounded(client: Client, monkeypatch: pytest.MonkeyP
     await fetcher.start()
     first = await fetcher.take(1, 0)
     await fetcher.take(1, 0)
-    tell, told = fetcher._tell, list[Message]()
+    tell, heard = fetcher._tell, list[Message]()
 
     async def noted(message: Message, what: bytes) -> None:
-        told.append(message)
+        heard.append(message)
         await tell(message, what)
 
     monkeypatch.setattr(fetcher, "_tell", noted)
@@ -62,13 +62,13 @@ async def test_what_waits_is_bounded(client: Client, monkeypatch: pytest.MonkeyP
         return not info.num_waiting and info.num_ack_pending == len(fetcher._unsettled)
 
     async def all_was_here_for_many_looks() -> bool:
-        told.clear()
+        heard.clear()
         before = len(fetcher._waiting)
-        await eventually(told_twice, what="JetStream is told again that we are at it", every=0.001)
+        await eventually(heard_twice, what="JetStream hears again that we are at it", every=0.001)
         return await all_is_here() and len(fetcher._waiting) == before
 
-    async def told_twice() -> bool:  # a third of a second lies between, with some fifteen looks for more
-        return told.count(first[0]) == 2
+    async def heard_twice() -> bool:  # a third of a second lies between, with some fifteen looks for more
+        return heard.count(first[0]) == 2
 
     await eventually(all_was_here_for_many_looks, what="no more messages come")
     held = sum(len(message.body) for message in fetcher._waiting)

@@ -133,6 +133,6 @@ async def test_no_secret_is_logged(gateway: Gateway) -> None:
 async def test_half_a_setting_ends_the_start() -> None:
     """A scheme without a secret is told by name, and the gateway does not start: exit code 2."""
     process = await gateway_process(GATEWAY_FACEBOOK_SCHEME="meta", GATEWAY_PORT="0")
-    _, told = await process.communicate()
+    _, errors = await process.communicate()
     assert process.returncode == 2
-    assert b"GATEWAY_FACEBOOK_SECRETS" in told
+    assert b"GATEWAY_FACEBOOK_SECRETS" in errors

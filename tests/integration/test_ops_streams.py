@@ -183,7 +183,7 @@ async def test_a_collector_between_two_pulls_is_there(
     async def missed() -> bool:
         return looks > 1
 
-    await eventually(missed, what="doctor finds nobody who asks, and looks again")
+    await eventually(missed, what="doctor finds no collector that asks, and looks again")
     assert not looking.done()
     await fetcher.start()
     _, facts = await looking

@@ -186,7 +186,7 @@ async def drained(client: Client, name: str, seconds: float = 20.0) -> None:
 async def ack_waits(client: Client, seconds: float, times: int) -> None:
     """Return when an acknowledgement wait of so many seconds has ended so often, as this JetStream measures it.
 
-    A message of a stream of its own, which nobody confirms, is delivered again each time.
+    A message of a stream of its own is not confirmed, so each time it is delivered again.
     """
     js = client.jetstream()
     await js.add_stream(name="UNCONFIRMED", subjects=["unconfirmed"])
