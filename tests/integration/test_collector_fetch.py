@@ -10,6 +10,7 @@ from nats.aio.client import Client
 
 from collector import fetch
 from collector.message import Message
+from collector.pull import Pull
 from core.events.subjects import consumer_of, stream_of
 from tests.support.collecting import fetcher_of, publish_all, waiting
 from tests.support.events import NOON, facebook, message
@@ -41,7 +42,7 @@ async def test_what_was_given_back_may_still_be_confirmed(client: Client) -> Non
 
 async def test_what_waits_is_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nothing is taken, a collector holds no more than its pulls allow, however much the stream holds."""
-    monkeypatch.setattr(fetch, "PULL_BYTES", 64 * 1024)
+    monkeypatch.setattr(Pull, "MAX_BYTES", 64 * 1024)
     monkeypatch.setattr(fetch, "LOOK_SECONDS", 0.01)
     body = message(*(facebook(at=NOON + timedelta(seconds=second)) for second in range(20)))
     await publish_all(client, "facebook", [body] * 200)

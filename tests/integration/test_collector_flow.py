@@ -13,7 +13,7 @@ import pytest
 from nats.aio.client import Client
 from structlog.testing import capture_logs
 
-from collector import fetch, metrics
+from collector import fetch, metrics, pull
 from collector.store.batch import Entry, Outcome
 from core import jetstream
 from core.events.subjects import consumer_of
@@ -68,7 +68,7 @@ async def test_what_is_published_is_stored_and_confirmed(
 async def test_a_fresh_event_does_not_wait(database: Database, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """With little to do a message is stored and confirmed as it comes: neither for a batch that is full nor for the
     end of its pull does it wait, nor for a look at the pulls."""
-    monkeypatch.setattr(fetch, "PULL_SECONDS", 3600.0)
+    monkeypatch.setattr(pull, "PULL_SECONDS", 3600.0)
     monkeypatch.setattr(fetch, "LOOK_SECONDS", 3600.0)
     async with collecting(database, client):
         for _ in range(3):
