@@ -19,9 +19,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import asyncpg
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -38,6 +37,7 @@ from core import postgres
 from core.errors import Misconfigured, SluiceError
 from core.events import subjects, wire
 from core.events.contract import Contract
+from core.postgres import Connection
 from core.sources import SOURCES, SourceName
 from ops.cli.connection import local_folder, meant_locally, to_database, where
 from ops.cli.output import confirm, plural
@@ -154,7 +154,7 @@ async def fill(
 
 
 async def _fill_day(
-    connections: Mapping[SourceName, asyncpg.Connection[Any]],
+    connections: Mapping[SourceName, Connection],
     made: Made,
     day: Day,
     advance: Callable[[int], None],
@@ -181,7 +181,7 @@ async def _fill_day(
 
 
 async def _store_day(
-    connection: asyncpg.Connection[Any],
+    connection: Connection,
     source: SourceName,
     day: Day,
     sequence: int,

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import asyncpg
+from core.postgres import Connection
 
 PACKAGES: Final = (
     "robyn",
@@ -24,7 +24,7 @@ PACKAGES: Final = (
 DURABILITY: Final = ("fsync", "full_page_writes", "synchronous_commit", "shared_buffers", "max_wal_size")
 
 
-async def describe(connection: asyncpg.Connection[Any]) -> dict[str, Any]:
+async def describe(connection: Connection) -> dict[str, Any]:
     """The machine, the versions in use and PostgreSQL's settings, as JSON types."""
     settings = {name: await connection.fetchval("SELECT current_setting($1)", name) for name in DURABILITY}
     return {

@@ -34,7 +34,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-import asyncpg
 import orjson
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -45,6 +44,7 @@ from bench.readers import Costs, Query, Reader, read
 from bench.report_queries import DAYS, FROM_ROWS, RNG, apart, from_rows, typical, whole_audience, worst
 from core import jetstream, postgres
 from core.logs import configure
+from core.postgres import Connection
 from core.sources import SOURCES
 from ops.cli.arguments import amount
 from ops.ledger import until_stored
@@ -73,7 +73,7 @@ class Bench:
         self.answers, self.seconds, self.readers = (12, 3.0, 2) if short else (3_000, 20.0, READERS)
         self.rounds, self.pairs, self.posts = (1, 1, 2) if short else (ROUNDS, PAIRS, 30)
 
-    async def size(self, connection: asyncpg.Connection[Any], events: int) -> dict[str, Any]:
+    async def size(self, connection: Connection, events: int) -> dict[str, Any]:
         """All figures of one size."""
         found: dict[str, Any] = {"events": events, "database_bytes": await _bytes(connection)}
         for name, draw in (("typical", typical), ("apart", apart), ("worst", worst)):
@@ -146,7 +146,7 @@ class Bench:
                 advance=advance,
             )
 
-    async def _beside_group_by(self, connection: asyncpg.Connection[Any], report: str) -> dict[str, Any]:
+    async def _beside_group_by(self, connection: Connection, report: str) -> dict[str, Any]:
         """The typical answer both ways, one at a time. Raises AssertionError where they differ."""
         query = typical(report)
         bounds = [datetime.fromisoformat(query.parameters[name]) for name in ("from", "to")]
@@ -217,7 +217,7 @@ def _figures(report: str, answer: dict[str, Any]) -> int:
     return int(answer["totals"]["events" if report == "events" else "purchases"])
 
 
-async def _bytes(connection: asyncpg.Connection[Any]) -> int:
+async def _bytes(connection: Connection) -> int:
     found: int = await connection.fetchval("SELECT pg_database_size(current_database())")
     return found
 

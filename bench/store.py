@@ -33,7 +33,6 @@ from random import Random
 from statistics import median
 from typing import Any, Final, NamedTuple
 
-import asyncpg
 import orjson
 import psutil
 
@@ -54,6 +53,7 @@ from core.events import wire
 from core.events.contract import Contract
 from core.lifecycle import collect_garbage_rarely
 from core.logs import configure
+from core.postgres import Connection
 from ops.local import Servers
 
 RESULT: Final = Path(__file__).parent / "results" / "store.json"
@@ -136,7 +136,7 @@ def _rows(copy: bytes) -> list[tuple[int, int, int]]:
 class Bench:
     """Runs on one database."""
 
-    def __init__(self, servers: Servers, owner: asyncpg.Connection[Any], load: Load) -> None:
+    def __init__(self, servers: Servers, owner: Connection, load: Load) -> None:
         self._dsn = servers.collector_dsn
         self._owner = owner
         self._load = load
@@ -171,7 +171,7 @@ class Bench:
         cpu = after.user + after.system - before.user - before.system
         return Run(batches * BATCH_ROWS / seconds, cpu / batches / BATCH_ROWS * 1e6)
 
-    def _bare(self, connection: asyncpg.Connection[Any]) -> Callable[[list[Entry]], Awaitable[None]]:
+    def _bare(self, connection: Connection) -> Callable[[list[Entry]], Awaitable[None]]:
         async def save(entries: list[Entry]) -> None:
             rows = [HEADER, *(entry.parsed.days[self._load.day].copy for entry in entries), TRAILER]
             source = _each(rows)

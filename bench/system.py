@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import asyncpg
 import orjson
 from nats.aio.client import Client
 
 from bench.processes import cpu_seconds, memory_bytes
 from core import jetstream, postgres
+from core.postgres import Connection
 from ops.ledger import until_stored
 from ops.local import Servers
 from ops.local.services import COLLECTORS, Services, publisher, start_services
@@ -38,7 +38,7 @@ class System:
     servers: Servers
     services: Services
     client: Client
-    owner: asyncpg.Connection[Any]
+    owner: Connection
 
     async def publish(self, *options: str, name: str = "publisher", refusals: bool = False) -> dict[str, Any]:
         """Run the publisher to its end; its counts. Raises SystemExit where it fails or gets no answer.

@@ -14,13 +14,13 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-import asyncpg
 from nats.aio.client import Client
 
 from core.events.subjects import COLLECTED, REFUSED, stream_of
 from core.jetstream import StreamInfo, stream_info
+from core.postgres import Connection
 from core.sources import SOURCES
 from sql import statements
 
@@ -105,7 +105,7 @@ class Ledger:
         return sum(int(getattr(self.streams[stream_of(source)], what)) for source in SOURCES)
 
 
-async def read_ledger(client: Client, connection: asyncpg.Connection[Any]) -> Ledger:
+async def read_ledger(client: Client, connection: Connection) -> Ledger:
     """Read the ledger. Raises StreamMissing, or what the database raises."""
     streams = {}
     for collected in COLLECTED:
@@ -123,7 +123,7 @@ async def read_ledger(client: Client, connection: asyncpg.Connection[Any]) -> Le
     return Ledger(streams, sources, await read_letters(connection))
 
 
-async def read_stream(connection: asyncpg.Connection[Any], name: str, info: StreamInfo) -> StreamLedger:
+async def read_stream(connection: Connection, name: str, info: StreamInfo) -> StreamLedger:
     """One stream's ledger. What JetStream said was asked before: what is lost then is so whatever flows meanwhile."""
     receipts = await connection.fetchrow(_SQL["receipts"], name, info.created)
     lost = await connection.fetchrow(_SQL["lost"], name, info.created)
@@ -133,7 +133,7 @@ async def read_stream(connection: asyncpg.Connection[Any], name: str, info: Stre
     return StreamLedger(published=info.state.last_seq, waiting=info.state.messages, **dict(receipts), **dict(lost))
 
 
-async def read_letters(connection: asyncpg.Connection[Any]) -> dict[str, LetterLedger]:
+async def read_letters(connection: Connection) -> dict[str, LetterLedger]:
     """The letters of every stream, and those of the door as "refused"."""
     found: dict[str, LetterLedger] = {}
     for name in map(stream_of, COLLECTED):
@@ -144,7 +144,7 @@ async def read_letters(connection: asyncpg.Connection[Any]) -> dict[str, LetterL
     return {**found, REFUSED: LetterLedger(counted, **dict(row or {}))}
 
 
-async def accept_loss(connection: asyncpg.Connection[Any], name: str, info: StreamInfo) -> int:
+async def accept_loss(connection: Connection, name: str, info: StreamInfo) -> int:
     """Take what a stream has lost as known, so that it is told no more; the messages."""
     lost = (await read_stream(connection, name, info)).lost
     if lost > 0:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import asyncpg
 
 from collector.parse.row import MESSAGE_COLUMNS
-from core.postgres import migrations
+from core.postgres import Connection, migrations
 from core.sources import SOURCES
 from core.sources.declaration import STAGES, Source
 from core.sources.shape import ColumnType, Field, describe
@@ -61,7 +61,7 @@ def _column(name: str, path: str, shapes: Sequence[dict[str, Field]], source: So
     return Column(name, _TYPES[fields[0].type], required)
 
 
-async def differences(connection: asyncpg.Connection[Any]) -> list[str]:
+async def differences(connection: Connection) -> list[str]:
     """Where the database differs from the declarations, a sentence each; empty if it does not."""
     found = []
     for source in SOURCES.values():

@@ -21,13 +21,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-import asyncpg
 import nats.errors
 from nats.aio.client import Client
 
 from core.errors import SluiceError
 from core.events.subjects import COLLECTED, stream_of
 from core.jetstream import stream_info
+from core.postgres import Connection
 from ops.cli.connection import connected, operator_settings, to_nats, where
 from ops.cli.output import confirm
 from sql import statements
@@ -82,7 +82,7 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
     new.rename(path)
 
 
-async def restore(client: Client, connection: asyncpg.Connection[Any], stream: str, folder: Path) -> int:
+async def restore(client: Client, connection: Connection, stream: str, folder: Path) -> int:
     """Make the stream anew from its files; the messages in it. Raises SnapshotFailed, also where it exists.
 
     A new life of the stream begins, with the numbers of the one before: the ledger judges those there, not here.

@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import asyncpg
 import structlog
 
 from core.health import Readiness
 from core.pg_errors import may_read_again, unknown_trace
-from core.postgres import SESSION, migrations, set_session
+from core.postgres import SESSION, Connection, migrations, set_session
 from core.sources import SOURCES, SourceName
 from reporter.figures import Snapshot
 from reporter.settings import ReporterSettings
@@ -50,7 +50,7 @@ async def open_pool(settings: ReporterSettings) -> Pool:
         "jit": "off",
     }
 
-    async def prepare(connection: asyncpg.Connection[Any]) -> None:
+    async def prepare(connection: Connection) -> None:
         await set_session(connection, session)
 
     return await asyncpg.create_pool(
@@ -65,7 +65,7 @@ async def open_pool(settings: ReporterSettings) -> Pool:
     )
 
 
-async def _as_it_is(_connection: asyncpg.Connection[Any]) -> None:
+async def _as_it_is(_connection: Connection) -> None:
     """Nothing is left behind that would have to be reset: transactions end with their block, and set what is local."""
 
 

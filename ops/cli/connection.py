@@ -19,7 +19,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import nats.errors
@@ -29,6 +29,7 @@ from nats.aio.client import Client
 from core import jetstream, postgres, settings
 from core.errors import Misconfigured, SluiceError
 from core.pg_errors import is_transient
+from core.postgres import Connection
 from ops.settings import OperatorSettings
 
 # Their owners say which system is meant; a *_FILE counts as well.
@@ -107,7 +108,7 @@ def where(url: str) -> str:
 
 
 @asynccontextmanager
-async def connected(chosen: OperatorSettings) -> AsyncIterator[tuple[Client, asyncpg.Connection[Any]]]:
+async def connected(chosen: OperatorSettings) -> AsyncIterator[tuple[Client, Connection]]:
     """A client of JetStream and a connection of the owner's. Raises Unreachable, also for what breaks on the way."""
     async with to_nats(chosen) as client, to_database(chosen) as connection:
         yield client, connection
@@ -134,7 +135,7 @@ async def to_nats(chosen: OperatorSettings) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def to_database(chosen: OperatorSettings) -> AsyncIterator[asyncpg.Connection[Any]]:
+async def to_database(chosen: OperatorSettings) -> AsyncIterator[Connection]:
     """A connection as the owner. Raises Unreachable, or Misconfigured where there is no DSN or it is refused."""
     if not (dsn := chosen.sluice_migrate_dsn):
         raise Misconfigured(

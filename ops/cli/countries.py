@@ -10,11 +10,12 @@ none. Collectors read the registry in the transaction that writes rollups, so th
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import asyncpg
 
 from core.errors import SluiceError
+from core.postgres import Connection
 from sql import statements
 
 PLACES: Final = 1_000  # beside the reserved ones; as in sql/countries.sql and sql/store.sql
@@ -35,13 +36,13 @@ class Rebuilt(NamedTuple):
     free: int
 
 
-async def free_places(connection: asyncpg.Connection[Any]) -> int:
+async def free_places(connection: Connection) -> int:
     """How many more countries the registry takes."""
     free: int = await connection.fetchval(_SQL["free_places"])
     return free
 
 
-async def look(connection: asyncpg.Connection[Any]) -> Rebuilt:
+async def look(connection: Connection) -> Rebuilt:
     """What a rebuild would do by now. Nothing is changed."""
     await _count(connection)
     transaction = connection.transaction(isolation="repeatable_read")
@@ -52,7 +53,7 @@ async def look(connection: asyncpg.Connection[Any]) -> Rebuilt:
         await transaction.rollback()
 
 
-async def rebuild(connection: asyncpg.Connection[Any]) -> Rebuilt:
+async def rebuild(connection: Connection) -> Rebuilt:
     """Rebuild the registry and the rollups of countries, as the owner.
 
     Raises SluiceError if other sessions hold the registry for a minute and more: nothing is changed then.
@@ -74,7 +75,7 @@ async def rebuild(connection: asyncpg.Connection[Any]) -> Rebuilt:
     raise SluiceError("known_countries is held by another session, a long report for instance: try again")
 
 
-async def _count(connection: asyncpg.Connection[Any]) -> None:
+async def _count(connection: Connection) -> None:
     """Count the countries without a place, until few quarter-hours have changed meanwhile."""
     await connection.execute(_SQL["begin_counting"])
     for _ in range(MAX_ROUNDS):
@@ -83,7 +84,7 @@ async def _count(connection: asyncpg.Connection[Any]) -> None:
                 break
 
 
-async def _count_changed(connection: asyncpg.Connection[Any]) -> int:
+async def _count_changed(connection: Connection) -> int:
     """Count the rows of the quarter-hours that changed since they were counted; how many those are."""
     changed = _rows(await connection.execute(_SQL["find_changed"], timeout=COUNT_TIMEOUT_SECONDS))
     await connection.execute(_SQL["forget_changed"])
@@ -92,7 +93,7 @@ async def _count_changed(connection: asyncpg.Connection[Any]) -> int:
     return changed
 
 
-async def _place(connection: asyncpg.Connection[Any]) -> Rebuilt:
+async def _place(connection: Connection) -> Rebuilt:
     """Give the places of the registry anew."""
     await connection.execute(_SQL["choose_countries"])
     removed = _rows(await connection.execute(_SQL["remove_countries"]))

@@ -8,12 +8,13 @@ an event could still be accepted for.
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import asyncpg
 
 from collector.settings import RETENTION_MARGIN_DAYS
 from core.errors import SluiceError
+from core.postgres import Connection
 from core.sources import SOURCES
 from ops.settings import OperatorSettings
 from sql import statements
@@ -54,13 +55,13 @@ class Change(NamedTuple):
     error: str | None = None
 
 
-async def read(connection: asyncpg.Connection[Any]) -> list[Partition]:
+async def read(connection: Connection) -> list[Partition]:
     """All tables of days, oldest first."""
     found = [Partition(table, *row) for table in TABLES for row in await connection.fetch(_SQL["tables"], table)]
     return sorted(found, key=lambda partition: (partition.day, partition.table))
 
 
-async def missing(connection: asyncpg.Connection[Any], days: int) -> list[Missing]:
+async def missing(connection: Connection, days: int) -> list[Missing]:
     """The days without a partition, from yesterday to so many days ahead, and all whose table is detached."""
     today = await connection.fetchval(_TODAY)
     wanted = {today + timedelta(days=offset) for offset in range(-1, days + 1)}
@@ -72,7 +73,7 @@ async def missing(connection: asyncpg.Connection[Any], days: int) -> list[Missin
     return found
 
 
-async def ensure(connection: asyncpg.Connection[Any], wanted: list[Missing]) -> list[Change]:
+async def ensure(connection: Connection, wanted: list[Missing]) -> list[Change]:
     """Make or attach these, each by itself. Raises SluiceError where a session holds the table for more than 2 s."""
     changes = []
     for table, day, _ in wanted:
@@ -85,12 +86,12 @@ async def ensure(connection: asyncpg.Connection[Any], wanted: list[Missing]) -> 
     return changes
 
 
-async def without_index(connection: asyncpg.Connection[Any]) -> list[asyncpg.Record]:
+async def without_index(connection: Connection) -> list[asyncpg.Record]:
     """What each partition lacks of its table's indexes, newest first: partition, parent, index, definition."""
     return await connection.fetch(_SQL["without_index"], TABLES)
 
 
-async def index(connection: asyncpg.Connection[Any], lacking: asyncpg.Record) -> None:
+async def index(connection: Connection, lacking: asyncpg.Record) -> None:
     """Build one index of one partition while it is written and read; safe to interrupt and repeat.
 
     Raises SluiceError if another session drops the partition.
@@ -103,7 +104,7 @@ async def index(connection: asyncpg.Connection[Any], lacking: asyncpg.Record) ->
         raise SluiceError(f"{lacking['partition']} was dropped meanwhile: run the command again") from None
 
 
-async def old(connection: asyncpg.Connection[Any], days: int, chosen: OperatorSettings) -> tuple[date, list[Partition]]:
+async def old(connection: Connection, days: int, chosen: OperatorSettings) -> tuple[date, list[Partition]]:
     """The new floor when all older than so many days are dropped, and those it would cost. Raises SluiceError."""
     least = chosen.max_event_age_days + RETENTION_MARGIN_DAYS
     if days < least:
@@ -115,7 +116,7 @@ async def old(connection: asyncpg.Connection[Any], days: int, chosen: OperatorSe
     return floor, [one for one in await read(connection) if one.day < floor and one.attached]
 
 
-async def drop(connection: asyncpg.Connection[Any], floor: date) -> list[Change]:
+async def drop(connection: Connection, floor: date) -> list[Change]:
     """Drop all partitions of days before `floor`, for good. Raises SluiceError where one is being read."""
     changes: list[Change] = []
     for table in TABLES:

@@ -16,6 +16,7 @@ from rich.table import Table
 from core.events.contract import Contract
 from core.events.subjects import stream_of
 from core.jetstream import stream_info
+from core.postgres import Connection
 from ops.cli.connection import connected, to_database
 from ops.cli.output import confirm, console, moment, plural, print_json, progress, safe, table
 from ops.cli.pause import until_confirmed
@@ -140,7 +141,7 @@ def _told_to_stop() -> asyncio.Event:
 
 
 async def _became(
-    client: Client, connection: asyncpg.Connection[Any], run: Replay, wait: float, stop: asyncio.Event
+    client: Client, connection: Connection, run: Replay, wait: float, stop: asyncio.Event
 ) -> dict[str, int]:
     """What became of the messages that went out, once they are stored or after so many seconds."""
     last = {collected: max(sequences) for collected, sequences in run.sent.items()}

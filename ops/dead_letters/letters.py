@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, NamedTuple
 import asyncpg
 
 from core.errors import SluiceError
+from core.postgres import Connection
 from sql import statements
 
 Kind = Literal["dead", "refused"]
@@ -93,18 +94,18 @@ class Letter(NamedTuple):
     event: bytes
 
 
-async def groups(connection: asyncpg.Connection[Any], which: Which) -> list[asyncpg.Record]:
+async def groups(connection: Connection, which: Which) -> list[asyncpg.Record]:
     """How many letters there are of each kind, source, reason and outcome; oldest, newest and last id."""
     return [row for part in which.by_kind() for row in await connection.fetch(_SQL["groups"], *part.parameters())]
 
 
-async def newest(connection: asyncpg.Connection[Any], which: Which, most: int) -> list[asyncpg.Record]:
+async def newest(connection: Connection, which: Which, most: int) -> list[asyncpg.Record]:
     """The newest letters, without their events."""
     rows = [row for part in which.by_kind() for row in await connection.fetch(_SQL["newest"], *part.parameters(), most)]
     return sorted(rows, key=lambda row: row["stored_at"], reverse=True)[:most]
 
 
-async def one(connection: asyncpg.Connection[Any], name: Name) -> asyncpg.Record:
+async def one(connection: Connection, name: Name) -> asyncpg.Record:
     """A letter with all that is known of it. Raises SluiceError where there is none."""
     row: asyncpg.Record | None = await connection.fetchrow(_SQL["one"], name.kind, name.id)
     if row is None:
@@ -112,7 +113,7 @@ async def one(connection: asyncpg.Connection[Any], name: Name) -> asyncpg.Record
     return row
 
 
-async def closed_already(connection: asyncpg.Connection[Any], names: Sequence[Name], wanted: Outcome) -> list[Name]:
+async def closed_already(connection: Connection, names: Sequence[Name], wanted: Outcome) -> list[Name]:
     """Those of these letters that are what they shall become. Raises SluiceError for what can never become it.
 
     That is a letter that there is not, or that was closed in the other way.
@@ -126,14 +127,14 @@ async def closed_already(connection: asyncpg.Connection[Any], names: Sequence[Na
     return [name for name in names if found[name] == wanted]
 
 
-async def take(connection: asyncpg.Connection[Any]) -> None:
+async def take(connection: Connection) -> None:
     """Be the only one who closes letters, as long as the connection lives. Raises Busy."""
     if not await connection.fetchval(_SQL["lock"]):
         raise Busy("another replay or discard is at work: wait until it ends")
 
 
 async def pages(
-    connection: asyncpg.Connection[Any], which: Which, size: int, most: int | None = None
+    connection: Connection, which: Which, size: int, most: int | None = None
 ) -> AsyncIterator[list[Letter]]:
     """The letters of a kind after the other, `size` at a time and `most` in all. Those that come meanwhile are not."""
     left = most
@@ -151,9 +152,7 @@ async def pages(
             yield [Letter(Name(row["kind"], row["id"]), *tuple(row)[2:]) for row in found]
 
 
-async def close(
-    connection: asyncpg.Connection[Any], names: Sequence[Name], outcome: Outcome, sequence: int | None = None
-) -> int:
+async def close(connection: Connection, names: Sequence[Name], outcome: Outcome, sequence: int | None = None) -> int:
     """Close these letters, of one kind; how many were still open. sequence is of the message that they went out in."""
     if not names:
         return 0
@@ -161,9 +160,7 @@ async def close(
     return int(status.rpartition(" ")[2])
 
 
-async def became(
-    connection: asyncpg.Connection[Any], stream: str, sequences: Sequence[int], created: datetime
-) -> asyncpg.Record:
+async def became(connection: Connection, stream: str, sequences: Sequence[int], created: datetime) -> asyncpg.Record:
     """messages, stored, repeated and dead, by the receipts of these messages of a stream."""
     row: asyncpg.Record | None = await connection.fetchrow(_SQL["became"], stream, sequences, created)
     assert row is not None

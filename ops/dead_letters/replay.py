@@ -18,9 +18,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import asyncpg
 import msgspec
 import nats.errors
 import nats.js.errors
@@ -40,6 +39,7 @@ from core.events.subjects import (
 )  # fmt: skip
 from core.events.wire import SEAL_BYTES
 from core.jetstream import NO_ROOM
+from core.postgres import Connection
 from core.sources import SOURCES
 from core.sources.fields import instant
 from ops.dead_letters.letters import Letter, Name, Which, close, pages
@@ -94,7 +94,7 @@ class Replay:
 
 async def replay(
     client: Client | None,
-    connection: asyncpg.Connection[Any],
+    connection: Connection,
     which: Which,
     contract: Contract,
     *,

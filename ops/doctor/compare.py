@@ -13,10 +13,9 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import Any, Final
+from typing import Final
 
-import asyncpg
-
+from core.postgres import Connection
 from core.sources import SOURCES
 from ops.cli.output import plural, progress
 from ops.doctor.checks import Check, judged
@@ -59,7 +58,7 @@ class Comparison:
         return judged("rows", differing, _REPAIR, ok)
 
 
-async def compare(connection: asyncpg.Connection[Any], days: int = DAYS, seconds: float = SECONDS) -> Comparison:
+async def compare(connection: Connection, days: int = DAYS, seconds: float = SECONDS) -> Comparison:
     """Compare so many days up to today, and tomorrow, for at most so long. Raises what the database raises."""
     today = await connection.fetchval(_SQL["today"])
     wanted = [(today - timedelta(days=back), source) for back in range(-1, days) for source in SOURCES]
@@ -73,9 +72,7 @@ async def compare(connection: asyncpg.Connection[Any], days: int = DAYS, seconds
     return comparison
 
 
-async def _compare_day(
-    connection: asyncpg.Connection[Any], source: str, day: date, seconds: float, comparison: Comparison
-) -> None:
+async def _compare_day(connection: Connection, source: str, day: date, seconds: float, comparison: Comparison) -> None:
     row = None
     if seconds > 0:
         with suppress(TimeoutError):
@@ -94,6 +91,6 @@ async def _compare_day(
         )
 
 
-async def of_rows(connection: asyncpg.Connection[Any], days: int, seconds: float) -> list[Check]:
+async def of_rows(connection: Connection, days: int, seconds: float) -> list[Check]:
     """The check of recent days. Days below the floor, whose rows are dropped, are equal by definition."""
     return [(await compare(connection, days, seconds)).check(days)]

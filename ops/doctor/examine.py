@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import asyncpg
 from nats.aio.client import Client
 from nats.js.api import ConsumerInfo
 
@@ -19,6 +18,7 @@ from core import postgres, state
 from core.errors import SluiceError
 from core.events.subjects import COLLECTED, REFUSED, stream_of
 from core.jetstream import StreamMissing, stream_info
+from core.postgres import Connection
 from core.sources import SOURCES
 from core.state import CheckName, GatewayFacts, SourceFacts, StateProblem
 from ops.cli import countries, partitions, streams
@@ -114,7 +114,7 @@ class Noted(NamedTuple):
     dead: dict[tuple[str, str], int]
 
 
-async def noted(connection: asyncpg.Connection[Any]) -> Noted:
+async def noted(connection: Connection) -> Noted:
     """Read it."""
     dead = {(row["source"], row["reason"]): row["letters"] for row in await groups(connection, Which(kind="dead"))}
     stopped = {name: row["stopped"] for name, row in (await state.read_sources(connection)).items() if row["stopped"]}
@@ -173,7 +173,7 @@ def _active(info: ConsumerInfo) -> bool:
     return last is not None and datetime.now(UTC) - last < ACTIVE
 
 
-async def of_postgres(connection: asyncpg.Connection[Any], chosen: OperatorSettings) -> list[Check]:
+async def of_postgres(connection: Connection, chosen: OperatorSettings) -> list[Check]:
     """Its durability, the schema, the columns, the days ahead, their indexes and the room for countries."""
     checks = [await _postgres_fsync(connection), await _role_settings(connection)]
     schema = await _schema(connection)
@@ -201,7 +201,7 @@ async def of_postgres(connection: asyncpg.Connection[Any], chosen: OperatorSetti
     return checks
 
 
-async def _postgres_fsync(connection: asyncpg.Connection[Any]) -> Check:
+async def _postgres_fsync(connection: Connection) -> Check:
     off = [row["name"] for row in await connection.fetch(_SQL["durability"]) if row["value"] == "off"]
     alter = " ".join(f'-c "ALTER SYSTEM SET {name} = on"' for name in off)
     mend = f'as a superuser: psql {alter} -c "SELECT pg_reload_conf()"'
@@ -210,7 +210,7 @@ async def _postgres_fsync(connection: asyncpg.Connection[Any]) -> Check:
     return judged("PostgreSQL fsync", [f"{name} is off: a commit may be lost" for name in off], mend, ok)
 
 
-async def _role_settings(connection: asyncpg.Connection[Any]) -> Check:
+async def _role_settings(connection: Connection) -> Check:
     """Settings of roles and of the database. Collectors set their own synchronous_commit; other sessions do not."""
     wrong, resets = [], []
     for row in await connection.fetch(_SQL["role_settings"], ROLES):
@@ -223,7 +223,7 @@ async def _role_settings(connection: asyncpg.Connection[Any]) -> Check:
     return judged("PostgreSQL settings", wrong, f"as a superuser: {'; '.join(resets)}", ok)
 
 
-async def _schema(connection: asyncpg.Connection[Any]) -> Check:
+async def _schema(connection: Connection) -> Check:
     carried = {migration.version: migration for migration in postgres.migrations()}
     mend = "python -m ops migrate"
     if not await connection.fetchval(_MIGRATIONS["journal_exists"]):
@@ -238,7 +238,7 @@ async def _schema(connection: asyncpg.Connection[Any]) -> Check:
     return judged("schema", wrong, mend, f"version {max(carried)}")
 
 
-async def of_ledger(client: Client, connection: asyncpg.Connection[Any]) -> list[Check]:
+async def of_ledger(client: Client, connection: Connection) -> list[Check]:
     """Whether everything that was accepted is somewhere. Rows are not counted here: `make demo` does that."""
     infos = {}
     for collected in COLLECTED:
@@ -273,7 +273,7 @@ async def of_ledger(client: Client, connection: asyncpg.Connection[Any]) -> list
     ]
 
 
-async def clocks(client: Client, connection: asyncpg.Connection[Any]) -> list[Check]:
+async def clocks(client: Client, connection: Connection) -> list[Check]:
     """Compare the servers' clocks with ours. A slow answer is no skew: it counts as from the middle of its way."""
 
     async def of_nats() -> datetime:

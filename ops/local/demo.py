@@ -13,9 +13,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
-import asyncpg
 import orjson
 from nats.aio.client import Client
 from rich.console import Console
@@ -23,6 +22,7 @@ from rich.console import Console
 from core import jetstream, postgres
 from core.errors import SluiceError
 from core.lifecycle import ending_at
+from core.postgres import Connection
 from ops.cli.connection import local_folder
 from ops.ledger import read_ledger, until_stored
 from ops.local import Servers
@@ -69,7 +69,7 @@ async def demo(stop: asyncio.Event, seconds: float, publisher_options: Sequence[
 
 
 @asynccontextmanager
-async def _ledger_sources(servers: Servers) -> AsyncIterator[tuple[Client, asyncpg.Connection[Any]]]:
+async def _ledger_sources(servers: Servers) -> AsyncIterator[tuple[Client, Connection]]:
     client = await jetstream.connect(servers.nats_url, name="demo")
     connection = await postgres.connect(servers.reporter_dsn, name="demo")
     try:

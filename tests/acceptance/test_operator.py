@@ -10,9 +10,8 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import asyncpg
 import httpx
 import pytest
 from nats.js.api import StreamConfig
@@ -20,6 +19,7 @@ from nats.js.api import StreamConfig
 from core import postgres
 from core.errors import SluiceError
 from core.jetstream import stream_info
+from core.postgres import Connection
 from core.settings import load
 from ops.cli.connection import told_locally
 from ops.doctor import doctor
@@ -38,7 +38,7 @@ from tests.support.tools import require_tool
 from tests.support.waiting import eventually
 
 Capsys = pytest.CaptureFixture[str]
-Owner: TypeAlias = "asyncpg.Connection[Any]"
+Owner: TypeAlias = Connection
 LAG_SECONDS = 30.0
 
 
@@ -155,9 +155,7 @@ async def test_a_frozen_server_is_the_only_cause(
     await eventually(well, what="all is well again", seconds=60, every=0.3)
 
 
-async def test_partitions_ahead(
-    chosen: OperatorSettings, capsys: Capsys, owner: "asyncpg.Connection[asyncpg.Record]"
-) -> None:
+async def test_partitions_ahead(chosen: OperatorSettings, capsys: Capsys, owner: Connection) -> None:
     """A day that lacks its partition is named, and made by the command that is named."""
     day = await owner.fetchval("SELECT ((now() AT TIME ZONE 'UTC')::date + 3)::date")
     await owner.execute(f"DROP TABLE tiktok_events_{day:%Y%m%d}")

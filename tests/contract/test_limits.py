@@ -16,6 +16,7 @@ import pytest
 from collector.sources import SOURCES
 from core import postgres
 from core.events.contract import Contract, Invalid, Reason
+from core.postgres import Connection
 from core.sources.fields import MAX_EVENT_BYTES
 from tests.support.collecting import ANY_TIME, balanced, storing
 from tests.support.events import MAKERS, NOON, SHAPES, Event, changed, encoded, facebook, message, microseconds, rfc3339
@@ -26,7 +27,7 @@ CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)
 
 
 @pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
+async def connection(database: Database) -> AsyncIterator[Connection]:
     """A connection that may read everything."""
     connection = await postgres.connect(database.reporter_dsn, name="tests")
     yield connection
@@ -70,7 +71,7 @@ def _has(event: Any, path: str) -> bool:
     return True
 
 
-async def stored(database: Database, connection: asyncpg.Connection[Any], events: list[Event]) -> list[asyncpg.Record]:
+async def stored(database: Database, connection: Connection, events: list[Event]) -> list[asyncpg.Record]:
     """Store these events of one source; their rows, in order."""
     source = events[0]["source"]
     async with storing(source, database, ANY_TIME) as store:
@@ -92,7 +93,7 @@ def widest(size: int) -> list[str]:
     ]
 
 
-async def test_ids_of_200_bytes(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_ids_of_200_bytes(database: Database, connection: Connection) -> None:
     """eventId: 200 bytes of UTF-8 in any script are stored as they are and told apart, 201 are too long."""
     for source in MAKERS:
         events = [MAKERS[source](event_id=text) for text in (*widest(ID_BYTES), "y" * (ID_BYTES - 1), "z")]
@@ -103,7 +104,7 @@ async def test_ids_of_200_bytes(database: Database, connection: asyncpg.Connecti
         assert refusal(changed(MAKERS[source](), "eventId", "")) == (Reason.EMPTY, "$.eventId")
 
 
-async def test_texts_of_8_kib(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_texts_of_8_kib(database: Database, connection: Connection) -> None:
     """Any other listed text: 8 KiB in any script are stored in its column, one byte more is too long; empty is fine."""
     for source in MAKERS:
         events, wanted = [], []
@@ -120,7 +121,7 @@ async def test_texts_of_8_kib(database: Database, connection: asyncpg.Connection
         assert [(column, row[column]) for (column, _), row in zip(wanted, rows, strict=True)] == wanted
 
 
-async def test_an_event_with_every_text_at_its_limit(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_an_event_with_every_text_at_its_limit(database: Database, connection: Connection) -> None:
     """All of an event's texts may be at their limit together: no row, no index entry is too large for it."""
     for source, stage in SHAPES:
         event = MAKERS[source](stage, event_id="😀" * (ID_BYTES // 4 - 1) + stage[:3])
@@ -148,7 +149,7 @@ WHOLE_NUMBERS = [
 ]
 
 
-async def test_whole_numbers_are_stored(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_whole_numbers_are_stored(database: Database, connection: Connection) -> None:
     """Counts: 0 and the largest are stored as they are."""
     for source, stage, path, column, most in WHOLE_NUMBERS:
         values = [0, 1, most - 1, most]
@@ -175,7 +176,7 @@ def test_whole_numbers_past_their_limit(source: str, stage: str, path: str, _col
 AMOUNT = "data.engagement.purchaseAmount"
 
 
-async def test_amounts_are_stored_to_the_cent(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_amounts_are_stored_to_the_cent(database: Database, connection: Connection) -> None:
     """purchaseAmount: ten digits and two decimals are stored exactly, however many of them are written."""
     given = ["9999999999.99", "9999999999", "0000000000.01", "0", "0.0", "0.00", "00", "1.5", "203.95"]
     for source in MAKERS:
@@ -212,14 +213,14 @@ def test_any_other_spelling_is_no_amount(source: str) -> None:
         assert refusal(changed(event, AMOUNT, number)) == (Reason.WRONG_TYPE, f"$.{AMOUNT}")
 
 
-async def test_a_day_of_the_largest_amounts_adds_up(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_a_day_of_the_largest_amounts_adds_up(database: Database, connection: Connection) -> None:
     """The rollup's revenue is wide enough, and exact, where every event has the largest amount."""
     events = [changed(facebook("bottom"), "data.engagement.purchaseAmount", "9999999999.99") for _ in range(2_000)]
     await stored(database, connection, events)
     assert await connection.fetchval("SELECT sum(revenue) FROM event_counts") == Decimal("9999999999.99") * 2_000
 
 
-async def test_instants_of_the_years_2000_to_2100(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_instants_of_the_years_2000_to_2100(database: Database, connection: Connection) -> None:
     """Both ends are stored to the microsecond, with a day's partition of their own; one step past is invalid."""
     ends = {
         "2000-01-01T00:00:00.000000Z": datetime(2000, 1, 1, tzinfo=UTC),
@@ -249,9 +250,7 @@ async def test_instants_of_the_years_2000_to_2100(database: Database, connection
                 assert refusal(changed(MAKERS[source](stage), path, text)) == (Reason.INVALID_TIMESTAMP, f"$.{path}")
 
 
-async def test_an_event_is_the_same_however_its_instant_is_spelt(
-    database: Database, connection: asyncpg.Connection[Any]
-) -> None:
+async def test_an_event_is_the_same_however_its_instant_is_spelt(database: Database, connection: Connection) -> None:
     """Source, id and the instant in microseconds are an event: other zones and more digits are repeats of it."""
     spelt = (
         "2026-11-22T07:25:58.123456Z",

@@ -12,9 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import asyncpg
 import pytest
 
 from bench.publisher.bodies import Bodies
@@ -22,6 +20,7 @@ from bench.publisher.sender import Sender, varied_sizes
 from core import postgres
 from core.events.subjects import COLLECTED, stream_of
 from core.jetstream import stream_info
+from core.postgres import Connection
 from core.sources import SOURCES
 from ops.cli.pause import pause, resume
 from ops.doctor.checks import nats_health
@@ -39,7 +38,7 @@ WAYS = {"from client": [FROM_CLIENT], "from server": [FROM_SERVER], "both": [FRO
 
 
 @asynccontextmanager
-async def superuser(system: FaultySystem) -> AsyncIterator[asyncpg.Connection[Any]]:
+async def superuser(system: FaultySystem) -> AsyncIterator[Connection]:
     """A connection that may do anything."""
     connection = await postgres.connect(system.servers.dsn("postgres"), name="tests-superuser")
     try:

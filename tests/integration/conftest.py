@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 
-import asyncpg
 import pytest
 from nats.aio.client import Client
 
 from core import postgres
+from core.postgres import Connection
 from tests.support.collecting import connected
 from tests.support.stack import Database, FreshNats
 
 
 @pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
+async def connection(database: Database) -> AsyncIterator[Connection]:
     """A connection of the owner's."""
     connection = await postgres.connect(database.owner_dsn, name="tests")
     yield connection

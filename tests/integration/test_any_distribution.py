@@ -6,13 +6,13 @@ import asyncio
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
 from core import postgres
+from core.postgres import Connection
 from ops.cli import partitions
 from ops.cli.countries import PLACES, free_places
 from ops.doctor import examine
@@ -63,16 +63,14 @@ def insert(alike: tuple[str, ...], start: int) -> str:
         FROM generate_series({start}::int, {start + BATCH - 1}) AS n"""
 
 
-async def pages(connection: asyncpg.Connection[Any], statement: str) -> int:
+async def pages(connection: Connection, statement: str) -> int:
     """How many pages a statement touches: what it costs, on a busy machine too."""
     plan = json.loads(await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {statement}"))[0]["Plan"]
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
 @pytest.mark.parametrize("alike", ALIKE)
-async def test_a_row_costs_the_same_in_a_full_day(
-    database: Database, connection: asyncpg.Connection[Any], alike: str
-) -> None:
+async def test_a_row_costs_the_same_in_a_full_day(database: Database, connection: Connection, alike: str) -> None:
     """A batch touches as many pages beside 20,000 like rows as beside 1,000, whatever the rows have alike."""
     await connection.execute("SELECT ensure_partition('facebook_events', $1::text::date)", DAY)
     touched = [await pages(connection, insert(ALIKE[alike], start)) for start in range(0, ROWS, BATCH)]
@@ -81,7 +79,7 @@ async def test_a_row_costs_the_same_in_a_full_day(
 
 
 async def test_no_table_has_an_index_that_depends_on_the_distribution(
-    database: Database, connection: asyncpg.Connection[Any]
+    database: Database, connection: Connection
 ) -> None:
     """Every index is a B-tree or a BRIN: a hash index keeps equal values in one chain, which each insert reads."""
     await connection.execute("SELECT ensure_partition('facebook_events', $1::text::date)", DAY)
@@ -92,9 +90,7 @@ async def test_no_table_has_an_index_that_depends_on_the_distribution(
     assert {row["amname"] for row in kinds} == {"btree", "brin"}
 
 
-async def before_this_version(
-    empty: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> asyncpg.Connection[Any]:
+async def before_this_version(empty: Database, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Connection:
     """The owner's connection to a database of the version before, with two days of purchases."""
     for path in MIGRATIONS.glob("000[1-4]*.sql"):
         shutil.copy(path, folder)

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
-import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from bench.publisher.events import TYPES
 from collector.parse import pg_copy
 from core import postgres
+from core.postgres import Connection
 from core.sources.fields import EPOCH, moment_of
 from tests.support.copy_rows import read_rows
 from tests.support.stack import Database
@@ -35,14 +35,14 @@ amounts = st.builds(
 
 
 @pytest.fixture
-async def connection(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
+async def connection(database: Database) -> AsyncIterator[Connection]:
     """A connection as the collector's role."""
     connection = await postgres.connect(database.collector_dsn, name="tests")
     yield connection
     await connection.close()
 
 
-async def its_own(connection: asyncpg.Connection[Any], kind: str, values: Sequence[Any]) -> list[bytes | None]:
+async def its_own(connection: Connection, kind: str, values: Sequence[Any]) -> list[bytes | None]:
     """How PostgreSQL writes these values itself, as the fields of a binary COPY.
 
     The values are given as text and cast, so that no encoder of a client's is between.
@@ -59,7 +59,7 @@ async def its_own(connection: asyncpg.Connection[Any], kind: str, values: Sequen
     return [field for (field,) in read_rows(bytes(written[len(pg_copy.HEADER) : -len(pg_copy.TRAILER)]))]
 
 
-async def read_back(connection: asyncpg.Connection[Any], kind: str, fields: Sequence[bytes]) -> list[Any]:
+async def read_back(connection: Connection, kind: str, fields: Sequence[bytes]) -> list[Any]:
     """The values that PostgreSQL reads from our fields, in order."""
     await connection.execute(f"CREATE TEMP TABLE back (place int GENERATED ALWAYS AS IDENTITY, value {kind})")
     try:
@@ -82,9 +82,7 @@ def field(value: bytes | None) -> bytes:
 # One server's answer to many values: few, long examples.
 @settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(st.lists(amounts | st.none(), min_size=1, max_size=150))
-async def test_amounts_are_as_postgres_writes_them(
-    connection: asyncpg.Connection[Any], values: list[str | None]
-) -> None:
+async def test_amounts_are_as_postgres_writes_them(connection: Connection, values: list[str | None]) -> None:
     """Every amount of the contract, 0 to 9999999999.99 in any spelling, gives numeric(12,2)'s own bytes and value."""
     ours = [pg_copy.amount(value) for value in values]
     assert ours == [field(own) for own in await its_own(connection, "numeric(12, 2)", values)]
@@ -95,7 +93,7 @@ async def test_amounts_are_as_postgres_writes_them(
 
 @settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(st.lists(texts | st.none(), min_size=1, max_size=50))
-async def test_texts_are_as_postgres_writes_them(connection: asyncpg.Connection[Any], values: list[str | None]) -> None:
+async def test_texts_are_as_postgres_writes_them(connection: Connection, values: list[str | None]) -> None:
     """Every text without a NUL, of any script and with any control character, gives its own bytes and comes back."""
     ours = [pg_copy.text(value) for value in values]
     assert ours == [field(own) for own in await its_own(connection, "text", values)]
@@ -104,9 +102,7 @@ async def test_texts_are_as_postgres_writes_them(connection: asyncpg.Connection[
 
 @settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(st.lists(instants, min_size=1, max_size=100))
-async def test_instants_are_as_postgres_writes_them(
-    connection: asyncpg.Connection[Any], values: list[tuple[datetime, int]]
-) -> None:
+async def test_instants_are_as_postgres_writes_them(connection: Connection, values: list[tuple[datetime, int]]) -> None:
     """Instants from 2000-01-01 to 2100-12-31T23:59:59.999999Z, on any clock up to 23:59 away, to the microsecond."""
     spelt = [
         f"{moment.astimezone(timezone(timedelta(minutes=offset))):%Y-%m-%dT%H:%M:%S.%f}"
@@ -123,7 +119,7 @@ async def test_instants_are_as_postgres_writes_them(
 
 @settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(st.data())
-async def test_numbers_are_as_postgres_writes_them(connection: asyncpg.Connection[Any], data: st.DataObject) -> None:
+async def test_numbers_are_as_postgres_writes_them(connection: Connection, data: st.DataObject) -> None:
     """Every width gives its own bytes from the smallest to the largest number."""
     for encode, kind, bits in (
         (pg_copy.smallint, "int2", 16),
@@ -137,7 +133,7 @@ async def test_numbers_are_as_postgres_writes_them(connection: asyncpg.Connectio
         assert await read_back(connection, kind, ours) == values
 
 
-async def test_labels_are_the_enums(connection: asyncpg.Connection[Any]) -> None:
+async def test_labels_are_the_enums(connection: Connection) -> None:
     """Each enum of the database has exactly the contract's values, and ours are its bytes."""
     enums = {
         "source": ("facebook", "tiktok"),
@@ -157,13 +153,13 @@ async def test_labels_are_the_enums(connection: asyncpg.Connection[Any]) -> None
         assert ours == [field(own) for own in await its_own(connection, kind, (*labels, None))]
 
 
-async def test_bytes_come_back(connection: asyncpg.Connection[Any]) -> None:
+async def test_bytes_come_back(connection: Connection) -> None:
     """bytea takes any bytes as they are: a refused event is kept whatever it was."""
     values = [b"", bytes(range(256)) * 300]
     assert await read_back(connection, "bytea", [pg_copy.raw(value) for value in values]) == values
 
 
-async def test_what_asyncpg_writes_is_what_we_write(connection: asyncpg.Connection[Any]) -> None:
+async def test_what_asyncpg_writes_is_what_we_write(connection: Connection) -> None:
     """A row by asyncpg's own encoders and one by ours are the same row."""
     await connection.execute("CREATE TEMP TABLE both_ways (t text, n numeric(12, 2), i timestamptz, s int2, l int8)")
     moment = moment_of(831_108_358_541_000)

@@ -6,9 +6,7 @@ Invariant under test: a message is confirmed only after its rows are committed, 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
-import asyncpg
 import pytest
 from nats.aio.client import Client
 from structlog.testing import capture_logs
@@ -17,6 +15,7 @@ from collector import fetch, metrics, pull
 from collector.store.batch import Entry, Outcome
 from core import jetstream
 from core.events.subjects import consumer_of
+from core.postgres import Connection
 from core.settings import Settings
 from tests.support.collecting import (
     Collecting,
@@ -37,7 +36,7 @@ from tests.support.stack import Database, FreshNats
 from tests.support.waiting import eventually, in_time
 
 
-async def rows(connection: asyncpg.Connection[Any], source: str = "facebook") -> int:
+async def rows(connection: Connection, source: str = "facebook") -> int:
     count: int = await connection.fetchval(f"SELECT count(*) FROM {source}_events")
     return count
 
@@ -52,7 +51,7 @@ def many(count: int, first: int = 0) -> list[bytes]:
 
 @pytest.mark.parametrize("source", ["facebook", "tiktok"])
 async def test_what_is_published_is_stored_and_confirmed(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, source: str
+    database: Database, connection: Connection, client: Client, source: str
 ) -> None:
     """Messages published before and after the start end up as rows, and the stream is empty."""
     make = {"facebook": facebook, "tiktok": tiktok}[source]
@@ -76,7 +75,7 @@ async def test_a_fresh_event_does_not_wait(database: Database, client: Client, m
             await drained(client, "facebook")
 
 
-async def test_batches_are_bounded(database: Database, connection: asyncpg.Connection[Any], client: Client) -> None:
+async def test_batches_are_bounded(database: Database, connection: Connection, client: Client) -> None:
     """A batch holds at most so many events; a message that alone holds more is a batch of its own."""
     await publish_all(client, "facebook", many(20))
     await publish(client, "facebook", message(*(facebook() for _ in range(50))))
@@ -93,7 +92,7 @@ async def test_batches_are_bounded(database: Database, connection: asyncpg.Conne
 
 
 async def test_nothing_is_confirmed_before_the_commit(
-    database: Database, connection: asyncpg.Connection[Any], client: Client
+    database: Database, connection: Connection, client: Client
 ) -> None:
     """While the transaction waits, the message stays in the stream; after the commit it goes."""
     await publish(client, "facebook", message(facebook()))
@@ -105,9 +104,7 @@ async def test_nothing_is_confirmed_before_the_commit(
     await balanced(connection, client)
 
 
-async def test_a_slow_store_causes_no_redelivery(
-    database: Database, connection: asyncpg.Connection[Any], client: Client
-) -> None:
+async def test_a_slow_store_causes_no_redelivery(database: Database, connection: Connection, client: Client) -> None:
     """A batch that takes longer than the acknowledgement wait, and what waits behind it, is not delivered again."""
     async with collecting(database, client, ack_wait_seconds=1.0, batch_rows=3):
         async with blocked(database) as until_it_stands:
@@ -121,7 +118,7 @@ async def test_a_slow_store_causes_no_redelivery(
 
 
 async def test_a_collector_that_dies_between_commit_and_ack(
-    database: Database, connection: asyncpg.Connection[Any], fresh_nats: FreshNats, client: Client
+    database: Database, connection: Connection, fresh_nats: FreshNats, client: Client
 ) -> None:
     """Rows committed and never confirmed are delivered again, known by their receipt, and stored once."""
     await publish_all(client, "facebook", many(10))
@@ -144,7 +141,7 @@ async def test_a_collector_that_dies_between_commit_and_ack(
 
 
 async def test_collectors_share_a_stream(
-    database: Database, connection: asyncpg.Connection[Any], fresh_nats: FreshNats, client: Client
+    database: Database, connection: Connection, fresh_nats: FreshNats, client: Client
 ) -> None:
     """Several collectors of a source split its messages, sent twice under other numbers; each event is stored once."""
     async with (
@@ -162,7 +159,7 @@ async def test_collectors_share_a_stream(
 
 
 async def test_what_is_taken_on_after_a_stop_is_given_back_at_once(
-    database: Database, connection: asyncpg.Connection[Any], fresh_nats: FreshNats, client: Client
+    database: Database, connection: Connection, fresh_nats: FreshNats, client: Client
 ) -> None:
     """A collector that stops while it stores finishes that batch; another gets the rest without waiting for it."""
     long = 3600.0
@@ -202,7 +199,7 @@ async def goes_on(collector: Collecting, client: Client) -> None:
 
 
 async def test_our_fault_stops_the_source_until_it_is_gone(
-    database: Database, connection: asyncpg.Connection[Any], client: Client
+    database: Database, connection: Connection, client: Client
 ) -> None:
     """A single message that cannot be stored for a reason of ours stops the source, also when no other message comes.
     When the cause is gone, the source goes on without a restart."""
@@ -218,7 +215,7 @@ async def test_our_fault_stops_the_source_until_it_is_gone(
 
 
 async def test_too_much_poison_stops_the_source_until_it_is_none(
-    database: Database, connection: asyncpg.Connection[Any], client: Client
+    database: Database, connection: Connection, client: Client
 ) -> None:
     """More than ten events of a batch that cannot be stored are no poison: nothing is confirmed, nothing kept. When the
     rule that refused them is gone, they are stored without a restart."""
@@ -236,7 +233,7 @@ async def test_too_much_poison_stops_the_source_until_it_is_none(
 
 
 async def test_a_source_that_is_stopped_can_be_ended(
-    database: Database, connection: asyncpg.Connection[Any], client: Client
+    database: Database, connection: Connection, client: Client
 ) -> None:
     """SIGTERM in the minute between two tries of a stopped source ends it at once; what it held is not lost."""
     await connection.execute("REVOKE INSERT ON event_counts FROM sluice_collector")
@@ -248,7 +245,7 @@ async def test_a_source_that_is_stopped_can_be_ended(
 
 @pytest.mark.parametrize("error", [AttributeError("'NoneType' object has no attribute 'done'"), KeyError("x")])
 async def test_an_unknown_exception_is_tried_again(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, error: Exception
+    database: Database, connection: Connection, client: Client, error: Exception
 ) -> None:
     """A defect of a driver whose connection was lost: the batch is stored over a new connection, and the log has the
     traceback."""
@@ -278,9 +275,7 @@ async def test_a_stop_twice_is_one_stop(database: Database, client: Client) -> N
     await collector.store.close()
 
 
-async def test_the_consumer_is_made_again(
-    database: Database, connection: asyncpg.Connection[Any], client: Client
-) -> None:
+async def test_the_consumer_is_made_again(database: Database, connection: Connection, client: Client) -> None:
     """A consumer that somebody deletes is made again, and what was delivered before comes again, known."""
     async with collecting(database, client):
         await publish_all(client, "facebook", many(10))
@@ -292,9 +287,7 @@ async def test_the_consumer_is_made_again(
     await balanced(connection, client)
 
 
-async def test_a_stream_that_is_made_again_is_read(
-    database: Database, connection: asyncpg.Connection[Any], client: Client
-) -> None:
+async def test_a_stream_that_is_made_again_is_read(database: Database, connection: Connection, client: Client) -> None:
     """A stream that was deleted and declared anew is collected from its first message on."""
     async with collecting(database, client):
         await publish_all(client, "facebook", many(10))
@@ -308,7 +301,7 @@ async def test_a_stream_that_is_made_again_is_read(
 
 
 async def test_nats_restarts_while_we_collect(
-    database: Database, connection: asyncpg.Connection[Any], fresh_nats: FreshNats, client: Client
+    database: Database, connection: Connection, fresh_nats: FreshNats, client: Client
 ) -> None:
     """kill -9 of NATS in the middle: the flow goes on by itself when it is back; what was published is stored once."""
     async with collecting(database, client, ack_wait_seconds=2.0, batch_rows=30) as collector:
@@ -329,7 +322,7 @@ async def test_nats_restarts_while_we_collect(
 
 
 async def test_nats_is_away_when_a_batch_is_confirmed(
-    database: Database, connection: asyncpg.Connection[Any], fresh_nats: FreshNats, client: Client
+    database: Database, connection: Connection, fresh_nats: FreshNats, client: Client
 ) -> None:
     """A confirmation that nobody hears is no error: the message comes again and its receipt is known."""
     async with collecting(database, client, ack_wait_seconds=2.0) as collector:
@@ -354,7 +347,7 @@ async def test_nats_is_away_when_a_batch_is_confirmed(
 
 @pytest.mark.parametrize("header", [None, "", "many", "-5", "0", "1.5", "999999999999999999999"])
 async def test_a_count_that_is_wrong_does_no_harm(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, header: str | None
+    database: Database, connection: Connection, client: Client, header: str | None
 ) -> None:
     """The header is a hint for the size of a batch: a message that lies is stored as what it holds."""
     headers = {} if header is None else {"Sluice-Events": header}
@@ -383,9 +376,7 @@ async def test_an_error_in_pulling_ends_the_flow(
             await in_time(asyncio.wait([collector.running]))
 
 
-async def test_a_read_only_server_is_waited_for(
-    database: Database, connection: asyncpg.Connection[Any], client: Client
-) -> None:
+async def test_a_read_only_server_is_waited_for(database: Database, connection: Connection, client: Client) -> None:
     """After a failover to a standby the collector is not ready, and connects again until it finds one that writes."""
 
     async def missed() -> bool:

@@ -6,9 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import date, timedelta
-from typing import Any
 
-import asyncpg
 from nats.aio.client import Client
 from structlog.testing import capture_logs
 
@@ -22,6 +20,7 @@ from core.health import Readiness
 from core.jetstream import stream_info
 from core.lifecycle import cancelled
 from core.periodic import periodically
+from core.postgres import Connection
 from ops.ledger import read_ledger
 from sql import statements
 from tests.support.collecting import ANY_TIME, balanced, collecting, drained, publish, storing
@@ -33,12 +32,12 @@ SQL = statements("maintenance")
 A_MOMENT = timedelta(milliseconds=300)
 
 
-async def end_stuck(connection: asyncpg.Connection[Any], after: timedelta = A_MOMENT) -> list[int]:
+async def end_stuck(connection: Connection, after: timedelta = A_MOMENT) -> list[int]:
     return [row["pid"] for row in await connection.fetch(SQL["end_stuck_sessions"], after)]
 
 
 @asynccontextmanager
-async def session(dsn: str, name: str = "sluice-collector-facebook") -> AsyncIterator[asyncpg.Connection[Any]]:
+async def session(dsn: str, name: str = "sluice-collector-facebook") -> AsyncIterator[Connection]:
     connection = await postgres.connect(dsn, name=name)
     try:
         yield connection
@@ -46,7 +45,7 @@ async def session(dsn: str, name: str = "sluice-collector-facebook") -> AsyncIte
         connection.terminate()
 
 
-async def stall(connection: asyncpg.Connection[Any]) -> asyncio.Task[str]:
+async def stall(connection: Connection) -> asyncio.Task[str]:
     """A COPY whose client has stopped sending."""
     await connection.execute("BEGIN")
     started = asyncio.Event()
@@ -115,9 +114,7 @@ async def test_sessions_that_are_not_stuck_stay(database: Database) -> None:
             assert await end_stuck(keeper, timedelta(seconds=3)) == []
 
 
-async def test_a_stuck_collector_holds_up_nobody_for_long(
-    database: Database, connection: asyncpg.Connection[Any]
-) -> None:
+async def test_a_stuck_collector_holds_up_nobody_for_long(database: Database, connection: Connection) -> None:
     """A collector that waits for a row of a stalled one goes on as soon as that one's session is ended."""
     async with storing("facebook", database) as store, session(database.collector_dsn) as stuck:
         entry = store.entry(message(facebook()))
@@ -137,9 +134,7 @@ async def test_a_stuck_collector_holds_up_nobody_for_long(
     await balanced(connection)
 
 
-async def test_old_receipts_become_a_sum(
-    database: Database, connection: asyncpg.Connection[Any], client: Client
-) -> None:
+async def test_old_receipts_become_a_sum(database: Database, connection: Connection, client: Client) -> None:
     """Receipts past their retention are summed, once, whoever does it; the ledger balances before and after."""
     for _ in range(20):
         await publish(client, "facebook", message(facebook(), facebook(), b"{"))
@@ -173,7 +168,7 @@ async def test_old_receipts_become_a_sum(
 
 
 async def test_a_message_that_waits_keeps_its_receipt(
-    database: Database, connection: asyncpg.Connection[Any], client: Client
+    database: Database, connection: Connection, client: Client
 ) -> None:
     """A stored message whose confirmation was lost is known when it comes again, however old its receipt is."""
     await publish(client, "refused", message(b"{}"))
@@ -189,9 +184,7 @@ async def test_a_message_that_waits_keeps_its_receipt(
     assert await connection.fetchval("SELECT count(*) FROM receipts") == 1
 
 
-async def test_a_round_keeps_days_and_letters(
-    database: Database, connection: asyncpg.Connection[Any], client: Client
-) -> None:
+async def test_a_round_keeps_days_and_letters(database: Database, connection: Connection, client: Client) -> None:
     """The task makes days ahead, drops those past the retention, and letters past theirs, and says how far ahead."""
     today = await connection.fetchval(SQL["today"])
     old = NOON - timedelta(days=5)  # past the retention, and taken at any hour
@@ -221,9 +214,7 @@ async def test_a_round_keeps_days_and_letters(
         await cancelled([keeping])
 
 
-async def test_a_step_that_fails_keeps_no_other(
-    database: Database, connection: asyncpg.Connection[Any], client: Client
-) -> None:
+async def test_a_step_that_fails_keeps_no_other(database: Database, connection: Connection, client: Client) -> None:
     """A view on an old day and a stream that is gone: days are made ahead, dead letters and the other old days dropped
     all the same; the steps that failed alone have no new success, and are done once their cause is gone."""
     today = await connection.fetchval(SQL["today"])
@@ -257,7 +248,7 @@ def success(step: str) -> float:
     return float(metrics.step_success.labels("facebook", step)._value.get())
 
 
-async def days_of(connection: asyncpg.Connection[Any]) -> list[date]:
+async def days_of(connection: Connection) -> list[date]:
     return [row["day"] for row in await connection.fetch(statements("partitions")["days"], "facebook_events")]
 
 

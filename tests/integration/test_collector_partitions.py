@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
 import asyncpg
 import pytest
@@ -14,6 +13,7 @@ from collector.maintenance.maintain import make_ahead
 from collector.store.batch import Path
 from core import postgres
 from core.pg_errors import ErrorClass, classify
+from core.postgres import Connection
 from sql import statements
 from tests.support.collecting import ANY_TIME, balanced, each_path, storing
 from tests.support.events import NOON, facebook, message, part, tiktok
@@ -27,7 +27,7 @@ LONG_AGO = NOON - timedelta(days=30)  # a day that may be dropped
 
 
 @pytest.fixture
-async def owner(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
+async def owner(database: Database) -> AsyncIterator[Connection]:
     """A connection of the owner's."""
     connection = await postgres.connect(database.owner_dsn, name="tests")
     yield connection
@@ -35,24 +35,24 @@ async def owner(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
 
 
 @pytest.fixture
-async def collector(database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
+async def collector(database: Database) -> AsyncIterator[Connection]:
     """A connection of the collector's role."""
     connection = await postgres.connect(database.collector_dsn, name="tests")
     yield connection
     await connection.close()
 
 
-async def days(connection: asyncpg.Connection[Any], table: str = "facebook_events") -> list[date]:
+async def days(connection: Connection, table: str = "facebook_events") -> list[date]:
     return [row["day"] for row in await connection.fetch(PARTITIONS["days"], table)]
 
 
-async def drop_before(connection: asyncpg.Connection[Any], floor: date) -> int:
+async def drop_before(connection: Connection, floor: date) -> int:
     days = await connection.fetch(PARTITIONS["drop_before"], "facebook_events", floor)
     assert [row["error"] for row in days if row["error"]] == []
     return len(days)
 
 
-async def test_partitions_are_made_ahead(collector: asyncpg.Connection[Any]) -> None:
+async def test_partitions_are_made_ahead(collector: Connection) -> None:
     """From yesterday to the last day ahead, each day once, however often it is asked for."""
     today = date(2026, 11, 23)
     for _ in range(2):
@@ -61,7 +61,7 @@ async def test_partitions_are_made_ahead(collector: asyncpg.Connection[Any]) -> 
     assert await days(collector, "tiktok_events") == []
 
 
-async def test_a_late_event_gets_its_partition(database: Database, collector: asyncpg.Connection[Any]) -> None:
+async def test_a_late_event_gets_its_partition(database: Database, collector: Connection) -> None:
     """An event of a day that has no partition is stored: its partition is made before the transaction."""
     late = [NOON - timedelta(days=offset) for offset in (1, 5, 6)]
     async with storing("facebook", database, ANY_TIME) as store:
@@ -70,7 +70,7 @@ async def test_a_late_event_gets_its_partition(database: Database, collector: as
     await balanced(collector)
 
 
-async def test_a_days_bounds_are_utcs(database: Database, collector: asyncpg.Connection[Any]) -> None:
+async def test_a_days_bounds_are_utcs(database: Database, collector: Connection) -> None:
     """Whatever the session's time zone, a partition holds a day of UTC, from its first microsecond to its last."""
     await collector.execute("SET timezone = 'Pacific/Auckland'")
     await collector.fetchval(PARTITIONS["ensure"], "facebook_events", NOON.date())
@@ -82,7 +82,7 @@ async def test_a_days_bounds_are_utcs(database: Database, collector: asyncpg.Con
     assert {row["leaf"] for row in rows} == {f"facebook_events_{NOON:%Y%m%d}"}
 
 
-async def test_collectors_that_make_one_partition_at_once(database: Database, owner: asyncpg.Connection[Any]) -> None:
+async def test_collectors_that_make_one_partition_at_once(database: Database, owner: Connection) -> None:
     """Several collectors that meet the first event of a day make one partition and store all events."""
     async with (
         storing("facebook", database) as one,
@@ -101,7 +101,7 @@ async def test_collectors_that_make_one_partition_at_once(database: Database, ow
 
 
 async def test_writers_are_not_held_up_by_a_new_partition(
-    database: Database, owner: asyncpg.Connection[Any], collector: asyncpg.Connection[Any]
+    database: Database, owner: Connection, collector: Connection
 ) -> None:
     """A partition is made while others write into their days and a report reads the parent."""
     async with storing("facebook", database) as store:
@@ -112,7 +112,7 @@ async def test_writers_are_not_held_up_by_a_new_partition(
 
 
 async def test_a_partition_dropped_behind_the_collectors_back_is_made_again(
-    database: Database, owner: asyncpg.Connection[Any]
+    database: Database, owner: Connection
 ) -> None:
     """A store that knows a partition which is gone fails once, as a missing partition, and stores the next time."""
     async with storing("facebook", database) as store:
@@ -126,9 +126,7 @@ async def test_a_partition_dropped_behind_the_collectors_back_is_made_again(
     assert await owner.fetchval("SELECT count(*) FROM facebook_events") == 1
 
 
-async def test_another_table_that_is_missing_is_no_missing_leaf(
-    database: Database, owner: asyncpg.Connection[Any]
-) -> None:
+async def test_another_table_that_is_missing_is_no_missing_leaf(database: Database, owner: Connection) -> None:
     """What no partition mends stops the source: it is not tried again for ever."""
     async with storing("facebook", database) as store:
         await store.save(message(facebook()))
@@ -138,7 +136,7 @@ async def test_another_table_that_is_missing_is_no_missing_leaf(
         assert classify(caught.value) is ErrorClass.FATAL
 
 
-async def test_retention_drops_days_and_raises_the_floor(database: Database, owner: asyncpg.Connection[Any]) -> None:
+async def test_retention_drops_days_and_raises_the_floor(database: Database, owner: Connection) -> None:
     """Days before the new floor go with their rows; their rollups stay, and later days are untouched."""
     moments = [LONG_AGO - timedelta(days=offset) for offset in range(5)]
     async with storing("facebook", database, ANY_TIME) as store:
@@ -153,7 +151,7 @@ async def test_retention_drops_days_and_raises_the_floor(database: Database, own
     await balanced(owner)
 
 
-async def test_the_floor_never_sinks(owner: asyncpg.Connection[Any]) -> None:
+async def test_the_floor_never_sinks(owner: Connection) -> None:
     """A shorter retention that is taken back brings nothing back: the days are gone."""
     await drop_before(owner, date(2026, 10, 20))
     await drop_before(owner, date(2026, 10, 1))
@@ -164,7 +162,7 @@ async def test_the_floor_never_sinks(owner: asyncpg.Connection[Any]) -> None:
         await owner.fetchval(PARTITIONS["ensure"], "facebook_events", date(2026, 10, 19))
 
 
-async def test_an_event_below_the_floor_is_a_dead_letter(database: Database, owner: asyncpg.Connection[Any]) -> None:
+async def test_an_event_below_the_floor_is_a_dead_letter(database: Database, owner: Connection) -> None:
     """An event of a dropped day is kept as dead letter, and so is one whose day is dropped while its batch waits."""
     old, new = LONG_AGO, NOON
     parts = [part(1, "request-a"), part(3, "request-b", NOON)]
@@ -194,7 +192,7 @@ async def test_an_event_below_the_floor_is_a_dead_letter(database: Database, own
 
 
 async def test_a_report_that_reads_holds_up_retention_for_a_moment_only(
-    database: Database, owner: asyncpg.Connection[Any], collector: asyncpg.Connection[Any]
+    database: Database, owner: Connection, collector: Connection
 ) -> None:
     """Dropping waits at most two seconds for a reader, then gives up, changes nothing and may be tried again."""
     floor = LONG_AGO.date() + timedelta(days=1)
@@ -212,7 +210,7 @@ async def test_a_report_that_reads_holds_up_retention_for_a_moment_only(
     assert await drop_before(collector, floor) == 1
 
 
-async def test_sources_have_floors_of_their_own(database: Database, owner: asyncpg.Connection[Any]) -> None:
+async def test_sources_have_floors_of_their_own(database: Database, owner: Connection) -> None:
     """Retention of one source leaves the other's days alone."""
     async with storing("tiktok", database, ANY_TIME) as store:
         await store.save(message(tiktok(at=LONG_AGO)))
@@ -220,7 +218,7 @@ async def test_sources_have_floors_of_their_own(database: Database, owner: async
         assert (await store.save(message(tiktok(at=LONG_AGO)))).stored == 1
 
 
-async def detach(owner: asyncpg.Connection[Any], database: Database, how: str) -> None:
+async def detach(owner: Connection, database: Database, how: str) -> None:
     """Detach NOON's leaf as an operator does; "pending" is CONCURRENTLY, broken off while it waits for a reader."""
     if how == "plain":
         await owner.execute(f"ALTER TABLE facebook_events DETACH PARTITION {LEAF}")
@@ -241,7 +239,7 @@ async def detach(owner: asyncpg.Connection[Any], database: Database, how: str) -
 
 @pytest.mark.parametrize("how", ["plain", "concurrently", "pending"])
 async def test_nothing_is_written_into_a_detached_table(
-    database: Database, owner: asyncpg.Connection[Any], each_path: Path, how: str
+    database: Database, owner: Connection, each_path: Path, how: str
 ) -> None:
     """A store that knows a leaf which is detached since writes nothing into it; the leaf is attached again, and the
     event is stored where reports see it."""
@@ -261,7 +259,7 @@ async def test_nothing_is_written_into_a_detached_table(
 
 
 async def test_a_table_that_cannot_be_attached_is_tried_again_and_named(
-    database: Database, owner: asyncpg.Connection[Any], collector: asyncpg.Connection[Any]
+    database: Database, owner: Connection, collector: Connection
 ) -> None:
     """Where a detached table does not fit any more, storing its day waits with an error that names it; the other days
     are made ahead, and once the table is renamed the day is stored."""
@@ -283,7 +281,7 @@ async def test_a_table_that_cannot_be_attached_is_tried_again_and_named(
         assert (await store.store.save([entry])).stored == 1
 
 
-async def test_a_day_that_cannot_be_dropped_keeps_no_other(database: Database, owner: asyncpg.Connection[Any]) -> None:
+async def test_a_day_that_cannot_be_dropped_keeps_no_other(database: Database, owner: Connection) -> None:
     """A view on an old day's partition: that day stays with its reason, the others go. It goes when the view does."""
     moments = [LONG_AGO - timedelta(days=offset) for offset in range(3)]
     async with storing("facebook", database, ANY_TIME) as store:
@@ -302,7 +300,7 @@ async def test_a_day_that_cannot_be_dropped_keeps_no_other(database: Database, o
     assert await days(owner) == []
 
 
-async def test_a_partition_of_another_name_is_left_alone(owner: asyncpg.Connection[Any]) -> None:
+async def test_a_partition_of_another_name_is_left_alone(owner: Connection) -> None:
     """A partition that an operator made, whatever its name, is neither taken for a day nor dropped."""
     await owner.execute(
         "CREATE TABLE facebook_events_archive PARTITION OF facebook_events "

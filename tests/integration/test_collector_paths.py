@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from typing import Any
 
-import asyncpg
 import pytest
 
 from collector.store import store as storing_module
@@ -16,6 +14,7 @@ from collector.store.batch import Outcome, Path
 from collector.store.write import Write
 from core import postgres
 from core.pg_errors import ErrorClass, classify
+from core.postgres import Connection
 from ops.local import Servers
 from tests.support.collecting import Storing, balanced, storing
 from tests.support.events import NOON, facebook, message
@@ -27,7 +26,7 @@ LEAF = f"facebook_events_{NOON:%Y%m%d}"
 
 
 @pytest.fixture
-async def other(servers: Servers, database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
+async def other(servers: Servers, database: Database) -> AsyncIterator[Connection]:
     """Another writer, whom a deadlock never costs anything: it looks for one much later than a collector does."""
     connection = await postgres.connect(servers.dsn("postgres", database.name), name="tests")
     await connection.execute("SET deadlock_timeout = '10min'")
@@ -39,7 +38,7 @@ def told(outcome: Outcome) -> tuple[str | None, int, int, int]:
     return outcome.path, outcome.conflicts, outcome.stored, outcome.repeated
 
 
-async def hold(other: asyncpg.Connection[Any], event_id: str) -> None:
+async def hold(other: Connection, event_id: str) -> None:
     """Insert an event of this id, copied from the one called model, in the open transaction."""
     await other.execute(
         f"CREATE TEMPORARY TABLE held ON COMMIT DROP AS SELECT * FROM {LEAF} WHERE event_id = 'model'; "
@@ -47,7 +46,7 @@ async def hold(other: asyncpg.Connection[Any], event_id: str) -> None:
     )
 
 
-async def waits(other: asyncpg.Connection[Any]) -> None:
+async def waits(other: Connection) -> None:
     """Wait until somebody waits for another's transaction."""
 
     async def stands() -> bool:
@@ -90,7 +89,7 @@ async def test_a_conflict_leaves_nothing_behind(database: Database) -> None:
     ("end", "expected"), [("COMMIT", (Path.STAGED, 1, 1, 1)), ("ROLLBACK", (Path.DIRECT, 0, 2, 0))]
 )
 async def test_a_key_that_another_holds_is_waited_for(
-    database: Database, other: asyncpg.Connection[Any], end: str, expected: tuple[Path, int, int, int]
+    database: Database, other: Connection, end: str, expected: tuple[Path, int, int, int]
 ) -> None:
     """The direct path waits for the other's end: its commit makes the event a repeat, its rollback leaves it new."""
     async with storing("facebook", database) as store:
@@ -105,7 +104,7 @@ async def test_a_key_that_another_holds_is_waited_for(
 
 
 async def test_a_key_that_is_held_for_ever_is_given_up(
-    database: Database, other: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+    database: Database, other: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The wait for another's key ends with the command's time: nothing is stored, and the batch is tried again."""
     async with storing("facebook", database) as store:
@@ -125,7 +124,7 @@ async def test_a_key_that_is_held_for_ever_is_given_up(
     await balanced(other)
 
 
-async def test_a_deadlock_is_left_to_the_merge(database: Database, other: asyncpg.Connection[Any]) -> None:
+async def test_a_deadlock_is_left_to_the_merge(database: Database, other: Connection) -> None:
     """Two writers that each hold the other's next key: the collector goes back, lets the other end, and merges."""
     async with storing("facebook", database) as store:
         await begun(store)
@@ -141,9 +140,7 @@ async def test_a_deadlock_is_left_to_the_merge(database: Database, other: asyncp
     assert [tuple(row) for row in rows] == [(1, 1, 0, 0), (1, 0, 1, 0), (1, 0, 1, 0)]
 
 
-async def test_collectors_that_hold_each_others_keys_lose_nothing(
-    database: Database, other: asyncpg.Connection[Any]
-) -> None:
+async def test_collectors_that_hold_each_others_keys_lose_nothing(database: Database, other: Connection) -> None:
     """Two collectors copy the same events in opposite orders at once: each event is stored once, and counted once."""
     events = [facebook(event_id=f"fb-{number:04}") for number in range(2_000)]
     async with storing("facebook", database) as one, storing("facebook", database) as two:
@@ -165,7 +162,7 @@ async def test_collectors_that_hold_each_others_keys_lose_nothing(
     await balanced(other)
 
 
-async def test_what_was_written_is_let_go_of(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_what_was_written_is_let_go_of(database: Database, connection: Connection) -> None:
     """Of a message whose rows went straight in, nothing but its counts is kept until they are added: a day that is
     filled is one transaction of a million events."""
     async with storing("facebook", database) as store:

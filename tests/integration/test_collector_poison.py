@@ -18,6 +18,7 @@ from core.errors import OurFault
 from core.events import refused as refused_events
 from core.events.contract import Invalid, Reason
 from core.pg_errors import ErrorClass, classify
+from core.postgres import Connection
 from tests.support.collecting import balanced, each_path, storing
 from tests.support.events import NOON, Event, changed, encoded, facebook, message, part, without
 from tests.support.garbage import errors_left_behind
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("each_path")
 
 
 @pytest.fixture
-async def connection(connection: asyncpg.Connection[Any]) -> asyncpg.Connection[Any]:
+async def connection(connection: Connection) -> Connection:
     """A connection of the owner's, on tables that take no POISON."""
     await connection.execute("ALTER TABLE facebook_events ADD CONSTRAINT no_poison CHECK (city <> 'POISON')")
     await connection.execute("ALTER TABLE refused_events ADD CONSTRAINT no_poison CHECK (path <> 'POISON')")
@@ -43,11 +44,11 @@ def counts(outcome: Outcome) -> tuple[int, int, int, int]:
     return outcome.events, outcome.stored, outcome.repeated, len(outcome.letters)
 
 
-async def stored_ids(connection: asyncpg.Connection[Any]) -> list[str]:
+async def stored_ids(connection: Connection) -> list[str]:
     return [row["event_id"] for row in await connection.fetch("SELECT event_id FROM facebook_events ORDER BY 1")]
 
 
-async def test_one_poison_event_costs_one_event(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_one_poison_event_costs_one_event(database: Database, connection: Connection) -> None:
     """The rest of the batch is stored; the poison goes to the dead letters as it was sent, with its way."""
     bad = poison(event_id="bad")
     parts = [part(2, "request-a"), part(3, "request-b", NOON)]
@@ -78,7 +79,7 @@ async def test_one_poison_event_costs_one_event(database: Database, connection: 
 
 @pytest.mark.parametrize("places", [[0], [31], [0, 31], [3, 4, 17], list(range(10))])
 async def test_poison_is_found_wherever_it_stands(
-    database: Database, connection: asyncpg.Connection[Any], places: Sequence[int]
+    database: Database, connection: Connection, places: Sequence[int]
 ) -> None:
     """First, last, side by side: up to ten poison events of a batch are taken out, over messages and days."""
     events = [
@@ -99,7 +100,7 @@ async def test_poison_is_found_wherever_it_stands(
     await balanced(connection)
 
 
-async def test_poison_among_what_else_can_be_wrong(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_poison_among_what_else_can_be_wrong(database: Database, connection: Connection) -> None:
     """Poison beside events that break the contract, repeats and an unreadable message: each is told as what it is."""
     twin = facebook(event_id="twin")
     async with storing("facebook", database) as store:
@@ -118,7 +119,7 @@ async def test_poison_among_what_else_can_be_wrong(database: Database, connectio
     await balanced(connection)
 
 
-async def test_poison_among_refused_events(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_poison_among_refused_events(database: Database, connection: Connection) -> None:
     """Refused events have no key of their own: taking poison out of them stores none of the others twice."""
     lines = [
         refused_events.encode(refused_events.refused(b"{%d}" % number, Invalid(Reason.MALFORMED, path, "broken")))
@@ -141,7 +142,7 @@ async def test_poison_among_refused_events(database: Database, connection: async
     ],
 )
 async def test_whatever_the_database_finds_wrong_with_a_row(
-    database: Database, connection: asyncpg.Connection[Any], change: str, sqlstate: str
+    database: Database, connection: Connection, change: str, sqlstate: str
 ) -> None:
     """Each class of poison costs its own event: a value, a limit, an expression that fails, a null."""
     scrambled = "".join(chr(0x4E00 + (17 * place * place) % 20_000) for place in range(2_048))
@@ -159,7 +160,7 @@ async def test_whatever_the_database_finds_wrong_with_a_row(
 
 @pytest.mark.parametrize(("events", "bad"), [(20, 11), (1_000, 11), (1_500, 16)])
 async def test_more_poison_than_can_be_is_our_fault(
-    database: Database, connection: asyncpg.Connection[Any], events: int, bad: int
+    database: Database, connection: Connection, events: int, bad: int
 ) -> None:
     """More than ten, and more than one in a hundred: nothing of the batch is stored, not a receipt, not a letter."""
     batch = [poison() if number < bad else facebook() for number in range(events)]
@@ -173,7 +174,7 @@ async def test_more_poison_than_can_be_is_our_fault(
     await balanced(connection)
 
 
-async def test_one_in_a_hundred_may_be_poison(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_one_in_a_hundred_may_be_poison(database: Database, connection: Connection) -> None:
     """In a large batch, one per cent of poison is taken out and the rest stored."""
     batch = [poison() if number % 100 == 7 else facebook() for number in range(1_500)]
     async with storing("facebook", database) as store:
@@ -182,9 +183,7 @@ async def test_one_in_a_hundred_may_be_poison(database: Database, connection: as
 
 
 @pytest.mark.parametrize("fresh", [10, 11])
-async def test_letters_that_die_again_do_not_count(
-    database: Database, connection: asyncpg.Connection[Any], fresh: int
-) -> None:
+async def test_letters_that_die_again_do_not_count(database: Database, connection: Connection, fresh: int) -> None:
     """However many letters of a batch are dead again, as many fresh events may die as without them, and no more."""
     async with storing("facebook", database) as store:
         letters = store.entry(message(*(poison() for _ in range(40)), *[b"{"] * 2_000, facebook()))
@@ -198,7 +197,7 @@ async def test_letters_that_die_again_do_not_count(
     await balanced(connection)
 
 
-async def test_bytes_that_we_wrote_wrong_are_our_fault(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_bytes_that_we_wrote_wrong_are_our_fault(database: Database, connection: Connection) -> None:
     """A malformed COPY is never taken for poison: the events are not to blame, and nothing of the batch is stored."""
     async with storing("facebook", database) as store:
         for broken in (
@@ -217,7 +216,7 @@ async def test_bytes_that_we_wrote_wrong_are_our_fault(database: Database, conne
 
 @pytest.mark.parametrize(("broken", "bad"), [(11, 0), (5, 6)])
 async def test_what_breaks_the_contract_counts_as_dead_too(
-    database: Database, connection: asyncpg.Connection[Any], broken: int, bad: int
+    database: Database, connection: Connection, broken: int, bad: int
 ) -> None:
     """Events that a collector's contract refuses, alone or beside poison: too many of a batch stop the source."""
     batch: list[Event | bytes] = [*[b"{"] * broken, *(poison() for _ in range(bad)), facebook(), facebook()]

@@ -8,15 +8,14 @@ import signal
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from random import Random
-from typing import Any
 
-import asyncpg
 import pytest
 from nats.aio.client import Client
 
 from core.events.subjects import stream_of
 from core.jetstream import stream_info
 from core.native import NOT_BUILT
+from core.postgres import Connection
 from tests.support.collecting import balanced, blocked, connected, drained, publish, publish_all
 from tests.support.collector_process import CollectorProcess, collector_process
 from tests.support.events import facebook, message, tiktok
@@ -42,7 +41,7 @@ def start(database: Database, fresh_nats: FreshNats) -> Start:
     return started
 
 
-async def rows(connection: asyncpg.Connection[Any]) -> int:
+async def rows(connection: Connection) -> int:
     count: int = await connection.fetchval("SELECT count(*) FROM facebook_events")
     return count
 
@@ -55,7 +54,7 @@ def many(count: int, first: int = 0, events: int = 20) -> list[bytes]:
     ]
 
 
-async def test_a_collector_lives_and_ends(connection: asyncpg.Connection[Any], client: Client, start: Start) -> None:
+async def test_a_collector_lives_and_ends(connection: Connection, client: Client, start: Start) -> None:
     """It gets ready, stores, counts, tells its log in JSON, and ends with 0 on SIGTERM."""
     async with start() as collector:
         await collector.is_ready()
@@ -90,7 +89,7 @@ async def test_a_collector_lives_and_ends(connection: asyncpg.Connection[Any], c
 
 
 async def test_each_source_has_its_collector(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, start: Start
+    database: Database, connection: Connection, client: Client, start: Start
 ) -> None:
     """The three sources run side by side on one database, each from its own stream."""
     async with start("facebook"), start("tiktok"), start("refused"):
@@ -165,9 +164,7 @@ async def test_an_unknown_source_ends_the_start(start: Start) -> None:
     assert "'facebook', 'refused', 'tiktok'" in collector.errors
 
 
-async def test_a_changed_migration_ends_the_start(
-    database: Database, connection: asyncpg.Connection[Any], start: Start
-) -> None:
+async def test_a_changed_migration_ends_the_start(database: Database, connection: Connection, start: Start) -> None:
     """A schema that is not this program's is told with exit code 2."""
     await connection.execute("UPDATE schema_migrations SET sha256 = 'other'")
     async with start(sluice_migrate_dsn=database.owner_dsn) as collector:
@@ -175,9 +172,7 @@ async def test_a_changed_migration_ends_the_start(
     assert "migration 1 was changed after it was applied" in collector.errors
 
 
-async def test_sigterm_while_storing(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, start: Start
-) -> None:
+async def test_sigterm_while_storing(database: Database, connection: Connection, client: Client, start: Start) -> None:
     """The batch at hand is stored, the rest is given back at once, the exit code is 0, and nothing is doubled.
 
     What is not given back would come again after an hour.
@@ -199,7 +194,7 @@ async def test_sigterm_while_storing(
 
 
 async def test_sigterm_while_storing_takes_too_long(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, start: Start
+    database: Database, connection: Connection, client: Client, start: Start
 ) -> None:
     """A batch that is not stored in the time for it is left: the exit code is 0, and another collector stores it."""
     await publish_all(client, "facebook", many(10))
@@ -214,7 +209,7 @@ async def test_sigterm_while_storing_takes_too_long(
 
 
 async def test_kill_in_the_middle_of_a_transaction(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, start: Start
+    database: Database, connection: Connection, client: Client, start: Start
 ) -> None:
     """kill -9 before the commit leaves nothing; the messages come again and are stored."""
     await publish_all(client, "facebook", many(10))
@@ -229,7 +224,7 @@ async def test_kill_in_the_middle_of_a_transaction(
 
 
 async def test_kill_between_commit_and_ack(
-    database: Database, connection: asyncpg.Connection[Any], fresh_nats: FreshNats, client: Client, start: Start
+    database: Database, connection: Connection, fresh_nats: FreshNats, client: Client, start: Start
 ) -> None:
     """kill -9 after the commit and before the confirmation arrives: the messages come again and change nothing."""
     await publish_all(client, "facebook", many(10))
@@ -255,7 +250,7 @@ async def test_kill_between_commit_and_ack(
     await balanced(connection, client)
 
 
-async def test_kill_at_any_instant(connection: asyncpg.Connection[Any], client: Client, start: Start) -> None:
+async def test_kill_at_any_instant(connection: Connection, client: Client, start: Start) -> None:
     """Two collectors under load of which one or the other is killed again and again: nothing is lost or doubled."""
     rng = Random(5)
     publishing = asyncio.create_task(_publish_slowly(client, batches=30))
@@ -286,7 +281,7 @@ async def _publish_slowly(client: Client, batches: int) -> None:
         await asyncio.sleep(0.2)  # a rate, not a wait
 
 
-async def test_our_fault_is_told(connection: asyncpg.Connection[Any], client: Client, start: Start) -> None:
+async def test_our_fault_is_told(connection: Connection, client: Client, start: Start) -> None:
     """While only an operator can remove the cause, the collector stays, is not ready and says why; it ends with 0."""
     await connection.execute("REVOKE INSERT ON event_counts FROM sluice_collector")
     await publish(client, "facebook", message(facebook()))
@@ -309,9 +304,7 @@ async def test_our_fault_is_told(connection: asyncpg.Connection[Any], client: Cl
 
 
 @pytest.mark.parametrize(("task", "table"), [("watermark", "watermarks"), ("ledger", "receipt_totals")])
-async def test_each_task_counts_for_readiness(
-    connection: asyncpg.Connection[Any], start: Start, task: str, table: str
-) -> None:
+async def test_each_task_counts_for_readiness(connection: Connection, start: Start, task: str, table: str) -> None:
     """A task beside the flow fails and is named; when the cause is gone it runs again, and the collector is ready."""
     await connection.execute(f"REVOKE ALL ON {table} FROM sluice_collector")
     async with start() as collector:
@@ -326,7 +319,7 @@ async def test_each_task_counts_for_readiness(
         assert await collector.terminate() == 0
 
 
-async def test_too_much_poison_is_told(connection: asyncpg.Connection[Any], client: Client, start: Start) -> None:
+async def test_too_much_poison_is_told(connection: Connection, client: Client, start: Start) -> None:
     """/health/ready tells the database's complaint without the row's content, and nothing is confirmed."""
     await connection.execute("ALTER TABLE facebook_events ADD CONSTRAINT no_bergen CHECK (city <> 'Bergen')")
     await publish_all(client, "facebook", [message(*(facebook() for _ in range(11)))])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import Any
 
-import asyncpg
 import pytest
 
+from core.postgres import Connection
 from tests.support.collecting import balanced, each_path, storing
 from tests.support.events import NOON, Event, changed, facebook, message, tiktok
 from tests.support.rollups import rollup_differences
@@ -27,14 +26,14 @@ def of(country: str, source: str = "facebook") -> Event:
     return changed(tiktok(), "data.engagement.country", country)
 
 
-async def know(connection: asyncpg.Connection[Any], count: int) -> None:
+async def know(connection: Connection, count: int) -> None:
     """Let so many countries have come before."""
     await connection.execute(
         "INSERT INTO known_countries SELECT 'Country ' || number FROM generate_series(1, $1::int) AS number", count
     )
 
 
-async def countries(connection: asyncpg.Connection[Any], source: str = "facebook") -> dict[str | None, int]:
+async def countries(connection: Connection, source: str = "facebook") -> dict[str | None, int]:
     rows = await connection.fetch(
         "SELECT value, sum(events)::int AS events FROM audience_counts "
         "WHERE dimension = 'country' AND source = $1::text::source GROUP BY value",
@@ -58,9 +57,7 @@ async def countries(connection: asyncpg.Connection[Any], source: str = "facebook
         "INSERT INTO audience_counts VALUES (now(), 'facebook', 'device', 'mobile', 0, 1)",
     ],
 )
-async def test_the_judge_sees_every_difference(
-    database: Database, connection: asyncpg.Connection[Any], meddle: str
-) -> None:
+async def test_the_judge_sees_every_difference(database: Database, connection: Connection, meddle: str) -> None:
     """A count, an amount, a bucket, a value or a row that is changed behind the store's back is found."""
     async with storing("facebook", database) as store:
         await store.save(message(facebook(), facebook("bottom")))
@@ -71,9 +68,7 @@ async def test_the_judge_sees_every_difference(
     assert await rollup_differences(connection) != []
 
 
-async def test_quarter_hours_open_at_their_first_microsecond(
-    database: Database, connection: asyncpg.Connection[Any]
-) -> None:
+async def test_quarter_hours_open_at_their_first_microsecond(database: Database, connection: Connection) -> None:
     """An event on the quarter belongs to the bucket that opens; one a microsecond before, to the one before."""
     moments = [NOON, NOON - timedelta(microseconds=1), NOON + timedelta(minutes=15) - timedelta(microseconds=1)]
     async with storing("facebook", database) as store:
@@ -83,7 +78,7 @@ async def test_quarter_hours_open_at_their_first_microsecond(
     await balanced(connection)
 
 
-async def test_revenue_is_of_purchases_alone(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_revenue_is_of_purchases_alone(database: Database, connection: Connection) -> None:
     """An amount on another event type is stored with its row and is no revenue; a purchase without one counts 0."""
     amount, kind = "data.engagement.purchaseAmount", "eventType"
     async with storing("facebook", database) as store:
@@ -103,9 +98,7 @@ async def test_revenue_is_of_purchases_alone(database: Database, connection: asy
     await balanced(connection)
 
 
-async def test_each_collector_counts_in_a_shard_of_its_own(
-    database: Database, connection: asyncpg.Connection[Any]
-) -> None:
+async def test_each_collector_counts_in_a_shard_of_its_own(database: Database, connection: Connection) -> None:
     """Collectors of one source hold different slots; a slot that came free is taken again; sources do not share."""
     async with (
         storing("facebook", database) as one,
@@ -123,7 +116,7 @@ async def test_each_collector_counts_in_a_shard_of_its_own(
     await balanced(connection)
 
 
-async def test_more_collectors_than_shards(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_more_collectors_than_shards(database: Database, connection: Connection) -> None:
     """Where every slot is held, a collector shares one: shards are for speed, never for being right."""
     await connection.fetch(
         "SELECT pg_advisory_lock(hashtext('sluice.shard.facebook'), slot) FROM generate_series(0, 255) AS slot"
@@ -134,9 +127,7 @@ async def test_more_collectors_than_shards(database: Database, connection: async
     await balanced(connection)
 
 
-async def test_a_country_is_known_from_its_first_event_on(
-    database: Database, connection: asyncpg.Connection[Any]
-) -> None:
+async def test_a_country_is_known_from_its_first_event_on(database: Database, connection: Connection) -> None:
     """The thousandth country is counted by name, the next ones as other; both sources share the list."""
     await know(connection, MOST_COUNTRIES - 2)
     async with storing("facebook", database) as store:
@@ -151,7 +142,7 @@ async def test_a_country_is_known_from_its_first_event_on(
     await balanced(connection)
 
 
-async def test_long_countries_are_counted_as_other(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_long_countries_are_counted_as_other(database: Database, connection: Connection) -> None:
     """64 characters of any script are a country, 65 are other; the row keeps its text, and an empty one is a value."""
     just, over = "é" * 64, "é" * 65
     async with storing("facebook", database) as store:
@@ -162,7 +153,7 @@ async def test_long_countries_are_counted_as_other(database: Database, connectio
     await balanced(connection)
 
 
-async def test_collectors_that_meet_at_the_bound_agree(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_collectors_that_meet_at_the_bound_agree(database: Database, connection: Connection) -> None:
     """Where several collectors learn the last countries at once, none counts as other what another counts by name."""
     await know(connection, MOST_COUNTRIES - 5)
     names = [f"New {number:02}" for number in range(40)]
@@ -178,7 +169,7 @@ async def test_collectors_that_meet_at_the_bound_agree(database: Database, conne
     await balanced(connection)
 
 
-async def test_two_that_want_the_last_place_agree(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_two_that_want_the_last_place_agree(database: Database, connection: Connection) -> None:
     """With room for one country, the collector that does not get its own in counts it as other for ever."""
     await know(connection, MOST_COUNTRIES - 1)
     async with storing("facebook", database) as one, storing("facebook", database) as two:

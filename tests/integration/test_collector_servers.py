@@ -11,14 +11,13 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any
 
-import asyncpg
 import pytest
 
 from core import jetstream, postgres
 from core.events.subjects import consumer_of
 from core.jetstream import stream_info
+from core.postgres import Connection
 from core.settings import Settings
 from ops.local import Servers
 from tests.support.collecting import balanced, drained, publish, publish_all
@@ -52,7 +51,7 @@ def start(own: Servers) -> Start:
     return started
 
 
-async def owner(own: Servers) -> asyncpg.Connection[Any]:
+async def owner(own: Servers) -> Connection:
     return await postgres.connect(own.owner_dsn, name="tests")
 
 

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import Any
 
-import asyncpg
 import pytest
 from nats.aio.client import Client
 from structlog.testing import capture_logs
@@ -18,6 +17,7 @@ from collector.settings import CollectorSettings
 from collector.sources import SOURCES
 from core.health import Readiness
 from core.lifecycle import cancelled
+from core.postgres import Connection
 from ops.local import Servers
 from tests.support.proxy import proxy
 from tests.support.stack import Database
@@ -49,7 +49,7 @@ def _keep_watermark(client: Client, dsn: str) -> Coroutine[Any, Any, None]:
     ids=["maintenance", "ledger", "watermark"],
 )
 async def test_an_answer_that_never_comes(
-    servers: Servers, database: Database, connection: asyncpg.Connection[Any], client: Client,
+    servers: Servers, database: Database, connection: Connection, client: Client,
     monkeypatch: pytest.MonkeyPatch, module: ModuleType, begin: Begin, session: str, table: str, step: str,
 ) -> None:  # fmt: skip
     """The line goes silent while it waits for an answer: it gives up, tells, and works again over a new line."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
 
-import asyncpg
 import pytest
 from nats.aio.client import Client
 from structlog.testing import capture_logs
@@ -13,6 +11,7 @@ from structlog.testing import capture_logs
 from collector.store import store, write
 from collector.store.store import TooSlow
 from core.pg_errors import ErrorClass, classify
+from core.postgres import Connection
 from tests.support.collecting import balanced, blocked, collecting, drained, publish, publish_all, storing
 from tests.support.events import NOON, facebook, message
 from tests.support.stack import Database
@@ -35,7 +34,7 @@ def slow_messages(count: int, events: int, first: int = 0) -> list[bytes]:
 
 
 async def test_a_copy_that_passes_its_limit_while_it_writes(
-    database: Database, connection: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+    database: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However full the buffers are, it raises TooSlow, and the server's transaction ends. asyncpg's own time limit
     raised AttributeError here."""
@@ -63,7 +62,7 @@ async def test_a_copy_that_passes_its_limit_while_it_writes(
 
 
 async def test_a_batch_that_is_too_slow_is_stored_in_parts(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, monkeypatch: pytest.MonkeyPatch
+    database: Database, connection: Connection, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A trigger that sleeps 1 ms a row: the batch does not fit its time limit, its parts do. The source never stops,
     and transactions grow again afterwards."""

@@ -7,7 +7,6 @@ import socket
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -19,6 +18,7 @@ from collector.store.batch import Outcome
 from core.events import refused as refused_events
 from core.events.contract import Invalid, Reason
 from core.pg_errors import ErrorClass, classify
+from core.postgres import Connection
 from tests.support.collecting import ANY_TIME, balanced, each_path, storing
 from tests.support.events import (
     NOON,
@@ -44,16 +44,16 @@ def counts(outcome: Outcome) -> tuple[int, int, int, int]:
     return outcome.events, outcome.stored, outcome.repeated, len(outcome.letters)
 
 
-async def ids(connection: asyncpg.Connection[Any], table: str = "facebook_events") -> list[str]:
+async def ids(connection: Connection, table: str = "facebook_events") -> list[str]:
     return [row["event_id"] for row in await connection.fetch(f"SELECT event_id FROM {table} ORDER BY event_id")]
 
 
-async def receipts(connection: asyncpg.Connection[Any]) -> list[tuple[int, int, int, int]]:
+async def receipts(connection: Connection) -> list[tuple[int, int, int, int]]:
     rows = await connection.fetch("SELECT events, stored, repeated, dead FROM receipts ORDER BY stream_sequence")
     return [tuple(row) for row in rows]
 
 
-async def test_a_batch_is_stored(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_a_batch_is_stored(database: Database, connection: Connection) -> None:
     """Rows of several messages, parts and days land in their tables with their marks, and the rollups equal them."""
     early = NOON - timedelta(days=3)
     parts = [part(1, "request-a", NOON), part(2, "request-b", NOON + timedelta(seconds=5))]
@@ -78,7 +78,7 @@ async def test_a_batch_is_stored(database: Database, connection: asyncpg.Connect
     await balanced(connection)
 
 
-async def test_a_redelivered_message_changes_nothing(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_a_redelivered_message_changes_nothing(database: Database, connection: Connection) -> None:
     """A message whose receipt stands is left out, alone or beside new ones, and by another collector too."""
     async with storing("facebook", database) as store, storing("facebook", database) as other:
         first, second = store.entry(message(facebook(), b"{")), store.entry(message(facebook()))
@@ -91,7 +91,7 @@ async def test_a_redelivered_message_changes_nothing(database: Database, connect
     await balanced(connection)
 
 
-async def test_events_sent_again_are_stored_once(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_events_sent_again_are_stored_once(database: Database, connection: Connection) -> None:
     """The same events in another message, or twice in one, change nothing but the receipt; the first copy stays."""
     first = facebook("bottom", event_id="same")
     later = changed(first, "data.user.name", "Another Name")
@@ -118,9 +118,7 @@ async def test_events_sent_again_are_stored_once(database: Database, connection:
     await balanced(connection)
 
 
-async def test_collectors_that_overlap_store_each_event_once(
-    database: Database, connection: asyncpg.Connection[Any]
-) -> None:
+async def test_collectors_that_overlap_store_each_event_once(database: Database, connection: Connection) -> None:
     """Two collectors that store the same events in other messages and orders at once wait for each other."""
     rng = Random(3)
     events = [
@@ -149,9 +147,7 @@ async def test_collectors_that_overlap_store_each_event_once(
     await balanced(connection)
 
 
-async def test_collectors_that_store_one_message_at_once(
-    database: Database, connection: asyncpg.Connection[Any]
-) -> None:
+async def test_collectors_that_store_one_message_at_once(database: Database, connection: Connection) -> None:
     """A message redelivered while it is being stored: the second collector waits for the first and leaves it out."""
     body = message(*(facebook() for _ in range(500)))
     async with storing("facebook", database) as one, storing("facebook", database) as two:
@@ -162,7 +158,7 @@ async def test_collectors_that_store_one_message_at_once(
     await balanced(connection)
 
 
-async def test_a_stream_made_again_starts_new_receipts(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_a_stream_made_again_starts_new_receipts(database: Database, connection: Connection) -> None:
     """The number of a message of a deleted stream comes again with another instant: it is another message."""
     published = datetime(2026, 1, 1, tzinfo=UTC)
     async with storing("facebook", database) as store:
@@ -172,9 +168,7 @@ async def test_a_stream_made_again_starts_new_receipts(database: Database, conne
     assert await receipts(connection) == [(1, 1, 0, 0), (1, 1, 0, 0)]
 
 
-async def test_what_breaks_the_contract_is_a_dead_letter(
-    database: Database, connection: asyncpg.Connection[Any]
-) -> None:
+async def test_what_breaks_the_contract_is_a_dead_letter(database: Database, connection: Connection) -> None:
     """An accepted event that a collector's contract refuses is kept as it was sent, with all that tells its way."""
     bad = encoded(without(facebook(), "data.user.age"))
     parts = [part(1, "request-a"), part(3, "request-b", NOON)]
@@ -197,7 +191,7 @@ async def test_what_breaks_the_contract_is_a_dead_letter(
 
 @pytest.mark.parametrize("body", [b"", b"\x00\x01\xff" * 1000, message(facebook()).replace(b'"v":1', b'"v":9')])
 async def test_a_message_that_cannot_be_read_is_one_dead_letter(
-    database: Database, connection: asyncpg.Connection[Any], body: bytes
+    database: Database, connection: Connection, body: bytes
 ) -> None:
     """An unreadable message goes whole to the dead letters; messages beside it are stored."""
     async with storing("facebook", database) as store:
@@ -209,14 +203,14 @@ async def test_a_message_that_cannot_be_read_is_one_dead_letter(
     await balanced(connection)
 
 
-async def test_a_message_without_events_has_a_receipt(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_a_message_without_events_has_a_receipt(database: Database, connection: Connection) -> None:
     """A message of nothing is accounted for as nothing."""
     async with storing("facebook", database) as store:
         assert counts(await store.save(b'{"v":1,"parts":[]}')) == (0, 0, 0, 0)
     assert await receipts(connection) == [(0, 0, 0, 0)]
 
 
-async def test_refused_events_are_stored(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_refused_events_are_stored(database: Database, connection: Connection) -> None:
     """What the door refused is kept with its reason, its bytes and its request; a redelivery adds nothing."""
     raw = b'{"source":"tiktok","eventId":"t-1"}\x00\xff'
     big = b"x" * 100_000
@@ -245,7 +239,7 @@ async def test_refused_events_are_stored(database: Database, connection: asyncpg
     assert await receipts(connection) == [(4, 3, 0, 1)]
 
 
-async def test_thousands_of_the_publishers_events(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_thousands_of_the_publishers_events(database: Database, connection: Connection) -> None:
     """Rollups equal the rows after many batches of mixed events over days, with repeats among them."""
     rng = Random(11)
     events: dict[str, list[Event]] = {"facebook": [], "tiktok": []}
@@ -270,7 +264,7 @@ async def test_thousands_of_the_publishers_events(database: Database, connection
 
 @pytest.mark.parametrize("end", ["reset", "silence"])
 async def test_a_copy_that_waits_to_write_hears_of_the_end(
-    database: Database, connection: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch, end: str
+    database: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     """The server takes no more of a batch that is larger than all buffers between. When the line breaks, or after the
     time limit where it is only silent, saving ends with an error that is waited out; then the batch is stored."""

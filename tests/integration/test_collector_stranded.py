@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from pathlib import Path
-from typing import Any
 
-import asyncpg
 import pytest
 from nats.aio.client import Client
 
@@ -18,6 +16,7 @@ from core.events.subjects import consumer_of, stream_of
 from core.health import Readiness
 from core.jetstream import stream_info
 from core.lifecycle import cancelled
+from core.postgres import Connection
 from ops.cli.pause import pause, resume
 from tests.support.collecting import balanced, collecting, drained, publish
 from tests.support.events import facebook, message
@@ -47,7 +46,7 @@ async def strand(nats: FreshNats, client: Client, kept: Path) -> None:
 @pytest.mark.parametrize("stored", [False, True])
 async def test_stranded_messages_are_delivered(
     database: Database,
-    connection: asyncpg.Connection[Any],
+    connection: Connection,
     fresh_nats: FreshNats,
     client: Client,
     tmp_path: Path,

@@ -7,9 +7,7 @@ import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-import asyncpg
 import pytest
 from nats.aio.client import Client
 
@@ -21,6 +19,7 @@ from core.events.subjects import GATEWAY_STATE_SUBJECT
 from core.health import Readiness
 from core.jetstream import stream_info
 from core.lifecycle import cancelled
+from core.postgres import Connection
 from ops.cli.pause import pause
 from sql import statements
 from tests.support.collecting import blocked, collecting, connected, drained, publish, publish_all
@@ -39,12 +38,12 @@ async def keeping(client: Client, database: Database, source: str = "facebook") 
         await cancelled([task])
 
 
-async def until(connection: asyncpg.Connection[Any]) -> datetime | None:
+async def until(connection: Connection) -> datetime | None:
     moment: datetime | None = await connection.fetchval("SELECT stored_until FROM watermarks WHERE source = 'facebook'")
     return moment
 
 
-async def advanced(connection: asyncpg.Connection[Any], past: datetime) -> None:
+async def advanced(connection: Connection, past: datetime) -> None:
     """Wait until the watermark is past this instant."""
 
     async def past_it() -> bool:
@@ -56,7 +55,7 @@ async def advanced(connection: asyncpg.Connection[Any], past: datetime) -> None:
 
 async def test_nothing_is_claimed_that_is_not_stored(
     database: Database,
-    connection: asyncpg.Connection[Any],
+    connection: Connection,
     fresh_nats: FreshNats,
     client: Client,
     monkeypatch: pytest.MonkeyPatch,
@@ -125,7 +124,7 @@ async def test_an_earlier_answers_instant_can_be_trusted(fresh_nats: FreshNats, 
 
 
 async def test_it_follows_the_clock_where_nothing_waits(
-    database: Database, connection: asyncpg.Connection[Any], client: Client
+    database: Database, connection: Connection, client: Client
 ) -> None:
     """Of an empty stream everything is stored up to now, by JetStream's clock."""
     async with keeping(client, database):
@@ -136,7 +135,7 @@ async def test_it_follows_the_clock_where_nothing_waits(
 
 
 async def test_it_stands_at_the_oldest_message_that_waits(
-    database: Database, connection: asyncpg.Connection[Any], client: Client
+    database: Database, connection: Connection, client: Client
 ) -> None:
     """While the database holds up storing, the watermark stays before the oldest message, and tells how many wait."""
     async with keeping(client, database), collecting(database, client):
@@ -159,7 +158,7 @@ async def test_it_stands_at_the_oldest_message_that_waits(
 
 
 async def test_it_goes_stale_where_collectors_are_dead(
-    database: Database, connection: asyncpg.Connection[Any], client: Client
+    database: Database, connection: Connection, client: Client
 ) -> None:
     """Without a collector the watermark stands still, whatever is published; it goes on when one is back."""
     async with keeping(client, database), collecting(database, client):
@@ -175,7 +174,7 @@ async def test_it_goes_stale_where_collectors_are_dead(
         await drained(client, "facebook")
 
 
-async def test_it_only_ever_goes_forward(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_it_only_ever_goes_forward(database: Database, connection: Connection) -> None:
     """Several collectors write it: an older word never takes a newer one's place."""
     advance = statements("maintenance")["advance_watermark"]
     now = datetime.now(UTC)
@@ -187,7 +186,7 @@ async def test_it_only_ever_goes_forward(database: Database, connection: asyncpg
 
 
 async def test_it_outlives_its_servers(
-    database: Database, connection: asyncpg.Connection[Any], fresh_nats: FreshNats, client: Client
+    database: Database, connection: Connection, fresh_nats: FreshNats, client: Client
 ) -> None:
     """A session that is ended and a NATS server that restarts make it late, nothing else."""
     async with keeping(client, database) as task:
@@ -205,9 +204,7 @@ async def test_it_outlives_its_servers(
         assert not task.done()
 
 
-async def test_refused_events_have_no_watermark(
-    database: Database, connection: asyncpg.Connection[Any], client: Client
-) -> None:
+async def test_refused_events_have_no_watermark(database: Database, connection: Connection, client: Client) -> None:
     """No report is made of refused events: their task tells the metrics alone."""
     async with keeping(client, database, "refused") as task:
         await publish(client, "refused", message(b"{}"))
@@ -221,9 +218,7 @@ async def test_refused_events_have_no_watermark(
     assert await connection.fetchval("SELECT count(*) FROM watermarks") == 0
 
 
-async def test_the_state_of_a_source_is_reported(
-    database: Database, connection: asyncpg.Connection[Any], client: Client
-) -> None:
+async def test_the_state_of_a_source_is_reported(database: Database, connection: Connection, client: Client) -> None:
     """Fullness, pause and why a collector stopped are in the database; what gateways turned away as well, and what is
     not reported any more goes stale."""
     stopped = {"refused": "", "facebook": "no rights"}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import Any
 
 import asyncpg
 import pytest
 
 from core.errors import SluiceError
+from core.postgres import Connection
 from ops.cli import countries
 from ops.doctor import examine
 from ops.doctor.checks import Check
@@ -29,21 +29,19 @@ def of(country: str, hours: int = 0) -> Event:
     return changed(facebook(at=NOON - timedelta(hours=hours)), "data.user.location.country", country)
 
 
-async def counted(connection: asyncpg.Connection[Any], unit: str | None = None) -> dict[str | None, int]:
+async def counted(connection: Connection, unit: str | None = None) -> dict[str | None, int]:
     """The events of each country in the rollups, or in their totals by this unit."""
     table = f"audience_totals WHERE unit = '{unit}' AND" if unit else "audience_counts WHERE"
     rows = await connection.fetch(f"SELECT value, sum(events)::int AS n FROM {table} dimension = 'country' GROUP BY 1")
     return {row["value"]: row["n"] for row in rows}
 
 
-async def check(connection: asyncpg.Connection[Any], database: Database) -> Check:
+async def check(connection: Connection, database: Database) -> Check:
     found = await examine.of_postgres(connection, operator(NO_NATS, database.owner_dsn))
     return next(one for one in found if one.check == "countries")
 
 
-async def test_one_request_takes_no_place_of_a_real_country(
-    database: Database, connection: asyncpg.Connection[Any]
-) -> None:
+async def test_one_request_takes_no_place_of_a_real_country(database: Database, connection: Connection) -> None:
     """After 2,000 invented countries in one request, names and codes of countries are still counted by themselves."""
     async with storing("facebook", database) as store:
         await store.save(message(*(of(f"Invented {number:04}") for number in range(2 * PLACES))))
@@ -55,7 +53,7 @@ async def test_one_request_takes_no_place_of_a_real_country(
 
 
 async def test_a_rebuild_gives_places_to_the_most_frequent(
-    database: Database, connection: asyncpg.Connection[Any], capsys: Capsys
+    database: Database, connection: Connection, capsys: Capsys
 ) -> None:
     """Places go to the most frequent countries of the kept rows; all rollups and totals follow, and doctor agrees."""
     async with storing("facebook", database) as store, storing("tiktok", database) as other:
@@ -92,7 +90,7 @@ async def test_a_rebuild_gives_places_to_the_most_frequent(
     assert await rollup_differences(connection) == []
 
 
-async def test_a_rebuild_frees_places_of_dropped_days(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_a_rebuild_frees_places_of_dropped_days(database: Database, connection: Connection) -> None:
     """Countries that only dropped days had lose their places; the rollups of those days stay as they are."""
     async with storing("facebook", database) as store:
         await store.save(message(*(of(f"Invented {number:04}", hours=72) for number in range(PLACES))))
@@ -108,7 +106,7 @@ async def test_a_rebuild_frees_places_of_dropped_days(database: Database, connec
     assert await rollup_differences(connection) == []
 
 
-async def test_a_rebuild_beside_collectors(database: Database, connection: asyncpg.Connection[Any]) -> None:
+async def test_a_rebuild_beside_collectors(database: Database, connection: Connection) -> None:
     """Rebuilds while several collectors store, learn and count as other: rollups equal the rows after all of it."""
     await connection.execute(
         "INSERT INTO known_countries SELECT 'Filler ' || number FROM generate_series(1, $1::int) AS number", PLACES - 40
@@ -139,7 +137,7 @@ async def test_a_rebuild_beside_collectors(database: Database, connection: async
 
 
 async def test_a_registry_that_is_held(
-    database: Database, connection: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+    database: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If a session holds the registry for long, the command says so and changes nothing."""
     monkeypatch.setattr(countries, "MAX_LOCK_TRIES", 1)

@@ -6,9 +6,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-import asyncpg
 import pytest
 from nats.aio.client import Client
 
@@ -16,6 +14,7 @@ from core.errors import SluiceError
 from core.events import refused
 from core.events.contract import Invalid
 from core.jetstream import stream_info
+from core.postgres import Connection
 from core.sources.fields import microseconds_of
 from ops.settings import OperatorSettings
 from tests.support.collecting import CONTRACT, balanced, collecting, drained, publish
@@ -28,7 +27,7 @@ Capsys = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-async def connection(connection: asyncpg.Connection[Any]) -> asyncpg.Connection[Any]:
+async def connection(connection: Connection) -> Connection:
     """A connection of the owner's, on a table that takes no POISON."""
     await connection.execute("ALTER TABLE facebook_events ADD CONSTRAINT no_poison CHECK (city <> 'POISON')")
     return connection
@@ -75,16 +74,16 @@ async def refuse(client: Client, *events: Event | bytes, received: datetime | No
     await drained(client, "refused")
 
 
-async def mend(connection: asyncpg.Connection[Any]) -> None:
+async def mend(connection: Connection) -> None:
     await connection.execute("ALTER TABLE facebook_events DROP CONSTRAINT no_poison")
 
 
-async def ids(connection: asyncpg.Connection[Any]) -> list[str]:
+async def ids(connection: Connection) -> list[str]:
     rows = await connection.fetch("SELECT event_id FROM facebook_events ORDER BY length(event_id), event_id")
     return [row["event_id"] for row in rows]
 
 
-async def outcomes(connection: asyncpg.Connection[Any], table: str = "dead_letters") -> dict[str, int]:
+async def outcomes(connection: Connection, table: str = "dead_letters") -> dict[str, int]:
     rows = await connection.fetch(f"SELECT outcome::text, count(*) FROM {table} GROUP BY 1")
     return {row["outcome"]: row["count"] for row in rows}
 
@@ -94,7 +93,7 @@ async def last(client: Client, stream: str = "EVENTS_FACEBOOK") -> int:
 
 
 async def test_a_replay_after_the_cause_is_mended_stores_each_event_once(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
 ) -> None:
     """Every letter is stored once, as it was received the first time; a second run finds nothing to do."""
     async with all_collected(database, client):
@@ -117,7 +116,7 @@ async def test_a_replay_after_the_cause_is_mended_stores_each_event_once(
 
 
 async def test_a_cause_that_is_not_mended_gives_new_letters(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
 ) -> None:
     """What goes out too early is dead again, told with exit code 1; the ledger knows both letters by name."""
     async with all_collected(database, client):
@@ -129,7 +128,7 @@ async def test_a_cause_that_is_not_mended_gives_new_letters(
 
 
 async def test_many_letters_that_die_again_do_not_stop_their_source(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
 ) -> None:
     """More letters than a batch may have of dead events share a message and die again: its source goes on."""
     async with all_collected(database, client):
@@ -144,7 +143,7 @@ async def test_many_letters_that_die_again_do_not_stop_their_source(
 
 
 async def test_killed_between_publishing_and_closing(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
 ) -> None:
     """SIGKILL where letters are out and not closed: the next run sends them again, and each event is stored once."""
     async with all_collected(database, client):
@@ -176,7 +175,7 @@ async def test_killed_between_publishing_and_closing(
 
 
 async def test_interrupted_by_ctrl_c(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
 ) -> None:
     """The page at hand is finished, what is left is told with exit code 1, and the next run goes on from there."""
     async with all_collected(database, client):
@@ -203,7 +202,7 @@ async def test_interrupted_by_ctrl_c(
 
 
 async def test_a_rate_bounds_what_goes_out_at_a_time(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
 ) -> None:
     """With 4 a second no message holds more than 4 letters; --limit ends after so many, and the rest stays kept."""
     async with collecting(database, client, "facebook"):
@@ -217,7 +216,7 @@ async def test_a_rate_bounds_what_goes_out_at_a_time(
 
 
 async def test_a_dry_run_changes_nothing(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
 ) -> None:
     """It says what would be done; nothing is published and no letter closed, by replay as by discard."""
     async with all_collected(database, client):
@@ -235,7 +234,7 @@ async def test_a_dry_run_changes_nothing(
 
 
 async def test_filters_choose_and_discard_closes(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
 ) -> None:
     """Kind, source, reason, time and name each narrow down; discard closes those alone, and asks before."""
     async with all_collected(database, client):
@@ -269,7 +268,7 @@ async def test_filters_choose_and_discard_closes(
 
 
 async def test_names_that_mean_no_kept_letter(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
 ) -> None:
     """Nothing is done where a named letter does not exist or was closed in the other way; done already is told."""
     async with all_collected(database, client):
@@ -300,7 +299,7 @@ async def test_names_that_mean_no_kept_letter(
 
 
 async def test_what_still_breaks_the_contract_stays_kept(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
 ) -> None:
     """The door's own rules decide, as they are now: what they refuse stays, with its reason; the rest goes."""
     long_ago, ahead = NOON - timedelta(days=9), datetime.now(UTC) + timedelta(minutes=30)
@@ -322,7 +321,7 @@ async def test_what_still_breaks_the_contract_stays_kept(
 
 
 async def test_whole_messages_and_records_of_refused_events(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
 ) -> None:
     """A message that could not be read stays until it can; a refused event's record goes back to its stream."""
     await connection.execute("ALTER TABLE refused_events ADD CONSTRAINT no_poison CHECK (path <> 'POISON')")
@@ -363,7 +362,7 @@ async def test_a_letter_is_shown_as_it_is_and_harmless(
 
 
 async def test_two_do_not_work_at_once(
-    connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+    connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
 ) -> None:
     """While somebody replays or discards, a second one is told to wait."""
     await connection.fetchval("SELECT pg_advisory_lock(hashtext('sluice.letters'))")
@@ -372,7 +371,7 @@ async def test_two_do_not_work_at_once(
 
 
 async def test_letters_past_their_retention_stay_in_the_ledger(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
 ) -> None:
     """What the maintenance deletes is counted by what had become of it: receipts and letters still agree."""
     from sql import statements  # noqa: PLC0415

@@ -11,6 +11,7 @@ import pytest
 from collector.settings import LEAST_RETENTION_DAYS
 from core import postgres
 from core.errors import SluiceError
+from core.postgres import Connection
 from ops.cli import partitions
 from ops.cli.connection import to_nats
 from ops.doctor import examine
@@ -29,7 +30,7 @@ NO_NATS = "nats://127.0.0.1:1"
 
 
 @pytest.fixture
-async def today(connection: asyncpg.Connection[Any]) -> date:
+async def today(connection: Connection) -> date:
     """The database's day, in UTC."""
     found: date = await connection.fetchval("SELECT (now() AT TIME ZONE 'UTC')::date")
     return found
@@ -56,7 +57,7 @@ async def test_partitions_are_made_ahead(database: Database, today: date, capsys
 
 
 async def test_a_detached_day_is_reported_and_attached(
-    database: Database, connection: asyncpg.Connection[Any], today: date, capsys: Capsys
+    database: Database, connection: Connection, today: date, capsys: Capsys
 ) -> None:
     """`list` and doctor name it, `ensure` attaches it and says so; one that cannot be attached is an error."""
     chosen = operator(NO_NATS, database.owner_dsn, partitions_ahead_days=1)
@@ -87,9 +88,7 @@ async def test_a_detached_day_is_reported_and_attached(
     assert await checked() == "1 days ahead"
 
 
-async def test_the_database_keeps_what_the_least_retention_keeps(
-    connection: asyncpg.Connection[Any], today: date
-) -> None:
+async def test_the_database_keeps_what_the_least_retention_keeps(connection: Connection, today: date) -> None:
     """The latest day from which `drop_days` keeps events is that of the least RETENTION_DAYS."""
     latest = today - timedelta(days=LEAST_RETENTION_DAYS)
     for table in partitions.TABLES:
@@ -99,7 +98,7 @@ async def test_the_database_keeps_what_the_least_retention_keeps(
 
 
 async def test_old_days_are_dropped_for_good(
-    database: Database, connection: asyncpg.Connection[Any], today: date, capsys: Capsys
+    database: Database, connection: Connection, today: date, capsys: Capsys
 ) -> None:
     """Only days that are older go, only when somebody says yes, and never ones that events may still come for."""
     chosen = operator(NO_NATS, database.owner_dsn)
@@ -127,9 +126,7 @@ async def test_old_days_are_dropped_for_good(
     assert "0 partitions dropped" in said
 
 
-async def test_a_table_that_is_held_is_told(
-    database: Database, connection: asyncpg.Connection[Any], capsys: Capsys
-) -> None:
+async def test_a_table_that_is_held_is_told(database: Database, connection: Connection, capsys: Capsys) -> None:
     """Where somebody holds the table, the command says so in a sentence instead of waiting for ever."""
     chosen = operator(NO_NATS, database.owner_dsn)
     async with connection.transaction():
@@ -139,7 +136,7 @@ async def test_a_table_that_is_held_is_told(
 
 
 async def test_what_the_ledger_and_the_streams_tell(
-    database: Database, connection: asyncpg.Connection[Any], fresh_nats: FreshNats, capsys: Capsys
+    database: Database, connection: Connection, fresh_nats: FreshNats, capsys: Capsys
 ) -> None:
     """Dead letters, rollups that are not the rows', letters that are gone and a stream without room: each is found."""
     await connection.execute("ALTER TABLE facebook_events ADD CHECK (city <> 'Bergen')")
@@ -176,7 +173,7 @@ async def test_what_the_ledger_and_the_streams_tell(
 
 
 async def test_rows_that_are_not_what_the_rollups_count(
-    database: Database, connection: asyncpg.Connection[Any], today: date, capsys: Capsys
+    database: Database, connection: Connection, today: date, capsys: Capsys
 ) -> None:
     """Rows that were deleted, changed or added by hand: doctor names day, source and by how much, and what it did not
     look at. It says ok only of what it compared."""
@@ -226,7 +223,7 @@ async def test_rows_that_are_not_what_the_rollups_count(
     ],
 )
 async def test_doctor_compares_columns_with_the_declarations(
-    database: Database, connection: asyncpg.Connection[Any], change: str, said: str
+    database: Database, connection: Connection, change: str, said: str
 ) -> None:
     """A column unlike its source's declaration, and a table that is missing, are named; other checks go on."""
     chosen = operator(NO_NATS, database.owner_dsn)

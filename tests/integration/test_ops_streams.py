@@ -6,7 +6,6 @@ import asyncio
 import json
 from typing import Any
 
-import asyncpg
 import pytest
 from nats.aio.client import Client
 from nats.js.api import ConsumerInfo
@@ -19,6 +18,7 @@ from core.events.subjects import consumer_of, stream_of
 from core.health import Readiness
 from core.jetstream import ask, ensure_streams, stream_config
 from core.lifecycle import cancelled
+from core.postgres import Connection
 from ops.cli import streams
 from ops.cli.pause import consumer, pause
 from ops.doctor import examine
@@ -137,7 +137,7 @@ async def test_a_consumer_that_differs_is_reported_and_repaired(
 
 
 async def test_what_a_consumer_dropped_is_delivered_again(
-    client: Client, database: Database, connection: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+    client: Client, database: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A message that was delivered `max_deliver` times and not confirmed, be it the last one: it is stored, once."""
     monkeypatch.setattr("collector.maintenance.stranded.EVERY_SECONDS", 0.1)

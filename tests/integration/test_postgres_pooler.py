@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from typing import Any
 
 import asyncpg
 import pytest
@@ -13,7 +12,7 @@ from nats.aio.client import Client
 
 from core import postgres
 from core.errors import Misconfigured
-from core.postgres import POOLED
+from core.postgres import POOLED, Connection
 from ops.cli.connection import to_database
 from ops.local.ports import free_port
 from ops.settings import OperatorSettings
@@ -28,7 +27,7 @@ from tests.support.waiting import in_time
 
 
 async def test_a_pool_of_sessions_works(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, fresh_nats: FreshNats
+    database: Database, connection: Connection, client: Client, fresh_nats: FreshNats
 ) -> None:
     """Each of our sessions has a server's session of its own, with our settings: events are stored and reported."""
     async with pooled(database, "session") as through:
@@ -82,7 +81,7 @@ async def test_a_busy_pool_of_transactions_is_refused(database: Database) -> Non
     async with pooled(database, "transaction") as through:
         others = [await asyncpg.connect(through.collector_dsn, statement_cache_size=0) for _ in range(4)]
 
-        async def work(other: asyncpg.Connection[Any]) -> None:
+        async def work(other: Connection) -> None:
             while True:
                 await other.execute("SELECT pg_sleep(0.001)")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
@@ -14,6 +13,7 @@ from nats.aio.client import Client
 from core import postgres
 from core.errors import Misconfigured
 from core.pg_errors import is_transient
+from core.postgres import Connection
 from ops.local import Servers
 from reporter.read import open_pool
 from reporter.settings import ReporterSettings
@@ -38,20 +38,20 @@ OURS = {**postgres.SESSION, "default_transaction_read_only": "off"}
 
 
 @pytest.fixture
-async def superuser(servers: Servers, database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
+async def superuser(servers: Servers, database: Database) -> AsyncIterator[Connection]:
     """A superuser's connection to the test's database."""
     connection = await postgres.connect(servers.dsn("postgres", database.name), name="tests")
     yield connection
     await connection.close()
 
 
-async def shown(connection: asyncpg.Connection[Any], names: dict[str, str]) -> dict[str, str]:
+async def shown(connection: Connection, names: dict[str, str]) -> dict[str, str]:
     return {name: await connection.fetchval("SELECT current_setting($1)", name) for name in names}
 
 
 @pytest.fixture(params=["role", "database", "dsn", "service"])
 async def hostile(
-    request: pytest.FixtureRequest, superuser: asyncpg.Connection[Any], database: Database, tmp_path: Path,
+    request: pytest.FixtureRequest, superuser: Connection, database: Database, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[str], Awaitable[str]]:  # fmt: skip
     """Make every setting hostile for a role in the test's database; the DSN to use."""
@@ -78,7 +78,7 @@ async def hostile(
 
 
 async def test_the_session_that_writes_has_our_settings(
-    database: Database, connection: asyncpg.Connection[Any], hostile: Callable[[str], Awaitable[str]]
+    database: Database, connection: Connection, hostile: Callable[[str], Awaitable[str]]
 ) -> None:
     """The collector's own connection commits to disk and sees what others committed, and events are stored."""
     dsn = await hostile(database.collector_dsn)
@@ -106,7 +106,7 @@ async def test_reports_have_our_settings(database: Database, hostile: Callable[[
         assert await shown(reader, ours) == ours  # type: ignore[arg-type]
 
 
-async def test_what_promises_more_stays(superuser: asyncpg.Connection[Any], database: Database) -> None:
+async def test_what_promises_more_stays(superuser: Connection, database: Database) -> None:
     """With remote_apply a commit waits for a standby to show it, too."""
     await superuser.execute(f"ALTER DATABASE {database.name} SET synchronous_commit = remote_apply")
     connection = await postgres.connect(database.collector_dsn, name="tests")
@@ -114,9 +114,7 @@ async def test_what_promises_more_stays(superuser: asyncpg.Connection[Any], data
     await connection.close()
 
 
-async def test_a_setting_that_only_a_superuser_changes_is_refused(
-    superuser: asyncpg.Connection[Any], database: Database
-) -> None:
+async def test_a_setting_that_only_a_superuser_changes_is_refused(superuser: Connection, database: Database) -> None:
     """Without triggers the totals would be wrong: no session writes, and the error says what to do."""
     await superuser.execute(
         f"ALTER ROLE sluice_collector IN DATABASE {database.name} SET session_replication_role = replica"
@@ -126,7 +124,7 @@ async def test_a_setting_that_only_a_superuser_changes_is_refused(
 
 
 async def test_a_running_collector_says_why_it_stopped(
-    superuser: asyncpg.Connection[Any], database: Database, connection: asyncpg.Connection[Any], client: Client
+    superuser: Connection, database: Database, connection: Connection, client: Client
 ) -> None:
     """Its next session has a setting that must not be: readiness says so in one sentence, and it goes on afterwards."""
     of = f"ROLE sluice_collector IN DATABASE {database.name}"
@@ -150,7 +148,7 @@ async def test_a_running_collector_says_why_it_stopped(
     await balanced(connection, client)
 
 
-async def test_a_database_that_is_frozen_stays_so(superuser: asyncpg.Connection[Any], database: Database) -> None:
+async def test_a_database_that_is_frozen_stays_so(superuser: Connection, database: Database) -> None:
     """An operator who sets default_transaction_read_only wants no more rows: writers wait, and write afterwards."""
     await superuser.execute(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
     async with storing("facebook", database) as storage:

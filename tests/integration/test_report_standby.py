@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Any
 
 import asyncpg
 import pytest
 
 from core import postgres
+from core.postgres import Connection
 from ops.local import Servers
 from reporter.answer import RETRY_AFTER_SECONDS, problem
 from reporter.read import Pool, read_again, snapshot
@@ -39,7 +39,7 @@ async def own() -> AsyncIterator[tuple[Servers, Standby]]:
                 yield servers, standby
 
 
-async def conflict(owner: asyncpg.Connection[Any]) -> None:
+async def conflict(owner: Connection) -> None:
     """Remove a row version that an older snapshot of the standby still needs."""
     await owner.execute(CHANGE)
     await owner.execute("VACUUM watermarks")
@@ -73,7 +73,7 @@ async def test_a_reading_that_replay_cancels_is_repeated(own: tuple[Servers, Sta
     await owner.close()
 
 
-async def spoil(pool: Pool, owner: asyncpg.Connection[Any]) -> None:
+async def spoil(pool: Pool, owner: Connection) -> None:
     """Let the standby replay what open snapshots must not see gone, and wait until it has cancelled them."""
     count = "SELECT sum(confl_snapshot + confl_lock + confl_bufferpin) FROM pg_stat_database_conflicts"
     before = await pool.fetchval(count)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import pytest
 from nats.aio.client import Client
 
 from collector.trace import REQUESTS_MOST
 from core.events import wire
+from core.postgres import Connection
 from ops.local.ports import LOOPBACK, free_port
 from tests.support.collecting import balanced, drained, publish
 from tests.support.collector_process import collector_process
@@ -133,7 +133,7 @@ async def test_sigterm_exports_what_waits(fresh_nats: FreshNats, receiver: Recei
 
 
 async def test_a_batch_tells_of_a_bounded_number_of_requests(
-    database: Database, connection: asyncpg.Connection[Any], client: Client, fresh_nats: FreshNats, receiver: Receiver
+    database: Database, connection: Connection, client: Client, fresh_nats: FreshNats, receiver: Receiver
 ) -> None:
     """Of more sampled requests than that all events are stored, and the spans that are not made are counted. What
     waits is exported at SIGTERM. A foreign sender's traceparent that is none does no harm."""

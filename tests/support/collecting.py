@@ -13,9 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
-import asyncpg
 import pytest
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
@@ -35,6 +33,7 @@ from core.events.contract import Contract
 from core.events.subjects import EVENTS_HEADER, REFUSED, stream_of
 from core.health import Readiness
 from core.jetstream import stream_info
+from core.postgres import Connection
 from core.settings import Settings
 from ops.ledger import read_ledger
 from tests.support.rollups import rollup_differences
@@ -220,7 +219,7 @@ async def blocked(database: Database) -> AsyncIterator[Callable[[], Awaitable[No
         await holder.close()
 
 
-async def balanced(connection: asyncpg.Connection[Any], client: Client | None = None) -> None:
+async def balanced(connection: Connection, client: Client | None = None) -> None:
     """Fail unless rollups equal the rows, and (with the streams) everything published has its receipt."""
     assert await rollup_differences(connection) == []
     if client is not None:

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import asyncpg
 import orjson
 
+from core.postgres import Connection
+
 _ENVELOPE = {"event_id": "eventId", "event_time": "timestamp", "funnel_stage": "funnelStage", "event_type": "eventType"}
 _USER = {
     "facebook": {
@@ -144,7 +146,7 @@ class Rollups:
         for dimension, value in _AUDIENCES[source](row):
             self._audience[bucket, source, dimension, value] += 1
 
-    async def differences(self, connection: asyncpg.Connection[Any]) -> list[str]:
+    async def differences(self, connection: Connection) -> list[str]:
         """Where the rollups of the database say something else."""
         counted = await connection.fetch(
             "SELECT bucket, source, funnel_stage, event_type, sum(events)::int AS events, sum(revenue) AS revenue "

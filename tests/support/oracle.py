@@ -22,6 +22,7 @@ import asyncpg
 import msgspec
 import orjson
 
+from core.postgres import Connection
 from tests.support.expected import COLUMNS, SOURCES, Key, Rollups, columns_of, is_event, key_of
 
 _SHOWN = 3
@@ -126,7 +127,7 @@ class Oracle:
             sent.versions.append(event)
         return sent
 
-    async def judge(self, connection: asyncpg.Connection[Any]) -> Judgement:
+    async def judge(self, connection: Connection) -> Judgement:
         """Compare everything that was sent with tables, rollups and dead letters, in one moment of the database."""
         self._learn()
         for sent in self._known.values():
@@ -167,7 +168,7 @@ class Oracle:
             differing = {column: (stored, was) for column, stored, was in pairs if stored != was}
             judgement.altered.append(f"{key}: stored and sent are {differing}")
 
-    async def _judge_refused(self, judgement: Judgement, connection: asyncpg.Connection[Any]) -> None:
+    async def _judge_refused(self, judgement: Judgement, connection: Connection) -> None:
         """Every refused event is kept once for each time that it was refused."""
         kept = Counter({row["sha256"]: row["kept"] for row in await connection.fetch(_KEPT)})
         for sha256 in kept.keys() | self._refused.keys():
@@ -177,7 +178,7 @@ class Oracle:
                 judgement.refused.append(f"{sha256.hex()} is kept {kept[sha256]} times, refused {least} to {most}")
 
 
-async def _rows(connection: asyncpg.Connection[Any], source: str) -> AsyncIterator[asyncpg.Record]:
+async def _rows(connection: Connection, source: str) -> AsyncIterator[asyncpg.Record]:
     async for row in connection.cursor(f"SELECT {', '.join(COLUMNS[source])} FROM {source}_events", prefetch=5000):
         yield row
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import asyncpg
 
+from core.postgres import Connection
+
 BUCKET = "to_timestamp(floor(extract(epoch FROM event_time) / 900) * 900)"
 PURCHASE = {"facebook": "checkout.complete", "tiktok": "purchase"}
 COUNTRY = "CASE WHEN country IN (SELECT country FROM known_countries) THEN country END"
@@ -44,7 +46,7 @@ TOTALS = {
 UNITS = {"hour": (3_600, 0), "day": (86_400, 0), "week": (604_800, 345_600)}
 
 
-async def rollup_differences(connection: asyncpg.Connection[Any]) -> list[str]:
+async def rollup_differences(connection: Connection) -> list[str]:
     """Where the rollups differ from the rows of the partitions, a line each; empty where they are equal."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         found = []
@@ -56,7 +58,7 @@ async def rollup_differences(connection: asyncpg.Connection[Any]) -> list[str]:
         return found
 
 
-async def _event_counts(connection: asyncpg.Connection[Any], source: str) -> list[str]:
+async def _event_counts(connection: Connection, source: str) -> list[str]:
     rolled_up = await connection.fetch(
         f"SELECT bucket, funnel_stage, event_type, sum(events)::bigint AS events, sum(revenue) AS revenue "
         f"FROM event_counts WHERE source = '{source}' AND {_kept(source)} GROUP BY 1, 2, 3"
@@ -69,7 +71,7 @@ async def _event_counts(connection: asyncpg.Connection[Any], source: str) -> lis
     return _differences(f"event_counts of {source}", _keyed(rolled_up, 3), _keyed(from_rows, 3))
 
 
-async def _audience_counts(connection: asyncpg.Connection[Any], source: str) -> list[str]:
+async def _audience_counts(connection: Connection, source: str) -> list[str]:
     found = []
     for dimension, (value, having) in DIMENSIONS[source].items():
         rolled_up = await connection.fetch(
@@ -90,7 +92,7 @@ async def _audience_counts(connection: asyncpg.Connection[Any], source: str) -> 
     return found + [f"{source} has no {row['dimension']}" for row in stray]
 
 
-async def _totals(connection: asyncpg.Connection[Any], table: str, said: tuple[str, str]) -> list[str]:
+async def _totals(connection: Connection, table: str, said: tuple[str, str]) -> list[str]:
     key, sums = said
     found = []
     for unit, (seconds, shift) in UNITS.items():
