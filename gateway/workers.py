@@ -19,16 +19,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
 import socket
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Iterator
 from typing import Final
 
 import structlog
 
 from core import listen, logs
+from core.backoff import backoff
 from core.errors import Misconfigured
 from core.lifecycle import run as run_service
 from core.lifecycle import until
@@ -146,6 +149,11 @@ class _Spare:
         return worker
 
 
+def _pauses() -> Iterator[float]:
+    """Seconds before each restart: none before the first."""
+    return itertools.chain([0.0], backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS))
+
+
 class _Slot:
     """One worker after the other. `clean` says whether the last one, told to stop, ended with 0."""
 
@@ -157,7 +165,7 @@ class _Slot:
 
     async def keep(self, stop: asyncio.Event) -> None:
         """Keep a worker running until `stop`, then drain it."""
-        next_pause = 0.0
+        pauses = _pauses()
         while True:
             began = time.monotonic()
             worker = await self._spare.take(self._number)
@@ -168,8 +176,9 @@ class _Slot:
             if stop.is_set():
                 self.clean = await self._drain(worker, ended) == 0
                 return
-            pause = 0.0 if time.monotonic() - began > STEADY_SECONDS else next_pause
-            next_pause = min(max(2 * pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+            if time.monotonic() - began > STEADY_SECONDS:
+                pauses = _pauses()
+            pause = next(pauses)
             self._fold_metrics(worker.pid)
             metrics.worker_restarts.inc()
             log.warning("worker died", slot=self._number, pid=worker.pid, code=worker.returncode, pause_seconds=pause)

@@ -20,6 +20,7 @@ from typing import IO
 
 import structlog
 
+from core.backoff import backoff
 from ops.local import child
 from ops.local.errors import StartFailed
 from ops.local.program import Death, Program
@@ -92,13 +93,13 @@ class Watch:
 
     async def _keep(self) -> None:
         """Start the program again whenever it ends, for ever."""
-        pause = FIRST_PAUSE_SECONDS
+        pauses = backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
         why = await self._end()
         while True:
             self.restarts += 1
+            pause = next(pauses)
             self._on_death(Death(self.program.name, why, self.restarts, pause))
             await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             try:
                 await self._launch()
             except Exception as error:  # whatever it was, it is told, and tried again
@@ -108,7 +109,7 @@ class Watch:
             ready_at = time.monotonic()
             why = await self._end()
             if time.monotonic() - ready_at >= STEADY_SECONDS:
-                pause = FIRST_PAUSE_SECONDS
+                pauses = backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
 
     async def _launch(self) -> None:
         """Start a process and wait until it is ready. Raises StartFailed if it ends before."""
