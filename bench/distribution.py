@@ -23,9 +23,10 @@ from typing import Any, Final
 from bench.machine import describe
 from bench.pipeline import saturate
 from bench.result import write
-from bench.system import System, running
+from bench.system import empty_tables, running
 from core.lifecycle import collect_garbage_rarely
 from core.logs import configure
+from core.sources import SOURCES
 
 DISTRIBUTIONS: Final = ("publisher", "zipf-campaigns", "one-campaign", "zipf", "one")
 
@@ -36,7 +37,7 @@ async def measure(rounds: int, seconds: float) -> dict[str, Any]:
     async with running() as system:
         for number in range(rounds):
             for values in DISTRIBUTIONS:
-                await _empty(system)
+                await empty_tables(system.owner, [source.table for source in SOURCES.values()])
                 one = await saturate(system, seconds, f"distribution-{number}", values)
                 runs[values].append(one)
                 print(f"round {number + 1}, {values}: {one['stored_per_second']:,} events stored a second", flush=True)
@@ -57,13 +58,6 @@ async def measure(rounds: int, seconds: float) -> dict[str, Any]:
         "cpu_us_per_event": cpu,
         "rounds": runs,
     }
-
-
-async def _empty(system: System) -> None:
-    """Empty the tables that grow with events; the streams are empty already."""
-    await system.owner.execute("TRUNCATE facebook_events, tiktok_events; DELETE FROM receipts")
-    await system.owner.execute("DELETE FROM event_counts; DELETE FROM audience_counts")
-    await system.owner.execute("VACUUM receipts, event_counts, audience_counts")
 
 
 def main() -> None:

@@ -38,6 +38,7 @@ import psutil
 
 from bench.machine import describe
 from bench.publisher.events import Drawn, make
+from bench.system import empty_tables
 from collector.message import Message
 from collector.parse.parsed import Parsed, Rows
 from collector.parse.pg_copy import HEADER, TRAILER
@@ -140,13 +141,13 @@ class Bench:
         self._dsn = servers.collector_dsn
         self._owner = owner
         self._load = load
+        assert SOURCE.table is not None
+        self._table = SOURCE.table
         self.leaf = leaf(SOURCE, load.day)
 
     async def run(self, path: str, batches: int, repeats: float = 0.0) -> Run:
         """Store so many batches, after one that is not measured, into empty tables."""
-        await self._owner.execute(f"TRUNCATE {SOURCE.table}; DELETE FROM receipts")
-        await self._owner.execute("DELETE FROM event_counts; DELETE FROM audience_counts")
-        await self._owner.execute("VACUUM receipts, event_counts, audience_counts")
+        await empty_tables(self._owner, [self._table])
         await self._owner.execute("CHECKPOINT")
         store = Store(self._dsn, SOURCE, lambda *_: NotImplemented)
         if path == "staged":

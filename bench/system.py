@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,10 @@ from core.postgres import Connection
 from ops.ledger import until_stored
 from ops.local import Servers
 from ops.local.services import COLLECTORS, Services, publisher, start_services
+from sql import statements
 
 STORED_WITHIN_SECONDS: Final = 600.0
+_SQL: Final = statements("bench_tables")
 # The stages that a report shows, and the programs of each.
 STAGES: Final[dict[str, tuple[str, ...]]] = {
     "gateway": ("gateway",),
@@ -93,3 +95,9 @@ async def running(settings: Mapping[str, str] | None = None) -> AsyncIterator[Sy
             finally:
                 await owner.close()
                 await client.close()
+
+
+async def empty_tables(owner: Connection, tables: Iterable[str]) -> None:
+    """Empty these tables of events, and all others that grow with them; the streams are empty already."""
+    await owner.execute(_SQL["empty"].format(tables=", ".join(tables)))
+    await owner.execute(_SQL["vacuum"])
