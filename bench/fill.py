@@ -121,8 +121,8 @@ class Made:
         part = wire.Part("fill", None, at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), len(lines))
         message = Message(wire.encode([part], lines), sequence, _PUBLISHED, len(lines), first_delivery=True, reply="")
         parsed = self._parsers[source](message.body, sequence)
-        if parsed.rejects or len(parsed.days) != 1:
-            raise AssertionError(f"the events that were made are not what was meant: {parsed.rejects[:1]}")
+        if parsed.invalid or len(parsed.days) != 1:
+            raise AssertionError(f"the events that were made are not what was meant: {parsed.invalid[:1]}")
         return Entry(message, parsed)
 
 

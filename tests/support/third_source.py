@@ -67,7 +67,7 @@ def both_parsers(events: list[Event]) -> None:
     contract = Contract(max_age_days=7, max_ahead_seconds=3600)
     body = message(*events, b'{"source":"google"}')
     python = python_parser(SOURCES["google"], contract)(body, 7)
-    assert len(python.rejects) == 1
+    assert len(python.invalid) == 1
     if not native.NOT_BUILT:
         assert comparable(native_parser(SOURCES["google"], contract)(body, 7)) == python
 
