@@ -98,7 +98,7 @@ async def collect(source: Source, choice: Choice, stop: asyncio.Event) -> None:
         readiness.set_not_ready("collecting", repr(error))
         raise
     finally:
-        await lifecycle.cancelled(beside)
+        await lifecycle.cancel_and_wait(beside)
         await fetcher.stop()
         await store.close()
         await client.close()

@@ -37,7 +37,7 @@ from collector.trace import tell_requests
 from core import faults, tracing
 from core.backoff import backoff
 from core.health import Readiness
-from core.lifecycle import until
+from core.lifecycle import stopped_within
 from core.pg_errors import ErrorClass, classify, unknown_trace
 from core.steps import Steps
 
@@ -177,7 +177,7 @@ class Collector:
             failed += 1
             if failed >= GIVE_BACK_AFTER:  # again after each one: something may have been on its way when pulls ended
                 await self._fetcher.give_back()
-            await until(stop, seconds)
+            await stopped_within(stop, seconds)
 
     def _works(self) -> None:
         """A transaction has committed: the source is not stopped, and the next transaction may be a little larger."""

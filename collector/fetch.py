@@ -27,7 +27,7 @@ from collector.message import Message
 from collector.pull import Pull
 from core.consumers import declared_consumer, ensure_consumer
 from core.events.subjects import consumer_of
-from core.lifecycle import cancelled
+from core.lifecycle import cancel_and_wait
 
 log = structlog.get_logger()
 
@@ -67,7 +67,7 @@ class Fetcher:
 
     async def stop(self) -> None:
         """Give back what was not settled, and end. Safe to call twice."""
-        await cancelled(self._tasks)
+        await cancel_and_wait(self._tasks)
         await self.give_back()
 
     async def go_on(self) -> None:

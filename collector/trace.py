@@ -26,7 +26,7 @@ def tell_requests(spans: Spans, source: str, entries: Iterable[Entry], steps: St
     requests = ((message, part) for message, part in parts_of(entries) if is_sampled(part.traceparent or ""))
     for number, (message, part) in enumerate(requests):
         if number >= REQUESTS_MOST:
-            spans.leave_out(1 + len(steps.ended))
+            spans.count_skipped(1 + len(steps.ended))
             continue
         told: dict[str, str | int] = {
             "messaging.system": "nats",

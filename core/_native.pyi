@@ -22,12 +22,12 @@ class BatchReader:
     """What reads arrays of events at the gateway's reader.
 
     instant      the key of the instant that the window of time is about
-    most_bytes   an event of more is not taken
+    max_bytes   an event of more is not taken
 
     Raises ValueError where the shapes do not fit together.
     """
 
-    def __new__(cls, instant: str, most_bytes: int, sources: Sequence[EventSource]) -> BatchReader: ...
+    def __new__(cls, instant: str, max_bytes: int, sources: Sequence[EventSource]) -> BatchReader: ...
     def read(
         self, body: bytes, start: int, enough: int, earliest: int, latest: int
     ) -> tuple[int | None, Mapping[str, tuple[int, bytes]]]:
@@ -43,12 +43,12 @@ class Parser:
 
     tag          the key that chooses the shape
     instant      the key of the instant that the window of time is about, and that gives a row its day
-    most_bytes   an event of more is not taken
+    max_bytes   an event of more is not taken
 
     Raises ValueError where the shapes do not fit together.
     """
 
-    def __new__(cls, tag: str, instant: str, most_bytes: int, shapes: Sequence[Shape]) -> Parser: ...
+    def __new__(cls, tag: str, instant: str, max_bytes: int, shapes: Sequence[Shape]) -> Parser: ...
     def rows(
         self,
         message: bytes,

@@ -15,10 +15,10 @@ from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, ReplayPolicy
 
 from core.events.subjects import consumer_of, stream_of
-from core.jetstream import ask, unlike
+from core.jetstream import api_request, config_drift
 
 # What does not change which messages are delivered or when. A pause is an operator's, and stays.
-FREE: Final = frozenset({"name", "description", "metadata", "pause_until", "sample_freq", "num_replicas"})
+IGNORED_SETTINGS: Final = frozenset({"name", "description", "metadata", "pause_until", "sample_freq", "num_replicas"})
 MAX_WAITING: Final = 512  # pulls; the server's default, two a collector
 
 log = structlog.get_logger()
@@ -38,35 +38,37 @@ def declared_consumer(collected: str, *, ack_wait_seconds: float, batch_rows: in
     )
 
 
-async def consumer_drift(client: Client, collected: str, wanted: ConsumerConfig) -> list[str]:
+async def consumer_drift(client: Client, collected: str, declared: ConsumerConfig) -> list[str]:
     """What the consumer has otherwise than declared, a sentence each. Raises NotFoundError, and what nats-py raises."""
-    found = await ask(client, f"CONSUMER.INFO.{stream_of(collected)}.{wanted.durable_name}")
-    return unlike(wanted, found["config"], FREE)
+    actual = await api_request(client, f"CONSUMER.INFO.{stream_of(collected)}.{declared.durable_name}")
+    return config_drift(declared, actual["config"], IGNORED_SETTINGS)
 
 
-async def ensure_consumer(client: Client, collected: str, wanted: ConsumerConfig) -> None:
+async def ensure_consumer(client: Client, collected: str, declared: ConsumerConfig) -> None:
     """Make the consumer where it is missing, and bring an existing one to its declaration.
 
     What JetStream does not change in an existing consumer is logged and left. Raises what nats-py raises.
     """
     js = client.jetstream()
     try:
-        drift = await consumer_drift(client, collected, wanted)
+        drift = await consumer_drift(client, collected, declared)
     except nats.js.errors.NotFoundError:
-        await js.add_consumer(stream_of(collected), wanted)
+        await js.add_consumer(stream_of(collected), declared)
         return
     if not drift:
         return
-    log.warning("consumer settings drift", stream=stream_of(collected), consumer=wanted.durable_name, drift=drift)
+    log.warning("consumer settings drift", stream=stream_of(collected), consumer=declared.durable_name, drift=drift)
     try:
-        await apply_consumer(client, collected, wanted)
+        await apply_consumer(client, collected, declared)
     except nats.js.errors.APIError as error:
         log.warning("the consumer stays as it is", stream=stream_of(collected), error=error.description)
 
 
-async def apply_consumer(client: Client, collected: str, wanted: ConsumerConfig) -> None:
+async def apply_consumer(client: Client, collected: str, declared: ConsumerConfig) -> None:
     """Change an existing consumer to its declaration; its pause stays. Raises APIError where JetStream rejects."""
-    name = f"{stream_of(collected)}.{wanted.durable_name}"
-    found = (await ask(client, f"CONSUMER.INFO.{name}"))["config"]
-    config = {key: found[key] for key in FREE & found.keys()} | msgspec.to_builtins(wanted.as_dict())
-    await ask(client, f"CONSUMER.DURABLE.CREATE.{name}", {"stream_name": stream_of(collected), "config": config})
+    name = f"{stream_of(collected)}.{declared.durable_name}"
+    actual = (await api_request(client, f"CONSUMER.INFO.{name}"))["config"]
+    config = {key: actual[key] for key in IGNORED_SETTINGS & actual.keys()} | msgspec.to_builtins(declared.as_dict())
+    await api_request(
+        client, f"CONSUMER.DURABLE.CREATE.{name}", {"stream_name": stream_of(collected), "config": config}
+    )

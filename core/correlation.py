@@ -21,7 +21,7 @@ _MAX_TRACEPARENT_CHARACTERS: Final = 256
 _SAMPLED: Final = frozenset("13579bdf")
 
 
-class Names(NamedTuple):
+class RequestIds(NamedTuple):
     """A request's correlation ID, and its traceparent where that is valid."""
 
     correlation_id: str
@@ -37,22 +37,22 @@ def new_id() -> str:
     return f"{random.getrandbits(128):032x}"
 
 
-def names(correlation_id: str | None, traceparent: str | None) -> Names:
+def request_ids(correlation_id: str | None, traceparent: str | None) -> RequestIds:
     """Return the names of a request with these headers; None is a header that is missing."""
-    trace = None if traceparent is None else _trace(traceparent)
+    parsed = None if traceparent is None else _trace(traceparent)
     if correlation_id is None or not _USABLE.fullmatch(correlation_id):
-        correlation_id = trace["trace"] if trace else new_id()
-    return Names(correlation_id, traceparent if trace else None)
+        correlation_id = parsed["trace"] if parsed else new_id()
+    return RequestIds(correlation_id, traceparent if parsed else None)
 
 
 def is_sampled(traceparent: str) -> bool:
     """Whether a traceparent says that its trace is recorded."""
-    trace = _trace(traceparent)
-    return trace is not None and trace["flags"] in _SAMPLED
+    parsed = _trace(traceparent)
+    return parsed is not None and parsed["flags"] in _SAMPLED
 
 
 def _trace(traceparent: str) -> re.Match[str] | None:
     if len(traceparent) > _MAX_TRACEPARENT_CHARACTERS:
         return None
-    found = _TRACEPARENT.fullmatch(traceparent)
-    return None if found and found["version"] == "00" and found["more"] else found
+    match = _TRACEPARENT.fullmatch(traceparent)
+    return None if match and match["version"] == "00" and match["more"] else match

@@ -29,7 +29,7 @@ Frame = bytes | Message  # or a control line with its line end
 
 FIRST_BYTES: Final = 256 * 1024
 CLOSE_SECONDS: Final = 2.0
-LINE_MOST_BYTES: Final = 64 * 1024  # INFO names all servers of a cluster; any other line is under 4 KiB
+MAX_LINE_BYTES: Final = 64 * 1024  # INFO names all servers of a cluster; any other line is under 4 KiB
 
 # MSG subject sid [reply] bytes, or HMSG subject sid [reply] bytes-of-headers bytes-of-both. Below 100 MB, because room
 # is made for what is announced; no server should allow more than 8. A server may write two blanks for no reply.
@@ -45,7 +45,7 @@ def receive_frames(client: Client, *, encrypted: bool = False) -> None:
     client._ps = FrameParser(client)
 
 
-class Frames:
+class FrameBuffer:
     """The buffer: write into `space`, say how much by `wrote`, take what is whole."""
 
     def __init__(self, first_bytes: int = FIRST_BYTES) -> None:
@@ -59,7 +59,7 @@ class Frames:
         """Where the next bytes belong. Never empty once all that is whole is taken."""
         return self._view[self._end :]
 
-    def wrote(self, count: int) -> bool:
+    def advance(self, count: int) -> bool:
         """So many bytes of `space` have arrived; whether the next frame may be whole."""
         self._end += count
         return self.ready
@@ -72,19 +72,21 @@ class Frames:
     def full(self) -> bool:
         return self._end == len(self._buffer)
 
-    def take(self, most: int = sys.maxsize) -> list[Frame]:
+    def take(self, max_frames: int = sys.maxsize) -> list[Frame]:
         """Up to so many frames, those that are whole. Raises ProtocolError."""
         frames: list[Frame] = []
-        while self._end - self._start >= self._needed and len(frames) < most and (frame := self._next()) is not None:
+        while (
+            self._end - self._start >= self._needed and len(frames) < max_frames and (frame := self._next()) is not None
+        ):
             frames.append(frame)
         return frames
 
     def _next(self) -> Frame | None:
-        announced = _MESSAGE.match(self._buffer, self._start, self._end)
-        if announced is None:
+        match = _MESSAGE.match(self._buffer, self._start, self._end)
+        if match is None:
             return self._line()
-        _, subject, sid, reply, header_bytes, size = announced.groups()
-        begin = announced.end()
+        _, subject, sid, reply, header_bytes, size = match.groups()
+        begin = match.end()
         end = begin + int(size)
         if end + 2 > self._end:
             self._wait_for(end + 2 - self._start)
@@ -94,22 +96,22 @@ class Frames:
             raise ProtocolError("nats: malformed MSG")
         payload = bytes(self._view[body:end])
         headers = bytes(self._view[begin:body]) if header_bytes else None
-        self._took(end + 2)
+        self._consume(end + 2)
         return int(sid), subject, reply or b"", payload, headers
 
     def _line(self) -> bytes | None:
-        end = self._buffer.find(b"\r\n", self._start, min(self._end, self._start + LINE_MOST_BYTES)) + 2
+        end = self._buffer.find(b"\r\n", self._start, min(self._end, self._start + MAX_LINE_BYTES)) + 2
         if end < 2:
             arrived = self._end - self._start
-            if arrived >= LINE_MOST_BYTES:
+            if arrived >= MAX_LINE_BYTES:
                 raise ProtocolError("nats: a control line without end")
             self._wait_for(arrived + 1)
             return None
         line = bytes(self._view[self._start : end])
-        self._took(end)
+        self._consume(end)
         return line
 
-    def _took(self, end: int) -> None:
+    def _consume(self, end: int) -> None:
         self._start, self._needed = end, 1
         if end == self._end:
             self._start = self._end = 0
@@ -117,7 +119,7 @@ class Frames:
     def _wait_for(self, needed: int) -> None:
         """Make room for a frame of at least so many bytes: where it begins, or where the buffer does."""
         self._needed = needed
-        room = max(needed, LINE_MOST_BYTES)
+        room = max(needed, MAX_LINE_BYTES)
         if self._start + room <= len(self._buffer):
             return
         arrived = self._view[self._start : self._end]
@@ -137,7 +139,7 @@ class Connection(asyncio.BufferedProtocol):
     transport: asyncio.Transport
 
     def __init__(self) -> None:
-        self._frames = Frames()
+        self._frames = FrameBuffer()
         self._reader: asyncio.Future[None] | None = None  # who waits for frames
         self._writable = asyncio.Event()
         self._writable.set()
@@ -146,10 +148,10 @@ class Connection(asyncio.BufferedProtocol):
         self._error: Exception | None = None
         self.closed = asyncio.Event()
 
-    async def read(self, most: int = sys.maxsize) -> list[Frame]:
+    async def read(self, max_frames: int = sys.maxsize) -> list[Frame]:
         """The next frames, up to so many, when there is one; none at the end. Raises what broke the connection."""
         while True:
-            frames = self._frames.take(most)
+            frames = self._frames.take(max_frames)
             if self._paused and not self._frames.full:
                 self._paused = False
                 self.transport.resume_reading()
@@ -179,7 +181,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._frames.space
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._frames.wrote(nbytes):
+        if self._frames.advance(nbytes):
             self._wake()
         if self._frames.full:
             self._paused = True
@@ -242,7 +244,7 @@ class FrameTransport(Transport):
         return await self._connected.read()
 
     async def readline(self) -> Frame:  # type: ignore[override]
-        frames = await self._connected.read(most=1)
+        frames = await self._connected.read(max_frames=1)
         return frames[0] if frames else b""
 
     def at_eof(self) -> bool:

@@ -25,7 +25,7 @@ import structlog
 from core import listen
 from core.errors import Misconfigured
 from core.health import LIVE, Readiness
-from core.lifecycle import cancelled
+from core.lifecycle import cancel_and_wait
 from core.metrics import CONTENT_TYPE, exposition
 
 HEADER_SECONDS: Final = 5.0  # for the whole header, however many bytes arrive meanwhile
@@ -80,7 +80,7 @@ async def _serve(bound: socket.socket, readiness: Readiness, stop: asyncio.Event
     answering = [connection.answering for connection in pages.open if connection.answering is not None]
     for connection in list(pages.open):
         connection.abort()
-    await cancelled(answering)
+    await cancel_and_wait(answering)
     pages.scraping.shutdown(wait=False, cancel_futures=True)
 
 
@@ -156,19 +156,19 @@ class _Connection(asyncio.Protocol):
         request = _REQUEST.match(self._header)
         method = request[1] if request else b""
         if not whole or len(self._header) > MAX_HEADER_BYTES:
-            status, kind, body = _problem(431)
+            status, media_type, body = _problem(431)
         elif request is None:
-            status, kind, body = _problem(400)
+            status, media_type, body = _problem(400)
         elif method not in (b"GET", b"HEAD"):
-            status, kind, body = _problem(405)
+            status, media_type, body = _problem(405)
         else:
             try:
-                status, kind, body = await self._pages.page(request[2])
+                status, media_type, body = await self._pages.page(request[2])
             except Exception as error:
                 log.exception("page failed", error=repr(error))
-                status, kind, body = _problem(500)
+                status, media_type, body = _problem(500)
         head = (
-            f"HTTP/1.1 {status} {_PHRASES[status]}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+            f"HTTP/1.1 {status} {_PHRASES[status]}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n"
             + ("Allow: GET, HEAD\r\n" if status == 405 else "")
             + "Connection: close\r\n\r\n"
         )

@@ -31,13 +31,13 @@ log = structlog.get_logger()
 MICROSECOND = timedelta(microseconds=1)
 # Longer than a publish is ever tried again (GATEWAY_PUBLISH_TIMEOUT_SECONDS, 15 by default).
 DUPLICATE_WINDOW_SECONDS = 120
-TELL_AGAIN_SECONDS = 10.0
+LOG_AGAIN_SECONDS = 10.0
 # err_codes of a publish that finds no room: the stream is at its limit; server or account are out of storage.
 NO_ROOM = frozenset({10077, 10023, 10047})
 # What a stream that stands may have as it likes: it changes neither what is taken, kept and confirmed nor when.
-FREE = frozenset({"allow_direct", "compression", "description", "metadata", "placement"})
+IGNORED_SETTINGS = frozenset({"allow_direct", "compression", "description", "metadata", "placement"})
 # The server's values for a setting that is off, or a limit that there is not.
-OFF: tuple[Any, ...] = (None, False, 0, -1, "none", "default", {}, [])
+UNSET: tuple[Any, ...] = (None, False, 0, -1, "none", "default", {}, [])
 
 
 class StreamState(msgspec.Struct):
@@ -91,26 +91,26 @@ async def connect(where: Settings | str, *, name: str, readiness: Readiness | No
     `where` is the settings NATS_*, or a URL alone. Raises Misconfigured where they are wrong.
     """
     settings = Settings(nats_url=where) if isinstance(where, str) else where
-    servers, proof, encrypted = login(settings)
+    servers, credentials, encrypted = login(settings)
 
-    async def lost() -> None:
+    async def on_disconnect() -> None:
         if not client.is_closed:
             log.warning("NATS connection lost")
             if readiness is not None:
                 readiness.set_not_ready("nats", "connection lost")
 
-    async def back() -> None:
+    async def on_reconnect() -> None:
         log.info("NATS connection back")
         if readiness is not None:
             readiness.set_ready("nats")
 
-    told, told_at = "", 0.0
+    logged, logged_at = "", 0.0
 
-    async def failed(error: Exception) -> None:
+    async def on_error(error: Exception) -> None:
         # While a server is away each attempt fails, five times a second: the same error is told now and then.
-        nonlocal told, told_at
-        if (text := repr(error)) != told or time.monotonic() - told_at > TELL_AGAIN_SECONDS:
-            told, told_at = text, time.monotonic()
+        nonlocal logged, logged_at
+        if (text := repr(error)) != logged or time.monotonic() - logged_at > LOG_AGAIN_SECONDS:
+            logged, logged_at = text, time.monotonic()
             log.warning("NATS error", error=text)
 
     client = Client()
@@ -125,15 +125,15 @@ async def connect(where: Settings | str, *, name: str, readiness: Readiness | No
         connect_timeout=5,
         ping_interval=5,
         max_outstanding_pings=2,
-        disconnected_cb=lost,
-        reconnected_cb=back,
-        error_cb=failed,
-        **{**proof, **options},
+        disconnected_cb=on_disconnect,
+        reconnected_cb=on_reconnect,
+        error_cb=on_error,
+        **{**credentials, **options},
     )
     return client
 
 
-def declared(settings: Settings) -> list[StreamConfig]:
+def declared_streams(settings: Settings) -> list[StreamConfig]:
     """The streams as they have to be."""
     return [
         StreamConfig(
@@ -158,17 +158,17 @@ async def ensure_streams(client: Client, settings: Settings) -> dict[str, list[s
     """
     js = client.jetstream()
     drift: dict[str, list[str]] = {}
-    for wanted in declared(settings):
-        name = str(wanted.name)
+    for declared in declared_streams(settings):
+        name = str(declared.name)
         try:
-            found = await stream_config(client, name)
+            actual = await stream_config(client, name)
         except nats.js.errors.NotFoundError:
-            await js.add_stream(wanted)
-            log.info("stream made", stream=name, max_bytes=wanted.max_bytes)
+            await js.add_stream(declared)
+            log.info("stream made", stream=name, max_bytes=declared.max_bytes)
             continue
-        if differing := differences(wanted, found):
-            drift[name] = differing
-            log.warning("stream settings drift", stream=name, drift=differing)
+        if stream_problems := stream_drift(declared, actual):
+            drift[name] = stream_problems
+            log.warning("stream settings drift", stream=name, drift=stream_problems)
     return drift
 
 
@@ -182,36 +182,40 @@ async def ensure_streams_when_up(client: Client, settings: Settings) -> dict[str
         await asyncio.sleep(0.5)
 
 
-def differences(wanted: StreamConfig, found: Mapping[str, Any]) -> list[str]:
+def stream_drift(declared: StreamConfig, actual: Mapping[str, Any]) -> list[str]:
     """What a stream has otherwise than declared, a sentence each; also what the declaration does not name.
 
     `found` is all that the server tells. A setting that neither we nor nats-py know may void what we promise: by
     `persist_mode: async` a message is confirmed before it is on disk.
     """
-    return unlike(wanted, found, FREE)
+    return config_drift(declared, actual, IGNORED_SETTINGS)
 
 
-def unlike(wanted: StreamConfig | ConsumerConfig, found: Mapping[str, Any], free: Set[str]) -> list[str]:
+def config_drift(declared: StreamConfig | ConsumerConfig, actual: Mapping[str, Any], ignored: Set[str]) -> list[str]:
     """What the server's settings have otherwise than a declaration, a sentence each; those in `free` may differ."""
-    declaration: dict[str, Any] = msgspec.to_builtins(wanted.as_dict())
+    declaration: dict[str, Any] = msgspec.to_builtins(declared.as_dict())
     return [
-        f"{key} is {found.get(key)}, " + (f"declared {declaration[key]}" if key in declaration else "not declared")
-        for key in dict.fromkeys((*declaration, *found))
-        if key not in free and _set(found.get(key)) != _set(declaration.get(key))
+        f"{key} is {actual.get(key)}, " + (f"declared {declaration[key]}" if key in declaration else "not declared")
+        for key in dict.fromkeys((*declaration, *actual))
+        if key not in ignored and _normalize(actual.get(key)) != _normalize(declaration.get(key))
     ]
 
 
-def _set(value: Any) -> Any:
-    return None if value in OFF else value
+def _normalize(value: Any) -> Any:
+    return None if value in UNSET else value
 
 
 async def stream_config(client: Client, stream: str, timeout_seconds: float = 5.0) -> dict[str, Any]:
     """A stream's settings as the server tells them, all of them. Raises NotFoundError, and what nats-py raises."""
-    config: dict[str, Any] = (await ask(client, f"STREAM.INFO.{stream}", timeout_seconds=timeout_seconds))["config"]
+    config: dict[str, Any] = (await api_request(client, f"STREAM.INFO.{stream}", timeout_seconds=timeout_seconds))[
+        "config"
+    ]
     return config
 
 
-async def ask(client: Client, subject: str, content: Any = None, timeout_seconds: float = 5.0) -> dict[str, Any]:
+async def api_request(
+    client: Client, subject: str, content: Any = None, timeout_seconds: float = 5.0
+) -> dict[str, Any]:
     """A request to JetStream's API as it is, past nats-py's types, which drop what they do not know.
 
     Raises APIError (NotFoundError), and what nats-py raises.

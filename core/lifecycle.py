@@ -95,7 +95,7 @@ async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T
 
 
 @asynccontextmanager
-async def ending_at(stop: asyncio.Event) -> AsyncIterator[None]:
+async def cancel_on(stop: asyncio.Event) -> AsyncIterator[None]:
     """Cancel the block if a stop comes while it runs, let it clean up, and raise Stopped."""
     task = asyncio.current_task()
     assert task is not None
@@ -115,7 +115,7 @@ async def ending_at(stop: asyncio.Event) -> AsyncIterator[None]:
         watching.cancel()
 
 
-async def cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
+async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel these tasks and wait until all have ended, whatever they raise.
 
     Asked again where need be: Python 3.11's `asyncio.wait_for` loses a cancellation that comes with its answer.
@@ -128,7 +128,7 @@ async def cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*ending, return_exceptions=True)
 
 
-async def until(stop: asyncio.Event, seconds: float) -> bool:
+async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:
     """Wait for a stop at most that long; whether it came."""
     try:
         await asyncio.wait_for(stop.wait(), seconds)

@@ -88,10 +88,10 @@ def fold_ended(pid: int) -> None:
     """
     folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     for path in folder.glob(f"*_{pid}.db"):
-        kind = path.name.removesuffix(f"_{pid}.db")
+        metric_type = path.name.removesuffix(f"_{pid}.db")
         with _locked(folder, fcntl.LOCK_EX):
-            if not kind.startswith("gauge_live"):
-                _fold(path, folder / f"{kind}_ended.db", _FOLDS[kind])
+            if not metric_type.startswith("gauge_live"):
+                _fold(path, folder / f"{metric_type}_ended.db", _FOLDS[metric_type])
             path.unlink()
 
 

@@ -48,20 +48,20 @@ class Login(NamedTuple):
 
 def login(settings: Settings) -> Login:
     """What to connect with. Raises Misconfigured for a wrong setting, and for two that contradict each other."""
-    servers, in_url = _servers(settings.nats_url)
-    named = {
-        "a user in NATS_URL": in_url,
+    servers, url_login = _servers(settings.nats_url)
+    logins = {
+        "a user in NATS_URL": url_login,
         "NATS_USER": _user(settings.nats_user, settings.nats_password),
         "NATS_CREDS": _creds(settings.nats_creds),
         "NATS_NKEY": _nkey(settings.nats_nkey),
     }
-    given = [name for name, options in named.items() if options]
-    if len(given) > 1:
-        raise Misconfigured(f"{' and '.join(given)} are both set: keep one")
+    set_logins = [name for name, options in logins.items() if options]
+    if len(set_logins) > 1:
+        raise Misconfigured(f"{' and '.join(set_logins)} are both set: keep one")
     context = _tls(settings)
-    proof = named[given[0]] if given else {}
+    options = logins[set_logins[0]] if set_logins else {}
     encrypted = context is not None or any(server.startswith("tls://") for server in servers)
-    return Login(servers, {**proof, **({"tls": context} if context else {})}, encrypted)
+    return Login(servers, {**options, **({"tls": context} if context else {})}, encrypted)
 
 
 def _servers(url: str) -> tuple[list[str], dict[str, Any]]:
@@ -106,11 +106,11 @@ def _user(user: str | None, password: str | None) -> dict[str, Any]:
 def _creds(text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
-    if not (found := _CREDS.search(text)):
+    if not (match := _CREDS.search(text)):
         raise Misconfigured(
             "NATS_CREDS: holds no user JWT and seed; give NATS_CREDS_FILE, a file of `nsc generate creds`"
         )
-    jwt, seed = found.groups()
+    jwt, seed = match.groups()
     return {"user_jwt_cb": jwt.encode, "signature_cb": _signer(_key("NATS_CREDS", seed))}
 
 
@@ -122,8 +122,8 @@ def public_nkey(settings: Settings) -> str | None:
     """The public key of NATS_NKEY, by which a server knows its user; None where that is not set."""
     if settings.nats_nkey is None:
         return None
-    named = _PUBLIC_USER + bytes(_key("NATS_NKEY", settings.nats_nkey).verify_key)
-    return base64.b32encode(named + _checksum(named)).rstrip(b"=").decode()
+    key = _PUBLIC_USER + bytes(_key("NATS_NKEY", settings.nats_nkey).verify_key)
+    return base64.b32encode(key + _checksum(key)).rstrip(b"=").decode()
 
 
 def _key(variable: str, seed: str) -> SigningKey:
@@ -159,11 +159,11 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     except (ssl.SSLError, ValueError):
         raise Misconfigured("NATS_CA: holds no certificate in PEM form; give NATS_CA_FILE") from None
     if settings.nats_cert is not None:
-        with tempfile.NamedTemporaryFile("w", suffix=".pem") as both:  # ssl reads these from a file alone
-            both.write(f"{settings.nats_cert}\n{settings.nats_key}\n")
-            both.flush()
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as pem_file:  # ssl reads these from a file alone
+            pem_file.write(f"{settings.nats_cert}\n{settings.nats_key}\n")
+            pem_file.flush()
             try:
-                context.load_cert_chain(both.name)
+                context.load_cert_chain(pem_file.name)
             except (ssl.SSLError, ValueError):
                 raise Misconfigured("NATS_CERT, NATS_KEY: are no certificate and its key in PEM form") from None
     return context

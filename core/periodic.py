@@ -24,7 +24,7 @@ LOG_AGAIN_SECONDS: Final = 60.0
 log = structlog.get_logger()
 
 
-class Step:
+class PeriodicTask:
     """One task that is attempted again and again.
 
     succeeded        called after each success, with its Unix time
@@ -77,10 +77,10 @@ class Step:
 
 
 async def periodically(
-    step: Step, work: Callable[[], Awaitable[None]], every_seconds: float, again_seconds: float | None = None
+    step: PeriodicTask, work: Callable[[], Awaitable[None]], every_seconds: float, retry_seconds: float | None = None
 ) -> None:
     """Attempt a step for ever: `every_seconds` after a success, `again_seconds` (the same) after an error."""
-    again_seconds = every_seconds if again_seconds is None else again_seconds
+    retry_seconds = every_seconds if retry_seconds is None else retry_seconds
     while True:
         succeeded = await step.attempt(work())
-        await asyncio.sleep(every_seconds if succeeded else again_seconds)
+        await asyncio.sleep(every_seconds if succeeded else retry_seconds)

@@ -26,7 +26,7 @@ _SESSION = statements("session")
 log = structlog.get_logger()
 
 # What only an operator mends.
-REJECTED = (
+LOGIN_ERRORS = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.ClientConfigurationError,
@@ -47,9 +47,9 @@ SESSION: Final = {
 }
 """The settings that our promises need, for each of our sessions. default_transaction_read_only is not one of them: an
 operator freezes a database by it, and writers wait."""
-_OF_WRITERS: Final = {"session_replication_role": "origin"}  # only a superuser may set it; replica skips triggers
+_WRITER_SESSION: Final = {"session_replication_role": "origin"}  # only a superuser may set it; replica skips triggers
 
-POOLED: Final = (
+POOLER_FOUND: Final = (
     "the DSN leads to a connection pooler in transaction mode (PgBouncer: pool_mode = transaction), and Sluice needs "
     "sessions of its own: use a DSN of PostgreSQL itself, or a pool with pool_mode = session"
 )
@@ -75,12 +75,12 @@ class Migration(NamedTuple):
 
 def migrations() -> list[Migration]:
     """The migrations that this program carries, in order."""
-    found = []
+    loaded = []
     for path in sorted(MIGRATIONS.glob("[0-9]*.sql")):
         text = path.read_text(encoding="utf-8")
         number, _, name = path.stem.partition("_")
-        found.append(Migration(int(number), name, hashlib.sha256(text.encode()).hexdigest(), text))
-    return found
+        loaded.append(Migration(int(number), name, hashlib.sha256(text.encode()).hexdigest(), text))
+    return loaded
 
 
 async def connect(
@@ -99,10 +99,10 @@ async def connect(
     while True:
         try:
             return await _connect(dsn, name, command_seconds)
-        except REJECTED as error:
+        except LOGIN_ERRORS as error:
             raise Misconfigured(f"PostgreSQL cannot be used as {name}: {error}") from error
         except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError) as error:
-            raise Misconfigured(f"{name}: {POOLED}") from error
+            raise Misconfigured(f"{name}: {POOLER_FOUND}") from error
         except Exception as error:
             pause = next(pauses)
             if not is_transient(error) or asyncio.get_running_loop().time() + pause > deadline:
@@ -119,7 +119,7 @@ async def _connect(dsn: str, name: str, command_seconds: float | None) -> Connec
     try:
         if await _backend(connection) != connection.get_server_pid():
             await _reject_shared_backends(dsn, name, connection)
-        await set_session(connection, SESSION, _OF_WRITERS)
+        await set_session(connection, SESSION, _WRITER_SESSION)
     except BaseException:
         connection.terminate()
         raise
@@ -139,7 +139,7 @@ async def _reject_shared_backends(dsn: str, name: str, connection: Connection) -
         for _ in range(_PROBES):
             pairs.add((await _backend(connection), await _backend(other)))
             if len(pairs) > 1 or any(mine == theirs for mine, theirs in pairs):
-                raise Misconfigured(f"{name}: {POOLED}")
+                raise Misconfigured(f"{name}: {POOLER_FOUND}")
     finally:
         other.terminate()
 
@@ -164,7 +164,7 @@ async def set_session(
             )
 
 
-async def end(connection: Connection) -> None:
+async def close(connection: Connection) -> None:
     """Close a connection in any state. The server is asked to cancel what it still does, for at most 2 s: a session
     that works on what was sent to it keeps its locks."""
     try:
@@ -185,12 +185,12 @@ async def migrate(dsn: str) -> int:
             await connection.execute(_SQL["journal"])
             await connection.execute(_SQL["journal_readable"])
         applied = {row["version"]: row["sha256"] for row in await connection.fetch(_SQL["applied"])}
-        carried = migrations()
-        if unknown := set(applied) - {migration.version for migration in carried}:
+        known = migrations()
+        if unknown := set(applied) - {migration.version for migration in known}:
             raise Misconfigured(
                 f"the database holds migration {max(unknown)}, which this program does not know: it is newer"
             )
-        for migration in carried:
+        for migration in known:
             if migration.version in applied:
                 if applied[migration.version] != migration.sha256:
                     raise Misconfigured(
@@ -199,7 +199,7 @@ async def migrate(dsn: str) -> int:
                 continue
             await _apply(connection, migration)
             log.info("migrated", version=migration.version, migration=migration.name)
-        return carried[-1].version
+        return known[-1].version
     finally:
         await connection.close()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from core import ask
+from core import http_client
 
 ANSWER_SECONDS = 2.0
 
@@ -17,7 +17,7 @@ ANSWER_SECONDS = 2.0
 def probe(address: str) -> tuple[bool, str]:
     """Whether the service at http://host:port is ready, and what it said."""
     try:
-        status, body = ask.get(f"{address}/health/ready", seconds=ANSWER_SECONDS)
+        status, body = http_client.get(f"{address}/health/ready", seconds=ANSWER_SECONDS)
     except OSError as error:
         return False, f"{address}: {error}"
     return status == 200, body.decode(errors="replace")

@@ -19,8 +19,8 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from core.allowed import QUOTES, allowed, hint
 from core.errors import Misconfigured
+from core.setting_errors import QUOTES, describe_problem, describe_type
 
 MEBIBYTE = 1024 * 1024
 
@@ -105,7 +105,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # How one system's NATS is reached: they belong together, so who sets one of them sets or clears all of them.
-NATS_LOGIN: Final = (
+NATS_VARIABLES: Final = (
     "NATS_URL",
     "NATS_USER",
     "NATS_PASSWORD",
@@ -119,7 +119,7 @@ NATS_LOGIN: Final = (
 PREFIXES: Final = ("SLUICE_", "NATS_")
 SERVICE_PREFIXES: Final = ("GATEWAY_", "COLLECTOR_", "REPORTER_")
 # What other programs of ours read: migrations, operators' commands, docker-compose, the local stack, NATS, tests.
-ELSEWHERE: Final = frozenset(
+OTHER_VARIABLES: Final = frozenset(
     {
         *("SLUICE_ENVIRONMENT", "SLUICE_VERSION", "SLUICE_IMAGE", "SLUICE_REQUIRE_TOOLS"),
         *("SLUICE_MIGRATE_DSN", "GATEWAY_URL", "REPORTER_URL", "NATS_MONITOR_URL"),
@@ -147,9 +147,9 @@ log = structlog.get_logger()
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
-def nats_at(url: str) -> dict[str, str]:
+def nats_variables(url: str) -> dict[str, str]:
     """The variables for a NATS that this URL is enough for, whatever the environment says of another one."""
-    return {**{f"{name}{suffix}": "" for name in NATS_LOGIN for suffix in ("", "_FILE")}, "NATS_URL": url}
+    return {**{f"{name}{suffix}": "" for name in NATS_VARIABLES for suffix in ("", "_FILE")}, "NATS_URL": url}
 
 
 def load(settings_type: type[AnySettings], environment: Mapping[str, str] = os.environ) -> AnySettings:
@@ -158,7 +158,7 @@ def load(settings_type: type[AnySettings], environment: Mapping[str, str] = os.e
     Raises Misconfigured with each wrong variable's name and what is allowed, never with what it holds.
     """
     values: dict[str, Any] = {}
-    wrong = [
+    errors = [
         f"{old} was renamed: set {new} instead"
         for old, new in RENAMED.items()
         if new.lower() in settings_type.__struct_fields__ and (environment.get(old) or environment.get(f"{old}_FILE"))
@@ -168,15 +168,15 @@ def load(settings_type: type[AnySettings], environment: Mapping[str, str] = os.e
         if not (value := _read(variable, environment)):
             continue
         if len(value) > 1 and value[0] == value[-1] and value[0] in QUOTES:
-            wrong.append(f"{variable}: is in quotes, which are part of it here: write it without")
+            errors.append(f"{variable}: is in quotes, which are part of it here: write it without")
             continue
         try:
             values[field.name] = msgspec.convert(value, field.type, strict=False)
         except msgspec.ValidationError:
             example = f", like {variable}={field.default}" if field.default is not None else ""
-            wrong.append(f"{variable}: has to be {allowed(field.type)}{example}{hint(value)}")
-    if wrong:
-        raise Misconfigured(" | ".join(wrong))
+            errors.append(f"{variable}: has to be {describe_type(field.type)}{example}{describe_problem(value)}")
+    if errors:
+        raise Misconfigured(" | ".join(errors))
     return settings_type(**values)
 
 
@@ -190,10 +190,10 @@ def _read(variable: str, environment: Mapping[str, str]) -> str:
     try:
         return Path(path).read_text(encoding="utf-8-sig").strip()
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         # What begins otherwise may be the secret itself, set under the wrong name.
-        which = path if path.startswith(("/", "./", "../")) else "the file that it names"
-        raise Misconfigured(f"{variable}_FILE: cannot read {which}: {why}") from error
+        shown_path = path if path.startswith(("/", "./", "../")) else "the file that it names"
+        raise Misconfigured(f"{variable}_FILE: cannot read {shown_path}: {reason}") from error
 
 
 def variables(*settings_types: type[Settings]) -> set[str]:
@@ -201,15 +201,20 @@ def variables(*settings_types: type[Settings]) -> set[str]:
     return {field.name.upper() for settings_type in settings_types for field in msgspec.structs.fields(settings_type)}
 
 
-def unknown(*settings_types: type[Settings], environment: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+def unknown_variables(
+    *settings_types: type[Settings], environment: Mapping[str, str] = os.environ
+) -> dict[str, str | None]:
     """Variables that look like settings of these services and are none, each with the most similar known name.
 
     A variable looks like a setting of theirs if it begins with SLUICE_ or NATS_, or with a service's name that one of
     their settings begins with. The variables of another service are left to that service and to `python -m ops`.
     """
-    theirs = variables(*settings_types)
-    prefixes = (*PREFIXES, *(prefix for prefix in SERVICE_PREFIXES if any(name.startswith(prefix) for name in theirs)))
-    known = theirs | ELSEWHERE
+    declared = variables(*settings_types)
+    prefixes = (
+        *PREFIXES,
+        *(prefix for prefix in SERVICE_PREFIXES if any(name.startswith(prefix) for name in declared)),
+    )
+    known = declared | OTHER_VARIABLES
     known |= {f"{name}_FILE" for name in known}
     return {
         name: next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.8)), None)
@@ -220,5 +225,5 @@ def unknown(*settings_types: type[Settings], environment: Mapping[str, str] = os
 
 def warn_of_unknown(settings_type: type[Settings], environment: Mapping[str, str] = os.environ) -> None:
     """Log one line for all variables that look like settings of this service and are none."""
-    if found := unknown(settings_type, environment=environment):
-        log.warning("variables that are no settings", variables=found)
+    if unknown := unknown_variables(settings_type, environment=environment):
+        log.warning("variables that are no settings", variables=unknown)

@@ -26,7 +26,7 @@ from core.correlation import is_sampled
 from core.settings import TracesSampler
 from core.steps import Steps
 
-Kind = Literal["INTERNAL", "SERVER", "PRODUCER", "CONSUMER"]
+SpanKindName = Literal["INTERNAL", "SERVER", "PRODUCER", "CONSUMER"]
 Attributes = Mapping[str, str | int]
 
 _PARENT_BASED: Final = "parentbased_"
@@ -49,35 +49,39 @@ class Spans:
         self._provider.add_span_processor(_Counting(_Exporter(f"{endpoint.rstrip('/')}/v1/traces")))
         self._tracer = self._provider.get_tracer("sluice")
 
-    def begin(self, name: str, traceparent: str | None, kind: Kind, *, began: int | None = None) -> Span | None:
+    def start(
+        self, name: str, traceparent: str | None, span_kind: SpanKindName, *, started: int | None = None
+    ) -> Span | None:
         """A span below the one that a traceparent names, else of a new trace. None where it is not sampled."""
         if self._parent_based and not self._samples(traceparent):
             return None
         context = Context() if traceparent is None else _extract({"traceparent": traceparent}, Context())
-        span = self._tracer.start_span(name, context, SpanKind[kind], start_time=began)  # never in the thread's context
+        span = self._tracer.start_span(
+            name, context, SpanKind[span_kind], start_time=started
+        )  # never in the thread's context
         return Span(self._tracer, span) if span.is_recording() else None
 
     def record(
         self,
         name: str,
         traceparent: str | None,
-        kind: Kind,
+        span_kind: SpanKindName,
         steps: Steps,
         attributes: Attributes,
         *,
         failed: bool = False,
     ) -> None:
         """The span of something that is over, since its last step or as failed, and below it one of each step."""
-        if (span := self.begin(name, traceparent, kind, began=steps.began)) is None:
+        if (span := self.start(name, traceparent, span_kind, started=steps.began)) is None:
             return
-        began = steps.began
+        started = steps.began
         for step, ended in steps.ended:
-            span.child(step, began=began).end(at=ended)
-            began = ended
-        span.note(attributes)
-        span.end(failed=failed, at=None if failed else began)
+            span.child(step, started=started).end(at=ended)
+            started = ended
+        span.set_attributes(attributes)
+        span.end(failed=failed, at=None if failed else started)
 
-    def leave_out(self, spans: int) -> None:
+    def count_skipped(self, spans: int) -> None:
         """So many spans that are sampled are too many to be made."""
         metrics.spans_sampled.inc(spans)
 
@@ -102,15 +106,15 @@ class Span:
     @property
     def traceparent(self) -> str:
         """What names it to whoever goes on with its trace."""
-        named = self._span.get_span_context()
-        return f"00-{named.trace_id:032x}-{named.span_id:016x}-{named.trace_flags:02x}"
+        context = self._span.get_span_context()
+        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
-    def child(self, name: str, kind: Kind = "INTERNAL", *, began: int | None = None) -> Span:
+    def child(self, name: str, span_kind: SpanKindName = "INTERNAL", *, started: int | None = None) -> Span:
         """A span below this one, which begins now or began at an instant."""
         inside = trace.set_span_in_context(self._span, Context())
-        return Span(self._tracer, self._tracer.start_span(name, inside, SpanKind[kind], start_time=began))
+        return Span(self._tracer, self._tracer.start_span(name, inside, SpanKind[span_kind], start_time=started))
 
-    def note(self, attributes: Attributes) -> None:
+    def set_attributes(self, attributes: Attributes) -> None:
         """Something is known of what it tells of."""
         self._span.set_attributes(attributes)
 
@@ -123,7 +127,7 @@ class Span:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.end(failed=error is not None)
 
 

@@ -44,7 +44,7 @@ REJECTIONS: Final[dict[Rejection, tuple[int, str]]] = {
 _MAY_SEND_AGAIN: Final = "Part of the request may be stored already. The whole may safely be sent again: "
 _STORED_ONCE: Final = "each event is stored once."
 # Error -> name in `type`, title, what to add to its own words.
-TRY_AGAIN: Final[dict[type[RetryableError], tuple[str, str, str]]] = {
+RETRYABLE: Final[dict[type[RetryableError], tuple[str, str, str]]] = {
     Overloaded: ("overloaded", "Too much is in flight", "Nothing of it is stored."),
     NotServing: ("not_serving", "The gateway is not serving", "Nothing of it is stored."),
     StreamFull: ("stream_full", "The stream has no room", _MAY_SEND_AGAIN + _STORED_ONCE),
@@ -67,7 +67,7 @@ def batch(decoded: Batch, correlation_id: str) -> Answer:
         "correlationId": correlation_id,
         "accepted": decoded.accepted_events,
         "rejected": decoded.rejected_events,
-        "errors": decoded.told,
+        "errors": decoded.errors,
     }
     if decoded.accepted_events:
         return Answer(202, {"Content-Type": _JSON, HEADER: correlation_id}, _encode(counts))
@@ -85,14 +85,14 @@ def rejected(error: Rejected, correlation_id: str, **headers: str) -> Answer:
     return _problem(status, error.rejection.value, title, error.detail, correlation_id, headers=headers)
 
 
-def try_again(error: RetryableError, correlation_id: str) -> Answer:
+def retryable(error: RetryableError, correlation_id: str) -> Answer:
     """503, with what may be stored and when to come again."""
-    name, title, advice = TRY_AGAIN[type(error)]
+    name, title, advice = RETRYABLE[type(error)]
     headers = {"Retry-After": str(error.retry_after_seconds)}
     return _problem(503, name, title, f"{error}. {advice}", correlation_id, headers=headers)
 
 
-def room(seconds: int, correlation_id: str) -> Answer:
+def capacity(seconds: int, correlation_id: str) -> Answer:
     """200 with when a body that found no room may come again."""
     headers = {"Content-Type": _JSON, "Retry-After": str(seconds), HEADER: correlation_id}
     return Answer(200, headers, _encode({"retryAfterSeconds": seconds}))

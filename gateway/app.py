@@ -31,7 +31,7 @@ import uvloop
 
 from core import logs, tracing
 from core.lifecycle import collect_garbage_rarely
-from core.periodic import Step, periodically
+from core.periodic import PeriodicTask, periodically
 from core.settings import load
 from gateway.admission import Admission
 from gateway.link import Link
@@ -47,7 +47,7 @@ ANNOUNCE_SECONDS: Final = 0.5  # not ready, still serving: load balancers look a
 # at work. Measured beside 21 MB bodies: a health check took 142 ms (p99) with the default of 5 ms, 32 ms with this.
 SWITCH_SECONDS: Final = 0.0005
 MEASURE_SECONDS: Final = 0.25
-QUIET_SECONDS: Final = 0.15  # nothing in flight: Robyn's threads write the last answers
+IDLE_SECONDS: Final = 0.15  # nothing in flight: Robyn's threads write the last answers
 
 log = structlog.get_logger()
 
@@ -64,8 +64,8 @@ class Worker:
         self._link = Link(settings, publisher)
         self._handler = IngestHandler(settings, self._admission, signatures, publisher)
         self._routes = Routes(self._handler, self._admission, signatures, self._link)
-        self._held = SocketHeld(settings.gateway_host, settings.gateway_port)
-        self._listener = _listening()
+        self._socket = SocketHeld(settings.gateway_host, settings.gateway_port)
+        self._listener = _listening_socket()
         self._background: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._exit_code = 0
@@ -76,7 +76,7 @@ class Worker:
         for method, path, handler in self.routes():
             server.add_route(getattr(HttpMethod, method), path, FunctionInfo(handler, True, 1, {}, {}), False)
         server.add_startup_handler(FunctionInfo(self._start, True, 0, {}, {}))
-        server.start(self._held, 1)  # type: ignore[call-arg]  # runs the event loop until that is stopped
+        server.start(self._socket, 1)  # type: ignore[call-arg]  # runs the event loop until that is stopped
         return self._exit_code
 
     def routes(self) -> Iterable[Route]:
@@ -94,8 +94,8 @@ class Worker:
         # connections at once, and requests on their way to us are cut off.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        self._run_in_background(self._link.keep())
-        self._run_in_background(periodically(Step("metrics"), self._measure, MEASURE_SECONDS))
+        self._run_in_background(self._link.run())
+        self._run_in_background(periodically(PeriodicTask("metrics"), self._measure, MEASURE_SECONDS))
         sys.setswitchinterval(SWITCH_SECONDS)
         collect_garbage_rarely()
         log.info(
@@ -109,10 +109,10 @@ class Worker:
     def _run_in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._task_ended)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
         """A worker that lacks one of its tasks is of no use: the next one may fare better."""
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()):
@@ -135,39 +135,39 @@ class Worker:
         loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):
             loop.remove_reader(0)
-        until = loop.time() + self._settings.gateway_drain_seconds
+        deadline = loop.time() + self._settings.gateway_drain_seconds
         self._link.set_not_ready("serving", "draining")
         log.info("worker draining", slot=self._slot, in_flight=self._admission.requests)
         await asyncio.sleep(min(ANNOUNCE_SECONDS, self._settings.gateway_drain_seconds / 4))
         self._handler.draining = True
-        quiet = loop.time()
-        while loop.time() < min(quiet + QUIET_SECONDS, until):
+        idle_since = loop.time()
+        while loop.time() < min(idle_since + IDLE_SECONDS, deadline):
             await asyncio.sleep(0.01)
             if self._admission.requests:
-                quiet = loop.time()
+                idle_since = loop.time()
         # It accepts no more on purpose: actix would log that as an error.
         logging.getLogger("actix_server.accept").disabled = True
         # Not before: while the listener is shut, Robyn may keep the answer of a request that was in flight.
         self._listener.shutdown(socket.SHUT_RD)
-        await asyncio.sleep(QUIET_SECONDS)
-        if left := self._admission.requests:
-            log.error("requests were left without an answer", slot=self._slot, requests=left)
+        await asyncio.sleep(IDLE_SECONDS)
+        if unanswered := self._admission.requests:
+            log.error("requests were left without an answer", slot=self._slot, requests=unanswered)
             self._exit_code = 1
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._link.close(), 1)
-        await tracing.flush(min(tracing.FLUSH_SECONDS, until - loop.time()))
+        await tracing.flush(min(tracing.FLUSH_SECONDS, deadline - loop.time()))
         measure(self._admission)
         log.info("worker drained", slot=self._slot)
 
 
-def _listening() -> socket.socket:
+def _listening_socket() -> socket.socket:
     """The socket of this process that listens: Robyn keeps it to itself."""
     for path in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):  # no socket, or closed since
-            found = socket.socket(fileno=os.dup(int(path.name)))
-            if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                return found
-            found.close()
+            listener = socket.socket(fileno=os.dup(int(path.name)))
+            if listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                return listener
+            listener.close()
     raise RuntimeError("Robyn opened no listening socket")
 
 
@@ -184,16 +184,16 @@ def main() -> int:
     tracing.start("gateway", settings)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # Robyn makes a loop of its own,
     asyncio.set_event_loop(asyncio.new_event_loop())  # and wants to find another before
-    _call_this("gateway-spare")
+    _set_process_name("gateway-spare")
     slot = os.read(0, 16)
     if not slot:
         return 0
     worker = Worker(settings, int(slot))
-    _call_this(f"gateway-{int(slot)}")
+    _set_process_name(f"gateway-{int(slot)}")
     return worker.run()
 
 
-def _call_this(name: str) -> None:
+def _set_process_name(name: str) -> None:
     """Give this process a name for ps and top, of at most 15 characters."""
     Path("/proc/self/comm").write_text(name)
 

@@ -20,8 +20,8 @@ from gateway.admission import Reservation
 
 MAX_LISTED_ERRORS: Final = 100  # rejected events that the answer lists
 MAX_LISTED_VIOLATIONS: Final = 100  # violations that the answer lists beside the first one of each of these events
-KEPT_MOST: Final = 10_000  # rejected events of one request that are kept, and their bytes
-KEPT_MOST_BYTES: Final = 8 * 1024 * 1024
+MAX_KEPT_EVENTS: Final = 10_000  # rejected events of one request that are kept, and their bytes
+MAX_KEPT_BYTES: Final = 8 * 1024 * 1024
 RECORD_BYTES: Final = 256  # what a kept one takes beside its bytes: objects, and places in queues
 
 
@@ -65,25 +65,25 @@ class Batch:
     """
 
     __slots__ = (
-        "_hold",
+        "_reservation",
         "accepted",
         "blocks",
+        "errors",
         "events",
         "kept",
         "kept_bytes",
         "kept_events",
         "no_room",
         "reasons",
-        "told",
     )
 
-    def __init__(self, hold: Reservation) -> None:
-        self._hold = hold
+    def __init__(self, reservation: Reservation) -> None:
+        self._reservation = reservation
         self.events = 0
         self.accepted: dict[SourceName, int] = {}
         self.blocks: dict[SourceName, list[Block]] = {}
         self.reasons: dict[Reason, int] = defaultdict(int)
-        self.told: list[EventError] = []
+        self.errors: list[EventError] = []
         self.kept: dict[SourceName | None, list[Block]] = defaultdict(list)
         self.kept_events = 0
         self.kept_bytes = 0
@@ -97,21 +97,21 @@ class Batch:
     def reject(self, index: int, raw: bytes, why: Invalid, explain: Explain) -> None:
         """This event breaks the contract: count it, list it among the first, keep it while there is room."""
         self.reasons[why.reason] += 1
-        keep = not self.no_room and self.kept_events < KEPT_MOST and self.kept_bytes < KEPT_MOST_BYTES
-        if not keep and len(self.told) >= MAX_LISTED_ERRORS:
+        keep = not self.no_room and self.kept_events < MAX_KEPT_EVENTS and self.kept_bytes < MAX_KEPT_BYTES
+        if not keep and len(self.errors) >= MAX_LISTED_ERRORS:
             return
         record = rejected.rejected(raw, why)
-        if len(self.told) < MAX_LISTED_ERRORS:
+        if len(self.errors) < MAX_LISTED_ERRORS:
             event_id = record.event_id and record.event_id[:MAX_ID_BYTES]
             first, *others = explain(raw, why)
-            left = MAX_LISTED_VIOLATIONS - sum(len(listed.others) for listed in self.told)
+            left = MAX_LISTED_VIOLATIONS - sum(len(listed.others) for listed in self.errors)
             listed = EventError(
                 index, event_id, why.reason, why.path, why.detail, first.allowed, 1 + len(others), others[:left]
             )
-            self.told.append(listed)
+            self.errors.append(listed)
         if keep:
             line = rejected.encode(record)
-            if not self._hold.spare(len(line) + RECORD_BYTES):
+            if not self._reservation.try_reserve(len(line) + RECORD_BYTES):
                 self.no_room = True
                 return
             self.kept[record.source].append(Block(1, line))

@@ -21,17 +21,17 @@ from core.events import wire
 from core.events.wire import SEAL_BYTES
 from gateway.batch import Block
 from gateway.correlation import Origin
-from gateway.metrics import Count
+from gateway.metrics import BufferedCounter
 
 SEAL_PARTS: Final = 500
-MESSAGE_MOST_BYTES: Final = SEAL_BYTES + SEAL_PARTS * 512  # with the line that names its parts
+MAX_MESSAGE_BYTES: Final = SEAL_BYTES + SEAL_PARTS * 512  # with the line that names its parts
 COMMIT_BYTES: Final = 256 * 1024  # enough to send without waiting for more
 QUIET_SECONDS: Final = 0.002
 # A message costs NATS and us some 0.4 ms of CPU, most of it for its fsync: with hundreds of connections that post
 # single events it is worth waiting for more. Any longer, and who posts again only after an answer is held up.
 BUSY_SECONDS: Final = 0.008
 BUSY_REQUESTS: Final = 8
-UNACKED_MOST: Final = 8  # messages of one subject on their way; JetStream writes them one after the other
+MAX_UNACKED: Final = 8  # messages of one subject on their way; JetStream writes them one after the other
 
 
 class PendingRequest:
@@ -62,7 +62,7 @@ class PendingRequest:
         if not self.done.done():
             self.done.set_exception(error.with_traceback(None))  # whose frames hold the message, and it us
 
-    def give_up(self) -> None:
+    def time_out(self) -> None:
         """Its time is over."""
         self.fail(StreamUnreachable(f"no PubAck came within {self._seconds:g} seconds"))
 
@@ -71,13 +71,13 @@ class Message(NamedTuple):
     """Sealed. `requests` has each request once for each of its blocks; `processed` counts its events once stored."""
 
     subject: str
-    processed: Count | None
+    processed: BufferedCounter | None
     id: str
     events: int
     content: bytes
     requests: Sequence[PendingRequest]
 
-    def awaited(self) -> bool:
+    def is_awaited(self) -> bool:
         """Whether any request still waits for it."""
         return any(not request.done.done() for request in self.requests)
 
@@ -101,7 +101,10 @@ class SubjectBatcher:
     """
 
     def __init__(
-        self, subject: str, deliver: Callable[[Message], Coroutine[Any, Any, None]], processed: Count | None = None
+        self,
+        subject: str,
+        deliver: Callable[[Message], Coroutine[Any, Any, None]],
+        processed: BufferedCounter | None = None,
     ) -> None:
         self._subject = subject
         self._processed = processed
@@ -118,22 +121,22 @@ class SubjectBatcher:
             self._queue.append((request, block))
             self._bytes += len(block.content)
         if self._linger is None or self._bytes >= COMMIT_BYTES:
-            self._arrange()
+            self._flush()
 
-    def _arrange(self, *, now: bool = False) -> None:
+    def _flush(self, *, now: bool = False) -> None:
         """Send what has to be sent, and see to the rest."""
-        while self._queue and len(self._unacked) < UNACKED_MOST and (now or self._bytes >= COMMIT_BYTES):
+        while self._queue and len(self._unacked) < MAX_UNACKED and (now or self._bytes >= COMMIT_BYTES):
             self._send()
-        if self._queue and self._linger is None and len(self._unacked) < UNACKED_MOST:
+        if self._queue and self._linger is None and len(self._unacked) < MAX_UNACKED:
             loop = asyncio.get_running_loop()
             if self._busy or self._unacked:
-                self._linger = loop.call_later(BUSY_SECONDS if self._busy else QUIET_SECONDS, self._lingered)
+                self._linger = loop.call_later(BUSY_SECONDS if self._busy else QUIET_SECONDS, self._linger_ended)
             else:  # the next run of the loop, so that requests that arrived together share a message
-                self._linger = loop.call_soon(self._lingered)
+                self._linger = loop.call_soon(self._linger_ended)
 
-    def _lingered(self) -> None:
+    def _linger_ended(self) -> None:
         self._linger = None
-        self._arrange(now=True)
+        self._flush(now=True)
 
     def _send(self) -> None:
         if message := self._seal():
@@ -143,16 +146,16 @@ class SubjectBatcher:
 
     def _delivered(self, task: asyncio.Task[None]) -> None:
         self._unacked.discard(task)
-        self._arrange(now=not self._unacked and not self._busy)
+        self._flush(now=not self._unacked and not self._busy)
 
     def _seal(self) -> Message | None:
         """One message of the blocks that wait longest. None where nobody waits for any."""
-        taken = list(self._take())
-        if not taken:
+        batch = list(self._next_blocks())
+        if not batch:
             return None
         parts: list[wire.Part] = []
-        last, events = taken[0][0], 0
-        for request, block in taken:  # one after the other: grouping them by itertools takes twice as long
+        last, events = batch[0][0], 0
+        for request, block in batch:  # one after the other: grouping them by itertools takes twice as long
             if request is not last:
                 parts.append(last.part(events))
                 last, events = request, 0
@@ -164,11 +167,11 @@ class SubjectBatcher:
             processed=self._processed,
             id=new_id(),
             events=sum(part.events for part in parts),
-            content=wire.encode(parts, [block.content for _, block in taken]),
-            requests=[request for request, _ in taken],
+            content=wire.encode(parts, [block.content for _, block in batch]),
+            requests=[request for request, _ in batch],
         )
 
-    def _take(self) -> Iterator[tuple[PendingRequest, Block]]:
+    def _next_blocks(self) -> Iterator[tuple[PendingRequest, Block]]:
         """The blocks of the next message."""
         left_bytes, left_parts = SEAL_BYTES, SEAL_PARTS
         last = None

@@ -54,5 +54,5 @@ def marks(content: bytes, at: int, *, of_array: bool = True) -> Iterator[int]:
 
 
 def _end(pattern: re.Pattern[bytes], content: bytes, at: int, stop: int) -> int:
-    found = pattern.match(content, at, stop)
-    return found.end() if found else at
+    match = pattern.match(content, at, stop)
+    return match.end() if match else at

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from core.correlation import names
+from core.correlation import request_ids
 from core.sources.fields import EPOCH
 
 _EPOCH_SECONDS: Final = int(EPOCH.timestamp())
@@ -30,7 +30,7 @@ def origin(headers: Mapping[str, str]) -> Origin:
     """The origin of a request that arrives now. `headers` has lower-case names."""
     seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
     return Origin(
-        *names(headers.get("x-correlation-id"), headers.get("traceparent")),
+        *request_ids(headers.get("x-correlation-id"), headers.get("traceparent")),
         f"{_second(seconds)}.{microseconds:06}Z",
         (seconds - _EPOCH_SECONDS) * 1_000_000 + microseconds,
     )

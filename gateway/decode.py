@@ -20,7 +20,7 @@ from core.events.contract import Contract, Invalid, Reason
 from gateway import native
 from gateway.admission import Reservation
 from gateway.batch import Batch, Block
-from gateway.body import Form
+from gateway.body import BodyFormat
 from gateway.piece import Rules
 from gateway.rejection import Rejected, Rejection
 from gateway.split import split
@@ -35,22 +35,22 @@ class FairQueue:
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def take(self) -> None:
+    async def wait_turn(self) -> None:
         """Wait for a turn."""
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
         self._waiting.append(turn)
         if len(self._waiting) == 1:
-            loop.call_soon(self._give)
+            loop.call_soon(self._grant_turn)
         await turn
 
-    def _give(self) -> None:
+    def _grant_turn(self) -> None:
         turn = self._waiting[0]
         if not turn.done():  # else its request was cancelled
             turn.set_result(None)
         self._waiting.popleft()
         if self._waiting:
-            asyncio.get_running_loop().call_soon(self._give)
+            asyncio.get_running_loop().call_soon(self._grant_turn)
 
 
 class Decoder:
@@ -59,13 +59,13 @@ class Decoder:
     `reader` takes runs of valid events, if there is one; it changes nothing but what an event costs.
     """
 
-    def __init__(self, contract: Contract, *, most_events: int, reader: native.Reader | None = None) -> None:
+    def __init__(self, contract: Contract, *, max_events: int, reader: native.Reader | None = None) -> None:
         self._contract = contract
-        self._most_events = most_events
+        self._max_events = max_events
         self._reader = reader
         self._turns = FairQueue()
 
-    async def __call__(self, content: bytes, form: Form, received: int, hold: Reservation) -> Batch:
+    async def __call__(self, content: bytes, body_format: BodyFormat, received: int, reservation: Reservation) -> Batch:
         """Read all events of a body that arrived at `received` (microseconds since 2000).
 
         `hold` grows by what is kept of rejected events. Where there is no room for that, they are not kept.
@@ -73,24 +73,24 @@ class Decoder:
         Raises Rejected where the body as a whole is none: not JSON, without an event, or with more of them than a body
         of valid events can hold.
         """
-        batch = Batch(hold)
-        if len(content) <= SMALL_BYTES and content.startswith(b"{") and self._took_one(batch, content, received):
+        batch = Batch(reservation)
+        if len(content) <= SMALL_BYTES and content.startswith(b"{") and self._accept_single(batch, content, received):
             return batch
-        work = self._slices(batch, content, form, received, hold)
+        work = self._slices(batch, content, body_format, received, reservation)
         wait = len(content) > SMALL_BYTES
         del content
         if wait:
-            await self._turns.take()
+            await self._turns.wait_turn()
         for _ in work:
-            await self._turns.take()
+            await self._turns.wait_turn()
         if not batch.events:
             raise Rejected(Rejection.NO_EVENTS, "the body holds no event")
         if batch.reasons.get(Reason.MALFORMED) == batch.events:
-            first = batch.told[0].detail
+            first = batch.errors[0].detail
             raise Rejected(Rejection.NOT_JSON, f"the body is not JSON, nor is anything in it an event: {first}")
         return batch
 
-    def _took_one(self, batch: Batch, content: bytes, received: int) -> bool:
+    def _accept_single(self, batch: Batch, content: bytes, received: int) -> bool:
         """Whether the body is one valid event and nothing else, the commonest of small ones: taken without ado."""
         if b"\n" in content or b"\r" in content or not content.endswith(b"}"):
             return False
@@ -102,16 +102,18 @@ class Decoder:
         batch.events = 1
         return True
 
-    def _slices(self, batch: Batch, content: bytes, form: Form, received: int, hold: Reservation) -> Iterator[None]:
+    def _slices(
+        self, batch: Batch, content: bytes, body_format: BodyFormat, received: int, reservation: Reservation
+    ) -> Iterator[None]:
         """The work on one body; pauses at the end of each slice."""
         rules, reader = Rules(self._contract, content, received), self._reader
-        pieces = split(content, form, reader and (lambda content, at: reader(content, at, received)))
+        pieces = split(content, body_format, reader and (lambda content, at: reader(content, at, received)))
         for number, piece in enumerate(pieces):
-            hold.grow(piece.object_bytes)
+            reservation.grow(piece.object_bytes)
             if number:
                 yield
-            if batch.events + piece.events > self._most_events:
-                raise Rejected(Rejection.TOO_MANY_EVENTS, f"a body holds at most {self._most_events} events")
+            if batch.events + piece.events > self._max_events:
+                raise Rejected(Rejection.TOO_MANY_EVENTS, f"a body holds at most {self._max_events} events")
             yield from piece.read_into(batch, rules)
             batch.events += piece.events
-            hold.grow(-piece.object_bytes)
+            reservation.grow(-piece.object_bytes)

@@ -57,7 +57,7 @@ def _page(answers: dict[str, Any]) -> Document:
         buttons=" ".join(f'<button data-example="{name}">{name}</button>' for name in EXAMPLES),
         body=escape(msgspec.json.format(msgspec.json.encode(next(iter(EXAMPLES.values())))).decode()),
         examples=msgspec.json.encode({"now": AT, **EXAMPLES}).decode(),
-        fields=_table((f"`{row.path}`", row.events, row.kind, row.allowed) for row in rows()),
+        fields=_table((f"`{row.path}`", row.events, row.field_type, row.allowed) for row in rows()),
         answers=_table((status, answer["description"]) for status, answer in sorted(answers.items())),
         listed=MAX_LISTED_ERRORS,
         reasons=_table((f"`{reason}`", meaning) for reason, meaning in MEANINGS.items()),

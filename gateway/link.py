@@ -19,14 +19,14 @@ from nats.aio.client import Client
 from core import jetstream
 from core.events.subjects import GATEWAY_STATE_SUBJECT
 from core.health import Readiness
-from core.periodic import Step, periodically
+from core.periodic import PeriodicTask, periodically
 from gateway import metrics
-from gateway.batching import MESSAGE_MOST_BYTES
+from gateway.batching import MAX_MESSAGE_BYTES
 from gateway.publish import Publisher
 from gateway.settings import GatewaySettings
 
 WATCH_SECONDS: Final = 0.25
-PAUSE_SECONDS: Final = 1.0
+RETRY_SECONDS: Final = 1.0
 REPORT_SECONDS: Final = 1.0
 PENDING_BYTES: Final = 16 * 1024 * 1024  # more than all lanes of the publisher together have on their way
 
@@ -38,7 +38,7 @@ class Link:
         self._settings = settings
         self._publisher = publisher
         self._client: Client | None = None
-        self._seen = -1  # the count of reconnects for which the streams are there
+        self._checked_reconnects = -1  # the count of reconnects for which the streams are there
         self._readiness = Readiness("nats", "streams")
         self._reported = 0  # requests turned away, up to the last report
 
@@ -46,20 +46,20 @@ class Link:
         """Not ready any more, for a reason that lies elsewhere."""
         self._readiness.set_not_ready(name, reason)
 
-    def answer(self) -> tuple[int, bytes]:
+    def health(self) -> tuple[int, bytes]:
         """Status and JSON body of /health/ready."""
         if self._client is None or not self._client.is_connected:
             self._readiness.set_not_ready("nats", "not connected")
-        elif self._client.max_payload < MESSAGE_MOST_BYTES:
-            allowed = self._client.max_payload
+        elif self._client.max_payload < MAX_MESSAGE_BYTES:
+            max_payload = self._client.max_payload
             self._readiness.set_not_ready(
-                "nats", f"max_payload is {allowed}, a message has up to {MESSAGE_MOST_BYTES} bytes"
+                "nats", f"max_payload is {max_payload}, a message has up to {MAX_MESSAGE_BYTES} bytes"
             )
         else:
             self._readiness.set_ready("nats")
         return self._readiness.answer()
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """Connect, and see to the streams: now, after each reconnect, and when one seems to be missing.
 
         Never returns. Whatever JetStream answers is retried: a worker that ended would cut off its requests.
@@ -70,33 +70,35 @@ class Link:
         )
         expected = (nats.errors.Error,)
         await asyncio.gather(
-            periodically(Step("streams", expected=expected), self._see_to_streams, WATCH_SECONDS, PAUSE_SECONDS),
-            periodically(Step("report", expected=expected), self._report, REPORT_SECONDS),
+            periodically(
+                PeriodicTask("streams", expected=expected), self._ensure_streams, WATCH_SECONDS, RETRY_SECONDS
+            ),
+            periodically(PeriodicTask("report", expected=expected), self._report, REPORT_SECONDS),
         )
 
-    async def _see_to_streams(self) -> None:
+    async def _ensure_streams(self) -> None:
         client = self._client
         assert client is not None
         reconnects = client.stats["reconnects"]
-        if not client.is_connected or (reconnects == self._seen and not self._publisher.stream_missing):
+        if not client.is_connected or (reconnects == self._checked_reconnects and not self._publisher.stream_missing):
             return
-        self._publisher.stream_missing, self._seen = False, -1
+        self._publisher.stream_missing, self._checked_reconnects = False, -1
         try:
             await jetstream.ensure_streams(client, self._settings)
-            await self._publisher.serve(client)
+            await self._publisher.use_connection(client)
         except Exception as error:
             self._readiness.set_not_ready("streams", repr(error))
             raise
         self._readiness.set_ready("streams")
-        self._seen = reconnects
+        self._checked_reconnects = reconnects
 
     async def _report(self) -> None:
         """Report how many requests this worker answered 500 or 503 since its last report."""
         if self._client is None or not self._client.is_connected:
             return
-        turned_away = metrics.requests[500].total + metrics.requests[503].total
-        await self._client.publish(GATEWAY_STATE_SUBJECT, b"%d" % (turned_away - self._reported))
-        self._reported = turned_away
+        failed_requests = metrics.requests[500].total + metrics.requests[503].total
+        await self._client.publish(GATEWAY_STATE_SUBJECT, b"%d" % (failed_requests - self._reported))
+        self._reported = failed_requests
 
     async def close(self) -> None:
         """Let go of the connection."""

@@ -47,64 +47,70 @@ _stages = Histogram(
 )
 
 
-class Count:
+class BufferedCounter:
     """One counter."""
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
-        self._more = 0
+        self._pending = 0
         self.total = 0
         """Of this worker, up to the last flush."""
 
     def inc(self, amount: int = 1) -> None:
         """Count so many more."""
-        self._more += amount
+        self._pending += amount
 
     def flush(self) -> None:
         """Hand on what came together."""
-        if self._more:
-            self._counter.inc(self._more)
-            self.total += self._more
-            self._more = 0
+        if self._pending:
+            self._counter.inc(self._pending)
+            self.total += self._pending
+            self._pending = 0
 
 
-class Spread:
+class BufferedHistogram:
     """One histogram, counted bucket by bucket as prometheus_client's own `observe` does."""
 
     def __init__(self, histogram: Any) -> None:
         self._histogram = histogram
         self._bounds: list[float] = histogram._upper_bounds
-        self._more = [0] * len(self._bounds)
+        self._pending = [0] * len(self._bounds)
         self._sum = 0.0
 
     def observe(self, amount: float) -> None:
         """One more observation."""
-        self._more[bisect_left(self._bounds, amount)] += 1
+        self._pending[bisect_left(self._bounds, amount)] += 1
         self._sum += amount
 
     def flush(self) -> None:
         """Hand on what came together."""
-        if not any(self._more):
+        if not any(self._pending):
             return
         self._histogram._sum.inc(self._sum)
-        for bucket, more in zip(self._histogram._buckets, self._more, strict=True):
-            if more:
-                bucket.inc(more)
-        self._more = [0] * len(self._bounds)
+        for bucket, pending in zip(self._histogram._buckets, self._pending, strict=True):
+            if pending:
+                bucket.inc(pending)
+        self._pending = [0] * len(self._bounds)
         self._sum = 0.0
 
 
-received: Final = Count(_received)
-accepted: Final[dict[SourceName, Count]] = {source: Count(_accepted.labels(source)) for source in SOURCES}
-processed: Final[dict[SourceName, Count]] = {source: Count(_processed.labels(source)) for source in SOURCES}
-unconfirmed: Final[dict[SourceName, Count]] = {source: Count(_unconfirmed.labels(source)) for source in SOURCES}
+received: Final = BufferedCounter(_received)
+accepted: Final[dict[SourceName, BufferedCounter]] = {
+    source: BufferedCounter(_accepted.labels(source)) for source in SOURCES
+}
+processed: Final[dict[SourceName, BufferedCounter]] = {
+    source: BufferedCounter(_processed.labels(source)) for source in SOURCES
+}
+unconfirmed: Final[dict[SourceName, BufferedCounter]] = {
+    source: BufferedCounter(_unconfirmed.labels(source)) for source in SOURCES
+}
 failed: Final[dict[Reason, Counter]] = {reason: _failed.labels(reason.value) for reason in Reason}
 not_kept: Final[dict[NotKept, Counter]] = {reason: _not_kept.labels(reason.value) for reason in NotKept}
 rejections: Final[dict[Rejection, Counter]] = {
     rejection: _rejections.labels(rejection.value) for rejection in Rejection
 }
-requests: Final[dict[int, Count]] = {
-    status: Count(_requests.labels(str(status))) for status in (202, 400, 401, 403, 413, 415, 422, 500, 503)
+requests: Final[dict[int, BufferedCounter]] = {
+    status: BufferedCounter(_requests.labels(str(status))) for status in (202, 400, 401, 403, 413, 415, 422, 500, 503)
 }
 
 bytes_in_flight = Gauge("gateway_bytes_in_flight", "Bytes of bodies held now", multiprocess_mode="livesum")
@@ -114,10 +120,10 @@ bytes_in_flight_max = Gauge(
     multiprocess_mode="livesum",
 )
 requests_in_flight = Gauge("gateway_requests_in_flight", "Requests held now", multiprocess_mode="livesum")
-publish_seconds: Final = Spread(
+publish_seconds: Final = BufferedHistogram(
     Histogram("gateway_publish_seconds", "From a message's first attempt to its PubAck", buckets=DURATION_BUCKETS)
 )
-batch_events: Final = Spread(
+batch_events: Final = BufferedHistogram(
     Histogram("gateway_batch_events", "Events in one published message", buckets=BATCH_BUCKETS)
 )
 publish_retries = Counter("gateway_publish_retries", "Attempts to publish a message again after no PubAck came")
@@ -137,28 +143,28 @@ cpu_seconds = Counter("gateway_cpu_seconds", "CPU time of all workers")
 resident_bytes = Gauge("gateway_resident_bytes", "Memory of all workers", multiprocess_mode="livesum")
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-_cpu_told = 0.0
+_cpu_counted = 0.0
 
 
 def measure_process() -> None:
     """Tell what this worker takes: prometheus_client says that of itself in a program of one process only."""
-    global _cpu_told  # noqa: PLW0603
+    global _cpu_counted  # noqa: PLW0603
     used = time.process_time()
-    cpu_seconds.inc(used - _cpu_told)
-    _cpu_told = used
+    cpu_seconds.inc(used - _cpu_counted)
+    _cpu_counted = used
     resident_bytes.set(int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE_BYTES)
 
 
 class Stages:
     """The histograms of the steps of a request."""
 
-    RECEIVE: Final = Spread(_stages.labels("receive"))
-    DECODE: Final = Spread(_stages.labels("decode"))
-    PUBLISH: Final = Spread(_stages.labels("publish"))
-    ANSWER: Final = Spread(_stages.labels("answer"))
+    RECEIVE: Final = BufferedHistogram(_stages.labels("receive"))
+    DECODE: Final = BufferedHistogram(_stages.labels("decode"))
+    PUBLISH: Final = BufferedHistogram(_stages.labels("publish"))
+    ANSWER: Final = BufferedHistogram(_stages.labels("answer"))
 
 
-_ADDED_UP: Final[tuple[Count | Spread, ...]] = (
+_BUFFERED: Final[tuple[BufferedCounter | BufferedHistogram, ...]] = (
     received,
     *(count for counts in (accepted, processed, unconfirmed, requests) for count in counts.values()),
     publish_seconds,
@@ -169,5 +175,5 @@ _ADDED_UP: Final[tuple[Count | Spread, ...]] = (
 
 def flush() -> None:
     """Hand on what was added up."""
-    for sums in _ADDED_UP:
-        sums.flush()
+    for buffered in _BUFFERED:
+        buffered.flush()

@@ -30,7 +30,7 @@ class Run(NamedTuple):
     filled says whether reading stopped because it had enough. blocks has the sources that have events.
     """
 
-    go_on: int | None
+    resume_at: int | None
     filled: bool
     blocks: Mapping[SourceName, Block]
     events: int
@@ -51,13 +51,15 @@ def reader(contract: Contract) -> Reader | None:
     """What reads events that hold to the contract; None where the native module is not built."""
     if native.NOT_BUILT:
         return None
-    door = native.BatchReader("timestamp", MAX_EVENT_BYTES, [_described(source) for source in sources.SOURCES.values()])
+    reader = native.BatchReader(
+        "timestamp", MAX_EVENT_BYTES, [_described(source) for source in sources.SOURCES.values()]
+    )
 
     def read(content: bytes, at: int, received: int) -> Run:
-        go_on, blocks = door.read(content, at, PIECE_BYTES, *contract.window(received))
+        resume_at, blocks = reader.read(content, at, PIECE_BYTES, *contract.window(received))
         by_source = {source: Block(events, lines) for source, (events, lines) in blocks.items()}
-        filled = go_on is not None and go_on >= at + PIECE_BYTES
-        return Run(go_on, filled, by_source, sum([block.events for block in by_source.values()]))
+        filled = resume_at is not None and resume_at >= at + PIECE_BYTES
+        return Run(resume_at, filled, by_source, sum([block.events for block in by_source.values()]))
 
     return read
 

@@ -11,7 +11,7 @@ from core.events.examples import EXAMPLES
 from core.events.reference import MEANINGS, schema
 from core.metrics import VERSION
 from core.sources import SOURCES
-from gateway.answer import REJECTIONS, TRY_AGAIN
+from gateway.answer import REJECTIONS, RETRYABLE
 from gateway.batch import MAX_LISTED_ERRORS, MAX_LISTED_VIOLATIONS, EventError
 
 _TITLES: Final = " and ".join(source.title for source in SOURCES.values())
@@ -99,7 +99,7 @@ def _operation() -> dict[str, Any]:
                 "No event was accepted: `errors` says why.", "NothingAccepted", "application/problem+json"
             ),
             "500": _rejection("500", "`unexpected`: a defect of the gateway. The whole may safely be sent again."),
-            "503": _rejection("503", _names((name, title) for name, title, _ in TRY_AGAIN.values())),
+            "503": _rejection("503", _names((name, title) for name, title, _ in RETRYABLE.values())),
         },
     }
 
@@ -123,8 +123,8 @@ def _rejection(status: str, words: str) -> dict[str, Any]:
     return response
 
 
-def _response(words: str, name: str, kind: str = "application/json") -> dict[str, Any]:
-    return {"description": words, "content": {kind: {"schema": {"$ref": f"#/components/schemas/{name}"}}}}
+def _response(words: str, name: str, media_type: str = "application/json") -> dict[str, Any]:
+    return {"description": words, "content": {media_type: {"schema": {"$ref": f"#/components/schemas/{name}"}}}}
 
 
 def _counts() -> dict[str, Any]:

@@ -55,18 +55,18 @@ class PubAcks:
         self._client = client
         self._inbox = client.new_inbox()
         self._sent = 0
-        self._waiting: dict[str, asyncio.Future[PubAck]] = {}
+        self._replies: dict[str, asyncio.Future[PubAck]] = {}
 
     async def listen(self) -> None:
         """Subscribe to the inbox; once, before anything is published."""
-        await self._client.subscribe(f"{self._inbox}.*", cb=self._answered)
+        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_reply)
 
     async def publish(self, subject: str, content: bytes, headers: Mapping[str, str], seconds: float) -> PubAck:
         """Publish one message and wait for its answer. Raises NoPubAck."""
         self._sent += 1
         reply = f"{self._inbox}.{self._sent}"
         answer: asyncio.Future[PubAck] = asyncio.get_running_loop().create_future()
-        self._waiting[reply] = answer
+        self._replies[reply] = answer
         try:
             await self._client.publish(subject, content, reply=reply, headers=dict(headers))
             async with asyncio.timeout(seconds):
@@ -76,12 +76,12 @@ class PubAcks:
         except (nats.errors.Error, OSError) as error:
             raise NoPubAck(repr(error)) from error
         finally:
-            del self._waiting[reply], answer  # which may hold an error, whose traceback holds this frame
+            del self._replies[reply], answer  # which may hold an error, whose traceback holds this frame
 
-    async def _answered(self, message: Msg) -> None:
+    async def _on_reply(self, message: Msg) -> None:
         if faults.ARMED:
             faults.reached(Point.PUBLISHED)
-        answer = self._waiting.get(message.subject)
+        answer = self._replies.get(message.subject)
         if answer is None or answer.done():  # too late: that attempt was given up
             return
         if message.headers and message.headers.get("Status") == NO_RESPONDERS:

@@ -22,11 +22,11 @@ from gateway import metrics, native
 from gateway.admission import Admission, Reservation
 from gateway.answer import Answer
 from gateway.batch import Batch
-from gateway.body import Form, announced_bytes, form_of, plain, raw
+from gateway.body import BodyFormat, body_format_of, check_length, content_length, decompress
 from gateway.correlation import Origin
 from gateway.decode import SMALLEST_EVENT_BYTES, Decoder
-from gateway.keep import RejectedStore
 from gateway.publish import Publisher
+from gateway.rejected_store import RejectedStore
 from gateway.rejection import KEPT_BODIES, NotServing, Rejected
 from gateway.scope import DECODE, PUBLISH, RECEIVE, AccessLog, RequestScope
 from gateway.settings import GatewaySettings
@@ -41,7 +41,7 @@ class IngestHandler:
     def __init__(
         self, settings: GatewaySettings, admission: Admission, signatures: Signatures, publisher: Publisher
     ) -> None:
-        self._most_bytes = settings.gateway_max_body_bytes
+        self._max_bytes = settings.gateway_max_body_bytes
         self._publish_seconds = settings.gateway_publish_timeout_seconds
         self._admission = admission
         self._signatures = signatures
@@ -51,8 +51,8 @@ class IngestHandler:
             max_age_days=settings.max_event_age_days, max_ahead_seconds=settings.max_event_ahead_seconds
         )
         reader = native.reader(contract)
-        most_events = max(1, self._most_bytes // SMALLEST_EVENT_BYTES)
-        self._decode = Decoder(contract, most_events=most_events, reader=reader)
+        max_events = max(1, self._max_bytes // SMALLEST_EVENT_BYTES)
+        self._decode = Decoder(contract, max_events=max_events, reader=reader)
         self.reader: Final[Literal["native", "python"]] = "native" if reader else "python"
         """What reads arrays of events."""
         metrics.reader_in_use.labels(self.reader).set(1)
@@ -67,15 +67,15 @@ class IngestHandler:
         """
         with RequestScope(headers, len(body), self._access_log) as scope:
             announced = self._announced(headers)
-            with self._admission.hold(max(announced or 0, len(body))) as hold:
-                form = form_of(headers.get("content-type"))
-                content = raw(body, announced, self._most_bytes)
+            with self._admission.reserve(max(announced or 0, len(body))) as reservation:
+                body_format = body_format_of(headers.get("content-type"))
+                content = check_length(body, announced, self._max_bytes)
                 del body
                 allowed = await self._signatures.check(headers, content)
-                reading = self._read(scope, headers, content, form, hold)
+                reading = self._read(scope, headers, content, body_format, reservation)
                 del content  # only `reading` holds it now
                 batch = await reading
-                self._signatures.only(allowed, batch.sources)
+                self._signatures.check_sources(allowed, batch.sources)
                 scope.done(DECODE)
                 await self._publish(scope.publishing(), batch)
                 scope.done(PUBLISH)
@@ -86,20 +86,25 @@ class IngestHandler:
         """How long a body says it is. Raises NotServing, and Rejected for what is too large."""
         if self.draining:
             raise NotServing("this gateway is about to end")
-        return announced_bytes(headers, self._most_bytes)
+        return content_length(headers, self._max_bytes)
 
     async def _read(
-        self, scope: RequestScope, headers: Mapping[str, str], content: bytes, form: Form, hold: Reservation
+        self,
+        scope: RequestScope,
+        headers: Mapping[str, str],
+        content: bytes,
+        body_format: BodyFormat,
+        reservation: Reservation,
     ) -> Batch:
         """Read the events of a body whose sender may send. Raises RetryableError, and Rejected after it kept the
         body."""
         try:
-            content = await plain(content, headers, hold, self._most_bytes)
+            content = await decompress(content, headers, reservation, self._max_bytes)
             scope.done(RECEIVE)
-            return await self._decode(content, form, scope.origin.received, hold)
+            return await self._decode(content, body_format, scope.origin.received, reservation)
         except Rejected as error:
             if error.rejection in KEPT_BODIES:
-                await self._rejected_store.keep_body(scope.origin, content, error.rejection, error.detail, hold)
+                await self._rejected_store.keep_body(scope.origin, content, error.rejection, error.detail, reservation)
             raise
 
     async def _publish(self, origin: Origin, batch: Batch) -> None:

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 import structlog
 
 from core import faults, tracing
-from core.access import Sampler
+from core.access_log import Sampler
 from core.errors import RetryableError
 from gateway import answer, metrics
 from gateway.answer import Answer
 from gateway.batch import Batch
 from gateway.correlation import Origin, origin
 from gateway.faults import Point
-from gateway.metrics import Spread, Stages
+from gateway.metrics import BufferedHistogram, Stages
 from gateway.rejection import Rejected
 
 if TYPE_CHECKING:
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-class Step(NamedTuple):
+class Stage(NamedTuple):
     """A step of a request: what its time is counted in, and the point that is reached at its end."""
 
-    seconds: Spread
+    seconds: BufferedHistogram
     point: Point
 
 
-RECEIVE: Final = Step(Stages.RECEIVE, Point.READ)
-DECODE: Final = Step(Stages.DECODE, Point.DECODED)
-PUBLISH: Final = Step(Stages.PUBLISH, Point.ACKED)
+RECEIVE: Final = Stage(Stages.RECEIVE, Point.READ)
+DECODE: Final = Stage(Stages.DECODE, Point.DECODED)
+PUBLISH: Final = Stage(Stages.PUBLISH, Point.ACKED)
 
 
 class AccessLog:
@@ -51,14 +51,14 @@ class AccessLog:
         self._sampler = Sampler()
         self._log = log.bind()  # made once: the module's own looks its settings up with each line
 
-    def write(self, correlation_id: str, status: int, milliseconds: float, said: Mapping[str, object]) -> None:
+    def write(self, correlation_id: str, status: int, milliseconds: float, fields: Mapping[str, object]) -> None:
         """Log an answered request, if it failed or is in the sample."""
-        if sampled := 1 if status >= 400 else self._sampler.take():
+        if sampled := 1 if status >= 400 else self._sampler.sample():
             self._log.info(
                 "request",
                 correlation_id=correlation_id,
                 status=status,
-                **said,
+                **fields,
                 milliseconds=milliseconds,
                 sampled=sampled,
             )
@@ -67,7 +67,7 @@ class AccessLog:
 class RequestScope:
     """One request. As a context manager it turns an error into its answer. `answered` is set at the end."""
 
-    __slots__ = ("_access_log", "_began", "_publish_span", "_said", "_since", "_span", "answered", "origin")
+    __slots__ = ("_access_log", "_began", "_log_fields", "_publish_span", "_span", "_stage_began", "answered", "origin")
 
     answered: Answer
 
@@ -75,19 +75,19 @@ class RequestScope:
         self.origin = origin(headers)
         self._access_log = access_log
         spans = tracing.spans
-        self._span = spans.begin("POST /events", self.origin.traceparent, "SERVER") if spans else None
+        self._span = spans.start("POST /events", self.origin.traceparent, "SERVER") if spans else None
         self._publish_span: Span | None = None
-        self._said: dict[str, object] = {"bytes": body_bytes}
-        self._began = self._since = time.perf_counter()
+        self._log_fields: dict[str, object] = {"bytes": body_bytes}
+        self._began = self._stage_began = time.perf_counter()
 
-    def done(self, step: Step) -> None:
+    def done(self, stage: Stage) -> None:
         """Time the step that ends now. Raises Injected if a test armed its fault point."""
         if self._publish_span is not None:
             self._publish_span.end()
             self._publish_span = None
-        self._time(step.seconds)
+        self._time(stage.seconds)
         if faults.ARMED:
-            faults.reached(step.point)
+            faults.reached(stage.point)
 
     def publishing(self) -> Origin:
         """Begin the span of publishing. Return the origin for the messages, whose traceparent names that span."""
@@ -100,13 +100,15 @@ class RequestScope:
         """Answer with the counts of a batch."""
         self.answered = answer.batch(batch, self.origin.correlation_id)
         if self._span is not None:
-            self._span.note({"sluice.accepted": batch.accepted_events, "sluice.rejected": batch.rejected_events})
-        self._said |= {"accepted": batch.accepted_events, "rejected": batch.rejected_events}
+            self._span.set_attributes(
+                {"sluice.accepted": batch.accepted_events, "sluice.rejected": batch.rejected_events}
+            )
+        self._log_fields |= {"accepted": batch.accepted_events, "rejected": batch.rejected_events}
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
         if self._publish_span is not None:
             self._publish_span.end(failed=True)
         if error is not None:
@@ -119,27 +121,29 @@ class RequestScope:
     def _fail(self, error: Exception) -> None:
         correlation_id = self.origin.correlation_id
         if isinstance(error, Rejected):
-            self._said["rejection"] = error.rejection.value
+            self._log_fields["rejection"] = error.rejection.value
             self.answered = reject(error, correlation_id)
         elif isinstance(error, RetryableError):
-            self._said["error"] = repr(error)
-            self.answered = answer.try_again(error, correlation_id)
+            self._log_fields["error"] = repr(error)
+            self.answered = answer.retryable(error, correlation_id)
         else:
             log.error("request failed", correlation_id=correlation_id, exc_info=error)
             self.answered = answer.failed(correlation_id)
 
-    def _time(self, stage: Spread) -> None:
+    def _time(self, stage: BufferedHistogram) -> None:
         now = time.perf_counter()
-        stage.observe(now - self._since)
-        self._since = now
+        stage.observe(now - self._stage_began)
+        self._stage_began = now
 
     def _finish(self) -> None:
         status, correlation_id = self.answered.status, self.origin.correlation_id
         metrics.requests[status].inc()
         self._time(Stages.ANSWER)
-        self._access_log.write(correlation_id, status, round((self._since - self._began) * 1000, 1), self._said)
+        self._access_log.write(
+            correlation_id, status, round((self._stage_began - self._began) * 1000, 1), self._log_fields
+        )
         if self._span is not None:
-            self._span.note({"http.response.status_code": status, "sluice.correlation_id": correlation_id})
+            self._span.set_attributes({"http.response.status_code": status, "sluice.correlation_id": correlation_id})
             self._span.end(failed=status >= 500)
 
 

@@ -28,19 +28,19 @@ from typing import Final
 import msgspec
 
 from core.sources.fields import MAX_EVENT_BYTES
-from gateway.body import Form, hint
+from gateway.body import BodyFormat, hint
 from gateway.brackets import CLOSE_ARRAY, marks
 from gateway.native import Run
 from gateway.piece import Elements, Piece
 from gateway.rejection import Rejected, Rejection
 
 PIECE_BYTES: Final = 128 * 1024
-REACH_BYTES: Final = MAX_EVENT_BYTES + 1024  # the next cut is at most one event away
-FIRST_LINE_BYTES: Final = REACH_BYTES  # looked at to know what a body is
-LEFT_BYTES: Final = 128  # taken at first of what the native reader left: one event, mostly
-WORTH_EVENTS: Final = 16  # in a run: fewer save less than it costs to change between both ways
+MAX_CUT_DISTANCE_BYTES: Final = MAX_EVENT_BYTES + 1024  # the next cut is at most one event away
+FIRST_LINE_BYTES: Final = MAX_CUT_DISTANCE_BYTES  # looked at to know what a body is
+FIRST_LEFTOVER_BYTES: Final = 128  # taken at first of what the native reader left: one event, mostly
+MIN_RUN_EVENTS: Final = 16  # in a run: fewer save less than it costs to change between both ways
 SPACE_BYTES: Final = 1024 * 1024  # of space passed over at a time: some 3 ms
-_NOTHING: Final = Elements([])  # a step of work that gave none
+_NO_EVENTS: Final = Elements([])  # a step of work that gave none
 
 _SPACE: Final = b" \t\r\n"
 _NOT_SPACE: Final = re.compile(rb"[^ \t\r\n]")
@@ -52,20 +52,20 @@ _objects_of: Final[Callable[[bytes], list[msgspec.Raw]]] = msgspec.json.Decoder(
 _is_json: Final[Callable[[bytes], msgspec.Raw]] = msgspec.json.Decoder(msgspec.Raw).decode
 
 
-def split(content: bytes, form: Form, read: Callable[[bytes, int], Run] | None = None) -> Iterator[Piece]:
+def split(content: bytes, body_format: BodyFormat, read: Callable[[bytes, int], Run] | None = None) -> Iterator[Piece]:
     """The events of a body in the order in which they stand, a piece of them at a time, which may hold none.
 
     An event may be anything: what it is worth is the contract's question. `read`, if there is one, takes runs of valid
     events of an array. The bytes decide what a body is; `form` decides only if they do not. Raises Rejected if the body
     is neither an array nor an object, or is an array that does not close.
     """
-    if form is Form.LINES and not _is_array(content):
+    if body_format is BodyFormat.LINES and not _is_array(content):
         yield from _lines(content)
         return
     at, first = 0, None
     while first is None and at < len(content):
         if at:
-            yield _NOTHING
+            yield _NO_EVENTS
         first = _NOT_SPACE.search(content, at, at + SPACE_BYTES)
         at += SPACE_BYTES
     if first and first[0] == b"[":
@@ -86,7 +86,7 @@ def _is_array(content: bytes) -> bool:
     if not first or first[0] != b"[" or content[-SPACE_BYTES:].rstrip(_SPACE)[-1:] != b"]":
         return False
     end = content.find(b"\n", first.start(), first.start() + FIRST_LINE_BYTES)
-    return end < 0 or content[end : end + SPACE_BYTES].isspace() or _count(content[first.start() : end]) != 1
+    return end < 0 or content[end : end + SPACE_BYTES].isspace() or _count_values(content[first.start() : end]) != 1
 
 
 def _begins_lines(content: bytes, at: int) -> bool:
@@ -94,11 +94,11 @@ def _begins_lines(content: bytes, at: int) -> bool:
     end = content.find(b"\n", at, at + FIRST_LINE_BYTES)
     if end < 0:
         return False
-    values = _count(content[at:end])
+    values = _count_values(content[at:end])
     return values == 1 or (not values and content.startswith(b"{", end + 1))
 
 
-def _count(line: bytes) -> int:
+def _count_values(line: bytes) -> int:
     """How many JSON values there are. 0 if anything in it is no JSON."""
     try:
         return len(_objects_of(line))
@@ -106,14 +106,14 @@ def _count(line: bytes) -> int:
         return 0
 
 
-def _bare(content: bytes, at: int, end: int) -> Generator[Elements, None, bytes]:
+def _strip(content: bytes, at: int, end: int) -> Generator[Elements, None, bytes]:
     """What stands there, without the space around it."""
     while end - at > SPACE_BYTES and not content[at : at + SPACE_BYTES].strip(_SPACE):
         at += SPACE_BYTES
-        yield _NOTHING
+        yield _NO_EVENTS
     while end - at > SPACE_BYTES and not content[end - SPACE_BYTES : end].strip(_SPACE):
         end -= SPACE_BYTES
-        yield _NOTHING
+        yield _NO_EVENTS
     return content[at:end].strip(_SPACE)
 
 
@@ -124,7 +124,7 @@ def _lines(content: bytes) -> Iterator[Elements]:
         if end < 0:  # one line, the last one or a long one
             end = content.find(b"\n", at + PIECE_BYTES)
             end = len(content) if end < 0 else end
-            lines = [(yield from _bare(content, at, end))]
+            lines = [(yield from _strip(content, at, end))]
         else:
             lines = [line.strip(_SPACE) for line in content[at:end].split(b"\n")]
         yield Elements([line for line in lines if line])
@@ -135,41 +135,43 @@ def _objects(content: bytes, at: int) -> Iterator[Elements]:
     while at >= 0:
         cut, reach = None, at + PIECE_BYTES
         while cut is None and reach < len(content):
-            cut = _NEXT.search(content, reach, reach + REACH_BYTES + 1025)  # so that none is missed between windows
-            reach += REACH_BYTES
-            yield _NOTHING
+            cut = _NEXT.search(
+                content, reach, reach + MAX_CUT_DISTANCE_BYTES + 1025
+            )  # so that none is missed between windows
+            reach += MAX_CUT_DISTANCE_BYTES
+            yield _NO_EVENTS
         end = cut.start() + 1 if cut else len(content)
-        piece = yield from _bare(content, at, end)
+        piece = yield from _strip(content, at, end)
         try:
-            found = [bytes(element) for element in _objects_of(piece)]
+            raw_elements = [bytes(element) for element in _objects_of(piece)]
         except (ValueError, RecursionError):
-            at = yield from _take_objects_apart(content, at, end)
+            at = yield from _split_objects(content, at, end)
         else:
             at = cut.end() - 1 if cut else -1
-            yield Elements(found)
+            yield Elements(raw_elements)
 
 
 def _array(content: bytes, at: int, read: Callable[[bytes, int], Run] | None) -> Iterator[Run | Elements]:
     view = memoryview(content)
-    size = LEFT_BYTES // 2 if read else PIECE_BYTES
+    size = FIRST_LEFTOVER_BYTES // 2 if read else PIECE_BYTES
     while at >= 0:
         if read:
             run = read(content, at)
             if run.events:
                 yield run
-            if run.go_on is None:
+            if run.resume_at is None:
                 return
-            at = run.go_on
+            at = run.resume_at
             if run.filled:
                 continue
             # Where one element after the other is left, asking about each would only cost.
-            size = min(LEFT_BYTES if run.events >= WORTH_EVENTS else 2 * size, PIECE_BYTES)
-        cut = _CUT.search(content, at + size, at + size + REACH_BYTES)
+            size = min(FIRST_LEFTOVER_BYTES if run.events >= MIN_RUN_EVENTS else 2 * size, PIECE_BYTES)
+        cut = _CUT.search(content, at + size, at + size + MAX_CUT_DISTANCE_BYTES)
         try:
             if cut:
                 elements = _elements(b"".join((b"[", view[at : cut.start() + 1], b"]")))
                 at = cut.end() - 1
-            elif len(content) - at <= PIECE_BYTES + REACH_BYTES:
+            elif len(content) - at <= PIECE_BYTES + MAX_CUT_DISTANCE_BYTES:
                 elements = _elements(b"".join((b"[", view[at:])))
                 at = -1
             else:
@@ -177,57 +179,57 @@ def _array(content: bytes, at: int, read: Callable[[bytes, int], Run] | None) ->
         except (ValueError, RecursionError):
             elements = None
         if elements is None:
-            at = yield from _take_apart(content, at, size)
+            at = yield from _split_array(content, at, size)
         else:
-            found = [bytes(element) for element in elements]
+            raw_elements = [bytes(element) for element in elements]
             del elements  # which take more room than what was found
-            yield Elements(found)
+            yield Elements(raw_elements)
 
 
-def _take_apart(content: bytes, at: int, size: int) -> Generator[Elements, None, int]:
+def _split_array(content: bytes, at: int, size: int) -> Generator[Elements, None, int]:
     """Elements from `at`, which is between two, by brackets and strings alone, until they are `size` bytes.
 
     Returns where to go on: before an object that follows a comma, or -1 where the array closes. What stands behind
     the array is one more element, which no contract accepts.
     """
-    start, go_on = at, at + size
-    found: list[bytes] = []
+    start, resume_at = at, at + size
+    raw_elements: list[bytes] = []
     for mark in marks(content, at):
         if mark < 0:
-            yield Elements(found)
-            found = []
+            yield Elements(raw_elements)
+            raw_elements = []
             continue
-        found.append((yield from _bare(content, start, mark)))
+        raw_elements.append((yield from _strip(content, start, mark)))
         start = mark + 1
         if content[mark] == CLOSE_ARRAY:
-            if after := (yield from _bare(content, start, len(content))):
-                found.append(after)
-            yield Elements(found)
+            if after := (yield from _strip(content, start, len(content))):
+                raw_elements.append(after)
+            yield Elements(raw_elements)
             return -1
-        if start >= go_on and _OBJECT.match(content, start):
-            yield Elements(found)
+        if start >= resume_at and _OBJECT.match(content, start):
+            yield Elements(raw_elements)
             return start
     raise Rejected(Rejection.NOT_JSON, "the array does not close: a bracket or a quote is missing")
 
 
-def _take_objects_apart(content: bytes, at: int, until: int) -> Generator[Elements, None, int]:
+def _split_objects(content: bytes, at: int, until: int) -> Generator[Elements, None, int]:
     """Objects from `at`, which is between two, by brackets and strings alone, as far as `until` at least.
 
     Returns where to go on, or -1 at the end of the body. What no bracket closes is one more element.
     """
     start = at
-    found: list[bytes] = []
+    raw_elements: list[bytes] = []
     for mark in marks(content, at, of_array=False):
         if mark < 0:
-            yield Elements(found)
-            found = []
+            yield Elements(raw_elements)
+            raw_elements = []
             continue
-        found.append((yield from _bare(content, start, mark + 1)))
+        raw_elements.append((yield from _strip(content, start, mark + 1)))
         start = mark + 1
         if start >= until and _OBJECT.match(content, start):
-            yield Elements(found)
+            yield Elements(raw_elements)
             return start
-    if rest := (yield from _bare(content, start, len(content))):
-        found.append(rest)
-    yield Elements(found)
+    if rest := (yield from _strip(content, start, len(content))):
+        raw_elements.append(rest)
+    yield Elements(raw_elements)
     return -1

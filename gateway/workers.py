@@ -34,7 +34,7 @@ from core import listen, logs
 from core.backoff import backoff
 from core.errors import Misconfigured
 from core.lifecycle import run as run_service
-from core.lifecycle import until
+from core.lifecycle import stopped_within
 from core.metrics import fold_ended, record_build_info
 from core.nats_login import login
 from core.settings import load, warn_of_unknown
@@ -182,7 +182,7 @@ class _Slot:
             self._fold_metrics(worker.pid)
             metrics.worker_restarts.inc()
             log.warning("worker died", slot=self._number, pid=worker.pid, code=worker.returncode, pause_seconds=pause)
-            if await until(stop, pause):
+            if await stopped_within(stop, pause):
                 self.clean = True
                 return
 

@@ -16,7 +16,7 @@ import structlog
 
 from core import lifecycle
 from core.errors import SluiceError
-from core.settings import unknown
+from core.settings import unknown_variables
 from ops.cli.connection import local_folder, operator_settings
 from ops.command_line import command_line, from_a_checkout
 from ops.settings import EVERY
@@ -29,7 +29,7 @@ STACK_COMMANDS = frozenset({"up", "demo", "reset-data"})
 def main() -> None:
     """Parse the command line and run one command."""
     code = INTERRUPTED
-    for name, nearest in unknown(*EVERY).items():
+    for name, nearest in unknown_variables(*EVERY).items():
         meant = f": {nearest} is the nearest one" if nearest else ""
         sys.stderr.write(f"sluice: {name} is no setting{meant}\n")
 

@@ -97,7 +97,7 @@ def dead_letter(message: Message, invalid: InvalidEvent) -> DeadLetter:
 def parts_of(entries: Iterable[Entry]) -> Iterator[tuple[Message, wire.Part]]:
     """The requests whose events these messages hold, each with its message; none of one that cannot be read."""
     for entry in entries:
-        with contextlib.suppress(wire.UnknownWire):
+        with contextlib.suppress(wire.InvalidMessage):
             for part in wire.decode_header(entry.message.body)[0]:
                 yield entry.message, part
 

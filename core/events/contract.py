@@ -86,7 +86,7 @@ _TEXT: Final = re.compile(rb'"(?:[^"\\]+|\\.)*"?', re.DOTALL)
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"{}[]"))
 _STEPS: Final = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
 
-GLIMPSE_MOST_BYTES: Final = 4 * MAX_EVENT_BYTES
+MAX_PEEK_BYTES: Final = 4 * MAX_EVENT_BYTES
 
 # Shorter than any limit, whatever the characters: the id in code points, a whole event in bytes.
 _SURELY_SHORT_ID: Final = MAX_ID_BYTES // 4
@@ -130,8 +130,8 @@ class Contract:
             for _, text in _INSTANTS[type(event)]:
                 instant(text(event))
         except ValueError:
-            raise _without_instant(event) from None
-        if not -self._max_age <= at - received_at <= self._max_ahead and (why := self.outside(at, received_at)):
+            raise _invalid_instant(event) from None
+        if not -self._max_age <= at - received_at <= self._max_ahead and (why := self.check_window(at, received_at)):
             raise why
         return event
 
@@ -140,12 +140,12 @@ class Contract:
         return max(0, received_at - self._max_age), min(END - 1, received_at + self._max_ahead)
 
     @property
-    def window_words(self) -> str:
+    def window_text(self) -> str:
         """Which instants an event may have, in words."""
         days, seconds = self._max_age // DAY_MICROSECONDS, self._max_ahead // SECOND_MICROSECONDS
         return f"an instant not older than {days} days and at most {seconds} seconds ahead, when it is received"
 
-    def outside(self, at: int, received_at: int) -> Invalid | None:
+    def check_window(self, at: int, received_at: int) -> Invalid | None:
         """What is wrong with the instant of an event that was received at `received_at`."""
         if -self._max_age <= at - received_at <= self._max_ahead:
             return None
@@ -155,7 +155,7 @@ class Contract:
         return Invalid(Reason.TOO_FAR_AHEAD, "$.timestamp", f"more than {seconds} seconds ahead")
 
 
-def _without_instant(event: Event) -> Invalid:
+def _invalid_instant(event: Event) -> Invalid:
     """Which of its instants cannot be read, and why."""
     for path, text in (("$.timestamp", attrgetter("timestamp")), *_INSTANTS[type(event)]):
         try:
@@ -177,22 +177,22 @@ def _depth(raw: bytes) -> int:
     return max(accumulate(map(_STEPS.__getitem__, brackets), initial=0))
 
 
-class _Glimpsed(msgspec.Struct, rename="camel"):
+class _PeekedIds(msgspec.Struct, rename="camel"):
     """Keeps nothing of an event but these two, whatever other keys it has."""
 
     source: msgspec.Raw = msgspec.Raw()
     event_id: msgspec.Raw = msgspec.Raw()
 
 
-def glimpse(raw: bytes) -> tuple[SourceName | None, str | None]:
+def peek_ids(raw: bytes) -> tuple[SourceName | None, str | None]:
     """Source and event id of an event that may be anything, as far as they can be read and are usable.
 
     Nothing is read of more than GLIMPSE_MOST_BYTES: that many take some 2 ms.
     """
-    if len(raw) > GLIMPSE_MOST_BYTES:
+    if len(raw) > MAX_PEEK_BYTES:
         return None, None
     try:
-        fields = msgspec.json.decode(raw, type=_Glimpsed)
+        fields = msgspec.json.decode(raw, type=_PeekedIds)
     except (ValueError, RecursionError):
         return None, None
 
@@ -250,15 +250,15 @@ _MISSING: Final = re.compile(r"Object missing required field `([^`]+)`")
 
 def explain(error: msgspec.ValidationError) -> Invalid:
     """What msgspec found wrong, in the contract's words."""
-    what, _, where = str(error).partition(" - at `")
-    path = where.rstrip("`") or "$"
-    reason = next((reason for shape, reason in _EXPLANATIONS if shape.match(what)), Reason.WRONG_TYPE)
-    if missing := _MISSING.match(what):
+    message, _, location = str(error).partition(" - at `")
+    path = location.rstrip("`") or "$"
+    reason = next((reason for shape, reason in _EXPLANATIONS if shape.match(message)), Reason.WRONG_TYPE)
+    if missing := _MISSING.match(message):
         path = f"{path}.{missing[1]}"
     if reason is Reason.INVALID_AMOUNT:
-        what = "an amount is 1 to 10 digits, with at most 2 after a point"
+        message = "an amount is 1 to 10 digits, with at most 2 after a point"
     # What is repeated of the event goes into answers and into the database, which takes no NUL.
-    return Invalid(reason, path, what.replace("\0", "\ufffd")[:200])
+    return Invalid(reason, path, message.replace("\0", "\ufffd")[:200])
 
 
 def _only_surrogates_are_wrong(raw: bytes) -> bool:
@@ -280,17 +280,17 @@ def texts(value: Any, path: str = "$") -> Iterator[tuple[str, str]]:
     """Each text of a decoded event with its JSON path."""
     for field in msgspec.structs.fields(value):
         item = getattr(value, field.name)
-        where = f"{path}.{field.encode_name}"
+        location = f"{path}.{field.encode_name}"
         if isinstance(item, str):
-            yield where, item
+            yield location, item
         elif isinstance(item, msgspec.Struct):
-            yield from texts(item, where)
+            yield from texts(item, location)
 
 
 def _check_texts(event: Event) -> None:
     for path, text in texts(event):
-        most = MAX_ID_BYTES if path == "$.eventId" else MAX_TEXT_BYTES
+        max_bytes = MAX_ID_BYTES if path == "$.eventId" else MAX_TEXT_BYTES
         if "\0" in text:
             raise Invalid(Reason.INVALID_TEXT, path, "text with a NUL character")
-        if (size := len(text.encode())) > most:
-            raise Invalid(Reason.TOO_LONG, path, f"at most {most} bytes of UTF-8, this has {size}")
+        if (size := len(text.encode())) > max_bytes:
+            raise Invalid(Reason.TOO_LONG, path, f"at most {max_bytes} bytes of UTF-8, this has {size}")

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from core.events.contract import Invalid, glimpse
+from core.events.contract import Invalid, peek_ids
 from core.sources import SourceName
 
 KEPT_BYTES: Final = 64 * 1024
@@ -34,7 +34,7 @@ class RejectedEvent(msgspec.Struct, rename="camel", frozen=True):
 
 def rejected(raw: bytes, why: Invalid) -> RejectedEvent:
     """What is kept of an event that broke the contract."""
-    source, event_id = glimpse(raw)
+    source, event_id = peek_ids(raw)
     return RejectedEvent(
         source=source,
         event_id=event_id,

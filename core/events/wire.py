@@ -37,7 +37,7 @@ class _Header(msgspec.Struct):
     parts: list[Part]
 
 
-class UnknownWire(ValueError):
+class InvalidMessage(ValueError):
     """The message is not of a version that this program reads, or its counts do not add up."""
 
 
@@ -56,7 +56,7 @@ def decode(message: bytes) -> tuple[list[Part], list[bytes]]:
     parts = _read_header(first)
     counted = sum(part.events for part in parts)
     if counted != len(lines) or any(part.events < 0 for part in parts):
-        raise UnknownWire(f"{len(lines)} events where the parts count {counted}")
+        raise InvalidMessage(f"{len(lines)} events where the parts count {counted}")
     return parts, lines
 
 
@@ -69,7 +69,7 @@ def decode_header(message: bytes) -> tuple[list[Part], int]:
     header = message if end < 0 else message[:end]
     parts = _read_header(header)
     if any(not 0 <= part.events <= len(message) for part in parts):
-        raise UnknownWire("a part counts more events than the message can hold, or fewer than none")
+        raise InvalidMessage("a part counts more events than the message can hold, or fewer than none")
     return parts, len(header) + 1
 
 
@@ -77,11 +77,11 @@ def _read_header(line: bytes) -> list[Part]:
     try:
         header = _decode_header(line)
     except (ValueError, RecursionError) as error:
-        raise UnknownWire(f"no header in the first line: {error}") from error
+        raise InvalidMessage(f"no header in the first line: {error}") from error
     if header.v != VERSION:
-        raise UnknownWire(f"version {header.v}; this program reads version {VERSION}")
+        raise InvalidMessage(f"version {header.v}; this program reads version {VERSION}")
     if any("\0" in part.correlation_id for part in header.parts):  # no row could hold it
-        raise UnknownWire("a correlation ID with a NUL character")
+        raise InvalidMessage("a correlation ID with a NUL character")
     return header.parts
 
 

@@ -49,7 +49,7 @@ class _Instants(dict[str, int]):
     """Instants that were read before. Events of one batch share few of them (55 distinct ones in 1,000 events as
     sent), and a look-up is far cheaper than reading the text again."""
 
-    _MOST: Final = 65_536
+    MAX_CACHED: Final = 65_536
 
     def __missing__(self, text: str) -> int:
         if not _INSTANT.fullmatch(text):
@@ -61,7 +61,7 @@ class _Instants(dict[str, int]):
             raise ValueError("no such day or time") from error
         if not 0 <= microseconds < END:
             raise ValueError("outside the years 2000-2100")
-        if len(self) >= self._MOST:
+        if len(self) >= self.MAX_CACHED:
             self.clear()
         self[text] = microseconds
         return microseconds

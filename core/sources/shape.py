@@ -33,8 +33,8 @@ class Field(NamedTuple):
     path: str
     type: ColumnType
     nullable: bool
-    least: int = 0
-    most: int = 0
+    minimum: int = 0
+    maximum: int = 0
     labels: tuple[str, ...] = ()
 
 
@@ -89,13 +89,13 @@ _VALUES: Final = {
 
 def _field(path: str, key: Key) -> Field:
     if key.value:
-        column_type, least, most = _VALUES[key.value]
-        return Field(path, column_type, key.nullable, least, most)
+        column_type, minimum, maximum = _VALUES[key.value]
+        return Field(path, column_type, key.nullable, minimum, maximum)
     match key.type:
         case inspect.StrType(None, None, None):
             return Field(path, ColumnType.TEXT, key.nullable, 0, MAX_TEXT_BYTES)
-        case inspect.IntType(None, int(least), None, int(most), None):
-            return Field(path, _integer(least, most), key.nullable, least, most)
+        case inspect.IntType(None, int(minimum), None, int(maximum), None):
+            return Field(path, _integer(minimum, maximum), key.nullable, minimum, maximum)
         case inspect.LiteralType() if key.labels:
             return Field(path, ColumnType.LABEL, key.nullable, labels=key.labels)
         case inspect.BytesType():
@@ -103,10 +103,10 @@ def _field(path: str, key: Key) -> Field:
     raise TypeError(f"{path}: no column holds {key.type}")
 
 
-def _integer(least: int, most: int) -> ColumnType:
-    if least >= -MAX_SMALLINT - 1 and most <= MAX_SMALLINT:
+def _integer(minimum: int, maximum: int) -> ColumnType:
+    if minimum >= -MAX_SMALLINT - 1 and maximum <= MAX_SMALLINT:
         return ColumnType.SMALLINT
-    if least >= -MAX_INTEGER - 1 and most <= MAX_INTEGER:
+    if minimum >= -MAX_INTEGER - 1 and maximum <= MAX_INTEGER:
         return ColumnType.INTEGER
     return ColumnType.BIGINT
 
@@ -138,8 +138,8 @@ def _keys(of: inspect.Type, path: str, attribute: str) -> Iterator[tuple[str, Ke
 def _key(of: inspect.Type, attribute: str) -> Key:
     nullable = isinstance(of, inspect.UnionType) and of.includes_none
     if isinstance(of, inspect.UnionType):
-        some = [choice for choice in of.types if not isinstance(choice, inspect.NoneType)]
-        of = some[0] if len(some) == 1 else of
+        choices = [choice for choice in of.types if not isinstance(choice, inspect.NoneType)]
+        of = choices[0] if len(choices) == 1 else of
     value = ""
     if isinstance(of, inspect.Metadata):
         value, of = (of.extra or {}).get("value", ""), of.type

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from core import postgres
 from core.errors import Misconfigured
-from core.jetstream import declared, stream_info
+from core.jetstream import declared_streams, stream_info
 from core.settings import MEBIBYTE
 from ops.cli import countries, partitions, pause, streams
 from ops.cli.connection import connected, to_database, to_nats
@@ -163,7 +163,7 @@ async def apply_streams(settings: OperatorSettings, *, dry_run: bool, yes: bool)
 async def accept_losses(settings: OperatorSettings, *, yes: bool) -> int:
     """Take what is lost as known: it stays in the ledger and is no fault any more."""
     async with connected(settings) as (client, connection):
-        names = [str(wanted.name) for wanted in declared(settings)]
+        names = [str(wanted.name) for wanted in declared_streams(settings)]
         confirm("accept that what `doctor` tells as lost is lost", yes=yes)
         for name in names:
             accepted = await accept_loss(connection, name, await stream_info(client, name))

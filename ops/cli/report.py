@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import orjson
 from rich.markup import escape
 
-from core import ask
+from core import http_client
 from core.errors import SluiceError
 from ops.cli.arguments import moment
 from ops.cli.connection import Unreachable
@@ -78,7 +78,9 @@ async def run(settings: OperatorSettings, report: AnyReport, given: argparse.Nam
         {name: value for name, value in query.items() if value is not None}
     )
     try:
-        status, body = await asyncio.to_thread(ask.get, address, seconds=PATIENCE_SECONDS, accept=ACCEPT[given.format])
+        status, body = await asyncio.to_thread(
+            http_client.get, address, seconds=PATIENCE_SECONDS, accept=ACCEPT[given.format]
+        )
     except OSError as error:
         raise Unreachable("the reporter", settings.reporter_url, "REPORTER_URL", error) from error
     if status != 200:

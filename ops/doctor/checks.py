@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 
 import orjson
 
-from core import ask
+from core import http_client
 from ops.settings import OperatorSettings
 
 State = Literal["ok", "wrong", "unknown"]
@@ -50,7 +50,7 @@ def judged(check: str, wrong: Sequence[str], mend: str, ok: str) -> Check:
 
 async def get(url: str) -> tuple[int, bytes]:
     """GET a URL of ours. Raises OSError where no answer comes."""
-    return await asyncio.to_thread(ask.get, url, seconds=ANSWER_SECONDS)
+    return await asyncio.to_thread(http_client.get, url, seconds=ANSWER_SECONDS)
 
 
 async def service(name: str, url: str, mend: str) -> Check:

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.live import Live
 
-from core.lifecycle import ending_at, until
-from core.settings import nats_at
+from core.lifecycle import cancel_on, stopped_within
+from core.settings import nats_variables
 from core.settings import variables as settings_variables
 from ops.cli.connection import FOLDER_VARIABLE, local_folder, told_locally
 from ops.local import Servers
@@ -32,7 +32,7 @@ async def up(stop: asyncio.Event, *, with_publisher: bool, publisher_options: Se
     folder = local_folder()
     check_free(folder)
     async with AsyncExitStack() as opened:
-        async with ending_at(stop):
+        async with cancel_on(stop):
             console.print("starting PostgreSQL and NATS …")
             servers = await opened.enter_async_context(Servers(folder))
             console.print("starting the services …")
@@ -51,7 +51,7 @@ async def show(stop: asyncio.Event, flow: Flow, console: Console) -> None:
     """Show the flow once a second until a stop: a live table on a terminal, else a line."""
     before = await flow.sample()
     with _live(console) as live:
-        while not await until(stop, 1.0):
+        while not await stopped_within(stop, 1.0):
             now = await flow.sample()
             if live is None:
                 print(line(before, now), flush=True)
@@ -64,7 +64,7 @@ def variables(servers: Servers, services: Services, environ: Mapping[str, str] =
     """What operators' commands need to find this stack, and the settings that it was started with."""
     return {
         **{name: environ[name] for name in settings_variables(*EVERY) & environ.keys()},
-        **nats_at(servers.nats_url),
+        **nats_variables(servers.nats_url),
         "NATS_MONITOR_URL": servers.nats.monitor_url,
         "SLUICE_MIGRATE_DSN": servers.owner_dsn,
         "COLLECTOR_DSN": servers.collector_dsn,

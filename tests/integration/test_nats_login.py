@@ -18,7 +18,7 @@ from core import jetstream
 from core.errors import Misconfigured
 from core.frames import receive_frames
 from core.nats_login import login, public_nkey
-from core.settings import NATS_LOGIN, Settings, load, nats_at
+from core.settings import NATS_VARIABLES, Settings, load, nats_variables
 from gateway.settings import GatewaySettings
 from ops.cli.connection import Unreachable, to_nats, where
 from ops.local import Supervisor
@@ -197,8 +197,8 @@ def test_what_cannot_be_is_told(variables: dict[str, str], said: str) -> None:
 
 def test_nothing_of_another_system_is_mixed_in() -> None:
     """A NATS that a URL is enough for takes no user, key or CA from the environment."""
-    environment = {name: "x" for name in NATS_LOGIN if name != "NATS_URL"} | {"NATS_CREDS_FILE": "/nowhere"}
-    settings = load(GatewaySettings, {**environment, **nats_at("nats://s:p@h:1")})
+    environment = {name: "x" for name in NATS_VARIABLES if name != "NATS_URL"} | {"NATS_CREDS_FILE": "/nowhere"}
+    settings = load(GatewaySettings, {**environment, **nats_variables("nats://s:p@h:1")})
     assert login(settings) == (["nats://h:1"], {"user": "s", "password": "p"}, False)
 
 

@@ -10,7 +10,7 @@ import pytest
 from collector.maintenance.maintain import check_retention
 from collector.settings import CollectorSettings
 from core.errors import Misconfigured
-from core.settings import RENAMED, Settings, load, unknown
+from core.settings import RENAMED, Settings, load, unknown_variables
 from gateway.settings import GatewaySettings
 from ops.settings import EVERY, OperatorSettings
 from reporter.settings import ReporterSettings
@@ -274,15 +274,15 @@ def test_unknown_variables_are_told_with_the_nearest_name() -> None:
         "REPORTER_PORT": "",
     }
     ours = dict.fromkeys((*(name for _, name, _, _ in example()), "NATS_URL_FILE", "SLUICE_NATS_PORT"), "")
-    assert unknown(*EVERY, environment={"PATH": "", "MAX_AGE": "", **links, **ours}) == {}
+    assert unknown_variables(*EVERY, environment={"PATH": "", "MAX_AGE": "", **links, **ours}) == {}
     wrong = {"GATEWAY_WORKER": "4", "COLLECTOR_DNS_FILE": "x", "SLUICE_FLUX": "x"}
-    assert unknown(*EVERY, environment=wrong) == {
+    assert unknown_variables(*EVERY, environment=wrong) == {
         "GATEWAY_WORKER": "GATEWAY_WORKERS",
         "COLLECTOR_DNS_FILE": "COLLECTOR_DSN_FILE",
         "SLUICE_FLUX": None,
     }
     compose = [line.partition("=")[0] for line in EXAMPLE.read_text().splitlines() if re.match("[A-Z]", line)]
-    assert unknown(*EVERY, environment=dict.fromkeys(compose, "")) == {}, (
+    assert unknown_variables(*EVERY, environment=dict.fromkeys(compose, "")) == {}, (
         "a copy of the example has no unknown variable"
     )
 
@@ -290,7 +290,7 @@ def test_unknown_variables_are_told_with_the_nearest_name() -> None:
 @pytest.mark.parametrize("kind", [Settings, GatewaySettings, CollectorSettings, ReporterSettings])
 def test_a_service_knows_the_example(kind: type[Settings]) -> None:
     """A service that has the settings of all services in its environment warns of none of them."""
-    assert unknown(kind, environment=dict.fromkeys((name for _, name, _, _ in example()), "")) == {}
+    assert unknown_variables(kind, environment=dict.fromkeys((name for _, name, _, _ in example()), "")) == {}
 
 
 def test_retention_outlives_what_is_accepted() -> None:

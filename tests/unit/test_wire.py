@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.events import wire
-from core.events.wire import Part, UnknownWire
+from core.events.wire import InvalidMessage, Part
 
 lines = st.lists(st.binary(max_size=30).map(lambda raw: raw.replace(b"\n", b"")), max_size=8)
 names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=10)
@@ -77,7 +77,7 @@ def test_no_part_holds_an_event_past_the_last() -> None:
 )
 def test_what_cannot_be_read_is_told(message: bytes, said: str) -> None:
     """A message of another version, without a header or with a wrong count is unknown, and the error says why."""
-    with pytest.raises(UnknownWire, match=said):
+    with pytest.raises(InvalidMessage, match=said):
         wire.decode(message)
 
 
@@ -86,7 +86,7 @@ def test_no_bytes_raise_anything_else(message: bytes) -> None:
     """Any bytes are a message or unknown."""
     try:
         parts, lines = wire.decode(message)
-    except UnknownWire:
+    except InvalidMessage:
         return
     assert sum(part.events for part in parts) == len(lines)
 

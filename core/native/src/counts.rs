@@ -12,7 +12,7 @@ use crate::slots::{By, CountedShape, Slots};
 
 const QUARTER: i64 = 900 * SECOND;
 /// A text of more has no count of its own: it is counted as other.
-const MOST_CHARACTERS: usize = 64;
+const MAX_CHARACTERS: usize = 64;
 
 /// The counts of one quarter-hour, by slot.
 pub struct Quarter<'a> {
@@ -97,14 +97,14 @@ impl<'a> Counts<'a> {
         &mut self,
         instant: i64,
         shape: &CountedShape,
-        meant: &[i64],
+        values: &[i64],
         tokens: &[Token<'a>],
         scratch: &mut Vec<u8>,
     ) -> Option<()> {
         let text = match shape.text.map(|(slot, place)| (slot, tokens[place])) {
             Some((slot, Token::Text(text))) => Some((
                 slot,
-                match text.standing() {
+                match text.borrowed() {
                     Some(standing) => Cow::Borrowed(standing),
                     None => Cow::Owned(text.read(scratch)?.to_vec()),
                 },
@@ -114,16 +114,16 @@ impl<'a> Counts<'a> {
         };
         let quarter = self.quarter(instant.div_euclid(QUARTER));
         let counted = &mut self.quarters[quarter];
-        let kind = meant[shape.kind] as usize;
-        let count = &mut counted.types[shape.types[kind]];
+        let event_type = values[shape.event_type] as usize;
+        let count = &mut counted.types[shape.types[event_type]];
         count.0 += 1;
         if let Some((purchase, amount)) = shape.revenue
-            && purchase == kind
+            && purchase == event_type
         {
-            count.1 += meant[amount].max(0);
+            count.1 += values[amount].max(0);
         }
         for (field, by) in &shape.dimensions {
-            let value = meant[*field];
+            let value = values[*field];
             let slot = match by {
                 By::Labels(slots) => slots[value as usize],
                 By::Bands(bounds, slots) => slots[bounds.partition_point(|&bound| bound <= value) - 1],
@@ -216,7 +216,7 @@ impl Quarter<'_> {
 
 /// Whether a text has a count of its own.
 fn is_short(text: &[u8]) -> bool {
-    text.len() <= MOST_CHARACTERS || text.iter().filter(|&byte| byte & 0xc0 != 0x80).count() <= MOST_CHARACTERS
+    text.len() <= MAX_CHARACTERS || text.iter().filter(|&byte| byte & 0xc0 != 0x80).count() <= MAX_CHARACTERS
 }
 
 #[cfg(test)]
@@ -229,21 +229,21 @@ mod tests {
     use crate::slots::{Counted, Dimension};
 
     fn schema() -> Result<NativeSchema, String> {
-        let field = |path: &str, kind| Field { path: path.into(), nullable: path == "sold", kind };
+        let field = |path: &str, column_type| Field { path: path.into(), nullable: path == "sold", column_type };
         let fields = vec![
             field("at", ColumnType::Timestamp),
             field("stage", ColumnType::Label(vec![b"top".to_vec()])),
             field("type", ColumnType::Label(vec![b"look".to_vec(), b"buy".to_vec()])),
             field("sold", ColumnType::Amount),
-            field("age", ColumnType::Smallint { least: 0, most: 100 }),
-            field("land", ColumnType::Text { least: 0, most: 200 }),
+            field("age", ColumnType::Smallint { minimum: 0, maximum: 100 }),
+            field("land", ColumnType::Text { minimum: 0, maximum: 200 }),
         ];
         let dimension = |name: &str, field, bands: &[(i64, &str)]| {
             let bands = bands.iter().map(|&(from, name)| (from, name.to_owned())).collect();
             Dimension { name: name.into(), field, bands }
         };
         let counted = Counted {
-            kind: 2,
+            event_type: 2,
             purchase: "buy".into(),
             amount: Some(3),
             dimensions: vec![dimension("age", 4, &[(0, "young"), (30, "old")]), dimension("land", 5, &[])],
@@ -256,9 +256,9 @@ mod tests {
         )
     }
 
-    fn line(at: &str, kind: &str, sold: &str, age: u32, land: &str) -> String {
+    fn line(at: &str, event_type: &str, sold: &str, age: u32, land: &str) -> String {
         format!(
-            r#"{{"at":"2000-01-01T{at}Z","stage":"top","type":"{kind}","sold":{sold},"age":{age},"land":"{land}"}}"#
+            r#"{{"at":"2000-01-01T{at}Z","stage":"top","type":"{event_type}","sold":{sold},"age":{age},"land":"{land}"}}"#
         )
     }
 

@@ -7,13 +7,13 @@ use crate::pg_copy::ColumnType;
 pub struct Field {
     pub path: String,
     pub nullable: bool,
-    pub kind: ColumnType,
+    pub column_type: ColumnType,
 }
 
 /// A field with the place of its value among an event's tokens.
 #[derive(Debug)]
-pub struct Placed {
+pub struct PlacedField {
     pub place: usize,
     pub nullable: bool,
-    pub kind: ColumnType,
+    pub column_type: ColumnType,
 }

@@ -7,7 +7,7 @@
 use crate::text::Text;
 
 /// `MAX_DEPTH` of the contract. What is deeper is left to the reference, which rejects it.
-const DEEPEST: u32 = 128;
+const MAX_DEPTH: u32 = 128;
 
 /// One value. Numbers and texts keep their place in the line.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -136,7 +136,7 @@ impl<'a> Cursor<'a> {
     fn nested(&mut self, open: u8, close: u8, mut item: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         self.take(open)?;
         self.depth += 1;
-        if self.depth > DEEPEST {
+        if self.depth > MAX_DEPTH {
             return None;
         }
         if self.peek()? != close {
@@ -289,8 +289,8 @@ mod tests {
     #[test]
     fn leaves_deep_nesting_to_the_reference() {
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
-        assert!(read(nested(DEEPEST as usize).as_bytes()).is_some());
-        assert_eq!(read(nested(DEEPEST as usize + 1).as_bytes()), None);
+        assert!(read(nested(MAX_DEPTH as usize).as_bytes()).is_some());
+        assert_eq!(read(nested(MAX_DEPTH as usize + 1).as_bytes()), None);
         assert_eq!(read(nested(1_000_000).as_bytes()), None);
         let many = format!("[{}]", vec!["[]"; 1000].join(","));
         assert!(read(many.as_bytes()).is_some(), "siblings are not nested");

@@ -1,6 +1,6 @@
 //! What the parser is told of a source, once: which keys its events have, and how they become a row.
 
-use crate::field::{Field, Placed};
+use crate::field::{Field, PlacedField};
 use crate::json::{Cursor, Expected, Token};
 use crate::pg_copy::ColumnType;
 use crate::slots::{Counted, CountedShape, Slots};
@@ -29,7 +29,7 @@ pub struct NativeSchema {
     /// The place of the key that chooses the shape.
     pub tag: usize,
     /// An event of more bytes is not taken.
-    pub most_bytes: usize,
+    pub max_bytes: usize,
     keys: Keys,
 }
 
@@ -38,7 +38,7 @@ pub struct PlannedShape {
     pub label: String,
     /// The field with the instant that the window of time is about, and that gives a row its day.
     pub instant: usize,
-    pub fields: Vec<Placed>,
+    pub fields: Vec<PlacedField>,
     pub row: Vec<Part>,
     /// The fields that are no part of the row.
     pub unwritten: Vec<usize>,
@@ -47,7 +47,7 @@ pub struct PlannedShape {
 
 impl NativeSchema {
     /// The error says which part of the description is wrong.
-    pub fn new(tag: &str, instant: &str, most_bytes: usize, shapes: Vec<Shape>) -> Result<Self, String> {
+    pub fn new(tag: &str, instant: &str, max_bytes: usize, shapes: Vec<Shape>) -> Result<Self, String> {
         let (mut keys, mut planned, mut slots) = (Keys::default(), Vec::new(), Slots::default());
         for Shape { label, fields, row, counted } in shapes {
             let (instant, fields) = keys.shape(&label, instant, fields)?;
@@ -64,7 +64,7 @@ impl NativeSchema {
             planned.push(PlannedShape { label, instant, fields, row, unwritten, counted });
         }
         let tag = keys.place(tag)?;
-        Ok(Self { shapes: planned, slots, tag, most_bytes, keys })
+        Ok(Self { shapes: planned, slots, tag, max_bytes, keys })
     }
 
     /// Find the value of each known key. `None` where the line is not proved to be an event: it is no JSON object, or
@@ -90,13 +90,21 @@ impl Keys {
     }
 
     /// The fields of a shape with their places, and before them the number of the one with the instant.
-    pub fn shape(&mut self, label: &str, instant: &str, fields: Vec<Field>) -> Result<(usize, Vec<Placed>), String> {
-        let timed =
-            |field: &Field| field.path == instant && !field.nullable && matches!(field.kind, ColumnType::Timestamp);
+    pub fn shape(
+        &mut self,
+        label: &str,
+        instant: &str,
+        fields: Vec<Field>,
+    ) -> Result<(usize, Vec<PlacedField>), String> {
+        let timed = |field: &Field| {
+            field.path == instant && !field.nullable && matches!(field.column_type, ColumnType::Timestamp)
+        };
         let timed = fields.iter().position(timed).ok_or(format!("{label} has no instant {instant}"))?;
         let placed = fields
             .into_iter()
-            .map(|Field { path, nullable, kind }| Ok(Placed { place: self.place(&path)?, nullable, kind }))
+            .map(|Field { path, nullable, column_type }| {
+                Ok(PlacedField { place: self.place(&path)?, nullable, column_type })
+            })
             .collect::<Result<_, String>>()?;
         Ok((timed, placed))
     }
@@ -169,7 +177,7 @@ impl Node {
         if let Some(known) = order.find(|&index| cursor.take_expected(&self.keys[index].quoted)) {
             return Some(known);
         }
-        let name = cursor.text()?.meant(scratch); // with an escape, it may still be one that we know
+        let name = cursor.text()?.unescaped(scratch); // with an escape, it may still be one that we know
         let known = self.keys.iter().position(|key| key.quoted.bytes.strip_suffix(b"\"") == Some(name));
         Some(known.unwrap_or(self.keys.len()))
     }

@@ -38,15 +38,15 @@ pub struct Rows<'a> {
     row: Vec<u8>,
     tokens: Vec<Token<'a>>,
     /// Of each field of the event's shape, what `pg_copy::write` gave.
-    meant: Vec<i64>,
+    values: Vec<i64>,
     scratch: Vec<u8>,
 }
 
 impl<'a> Rows<'a> {
     pub fn new(schema: &'a NativeSchema, likely_bytes: usize) -> Self {
-        let (row, tokens, meant, scratch) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (row, tokens, values, scratch) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let counts = Counts::new(&schema.slots, (likely_bytes / 1024).min(256));
-        Self { schema, days: Vec::new(), counts, likely_bytes, row, tokens, meant, scratch }
+        Self { schema, days: Vec::new(), counts, likely_bytes, row, tokens, values, scratch }
     }
 
     /// Read an event, add its row and count it; whether it was taken.
@@ -79,20 +79,20 @@ impl<'a> Rows<'a> {
 
     /// Write an event's row and give its day, or `None` where the event is not proved to be valid.
     fn write(&mut self, line: &'a [u8], request: &Request, row: &mut Vec<u8>) -> Option<i64> {
-        if line.len() > self.schema.most_bytes {
+        if line.len() > self.schema.max_bytes {
             return None;
         }
-        let (tokens, meant, scratch) = (&mut self.tokens, &mut self.meant, &mut self.scratch);
+        let (tokens, values, scratch) = (&mut self.tokens, &mut self.values, &mut self.scratch);
         self.schema.tokens(line, tokens, scratch)?;
         let Token::Text(tag) = tokens[self.schema.tag] else {
             return None;
         };
         let tag = tag.read(scratch)?;
         let shape = self.schema.shapes.iter().find(|shape| shape.label.as_bytes() == tag)?;
-        meant.resize(shape.fields.len(), pg_copy::NOTHING);
+        values.resize(shape.fields.len(), pg_copy::NOTHING);
         let mut field = |number: usize, row: &mut Vec<u8>| {
             let field = &shape.fields[number];
-            meant[number] = pg_copy::write(&field.kind, field.nullable, tokens[field.place], row, scratch)?;
+            values[number] = pg_copy::write(&field.column_type, field.nullable, tokens[field.place], row, scratch)?;
             Some(())
         };
         for &number in &shape.unwritten {
@@ -106,11 +106,11 @@ impl<'a> Rows<'a> {
             }
         }
         row.extend_from_slice(request.closing);
-        let instant = meant[shape.instant];
+        let instant = values[shape.instant];
         if !(request.earliest..=request.latest).contains(&instant) {
             return None;
         }
-        self.counts.count(instant, &shape.counted, meant, tokens, scratch)?;
+        self.counts.count(instant, &shape.counted, values, tokens, scratch)?;
         Some(instant.div_euclid(DAY))
     }
 }
@@ -136,17 +136,18 @@ mod tests {
     const ALL: Request = Request { earliest: 0, latest: i64::MAX, closing: b"." };
 
     fn field(path: &str, nullable: bool) -> Field {
-        let kind = if path == "at" { ColumnType::Timestamp } else { ColumnType::Text { least: 0, most: 9 } };
-        Field { path: path.into(), nullable, kind }
+        let column_type =
+            if path == "at" { ColumnType::Timestamp } else { ColumnType::Text { minimum: 0, maximum: 9 } };
+        Field { path: path.into(), nullable, column_type }
     }
 
     /// The shape's tag, which is its one type too.
     fn tag(label: &str) -> Field {
-        Field { path: "tag".into(), nullable: false, kind: ColumnType::Label(vec![label.into()]) }
+        Field { path: "tag".into(), nullable: false, column_type: ColumnType::Label(vec![label.into()]) }
     }
 
-    fn counted(kind: usize) -> Counted {
-        Counted { kind, purchase: String::new(), amount: None, dimensions: Vec::new() }
+    fn counted(event_type: usize) -> Counted {
+        Counted { event_type, purchase: String::new(), amount: None, dimensions: Vec::new() }
     }
 
     fn schema() -> NativeSchema {

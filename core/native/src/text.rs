@@ -32,8 +32,8 @@ impl<'a> Text<'a> {
                 b'"' => break,
                 b'\\' => {
                     escaped = true;
-                    let (meant, length) = escape(&rest[at..])?;
-                    high |= u64::from(!meant.is_ascii()) << 7;
+                    let (character, length) = escape(&rest[at..])?;
+                    high |= u64::from(!character.is_ascii()) << 7;
                     at += length;
                 }
                 0..0x20 => return None,
@@ -51,17 +51,17 @@ impl<'a> Text<'a> {
     where
         'a: 't,
     {
-        let meant = self.meant(scratch);
-        (self.ascii || std::str::from_utf8(meant).is_ok()).then_some(meant)
+        let unescaped = self.unescaped(scratch);
+        (self.ascii || std::str::from_utf8(unescaped).is_ok()).then_some(unescaped)
     }
 
     /// As `read`, where it stands in the line itself.
-    pub fn standing(self) -> Option<&'a [u8]> {
+    pub fn borrowed(self) -> Option<&'a [u8]> {
         (!self.escaped && (self.ascii || std::str::from_utf8(self.raw).is_ok())).then_some(self.raw)
     }
 
     /// As `read`, without asking whether it is UTF-8.
-    pub fn meant<'t>(self, scratch: &'t mut Vec<u8>) -> &'t [u8]
+    pub fn unescaped<'t>(self, scratch: &'t mut Vec<u8>) -> &'t [u8]
     where
         'a: 't,
     {
@@ -72,8 +72,8 @@ impl<'a> Text<'a> {
         let mut rest = self.raw;
         while let Some(at) = memchr::memchr(b'\\', rest) {
             scratch.extend_from_slice(&rest[..at]);
-            let (meant, length) = escape(&rest[at..]).expect("checked when it was read");
-            scratch.extend_from_slice(meant.encode_utf8(&mut [0; 4]).as_bytes());
+            let (character, length) = escape(&rest[at..]).expect("checked when it was read");
+            scratch.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
             rest = &rest[at + length..];
         }
         scratch.extend_from_slice(rest);
@@ -83,7 +83,7 @@ impl<'a> Text<'a> {
 
 /// The character that an escape means, and the escape's length. Half a surrogate pair means none.
 fn escape(rest: &[u8]) -> Option<(char, usize)> {
-    let meant = match rest.get(1)? {
+    let character = match rest.get(1)? {
         b'"' => '"',
         b'\\' => '\\',
         b'/' => '/',
@@ -105,7 +105,7 @@ fn escape(rest: &[u8]) -> Option<(char, usize)> {
         }
         _ => return None,
     };
-    Some((meant, 2))
+    Some((character, 2))
 }
 
 /// The UTF-16 unit of `\u` and four hexadecimal digits.

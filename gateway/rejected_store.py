@@ -41,7 +41,7 @@ class RejectedStore:
         await self._publish(origin, batch.kept, batch.kept_events)
 
     async def keep_body(
-        self, origin: Origin, content: bytes, rejection: Rejection, detail: str, hold: Reservation
+        self, origin: Origin, content: bytes, rejection: Rejection, detail: str, reservation: Reservation
     ) -> None:
         """Keep a body that is rejected as a whole, within the limits for rejected events."""
         if len(content) > HASH_INLINE_BYTES:
@@ -49,7 +49,7 @@ class RejectedStore:
         else:
             record = rejected_body(content, rejection.value, detail)
         line = encode(record)
-        if hold.spare(len(line) + RECORD_BYTES):
+        if reservation.try_reserve(len(line) + RECORD_BYTES):
             await self._publish(origin, {None: [Block(1, line)]}, 1)
         else:
             metrics.not_kept[NotKept.NO_ROOM].inc()

@@ -20,7 +20,7 @@ class Sampler:
         self._seen = 0
         self._each = 1
 
-    def take(self) -> int:
+    def sample(self) -> int:
         """Return how many requests a line of this one represents; 0 if it is not logged."""
         if (second := int(time.monotonic())) != self._second:
             before = self._seen if second == self._second + 1 else 0
