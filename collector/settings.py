@@ -28,7 +28,7 @@ class CollectorSettings(Settings, frozen=True, kw_only=True):
         int, Meta(ge=0, le=10_000, description="Longest wait for a batch to fill")
     ] = 50
     collector_ack_wait_seconds: Annotated[Seconds, Meta(description="JetStream redelivers after this silence")] = 10.0
-    collector_drain_seconds: Annotated[Seconds, Meta(description="Longest stop after SIGTERM")] = 20.0
+    collector_drain_seconds: Annotated[Seconds, Meta(description="Maximum time to drain after SIGTERM")] = 20.0
     partitions_ahead_days: Annotated[int, Meta(ge=1, le=60, description="Daily partitions made in advance")] = 7
     retention_days: Annotated[
         int,

@@ -1,7 +1,7 @@
-"""NATS JetStream: the streams that Sluice declares, and what a stream says of itself.
+"""NATS JetStream: declared streams, their creation, their drift and their state.
 
-Every stream is a work queue (a message stays until a collector confirms it), on disk, and rejects new messages
-when it is full: what was accepted is never thrown out to make room.
+Every stream is a work queue on disk: a message stays until a collector acknowledges it. A full stream rejects new
+messages, so an accepted event is never deleted to make room.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from core.settings import Settings
 log = structlog.get_logger()
 
 MICROSECOND = timedelta(microseconds=1)
-# Longer than a publish is ever tried again (GATEWAY_PUBLISH_TIMEOUT_SECONDS, 15 by default).
+# Longer than any publish is retried (GATEWAY_PUBLISH_TIMEOUT_SECONDS, 15 by default).
 DUPLICATE_WINDOW_SECONDS = 120
 LOG_AGAIN_SECONDS = 10.0
-# err_codes of a publish that finds no room: the stream is at its limit; server or account are out of storage.
+# err_codes of a publish without room: the stream is at its limit; the server or the account is out of storage.
 NO_ROOM = frozenset({10077, 10023, 10047})
-# What a stream that stands may have as it likes: it changes neither what is taken, kept and confirmed nor when.
+# Settings of an existing stream that may differ: they change neither what is stored and acknowledged nor when.
 IGNORED_SETTINGS = frozenset({"allow_direct", "compression", "description", "metadata", "placement"})
-# The server's values for a setting that is off, or a limit that there is not.
+# The server's values for an unset setting or limit.
 UNSET: tuple[Any, ...] = (None, False, 0, -1, "none", "default", {}, [])
 
 
 class StreamState(msgspec.Struct):
-    """What JetStream tells of a stream's content; instants are the server's."""
+    """The content of a stream; instants are the server's."""
 
     messages: int
     bytes: int
@@ -51,16 +51,16 @@ class StreamState(msgspec.Struct):
 
 
 class StreamLimits(msgspec.Struct):
-    """What a stream may hold; -1: no limit."""
+    """The limits of a stream; -1 means no limit."""
 
     max_bytes: int
 
 
 class StreamInfo(msgspec.Struct):
-    """One answer to a stream info request, with the server's own instant of it (nats-py drops `ts`).
+    """The reply to a stream info request, with the server's time of the reply (nats-py drops `ts`).
 
-    The server takes `ts` after it has read the state. Measured while messages came in: 72 % of answers bear an instant
-    later than that of a message which their state does not hold, by up to 24 ms.
+    The server sets `ts` after it has read the state. Measured while messages arrived: in 72 % of the replies, `ts` was
+    later than a message that the state did not include, by up to 24 ms.
     """
 
     created: datetime
@@ -69,12 +69,12 @@ class StreamInfo(msgspec.Struct):
     state: StreamState
 
     def stored_until(self, earlier: datetime) -> datetime:
-        """The instant up to which everything published has been confirmed by a collector.
+        """Return the instant up to which every published message has been acknowledged by a collector.
 
-        In a work queue the first message is the oldest one that is not confirmed. Where there is none, it is
-        `earlier`: the server's instant of an answer that came before this one was asked for.
+        In a work queue the first message is the oldest unacknowledged one. If there is none, return `earlier`: the
+        server's time of a reply that arrived before this request was sent.
         """
-        # The server counts nanoseconds, and msgspec rounds them: up, perhaps, past the message.
+        # The server's nanoseconds are rounded by msgspec, perhaps up, to after the message.
         return self.state.first_ts - MICROSECOND if self.state.messages else earlier
 
 
@@ -86,9 +86,9 @@ _decode_info = msgspec.json.Decoder(StreamInfo).decode
 
 
 async def connect(where: Settings | str, *, name: str, readiness: Readiness | None = None, **options: Any) -> Client:
-    """Connect and stay connected: reconnects for ever, and says so in the log and as the need "nats" of `readiness`.
+    """Connect and stay connected: reconnect without limit; log it and update the need "nats" of `readiness`.
 
-    `where` is the settings NATS_*, or a URL alone. Raises Misconfigured where they are wrong.
+    `where` is the settings NATS_* or a URL. Raises Misconfigured if they are invalid.
     """
     settings = Settings(nats_url=where) if isinstance(where, str) else where
     servers, credentials, encrypted = login(settings)
@@ -100,14 +100,14 @@ async def connect(where: Settings | str, *, name: str, readiness: Readiness | No
                 readiness.set_not_ready("nats", "connection lost")
 
     async def on_reconnect() -> None:
-        log.info("NATS connection back")
+        log.info("NATS connection restored")
         if readiness is not None:
             readiness.set_ready("nats")
 
     logged, logged_at = "", 0.0
 
     async def on_error(error: Exception) -> None:
-        # While a server is away each attempt fails, five times a second: the same error is told now and then.
+        # While a server is down, five attempts a second fail: log the same error only every LOG_AGAIN_SECONDS.
         nonlocal logged, logged_at
         if (text := repr(error)) != logged or time.monotonic() - logged_at > LOG_AGAIN_SECONDS:
             logged, logged_at = text, time.monotonic()
@@ -134,7 +134,7 @@ async def connect(where: Settings | str, *, name: str, readiness: Readiness | No
 
 
 def declared_streams(settings: Settings) -> list[StreamConfig]:
-    """The streams as they have to be."""
+    """Return the declared streams."""
     return [
         StreamConfig(
             name=stream_of(collected),
@@ -152,9 +152,9 @@ def declared_streams(settings: Settings) -> list[StreamConfig]:
 
 
 async def ensure_streams(client: Client, settings: Settings) -> dict[str, list[str]]:
-    """Make the streams that are missing. What differs in one that stands is told, never changed.
+    """Create missing streams. If an existing stream differs from its declaration, log the drift and change nothing.
 
-    The drift by stream: {"REJECTED": ["max_bytes is 1, declared 2"]}.
+    Return the drift by stream: {"REJECTED": ["max_bytes is 1, declared 2"]}.
     """
     js = client.jetstream()
     drift: dict[str, list[str]] = {}
@@ -164,7 +164,7 @@ async def ensure_streams(client: Client, settings: Settings) -> dict[str, list[s
             actual = await stream_config(client, name)
         except nats.js.errors.NotFoundError:
             await js.add_stream(declared)
-            log.info("stream made", stream=name, max_bytes=declared.max_bytes)
+            log.info("stream created", stream=name, max_bytes=declared.max_bytes)
             continue
         if stream_problems := stream_drift(declared, actual):
             drift[name] = stream_problems
@@ -173,7 +173,7 @@ async def ensure_streams(client: Client, settings: Settings) -> dict[str, list[s
 
 
 async def ensure_streams_when_up(client: Client, settings: Settings) -> dict[str, list[str]]:
-    """As `ensure_streams`, but wait for a JetStream that is still starting."""
+    """Call `ensure_streams`, and retry while JetStream is starting."""
     while True:
         try:
             return await ensure_streams(client, settings)
@@ -183,16 +183,16 @@ async def ensure_streams_when_up(client: Client, settings: Settings) -> dict[str
 
 
 def stream_drift(declared: StreamConfig, actual: Mapping[str, Any]) -> list[str]:
-    """What a stream has otherwise than declared, a sentence each; also what the declaration does not name.
+    """Return how a stream differs from its declaration, one sentence each, including undeclared settings.
 
-    `found` is all that the server tells. A setting that neither we nor nats-py know may void what we promise: by
-    `persist_mode: async` a message is confirmed before it is on disk.
+    `actual` is the server's whole configuration. An unknown setting may break a promise: with `persist_mode: async` a
+    message is acknowledged before it is on disk.
     """
     return config_drift(declared, actual, IGNORED_SETTINGS)
 
 
 def config_drift(declared: StreamConfig | ConsumerConfig, actual: Mapping[str, Any], ignored: Set[str]) -> list[str]:
-    """What the server's settings have otherwise than a declaration, a sentence each; those in `free` may differ."""
+    """Return how a configuration differs from its declaration, one sentence each. Settings in `ignored` may differ."""
     declaration: dict[str, Any] = msgspec.to_builtins(declared.as_dict())
     return [
         f"{key} is {actual.get(key)}, " + (f"declared {declaration[key]}" if key in declaration else "not declared")
@@ -206,7 +206,7 @@ def _normalize(value: Any) -> Any:
 
 
 async def stream_config(client: Client, stream: str, timeout_seconds: float = 5.0) -> dict[str, Any]:
-    """A stream's settings as the server tells them, all of them. Raises NotFoundError, and what nats-py raises."""
+    """Return a stream's whole configuration. Raises NotFoundError, and the errors of nats-py."""
     config: dict[str, Any] = (await api_request(client, f"STREAM.INFO.{stream}", timeout_seconds=timeout_seconds))[
         "config"
     ]
@@ -216,9 +216,9 @@ async def stream_config(client: Client, stream: str, timeout_seconds: float = 5.
 async def api_request(
     client: Client, subject: str, content: Any = None, timeout_seconds: float = 5.0
 ) -> dict[str, Any]:
-    """A request to JetStream's API as it is, past nats-py's types, which drop what they do not know.
+    """Send a request to the JetStream API. nats-py's own types would drop unknown fields.
 
-    Raises APIError (NotFoundError), and what nats-py raises.
+    Raises APIError (such as NotFoundError), and the errors of nats-py.
     """
     body = b"" if content is None else msgspec.json.encode(content)
     reply = await client.request(f"$JS.API.{subject}", body, timeout=timeout_seconds)
@@ -229,7 +229,7 @@ async def api_request(
 
 
 async def stream_info(client: Client, stream: str, timeout_seconds: float = 2.0) -> StreamInfo:
-    """What JetStream says of a stream now. Raises StreamMissing."""
+    """Return the current state of a stream. Raises StreamMissing."""
     try:
         answer = await client.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=timeout_seconds)
         return _decode_info(answer.data)

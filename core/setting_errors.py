@@ -1,4 +1,4 @@
-"""What a setting may hold, in words, for messages that must not show what it does hold: that may be a secret."""
+"""Describe what a setting allows, for error messages that must not show its value: it may be a secret."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ QUOTES: Final = "'\""
 
 
 def describe_type(annotation: Any) -> str:
-    """What a field's type allows: `a whole number from 1 to 64`, `one of off, auto`, or its title."""
+    """Describe what a field's type allows: `a whole number from 1 to 64`, `one of off, auto`, or its title."""
     field_type = inspect.type_info(annotation)
     while isinstance(field_type, inspect.Metadata | inspect.UnionType):
-        if isinstance(field_type, inspect.UnionType):  # or not set at all
+        if isinstance(field_type, inspect.UnionType):  # optional
             field_type = next(each for each in field_type.types if not isinstance(each, inspect.NoneType))
         elif title := (field_type.extra_json_schema or {}).get("title"):
             return str(title)
@@ -30,11 +30,12 @@ def describe_type(annotation: Any) -> str:
 
 
 def describe_problem(value: str) -> str:
-    """Why a value that looks right is rejected: quotes, invisible characters, white space; empty if none of these."""
+    """Return why a value that looks right is rejected: quotes, invisible characters, white space. Empty if none
+    applies."""
     if value[0] in QUOTES or value[-1] in QUOTES:
-        return "; it is in quotes, which are part of it here: write it without"
+        return "; remove the quotes, which are part of the value"
     if not value.isprintable():
-        return "; it has characters that are not visible"
+        return "; it contains invisible characters"
     if any(character.isspace() for character in value):
-        return "; it has white space in it"
+        return "; it contains white space"
     return ""

@@ -1,10 +1,10 @@
-"""Read arrays of valid events natively, where the native module is built.
+"""Read arrays of valid events with the native module, if it is built.
 
     body, from an element on --native--> valid events, by source and one a line
-                                  \\--the first element that is not proved to be valid--> `gateway.split`, the contract
+                                  \\--first element not proved to be valid--> `gateway.split` and the contract
 
-Invariant: what it takes is what Python would take, with the same bytes; it never says what is wrong with an event.
-Everything it knows of events is derived from the declarations in `core/sources`.
+Invariant: it accepts only what Python would accept, with the same bytes. It never decides what is wrong with an event.
+Its rules are derived from the declarations in `core/sources`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from core.sources.shape import EventShape, EventSource, describe
 from gateway.batch import Batch, Block
 from gateway.piece import Rules
 
-PIECE_BYTES: Final = 128 * 1024  # read in one go: a quarter of a millisecond
+PIECE_BYTES: Final = 128 * 1024  # read in one call: 0.25 ms
 
 
 class Run(NamedTuple):
-    """Valid events that stand one after the other, and where to go on: None where the array is at its end.
+    """Consecutive valid events, and where to resume: None at the end of the array.
 
-    filled says whether reading stopped because it had enough. blocks has the sources that have events.
+    filled is true if reading stopped because PIECE_BYTES were read. blocks has only sources that have events.
     """
 
     resume_at: int | None
@@ -37,18 +37,18 @@ class Run(NamedTuple):
     object_bytes: int = 0
 
     def read_into(self, batch: Batch, _: Rules) -> Iterable[None]:
-        """Accept these events, all at once."""
+        """Accept these events."""
         for source, block in self.blocks.items():
             batch.accept(source, block)
         return ()
 
 
 Reader = Callable[[bytes, int, int], Run]
-"""Reads a body from an element on: the body, where the element begins, when the body came (microseconds since 2000)."""
+"""Read a body: the bytes, where the next element begins, and when the body arrived (microseconds since 2000)."""
 
 
 def reader(contract: Contract) -> Reader | None:
-    """What reads events that hold to the contract; None where the native module is not built."""
+    """Return a reader of events that satisfy the contract, or None if the native module is not built."""
     if native.NOT_BUILT:
         return None
     reader = native.BatchReader(

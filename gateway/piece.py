@@ -1,9 +1,9 @@
 """Pieces of a body: consecutive events, read natively or by Python.
 
-    Run (gateway.native)  valid events, joined already
-    Elements              anything between two commas, or on a line: each is validated by itself
+    Run (gateway.native)  valid events, already joined
+    Elements              the text between two commas, or one line: each is validated by itself
 
-Invariant: reading a piece pauses at the end of each slice.
+Invariant: reading a piece pauses at the end of each slice of work.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from core.sources import SOURCES, SourceName
 from gateway.batch import Batch, Block
 
 SLICE_SECONDS: Final = 0.005
-ELEMENT_BYTES: Final = 64  # what an element takes beside its bytes
+ELEMENT_BYTES: Final = 64  # overhead of an element
 
 
 class Rules:
@@ -34,7 +34,7 @@ class Rules:
         self._has_line_breaks: bool | None = None
 
     def has_line_breaks(self) -> bool:
-        """Return whether an event may contain a line break. Computed once, and only if Python reads any of the body."""
+        """Return whether events may contain a line break. Computed once, and only if Python reads any of the body."""
         if self._has_line_breaks is None:
             self._has_line_breaks = b"\n" in self._content or b"\r" in self._content
         return self._has_line_breaks
@@ -45,18 +45,18 @@ class Rules:
 
 
 class Piece(Protocol):
-    """Consecutive events of a body: how many, and the bytes that their objects need beside the body."""
+    """Consecutive events of a body: how many, and the bytes of their objects beside the body."""
 
     @property
     def events(self) -> int: ...
     @property
     def object_bytes(self) -> int: ...
     def read_into(self, batch: Batch, rules: Rules) -> Iterable[None]:
-        """Accept or reject each of these events, with a pause at the end of each slice of work."""
+        """Accept or reject each of these events; yield at the end of each slice of work."""
 
 
 class Elements:
-    """Elements as they are in the body. An element may be anything."""
+    """Elements as they are in the body. An element may be any bytes."""
 
     __slots__ = ("events", "object_bytes", "raw")
 
@@ -66,7 +66,7 @@ class Elements:
         self.object_bytes = len(raw) * ELEMENT_BYTES
 
     def read_into(self, batch: Batch, rules: Rules) -> Iterator[None]:
-        """Validate each element by itself. Equal elements in a row are validated once."""
+        """Validate each element. Equal invalid elements in a row are validated once."""
         read, received_at, has_line_breaks = rules.contract.read, rules.received_at, rules.has_line_breaks()
         lines: dict[SourceName, list[bytes]] = {source: [] for source in SOURCES}
         until = time.perf_counter() + SLICE_SECONDS
@@ -76,13 +76,13 @@ class Elements:
                 try:
                     event = read(raw, received_at)
                 except Invalid as error:
-                    error.__traceback__ = error.__context__ = None  # they hold on to this frame, and so to the body
+                    error.__traceback__ = error.__context__ = None  # they reference this frame, and through it the body
                     invalid, why = raw, error
                 else:
                     lines[event.source].append(one_line(raw) if has_line_breaks else raw)
                     continue
             batch.reject(index, raw, why, rules.explain)
-            if time.perf_counter() > until:  # valid events are bounded by their bytes, rejected ones are not
+            if time.perf_counter() > until:  # the bytes limit valid events; rejected ones need this check
                 yield
                 until = time.perf_counter() + SLICE_SECONDS
         for source, accepted in lines.items():

@@ -1,12 +1,12 @@
-r"""Publish blocks of events to JetStream, each message again and again until its PubAck comes or nobody waits for it.
+r"""Publish blocks of events to JetStream; retry each message until its PubAck arrives or no request waits for it.
 
-    blocks --group commit--> message --publish--> PubAck --> each request that it served goes on
-                                |   |                \--none in time: the same id and bytes once more
-                                |    \--stream full--> its requests fail at once
-                                 \--not connected: it waits
+    blocks --group commit--> message --publish--> PubAck --> notify each of its requests
+                                |   |                \--none in time: retry with the same id and bytes
+                                |    \--stream full--> fail its requests at once
+                                 \--not connected: wait
 
-Invariants: a request is done only when every message that holds a block of it has its PubAck. A retry sends the same
-id and the same bytes: JetStream may drop a second copy of a message, and nothing else.
+Invariants: a request is done only when every message that has one of its blocks has its PubAck. A retry sends the same
+id and the same bytes, so JetStream can only drop a second copy of the same message.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 
 class Publisher:
-    """Publishes to JetStream over one connection."""
+    """Publish to JetStream over one connection."""
 
     def __init__(self) -> None:
         self._client: Client | None = None
@@ -54,10 +54,10 @@ class Publisher:
         self._waiting: set[PendingRequest] = set()
         self._expiring = False
         self.stream_missing = False
-        """Whether nothing answered for a subject: its stream may be gone."""
+        """Whether no stream replied for a subject: it may be missing."""
 
     async def use_connection(self, client: Client) -> None:
-        """Publish over this connection, whose streams are there. Called again for the same one, does nothing."""
+        """Publish over this connection, whose streams exist. Does nothing if it is already in use."""
         if self._client is not client:
             acks = PubAcks(client)
             await acks.listen()
@@ -65,20 +65,18 @@ class Publisher:
             self._connected.set()
 
     async def publish(self, origin: Origin, blocks: Mapping[SourceName, list[Block]], seconds: float) -> None:
-        """Publish accepted events by source; return when each is on JetStream's disk.
+        """Publish accepted events by source. Return when each of them is on JetStream's disk.
 
-        The lists are empty afterwards: a block is let go of as soon as it is stored.
-        Raises StreamFull, UnexpectedDuplicate, and, when PubAcks are missing after `seconds`, StreamUnreachable: some
-        of the blocks may be stored then. Raises NotServing when the first `serve` has not come so long; nothing was
-        published.
+        The lists are empty afterwards, so that a block is freed as soon as it is stored. Raises StreamFull and
+        UnexpectedDuplicate. Raises StreamUnreachable if a PubAck is missing after `seconds`; some of the blocks may be
+        stored. Raises NotServing if there is no connection after `seconds`; nothing was published.
         """
         await self._publish(origin, [(self._batchers[source], blocks[source]) for source in blocks], seconds)
 
     async def publish_rejected(
         self, origin: Origin, records: Mapping[SourceName | None, list[Block]], seconds: float
     ) -> None:
-        """Publish records of rejected events by source, None where it could not be read; all else is as in
-        `publish`."""
+        """Publish rejected events by source, None if the source could not be read. Raises as `publish`."""
         await self._publish(origin, [(self._rejected_batchers[source], records[source]) for source in records], seconds)
 
     async def _publish(
@@ -100,7 +98,7 @@ class Publisher:
             del request  # it holds the error, whose traceback holds this frame
 
     def _expire(self) -> None:
-        """Give up on requests whose time is over. One timer for all costs less than one for each."""
+        """Time out requests. One timer for all requests costs less than one for each."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         for request in [request for request in self._waiting if request.until <= now]:
@@ -110,18 +108,15 @@ class Publisher:
             loop.call_later(EXPIRE_SECONDS, self._expire)
 
     async def _wait_for_connection(self, seconds: float) -> None:
-        """Wait for the first `serve`: a new worker gets requests, on a port that others serve, before its link stands.
-
-        Raises NotServing.
-        """
+        """Wait for the first connection: a new worker may get requests before it is connected. Raises NotServing."""
         try:
             async with asyncio.timeout(seconds):
                 await self._connected.wait()
         except TimeoutError:
-            raise NotServing("JetStream has not been reached since the start") from None
+            raise NotServing("the gateway has not connected to JetStream yet") from None
 
     async def _deliver(self, message: Message) -> None:
-        """Publish one message until its PubAck comes or no request waits for it any more. Tells the requests."""
+        """Publish one message until its PubAck arrives or no request waits for it. Notify its requests."""
         attempts = 0
         started = time.perf_counter()
         while message.is_awaited():
@@ -140,8 +135,8 @@ class Publisher:
                 continue
             if duplicate and not attempts:
                 metrics.publish_unexpected_duplicates.inc()
-                log.error("first attempt called a duplicate", subject=message.subject, id=message.id)
-                message.fail(UnexpectedDuplicate("JetStream called a new message a duplicate"))
+                log.error("unexpected duplicate", subject=message.subject, id=message.id)
+                message.fail(UnexpectedDuplicate("JetStream reported a new message as a duplicate"))
                 return
             metrics.publish_seconds.observe(time.perf_counter() - started)
             metrics.batch_events.observe(message.events)
@@ -149,9 +144,9 @@ class Publisher:
             return
 
     async def _attempt(self, message: Message) -> bool:
-        """Publish once; whether JetStream had this id before. Raises StreamFull and NoPubAck."""
+        """Publish once. Return whether JetStream already had this id. Raises StreamFull and NoPubAck."""
         assert self._client and self._acks
-        while not self._client.is_connected:  # what waits inside the client may be stored long after we gave up
+        while not self._client.is_connected:  # nats-py would queue it and may send it long after the time-out
             if not message.is_awaited():
                 raise NoPubAck("not connected")
             await asyncio.sleep(RETRY_SECONDS)

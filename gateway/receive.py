@@ -1,12 +1,12 @@
-"""The way of one request: receive -> decode -> publish -> answer.
+"""Handle one request: receive -> decode -> publish -> answer.
 
     body --receive--> plain bytes --decode--> blocks of valid events --publish--> on disk --answer--> 202
-      \\--no room: 503                \\--rejected events --> REJECTED       \\--no PubAck: 503
-       \\--none at all: body --> REJECTED, 4xx
-        \\--of a sender that may not: 4xx
+      \\--over the limit: 503         \\--rejected events --> REJECTED       \\--no PubAck: 503
+       \\--invalid body --> REJECTED, 4xx
+        \\--sender not authorized: 4xx
 
-Invariant: 202 is answered only when every message that holds an event of this request has its PubAck, and nothing is
-published before everything of the request was validated. It knows no web server: headers and body in, answer out.
+Invariant: 202 is sent only when every message that contains an event of this request has its PubAck. Nothing is
+published before the whole request is validated. This module does not depend on the web server.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = structlog.get_logger()
 
 
 class IngestHandler:
-    """Takes the requests of one worker."""
+    """Handle the requests of one worker."""
 
     def __init__(
         self, settings: GatewaySettings, admission: Admission, signatures: Signatures, publisher: Publisher
@@ -54,16 +54,16 @@ class IngestHandler:
         max_events = max(1, self._max_bytes // SMALLEST_EVENT_BYTES)
         self._decode = Decoder(contract, max_events=max_events, reader=reader)
         self.reader: Final[Literal["native", "python"]] = "native" if reader else "python"
-        """What reads arrays of events."""
+        """The implementation that reads arrays of events."""
         metrics.reader_in_use.labels(self.reader).set(1)
         self._access_log = AccessLog()
         self.draining = False
-        """Set to reject everything that comes from now on."""
+        """Set to reject all new requests."""
 
     async def receive(self, headers: Mapping[str, str], body: bytes | str) -> Answer:
-        """Take one request to POST /events. `headers` has lower-case names. Never raises.
+        """Handle one request to POST /events. `headers` has lower-case names. Never raises.
 
-        The caller should not hold `body` any longer: each copy of 21 MB counts.
+        The caller should drop its reference to `body`: each copy may be 64 MiB.
         """
         with RequestScope(headers, len(body), self._access_log) as scope:
             announced = self._announced(headers)
@@ -73,7 +73,7 @@ class IngestHandler:
                 del body
                 allowed = await self._signatures.check(headers, content)
                 reading = self._read(scope, headers, content, body_format, reservation)
-                del content  # only `reading` holds it now
+                del content  # only `reading` references it now
                 batch = await reading
                 self._signatures.check_sources(allowed, batch.sources)
                 scope.done(DECODE)
@@ -83,9 +83,9 @@ class IngestHandler:
         return scope.answered
 
     def _announced(self, headers: Mapping[str, str]) -> int | None:
-        """How long a body says it is. Raises NotServing, and Rejected for what is too large."""
+        """Return the announced length. Raises NotServing if draining, and Rejected if it is over the limit."""
         if self.draining:
-            raise NotServing("this gateway is about to end")
+            raise NotServing("the gateway is stopping")
         return content_length(headers, self._max_bytes)
 
     async def _read(
@@ -96,8 +96,8 @@ class IngestHandler:
         body_format: BodyFormat,
         reservation: Reservation,
     ) -> Batch:
-        """Read the events of a body whose sender may send. Raises RetryableError, and Rejected after it kept the
-        body."""
+        """Decode the body of an authorized sender. Raises RetryableError; raises Rejected after storing the body in
+        REJECTED."""
         try:
             content = await decompress(content, headers, reservation, self._max_bytes)
             scope.done(RECEIVE)
@@ -108,9 +108,9 @@ class IngestHandler:
             raise
 
     async def _publish(self, origin: Origin, batch: Batch) -> None:
-        """Publish what was accepted, and keep what was rejected beside it. Raises RetryableError.
+        """Publish accepted events and keep rejected events. Raises RetryableError.
 
-        Counts the door's ledger: received = accepted + failed + unconfirmed.
+        Counts the gateway's ledger: received = accepted + failed + unconfirmed.
         """
         metrics.received.inc(batch.events)
         if batch.reasons:

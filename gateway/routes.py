@@ -1,6 +1,6 @@
-"""The routes of one worker: POST /events goes to `gateway.receive`, all other paths are answered here.
+"""The routes of one worker: POST /events goes to `gateway.receive`; all other paths are handled here.
 
-Invariant: each path has an answer for each method: a page, 405 with the allowed methods, or 404.
+Invariant: each path has a response for each method: a page, 405 with the allowed methods, or 404.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gateway.scope import reject
 from gateway.signature import Signatures
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
-_NO_STORE: Final = {"Cache-Control": "no-store"}  # of one moment: no cache answers for this process
+_NO_STORE: Final = {"Cache-Control": "no-store"}  # a value of this process at this moment must not be cached
 
 Handler = Callable[[Request], Awaitable[Response]]
 log = structlog.get_logger()
@@ -72,7 +72,7 @@ class Routes:
         return _response(await self._handler.receive(request.headers.to_dict(), _take_body(request)))
 
     async def _challenge(self, request: Request) -> Response:
-        """Answer Meta's question whether we know its verify token."""
+        """Answer Meta's verification request with its challenge."""
         correlation_id = _correlation_id(request)
         query = {name: values[-1] for name, values in request.query_params.to_dict().items()}
         try:
@@ -91,7 +91,7 @@ class Routes:
         return Response(status, {"Content-Type": "application/json", **_NO_STORE}, body)
 
     async def _capacity(self, request: Request) -> Response:
-        """When a body that found no room may come again, for an edge that rejected one itself."""
+        """Return when a body over the limit may be sent again; nginx asks this for requests that it rejects."""
         return _response(answer.capacity(self._admission.wait_seconds(), _correlation_id(request)))
 
     async def _metrics(self, _: Request) -> Response:
@@ -100,22 +100,23 @@ class Routes:
 
 
 def measure(admission: Admission) -> None:
-    """Bring the metrics up to date, as Prometheus will read them."""
+    """Update all metrics before a scrape."""
     admission.measure()
     metrics.flush()
 
 
 def _no_page(method: str, pages: Mapping[str, Mapping[str, Handler]], allowed: str = "") -> Handler:
-    """Answers 405 with what is allowed on this path, or 404. A path that spells a page in another way is served."""
+    """Return a handler that answers 405 with the allowed methods, or 404. It serves other spellings of a page's
+    path."""
 
     async def reject_request(request: Request) -> Response:
         if not allowed and (handlers := pages.get(_normalize(request.url.path))):
             handler = handlers.get(method) or _no_page(method, pages, ", ".join(handlers))
             return await handler(request)
         if allowed:
-            error = Rejected(Rejection.WRONG_METHOD, f"{request.url.path} takes {allowed}")
+            error = Rejected(Rejection.WRONG_METHOD, f"{request.url.path} allows {allowed}")
             return _rejected(error, _correlation_id(request), Allow=allowed)
-        return _rejected(Rejected(Rejection.UNKNOWN_PATH, "events are sent to POST /events"), _correlation_id(request))
+        return _rejected(Rejected(Rejection.UNKNOWN_PATH, "send events to POST /events"), _correlation_id(request))
 
     return reject_request
 
@@ -130,14 +131,14 @@ def _correlation_id(request: Request) -> str:
 
 
 def _rejected(error: Rejected, correlation_id: str, **headers: str) -> Response:
-    """Reject a request as a whole: count it, log it, say why."""
+    """Count, log and answer a request that is rejected as a whole."""
     response = reject(error, correlation_id, **headers)
     log.info("request", correlation_id=correlation_id, status=response.status, rejection=error.rejection.value)
     return _response(response)
 
 
 def _take_body(request: Request) -> bytes | str:
-    """The body; the request lets go of it."""
+    """Return the body and remove it from the request."""
     body: bytes | str = request.body
     request.body = ""
     return body

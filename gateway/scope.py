@@ -1,9 +1,9 @@
-"""The scope of one request to POST /events: its origin, its span, the time of each step, and its line in the log.
+"""The scope of one request to POST /events: origin, span, stage times and access log line.
 
     arrived --done(RECEIVE)--> --done(DECODE)--> --publishing, done(PUBLISH)--> --answer--> counted, timed, logged
-        \\--any error-----------------------------------------------------------> the answer that says why
+        \\--any error------------------------------------------------------> the response for that error
 
-Invariant: a request is answered, counted and timed once, whatever happens to it. Only its cancellation passes through.
+Invariant: each request is answered, counted and timed exactly once. Only its cancellation is passed on.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 
 class Stage(NamedTuple):
-    """A step of a request: what its time is counted in, and the point that is reached at its end."""
+    """A stage of a request: its histogram, and the fault point at its end."""
 
     seconds: BufferedHistogram
     point: Point
@@ -45,14 +45,14 @@ PUBLISH: Final = Stage(Stages.PUBLISH, Point.ACKED)
 
 
 class AccessLog:
-    """The access log: a line for each failed request, and for a sample of the others."""
+    """The access log: one line for each failed request, and for a sample of the others."""
 
     def __init__(self) -> None:
         self._sampler = Sampler()
-        self._log = log.bind()  # made once: the module's own looks its settings up with each line
+        self._log = log.bind()  # bound once: the module's logger reads its configuration for each line
 
     def write(self, correlation_id: str, status: int, milliseconds: float, fields: Mapping[str, object]) -> None:
-        """Log an answered request, if it failed or is in the sample."""
+        """Log an answered request if it failed or is in the sample."""
         if sampled := 1 if status >= 400 else self._sampler.sample():
             self._log.info(
                 "request",
@@ -65,7 +65,7 @@ class AccessLog:
 
 
 class RequestScope:
-    """One request. As a context manager it turns an error into its answer. `answered` is set at the end."""
+    """One request, as a context manager that turns an error into a response. `answered` is set at the end."""
 
     __slots__ = ("_access_log", "_began", "_log_fields", "_publish_span", "_span", "_stage_began", "answered", "origin")
 
@@ -81,7 +81,7 @@ class RequestScope:
         self._began = self._stage_began = time.perf_counter()
 
     def done(self, stage: Stage) -> None:
-        """Time the step that ends now. Raises Injected if a test armed its fault point."""
+        """Record the time of the stage that ends now. Raises Injected if a test armed its fault point."""
         if self._publish_span is not None:
             self._publish_span.end()
             self._publish_span = None
@@ -90,14 +90,14 @@ class RequestScope:
             faults.reached(stage.point)
 
     def publishing(self) -> Origin:
-        """Begin the span of publishing. Return the origin for the messages, whose traceparent names that span."""
+        """Start the publish span. Return the origin for the messages; its traceparent names that span."""
         if self._span is None:
             return self.origin
         self._publish_span = self._span.child("publish", "PRODUCER")
         return self.origin._replace(traceparent=self._publish_span.traceparent)
 
     def answer(self, batch: Batch) -> None:
-        """Answer with the counts of a batch."""
+        """Set the response to the counts of a batch."""
         self.answered = answer.batch(batch, self.origin.correlation_id)
         if self._span is not None:
             self._span.set_attributes(
@@ -148,6 +148,6 @@ class RequestScope:
 
 
 def reject(error: Rejected, correlation_id: str, **headers: str) -> Answer:
-    """Count a request that is rejected as a whole, and return its answer."""
+    """Count a request that is rejected as a whole and return its response."""
     metrics.rejections[error.rejection].inc()
     return answer.rejected(error, correlation_id, **headers)

@@ -1,22 +1,20 @@
-"""Split a body into its events, a piece at a time, so that one bad event costs one event.
+"""Split a body into its events, a piece at a time, so that an invalid event affects no other event.
 
-    body --cut where one object ends and the next begins--> piece --msgspec--> events        the usual way
-              \\--no such place, or msgspec does not read the piece--> brackets and strings --> events
+    body --cut between two objects--> piece --msgspec--> events                        the usual path
+              \\--no cut found, or msgspec cannot read the piece--> brackets and strings --> events
 
-An array is read in pieces of about PIECE_BYTES. A cut is a guess that proves itself: a piece that starts between two
-elements and is, put in brackets, an array, ends between two elements too. Where it is none (text with a lone
-surrogate, nesting without end, a grammar error) that piece alone is taken apart by its brackets and strings, and
-whatever stands between two commas goes on as one event, to be rejected on its own.
+An array is read in pieces of about PIECE_BYTES. A cut is a guess that msgspec verifies: if a piece that starts between
+two elements is a valid array in brackets, it also ends between two elements. Otherwise (a lone surrogate, deep nesting,
+a grammar error) this piece is split by its brackets and strings, and each part between two commas is one event.
 
-A body that begins with an object is one event, NDJSON, or objects without anything but space between them. Objects are
-read in pieces as well; a piece that msgspec does not read is taken apart by its brackets and strings.
+A body that begins with an object is one event, NDJSON, or objects separated by white space. Objects are read in pieces
+in the same way.
 
-Where the native reader is built, it takes runs of valid events first, and leaves the first element that it cannot prove
-to be one. What is an element does not depend on where, between two of them, reading began: so both ways agree.
+The native reader, if it is built, reads runs of valid events first and stops before the first element that it cannot
+prove to be valid. The position at which reading starts does not change the elements, so both readers agree.
 
-Invariant: each step of the iterator does a bounded amount of work (under ~10 ms) and holds a bounded number of events.
-But one element is copied, and a text or a number that is all of a body is read, in one step, however large it is:
-64 MiB take some 40 to 70 ms.
+Invariant: each step of the iterator does a bounded amount of work (less than 10 ms) and holds a bounded number of
+events. Exception: a single element, text or number is handled in one step; 64 MiB take 40 to 70 ms.
 """
 
 from __future__ import annotations
@@ -36,11 +34,11 @@ from gateway.rejection import Rejected, Rejection
 
 PIECE_BYTES: Final = 128 * 1024
 MAX_CUT_DISTANCE_BYTES: Final = MAX_EVENT_BYTES + 1024  # the next cut is at most one event away
-FIRST_LINE_BYTES: Final = MAX_CUT_DISTANCE_BYTES  # looked at to know what a body is
-FIRST_LEFTOVER_BYTES: Final = 128  # taken at first of what the native reader left: one event, mostly
-MIN_RUN_EVENTS: Final = 16  # in a run: fewer save less than it costs to change between both ways
-SPACE_BYTES: Final = 1024 * 1024  # of space passed over at a time: some 3 ms
-_NO_EVENTS: Final = Elements([])  # a step of work that gave none
+FIRST_LINE_BYTES: Final = MAX_CUT_DISTANCE_BYTES  # read to detect what a body is
+FIRST_LEFTOVER_BYTES: Final = 128  # read first after the native reader stopped: usually one event
+MIN_RUN_EVENTS: Final = 16  # in a run: with fewer, switching between both readers costs more than it saves
+SPACE_BYTES: Final = 1024 * 1024  # white space skipped at a time: 3 ms
+_NO_EVENTS: Final = Elements([])  # a step of work without an event
 
 _SPACE: Final = b" \t\r\n"
 _NOT_SPACE: Final = re.compile(rb"[^ \t\r\n]")
@@ -53,11 +51,11 @@ _is_json: Final[Callable[[bytes], msgspec.Raw]] = msgspec.json.Decoder(msgspec.R
 
 
 def split(content: bytes, body_format: BodyFormat, read: Callable[[bytes, int], Run] | None = None) -> Iterator[Piece]:
-    """The events of a body in the order in which they stand, a piece of them at a time, which may hold none.
+    """Yield the events of a body in order, a piece at a time. A piece may be empty.
 
-    An event may be anything: what it is worth is the contract's question. `read`, if there is one, takes runs of valid
-    events of an array. The bytes decide what a body is; `form` decides only if they do not. Raises Rejected if the body
-    is neither an array nor an object, or is an array that does not close.
+    An event may be any bytes; the contract validates it. `read`, if given, reads runs of valid events of an array. The
+    bytes decide what a body is; `body_format` decides only if they do not. Raises Rejected if the body is neither an
+    array nor an object, or is an array that does not close.
     """
     if body_format is BodyFormat.LINES and not _is_array(content):
         yield from _lines(content)
@@ -77,11 +75,11 @@ def split(content: bytes, body_format: BodyFormat, read: Callable[[bytes, int], 
             _is_json(content)
         except (ValueError, RecursionError) as error:
             raise Rejected(Rejection.NOT_JSON, f"the body is not JSON: {error}{hint(content)}") from None
-        raise Rejected(Rejection.NOT_EVENTS, "the body is JSON, but neither an array of events nor one event")
+        raise Rejected(Rejection.NOT_EVENTS, "the body is JSON, but not an array of events and not one event")
 
 
 def _is_array(content: bytes) -> bool:
-    """Whether the body of a sender that announced lines is an array all the same, and no line of its own."""
+    """Return whether a body announced as NDJSON is an array, and not a line that is an array."""
     first = _NOT_SPACE.search(content, 0, SPACE_BYTES)
     if not first or first[0] != b"[" or content[-SPACE_BYTES:].rstrip(_SPACE)[-1:] != b"]":
         return False
@@ -90,7 +88,8 @@ def _is_array(content: bytes) -> bool:
 
 
 def _begins_lines(content: bytes, at: int) -> bool:
-    """Whether an object begins NDJSON: its line is one JSON value, or is none and an object begins the next line."""
+    """Return whether an object begins NDJSON: its line is one JSON value, or is none and an object begins the next
+    line."""
     end = content.find(b"\n", at, at + FIRST_LINE_BYTES)
     if end < 0:
         return False
@@ -99,7 +98,7 @@ def _begins_lines(content: bytes, at: int) -> bool:
 
 
 def _count_values(line: bytes) -> int:
-    """How many JSON values there are. 0 if anything in it is no JSON."""
+    """Return the number of JSON values, or 0 if the line is not JSON."""
     try:
         return len(_objects_of(line))
     except (ValueError, RecursionError):
@@ -107,7 +106,7 @@ def _count_values(line: bytes) -> int:
 
 
 def _strip(content: bytes, at: int, end: int) -> Generator[Elements, None, bytes]:
-    """What stands there, without the space around it."""
+    """Return a part of the body without the white space around it."""
     while end - at > SPACE_BYTES and not content[at : at + SPACE_BYTES].strip(_SPACE):
         at += SPACE_BYTES
         yield _NO_EVENTS
@@ -121,7 +120,7 @@ def _lines(content: bytes) -> Iterator[Elements]:
     at = 0
     while at < len(content):
         end = content.rfind(b"\n", at, at + PIECE_BYTES)
-        if end < 0:  # one line, the last one or a long one
+        if end < 0:  # one line: the last one or a long one
             end = content.find(b"\n", at + PIECE_BYTES)
             end = len(content) if end < 0 else end
             lines = [(yield from _strip(content, at, end))]
@@ -137,7 +136,7 @@ def _objects(content: bytes, at: int) -> Iterator[Elements]:
         while cut is None and reach < len(content):
             cut = _NEXT.search(
                 content, reach, reach + MAX_CUT_DISTANCE_BYTES + 1025
-            )  # so that none is missed between windows
+            )  # overlapping, so that no cut is missed between windows
             reach += MAX_CUT_DISTANCE_BYTES
             yield _NO_EVENTS
         end = cut.start() + 1 if cut else len(content)
@@ -164,7 +163,7 @@ def _array(content: bytes, at: int, read: Callable[[bytes, int], Run] | None) ->
             at = run.resume_at
             if run.filled:
                 continue
-            # Where one element after the other is left, asking about each would only cost.
+            # While element after element is left over, calling the native reader for each only adds cost.
             size = min(FIRST_LEFTOVER_BYTES if run.events >= MIN_RUN_EVENTS else 2 * size, PIECE_BYTES)
         cut = _CUT.search(content, at + size, at + size + MAX_CUT_DISTANCE_BYTES)
         try:
@@ -182,15 +181,15 @@ def _array(content: bytes, at: int, read: Callable[[bytes, int], Run] | None) ->
             at = yield from _split_array(content, at, size)
         else:
             raw_elements = [bytes(element) for element in elements]
-            del elements  # which take more room than what was found
+            del elements  # they take more memory than the copies
             yield Elements(raw_elements)
 
 
 def _split_array(content: bytes, at: int, size: int) -> Generator[Elements, None, int]:
-    """Elements from `at`, which is between two, by brackets and strings alone, until they are `size` bytes.
+    """Yield elements from `at`, split by brackets and strings alone, until they have `size` bytes.
 
-    Returns where to go on: before an object that follows a comma, or -1 where the array closes. What stands behind
-    the array is one more element, which no contract accepts.
+    Return where to resume: before an object after a comma, or -1 at the end of the array. Text after the array is one
+    more element, which the contract rejects.
     """
     start, resume_at = at, at + size
     raw_elements: list[bytes] = []
@@ -213,9 +212,9 @@ def _split_array(content: bytes, at: int, size: int) -> Generator[Elements, None
 
 
 def _split_objects(content: bytes, at: int, until: int) -> Generator[Elements, None, int]:
-    """Objects from `at`, which is between two, by brackets and strings alone, as far as `until` at least.
+    """Yield objects from `at`, split by brackets and strings alone, at least up to `until`.
 
-    Returns where to go on, or -1 at the end of the body. What no bracket closes is one more element.
+    Return where to resume, or -1 at the end of the body. An object that does not close is one more element.
     """
     start = at
     raw_elements: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Every field of every event with what it may hold: what violations, tables and the JSON Schema are made from."""
+"""A catalog of all fields of all events with their rules, for violations, tables and the JSON Schema."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _FIELD_TYPES: Final[dict[ColumnType, FieldType]] = {
 
 
 class Rule(NamedTuple):
-    """What the value of one field has to be. path is a JSON path without `$.`.
+    """The rule for the value of one field. path is a JSON path without `$.`.
 
-    least and most are a number's limits, or a text's in bytes of UTF-8; labels are those of a closed list.
+    minimum and maximum are a number's limits, or a text's limits in bytes of UTF-8; labels are those of a closed list.
     """
 
     path: str
@@ -35,7 +35,7 @@ class Rule(NamedTuple):
 
     @property
     def allowed(self) -> str:
-        """The rule in words."""
+        """The rule as a text."""
         match self.field_type:
             case "text":
                 length = f"{self.minimum} to {self.maximum}" if self.minimum else f"at most {self.maximum}"
@@ -52,7 +52,7 @@ class Rule(NamedTuple):
 
 
 class ShapeRules(NamedTuple):
-    """The events of one source and stage. tag is the key of the stage, and rules holds its rule, too."""
+    """The events of one source and stage. tag is the key of the stage; rules includes its rule."""
 
     source: str
     tag: str
@@ -61,7 +61,7 @@ class ShapeRules(NamedTuple):
 
 
 def shapes() -> list[ShapeRules]:
-    """The shapes of all events."""
+    """Return the rules of all events."""
     return [_shape(name, struct) for name, source in SOURCES.items() for struct in source.shapes]
 
 

@@ -1,4 +1,4 @@
-"""The contract for readers, derived from the structs: a table of its fields, the reasons, and a JSON Schema."""
+"""Reference of the contract, derived from the structs: a table of fields, the reasons, and a JSON Schema."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEANINGS: Final[dict[Reason, str]] = {
     Reason.TOO_DEEP: f"Objects and arrays are nested deeper than {MAX_DEPTH} levels.",
     Reason.TOO_LARGE: f"The event has more than {MAX_EVENT_BYTES} bytes.",
     Reason.MISSING_FIELD: "A field is missing. No field is optional; some may be null.",
-    Reason.WRONG_TYPE: "A value has another JSON type. No value is converted.",
+    Reason.WRONG_TYPE: "A value has the wrong JSON type. No value is converted.",
     Reason.NOT_ALLOWED: "A text is not in the field's closed list.",
     Reason.OUT_OF_RANGE: "A number is too small or too large.",
     Reason.INVALID_AMOUNT: "An amount is not a decimal as text.",
@@ -57,7 +57,7 @@ class Row(NamedTuple):
 
 
 def rows() -> list[Row]:
-    """All fields of all events, in their order."""
+    """Return all fields of all events, in order."""
     known = shapes()
     events_of: dict[Rule, list[ShapeRules]] = {}
     for shape in known:
@@ -71,7 +71,7 @@ def rows() -> list[Row]:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of one event."""
+    """Return the JSON Schema (2020-12) of one event."""
     definitions = {f"{shape.source}-{shape.stage}": _object(shape.rules) for shape in shapes()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -98,7 +98,7 @@ def _type_name(rule: Rule) -> str:
 
 
 def _object(rules: Iterable[Rule], depth: int = 0) -> dict[str, Any]:
-    """The schema of the object that the fields of these rules are in, so many objects below the event."""
+    """Return the schema of the object at this depth that contains the fields of these rules."""
     members: dict[str, list[Rule]] = {}
     for rule in rules:
         members.setdefault(rule.path.split(".")[depth], []).append(rule)

@@ -1,14 +1,14 @@
-"""Find everything that is wrong with an event that was rejected, with what is allowed instead.
+"""Find all violations of a rejected event, with what is allowed instead.
 
-    raw --keys of the contract alone--> fields --each by itself--> violations
+    raw --only keys of the contract--> fields --each by itself--> violations
 
-The contract stops at the first violation, because that costs the least. This is the slow way, for what an answer lists.
+The contract stops at the first violation, which is cheapest. This module is slower and is used for responses.
 
-Source and stage choose the shape that the fields are held to. Where one of them is wrong, the fields that all shapes in
-question have in common are held to what any of these shapes allows.
+Source and stage select the shape whose rules apply. If one of them is invalid, only the fields that all possible shapes
+have in common are checked, against anything that one of these shapes allows.
 
-Invariant: the cost is that of reading the event's bytes a few times. Keys that the contract does not list are skipped:
-there are at most as many violations as the contract has fields.
+Invariant: the cost is that of decoding the event a few times. Unknown keys are skipped, so there are at most as many
+violations as the contract has fields.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TYPE: Final = "eventType"
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """One field, or the whole event (`$`), breaks the contract. `allowed` says in words what the contract accepts."""
+    """One field, or the whole event (`$`), violates the contract. `allowed` says what the contract accepts."""
 
     reason: Reason
     path: str
@@ -45,14 +45,14 @@ class _Leaf(NamedTuple):
 
 
 class _Node(NamedTuple):
-    """An object. `decode` keeps the keys of the contract alone, each as it stands."""
+    """An object. `decode` keeps only the keys of the contract, undecoded."""
 
     keys: Mapping[str, _Leaf | _Node]
     decode: Callable[[bytes | msgspec.Raw], msgspec.Struct]
 
 
 def violations(raw: bytes, why: Invalid, received_at: int, contract: Contract) -> list[Violation]:
-    """All violations of an event that `contract` rejected for `why`, which is the first of them.
+    """Return all violations of an event that `contract` rejected; `why` is the first of them.
 
     received_at is in microseconds since 2000. Never raises.
     """
@@ -88,7 +88,7 @@ def _narrowed(
     name: str,
     labels: Callable[[ShapeRules], list[str] | tuple[str, ...]],
 ) -> tuple[ShapeRules, ...]:
-    """Those of the shapes that the value of this key chooses; all of them where it chooses none."""
+    """Return the shapes that the value of this key selects; all of them if it selects none."""
     leaf = tree.keys[name]
     assert isinstance(leaf, _Leaf)
     try:
@@ -103,7 +103,7 @@ def _types(shape: ShapeRules) -> tuple[str, ...]:
 
 
 def _value(expected: _Leaf | _Node, path: str, value: msgspec.Raw) -> Iterator[Violation]:
-    """What is wrong with the value at this path."""
+    """Yield the violations of the value at this path."""
     allowed = expected.rule.allowed if isinstance(expected, _Leaf) else _object(expected)
     if not bytes(value):
         name = path.rpartition(".")[2]
@@ -115,7 +115,7 @@ def _value(expected: _Leaf | _Node, path: str, value: msgspec.Raw) -> Iterator[V
         why = explain(error)
         yield Violation(why.reason, path, why.detail, allowed)
         return
-    except ValueError:  # its bytes, or an escape in it
+    except ValueError:  # invalid UTF-8 or an invalid escape
         yield Violation(Reason.INVALID_TEXT, path, "text that is not valid UTF-8", allowed)
         return
     if isinstance(expected, _Node):
@@ -127,12 +127,12 @@ def _value(expected: _Leaf | _Node, path: str, value: msgspec.Raw) -> Iterator[V
 
 
 def _text(rule: Rule, text: str) -> tuple[Reason, str] | None:
-    """What is wrong with a text of the right type."""
+    """Return the violation of a text of the right type, or None."""
     maximum = rule.maximum or MAX_TEXT_BYTES
     if "\0" in text:
         return Reason.INVALID_TEXT, "text with a NUL character"
     if (size := len(text.encode())) > maximum:
-        return Reason.TOO_LONG, f"at most {maximum} bytes of UTF-8, this has {size}"
+        return Reason.TOO_LONG, f"at most {maximum} bytes of UTF-8, this text has {size}"
     if size < rule.minimum:
         return Reason.EMPTY, f"at least {rule.minimum} byte"
     if rule.field_type == "instant":
@@ -146,7 +146,7 @@ def _text(rule: Rule, text: str) -> tuple[Reason, str] | None:
 def _window(leaf: _Leaf | _Node, value: msgspec.Raw, received_at: int, contract: Contract) -> Violation | None:
     try:
         why = contract.check_window(instant(leaf.decode(value)), received_at)  # type: ignore[arg-type]
-    except ValueError:  # a violation of its own
+    except ValueError:  # reported as a violation of its own
         return None
     return Violation(why.reason, why.path, why.detail, contract.window_text) if why else None
 
@@ -157,7 +157,7 @@ def _object(node: _Node) -> str:
 
 @cache
 def _tree(of: tuple[ShapeRules, ...]) -> _Node:
-    """The objects and fields that these shapes have in common."""
+    """Return the objects and fields that these shapes have in common."""
     rules_of = [{rule.path: rule for rule in shape.rules} for shape in of]
     members: dict[str, Any] = {}
     for path in rules_of[0]:
@@ -174,7 +174,7 @@ def _tree(of: tuple[ShapeRules, ...]) -> _Node:
 
 
 def _any_of(rules: list[Rule]) -> Rule:
-    """The rule that accepts whatever one of these accepts."""
+    """Return a rule that accepts whatever one of these rules accepts."""
     return Rule(
         rules[0].path,
         rules[0].field_type,

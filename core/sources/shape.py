@@ -12,7 +12,7 @@ from core.sources.fields import MAX_ID_BYTES, MAX_INTEGER, MAX_SMALLINT, MAX_TEX
 
 
 class ColumnType(StrEnum):
-    """The type of a column, which follows from the struct. The native module knows the same names, except BYTES."""
+    """The type of a column, derived from the struct. The native module has the same names, except BYTES."""
 
     TEXT = "text"
     LABEL = "label"
@@ -25,9 +25,9 @@ class ColumnType(StrEnum):
 
 
 class Field(NamedTuple):
-    """A key and what its value has to be, in the order in which the native module takes it (`Kind` of `pg_copy.rs`).
+    """A key and the rule for its value. The native module reads these attributes (`FieldInput` of `binding.rs`).
 
-    least and most are a number's limits, or a text's in bytes of UTF-8; labels are those of a closed list.
+    minimum and maximum are a number's limits, or a text's limits in bytes of UTF-8; labels are those of a closed list.
     """
 
     path: str
@@ -39,14 +39,14 @@ class Field(NamedTuple):
 
 
 class EventShape(NamedTuple):
-    """The events of one stage: the label that their tag has, and their fields."""
+    """The events of one stage: the label of their tag, and their fields."""
 
     label: str
     fields: Sequence[Field]
 
 
 class EventSource(NamedTuple):
-    """The events of one source: its name, the key that chooses the shape of an event, and the shapes."""
+    """The events of one source: its name, the key that selects the shape of an event, and the shapes."""
 
     name: str
     tag: str
@@ -54,10 +54,10 @@ class EventSource(NamedTuple):
 
 
 class Key(NamedTuple):
-    """A key with a value that is no object.
+    """A key whose value is not an object.
 
-    attribute is dotted, from the event; type is what the value may be beside null; value is the name that a field type
-    of `core.sources.fields` gives it: `id`, `instant`, `amount`, or empty.
+    attribute is dotted, from the event; type is the type of the value apart from null; value is the name that a field
+    type of `core.sources.fields` gives it: `id`, `instant`, `amount`, or empty.
     """
 
     attribute: str
@@ -67,15 +67,15 @@ class Key(NamedTuple):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The closed list of texts that are allowed; empty where there is none."""
+        """The closed list of allowed texts; empty if there is none."""
         values = self.type.values if isinstance(self.type, inspect.LiteralType) else ()
         return tuple(value for value in values if isinstance(value, str))
 
 
 def describe(shape: type[Any]) -> tuple[Field, ...]:
-    """The fields of a struct, in its own order and without its tag.
+    """Return the fields of a struct, in its own order and without its tag.
 
-    Raises TypeError, as `keys` does, and for a type that no column holds.
+    Raises TypeError as `keys` does, and for a type that no column can store.
     """
     return tuple(_field(path, key) for path, key in keys(shape).items())
 
@@ -100,7 +100,7 @@ def _field(path: str, key: Key) -> Field:
             return Field(path, ColumnType.LABEL, key.nullable, labels=key.labels)
         case inspect.BytesType():
             return Field(path, ColumnType.BYTES, key.nullable)
-    raise TypeError(f"{path}: no column holds {key.type}")
+    raise TypeError(f"{path}: no column can store {key.type}")
 
 
 def _integer(minimum: int, maximum: int) -> ColumnType:
@@ -112,10 +112,10 @@ def _integer(minimum: int, maximum: int) -> ColumnType:
 
 
 def keys(shape: type[Any]) -> dict[str, Key]:
-    """The keys of a struct by their JSON paths without `$.`, in its own order and without its tag.
+    """Return the keys of a struct by JSON path without `$.`, in its own order and without its tag.
 
-    Raises TypeError where a key is optional, where unknown keys are forbidden, where it is an array or where an object
-    in it has a tag of its own: no event is so.
+    Raises TypeError for what no event has: an optional key, a struct that forbids unknown keys, an array, or an inner
+    object with a tag.
     """
     return dict(_keys(inspect.type_info(shape), "", ""))
 

@@ -148,7 +148,7 @@ def gateway() -> Dashboard:
             "Requests in flight",
             EVENTS,
             (f"sum by (instance) (gateway_requests_in_flight{_OF})", "{{instance}}"),
-            meaning="Requests held now",
+            meaning="Requests in flight",
         ),
         curves(
             "CPU: cores in use",

@@ -355,7 +355,7 @@ async def test_a_full_stream_is_503_at_once_and_rejected_ones_never_fail_good_on
         answer = await gateway.post(large)  # it comes, so nothing has waited for room
         problem(answer, 503, "stream_full")
         assert int(answer.headers["retry-after"]) >= 1
-        assert "may safely be sent again" in answer.json()["detail"]
+        assert "Send the whole request again" in answer.json()["detail"]
         assert await gateway.metric("gateway_events_unconfirmed_total", source="facebook") >= 2
 
 

@@ -94,7 +94,7 @@ def test_our_own_trouble_is_503_with_retry_after(kind: type[RetryableError]) -> 
     problem(given, 503, document["type"].rpartition(":")[2])
     assert int(given.headers["Retry-After"]) >= 1
     assert ("may be stored" in document["detail"]) is STORED_BEFORE[kind]
-    assert ("Nothing of it is stored" in document["detail"]) is not STORED_BEFORE[kind]
+    assert ("Nothing is stored" in document["detail"]) is not STORED_BEFORE[kind]
 
 
 def test_every_error_of_ours_has_an_answer() -> None:

@@ -159,7 +159,7 @@ def test_a_type_that_no_column_holds_is_rejected() -> None:
     class Weighed(msgspec.Struct):
         weight: Annotated[int, msgspec.Meta(gt=0)]
 
-    with pytest.raises(TypeError, match="weight: no column holds"):
+    with pytest.raises(TypeError, match="weight: no column can store"):
         describe(Weighed)
 
 

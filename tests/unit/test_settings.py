@@ -145,8 +145,8 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, broken: str) -> None
 @pytest.mark.parametrize(
     ("kind", "variable", "value", "said"),
     [
-        (Settings, "LOG_LEVEL", "loud", "one of debug, error, info, warning, like LOG_LEVEL=info"),
-        (Settings, "MAX_EVENT_AGE_DAYS", "0", "a whole number from 1 to 365, like MAX_EVENT_AGE_DAYS=7"),
+        (Settings, "LOG_LEVEL", "loud", "one of debug, error, info, warning, for example LOG_LEVEL=info"),
+        (Settings, "MAX_EVENT_AGE_DAYS", "0", "a whole number from 1 to 365, for example MAX_EVENT_AGE_DAYS=7"),
         (Settings, "MAX_EVENT_AGE_DAYS", "seven", "a whole number"),
         (Settings, "MAX_EVENT_AGE_DAYS", "7.5", "a whole number"),
         (Settings, "MAX_EVENT_AGE_DAYS", "99999999999999999999999", "a whole number from 1 to 365"),
@@ -167,13 +167,13 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, broken: str) -> None
             OperatorSettings,
             "GATEWAY_URL",
             "gateway:8080",
-            "http:// or https://, like GATEWAY_URL=http://127",
+            "http:// or https://, for example GATEWAY_URL=http://127",
         ),
     ],
 )
 def test_a_bad_value_names_its_variable(kind: type[Settings], variable: str, value: str, said: str) -> None:
     """The message has the variable's name, what is allowed and an example, and never the value."""
-    with pytest.raises(Misconfigured, match=rf"^{variable}: has to be .*{re.escape(said)}") as caught:
+    with pytest.raises(Misconfigured, match=rf"^{variable}: must be .*{re.escape(said)}") as caught:
         load(kind, {variable: value})
     if value != "0":  # which may be the least allowed
         assert value not in str(caught.value).removeprefix(variable)
@@ -227,9 +227,9 @@ def test_every_bad_value_is_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        ('"8080"', "is in quotes"),
-        ("'8080", "it is in quotes"),
-        ("8080\u200b", "not visible"),
+        ('"8080"', "remove the quotes"),
+        ("'8080", "remove the quotes"),
+        ("8080\u200b", "invisible characters"),
         ("80 80", "white space"),
     ],
 )
@@ -253,7 +253,7 @@ def test_white_space_around_a_value_is_not_part_of_it(tmp_path: Path, written: s
 @pytest.mark.parametrize("secret", ['"s-1"', "'s-1'"])
 def test_a_secret_in_quotes_is_rejected(secret: str) -> None:
     """As `docker --env-file` passes it on: no signature would ever be right."""
-    with pytest.raises(Misconfigured, match=r"^GATEWAY_TIKTOK_SECRETS: is in quotes") as caught:
+    with pytest.raises(Misconfigured, match=r"^GATEWAY_TIKTOK_SECRETS: remove the quotes") as caught:
         load(GatewaySettings, {"GATEWAY_TIKTOK_SECRETS": secret})
     assert "s-1" not in str(caught.value)
 

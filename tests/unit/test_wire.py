@@ -52,26 +52,26 @@ def test_no_part_holds_an_event_past_the_last() -> None:
 @pytest.mark.parametrize(
     ("message", "said"),
     [
-        (b"", "no header"),
-        (b"\n", "no header"),
-        (b"not json\n{}", "no header"),
-        (b"[]\n", "no header"),
-        (b"\xff\xfe", "no header"),
-        (b"[" * 100_000, "no header"),
-        (b'{"v":1}', "no header"),
-        (b'{"v":"1","parts":[]}', "no header"),
-        (b'{"v":1,"parts":[{"correlationId":"a","traceparent":null,"receivedAt":"x"}]}', "no header"),
+        (b"", "is not a header"),
+        (b"\n", "is not a header"),
+        (b"not json\n{}", "is not a header"),
+        (b"[]\n", "is not a header"),
+        (b"\xff\xfe", "is not a header"),
+        (b"[" * 100_000, "is not a header"),
+        (b'{"v":1}', "is not a header"),
+        (b'{"v":"1","parts":[]}', "is not a header"),
+        (b'{"v":1,"parts":[{"correlationId":"a","traceparent":null,"receivedAt":"x"}]}', "is not a header"),
         (b'{"v":2,"parts":[]}', "version 2"),
         (b'{"v":0,"parts":[]}', "version 0"),
-        (b'{"v":1,"parts":[]}\n{}', "1 events where the parts count 0"),
+        (b'{"v":1,"parts":[]}\n{}', "1 events and its parts count 0"),
         (
             b'{"v":1,"parts":[{"correlationId":"a","traceparent":null,"receivedAt":"x","events":2}]}\n{}',
-            "1 events where the parts count 2",
+            "1 events and its parts count 2",
         ),
         (
             b'{"v":1,"parts":[{"correlationId":"a","traceparent":null,"receivedAt":"x","events":-1},'
             b'{"correlationId":"b","traceparent":null,"receivedAt":"x","events":2}]}\n{}',
-            "1 events where the parts count 1",
+            "1 events and its parts count 1",
         ),
     ],
 )

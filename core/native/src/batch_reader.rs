@@ -1,8 +1,8 @@
-//! Read an array of events at the gateway's reader: bytes of a body in, the events of each source out, one a line.
+//! Read an array of events for the gateway: the bytes of a body in, the events of each source out, one a line.
 //!
-//! Invariant: an element that is taken here is one that the Python reference (`gateway/split.py` and the contract) takes
-//! too, with the same bytes. Reading stops before the first one that is not proved to be valid, and only where an object
-//! follows a comma: the reference can go on from there as if it had read all that is before.
+//! Invariant: an element is accepted only if the Python reference (`gateway/split.py` and the contract) accepts it with
+//! the same bytes. Reading stops before the first element that is not proved to be valid, and only before an object
+//! after a comma. The reference can resume there as if it had read everything before.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,9 +13,9 @@ use crate::json::{Cursor, Token};
 use crate::native_schema::Keys;
 use crate::pg_copy;
 
-/// An event is likely to say so early from which source it is.
+/// The source of an event is expected within so many bytes.
 const HEAD_BYTES: usize = 256;
-/// How much there may be around an event: white space, the comma, the bracket.
+/// Maximum bytes around an event: white space, comma, bracket.
 const MARGIN_BYTES: usize = 1024;
 
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct BatchReader {
     max_bytes: usize,
 }
 
-/// What tells a source's events, and the tag and the fields that they have.
+/// The declaration of a source: its name, its tag, and the fields of each shape.
 pub struct SourceDescription {
     pub name: String,
     pub tag: String,
@@ -47,7 +47,7 @@ struct Shape {
     instant: usize,
 }
 
-/// The instants that events may have, and how many bytes are enough for now.
+/// The allowed instants, and the number of bytes after which reading stops.
 #[derive(Clone, Copy)]
 pub struct Bounds {
     pub earliest: i64,
@@ -55,7 +55,7 @@ pub struct Bounds {
     pub enough: usize,
 }
 
-/// Events of one source: how many, and one a line.
+/// The events of one source: their number, and one event a line.
 #[derive(Debug, PartialEq)]
 pub struct Block<'a> {
     pub source: &'a str,
@@ -63,14 +63,14 @@ pub struct Block<'a> {
     pub lines: Vec<u8>,
 }
 
-/// Events that were read, a block of each source that has any. `resume_at` is where to go on, `None` at the array's end.
+/// The events that were read, one block for each source that has any. `resume_at` is `None` at the end of the array.
 #[derive(Debug, PartialEq)]
 pub struct Run<'a> {
     pub resume_at: Option<usize>,
     pub blocks: Vec<Block<'a>>,
 }
 
-/// A valid event: its source, its bytes, and where the next one begins.
+/// A valid event: its source, its bytes, and where the next event begins.
 struct ValidEvent<'a> {
     source: usize,
     event: &'a [u8],
@@ -85,13 +85,13 @@ struct Buffers<'a> {
 }
 
 impl BatchReader {
-    /// The error says which part of the description is wrong.
+    /// Returns an error that names the invalid part of the declaration.
     pub fn new(instant: &str, max_bytes: usize, sources: Vec<SourceDescription>) -> Result<Self, String> {
         let sources = sources.into_iter().map(|source| Source::new(source, instant)).collect::<Result<_, _>>()?;
         Ok(Self { sources, max_bytes })
     }
 
-    /// Read elements of the array in `body`, from `start`, where one may begin.
+    /// Read elements of the array in `body`, from `start`, where an element may begin.
     pub fn read(&self, body: &[u8], start: usize, bounds: Bounds) -> Run<'_> {
         let of = self.sources.iter().map(|source| source.name.as_str());
         let mut blocks: Vec<_> = of.map(|source| Block { source, events: 0, lines: Vec::new() }).collect();
@@ -100,12 +100,12 @@ impl BatchReader {
         Run { resume_at, blocks }
     }
 
-    /// Read elements into the blocks, of which there is one for each source, in their order; where to go on.
+    /// Read elements into the blocks, one for each source in order. Returns where to resume.
     fn fill(&self, blocks: &mut [Block], body: &[u8], start: usize, bounds: Bounds) -> Option<usize> {
         let mut buffers = Buffers::default();
         let mut at = start;
         while at < body.len() && at - start < bounds.enough {
-            // A defect of ours leaves its event to the reference.
+            // A panic (a defect) leaves the event to the reference.
             let event = catch_unwind(AssertUnwindSafe(|| self.event(body, at, bounds, &mut buffers)));
             let Some(ValidEvent { source, event, next }) = event.ok().flatten() else {
                 break;
@@ -170,7 +170,7 @@ impl Source {
         Ok(Self { name, quoted, tag, shapes: planned, keys })
     }
 
-    /// The length of the valid event that `near` begins with.
+    /// The length of the valid event at the start of `near`.
     fn event<'a>(&self, near: &'a [u8], bounds: Bounds, buffers: &mut Buffers<'a>) -> Option<usize> {
         let Buffers { tokens, row, scratch } = buffers;
         let mut cursor = Cursor::new(near);
@@ -180,7 +180,7 @@ impl Source {
         };
         let tag = tag.read(scratch)?;
         let shape = self.shapes.iter().find(|shape| shape.label.as_bytes() == tag)?;
-        row.clear(); // what is written is not needed: writing is how the collector holds a field to the contract
+        row.clear(); // the row is discarded: writing a field validates it as the collector does
         for (number, field) in shape.fields.iter().enumerate() {
             let value = pg_copy::write(&field.column_type, field.nullable, tokens[field.place], row, scratch)?;
             if number == shape.instant && !(bounds.earliest..=bounds.latest).contains(&value) {

@@ -1,4 +1,4 @@
-//! What Python sees: the classes `Parser` and `BatchReader`, description in `core/_native.pyi`.
+//! The Python classes `Parser`, `Counts` and `BatchReader`, described in `core/_native.pyi`.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ struct Parser {
     names: Arc<Names>,
 }
 
-/// The names of the slots as Python has them, made once: a batch has hundreds of counts.
+/// The names of the slots as Python strings, created once: a batch has hundreds of counts.
 struct Names {
     types: Vec<(Py<PyString>, Py<PyString>)>,
     values: Vec<(Py<PyString>, Py<PyString>)>,
@@ -92,7 +92,7 @@ impl Parser {
     }
 }
 
-/// What a message's rows add to the rollups. Python objects are made of the counts of a whole batch alone, by `total`.
+/// The rollup counts of one message's rows. Only `total` creates Python objects, for a whole batch.
 #[pyclass(frozen, module = "core._native")]
 struct Counts {
     schema: Arc<NativeSchema>,
@@ -130,7 +130,7 @@ impl BatchReader {
         reader.map(|reader| Self { reader }).map_err(PyValueError::new_err)
     }
 
-    /// The body is neither copied nor changed: bytes of Python never are.
+    /// The body is neither copied nor changed, because Python bytes are immutable.
     fn read<'py>(
         &self,
         py: Python<'py>,
@@ -170,7 +170,7 @@ fn sums<'py>(py: Python<'py>, quarters: &[Quarter], names: &Names) -> PyResult<S
     Ok((events, audience))
 }
 
-/// What Python makes of a line: its day and its row, or nothing.
+/// Call the Python reference for a line. Returns its day and its row, or `None`.
 fn call_reference(
     otherwise: &Py<PyAny>,
     position: usize,
@@ -180,7 +180,7 @@ fn call_reference(
     Python::attach(|py| otherwise.call1(py, (position, request, PyBytes::new(py, line)))?.extract(py))
 }
 
-/// Events of the request, its first and last instant, and what ends its rows.
+/// The number of events of the request, its first and last instant, and the end of its rows.
 #[derive(FromPyObject)]
 struct RequestInput<'py>(usize, i64, i64, Bound<'py, PyBytes>);
 
@@ -191,7 +191,7 @@ impl RequestInput<'_> {
     }
 }
 
-/// A source's name, and the key that chooses the shape of its events.
+/// A source's name, and the key that selects the shape of its events.
 #[derive(FromPyObject)]
 struct SourceInput {
     name: String,
@@ -199,7 +199,7 @@ struct SourceInput {
     shapes: Vec<EventInput>,
 }
 
-/// The label and the fields of a shape of events.
+/// The label and the fields of a shape.
 #[derive(FromPyObject)]
 struct EventInput {
     label: String,

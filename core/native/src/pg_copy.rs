@@ -1,7 +1,7 @@
-//! PostgreSQL's binary COPY format: how each kind of value is held to the contract and written.
+//! PostgreSQL's binary COPY format: validate and write each type of value.
 //!
-//! A field is its length (32 bits, big-endian) and its bytes; NULL has the length -1. `collector/parse/pg_copy.py` is the
-//! readable one of the two.
+//! A field is its length (32 bits, big-endian) and its bytes; NULL has the length -1. This is the fast version of
+//! `collector/parse/pg_copy.py`.
 
 use crate::instant;
 use crate::json::Token;
@@ -9,10 +9,10 @@ use crate::text::Text;
 
 const NULL: [u8; 4] = (-1_i32).to_be_bytes();
 
-/// What a value has to be, and how it is written: `ColumnType` of `collector/parse/pg_copy.py`, with the contract's limits.
+/// The type and limits of a value: `ColumnType` of `collector/parse/pg_copy.py`, with the limits of the contract.
 #[derive(Debug)]
 pub enum ColumnType {
-    /// A text of so many bytes of UTF-8, without NUL.
+    /// A text with so many bytes of UTF-8, without NUL.
     Text {
         minimum: i64,
         maximum: i64,
@@ -35,12 +35,12 @@ pub enum ColumnType {
     Amount,
 }
 
-/// What `write` gives for a null.
+/// The result of `write` for a null.
 pub const NOTHING: i64 = -1;
 
-/// Write one field, or nothing: `None` where the value is not proved to be what the contract asks for. Whatever was
-/// written by then is the caller's to take back. Gives what the value means as a number, so that nothing is read twice:
-/// the number itself, a label's place in its list, an instant's microseconds, an amount's cents, a text's length.
+/// Write one field. Returns `None` if the value is not proved to be valid; the caller discards what was written by
+/// then. Otherwise returns the value as a number, so that nothing is read twice: the integer itself, the index of a
+/// label, the microseconds of an instant, the cents of an amount, the length of a text.
 pub fn write(
     column_type: &ColumnType,
     nullable: bool,
@@ -76,7 +76,7 @@ fn write_integer(column_type: &ColumnType, digits: &[u8], out: &mut Vec<u8>) -> 
     Some(value)
 }
 
-/// A number that is digits alone. A sign, a point, an exponent or more than 18 digits are not proved.
+/// A number that consists of digits. A sign, a point, an exponent or more than 18 digits are not accepted.
 fn unsigned(digits: &[u8]) -> Option<i64> {
     if digits.len() > 18 {
         return None;
@@ -90,7 +90,7 @@ fn write_text(column_type: &ColumnType, text: Text, out: &mut Vec<u8>, scratch: 
     let meaning = match column_type {
         ColumnType::Text { minimum, maximum } => {
             let length = text.len() as i64;
-            let has_nul = escaped && memchr::memchr(0, text).is_some(); // it can only come as an escape
+            let has_nul = escaped && memchr::memchr(0, text).is_some(); // it can only be an escape
             ((*minimum..=*maximum).contains(&length) && !has_nul).then_some(length)?
         }
         ColumnType::Label(labels) => labels.iter().position(|label| label == text)? as i64,
@@ -111,7 +111,7 @@ fn bytes(value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(value);
 }
 
-/// `[0-9]{1,10}(\.[0-9]{1,2})?`: what stands before the point, and cents.
+/// Parse `[0-9]{1,10}(\.[0-9]{1,2})?` to the whole part and the cents.
 fn amount(text: &[u8]) -> Option<(i64, i64)> {
     let (whole, cents) = match text.iter().position(|&byte| byte == b'.') {
         None => (text, 0),
@@ -131,7 +131,7 @@ fn amount(text: &[u8]) -> Option<(i64, i64)> {
     Some((unsigned(whole)?, cents))
 }
 
-/// An amount as numeric with two decimals, in digits of base 10,000.
+/// Write an amount as numeric with two decimals, in digits of base 10,000.
 fn write_amount(text: &[u8], out: &mut Vec<u8>) -> Option<i64> {
     let (whole, cents) = amount(text)?;
     let digits = [whole / 100_000_000, whole / 10_000 % 10_000, whole % 10_000, cents * 100].map(|digit| digit as u16);

@@ -1,9 +1,9 @@
-//! What is counted: a slot for each type and each value of a closed list, and for each dimension whose values are texts.
+//! What is counted: one slot for each event type, for each value of a closed list, and for each text dimension.
 
 use crate::field::PlacedField;
 use crate::pg_copy::ColumnType;
 
-/// How events of a shape are counted, by the numbers of their fields: `Counted` of `collector/parse/native_schema.py`.
+/// How events of a shape are counted, by field numbers: `Counted` of `collector/parse/native_schema.py`.
 #[derive(Debug)]
 pub struct Counted {
     pub event_type: usize,
@@ -19,12 +19,12 @@ pub struct Dimension {
     pub bands: Vec<(i64, String)>,
 }
 
-/// What each slot of a quarter-hour's counts is about, over all shapes.
+/// The names of the slots of a quarter-hour, over all shapes.
 #[derive(Debug, Default)]
 pub struct Slots {
     /// Stage and type.
     pub types: Vec<(String, String)>,
-    /// Dimension and value, where the values are a closed list.
+    /// Dimension and value, for closed lists of values.
     pub values: Vec<(String, String)>,
     /// Dimensions whose values are texts.
     pub texts: Vec<String>,
@@ -37,7 +37,7 @@ pub struct CountedShape {
     pub types: Vec<usize>,
     pub revenue: Option<(usize, usize)>,
     pub dimensions: Vec<(usize, By)>,
-    /// The slot and the place of the text that is counted.
+    /// The slot and the token index of the counted text.
     pub text: Option<(usize, usize)>,
 }
 
@@ -50,7 +50,7 @@ pub enum By {
 }
 
 impl Slots {
-    /// The error says what does not fit to the fields.
+    /// Returns an error that says what does not match the fields.
     pub fn plan(&mut self, stage: &str, counted: Counted, fields: &[PlacedField]) -> Result<CountedShape, String> {
         let column_type_of =
             |number: usize| fields.get(number).filter(|field| !field.nullable).map(|field| &field.column_type);
@@ -94,7 +94,7 @@ impl Slots {
     }
 }
 
-/// Where it stands in the list; it is added if need be.
+/// The index of an item in the list; it is added if it is missing.
 fn slot<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
     list.iter().position(|other| *other == item).unwrap_or_else(|| {
         list.push(item);
