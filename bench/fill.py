@@ -190,11 +190,11 @@ async def _store_day(
     """One source's day in one transaction, as a collector writes a batch."""
     await connection.fetchval(_PARTITIONS["ensure"], f"{source}_events", day.start.date())
     async with connection.transaction():
-        write = BatchWriter(connection, COLLECTED[source], _SHARD, below_floor=set())
+        writer = BatchWriter(connection, COLLECTED[source], _SHARD, below_floor=set())
         stored: Counter[int] = Counter()
         while (entry := await queue.get()) is not None:
-            stored += await write.rows([entry], Way.DIRECT)
-        await write.counts()
+            stored += await writer.write_rows([entry], Way.DIRECT)
+        await writer.write_rollups()
         await connection.execute(_SQL["receipt"], subjects.stream_of(source), sequence, _PUBLISHED, stored[sequence])
 
 

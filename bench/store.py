@@ -76,7 +76,7 @@ class Run(NamedTuple):
 class Staged(DirectCopyBackoff):
     """The staged path alone."""
 
-    def take(self) -> WritePath:
+    def next_path(self) -> WritePath:
         return WritePath.STAGED
 
 
@@ -150,7 +150,7 @@ class Bench:
         await self._owner.execute("CHECKPOINT")
         store = Store(self._dsn, SOURCE, lambda *_: NotImplemented)
         if path == "staged":
-            store.turn = Staged()
+            store.direct_backoff = Staged()
         save: Callable[[list[Entry]], Awaitable[Any]] = store.save
         connection = None
         if path == "bare":

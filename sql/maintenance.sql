@@ -4,7 +4,7 @@
 -- The database's day in UTC: all collectors of one database agree on it.
 SELECT (now() AT TIME ZONE 'UTC')::date
 
--- name: end_stuck_sessions
+-- name: terminate_stuck_sessions
 -- A client that stalls in the middle of a COPY holds its locks, and no time-out of the server's catches it. Only
 -- sessions of our own role and name are ended, and none whose long transaction moves on: state_change is the instant
 -- of its last statement.
@@ -65,7 +65,7 @@ ON CONFLICT (source) DO UPDATE
 SET stored_until = excluded.stored_until, pending_messages = excluded.pending_messages, observed_at = now()
 WHERE excluded.stored_until >= kept.stored_until
 
--- name: note_life
+-- name: record_stream_life
 -- A stream may be deleted: how far it had come is then known from here alone.
 INSERT INTO stream_lives AS kept (stream, created, last_sequence)
 VALUES ($1, $2, $3)

@@ -1,16 +1,16 @@
 -- The pipeline's state as collectors and gateways report it: see core/state.py.
 
--- name: note_source
+-- name: record_source_state
 INSERT INTO source_states AS kept (name, stream_bytes, stream_max_bytes, paused)
 VALUES ($1, $2, $3, $4)
 ON CONFLICT (name) DO UPDATE
 SET stream_bytes = excluded.stream_bytes, stream_max_bytes = excluded.stream_max_bytes, paused = excluded.paused,
     observed_at = now()
 
--- name: note_stopped
+-- name: record_stopped
 UPDATE source_states SET stopped_why = $2, stopped_at = now() WHERE name = $1
 
--- name: note_gateways
+-- name: record_gateway_state
 -- $2: how long ago a gateway reported; NULL: not since this collector started.
 INSERT INTO gateway_state AS kept (turned_away, heard_at)
 VALUES ($1, now() - $2::float8 * interval '1 second')

@@ -1,6 +1,6 @@
 -- What a collector asks to store a batch, in the order of the flow. The merges of sources are in sources.sql.
 
--- name: take_shard
+-- name: acquire_shard
 -- The lowest slot that no other collector of this source holds; the session keeps it until it ends. Where all are
 -- held, 0 is shared: slower, not wrong.
 SELECT coalesce((
@@ -8,10 +8,10 @@ SELECT coalesce((
     WHERE pg_try_advisory_lock(hashtext('sluice.shard.' || $1::text), slot)
     LIMIT 1), 0)
 
--- name: take_receipts
+-- name: insert_receipts
 -- A message whose receipt stands was stored before: it is not returned and is left out. A message that another
 -- collector is storing at this moment makes us wait until that one has committed or failed.
--- All events are presumed new; `correct_receipts` tells otherwise for the few messages where they are not.
+-- All events are presumed new; `update_receipts` tells otherwise for the few messages where they are not.
 INSERT INTO receipts (stream, stream_sequence, published_at, events, stored)
 SELECT $1, message.stream_sequence, message.published_at, message.events, message.events
 FROM unnest($2::bigint[], $3::timestamptz[], $4::integer[]) AS message (stream_sequence, published_at, events)
@@ -22,7 +22,7 @@ RETURNING stream_sequence, published_at
 -- name: require_attached
 SELECT require_attached($1, $2)
 
--- name: correct_receipts
+-- name: update_receipts
 UPDATE receipts
 SET stored = message.stored, repeated = message.repeated, dead = message.dead
 FROM unnest($2::bigint[], $3::timestamptz[], $4::integer[], $5::integer[], $6::integer[])
@@ -45,7 +45,7 @@ WITH NO DATA
 -- Not TRUNCATE: each one in a transaction makes every later savepoint dearer, and isolation takes thousands.
 DELETE FROM staging
 
--- name: lock_countries
+-- name: lock_country_registry
 -- A row where some of these countries ($1) are to be learnt. One collector learns at a time: of two that see the same
 -- room and fill it twice, one would have counted as other what the other one knows.
 SELECT pg_advisory_xact_lock(hashtext('sluice.countries'))
@@ -54,7 +54,7 @@ WHERE (SELECT count(*) FROM known_countries WHERE NOT reserved) < 1000 AND EXIST
     WHERE NOT EXISTS (SELECT FROM known_countries known WHERE known.country = met.country)
       AND NOT EXISTS (SELECT FROM other_countries other WHERE other.country = met.country))
 
--- name: learn_countries
+-- name: register_countries
 -- Before the rollups, so that a country is known from its first event on. A statement of its own: it sees what was
 -- learnt while the lock was waited for.
 INSERT INTO known_countries
@@ -96,7 +96,7 @@ WITH inserted AS (
 )
 SELECT stream_sequence, count(*) AS stored FROM inserted GROUP BY stream_sequence
 
--- name: keep_dead_letters
+-- name: insert_dead_letters
 INSERT INTO dead_letters (stream, source, published_at, stream_sequence, received_at, position, reason, path, detail,
                           correlation_id, event)
 SELECT $1, $2, dead_letter.*

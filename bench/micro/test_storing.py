@@ -40,7 +40,7 @@ def test_store_a_batch(benchmark: BenchmarkFixture, stack: Stack, path: str) -> 
     """Receipts, rows and rollups: through staging and the merge, or straight into the leaf."""
     store = Store(stack.servers.collector_dsn, SOURCE, lambda *_: NotImplemented)
     if path == "staged":
-        store.turn = Staged()
+        store.direct_backoff = Staged()
     _measure(benchmark, lambda batch: stack.runner.run(store.save(batch)), stack)
     stack.runner.run(store.close())
 

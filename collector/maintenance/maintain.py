@@ -95,13 +95,13 @@ class Maintenance:
         metrics.paused.labels(self._source.name).set(bool(info.paused))
 
     async def _sessions(self, connection: Connection) -> None:
-        for row in await connection.fetch(_SQL["end_stuck_sessions"], STUCK_AFTER):
+        for row in await connection.fetch(_SQL["terminate_stuck_sessions"], STUCK_AFTER):
             log.warning("ended a session that was stuck" if row["ended"] else "a stuck session stays", pid=row["pid"])
 
     async def _partitions(self, connection: Connection) -> None:
         table = str(self._source.table)
         today = await connection.fetchval(_SQL["today"])
-        failed = await make_ahead(connection, table, today, self._settings.partitions_ahead_days)
+        failed = await create_partitions_ahead(connection, table, today, self._settings.partitions_ahead_days)
         metrics.partitions_ahead.labels(self._source.name).set(await _days_ahead(connection, table, today))
         if failed:
             raise failed[0]
@@ -134,10 +134,12 @@ class Maintenance:
 
     async def _countries(self, connection: Connection) -> None:
         places = await connection.fetchval(_COUNTRIES["free_places"])
-        metrics.country_places.labels(self._source.name).set(places)
+        metrics.free_country_rollups.labels(self._source.name).set(places)
 
 
-async def make_ahead(connection: Connection, table: str, today: date, days: int) -> list[asyncpg.PostgresError]:
+async def create_partitions_ahead(
+    connection: Connection, table: str, today: date, days: int
+) -> list[asyncpg.PostgresError]:
     """Make the partitions from yesterday to so many days ahead; the errors of those that could not be made."""
     failed = []
     for offset in range(-1, days + 1):

@@ -61,12 +61,12 @@ class StateReport:
             log.debug("no word of the consumer", error=repr(error))
             return  # the report of before goes stale
         name, stream_bytes, stream_max_bytes = self._source.name, info.state.bytes, max(info.config.max_bytes, 0)
-        await connection.execute(_SQL["note_source"], name, stream_bytes, stream_max_bytes, paused)
+        await connection.execute(_SQL["record_source_state"], name, stream_bytes, stream_max_bytes, paused)
         if why := self._readiness.reason("collecting"):
-            await connection.execute(_SQL["note_stopped"], name, why)
+            await connection.execute(_SQL["record_stopped"], name, why)
         if self._listening:
             turned_away, seconds_ago = self._of_gateways(time.monotonic())
-            await connection.execute(_SQL["note_gateways"], turned_away, seconds_ago)
+            await connection.execute(_SQL["record_gateway_state"], turned_away, seconds_ago)
 
     async def _hear(self, message: Msg) -> None:
         self._heard = time.monotonic()

@@ -28,7 +28,7 @@ EVERY_SECONDS: Final = 5.0
 log = structlog.get_logger()
 
 
-async def free_stranded(client: Client, source: Source, readiness: Readiness) -> None:
+async def recover_stranded(client: Client, source: Source, readiness: Readiness) -> None:
     """Look for stranded messages of a source for ever."""
     suspect: int | None = None
 

@@ -27,7 +27,7 @@ COMMAND_SECONDS: Final = 20.0  # of a server that vanished without a word nothin
 _SQL: Final = statements("maintenance")
 
 
-async def keep_watermark(client: Client, dsn: str, source: Source, readiness: Readiness) -> None:
+async def advance_watermark(client: Client, dsn: str, source: Source, readiness: Readiness) -> None:
     """Write the watermark and the state of a source for ever. Both are stale while that fails."""
     report = StateReport(client, source, readiness)
     watermark = Watermark(client, dsn, source, report)
@@ -61,7 +61,9 @@ class Watermark:
                 self._connection = await postgres.connect(
                     self._dsn, name="sluice-watermark", patience_seconds=5, command_seconds=COMMAND_SECONDS
                 )
-            await self._connection.execute(_SQL["note_life"], self._source.stream, info.created, info.state.last_seq)
+            await self._connection.execute(
+                _SQL["record_stream_life"], self._source.stream, info.created, info.state.last_seq
+            )
             if self._source.table is not None:
                 await self._connection.execute(
                     _SQL["advance_watermark"], self._source.name, info.stored_until(earlier), info.state.messages

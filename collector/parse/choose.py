@@ -7,7 +7,7 @@ from typing import Final, Literal
 import structlog
 
 from collector.parse.native import native_parser
-from collector.parse.native_schema import LeftToPython
+from collector.parse.native_schema import NativeParserUnsupported
 from collector.parse.parsed import Parser
 from collector.parse.python import python_parser
 from collector.sources.source import Source
@@ -29,7 +29,7 @@ def choose(choice: Choice, source: Source, contract: Contract) -> tuple[Named, P
         return "python", python_parser(source, contract)
     try:
         return "native", native_parser(source, contract)
-    except LeftToPython as why:
+    except NativeParserUnsupported as why:
         if choice == "native":
             raise Misconfigured(f"--parser=native cannot serve {source.name}: {why}") from why
         log.info("the Python parser serves", source=source.name, reason=str(why))

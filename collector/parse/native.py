@@ -38,12 +38,12 @@ class Request(NamedTuple):
 def native_parser(source: Source, contract: Contract) -> Parser:
     """As `python_parser`, and the same for every input. Raises LeftToPython where it is not built or cannot serve."""
     if NOT_BUILT:
-        raise native_schema.LeftToPython(NOT_BUILT)
+        raise native_schema.NativeParserUnsupported(NOT_BUILT)
     tag, shapes = native_schema.describe(source)
     try:
         parser = native.Parser(tag, "timestamp", MAX_EVENT_BYTES, shapes)
     except ValueError as error:
-        raise native_schema.LeftToPython(str(error)) from error
+        raise native_schema.NativeParserUnsupported(str(error)) from error
     python = python_parser(source, contract)
     row, counted = row_reader(source, contract)
 

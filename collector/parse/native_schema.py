@@ -15,7 +15,7 @@ from core.sources import shape as shapes_of
 from core.sources.shape import ColumnType, Field
 
 
-class LeftToPython(Exception):
+class NativeParserUnsupported(Exception):
     """The native parser cannot read this source. The message says why."""
 
 
@@ -45,11 +45,11 @@ class Shape(NamedTuple):
 def describe(source: Source) -> tuple[str, list[Shape]]:
     """The key that chooses the shape of a source's events, and the shapes. Raises LeftToPython."""
     if source.name not in SOURCES:
-        raise LeftToPython(f"the events of {source.name} are not those of the contract")
+        raise NativeParserUnsupported(f"the events of {source.name} are not those of the contract")
     tags = {shape.__struct_config__.tag_field for shape in source.shapes}
     tag = tags.pop()
     if tags or tag is None:
-        raise LeftToPython(f"{source.name} has no one key that chooses the shape")
+        raise NativeParserUnsupported(f"{source.name} has no one key that chooses the shape")
     return tag, [_shape(source, shape) for shape in source.shapes]
 
 
@@ -57,9 +57,9 @@ def _shape(source: Source, shape: type[Any]) -> Shape:
     try:
         fields = list(shapes_of.describe(shape))
     except TypeError as error:
-        raise LeftToPython(str(error)) from error
+        raise NativeParserUnsupported(str(error)) from error
     if unknown := [field.path for field in fields if field.type is ColumnType.BYTES]:
-        raise LeftToPython(f"{unknown[0]}: the native parser writes no bytes")
+        raise NativeParserUnsupported(f"{unknown[0]}: the native parser writes no bytes")
     numbers = {field.path: number for number, field in enumerate(fields)}
     row: list[bytes | int] = [opening(source)]
     row += [numbers[path] if path in numbers else constant_of(path, shape) for path in source.columns.values()]
@@ -68,7 +68,7 @@ def _shape(source: Source, shape: type[Any]) -> Shape:
 
 def _counted(source: Source, numbers: dict[str, int]) -> Counted:
     if source.audience is None or "eventType" not in numbers:
-        raise LeftToPython(f"{source.name} has no types to count")
+        raise NativeParserUnsupported(f"{source.name} has no types to count")
     purchase, dimensions = source.audience.purchase, source.audience.dimensions
     return Counted(
         type=numbers["eventType"],

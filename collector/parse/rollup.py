@@ -26,7 +26,7 @@ from core.sources.shape import keys
 
 QUARTER_MICROSECONDS: Final = 900_000_000
 QUARTERS_IN_DAY: Final = 96
-MOST_CHARACTERS: Final = 64
+MAX_LABEL_CHARACTERS: Final = 64
 """A text that is longer has no count of its own: it is counted as other."""
 
 
@@ -84,7 +84,9 @@ class Rollup:
                 audience.update(((quarter, name, band), sums[at]) for at, band in enumerate(bands, 1) if sums[at])
                 continue
             # No label of a closed list is too long to have a count of its own.
-            if other := sum(counter.pop(text) for text in [text for text in counter if len(text) > MOST_CHARACTERS]):
+            if other := sum(
+                counter.pop(text) for text in [text for text in counter if len(text) > MAX_LABEL_CHARACTERS]
+            ):
                 audience[quarter, name, None] = other
             audience.update(zip(zip(repeat(quarter), repeat(name), counter), counter.values(), strict=True))
         return Counts(events, audience)
