@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench.publisher.templates import PAGE_EVENTS, UUIDS_A_PAGE, Page, make_page, uuid_lots
 from bench.publisher.values import VALUES
 from collector.message import Message
-from collector.parse.choose import choose
+from collector.parse.choose import select_parser
 from collector.parse.parsed import Parser
 from collector.sources import SOURCES as COLLECTED
 from collector.store.batch import Entry
@@ -93,7 +93,7 @@ class Made:
         self._pages: list[Page] = [make_page(rng, shared, VALUES[values]) for rng in rngs]
         contract = Contract(max_age_days=36_500, max_ahead_seconds=86_400)
         self._parsers: dict[SourceName, Parser] = {
-            source: choose("auto", COLLECTED[source], contract)[1] for source in SOURCES
+            source: select_parser("auto", COLLECTED[source], contract)[1] for source in SOURCES
         }
 
     def messages(self, day: Day, sequence: int) -> Iterator[dict[SourceName, Entry]]:

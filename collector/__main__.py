@@ -13,7 +13,7 @@ from collector.fetch import Fetcher
 from collector.maintenance import ledger, maintain
 from collector.maintenance.stranded import recover_stranded
 from collector.maintenance.watermark import advance_watermark
-from collector.parse.choose import CHOICES, Choice, choose
+from collector.parse.choose import PARSER_CHOICES, ParserChoice, select_parser
 from collector.settings import CollectorSettings
 from collector.sources import SOURCES
 from collector.sources.source import Source
@@ -34,7 +34,7 @@ def main() -> None:
     )
     arguments.add_argument("--source", required=True, choices=sorted(SOURCES), help="the source to collect")
     arguments.add_argument(
-        "--parser", default="auto", choices=CHOICES,
+        "--parser", default="auto", choices=PARSER_CHOICES,
         help="the parser; auto selects the native one if it is built and supports the source",
     )  # fmt: skip
     options = arguments.parse_args()
@@ -42,7 +42,7 @@ def main() -> None:
     lifecycle.run(lambda stop: collect(SOURCES[options.source], options.parser, stop))
 
 
-async def collect(source: Source, choice: Choice, stop: asyncio.Event) -> None:
+async def collect(source: Source, choice: ParserChoice, stop: asyncio.Event) -> None:
     """Start the collector's tasks, collect until `stop` is set, then end them."""
     settings = load(CollectorSettings)
     maintain.check_retention(settings)
@@ -50,7 +50,7 @@ async def collect(source: Source, choice: Choice, stop: asyncio.Event) -> None:
     warn_of_unknown(CollectorSettings)
     tracing.start(f"collector-{source.name}", settings)
     record_build_info()
-    parser, parse = choose(
+    parser, parse = select_parser(
         choice,
         source,
         Contract(max_age_days=settings.max_event_age_days, max_ahead_seconds=settings.max_event_ahead_seconds),

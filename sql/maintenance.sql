@@ -8,7 +8,7 @@ SELECT (now() AT TIME ZONE 'UTC')::date
 -- A client that stalls in the middle of a COPY holds its locks, and no time-out of the server's catches it. Only
 -- sessions of our own role and name are ended, and none whose long transaction moves on: state_change is the instant
 -- of its last statement.
-SELECT pid, pg_terminate_backend(pid) AS ended
+SELECT pid, pg_terminate_backend(pid) AS terminated
 FROM pg_stat_activity
 WHERE usename = current_user AND datname = current_database() AND application_name LIKE 'sluice-collector-%'
   AND wait_event = 'ClientRead' AND xact_start IS NOT NULL AND state_change < now() - $1::interval

@@ -22,7 +22,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.micro.conftest import Stack
 from bench.publisher.events import Drawn, make
-from collector.parse.choose import choose
+from collector.parse.choose import select_parser
 from collector.parse.parsed import Parser
 from collector.parse.row import copied_columns
 from collector.sources import SOURCES
@@ -67,7 +67,7 @@ def parser(source: str, name: str) -> Parser:
     """The parser of this name, or the benchmark's end where it is not built."""
     if name == "native" and NOT_BUILT:
         pytest.skip(NOT_BUILT)
-    return choose("native" if name == "native" else "python", SOURCES[source], CONTRACT)[1]
+    return select_parser("native" if name == "native" else "python", SOURCES[source], CONTRACT)[1]
 
 
 def tell(benchmark: BenchmarkFixture, size: int, events: int = EVENTS) -> None:

@@ -147,8 +147,8 @@ class Mutator:
     def _nested(self, line: bytes) -> bytes:
         """A value inside many lists or objects."""
         depth = self._random.choice((1, 60, 62, 63, 64, 65, 66, 70, 300))
-        opening, closing = self._random.choice(((b"[", b"]"), (b'{"a":', b"}")))
-        return self._replaced(line, _VALUE, lambda value: opening * depth + value + closing * depth)
+        row_prefix, row_suffix = self._random.choice(((b"[", b"]"), (b'{"a":', b"}")))
+        return self._replaced(line, _VALUE, lambda value: row_prefix * depth + value + row_suffix * depth)
 
     def _bytes(self, line: bytes) -> bytes:
         """A few bytes changed, put in, taken out or repeated."""

@@ -16,11 +16,11 @@ from msgspec import Meta
 
 from bench.publisher.events import Drawn, make
 from collector.parse import native, native_schema
-from collector.parse.choose import choose
+from collector.parse.choose import select_parser
 from collector.parse.native import native_parser
 from collector.parse.parsed import Parsed, Parser
 from collector.parse.python import RowReader, python_parser
-from collector.parse.rollup import Counts, Seen, nothing, total
+from collector.parse.rollup import Counts, Seen, no_counts, total
 from collector.sources import SOURCES
 from collector.sources.source import Source
 from core.errors import Misconfigured
@@ -200,7 +200,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Parser]:
         def row(line: bytes, received_at: int, end: bytes, seen: Seen) -> tuple[int, bytes]:
             raise AssertionError(line)
 
-        return row, lambda seen: nothing()
+        return row, lambda seen: no_counts()
 
     monkeypatch.setattr(native, "row_reader", failing)
     return lambda source: native_parser(SOURCES[source], CONTRACT)
@@ -271,29 +271,29 @@ def _overtakes(body: bytes) -> bool:
 
 def test_the_native_parser_is_chosen_where_it_can_be() -> None:
     """Of itself it serves the sources with events; Python's serves rejected events, and whoever asks for it."""
-    assert {name: choose("auto", source, CONTRACT)[0] for name, source in SOURCES.items()} == {
+    assert {name: select_parser("auto", source, CONTRACT)[0] for name, source in SOURCES.items()} == {
         "facebook": "native",
         "tiktok": "native",
         "rejected": "python",
     }
-    assert choose("native", SOURCES["tiktok"], CONTRACT)[0] == "native"
-    assert choose("python", SOURCES["tiktok"], CONTRACT)[0] == "python"
+    assert select_parser("native", SOURCES["tiktok"], CONTRACT)[0] == "native"
+    assert select_parser("python", SOURCES["tiktok"], CONTRACT)[0] == "python"
 
 
 def test_asking_for_what_cannot_serve_stops_the_start() -> None:
     """The operator is told which source it cannot serve, and why."""
     with pytest.raises(Misconfigured, match=r"--parser=native cannot serve rejected: .*not those of the contract"):
-        choose("native", SOURCES["rejected"], CONTRACT)
+        select_parser("native", SOURCES["rejected"], CONTRACT)
 
 
 def test_without_a_build_python_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing but the choice tells the difference; who insists on the native parser is told that it is not built."""
     monkeypatch.setattr(native, "NOT_BUILT", "it is not built")
-    name, parse = choose("auto", SOURCES["facebook"], CONTRACT)
+    name, parse = select_parser("auto", SOURCES["facebook"], CONTRACT)
     assert name == "python"
     assert parse(message(facebook()), 7).invalid == []
     with pytest.raises(Misconfigured, match="it is not built"):
-        choose("native", SOURCES["facebook"], CONTRACT)
+        select_parser("native", SOURCES["facebook"], CONTRACT)
 
 
 class _Envelope(msgspec.Struct, tag_field="funnelStage", tag="top", rename="camel"):

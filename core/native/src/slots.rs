@@ -3,7 +3,7 @@
 use crate::field::Placed;
 use crate::pg_copy::ColumnType;
 
-/// How events of a shape are counted, by the numbers of their fields: `Counted` of `collector/parse/native_schema.py`.
+/// How events of a shape are counted, by the numbers of their fields: `CountedFields` of `collector/parse/native_schema.py`.
 #[derive(Debug)]
 pub struct Counted {
     pub kind: usize,
