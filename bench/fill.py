@@ -195,7 +195,9 @@ async def _store_day(
         while (entry := await queue.get()) is not None:
             stored += await writer.write_rows([entry], Way.DIRECT)
         await writer.write_rollups()
-        await connection.execute(_SQL["receipt"], subjects.stream_of(source), sequence, _PUBLISHED, stored[sequence])
+        await connection.execute(
+            _SQL["insert_receipt"], subjects.stream_of(source), sequence, _PUBLISHED, stored[sequence]
+        )
 
 
 def check_room(folder: Path, events: int) -> None:

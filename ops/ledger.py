@@ -1,13 +1,12 @@
-"""The ledger: what came in, and where each event of it is. It rests on durable facts alone.
+"""The ledger: accounts for every published message and event, from durable facts only.
 
-    stream   messages published = receipts + messages still in the stream
-    store    each receipt's events = stored + repeated + dead (the database holds it as a constraint)
-    rollups  events stored, by the receipts = events counted by the rollups; rows = rollups of the days not dropped
-    dead letters  dead events, by the receipts = dead letters kept + replayed + discarded; so for what was rejected at
-    the door lost     what is published and neither has a receipt nor waits: deleted by somebody, with its stream or
-    out of it
+    stream        messages published = receipts + messages still in the stream
+    store         each receipt's events = stored + repeated + dead (a constraint of the database)
+    rollups       events stored, by the receipts = events in the rollups; rows = events in the rollups above the floor
+    dead letters  dead events, by the receipts = dead letters kept + replayed + discarded; the same for rejected events
+    lost          messages published that have no receipt and are not in the stream: they, or the stream, were deleted
 
-Read while events flow, a message between commit and confirmation stands on both sides; at rest all must be equal.
+While events flow, a message between commit and acknowledgement is counted on both sides. At rest, all lines balance.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _SQL: Final = statements("ledger")
 
 @dataclass(frozen=True)
 class StreamLedger:
-    """One stream: messages published and waiting are JetStream's word, the rest stands in its receipts."""
+    """The ledger of one stream. published and waiting are messages, from JetStream; all others come from receipts."""
 
     published: int
     waiting: int
@@ -40,19 +39,19 @@ class StreamLedger:
     repeated: int
     dead: int
     lost_before: int = 0
-    """Messages of earlier lives of the stream that have no receipt, as far as collectors saw them: perhaps more."""
+    """Messages without a receipt in earlier lives of the stream, up to the last one that a collector recorded."""
     accepted_loss: int = 0
-    """Lost messages that an operator knows of (`ops streams accept-loss`)."""
+    """Lost messages that an operator has accepted (`sluice streams accept-loss`)."""
 
     @property
     def lost(self) -> int:
-        """Messages that are gone without a receipt, and that nobody has accepted."""
+        """Messages deleted without a receipt, minus those that an operator has accepted."""
         return self.lost_before + max(0, self.published - self.messages - self.waiting) - self.accepted_loss
 
 
 @dataclass(frozen=True)
 class DeadLetterLedger:
-    """Letters of one kind and stream: how many the receipts say there are, and what became of them."""
+    """Dead letters of one kind and stream: their count according to receipts, and their outcomes."""
 
     counted: int
     kept: int
@@ -62,7 +61,7 @@ class DeadLetterLedger:
 
 @dataclass(frozen=True)
 class SourceLedger:
-    """One source's rows: stored by all receipts, counted by the rollups, and standing in the partitions."""
+    """Events of one source: stored according to receipts, in the rollups, and as rows of the partitions."""
 
     stored: int
     rolled_up: int
@@ -72,18 +71,18 @@ class SourceLedger:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The ledger at one moment, by stream and by source. Letters are those of a stream, and "rejected" at the door."""
+    """The ledger at one instant, by stream and by source. dead_letters are by stream; "rejected" are the gateway's."""
 
     streams: dict[str, StreamLedger]
     sources: dict[str, SourceLedger]
     dead_letters: dict[str, DeadLetterLedger] = field(default_factory=dict)
 
-    def wrong(self) -> list[str]:
-        """What does not balance, a sentence each; empty where all is well."""
+    def imbalances(self) -> list[str]:
+        """Return one sentence for each line that does not balance."""
         found = []
         for name, stream in self.streams.items():
             if stream.lost > 0:
-                found.append(f"{name}: {stream.lost} messages are lost: published, and deleted before they were stored")
+                found.append(f"{name}: {stream.lost} messages lost: deleted before they were stored")
             if stream.published < stream.messages + stream.waiting:
                 found.append(
                     f"{name}: {stream.published} messages published, but {stream.messages} receipts "
@@ -102,7 +101,7 @@ class Ledger:
         return found
 
     def events(self, what: str) -> int:
-        """The sum of `events`, `stored`, `repeated` or `dead` over the streams of accepted events."""
+        """Return the sum of `events`, `stored`, `repeated` or `dead` over the streams of accepted events."""
         return sum(int(getattr(self.streams[stream_of(source)], what)) for source in SOURCES)
 
 
@@ -116,7 +115,7 @@ async def read_ledger(client: Client, connection: Connection) -> Ledger:
     sources: dict[str, SourceLedger] = {}
     for source in SOURCES:
         sources[source] = SourceLedger(
-            stored=await connection.fetchval(_SQL["stored_in_all"], stream_of(source)),
+            stored=await connection.fetchval(_SQL["stored_total"], stream_of(source)),
             rolled_up=await connection.fetchval(_SQL["rolled_up"], source),
             rolled_up_from_floor=await connection.fetchval(_SQL["rolled_up_from"], source),
             rows=await connection.fetchval(_SQL["rows"].format(table=SOURCES[source].table)),
@@ -125,28 +124,28 @@ async def read_ledger(client: Client, connection: Connection) -> Ledger:
 
 
 async def read_stream(connection: Connection, name: str, info: StreamInfo) -> StreamLedger:
-    """One stream's ledger. What JetStream said was asked before: what is lost then is so whatever flows meanwhile."""
+    """Return one stream's ledger. Read `info` before calling this: then a loss is certain, even while events flow."""
     receipts = await connection.fetchrow(_SQL["receipts"], name, info.created)
     lost = await connection.fetchrow(_SQL["lost"], name, info.created)
     assert receipts is not None
     assert lost is not None
-    # The number of a stream's last message is how many it ever took.
+    # The sequence of a stream's last message is the count of all its messages.
     return StreamLedger(published=info.state.last_seq, waiting=info.state.messages, **dict(receipts), **dict(lost))
 
 
 async def read_dead_letters(connection: Connection) -> dict[str, DeadLetterLedger]:
-    """The dead letters of every stream, and those of the door as "rejected"."""
-    found: dict[str, DeadLetterLedger] = {}
+    """Return the ledger of dead letters of every stream; the gateway's rejected events are under "rejected"."""
+    ledgers: dict[str, DeadLetterLedger] = {}
     for name in map(stream_of, COLLECTED):
         row = await connection.fetchrow(_SQL["dead_letters"], "dead", name)
-        found[name] = DeadLetterLedger(await connection.fetchval(_SQL["dead_in_all"], name), **dict(row or {}))
+        ledgers[name] = DeadLetterLedger(await connection.fetchval(_SQL["dead_total"], name), **dict(row or {}))
     row = await connection.fetchrow(_SQL["dead_letters"], "rejected", stream_of(REJECTED))
-    counted = await connection.fetchval(_SQL["stored_in_all"], stream_of(REJECTED))
-    return {**found, REJECTED: DeadLetterLedger(counted, **dict(row or {}))}
+    counted = await connection.fetchval(_SQL["stored_total"], stream_of(REJECTED))
+    return {**ledgers, REJECTED: DeadLetterLedger(counted, **dict(row or {}))}
 
 
 async def accept_loss(connection: Connection, name: str, info: StreamInfo) -> int:
-    """Take what a stream has lost as known, so that it is told no more; the messages."""
+    """Record a stream's lost messages as accepted, so that they are no longer reported. Return their count."""
     lost = (await read_stream(connection, name, info)).lost
     if lost > 0:
         await connection.execute(_SQL["accept_loss"], name, info.created, info.state.last_seq, lost)
@@ -154,10 +153,7 @@ async def accept_loss(connection: Connection, name: str, info: StreamInfo) -> in
 
 
 async def until_stored(client: Client, seconds: float) -> int:
-    """Wait at most so long until no stream holds a message; the messages that then still wait.
-
-    Raises StreamMissing.
-    """
+    """Wait at most `seconds` until all streams are empty. Return the messages still waiting. Raises StreamMissing."""
     deadline = time.monotonic() + seconds
     while True:
         infos = [await stream_info(client, stream_of(collected)) for collected in COLLECTED]

@@ -54,7 +54,7 @@ async def _check(client: Client, connection: Connection, source: Source) -> None
         missing = max(0, missing + lost["lost_before"] - lost["accepted_loss"])
         uncounted = 0
         if source.table is not None:
-            uncounted = await connection.fetchval(_SQL["stored_in_all"], source.stream) - await connection.fetchval(
+            uncounted = await connection.fetchval(_SQL["stored_total"], source.stream) - await connection.fetchval(
                 _SQL["rolled_up"], source.name
             )
     metrics.ledger_missing.labels(source.name).set(missing)

@@ -124,10 +124,10 @@ class Maintenance:
         )
 
     async def _dead_letters(self, connection: Connection) -> None:
-        await connection.execute(_SQL["drop_old_dead_letters"], self._dead_letters_kept)
+        await connection.execute(_SQL["delete_old_dead_letters"], self._dead_letters_kept)
 
     async def _rejected_events(self, connection: Connection) -> None:
-        await connection.execute(_SQL["drop_old_rejected_events"], self._dead_letters_kept)
+        await connection.execute(_SQL["delete_old_rejected_events"], self._dead_letters_kept)
 
     @property
     def _dead_letters_kept(self) -> timedelta:
