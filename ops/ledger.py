@@ -1,12 +1,12 @@
-"""The ledger: accounts for every published message and event, from durable facts only.
+"""The ledger: where each accepted event is, computed from durable data only.
 
-    stream        messages published = receipts + messages still in the stream
-    store         each receipt's events = stored + repeated + dead (a constraint of the database)
-    rollups       events stored, by the receipts = events in the rollups; rows = events in the rollups above the floor
-    dead letters  dead events, by the receipts = dead letters kept + replayed + discarded; the same for rejected events
-    lost          messages published that have no receipt and are not in the stream: they, or the stream, were deleted
+    stream        published messages = receipts + messages that wait in the stream
+    store         events of a receipt = stored + repeated + dead (a constraint of the database)
+    rollups       stored events by receipts = events that rollups count; rows = rollups of the days that are not dropped
+    dead letters  dead events by receipts = dead letters kept + replayed + discarded; likewise for rejected events
+    lost          published messages without a receipt that do not wait: deleted from the stream or with it
 
-While events flow, a message between commit and acknowledgement is counted on both sides. At rest, all lines balance.
+While events flow, a message between commit and acknowledgement is counted on both sides. At rest both sides are equal.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SQL: Final = statements("ledger")
 
 @dataclass(frozen=True)
 class StreamLedger:
-    """The ledger of one stream. published and waiting are messages, from JetStream; all others come from receipts."""
+    """One stream: JetStream counts published and waiting messages, receipts count the rest."""
 
     published: int
     waiting: int
@@ -39,19 +39,19 @@ class StreamLedger:
     repeated: int
     dead: int
     lost_before: int = 0
-    """Messages without a receipt in earlier lives of the stream, up to the last one that a collector recorded."""
+    """Lower bound of the messages without a receipt of a deleted stream of this name."""
     accepted_loss: int = 0
-    """Lost messages that an operator has accepted (`sluice streams accept-loss`)."""
+    """Lost messages that an operator accepted (`sluice streams accept-loss`)."""
 
     @property
     def lost(self) -> int:
-        """Messages deleted without a receipt, minus those that an operator has accepted."""
+        """Deleted messages without a receipt that no operator accepted."""
         return self.lost_before + max(0, self.published - self.messages - self.waiting) - self.accepted_loss
 
 
 @dataclass(frozen=True)
 class DeadLetterLedger:
-    """Dead letters of one kind and stream: their count according to receipts, and their outcomes."""
+    """Dead letters of one kind and stream: counted by receipts, and by outcome."""
 
     counted: int
     kept: int
@@ -61,7 +61,7 @@ class DeadLetterLedger:
 
 @dataclass(frozen=True)
 class SourceLedger:
-    """Events of one source: stored according to receipts, in the rollups, and as rows of the partitions."""
+    """Rows of one source: stored by all receipts, counted by the rollups, and present in the partitions."""
 
     stored: int
     rolled_up: int
@@ -71,42 +71,42 @@ class SourceLedger:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The ledger at one instant, by stream and by source. dead_letters are by stream; "rejected" are the gateway's."""
+    """The ledger at one moment, by stream and by source. Dead letters are by stream, rejected events are `rejected`."""
 
     streams: dict[str, StreamLedger]
     sources: dict[str, SourceLedger]
     dead_letters: dict[str, DeadLetterLedger] = field(default_factory=dict)
 
-    def imbalances(self) -> list[str]:
-        """Return one sentence for each line that does not balance."""
-        found = []
+    def problems(self) -> list[str]:
+        """Return each imbalance as a sentence."""
+        problems = []
         for name, stream in self.streams.items():
             if stream.lost > 0:
-                found.append(f"{name}: {stream.lost} messages lost: deleted before they were stored")
+                problems.append(f"{name}: {stream.lost} messages are lost: they were deleted before they were stored")
             if stream.published < stream.messages + stream.waiting:
-                found.append(
+                problems.append(
                     f"{name}: {stream.published} messages published, but {stream.messages} receipts "
                     f"and {stream.waiting} waiting"
                 )
             if stream.events != stream.stored + stream.repeated + stream.dead:
-                found.append(f"{name}: {stream.events} events in receipts, but {stream}")
+                problems.append(f"{name}: {stream.events} events in receipts, but {stream}")
         for name, source in self.sources.items():
             if source.stored != source.rolled_up:
-                found.append(f"{name}: {source.stored} events stored, but the rollups count {source.rolled_up}")
+                problems.append(f"{name}: {source.stored} events stored, but the rollups count {source.rolled_up}")
             if source.rows != source.rolled_up_from_floor:
-                found.append(f"{name}: {source.rows} rows, but the rollups count {source.rolled_up_from_floor}")
+                problems.append(f"{name}: {source.rows} rows, but the rollups count {source.rolled_up_from_floor}")
         for name, dead_letters in self.dead_letters.items():
             if dead_letters.counted != dead_letters.kept + dead_letters.replayed + dead_letters.discarded:
-                found.append(f"{name}: {dead_letters.counted} dead letters in receipts, but {dead_letters}")
-        return found
+                problems.append(f"{name}: {dead_letters.counted} dead letters in receipts, but {dead_letters}")
+        return problems
 
-    def events(self, what: str) -> int:
+    def events(self, count: str) -> int:
         """Return the sum of `events`, `stored`, `repeated` or `dead` over the streams of accepted events."""
-        return sum(int(getattr(self.streams[stream_of(source)], what)) for source in SOURCES)
+        return sum(int(getattr(self.streams[stream_of(source)], count)) for source in SOURCES)
 
 
 async def read_ledger(client: Client, connection: Connection) -> Ledger:
-    """Read the ledger. Raises StreamMissing, or what the database raises."""
+    """Read the ledger. Raises StreamMissing, or errors of the database."""
     streams = {}
     for collected in COLLECTED:
         name = stream_of(collected)
@@ -124,17 +124,17 @@ async def read_ledger(client: Client, connection: Connection) -> Ledger:
 
 
 async def read_stream(connection: Connection, name: str, info: StreamInfo) -> StreamLedger:
-    """Return one stream's ledger. Read `info` before calling this: then a loss is certain, even while events flow."""
+    """Read the ledger of one stream. `info` must be older, so that flowing messages never count as lost."""
     receipts = await connection.fetchrow(_SQL["receipts"], name, info.created)
     lost = await connection.fetchrow(_SQL["lost"], name, info.created)
     assert receipts is not None
     assert lost is not None
-    # The sequence of a stream's last message is the count of all its messages.
+    # The sequence of the last message is the number of messages that the stream ever accepted.
     return StreamLedger(published=info.state.last_seq, waiting=info.state.messages, **dict(receipts), **dict(lost))
 
 
 async def read_dead_letters(connection: Connection) -> dict[str, DeadLetterLedger]:
-    """Return the ledger of dead letters of every stream; the gateway's rejected events are under "rejected"."""
+    """Read the dead letters of every stream, and the rejected events as `rejected`."""
     ledgers: dict[str, DeadLetterLedger] = {}
     for name in map(stream_of, COLLECTED):
         row = await connection.fetchrow(_SQL["dead_letters"], "dead", name)
@@ -145,7 +145,7 @@ async def read_dead_letters(connection: Connection) -> dict[str, DeadLetterLedge
 
 
 async def accept_loss(connection: Connection, name: str, info: StreamInfo) -> int:
-    """Record a stream's lost messages as accepted, so that they are no longer reported. Return their count."""
+    """Accept the lost messages of a stream, so that they are no longer reported; return how many."""
     lost = (await read_stream(connection, name, info)).lost
     if lost > 0:
         await connection.execute(_SQL["accept_loss"], name, info.created, info.state.last_seq, lost)
@@ -153,7 +153,10 @@ async def accept_loss(connection: Connection, name: str, info: StreamInfo) -> in
 
 
 async def until_stored(client: Client, seconds: float) -> int:
-    """Wait at most `seconds` until all streams are empty. Return the messages still waiting. Raises StreamMissing."""
+    """Wait until no stream holds a message, at most `seconds`; return the number of waiting messages.
+
+    Raises StreamMissing.
+    """
     deadline = time.monotonic() + seconds
     while True:
         infos = [await stream_info(client, stream_of(collected)) for collected in COLLECTED]
