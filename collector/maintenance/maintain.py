@@ -42,7 +42,7 @@ def check_retention(settings: CollectorSettings) -> None:
     minimum = settings.max_event_age_days + RETENTION_MARGIN_DAYS
     if settings.retention_days < minimum:
         raise Misconfigured(
-            f"RETENTION_DAYS: must be at least {minimum}, {RETENTION_MARGIN_DAYS} more than MAX_EVENT_AGE_DAYS"
+            f"RETENTION_DAYS: has to be at least {minimum}, {RETENTION_MARGIN_DAYS} more than MAX_EVENT_AGE_DAYS"
         )
 
 

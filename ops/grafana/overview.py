@@ -1,4 +1,4 @@
-"""The dashboard Overview: is all well, and does the ledger balance?"""
+"""The dashboard Overview: alerts, freshness, throughput and the ledger."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def _ledger(
 
 
 def overview() -> Dashboard:
-    """The dashboard."""
+    """Build the dashboard."""
     now = [
         names(
             "Alerts",
             (f'{_FIRING} or on () label_replace(vector(0), "alertname", "none", "", "")', "{{alertname}}"),
-            meaning="Firing now; each has its runbook under its name",
+            meaning="Alerts firing now. Each has a runbook of the same name",
             red="/^[A-Z]/",
         ),
         number(
             "Targets down",
             EVENTS,
             "count(up == 0) or vector(0)",
-            meaning="What does not answer",
+            meaning="Scrape targets that do not answer",
             bad_from=1,
             runbook="TargetDown",
         ),
@@ -40,17 +40,17 @@ def overview() -> Dashboard:
             "Freshness",
             SECONDS,
             "max(source:report_freshness_seconds:min)",
-            meaning="Reports are behind by",
+            meaning="Age of the newest data in the reports, for the slowest source",
             bad_from=60,
             runbook="ReportsStale",
         ),
-        number("Accepted", EVENTS_A_SECOND, "sum(source:gateway_events_accepted:rate1m)", meaning="Events a second"),
-        number("Stored", EVENTS_A_SECOND, "sum(source:collector_events_processed:rate1m)", meaning="Events a second"),
+        number("Accepted", EVENTS_A_SECOND, "sum(source:gateway_events_accepted:rate1m)", meaning="Events per second"),
+        number("Stored", EVENTS_A_SECOND, "sum(source:collector_events_processed:rate1m)", meaning="Events per second"),
         number(
             "Lag",
             SECONDS,
             "max(source:collector_lag_seconds:max)",
-            meaning="The oldest message",
+            meaning="Age of the oldest message that is not acknowledged",
             bad_from=10,
             runbook="CollectorLag",
         ),
@@ -58,9 +58,9 @@ def overview() -> Dashboard:
     accepted = "collector_events_accepted_total" + '{source=~"$source"}'
     stored, repeated, failed = (accepted.replace("accepted", what) for what in ("processed", "repeated", "failed"))
     ledger = [
-        _ledger("IngestHandler: received", "gateway_events_received_total", "At the door, since the services started"),
+        _ledger("Gateway: received", "gateway_events_received_total", "Since the services started"),
         _ledger("= accepted", f"gateway_events_accepted_total{_OF}", "Answered 202"),
-        _ledger("+ rejected", "gateway_events_failed_total", "Break the contract; kept with their reason", odd=1),
+        _ledger("+ rejected", "gateway_events_failed_total", "Break the contract; kept with the reason", odd=1),
         _ledger(
             "+ unconfirmed",
             f"gateway_events_unconfirmed_total{_OF}",
@@ -68,14 +68,14 @@ def overview() -> Dashboard:
             bad=1,
             runbook="RequestsTurnedAway",
         ),
-        _ledger("Store: stored", stored, "Each once; of what was accepted, all but what is on its way"),
-        _ledger("+ repeated", repeated, "Stored before", odd=1),
+        _ledger("Store: stored", stored, "Each once. Less than accepted only by events in flight"),
+        _ledger("+ repeated", repeated, "Already stored before", odd=1),
         _ledger("+ dead", failed, "Could not be stored", bad=1, runbook="DeadLetters"),
         number(
             "Missing",
             EXACT,
             "sum(collector_ledger_missing_messages) + sum(abs(collector_ledger_uncounted_events))",
-            meaning="Messages without a receipt, events without a count: from durable facts, must be 0",
+            meaning="Messages without a receipt, and events without a count. Must be 0",
             bad_from=1,
             width=3,
             runbook="LedgerUnbalanced",
@@ -83,18 +83,18 @@ def overview() -> Dashboard:
     ]
     flow = [
         curves(
-            "Events a second, step by step",
+            "Events per second, by step",
             EVENTS_A_SECOND,
             ("sum(rate(gateway_events_received_total[$__rate_interval]))", "received"),
             (f"sum(rate(gateway_events_accepted_total{_OF}[$__rate_interval]))", "accepted"),
             (f"sum(rate({stored}[$__rate_interval]))", "stored"),
-            meaning="The lines lie on each other where all is well",
+            meaning="In normal operation, the lines coincide",
         ),
         curves(
             "Freshness of reports",
             SECONDS,
             ("source:report_freshness_seconds:min", "{{source}}"),
-            meaning="How far behind",
+            meaning="Age of the newest data in the reports",
             bad_from=60,
             runbook="ReportsStale",
         ),
@@ -102,34 +102,34 @@ def overview() -> Dashboard:
             "Lag",
             SECONDS,
             ("source:collector_lag_seconds:max", "{{source}}"),
-            meaning="Age of the oldest message that is not confirmed",
+            meaning="Age of the oldest message that is not acknowledged",
             bad_from=10,
             runbook="CollectorLag",
         ),
         curves(
-            "Streams: filled",
+            "Streams: space used",
             SHARE,
             ("stream:used:ratio", "{{stream_name}}"),
-            meaning="Of each stream's limit. When it is full, the door answers 503",
+            meaning="Share of each stream's limit. When a stream is full, the gateway returns 503",
             bad_from=0.7,
             runbook="StreamNearLimit",
         ),
     ]
     speed = [
         curves(
-            "Time to be on disk and to be stored, p99",
+            "Publish and store latency, p99",
             SECONDS,
             ("sluice:gateway_publish_seconds:p99_5m", "publish"),
             ("source:collector_store_seconds:p99_5m", "store {{source}}"),
-            meaning="Of the last 5 minutes: of a message, and of a batch",
+            meaning="Over 5 minutes: publish per message, store per batch",
             width=8,
             runbook="PublishSlow",
         ),
         curves(
-            "Time of reports, p99",
+            "Report latency, p99",
             SECONDS,
             ("report:reporter_report_duration_seconds:p99_5m", "{{report}}"),
-            meaning="Of the last 5 minutes",
+            meaning="Over 5 minutes",
             width=8,
             runbook="ReportsFailing",
         ),
@@ -146,7 +146,7 @@ def overview() -> Dashboard:
     return board(
         "Sluice: Overview",
         "sluice-overview",
-        "Is all well, and does the ledger balance?",
-        [("Now", now), ("Ledger of events", ledger), ("Flow", flow), ("Speed and replicas", speed)],
+        "Alerts, freshness, throughput and the ledger",
+        [("Now", now), ("Ledger of events", ledger), ("Flow", flow), ("Latency and replicas", speed)],
         'job!=""',
     )

@@ -281,8 +281,8 @@ def test_the_native_parser_is_chosen_where_it_can_be() -> None:
 
 
 def test_asking_for_what_cannot_serve_stops_the_start() -> None:
-    """The operator is told which source it cannot serve, and why."""
-    with pytest.raises(Misconfigured, match=r"--parser=native cannot serve rejected: .*not those of the contract"):
+    """The error names the source and the reason."""
+    with pytest.raises(Misconfigured, match=r"--parser=native cannot serve rejected: .*not a declared source"):
         select_parser("native", SOURCES["rejected"], CONTRACT)
 
 
