@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
-from bench.publisher.events import Drawn, make
+from bench.publisher.events import RandomValues, make
 from core.events import wire
 from tests.support.events import encoded, rfc3339
 
@@ -57,7 +57,7 @@ class Mutator:
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
-        self._fresh = Drawn(self._random, lambda: self._random.choice(_INSTANTS).timestamp())
+        self._fresh = RandomValues(self._random, lambda: self._random.choice(_INSTANTS).timestamp())
         self._values = corpus("values.txt")
         self._lines = corpus()
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from bench.publisher.events import Drawn, make
+from bench.publisher.events import RandomValues, make
 from collector.store import write
 from collector.store.batch import Outcome
 from core.events import rejected as rejected_events
@@ -245,7 +245,7 @@ async def test_thousands_of_the_publishers_events(database: Database, connection
     events: dict[str, list[Event]] = {"facebook": [], "tiktok": []}
     for _ in range(4_000):
         moment = NOON - timedelta(seconds=rng.randrange(200_000))
-        event = make(rng, Drawn(rng, moment.timestamp))
+        event = make(rng, RandomValues(rng, moment.timestamp))
         events[event["source"]].append(event)
     for source, made in events.items():
         for event in made[::50]:  # past the bounds of the audience's bands

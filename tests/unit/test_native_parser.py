@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from bench.publisher.events import Drawn, make
+from bench.publisher.events import RandomValues, make
 from collector.parse import native, native_schema
 from collector.parse.choose import select_parser
 from collector.parse.native import native_parser
@@ -209,7 +209,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Parser]:
 def test_usual_events_need_no_python(alone: Callable[[str], Parser]) -> None:
     """Events as the publisher makes them, in any order of keys, with blanks, escapes and unknown keys."""
     rng = Random(7)
-    fresh = Drawn(rng, NOON.timestamp)
+    fresh = RandomValues(rng, NOON.timestamp)
     native = {source: alone(source) for source in EVENT_SOURCES}
     for _ in range(500):
         event = make(rng, fresh)

@@ -92,8 +92,8 @@ async function pictures(folder, names, query) {
   page.on('response', (answer) => answer.ok() || console.error(`${answer.status()} ${answer.url()}`));
   mkdirSync(folder, { recursive: true });
   for (const dashboard of names) {
-    const asked = new URLSearchParams({ ...query, dashboard, width: `${WIDTH}` });
-    await page.goto(`http://127.0.0.1:${server.address().port}/?${asked}`);
+    const params = new URLSearchParams({ ...query, dashboard, width: `${WIDTH}` });
+    await page.goto(`http://127.0.0.1:${server.address().port}/?${params}`);
     const drawn = page.locator('#drawn');
     await drawn.waitFor({ timeout: 60_000 });
     await page.waitForTimeout(500); // legends are measured before graphs are drawn
