@@ -109,7 +109,11 @@ class Generator:
                 for line in self._page(at, min(left, PAGE_EVENTS)):
                     lines["facebook" if line.startswith(_FACEBOOK) else "tiktok"].append(line)
                 generated += min(left, PAGE_EVENTS)
-            yield {source: self._entry(source, theirs, at, sequence) for source, theirs in lines.items() if theirs}
+            yield {
+                source: self._entry(source, source_lines, at, sequence)
+                for source, source_lines in lines.items()
+                if source_lines
+            }
 
     def _page(self, at: datetime, events: int) -> list[bytes]:
         page = self._pages[self._rng.randrange(_PAGES)]

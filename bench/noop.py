@@ -2,7 +2,7 @@
 
     python -m bench.noop SLOT
 
-All else is the gateway's: routes, workers, CPU pinning, event loop, garbage collection, health.
+Everything else is the gateway's: routes, workers, CPU pinning, event loop, garbage collection, health.
 """
 
 from __future__ import annotations

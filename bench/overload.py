@@ -177,8 +177,8 @@ def main() -> None:
     if not options.short:
         write("overload", result)
     print(
-        f"\nflood      {result['flood_per_second']:,} events per second, {result['flood_of_capacity']:.0%} of capacity, "
-        f"by status {result['flood_answered']}\n"
+        f"\nflood      {result['flood_per_second']:,} events per second, {result['flood_of_capacity']:.0%} capacity\n"
+        f"responses  {result['flood_answered']}\n"
         f"small      {result['small']}\n"
         f"large      {result['large']}\n"
         f"memory     {result['gateway_memory']}\n"

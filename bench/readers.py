@@ -124,7 +124,7 @@ async def read(
     latencies, left, began = Latencies(), answers, 0.0
     warm = asyncio.Barrier(readers)  # counting starts when all readers are warm
 
-    async def one(number: int) -> None:
+    async def run_reader(number: int) -> None:
         nonlocal left, began
         reader = Reader(root)
         try:
@@ -151,6 +151,6 @@ async def read(
 
     async with asyncio.TaskGroup() as tasks:
         for number in range(readers):
-            tasks.create_task(one(number))
+            tasks.create_task(run_reader(number))
     latencies.seconds = time.perf_counter() - began
     return latencies

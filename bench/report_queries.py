@@ -56,10 +56,10 @@ FROM_ROWS: Final[dict[str, tuple[str, dict[str, str]]]] = {
 }
 
 
-def from_rows(what: str) -> Query:
+def from_rows(name: str) -> Query:
     """Return a query of the last whole days that is answered from rows."""
-    report, parameters = FROM_ROWS[what]
-    days = DAYS - 1 if "days" in what else 1
+    report, parameters = FROM_ROWS[name]
+    days = DAYS - 1 if "days" in name else 1
     return Query(report, {**_range(_today() - timedelta(days=days), _today()), **parameters})
 
 

@@ -81,8 +81,8 @@ class Bench:
             }
         figures["whole_audience"] = (await self._read("whole audience", whole_audience, "")).figures()
         figures["from_rows"] = {
-            what: (await self._read(what, from_rows, what, readers=ROW_READERS, answers=40)).figures()
-            for what in FROM_ROWS
+            label: (await self._read(label, from_rows, label, readers=ROW_READERS, answers=40)).figures()
+            for label in FROM_ROWS
         }
         figures["group_by"] = {report: await self._beside_group_by(connection, report) for report in REPORTS}
         return figures
@@ -116,7 +116,7 @@ class Bench:
 
     async def _read(
         self,
-        what: str,
+        label: str,
         draw: Callable[[str], Query],
         name: str,
         *,
@@ -124,7 +124,7 @@ class Bench:
         answers: int | None = None,
     ) -> Latencies:
         answers = min(answers or self.answers, self.answers)
-        with self.bar(what, answers) as advance:
+        with self.bar(label, answers) as advance:
             return await read(
                 self.services.reports,
                 lambda: draw(name),
@@ -134,8 +134,8 @@ class Bench:
                 advance=advance,
             )
 
-    async def _paced(self, what: str, seconds: float, stop: asyncio.Event) -> Latencies:
-        with self.bar(what, None) as advance:
+    async def _paced(self, label: str, seconds: float, stop: asyncio.Event) -> Latencies:
+        with self.bar(label, None) as advance:
             return await read(
                 self.services.reports,
                 lambda: typical(RNG.choice(REPORTS)),
@@ -203,8 +203,8 @@ class Bench:
         return round(float(orjson.loads(counts.read_bytes())["accepted"]) / seconds)
 
     @contextmanager
-    def bar(self, what: str, total: int | None) -> Iterator[Callable[[], None]]:
-        bar = self.progress.add_task(what, total=total)
+    def bar(self, label: str, total: int | None) -> Iterator[Callable[[], None]]:
+        bar = self.progress.add_task(label, total=total)
         try:
             yield lambda: self.progress.advance(bar)
         finally:

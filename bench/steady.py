@@ -28,12 +28,12 @@ MEMORY_SECONDS: Final = 1.0
 
 async def measure(seconds: float) -> dict[str, Any]:
     """Run the benchmark. Return the result as JSON types."""
-    behind: list[float] = []
+    freshness: list[float] = []
     memory: list[dict[str, int]] = []
     async with running() as system:
         before = system.cpu_seconds()
         sampling = [
-            asyncio.create_task(sample_freshness(system.services, behind)),
+            asyncio.create_task(sample_freshness(system.services, freshness)),
             asyncio.create_task(_sample_memory(system, memory)),
         ]
         try:
@@ -44,18 +44,18 @@ async def measure(seconds: float) -> dict[str, Any]:
         await system.until_stored()
         cpu = {stage: now - before[stage] for stage, now in system.cpu_seconds().items()}
         machine = await describe(system.owner)
-    if not behind:
+    if not freshness:
         raise SystemExit("no report contained its freshness")
     return {
         **machine,
         "settings": {"seconds": seconds, "events_a_post": "1,000-50,000", "posts_per_second": 1},
         "accepted_per_second": round(sent["accepted"] / sent["seconds"]),
-        "freshness_p50_seconds": round(percentile(behind, 50), 3),
-        "freshness_p99_seconds": round(percentile(behind, 99), 3),
+        "freshness_p50_seconds": round(percentile(freshness, 50), 3),
+        "freshness_p99_seconds": round(percentile(freshness, 99), 3),
         "answer_p50_ms": sent["latency_ms"]["p50"],
         "answer_p99_ms": sent["latency_ms"]["p99"],
         "cpu_us_per_event": {stage: round(1e6 * used / sent["accepted"], 2) for stage, used in cpu.items()},
-        "memory": {name: flatness([one[name] for one in memory], MEMORY_SECONDS) for name in memory[0]},
+        "memory": {name: flatness([sample[name] for sample in memory], MEMORY_SECONDS) for name in memory[0]},
     }
 
 

@@ -179,7 +179,7 @@ class Bench:
 
         return save
 
-    async def left_behind(self) -> dict[str, int]:
+    async def leaf_size(self) -> dict[str, int]:
         """Return the leaf's rows, dead rows, and bytes of table and indexes, after the last run."""
         await asyncio.sleep(0.5)  # a backend reports its statistics when it ends
         row = await self._owner.fetchrow(
@@ -240,9 +240,9 @@ async def _measure_repeats(bench: Bench, share: float, rounds: int, batches: int
     left: dict[str, dict[str, int]] = {}
     for _ in range(rounds):
         selected.append(await bench.run("direct", batches, share))
-        left["selected"] = await bench.left_behind()
+        left["selected"] = await bench.leaf_size()
         staged.append(await bench.run("staged", batches, share))
-        left["staged"] = await bench.left_behind()
+        left["staged"] = await bench.leaf_size()
         print(
             f"repeats {share:8.3%}: selected {_format_run(selected[-1])}   staged {_format_run(staged[-1])}", flush=True
         )

@@ -129,20 +129,20 @@ class _SpanHandler(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-def _serve_spans(ours: Connection) -> None:
+def _serve_spans(child_end: Connection) -> None:
     server = ThreadingHTTPServer((LOOPBACK, 0), _SpanHandler)
-    ours.send(server.server_port)
+    child_end.send(server.server_port)
     server.serve_forever()
 
 
 @contextmanager
 def _receiver() -> Iterator[str]:
     """Run a process that receives spans. Yields its endpoint."""
-    theirs, ours = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve_spans, args=(ours,), daemon=True)
+    parent_end, child_end = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_serve_spans, args=(child_end,), daemon=True)
     process.start()
     try:
-        yield f"http://{LOOPBACK}:{theirs.recv()}"
+        yield f"http://{LOOPBACK}:{parent_end.recv()}"
     finally:
         process.terminate()
 

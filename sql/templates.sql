@@ -1,4 +1,4 @@
--- Templates of the statements that differ between sources. [[placeholders]] stand for parts of the source's
+-- Templates of the statements that differ between sources. [[placeholders]] are replaced by parts of the source's
 -- declaration. `python -m ops.source_sql` renders them into sql/sources.sql. {partition} is filled in by the collector.
 
 -- name: merge

@@ -70,7 +70,7 @@ def parser(source: str, name: str) -> Parser:
     return select_parser("native" if name == "native" else "python", SOURCES[source], CONTRACT)[1]
 
 
-def tell(benchmark: BenchmarkFixture, size: int, events: int = EVENTS) -> None:
+def add_figures(benchmark: BenchmarkFixture, size: int, events: int = EVENTS) -> None:
     """Add figures that the table does not show."""
     if benchmark.stats is None:  # --benchmark-disable: it ran once
         return
@@ -87,7 +87,7 @@ def test_parse(benchmark: BenchmarkFixture, source: str, name: str) -> None:
     body, parse = message(source), parser(source, name)
     parsed = benchmark(parse, body, 7)
     assert (parsed.events, parsed.invalid) == (EVENTS, [])
-    tell(benchmark, len(body))
+    add_figures(benchmark, len(body))
 
 
 @pytest.mark.parametrize("name", ["python", "native"])
@@ -95,7 +95,7 @@ def test_parse_a_message_of_one_event(benchmark: BenchmarkFixture, name: str) ->
     """Parse messages of one event, to measure the cost per message. The table's unit is then one event."""
     body, parse = message("facebook", 1), parser("facebook", name)
     assert benchmark(parse, body, 7).invalid == []
-    tell(benchmark, len(body), events=1)
+    add_figures(benchmark, len(body), events=1)
 
 
 @pytest.mark.parametrize("name", ["python", "native"])
@@ -104,7 +104,7 @@ def test_parse_what_is_rejected(benchmark: BenchmarkFixture, name: str) -> None:
     body = message("facebook").replace(b'"gender":"', b'"gender":"x')
     parsed = benchmark(parser("facebook", name), body, 7)
     assert len(parsed.invalid) == EVENTS
-    tell(benchmark, len(body))
+    add_figures(benchmark, len(body))
 
 
 @pytest.mark.parametrize("source", ["facebook", "tiktok"])
@@ -130,7 +130,7 @@ def test_decode_and_let_asyncpg_encode(benchmark: BenchmarkFixture, stack: Stack
     connection = stack.runner.run(prepared())
     benchmark(lambda: stack.runner.run(copy(connection)))
     stack.runner.run(connection.close())
-    tell(benchmark, len(body))
+    add_figures(benchmark, len(body))
 
 
 def _row(source: str, shape: type[Any]) -> Callable[[Any], tuple[Any, ...]]:

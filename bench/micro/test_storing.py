@@ -71,12 +71,12 @@ def test_report(benchmark: BenchmarkFixture, stack: Stack, report: str) -> None:
     """A report over two hours that hold the batches above, answered in this process."""
     settings = ReporterSettings(reporter_dsn=stack.servers.reporter_dsn)
 
-    async def asking() -> tuple[Any, httpx.AsyncClient]:
+    async def open_client() -> tuple[Any, httpx.AsyncClient]:
         pool = await open_pool(settings)
         transport = httpx.ASGITransport(app=create_app(pool, settings))  # type: ignore[arg-type]  # asgiref's types
         return pool, httpx.AsyncClient(transport=transport, base_url="http://reporter")
 
-    pool, http = stack.runner.run(asking())
+    pool, http = stack.runner.run(open_client())
     answer = benchmark(lambda: stack.runner.run(http.get(f"/reports/{report}", params=PERIOD | REPORTS[report])))
     assert answer.status_code == 200, answer.text
     stack.runner.run(http.aclose())

@@ -125,9 +125,9 @@ def _sender(options: argparse.Namespace) -> Sender:
     steady = options.events_per_second is not None
     if steady and (options.min_events or options.max_events):
         raise ValueError("--events-per-second cannot be combined with --min-events or --max-events")
-    fewest, most = options.min_events or min(1000, options.max_events or 1000), options.max_events or 50_000
-    if fewest > most:
-        raise ValueError(f"--min-events {fewest} is more than --max-events {most}")
+    min_events, max_events = options.min_events or min(1000, options.max_events or 1000), options.max_events or 50_000
+    if min_events > max_events:
+        raise ValueError(f"--min-events {min_events} is more than --max-events {max_events}")
     if options.late_up_to > MAX_LATE_SECONDS:
         raise ValueError(f"--late-up-to is at most {MAX_LATE_SECONDS} seconds")
     if options.duplicates + options.late > 1:
@@ -143,7 +143,9 @@ def _sender(options: argparse.Namespace) -> Sender:
     return Sender(
         options.endpoint,
         bodies,
-        steady_sizes(options.events_per_second, options.every) if steady else varied_sizes(options.seed, fewest, most),
+        steady_sizes(options.events_per_second, options.every)
+        if steady
+        else varied_sizes(options.seed, min_events, max_events),
         every_seconds=options.every,
         concurrency=options.concurrency,
         resend_share=options.resend_posts,

@@ -190,10 +190,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Corruption:
-    """Which function (named by the source that it was written for) and kind (1 to 8) went over an event.
+    """A corruption of an event: the publisher's function, named by its source, and the type of corruption (1 to 8).
 
-    `fault` is None where the event stays valid: the function was written for the other source, and so changed
-    nothing or only added a key that the contract does not list, or there was no purchased item to delete.
+    fault is None if the event is still valid: the function is the other source's, so it changed nothing or added an
+    unknown key, or there was no purchased item to delete.
     """
 
     function: Source
@@ -202,7 +202,7 @@ class Corruption:
 
 
 def corrupt(event: Event, function: Source, corruption_type: int) -> Corruption:
-    """Corrupts `event` in place, with a function that need not be the one of its source."""
+    """Corrupt `event` in place. `function` may be that of the other source."""
     user, engagement = event["data"]["user"], event["data"]["engagement"]
     top, facebook = event["funnelStage"] == "top", function == "facebook"
     fault: Fault | None

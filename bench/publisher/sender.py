@@ -24,11 +24,11 @@ SLICE_PARTS = 16  # built without yielding to the event loop: less than a millis
 RESENDABLE_POSTS = 8
 
 
-def varied_sizes(seed: object, fewest: int, most: int) -> Iterator[int]:
-    """Yield the events of each POST, uniformly distributed from `fewest` to `most`."""
+def varied_sizes(seed: object, min_events: int, max_events: int) -> Iterator[int]:
+    """Yield the events of each POST, uniformly distributed from `min_events` to `max_events`."""
     rng = Random(f"{seed}/sizes")
     while True:
-        yield rng.randint(fewest, most)
+        yield rng.randint(min_events, max_events)
 
 
 def steady_sizes(events_per_second: float, every_seconds: float) -> Iterator[int]:
@@ -82,9 +82,9 @@ class Sender:
         """Generate the templates, and that many bodies (11 MB each at the publisher's sizes)."""
         self._bodies.make_templates()
         for _ in range(posts):
-            events, begun = next(self._sizes), time.process_time()
+            events, began_cpu = next(self._sizes), time.process_time()
             self._prepared.append(self._bodies.body(events))
-            self.tally.built(events, time.process_time() - begun)
+            self.tally.built(events, time.process_time() - began_cpu)
 
     async def run(self, *, posts: int | None = None, seconds: float | None = None, wait_seconds: float = 30) -> Tally:
         """Send until `posts` POSTs, `seconds` or `stop`. Then wait at most `wait_seconds` for responses."""
@@ -129,15 +129,15 @@ class Sender:
     async def _build(self, events: int) -> Body:
         """Build a body in slices, so that the event loop serves requests in flight meanwhile."""
         parts: list[Part] = []
-        started, begun = time.monotonic(), time.process_time()
+        started, began_cpu = time.monotonic(), time.process_time()
         for part in self._bodies.parts(events):
             parts.append(part)
             if len(parts) % SLICE_PARTS == 0:
-                self.tally.built(0, time.process_time() - begun)
+                self.tally.built(0, time.process_time() - began_cpu)
                 await asyncio.sleep(0)
-                begun = time.process_time()
+                began_cpu = time.process_time()
         body = self._bodies.assemble(events, parts)
-        self.tally.built(events, time.process_time() - begun)
+        self.tally.built(events, time.process_time() - began_cpu)
         self._lead_seconds = max(self._lead_seconds, 2 * (time.monotonic() - started))
         return body
 

@@ -23,7 +23,7 @@ from bench.publisher.events import ALPHANUMERIC, make
 from bench.publisher.values import VALUES, Values
 
 UUIDS_A_PAGE = 128  # an event has at most two
-PAGE_EVENTS = 64  # they share a millisecond; 50,000 made within a second need at least 50 in each
+PAGE_EVENTS = 64  # they share a millisecond: 50,000 events per second need at least 50 per millisecond
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,10 +35,18 @@ def _a_minute(title: str, metric: str, meaning: str, runbook: str = "") -> Build
 
 
 def _total(
-    title: str, metric: str, meaning: str, *, odd: float | None = None, bad: float | None = None, runbook: str = ""
+    title: str,
+    metric: str,
+    meaning: str,
+    *,
+    warning: float | None = None,
+    critical: float | None = None,
+    runbook: str = "",
 ) -> Builder[Panel]:
     expression = f"sum(increase({metric}{_OF}[$__range]))"
-    return number(title, EXACT, expression, meaning=meaning, odd_from=odd, bad_from=bad, runbook=runbook)
+    return number(
+        title, EXACT, expression, meaning=meaning, warning_from=warning, critical_from=critical, runbook=runbook
+    )
 
 
 def collectors() -> Dashboard:
@@ -46,13 +54,15 @@ def collectors() -> Dashboard:
     events = [
         _total("Accepted", "collector_events_accepted_total", "Events of messages fetched for the first time"),
         _total("Processed", "collector_events_processed_total", "Events stored, each once"),
-        _total("Failed", "collector_events_failed_total", "Dead letters", bad=1, runbook="DeadLetters"),
-        _total("Repeated", "collector_events_repeated_total", "Events that were already stored, and skipped", odd=1),
+        _total("Failed", "collector_events_failed_total", "Dead letters", critical=1, runbook="DeadLetters"),
+        _total(
+            "Repeated", "collector_events_repeated_total", "Events that were already stored, and skipped", warning=1
+        ),
         number(
             "Lag",
             SECONDS,
             f"max(collector_lag_seconds{_OF})",
-            bad_from=10,
+            critical_from=10,
             runbook="CollectorLag",
             meaning="Age of the oldest message that is not acknowledged",
         ),
@@ -60,7 +70,7 @@ def collectors() -> Dashboard:
             "Stopped",
             EVENTS,
             f"sum(collector_stopped{_OF})",
-            bad_from=1,
+            critical_from=1,
             runbook="CollectorStopped",
             meaning="Collectors that cannot store, for a cause that only an operator can remove",
         ),
@@ -76,7 +86,7 @@ def collectors() -> Dashboard:
             SECONDS,
             (f"max by (source) (collector_lag_seconds{_OF})", "{{source}}"),
             meaning="Age of the oldest message that is not acknowledged",
-            bad_from=10,
+            critical_from=10,
             runbook="CollectorLag",
         ),
         curves(
@@ -107,7 +117,7 @@ def collectors() -> Dashboard:
             meaning="Mean. Batches are larger under load",
         ),
     ]
-    odd = [
+    anomalies = [
         curves(
             "Duplicates",
             EVENTS_A_SECOND,
@@ -140,7 +150,7 @@ def collectors() -> Dashboard:
             (f"max by (source) (collector_ledger_uncounted_events{_OF})", "{{source}} uncounted events"),
             meaning="Must be 0",
             usually_zero=True,
-            bad_from=1,
+            critical_from=1,
             runbook="LedgerUnbalanced",
         ),
         curves(
@@ -148,7 +158,7 @@ def collectors() -> Dashboard:
             DAYS,
             ('min by (source) (collector_partitions_ahead_days{source=~"$source"})', "{{source}}"),
             meaning="Days after today that have a partition",
-            bad_below=3,
+            critical_below=3,
             runbook="PartitionsRunningOut",
         ),
         curves(
@@ -160,7 +170,7 @@ def collectors() -> Dashboard:
                 "{{source}} {{step}}",
             ),
             meaning="Time since the last success of each step, without ledger, which runs every 5 minutes",
-            bad_from=60,
+            critical_from=60,
             runbook="StepFailing",
         ),
         curves(
@@ -168,7 +178,7 @@ def collectors() -> Dashboard:
             EXACT,
             ("min(collector_country_places_free)", "free"),
             meaning="Free places in the registry of countries. Without a place, a country counts as other",
-            bad_below=200,
+            critical_below=200,
             runbook="CountriesNearlyFull",
         ),
     ]
@@ -204,7 +214,7 @@ def collectors() -> Dashboard:
             ("Events", events),
             ("Per minute", minutes),
             ("Lag and batches", waiting),
-            ("Anomalies and maintenance", odd),
+            ("Anomalies and maintenance", anomalies),
             ("Processes", machines),
         ],
         'job="collector"',

@@ -44,7 +44,7 @@ def gateway() -> Dashboard:
             EXACT,
             f"sum(increase(gateway_events_failed_total{_OF}[$__range]))",
             meaning="Events that break the contract: rejected, and kept with the reason",
-            odd_from=1,
+            warning_from=1,
             runbook="EventsFailing",
         ),
         number(
@@ -52,7 +52,7 @@ def gateway() -> Dashboard:
             EXACT,
             f"sum(increase(gateway_events_unconfirmed_total{_BY_SOURCE}[$__range]))",
             meaning="Valid events in requests answered 503: the sender must send them again",
-            bad_from=1,
+            critical_from=1,
             runbook="RequestsTurnedAway",
         ),
         number(
@@ -60,7 +60,7 @@ def gateway() -> Dashboard:
             EXACT,
             f"sum(increase(gateway_rejected_events_not_kept_total{_OF}[$__range]))",
             meaning="Rejected events whose copy did not reach the stream REJECTED",
-            bad_from=1,
+            critical_from=1,
             runbook="RejectedNotKept",
         ),
         number(
@@ -68,7 +68,7 @@ def gateway() -> Dashboard:
             EXACT,
             f"sum(increase(gateway_worker_restarts_total{_OF}[$__range]))",
             meaning="Workers that ended unexpectedly",
-            bad_from=1,
+            critical_from=1,
             runbook="RestartLoop",
         ),
     ]
@@ -116,7 +116,7 @@ def gateway() -> Dashboard:
             SECONDS,
             *((_quantile(share, "gateway_publish_seconds"), f"p{share * 100:g}") for share in (0.5, 0.95, 0.99)),
             meaning="Per message, including JetStream's fsync",
-            bad_from=1,
+            critical_from=1,
             runbook="PublishSlow",
         ),
         curves(

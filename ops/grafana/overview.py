@@ -14,9 +14,24 @@ _FIRING = 'count by (alertname) (ALERTS{alertstate="firing"})'
 
 
 def _ledger(
-    title: str, metric: str, meaning: str, *, odd: float | None = None, bad: float | None = None, runbook: str = ""
+    title: str,
+    metric: str,
+    meaning: str,
+    *,
+    warning: float | None = None,
+    critical: float | None = None,
+    runbook: str = "",
 ) -> Builder[Panel]:
-    return number(title, EXACT, f"sum({metric})", meaning=meaning, odd_from=odd, bad_from=bad, runbook=runbook, width=3)
+    return number(
+        title,
+        EXACT,
+        f"sum({metric})",
+        meaning=meaning,
+        warning_from=warning,
+        critical_from=critical,
+        runbook=runbook,
+        width=3,
+    )
 
 
 def overview() -> Dashboard:
@@ -33,7 +48,7 @@ def overview() -> Dashboard:
             EVENTS,
             "count(up == 0) or vector(0)",
             meaning="Scrape targets that do not answer",
-            bad_from=1,
+            critical_from=1,
             runbook="TargetDown",
         ),
         number(
@@ -41,7 +56,7 @@ def overview() -> Dashboard:
             SECONDS,
             "max(source:report_freshness_seconds:min)",
             meaning="Age of the newest data in the reports, for the slowest source",
-            bad_from=60,
+            critical_from=60,
             runbook="ReportsStale",
         ),
         number("Accepted", EVENTS_A_SECOND, "sum(source:gateway_events_accepted:rate1m)", meaning="Events per second"),
@@ -51,7 +66,7 @@ def overview() -> Dashboard:
             SECONDS,
             "max(source:collector_lag_seconds:max)",
             meaning="Age of the oldest message that is not acknowledged",
-            bad_from=10,
+            critical_from=10,
             runbook="CollectorLag",
         ),
     ]
@@ -60,23 +75,23 @@ def overview() -> Dashboard:
     ledger = [
         _ledger("Gateway: received", "gateway_events_received_total", "Since the services started"),
         _ledger("= accepted", f"gateway_events_accepted_total{_OF}", "Answered 202"),
-        _ledger("+ rejected", "gateway_events_failed_total", "Break the contract; kept with the reason", odd=1),
+        _ledger("+ rejected", "gateway_events_failed_total", "Break the contract; kept with the reason", warning=1),
         _ledger(
             "+ unconfirmed",
             f"gateway_events_unconfirmed_total{_OF}",
             "Answered 503",
-            bad=1,
+            critical=1,
             runbook="RequestsTurnedAway",
         ),
         _ledger("Store: stored", stored, "Each once. Less than accepted only by events in flight"),
-        _ledger("+ repeated", repeated, "Already stored before", odd=1),
-        _ledger("+ dead", failed, "Could not be stored", bad=1, runbook="DeadLetters"),
+        _ledger("+ repeated", repeated, "Already stored before", warning=1),
+        _ledger("+ dead", failed, "Could not be stored", critical=1, runbook="DeadLetters"),
         number(
             "Missing",
             EXACT,
             "sum(collector_ledger_missing_messages) + sum(abs(collector_ledger_uncounted_events))",
             meaning="Messages without a receipt, and events without a count. Must be 0",
-            bad_from=1,
+            critical_from=1,
             width=3,
             runbook="LedgerUnbalanced",
         ),
@@ -95,7 +110,7 @@ def overview() -> Dashboard:
             SECONDS,
             ("source:report_freshness_seconds:min", "{{source}}"),
             meaning="Age of the newest data in the reports",
-            bad_from=60,
+            critical_from=60,
             runbook="ReportsStale",
         ),
         curves(
@@ -103,7 +118,7 @@ def overview() -> Dashboard:
             SECONDS,
             ("source:collector_lag_seconds:max", "{{source}}"),
             meaning="Age of the oldest message that is not acknowledged",
-            bad_from=10,
+            critical_from=10,
             runbook="CollectorLag",
         ),
         curves(
@@ -111,7 +126,7 @@ def overview() -> Dashboard:
             SHARE,
             ("stream:used:ratio", "{{stream_name}}"),
             meaning="Share of each stream's limit. When a stream is full, the gateway returns 503",
-            bad_from=0.7,
+            critical_from=0.7,
             runbook="StreamNearLimit",
         ),
     ]
@@ -138,7 +153,7 @@ def overview() -> Dashboard:
             EVENTS,
             ("sum by (service) (up)", "{{service}}"),
             meaning="By service, now",
-            bad_below=1,
+            critical_below=1,
             width=8,
             runbook="TargetDown",
         ),

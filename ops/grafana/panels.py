@@ -58,14 +58,14 @@ def curves(
     meaning: str,
     stacked: bool = False,
     usually_zero: bool = False,
-    bad_from: float | None = None,
-    bad_below: float | None = None,
+    critical_from: float | None = None,
+    critical_below: float | None = None,
     width: int = 12,
     runbook: str = "",
 ) -> timeseries.Panel:
     """Return a graph over time, stacked if the sum of the series has a meaning.
 
-    bad_from, bad_below    threshold of its alert
+    critical_from, critical_below    threshold of its alert
     """
     panel = (
         timeseries.Panel()
@@ -94,8 +94,8 @@ def curves(
         panel.stacking(common.StackingConfig().mode(shapes.StackingMode.NORMAL).group("A"))
     if usually_zero or unit == SHARE:  # if all values are 0, the axis of a share would reach 10,000 %
         panel.axis_soft_max(1)
-    if bad_from is not None or bad_below is not None:
-        panel.thresholds(_thresholds(bad_from, bad_below, good="transparent"))
+    if critical_from is not None or critical_below is not None:
+        panel.thresholds(_thresholds(critical_from, critical_below, good="transparent"))
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(shapes.GraphThresholdsStyleMode.DASHED))
     for _, legend in queries:
         for name, colour in _COLOURS.get(legend, {}).items():
@@ -113,14 +113,14 @@ def number(
     expression: str,
     *,
     meaning: str,
-    odd_from: float | None = None,
-    bad_from: float | None = None,
-    bad_below: float | None = None,
+    warning_from: float | None = None,
+    critical_from: float | None = None,
+    critical_below: float | None = None,
     width: int = 4,
     runbook: str = "",
 ) -> stat.Panel:
-    """Return a single number, now or over the time range: orange from `odd_from`, red from `bad_from` or below
-    `bad_below`.
+    """Return a single number, now or over the time range: orange from `warning_from`, red from `critical_from` or below
+    `critical_below`.
     """
     counted = unit in (EVENTS, EXACT)
     panel = (
@@ -134,7 +134,7 @@ def number(
         .graph_mode(shapes.BigValueGraphMode.NONE if counted else shapes.BigValueGraphMode.AREA)
         .color_mode(shapes.BigValueColorMode.VALUE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-        .thresholds(_thresholds(bad_from, bad_below, odd_from))
+        .thresholds(_thresholds(critical_from, critical_below, warning_from))
     )
     if unit in (EVENTS, EXACT, DAYS, SHARE):
         panel.decimals(0 if counted else 1)
@@ -174,14 +174,14 @@ def bars(
     *queries: Query,
     meaning: str,
     maximum: float | None = None,
-    bad_below: float | None = None,
+    critical_below: float | None = None,
     width: int = 12,
     runbook: str = "",
 ) -> bargauge.Panel:
     """Return one bar for each series, with its current value.
 
-    maximum      end of the axis: orange from 60 % of it, red from 80 %
-    bad_below    red below this value
+    maximum           end of the axis: orange from 60 % of it, red from 80 %
+    critical_below    red below this value
     """
     panel = (
         bargauge.Panel()
@@ -199,7 +199,7 @@ def bars(
     if maximum is not None:
         panel.max(maximum).decimals(1).thresholds(_thresholds(maximum * 0.8, None, maximum * 0.6))
     else:
-        panel.decimals(0).thresholds(_thresholds(None, bad_below))
+        panel.decimals(0).thresholds(_thresholds(None, critical_below))
     _add_queries(panel, queries, runbook, instant=True)
     return panel
 
@@ -231,13 +231,13 @@ def _override(panel: Any, name: str, **properties: Any) -> None:
 
 
 def _thresholds(
-    bad_from: float | None, bad_below: float | None, odd_from: float | None = None, *, good: str = "green"
+    critical_from: float | None, critical_below: float | None, warning_from: float | None = None, *, good: str = "green"
 ) -> dashboard.ThresholdsConfig:
     """Return the colours by value: blue if there is no threshold."""
-    has_thresholds = (bad_from, bad_below, odd_from) != (None, None, None)
-    base = "red" if bad_below is not None else good if has_thresholds else "blue"
+    has_thresholds = (critical_from, critical_below, warning_from) != (None, None, None)
+    base = "red" if critical_below is not None else good if has_thresholds else "blue"
     steps = [model.Threshold(value=None, color=base)]
-    for value, colour in ((bad_below, good), (odd_from, "orange"), (bad_from, "red")):
+    for value, colour in ((critical_below, good), (warning_from, "orange"), (critical_from, "red")):
         if value is not None:
             steps.append(model.Threshold(value=value, color=colour))
     return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps)

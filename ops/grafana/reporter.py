@@ -33,7 +33,7 @@ def reporter() -> Dashboard:
             f'sum(rate(reporter_reports_total{{status=~"5..", instance=~"$instance"}}[$__range]))'
             f" / (sum(rate(reporter_reports_total{_OF}[$__range])) > 0)",
             meaning="Share of reports answered 5xx",
-            bad_from=0.01,
+            critical_from=0.01,
             width=6,
             runbook="ReportsFailing",
         ),
@@ -42,7 +42,7 @@ def reporter() -> Dashboard:
             SECONDS,
             f"max({_FRESHNESS})",
             meaning="Age of the newest data in the reports, for the slowest source",
-            bad_from=60,
+            critical_from=60,
             width=6,
             runbook="ReportsStale",
         ),
@@ -52,7 +52,7 @@ def reporter() -> Dashboard:
             f'sum(reporter_pool_connections{{state="busy", instance=~"$instance"}})'
             f" / sum(reporter_pool_connections_max{_OF})",
             meaning="Share of the maximum. At 100 %, reports wait for a connection",
-            bad_from=0.9,
+            critical_from=0.9,
             width=6,
         ),
     ]
@@ -85,7 +85,7 @@ def reporter() -> Dashboard:
             "Freshness by source",
             SECONDS,
             (_FRESHNESS, "{{source}}"),
-            bad_from=60,
+            critical_from=60,
             runbook="ReportsStale",
             meaning="Age of the watermark: all events accepted before it are in the reports",
         ),

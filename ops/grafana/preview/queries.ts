@@ -25,10 +25,10 @@ const filled = (expression: string, { from, to, step, scrape }: Window): string 
     .replace(/\$(source|instance)\b/g, '.*');
 
 async function ask(path: string, query: Record<string, string>): Promise<Series[]> {
-  const answer = await fetch(`/api/v1/${path}?${new URLSearchParams(query)}`);
-  const told = await answer.json();
-  if (told.status !== 'success') throw new Error(`${query.query}: ${told.error}`);
-  return told.data.result;
+  const response = await fetch(`/api/v1/${path}?${new URLSearchParams(query)}`);
+  const body = await response.json();
+  if (body.status !== 'success') throw new Error(`${query.query}: ${body.error}`);
+  return body.data.result;
 }
 
 const range = (expression: string, window: Window) =>
