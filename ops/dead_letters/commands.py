@@ -56,7 +56,7 @@ async def show(settings: OperatorSettings, name: DeadLetterId, *, as_json: bool)
     async with to_database(settings) as connection:
         row = dict(await records.one(connection, name))
     event: bytes = row.pop("event")
-    row["outcome"] = row.pop("became")
+    row["outcome"] = row.pop("current_outcome")
     row["sha256"] = row["sha256"].hex()
     try:
         text = event.decode()

@@ -107,7 +107,7 @@ async def newest(connection: Connection, which: DeadLetterFilter, most: int) -> 
 
 async def one(connection: Connection, name: DeadLetterId) -> asyncpg.Record:
     """A dead letter with all that is known of it. Raises SluiceError where there is none."""
-    row: asyncpg.Record | None = await connection.fetchrow(_SQL["one"], name.kind, name.id)
+    row: asyncpg.Record | None = await connection.fetchrow(_SQL["by_id"], name.kind, name.id)
     if row is None:
         raise SluiceError(f"there is no dead letter {name}: see `python -m ops dead-letters list`")
     return row
@@ -166,6 +166,6 @@ async def close(
 
 async def became(connection: Connection, stream: str, sequences: Sequence[int], created: datetime) -> asyncpg.Record:
     """messages, stored, repeated and dead, by the receipts of these messages of a stream."""
-    row: asyncpg.Record | None = await connection.fetchrow(_SQL["became"], stream, sequences, created)
+    row: asyncpg.Record | None = await connection.fetchrow(_SQL["receipt_counts"], stream, sequences, created)
     assert row is not None
     return row

@@ -260,7 +260,7 @@ async def of_ledger(client: Client, connection: Connection) -> list[Check]:
                     f"{name}: at least {plural(ledger.lost, 'message')} deleted before they were stored ({since})"
                 )
         for source in SOURCES:
-            stored = await connection.fetchval(_LEDGER["stored_in_all"], stream_of(source))
+            stored = await connection.fetchval(_LEDGER["stored_total"], stream_of(source))
             counted = await connection.fetchval(_LEDGER["rolled_up"], source)
             if stored != counted:
                 unlike.append(f"{source}: {stored:,} events stored, but the rollups count {counted:,}")

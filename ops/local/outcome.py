@@ -69,7 +69,7 @@ class Outcome:
 
     def wrong(self) -> list[str]:
         """What must not be, a sentence each. The ledger has to balance whatever the load was."""
-        found = self.after.wrong()
+        found = self.after.problems()
         if self.lost:
             found.append(f"{self.lost} events were answered 202 and are nowhere")
         if self.pending:

@@ -25,8 +25,8 @@ from ops.local import child
 from ops.local.errors import StartFailed
 from ops.local.program import Death, Program
 
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 5.0
+MIN_PAUSE_SECONDS = 0.1
+MAX_PAUSE_SECONDS = 5.0
 STEADY_SECONDS = 10.0  # ready for this long: the next death is a new story, the pause starts small again
 POLL_SECONDS = 0.02
 LOG_TAIL_BYTES = 2_000
@@ -89,11 +89,11 @@ class Watch:
                     signal=number.name,
                     after_seconds=self.program.drain_seconds,
                 )
-        await self._bury()
+        await self._record_dead_letter()
 
     async def _keep(self) -> None:
         """Start the program again whenever it ends, for ever."""
-        pauses = backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+        pauses = backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
         why = await self._end()
         while True:
             self.restarts += 1
@@ -103,13 +103,13 @@ class Watch:
             try:
                 await self._launch()
             except Exception as error:  # whatever it was, it is told, and tried again
-                await self._bury()
+                await self._record_dead_letter()
                 why = str(error) or repr(error)
                 continue
             ready_at = time.monotonic()
             why = await self._end()
             if time.monotonic() - ready_at >= STEADY_SECONDS:
-                pauses = backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+                pauses = backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
 
     async def _launch(self) -> None:
         """Start a process and wait until it is ready. Raises StartFailed if it ends before."""
@@ -142,10 +142,10 @@ class Watch:
         process = self._process
         assert process is not None
         await process.wait()
-        await self._bury()
+        await self._record_dead_letter()
         return _how_it_ended(process)
 
-    async def _bury(self) -> None:
+    async def _record_dead_letter(self) -> None:
         """Kill what is left of the process and its group, once: later the number may be another's."""
         self.is_ready = False
         if (process := self._process) is not None:

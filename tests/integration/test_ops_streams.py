@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from nats.js.api import ConsumerInfo
 from structlog.testing import capture_logs
 
-from collector.maintenance.stranded import free_stranded
+from collector.maintenance.stranded import recover_stranded
 from collector.sources import SOURCES
 from core.errors import SluiceError
 from core.events.subjects import consumer_of, stream_of
@@ -157,7 +157,7 @@ async def test_what_a_consumer_dropped_is_delivered_again(
 
     await eventually(dropped, what="JetStream drops the message")
     async with collecting(database, client):
-        freeing = asyncio.create_task(free_stranded(client, SOURCES["facebook"], Readiness()))
+        freeing = asyncio.create_task(recover_stranded(client, SOURCES["facebook"], Readiness()))
         await drained(client, "facebook")
         await cancel_and_wait([freeing])
     assert await connection.fetchval("SELECT count(*) FROM facebook_events") == 1
