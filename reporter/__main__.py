@@ -16,7 +16,7 @@ from core.metrics import record_build_info
 from core.postgres import prepare_schema
 from core.settings import load, warn_of_unknown
 from reporter.app import create_app
-from reporter.read import open_pool
+from reporter.database import open_pool
 from reporter.settings import ReporterSettings
 
 # How long reports have to answer that they were cut off.

@@ -21,20 +21,20 @@ from msgspec import UNSET, Meta, UnsetType
 
 from core.errors import SluiceError
 from core.pg_errors import is_transient
-from reporter.accept import weights
+from reporter.accept_header import weights
 from reporter.formats import FORMATS, JSON
-from reporter.query import BadQuery
+from reporter.query_params import BadQuery
 from reporter.reports.report import Answer
 
 PROBLEM: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
-CLOSED_SECONDS: Final = 24 * 3600
+CLOSED_MAX_AGE_SECONDS: Final = 24 * 3600
 """How long an answer on a closed range may be kept. Not for ever: an operator may replay a dead letter."""
-NOT_KEPT: Final = {"Cache-Control": "no-store"}
+NO_STORE: Final = {"Cache-Control": "no-store"}
 """Goes with errors, health and metrics, which are of one moment."""
 
 _FRESHNESS: Final = b'"freshness":'
-_PERSON: Final[Mapping[str, bytes]] = {kind: kind[-16:].encode() for kind in FORMATS}
+_HASH_PERSON: Final[Mapping[str, bytes]] = {media_type: media_type[-16:].encode() for media_type in FORMATS}
 
 
 class NotAcceptable(SluiceError):
@@ -54,15 +54,15 @@ class Problem(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 @lru_cache(64)
-def media_type(accept: str | None) -> str:
+def preferred_media_type(accept: str | None) -> str:
     """Which of FORMATS an Accept header prefers; JSON where it does not care. Raises NotAcceptable."""
     if accept is None or not accept.strip():
         return JSON
     ranges = weights(accept)
 
-    def quality(kind: str) -> float:
+    def quality(media_type: str) -> float:
         # The most specific range that fits decides.
-        names = (kind, kind.split("/", maxsplit=1)[0] + "/*", "*/*")
+        names = (media_type, media_type.split("/", maxsplit=1)[0] + "/*", "*/*")
         return next((ranges[name] for name in names if name in ranges), 0.0)
 
     best = max(FORMATS, key=quality)  # the first of equals
@@ -71,16 +71,16 @@ def media_type(accept: str | None) -> str:
     return best
 
 
-def entity_tag(kind: str, answer: Answer, encoded: bytes) -> str:
+def entity_tag(media_type: str, answer: Answer, encoded: bytes) -> str:
     """What changes whenever the answer does, apart from its freshness: so it is a weak one. The instant until which a
     running comparison counts is a part of the answer. encoded: the answer as JSON."""
     before, _, after = encoded.partition(_FRESHNESS + msgspec.json.encode(answer.freshness))
-    digest = blake2b(before, digest_size=12, person=_PERSON[kind])
+    digest = blake2b(before, digest_size=12, person=_HASH_PERSON[media_type])
     digest.update(_FRESHNESS + b"{}" + after)
     return f'W/"{digest.hexdigest()}"'
 
 
-def is_known(tag: str, if_none_match: str | None) -> bool:
+def is_cached(tag: str, if_none_match: str | None) -> bool:
     """Whether the client has this answer already."""
     if if_none_match is None:
         return False
@@ -95,33 +95,33 @@ def is_closed(answer: Answer, max_event_age: timedelta) -> bool:
     return not answer.notes and all(until is not None and until >= after for until in untils)
 
 
-def headers(answer: Answer, tag: str, *, closed: bool, following: str | None) -> dict[str, str]:
+def headers(answer: Answer, tag: str, *, closed: bool, next_url: str | None) -> dict[str, str]:
     """What goes with every answer; for formats other than JSON also what only the header can tell."""
     until = (
         f"{source}={fresh.stored_until.isoformat() if fresh.stored_until else 'unknown'}"
         for source, fresh in answer.freshness.items()
     )
-    told = {
-        "Cache-Control": f"private, max-age={CLOSED_SECONDS}" if closed else "no-cache",
+    fields = {
+        "Cache-Control": f"private, max-age={CLOSED_MAX_AGE_SECONDS}" if closed else "no-cache",
         "ETag": tag,
         "Vary": "Accept, Accept-Encoding",
         "Sluice-Stored-Until": ", ".join(until),
     }
-    if following is not None:
-        told["Link"] = f'<{following}>; rel="next"'
-    return {**told, "Sluice-Notes": "; ".join(answer.notes)} if answer.notes else told
+    if next_url is not None:
+        fields["Link"] = f'<{next_url}>; rel="next"'
+    return {**fields, "Sluice-Notes": "; ".join(answer.notes)} if answer.notes else fields
 
 
 def problem(error: Exception) -> tuple[Problem, Mapping[str, str]]:
     """What an error means to the client, and the headers that go with it."""
-    again = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    retry_after = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     match error:
         case BadQuery():
-            named = f"{error.parameter}: {error.detail}" if error.parameter else error.detail
-            told = _problem(HTTPStatus.BAD_REQUEST, named)
-            told.parameter = error.parameter or UNSET
-            told.allowed = list(error.allowed) or UNSET
-            return told, {}
+            detail = f"{error.parameter}: {error.detail}" if error.parameter else error.detail
+            bad_query = _problem(HTTPStatus.BAD_REQUEST, detail)
+            bad_query.parameter = error.parameter or UNSET
+            bad_query.allowed = list(error.allowed) or UNSET
+            return bad_query, {}
         case NotAcceptable():
             return _problem(HTTPStatus.NOT_ACCEPTABLE, str(error)), {}
         case asyncpg.QueryCanceledError():
@@ -129,16 +129,16 @@ def problem(error: Exception) -> tuple[Problem, Mapping[str, str]]:
             return _problem(HTTPStatus.GATEWAY_TIMEOUT, detail), {}
         case _ if is_transient(error):
             detail = "the database cannot answer now, or all connections to it are busy: try again later"
-            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, detail), again
+            return _problem(HTTPStatus.SERVICE_UNAVAILABLE, detail), retry_after
         case HTTPException():
             return _problem(HTTPStatus(error.status_code), error.detail), error.headers or {}
         case _:
             return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "this is our fault; the log holds more under this ID"), {}
 
 
-def encode(told: Problem) -> bytes:
+def encode(problem: Problem) -> bytes:
     """A problem document as JSON."""
-    return msgspec.json.encode(told)
+    return msgspec.json.encode(problem)
 
 
 def _problem(status: HTTPStatus, detail: str) -> Problem:

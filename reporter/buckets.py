@@ -31,14 +31,14 @@ _ZERO: Final = timedelta(0)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-def bounds(start: datetime, end: datetime, interval: Interval | None, zone: tzinfo) -> Iterator[datetime]:
+def bucket_bounds(start: datetime, end: datetime, interval: Interval | None, zone: tzinfo) -> Iterator[datetime]:
     """The instants (UTC) at which buckets begin, then `end`: one more than there are buckets.
 
     start lies before end, both are in UTC. Without an interval the whole period is one bucket.
     """
     yield start
     if interval is not None:
-        for begin in _begins(start, interval, zone):
+        for begin in _bucket_starts(start, interval, zone):
             if begin >= end:
                 break
             yield begin
@@ -46,9 +46,9 @@ def bounds(start: datetime, end: datetime, interval: Interval | None, zone: tzin
 
 
 @lru_cache(10_000)
-def begins_bucket(at: datetime, interval: Interval, zone: tzinfo) -> bool:
+def is_bucket_start(at: datetime, interval: Interval, zone: tzinfo) -> bool:
     """Whether a bucket of this interval begins at this instant (UTC)."""
-    return next(_begins(at - _MICROSECOND, interval, zone)) == at
+    return next(_bucket_starts(at - _MICROSECOND, interval, zone)) == at
 
 
 @lru_cache(10_000)
@@ -57,19 +57,19 @@ def day_start(day: date, zone: tzinfo) -> datetime:
     midnight = datetime.combine(day, time(), zone)
     before, after = midnight.astimezone(UTC), midnight.replace(fold=1).astimezone(UTC)
     # Where the clock skips midnight, the two readings of it lie around the jump.
-    return _jump(after, before, zone) if after < before else before
+    return _offset_change(after, before, zone) if after < before else before
 
 
-def previous(cut: Sequence[datetime], interval: Interval | None, zone: tzinfo) -> tuple[datetime, datetime]:
+def previous_range(bounds: Sequence[datetime], interval: Interval | None, zone: tzinfo) -> tuple[datetime, datetime]:
     """The period before (UTC) one with these bounds of buckets: of the same buckets, by the same clocks.
 
     Before whole months lie as many months, unless they are cut into weeks; before whole days as many days, unless they
     are cut into weeks or months. Any other is moved back by whole intervals, as few as do, or without an interval by
     its own length. Raises OverflowError where it would lie before the year 1.
     """
-    start, end = cut[0], cut[-1]
+    start, end = bounds[0], bounds[-1]
     first, last = start.astimezone(zone).date(), end.astimezone(zone).date()
-    if _whole_days(cut, zone):
+    if _whole_days(bounds, zone):
         if first.day == last.day == 1 and interval != "week":
             months = (last.year - first.year) * 12 + last.month - first.month
             return day_start(_months_before(first, months), zone), start
@@ -77,37 +77,42 @@ def previous(cut: Sequence[datetime], interval: Interval | None, zone: tzinfo) -
             return day_start(first - (last - first), zone), start
     if interval is None:
         return start - (end - start), start
-    fewest = len(cut) - 2
-    back = fewest if _moved(end, fewest, interval, zone) <= start else fewest + 1
-    return _moved(start, back, interval, zone), _moved(end, back, interval, zone)
+    fewest = len(bounds) - 2
+    back = fewest if _moved_back(end, fewest, interval, zone) <= start else fewest + 1
+    return _moved_back(start, back, interval, zone), _moved_back(end, back, interval, zone)
 
 
 def same_point(
-    at: datetime, cut: Sequence[datetime], before: Sequence[datetime], interval: Interval | None, zone: tzinfo
+    at: datetime,
+    bounds: Sequence[datetime],
+    previous_bounds: Sequence[datetime],
+    interval: Interval | None,
+    zone: tzinfo,
 ) -> datetime:
-    """The instant (UTC) of the previous period that corresponds to `at`, which lies in the period [cut[0], cut[-1]).
+    """The instant (UTC) of the previous period that corresponds to `at`, which lies in the period [bounds[0],
+    bounds[-1]).
 
-    cut, before: bounds of buckets of the period and of the previous one. `at` has passed a part of its bucket; the
+    bounds, before: bounds of buckets of the period and of the previous one. `at` has passed a part of its bucket; the
     instant has passed the same part of the bucket beside it, or is that bucket's end if the bucket is shorter. Parts of
     whole days are counted by the days of the local clock, then by the time since the day's start; other parts by time.
     The end of the previous period if it has no bucket beside that of `at`.
     """
-    number = bisect_right(cut, at) - 1
-    if number >= len(before) - 1:
-        return before[-1]
-    start, end = before[number], before[number + 1]
-    if interval in _STEPS or (interval is None and not _whole_days(cut, zone)):
-        return min(start + (at - cut[number]), end)
-    today, first, then = (instant.astimezone(zone).date() for instant in (at, cut[number], start))
+    number = bisect_right(bounds, at) - 1
+    if number >= len(previous_bounds) - 1:
+        return previous_bounds[-1]
+    start, end = previous_bounds[number], previous_bounds[number + 1]
+    if interval in _STEPS or (interval is None and not _whole_days(bounds, zone)):
+        return min(start + (at - bounds[number]), end)
+    today, first, then = (instant.astimezone(zone).date() for instant in (at, bounds[number], start))
     moved = day_start(then + (today - first), zone) + (at - day_start(today, zone))
     return max(min(moved, end), start)
 
 
-def _whole_days(cut: Sequence[datetime], zone: tzinfo) -> bool:
-    return all(day_start(bound.astimezone(zone).date(), zone) == bound for bound in (cut[0], cut[-1]))
+def _whole_days(bounds: Sequence[datetime], zone: tzinfo) -> bool:
+    return all(day_start(bound.astimezone(zone).date(), zone) == bound for bound in (bounds[0], bounds[-1]))
 
 
-def _moved(at: datetime, back: int, interval: Interval, zone: tzinfo) -> datetime:
+def _moved_back(at: datetime, back: int, interval: Interval, zone: tzinfo) -> datetime:
     """As long after the start of the day, or of the hour, so many intervals earlier; within that day."""
     if interval in _STEPS:
         return at - back * _STEPS[interval]
@@ -125,12 +130,12 @@ def _months_before(day: date, months: int) -> date:
     return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
 
 
-def _begins(start: datetime, interval: Interval, zone: tzinfo) -> Iterator[datetime]:
+def _bucket_starts(start: datetime, interval: Interval, zone: tzinfo) -> Iterator[datetime]:
     """Each instant after start at which a bucket begins."""
-    return _steps(start, _STEPS[interval], zone) if interval in _STEPS else _days(start, interval, zone)
+    return _step_starts(start, _STEPS[interval], zone) if interval in _STEPS else _day_starts(start, interval, zone)
 
 
-def _steps(start: datetime, step: timedelta, zone: tzinfo) -> Iterator[datetime]:
+def _step_starts(start: datetime, step: timedelta, zone: tzinfo) -> Iterator[datetime]:
     """Each instant after start at which the local clock shows a multiple of step."""
     offset = _offset(start, zone)
     at = start
@@ -138,13 +143,13 @@ def _steps(start: datetime, step: timedelta, zone: tzinfo) -> Iterator[datetime]
         following = at + step - (at.replace(tzinfo=None) + offset - _EPOCH) % step
         if (new := _offset(following, zone)) != offset:
             if (new - offset) % step:
-                following = _jump(at, following, zone)
+                following = _offset_change(at, following, zone)
             offset = new
         yield following
         at = following
 
 
-def _days(start: datetime, interval: str, zone: tzinfo) -> Iterator[datetime]:
+def _day_starts(start: datetime, interval: str, zone: tzinfo) -> Iterator[datetime]:
     """The start of each day, week or month that begins after start."""
     day = start.astimezone(zone).date()
     at = start
@@ -165,7 +170,7 @@ def _offset(at: datetime, zone: tzinfo) -> timedelta:
     return at.astimezone(zone).utcoffset() or _ZERO
 
 
-def _jump(low: datetime, high: datetime, zone: tzinfo) -> datetime:
+def _offset_change(low: datetime, high: datetime, zone: tzinfo) -> datetime:
     """The first instant after low whose offset is no longer that of low. The clock jumps once in (low, high]."""
     offset = _offset(low, zone)
     while high - low > _MICROSECOND:

@@ -14,7 +14,7 @@ from typing import Final
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from reporter.accept import weights
+from reporter.accept_header import weights
 
 MIN_BYTES: Final = 4096
 """Shorter answers fit into the first packets of a connection either way."""
@@ -25,12 +25,12 @@ THREAD_BYTES: Final = 64 * 1024
 _GZIP: Final = 31  # zlib's window bits for gzip
 
 
-def compressed(app: ASGIApp) -> ASGIApp:
+def with_gzip(app: ASGIApp) -> ASGIApp:
     """The same app, with long answers in gzip if the client accepts it."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP and accepts_gzip(dict(scope["headers"]).get(b"accept-encoding")):
-            send = _Compressing(send)
+            send = _GzipSend(send)
         await app(scope, receive, send)
 
     return answer
@@ -45,13 +45,13 @@ def accepts_gzip(header: bytes | None) -> bool:
     return accepted.get("gzip", accepted.get("*", 0.0)) > 0.0
 
 
-class _Compressing:
+class _GzipSend:
     """Sends one answer. Holds it until MIN_BYTES of it are there, or its end."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self._start: Message | None = None
-        self._held = b""
+        self._buffer = b""
         self._gzip: zlib._Compress | None = None
 
     async def __call__(self, message: Message) -> None:
@@ -59,8 +59,8 @@ class _Compressing:
             self._start = message
             return
         assert message["type"] == "http.response.body"
-        body, more = self._held + message["body"], message["more_body"]
-        self._held = b""
+        body, more = self._buffer + message["body"], message["more_body"]
+        self._buffer = b""
         if self._gzip is None:
             if len(body) < MIN_BYTES:
                 await self._short(body, more=more)
@@ -77,7 +77,7 @@ class _Compressing:
 
     async def _short(self, body: bytes, *, more: bool) -> None:
         if more:
-            self._held = body
+            self._buffer = body
             return
         await self._begin(len(body), coded=False)
         await self._send({"type": "http.response.body", "body": body, "more_body": False})

@@ -62,7 +62,7 @@ _FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
 _BOM: Final = "\ufeff"
 
 
-class CsvForm(Enum):
+class CsvDialect(Enum):
     """How a table is written as CSV."""
 
     PROGRAM = "as it is, by Accept: text/csv"
@@ -80,9 +80,9 @@ def arrow(answer: Answer) -> bytes:
     return _arrow(*_table(answer), answer.query.time_zone)
 
 
-def csv(answer: Answer, form: CsvForm) -> Iterator[bytes]:
+def csv(answer: Answer, dialect: CsvDialect) -> Iterator[bytes]:
     """The answer as CSV, in chunks, as it is written."""
-    return _chunks(_csv(*_table(answer), form))
+    return _chunks(_csv(*_table(answer), dialect))
 
 
 def file_name(report: str, answer: Answer) -> str:
@@ -97,39 +97,43 @@ def file_name(report: str, answer: Answer) -> str:
 
 def _table(answer: Answer) -> tuple[list[msgspec.inspect.Field], Iterator[msgspec.Struct]]:
     """The columns that the table has, by its first row, and the rows."""
-    kind, rows = answer.table()
+    row_type, rows = answer.table()
     rows = iter(rows)
     first = next(rows, None)
     columns = [
         field
-        for field in type_info(kind).fields  # type: ignore[attr-defined]
+        for field in type_info(row_type).fields  # type: ignore[attr-defined]
         if (getattr(first, field.name) is not UNSET if first is not None else field.required)
     ]
     return columns, rows if first is None else chain((first,), rows)
 
 
-def _csv(columns: Sequence[msgspec.inspect.Field], rows: Iterable[msgspec.Struct], form: CsvForm) -> Iterator[str]:
+def _csv(
+    columns: Sequence[msgspec.inspect.Field], rows: Iterable[msgspec.Struct], dialect: CsvDialect
+) -> Iterator[str]:
     """Lines. Every table has its buckets' start in the first column."""
     names = [column.encode_name for column in columns]
-    texts = [column.encode_name for column in columns if isinstance(_bare(column.type), StrType)]
-    yield (_BOM if form is CsvForm.FILE_WITH_BOM else "") + ",".join([names[0], "localStart", *names[1:]]) + "\r\n"
+    texts = [column.encode_name for column in columns if isinstance(_unwrapped(column.type), StrType)]
+    yield (
+        (_BOM if dialect is CsvDialect.FILE_WITH_BOM else "") + ",".join([names[0], "localStart", *names[1:]]) + "\r\n"
+    )
     for row in rows:
         values: dict[str, Any] = msgspec.to_builtins(row)
         for name in texts:
-            values[name] = _senders(values[name], form)
+            values[name] = _escape_sender_text(values[name], dialect)
         first, *others = (_field(values[name]) for name in names)
-        yield ",".join([first, _local(first), *others]) + "\r\n"
+        yield ",".join([first, _without_offset(first), *others]) + "\r\n"
 
 
-def _senders(text: str | None, form: CsvForm) -> str:
+def _escape_sender_text(text: str | None, dialect: CsvDialect) -> str:
     """A sender's text, distinct from other, and in a file no formula; other, if it is None."""
     if text is None:
         return OTHER
-    like = LIKE_OTHER.fullmatch(text) or (form is not CsvForm.PROGRAM and _FORMULA.match(text))
+    like = LIKE_OTHER.fullmatch(text) or (dialect is not CsvDialect.PROGRAM and _FORMULA.match(text))
     return f"'{text}" if like else text
 
 
-def _local(instant: str) -> str:
+def _without_offset(instant: str) -> str:
     """An instant in ISO 8601 as its local clock shows it: without its offset."""
     return (instant[:-1] if instant.endswith("Z") else instant[: -len("+00:00")]).replace("T", " ")
 
@@ -144,36 +148,36 @@ def _field(value: Any) -> str:
 
 
 def _chunks(lines: Iterable[str]) -> Iterator[bytes]:
-    held, size = [], 0
+    buffered, size = [], 0
     for line in lines:
-        held.append(line)
+        buffered.append(line)
         size += len(line)
         if size >= CHUNK_BYTES:
-            yield "".join(held).encode()
-            held, size = [], 0
-    yield "".join(held).encode()
+            yield "".join(buffered).encode()
+            buffered, size = [], 0
+    yield "".join(buffered).encode()
 
 
 def _arrow(columns: Sequence[msgspec.inspect.Field], rows: Iterable[msgspec.Struct], zone: str) -> bytes:
     """An Arrow IPC stream of one batch."""
-    held = list(rows)
+    buffered = list(rows)
     types, arrays = {}, []
     for column in columns:
-        kind, array = _column(_bare(column.type), [getattr(row, column.name) for row in held], zone)
-        types[column.encode_name] = kind
+        column_type, array = _column(_unwrapped(column.type), [getattr(row, column.name) for row in buffered], zone)
+        types[column.encode_name] = column_type
         arrays.append(array)
-    batch = nanoarrow.c_array_from_buffers(nanoarrow.struct(types), len(held), [None], children=arrays)
+    batch = nanoarrow.c_array_from_buffers(nanoarrow.struct(types), len(buffered), [None], children=arrays)
     out = io.BytesIO()
     with StreamWriter.from_writable(out) as writer:
         writer.write_stream(batch)
     return out.getvalue()
 
 
-def _column(kind: Type, values: Sequence[Any], zone: str) -> tuple[Any, Any]:
+def _column(column_type: Type, values: Sequence[Any], zone: str) -> tuple[Any, Any]:
     """A column's type and its values. None is null."""
     empty = values.count(None)
     validity = nanoarrow.c_buffer([value is not None for value in values], nanoarrow.bool_()) if empty else None
-    match kind:
+    match column_type:
         case BoolType():
             return nanoarrow.bool_(), nanoarrow.c_array(values, nanoarrow.bool_())
         case IntType():
@@ -190,10 +194,10 @@ def _column(kind: Type, values: Sequence[Any], zone: str) -> tuple[Any, Any]:
     return arrow, nanoarrow.c_array_from_buffers(arrow, len(values), [validity, data], null_count=empty)
 
 
-def _bare(kind: Type) -> Type:
+def _unwrapped(column_type: Type) -> Type:
     """A type without what is said about it, null and UNSET."""
-    if isinstance(kind, Metadata):
-        return _bare(kind.type)
-    if isinstance(kind, UnionType):
-        return _bare(next(part for part in kind.types if not isinstance(part, NoneType)))
-    return kind
+    if isinstance(column_type, Metadata):
+        return _unwrapped(column_type.type)
+    if isinstance(column_type, UnionType):
+        return _unwrapped(next(part for part in column_type.types if not isinstance(part, NoneType)))
+    return column_type

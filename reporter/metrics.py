@@ -10,7 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from core.metrics import DURATION_BUCKETS
 from core.pg_errors import unknown_trace
 from core.sources import SOURCES
-from reporter.read import PATIENCE_SECONDS, SQL, Pool
+from reporter.database import DATABASE_TIMEOUT_SECONDS, SQL, Pool
 from reporter.reports import REPORTS
 
 log = structlog.get_logger()
@@ -37,8 +37,8 @@ for _report in REPORTS:  # there from the start, or rate() would not see the fir
 async def read_database(pool: Pool) -> None:
     """Bring up to date what the database knows. While it cannot say so nothing changes here: the reports grow older."""
     try:
-        schema_version.set(await pool.fetchval(SQL["schema_version"], timeout=PATIENCE_SECONDS))
-        for row in await pool.fetch(SQL["watermarks"], list(SOURCES), timeout=PATIENCE_SECONDS):
+        schema_version.set(await pool.fetchval(SQL["schema_version"], timeout=DATABASE_TIMEOUT_SECONDS))
+        for row in await pool.fetch(SQL["watermarks"], list(SOURCES), timeout=DATABASE_TIMEOUT_SECONDS):
             if row["stored_until"] is not None:
                 stored_until.labels(row["source"]).set(row["stored_until"].timestamp())
     except Exception as error:

@@ -7,14 +7,14 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from core.sources import SOURCES, SourceName
 from reporter.buckets import Interval
-from reporter.query import MOST_ROWS, BadQuery, Choice, Flag, Parameter, Text, Whole
+from reporter.query_params import MAX_ROWS, BadQuery, Choice, Flag, Integer, Parameter, Text
 
 MINUTE_RANGE_HOURS: Final = 24
 
 _ZONES: Final = frozenset(available_timezones() - {"localtime"})  # that is this machine's own
 
 
-class Zone(Parameter[ZoneInfo]):
+class TimeZone(Parameter[ZoneInfo]):
     """A time zone of the IANA's."""
 
     def read(self, text: str) -> ZoneInfo:
@@ -31,7 +31,9 @@ FROM: Final = Text(
     example="2026-11-22",
 )
 TO: Final = Text("to", "End of the report, exclusive; written like `from`.", required=True, example="2026-11-23")
-TIME_ZONE: Final = Zone("timeZone", "IANA time zone of dates and buckets; UTC if not given.", example="Europe/Berlin")
+TIME_ZONE: Final = TimeZone(
+    "timeZone", "IANA time zone of dates and buckets; UTC if not given.", example="Europe/Berlin"
+)
 INTERVAL: Final = Choice[Interval](
     "interval",
     f"Length of a bucket, by the clocks of `timeZone`; `minute` for ranges up to {MINUTE_RANGE_HOURS} hours. Without "
@@ -51,10 +53,10 @@ COMPARE: Final = Choice[str](
     "earliest `storedUntil` has passed of this one; `countedUntil` in `query.compare` says to which instant.",
     allowed=("previous",),
 )
-LIMIT: Final = Whole(
+LIMIT: Final = Integer(
     "limit",
-    f"Rows of a page; the whole answer (at most {MOST_ROWS} rows) if not given. `totals` are of the whole answer.",
-    bounds=(1, MOST_ROWS),
+    f"Rows of a page; the whole answer (at most {MAX_ROWS} rows) if not given. `totals` are of the whole answer.",
+    bounds=(1, MAX_ROWS),
     example="1000",
 )
 BOM: Final = Flag(

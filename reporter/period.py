@@ -11,10 +11,10 @@ from typing import Final, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 from core.sources.fields import MINUTE_PATTERN, SECOND_PATTERN, ZONE_PATTERN
-from reporter.buckets import Interval, begins_bucket, bounds, day_start, previous
-from reporter.cover import Cover, cover
+from reporter.buckets import Interval, bucket_bounds, day_start, is_bucket_start, previous_range
 from reporter.parameters import COMPARE, FROM, INTERVAL, MINUTE_RANGE_HOURS, TIME_ZONE, TO
-from reporter.query import MOST_ROWS, BadQuery, Parameter, QueryParams
+from reporter.query_params import MAX_ROWS, BadQuery, Parameter, QueryParams
+from reporter.read_plan import ReadPlan, plan_reads
 
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2101, 1, 1, tzinfo=UTC)
@@ -38,17 +38,17 @@ class Period(NamedTuple):
         """Where one bucket ends and the next begins."""
         return self.bounds[1:-1]
 
-    def has(self, number: int) -> bool:
+    def has_bucket(self, number: int) -> bool:
         """Whether there is a bucket of this number."""
         return number < len(self.bounds) - 1
 
-    def cover(self) -> Cover:
+    def read_plan(self) -> ReadPlan:
         """What rollups and rows together have to be read."""
-        return cover(self.bounds, self.interval, datetime.now(UTC))
+        return plan_reads(self.bounds, self.interval, datetime.now(UTC))
 
-    def rows(self) -> Cover:
+    def rows_only_plan(self) -> ReadPlan:
         """The same from rows alone, for what the rollups do not hold."""
-        return cover(self.bounds, "minute", datetime.now(UTC))
+        return plan_reads(self.bounds, "minute", datetime.now(UTC))
 
     def buckets(self, stored_until: datetime | None) -> Iterator[tuple[datetime, datetime, bool]]:
         """Start and end of each bucket, with the zone's offset, and whether it is complete: the range does not cut it,
@@ -64,7 +64,7 @@ class Period(NamedTuple):
 
     def _is_whole(self, number: int) -> bool:
         return self.interval is None or all(
-            begins_bucket(bound, self.interval, self.zone) for bound in self.bounds[number : number + 2]
+            is_bucket_start(bound, self.interval, self.zone) for bound in self.bounds[number : number + 2]
         )
 
     def until(self, at: datetime) -> Period:
@@ -75,39 +75,39 @@ class Period(NamedTuple):
         return self._replace(end=at, bounds=(*(self.bounds[: bisect_left(self.bounds, at)] or self.bounds[:1]), at))
 
 
-def period_of(params: QueryParams, groups: int = 1) -> Period:
+def parse_period(params: QueryParams, groups: int = 1) -> Period:
     """`from`, `to`, `timeZone` and, where the report has it, `interval`. groups: rows that each bucket has."""
     zone = params.get(TIME_ZONE) or _UTC
-    start, end = (_instant(params, parameter, zone) for parameter in (FROM, TO))
+    start, end = (_parse_instant(params, parameter, zone) for parameter in (FROM, TO))
     if start >= end:
         raise BadQuery("to", f"has to lie after from: {end.isoformat()} is not after {start.isoformat()}")
     interval = params.get(INTERVAL)
     if interval == "minute" and (end - start).total_seconds() > MINUTE_RANGE_HOURS * 3600:
         longer = [name for name in get_args(Interval) if name != "minute"]
         raise BadQuery("interval", f"minute is for ranges up to {MINUTE_RANGE_HOURS} hours", longer)
-    most = MOST_ROWS // groups
-    cut = tuple(islice(bounds(start, end, interval, zone), most + 2))
-    if len(cut) > most + 1:
+    max_buckets = MAX_ROWS // groups
+    period_bounds = tuple(islice(bucket_bounds(start, end, interval, zone), max_buckets + 2))
+    if len(period_bounds) > max_buckets + 1:
         raise BadQuery(
             "interval",
-            f"{interval} makes more than {MOST_ROWS} rows ({groups} in each bucket): ask for a longer interval, "
+            f"{interval} makes more than {MAX_ROWS} rows ({groups} in each bucket): ask for a longer interval, "
             "a shorter range or fewer groups",
         )
-    return Period(start, end, zone, interval, cut)
+    return Period(start, end, zone, interval, period_bounds)
 
 
-def previous_of(params: QueryParams, period: Period) -> Period | None:
+def parse_previous_period(params: QueryParams, period: Period) -> Period | None:
     """The period before this one, where it is to be compared with."""
     if params.get(COMPARE) is None:
         return None
     interval = period.interval if len(period.bounds) > 2 else None  # one bucket stands beside one
-    start, end = previous(period.bounds, interval, period.zone)
+    start, end = previous_range(period.bounds, interval, period.zone)
     if start < EARLIEST:
         raise BadQuery("compare", f"the period before begins at {start.isoformat()}, before {EARLIEST.isoformat()}")
-    return Period(start, end, period.zone, interval, tuple(bounds(start, end, interval, period.zone)))
+    return Period(start, end, period.zone, interval, tuple(bucket_bounds(start, end, interval, period.zone)))
 
 
-def _instant(params: QueryParams, parameter: Parameter[str], zone: ZoneInfo) -> datetime:
+def _parse_instant(params: QueryParams, parameter: Parameter[str], zone: ZoneInfo) -> datetime:
     # A + that is not written as %2B arrives as a space, and an instant holds no other one.
     name, text = parameter.name, params.required(parameter).replace(" ", "+")
     try:

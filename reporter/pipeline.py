@@ -15,8 +15,8 @@ from core import state
 from core.events.subjects import COLLECTED, REJECTED, stream_of
 from core.sources import SOURCES, SourceName
 from core.state import MAX_SILENCE_SECONDS, Level, SourceFacts, StateProblem
+from reporter.database import Pool, open_snapshot
 from reporter.freshness import Freshness, Instant
-from reporter.read import Pool, snapshot
 from sql import statements
 
 MESSAGES: Final = 4000
@@ -72,7 +72,7 @@ class Pipeline(msgspec.Struct, rename="camel", frozen=True):
 
 async def read_pipeline(pool: Pool) -> Pipeline:
     """Read it, of one moment. Raises what the database raises."""
-    async with snapshot(pool, list(SOURCES)) as seen:
+    async with open_snapshot(pool, list(SOURCES)) as seen:
         found = await seen.connection.fetch(_SQL["streams"], _STREAMS, (*SOURCES, None), MESSAGES, RATE_SECONDS)
         totals = {row["source"]: row["events"] for row in await seen.connection.fetch(_SQL["totals"])}
         dead_letters = await seen.connection.fetchrow(_SQL["dead_letters"], DEAD_LETTERS)

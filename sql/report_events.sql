@@ -1,6 +1,6 @@
 -- Counts of events. Spans of whole units without a bound fall into buckets by themselves: a bucket is the number of
 -- meeting points that they do not lie before. The others come by the number of their bound, and without a bucket (see
--- reporter/cover.py). A filter that is NULL lets everything pass; a column that is not grouped by comes as NULL.
+-- reporter/read_plan.py). A filter that is NULL lets everything pass; a column that is not grouped by comes as NULL.
 -- Rollups come with their source's watermark, one row a source, each column as an array of its name: a row for each
 -- figure would cost more to send and to read than to count.
 

@@ -14,7 +14,7 @@ from litestar import Request, Response, Router, get
 from litestar.datastructures import ResponseHeader
 from litestar.handlers import HTTPRouteHandler
 
-from reporter.answer import is_known
+from reporter.answer import is_cached
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -57,7 +57,7 @@ def file(request: Request[Any, Any, Any], content: bytes, media_type: str) -> Re
     """A file, or 304 if the client has this one. A newer program has newer files, so clients ask each time."""
     tag = f'W/"{blake2b(content, digest_size=12).hexdigest()}"'
     headers = {"Cache-Control": "no-cache", "ETag": tag, "Vary": "Accept-Encoding"}
-    if is_known(tag, request.headers.get("If-None-Match")):
+    if is_cached(tag, request.headers.get("If-None-Match")):
         return Response(None, status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(content, media_type=media_type, headers=headers)
 

@@ -12,8 +12,8 @@ from core.sources import SourceName
 from core.sources.declaration import Stage
 from reporter.freshness import Freshness
 from reporter.reports import audience
-from reporter.reports.audience import DIMENSIONS, OF, Dimension
-from reporter.reports.kinds import EventType
+from reporter.reports.audience import DIMENSIONS, DIMENSIONS_OF, Dimension
+from reporter.reports.event_kinds import EventType
 from reporter.reports.report import BucketEnd, BucketStart, Complete, ResolvedQuery
 
 
@@ -41,7 +41,7 @@ Shares = Annotated[
 ]
 
 
-class AudienceOf(msgspec.Struct, kw_only=True, rename="camel"):
+class AudienceRow(msgspec.Struct, kw_only=True, rename="camel"):
     """Events of one bucket and source by who caused them. What is not asked for, or not known of it, is left out."""
 
     start: BucketStart
@@ -54,18 +54,18 @@ class AudienceOf(msgspec.Struct, kw_only=True, rename="camel"):
 
 if TYPE_CHECKING:
 
-    class Audience(AudienceOf):
+    class Audience(AudienceRow):
         def __init__(self, **fields: Any) -> None: ...
 
 else:  # with a list for each dimension that a source declares
     Audience = msgspec.defstruct(
         "Audience",
         [
-            (audience.attribute(name), Annotated[Shares, Meta(description=audience.described(name))], UNSET)
+            (audience.attribute_name(name), Annotated[Shares, Meta(description=audience.describe(name))], UNSET)
             for name in DIMENSIONS
         ],
-        bases=(AudienceOf,),
-        namespace={"__doc__": AudienceOf.__doc__},
+        bases=(AudienceRow,),
+        namespace={"__doc__": AudienceRow.__doc__},
         module=__name__,
         kw_only=True,
         rename="camel",
@@ -112,7 +112,7 @@ class DemographicsAnswer(msgspec.Struct):
 
     def _lines(self) -> Iterator[Line]:
         for row in self.rows:
-            for dimension in OF[row.source]:
-                for share in getattr(row, audience.attribute(dimension)) or ():
-                    told = (row.start, row.end, row.complete, row.source, dimension, share.value, share.events)
-                    yield Line(*told) if share.previous is UNSET else ComparedLine(*told, share.previous)
+            for dimension in DIMENSIONS_OF[row.source]:
+                for share in getattr(row, audience.attribute_name(dimension)) or ():
+                    cells = (row.start, row.end, row.complete, row.source, dimension, share.value, share.events)
+                    yield Line(*cells) if share.previous is UNSET else ComparedLine(*cells, share.previous)

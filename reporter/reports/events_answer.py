@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from core.sources import SourceName
 from core.sources.declaration import Stage
 from reporter.freshness import Freshness
-from reporter.reports.kinds import EventType
+from reporter.reports.event_kinds import EventType
 from reporter.reports.report import BucketEnd, BucketStart, Complete, ResolvedQuery
 
 Dimension = Literal["source", "funnelStage", "eventType"]

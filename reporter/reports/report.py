@@ -12,15 +12,15 @@ import msgspec
 from msgspec import Meta
 
 from core.sources import SourceName
-from reporter import pages
+from reporter import pagination
 from reporter.buckets import Interval, same_point
-from reporter.cover import Cover, unit_start
-from reporter.figures import Snapshot
 from reporter.freshness import Freshness, Instant
 from reporter.parameters import BOM
 from reporter.period import Period
-from reporter.query import AnyParameter, QueryParams
+from reporter.query_params import AnyParameter, QueryParams
+from reporter.read_plan import ReadPlan, unit_start
 from reporter.settings import ReporterSettings
+from reporter.snapshot import Snapshot
 
 BucketStart = Annotated[Instant, Meta(description="First instant of the bucket, with the time zone's offset")]
 BucketEnd = Annotated[Instant, Meta(description="End of the bucket, exclusive")]
@@ -64,16 +64,16 @@ Resolved = TypeVar("Resolved", bound=ResolvedQuery)
 class Query(Generic[Resolved]):
     """What a report was asked for, as it was understood."""
 
-    understood: Resolved
+    resolved: Resolved
     """The query as the answer repeats it."""
     period: Period
-    covered: Cover
+    plan: ReadPlan
     """What has to be read of the period."""
     previous: Period | None
     """The period that is compared with."""
     sources: tuple[SourceName, ...]
     """The sources that can contribute: they alone are read, and the answer has their freshness."""
-    page: pages.Page
+    page: pagination.Page
 
     @property
     def from_rows(self) -> bool:
@@ -83,23 +83,23 @@ class Query(Generic[Resolved]):
     @property
     def in_one_statement(self) -> bool:
         """Whether one statement on the rollups answers it."""
-        return not (self.covered.rows or self.previous or self.from_rows)
+        return not (self.plan.rows or self.previous or self.from_rows)
 
-    def cover(self, period: Period) -> Cover:
+    def read_plan(self, period: Period) -> ReadPlan:
         """What has to be read of a period of this query."""
-        return period.cover()
+        return period.read_plan()
 
     def has_previous(self, bucket: int) -> bool:
         """Whether the previous period has a bucket beside this one."""
-        return self.previous is not None and self.previous.has(bucket)
+        return self.previous is not None and self.previous.has_bucket(bucket)
 
-    def so_far(self, snapshot: Snapshot) -> Self:
+    def until_reached(self, snapshot: Snapshot) -> Self:
         """The query with its previous period cut at the point that its own period has reached at this moment.
 
         The point is a quarter-hour if the rows there are no longer kept.
         """
-        period, before, understood = self.period, self.previous, self.understood
-        if before is None or understood.compare is None or snapshot.reached >= period.end:
+        period, before, resolved = self.period, self.previous, self.resolved
+        if before is None or resolved.compare is None or snapshot.reached >= period.end:
             return self
         at = before.start
         if snapshot.reached > period.start:
@@ -107,9 +107,9 @@ class Query(Generic[Resolved]):
         if at < snapshot.floor:
             at = unit_start(at, "quarter")
         before = before.until(at)
-        compare = msgspec.structs.replace(understood.compare, counted_until=before.end)
-        understood = msgspec.structs.replace(understood, compare=compare)
-        return dataclasses.replace(self, previous=before, understood=understood)
+        compare = msgspec.structs.replace(resolved.compare, counted_until=before.end)
+        resolved = msgspec.structs.replace(resolved, compare=compare)
+        return dataclasses.replace(self, previous=before, resolved=resolved)
 
 
 class Answer(Protocol):
@@ -130,7 +130,7 @@ class Answer(Protocol):
         """The rows as CSV and Arrow have them, and their type. Columns that are UNSET in the first row are left out."""
 
 
-AskedFor = TypeVar("AskedFor", bound=Query[Any])
+AnyReportQuery = TypeVar("AnyReportQuery", bound=Query[Any])
 Counted = TypeVar("Counted")
 Row = TypeVar("Row")
 
@@ -138,12 +138,12 @@ Row = TypeVar("Row")
 class Figures(NamedTuple, Generic[Counted]):
     """What was counted of a query's period, and of the period before where it is compared with one."""
 
-    now: Counted
-    before: Counted | None
+    current: Counted
+    previous: Counted | None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Report(Generic[AskedFor, Counted, Row]):
+class Report(Generic[AnyReportQuery, Counted, Row]):
     """One report: ask -> count -> rows -> answer.
 
     ask         reads the query; raises BadQuery
@@ -159,12 +159,12 @@ class Report(Generic[AskedFor, Counted, Row]):
     title: str
     description: str
     parameters: tuple[AnyParameter, ...]
-    shape: type[msgspec.Struct]
-    ask: Callable[[QueryParams, ReporterSettings], AskedFor]
-    count: Callable[[Snapshot, AskedFor, Period, Cover, Counted | None], Awaitable[Counted]]
-    rows: Callable[[AskedFor, Figures[Counted], datetime | None], list[Row]]
-    key: Callable[[Row], list[Any]]
-    answer: Callable[[AskedFor, dict[SourceName, Freshness], Figures[Counted], list[Row], str | None], Answer]
+    answer_type: type[msgspec.Struct]
+    parse_query: Callable[[QueryParams, ReporterSettings], AnyReportQuery]
+    count: Callable[[Snapshot, AnyReportQuery, Period, ReadPlan, Counted | None], Awaitable[Counted]]
+    rows: Callable[[AnyReportQuery, Figures[Counted], datetime | None], list[Row]]
+    row_key: Callable[[Row], list[Any]]
+    answer: Callable[[AnyReportQuery, dict[SourceName, Freshness], Figures[Counted], list[Row], str | None], Answer]
     is_file: bool = False
 
     @property
@@ -172,16 +172,18 @@ class Report(Generic[AskedFor, Counted, Row]):
         """Its path in URLs."""
         return f"/reports/{self.name}.csv" if self.is_file else f"/reports/{self.name}"
 
-    async def read(self, snapshot: Snapshot, query: AskedFor) -> Answer:
+    async def read(self, snapshot: Snapshot, query: AnyReportQuery) -> Answer:
         """The answer from one moment of the database. Raises BadQuery where it needs rows that are no longer kept."""
-        query = query.so_far(snapshot)
-        now = await self.count(snapshot, query, query.period, query.covered, None)
-        before: Counted | None = None
+        query = query.until_reached(snapshot)
+        current = await self.count(snapshot, query, query.period, query.plan, None)
+        previous: Counted | None = None
         if query.previous is not None:
-            before = await self.count(snapshot, query, query.previous, query.cover(query.previous), now)
-        figures = Figures(now, before)
-        rows, following = pages.cut(self.rows(query, figures, snapshot.stored_until), query.page, self.key)
-        return self.answer(query, snapshot.freshness, figures, rows, following)
+            previous = await self.count(snapshot, query, query.previous, query.read_plan(query.previous), current)
+        figures = Figures(current, previous)
+        rows, next_page = pagination.cut_page(
+            self.rows(query, figures, snapshot.stored_until), query.page, self.row_key
+        )
+        return self.answer(query, snapshot.freshness, figures, rows, next_page)
 
     def as_file(self) -> Self:
         """The same report as a file for spreadsheets."""
@@ -198,7 +200,7 @@ class Report(Generic[AskedFor, Counted, Row]):
 AnyReport = Report[Any, Any, Any]
 
 
-def understood(period: Period, before: Period | None) -> dict[str, Any]:
+def resolved_fields(period: Period, before: Period | None) -> dict[str, Any]:
     """The fields that every understood query repeats."""
     compare = Compared(start=before.start, end=before.end, counted_until=before.end) if before else None
     return {

@@ -22,18 +22,18 @@ from core.health import Readiness
 from core.pg_errors import may_read_again, unknown_trace
 from core.postgres import SESSION, Connection, migrations, set_session
 from core.sources import SOURCES, SourceName
-from reporter.figures import Snapshot
 from reporter.settings import ReporterSettings
+from reporter.snapshot import Snapshot
 from sql import statements
 
 Pool = asyncpg.Pool
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 log = structlog.get_logger()
 
 SQL: Final = statements("report_snapshot")
 
 # How long a report waits for a free connection, and how much longer than the server itself we wait for an answer.
-PATIENCE_SECONDS: Final = 2.0
+DATABASE_TIMEOUT_SECONDS: Final = 2.0
 
 
 async def open_pool(settings: ReporterSettings) -> Pool:
@@ -60,18 +60,18 @@ async def open_pool(settings: ReporterSettings) -> Pool:
         min_size=1,
         max_size=settings.reporter_connections,
         timeout=5,
-        command_timeout=settings.reporter_statement_timeout_seconds + PATIENCE_SECONDS,
+        command_timeout=settings.reporter_statement_timeout_seconds + DATABASE_TIMEOUT_SECONDS,
         server_settings={"application_name": "sluice-reporter"},
         init=prepare,
-        reset=_as_it_is,
+        reset=_no_reset,
     )
 
 
-async def _as_it_is(_connection: Connection) -> None:
+async def _no_reset(_connection: Connection) -> None:
     """Nothing is left behind that would have to be reset: transactions end with their block, and set what is local."""
 
 
-async def read_again(read: Callable[[], Awaitable[Found]]) -> Found:
+async def retry_once(read: Callable[[], Awaitable[Result]]) -> Result:
     """Return what `read` returns. Call it once more if the server rolled it back or ended its session: a
     conflict with recovery on a standby, a deadlock, a lock. It then reads a new moment of the database."""
     try:
@@ -83,35 +83,35 @@ async def read_again(read: Callable[[], Awaitable[Found]]) -> Found:
     return await read()
 
 
-async def check(pool: Pool, readiness: Readiness) -> None:
-    """Note whether PostgreSQL answers and holds the schema of this program, within PATIENCE_SECONDS."""
-    wanted = migrations()[-1].version
-    asking = asyncio.ensure_future(pool.fetchval(SQL["schema_version"]))
+async def check_readiness(pool: Pool, readiness: Readiness) -> None:
+    """Note whether PostgreSQL answers and holds the schema of this program, within DATABASE_TIMEOUT_SECONDS."""
+    needed = migrations()[-1].version
+    query = asyncio.ensure_future(pool.fetchval(SQL["schema_version"]))
     # Not wait_for: asyncpg ends a query only after the server has answered its cancellation, and a frozen one does not.
-    await asyncio.wait([asking], timeout=PATIENCE_SECONDS)
-    if not asking.done():
-        asking.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        asking.cancel()
+    await asyncio.wait([query], timeout=DATABASE_TIMEOUT_SECONDS)
+    if not query.done():
+        query.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        query.cancel()
         readiness.set_not_ready("postgres", "no answer in time: it is away, or all connections are busy")
         return
     try:
-        found = asking.result()
+        version = query.result()
     except Exception as error:
         readiness.set_not_ready("postgres", str(error) or repr(error))
         log.debug("not ready", error=repr(error), **unknown_trace(error))
         return
     readiness.set_ready("postgres")
-    if found >= wanted:
+    if version >= needed:
         readiness.set_ready("schema")
     else:
-        readiness.set_not_ready("schema", f"version {found}, this program needs {wanted}")
+        readiness.set_not_ready("schema", f"version {version}, this program needs {needed}")
 
 
 @asynccontextmanager
-async def snapshot(pool: Pool, sources: Sequence[SourceName]) -> AsyncIterator[Snapshot]:
+async def open_snapshot(pool: Pool, sources: Sequence[SourceName]) -> AsyncIterator[Snapshot]:
     """Open one moment of the database; everything read in the block is of that moment."""
     async with (
-        pool.acquire(timeout=PATIENCE_SECONDS) as connection,
+        pool.acquire(timeout=DATABASE_TIMEOUT_SECONDS) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         await connection.execute(";\n".join(SQL["lock"].format(table=SOURCES[source].table) for source in sources))
@@ -119,7 +119,7 @@ async def snapshot(pool: Pool, sources: Sequence[SourceName]) -> AsyncIterator[S
 
 
 @asynccontextmanager
-async def statement(pool: Pool, sources: Sequence[SourceName]) -> AsyncIterator[Snapshot]:
+async def open_single_statement(pool: Pool, sources: Sequence[SourceName]) -> AsyncIterator[Snapshot]:
     """For a report that reads rollups, in one statement: that one is of one moment by itself."""
-    async with pool.acquire(timeout=PATIENCE_SECONDS) as connection:
+    async with pool.acquire(timeout=DATABASE_TIMEOUT_SECONDS) as connection:
         yield Snapshot(connection, sources)

@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from reporter.share import SingleFlight
+from reporter.single_flight import SingleFlight
 
 
 class Readings:

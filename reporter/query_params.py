@@ -16,12 +16,12 @@ from urllib.parse import parse_qsl
 
 from core.errors import SluiceError
 
-MOST_ROWS: Final = 25_000
+MAX_ROWS: Final = 25_000
 """Rows that one answer holds at most: buckets times groups."""
-MOST_PARAMETERS: Final = 50
+MAX_PARAMETERS: Final = 50
 
 Value = TypeVar("Value")
-Name = TypeVar("Name", bound=str)
+ChoiceValue = TypeVar("ChoiceValue", bound=str)
 
 
 class BadQuery(SluiceError):
@@ -48,7 +48,7 @@ class Parameter(Generic[Value]):
     allowed: tuple[str, ...] = ()
     """The closed list of its values, if there is one."""
 
-    several: ClassVar[bool] = False
+    is_list: ClassVar[bool] = False
 
     @abstractmethod
     def read(self, text: str) -> Value:
@@ -66,12 +66,12 @@ class Text(Parameter[str]):
 
 
 @dataclass(frozen=True)
-class Choice(Parameter[Name]):
+class Choice(Parameter[ChoiceValue]):
     """One value of a closed list."""
 
-    allowed: tuple[Name, ...] = ()
+    allowed: tuple[ChoiceValue, ...] = ()
 
-    def read(self, text: str) -> Name:
+    def read(self, text: str) -> ChoiceValue:
         for value in self.allowed:
             if value == text:
                 return value
@@ -79,14 +79,14 @@ class Choice(Parameter[Name]):
 
 
 @dataclass(frozen=True)
-class Several(Parameter[tuple[Name, ...]], Generic[Name]):
+class ChoiceList(Parameter[tuple[ChoiceValue, ...]], Generic[ChoiceValue]):
     """Values of a closed list, in the list's own order."""
 
-    allowed: tuple[Name, ...] = ()
+    allowed: tuple[ChoiceValue, ...] = ()
 
-    several: ClassVar[bool] = True
+    is_list: ClassVar[bool] = True
 
-    def read(self, text: str) -> tuple[Name, ...]:
+    def read(self, text: str) -> tuple[ChoiceValue, ...]:
         values = text.split(",")
         if unknown := [value for value in values if value not in self.allowed]:
             raise BadQuery(self.name, f"{unknown[0][:100]!r} is not allowed", self.allowed)
@@ -108,54 +108,54 @@ class Flag(Parameter[bool]):
 
 
 @dataclass(frozen=True)
-class Whole(Parameter[int]):
+class Integer(Parameter[int]):
     """A whole number within bounds, both inclusive."""
 
     bounds: tuple[int, int] = (0, 0)
 
     def read(self, text: str) -> int:
-        least, most = self.bounds
-        if not re.fullmatch("[0-9]{1,9}", text) or not least <= int(text) <= most:
-            raise BadQuery(self.name, f"has to be a whole number from {least} to {most}")
+        minimum, maximum = self.bounds
+        if not re.fullmatch("[0-9]{1,9}", text) or not minimum <= int(text) <= maximum:
+            raise BadQuery(self.name, f"has to be a whole number from {minimum} to {maximum}")
         return int(text)
 
 
 class QueryParams:
     """The parameters of one request: each is known, and stands once unless it is a list."""
 
-    def __init__(self, query_string: bytes, known: Sequence[AnyParameter]) -> None:
+    def __init__(self, query_string: bytes, parameters: Sequence[AnyParameter]) -> None:
         """Raises BadQuery."""
-        names = {parameter.name: parameter for parameter in known}
-        self._given: dict[str, str] = {}
+        names = {parameter.name: parameter for parameter in parameters}
+        self._texts: dict[str, str] = {}
         try:
             pairs = parse_qsl(
-                query_string.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS
+                query_string.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS
             )
         except ValueError as error:  # UnicodeDecodeError among them
             raise BadQuery(None, f"the query of the URL cannot be read: {error}", tuple(names)) from None
         for name, value in pairs:
             if name not in names:
                 raise BadQuery(name[:100], "this report has no such parameter", tuple(names))
-            if name not in self._given:
-                self._given[name] = value
-            elif names[name].several:
-                self._given[name] += f",{value}"
+            if name not in self._texts:
+                self._texts[name] = value
+            elif names[name].is_list:
+                self._texts[name] += f",{value}"
             else:
                 raise BadQuery(name, "is given more than once")
-        for parameter in known:
+        for parameter in parameters:
             if parameter.required:
                 self.required(parameter)
 
     def has(self, parameter: AnyParameter) -> bool:
         """Whether the parameter is given."""
-        return parameter.name in self._given
+        return parameter.name in self._texts
 
     def get(self, parameter: Parameter[Value]) -> Value | None:
         """The parameter's value; None where it is not given. Raises BadQuery."""
-        return parameter.read(self._given[parameter.name]) if self.has(parameter) else None
+        return parameter.read(self._texts[parameter.name]) if self.has(parameter) else None
 
     def required(self, parameter: Parameter[Value]) -> Value:
         """The parameter's value. Raises BadQuery, also where it is not given."""
         if not self.has(parameter):
             raise BadQuery(parameter.name, "is required: " + parameter.description)
-        return parameter.read(self._given[parameter.name])
+        return parameter.read(self._texts[parameter.name])

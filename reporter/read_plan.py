@@ -11,8 +11,8 @@ the nearest end of a week, and between the two some days, hours, quarter-hours a
 So each bound costs at most 3 days, 12 hours, 2 quarter-hours and half a quarter-hour of rows, whatever the zone, and a
 report's cost does not depend on how many events there are. Reports with short buckets use short units alone.
 
-Invariant: buckets of whole units (`inner` tells where they meet) and the signed spans of each bound together count
-each event of the period once, in its own bucket.
+Invariant: buckets of whole units (`inner_bounds` tells where they meet) and the signed ranges of each bound together
+count each event of the period once, in its own bucket.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LENGTHS: Final[dict[Unit, timedelta]] = {
 _ORIGIN: Final = datetime(2000, 1, 3, tzinfo=UTC)  # a Monday, as unit_start() in the schema
 _ZERO: Final = timedelta(0)
 # The longest unit of use for buckets of an interval. Longer ones would be taken apart again at each bound.
-_COARSEST: Final[dict[str | None, Unit]] = {
+_COARSEST_UNIT: Final[dict[str | None, Unit]] = {
     "minute": "rows",
     "15minutes": "quarter",
     "hour": "hour",
@@ -41,7 +41,7 @@ _COARSEST: Final[dict[str | None, Unit]] = {
 }
 
 
-class Span(NamedTuple):
+class ReadRange(NamedTuple):
     """Whole units, or rows, with start <= time < end.
 
     bound   the number of the bound at which they are added to, or taken away from, all that lies before it; None: they
@@ -56,29 +56,29 @@ class Span(NamedTuple):
     sign: int
 
 
-class Cover(NamedTuple):
-    """What has to be read, and where buckets meet: in the units of the spans without a bound."""
+class ReadPlan(NamedTuple):
+    """What has to be read, and where buckets meet: in the units of the ranges without a bound."""
 
-    spans: tuple[Span, ...]
-    inner: tuple[datetime, ...]
-
-    @property
-    def rollups(self) -> list[Span]:
-        return [span for span in self.spans if span.unit != "rows"]
+    ranges: tuple[ReadRange, ...]
+    inner_bounds: tuple[datetime, ...]
 
     @property
-    def rows(self) -> list[Span]:
-        return [span for span in self.spans if span.unit == "rows"]
+    def rollups(self) -> list[ReadRange]:
+        return [part for part in self.ranges if part.unit != "rows"]
+
+    @property
+    def rows(self) -> list[ReadRange]:
+        return [part for part in self.ranges if part.unit == "rows"]
 
 
-def cover(bounds: Sequence[datetime], interval: str | None, now: datetime) -> Cover:
+def plan_reads(bounds: Sequence[datetime], interval: str | None, now: datetime) -> ReadPlan:
     """What has to be read for a report with these bounds of buckets (ascending instants in UTC, at least two).
 
     `now` only weighs what is cheaper: few events lie after it.
     """
     units = _units(bounds, interval)
     marks: list[datetime] = []
-    spans: list[Span] = []
+    ranges: list[ReadRange] = []
     for number, bound in enumerate(bounds):
         if units and unit_start(bound, units[-1]) == bound:  # nearly all are: nothing to look for
             marks.append(bound)
@@ -87,13 +87,13 @@ def cover(bounds: Sequence[datetime], interval: str | None, now: datetime) -> Co
         finer: Unit = "rows"
         for unit in units:
             if (nearest := _nearest(at, unit, now)) != at:
-                spans.append(Span(finer, min(at, nearest), max(at, nearest), number, 1 if nearest < at else -1))
+                ranges.append(ReadRange(finer, min(at, nearest), max(at, nearest), number, 1 if nearest < at else -1))
             at, finer = nearest, unit
         marks.append(at)
     if marks[0] < marks[-1]:
-        coarsest: Unit = units[-1] if units else "rows"
-        spans.append(Span(coarsest, marks[0], marks[-1], None, 1))
-    return Cover(tuple(spans), tuple(marks[1:-1]))
+        coarsest_unit: Unit = units[-1] if units else "rows"
+        ranges.append(ReadRange(coarsest_unit, marks[0], marks[-1], None, 1))
+    return ReadPlan(tuple(ranges), tuple(marks[1:-1]))
 
 
 def unit_start(at: datetime, unit: Unit) -> datetime:
@@ -103,18 +103,18 @@ def unit_start(at: datetime, unit: Unit) -> datetime:
 
 def _units(bounds: Sequence[datetime], interval: str | None) -> list[Unit]:
     """The units to use, short ones first; none: rows alone."""
-    coarsest = _COARSEST.get(interval, "week")
-    if coarsest == "hour" and any(unit_start(bound, "hour") != bound for bound in bounds[1:-1]):
-        coarsest = "quarter"  # hours of a half-hour zone are not those of UTC
-    found: list[Unit] = []
+    coarsest_unit = _COARSEST_UNIT.get(interval, "week")
+    if coarsest_unit == "hour" and any(unit_start(bound, "hour") != bound for bound in bounds[1:-1]):
+        coarsest_unit = "quarter"  # hours of a half-hour zone are not those of UTC
+    units: list[Unit] = []
     length = bounds[-1] - bounds[0]
     for unit, step in LENGTHS.items():
-        if coarsest == "rows" or length < (step if unit == "quarter" else 2 * step):
+        if coarsest_unit == "rows" or length < (step if unit == "quarter" else 2 * step):
             break
-        found.append(unit)
-        if unit == coarsest:
+        units.append(unit)
+        if unit == coarsest_unit:
             break
-    return found
+    return units
 
 
 def _nearest(at: datetime, unit: Unit, now: datetime) -> datetime:

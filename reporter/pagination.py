@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from reporter.parameters import AFTER, LIMIT
-from reporter.query import BadQuery, QueryParams
+from reporter.query_params import BadQuery, QueryParams
 
 Row = TypeVar("Row")
 
@@ -25,7 +25,7 @@ class Page(msgspec.Struct, frozen=True):
     after: list[Any] | None
 
 
-def page(params: QueryParams) -> Page:
+def parse_page(params: QueryParams) -> Page:
     """Raises BadQuery."""
     limit = params.get(LIMIT)
     if (text := params.get(AFTER)) is None:
@@ -37,18 +37,18 @@ def page(params: QueryParams) -> Page:
     return Page(limit, after)
 
 
-def cut(rows: Sequence[Row], params: Page, key: Callable[[Row], Sequence[Any]]) -> tuple[list[Row], str | None]:
+def cut_page(rows: Sequence[Row], page: Page, key: Callable[[Row], Sequence[Any]]) -> tuple[list[Row], str | None]:
     """The rows of the page, and what to ask for the next one; None where there is none.
 
     Raises BadQuery where the row that the page begins after is not there.
     """
     start = 0
-    if params.after is not None:
+    if page.after is not None:
         keys = (msgspec.to_builtins(list(key(row))) for row in rows)
-        start = next((number for number, found in enumerate(keys, start=1) if found == params.after), 0)
+        start = next((number for number, row_key in enumerate(keys, start=1) if row_key == page.after), 0)
         if not start:
             raise BadQuery(AFTER.name, "is of another query: it has to be `next` of the same one's page before")
-    if params.limit is None or start + params.limit >= len(rows):
+    if page.limit is None or start + page.limit >= len(rows):
         return list(rows[start:]), None
-    found = list(rows[start : start + params.limit])
-    return found, urlsafe_b64encode(msgspec.json.encode(list(key(found[-1])))).rstrip(b"=").decode()
+    page_rows = list(rows[start : start + page.limit])
+    return page_rows, urlsafe_b64encode(msgspec.json.encode(list(key(page_rows[-1])))).rstrip(b"=").decode()

@@ -18,10 +18,10 @@ log = structlog.get_logger()
 _HEADER: Final = HEADER.lower().encode()
 
 
-def correlated(app: ASGIApp) -> ASGIApp:
+def with_correlation_id(app: ASGIApp) -> ASGIApp:
     """The same app, each request under the correlation ID that it brought, or else under a new one, and logged.
 
-    The line has bytes and time of the whole answer. Status 0: the client disconnected before it began.
+    The line has bytes and time of the whole answer. Status 0: the client disconnected before it started.
     """
     sampler = Sampler()
 
@@ -30,7 +30,7 @@ def correlated(app: ASGIApp) -> ASGIApp:
             await app(scope, receive, send)
             return
         correlation_id = _correlation_id(scope)
-        began = perf_counter()
+        started = perf_counter()
         status = size = 0
 
         async def send_with_id(message: Message) -> None:
@@ -46,7 +46,7 @@ def correlated(app: ASGIApp) -> ASGIApp:
             try:
                 await app(scope, receive, send_with_id)
             finally:
-                seconds = perf_counter() - began
+                seconds = perf_counter() - started
                 failed = not 0 < status < 400
                 path = scope["path"] if status != 404 else None  # a path of ours, or else the client's own words
                 if path not in UNLOGGED and (sampled := 1 if failed else sampler.take()):
@@ -58,15 +58,15 @@ def correlated(app: ASGIApp) -> ASGIApp:
     return answer
 
 
-def current() -> str | None:
+def current_correlation_id() -> str | None:
     """The correlation ID of the request that is being answered."""
-    found = structlog.contextvars.get_contextvars().get("correlation_id")
-    return found if found is None else str(found)
+    correlation_id = structlog.contextvars.get_contextvars().get("correlation_id")
+    return correlation_id if correlation_id is None else str(correlation_id)
 
 
 def _correlation_id(scope: HTTPScope) -> str:
     headers = dict(scope["headers"])
-    given, traceparent = (
+    header_value, traceparent = (
         None if (value := headers.get(name)) is None else value.decode("latin-1") for name in (_HEADER, b"traceparent")
     )
-    return names(given, traceparent).correlation_id
+    return names(header_value, traceparent).correlation_id

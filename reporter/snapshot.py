@@ -1,4 +1,4 @@
-"""Read figures and rows from one moment of the database, as a period is covered."""
+"""Read figures and rows from one moment of the database, as a plan says."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from asyncpg import Record
 
 from core.postgres import AnyConnection
 from core.sources import SourceName
-from reporter.cover import Cover, Span, unit_start
 from reporter.freshness import Freshness, freshness
 from reporter.period import Period
-from reporter.query import BadQuery
-from sql import statements
+from reporter.query_params import BadQuery
+from reporter.read_plan import ReadPlan, ReadRange, unit_start
+from sql import statements as load_statements
 
-_SQL: Final = statements("report_snapshot")
+_SQL: Final = load_statements("report_snapshot")
 _NO_ROWS: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -47,7 +47,7 @@ class Snapshot:
         self.floor: datetime = max((row["floor"] for row in watermarks), default=_NO_ROWS)
         """Rows before this instant are no longer kept."""
         self._read_at: datetime = max((row["read_at"] for row in watermarks), default=_NO_ROWS)
-        self._planned = "plan_rollups"  # the session's own settings
+        self._planner_settings = "plan_rollups"  # the session's own settings
 
     @property
     def stored_until(self) -> datetime | None:
@@ -65,55 +65,55 @@ class Snapshot:
     async def figures(
         self,
         period: Period,
-        covered: Cover,
-        read: Statements,
+        plan: ReadPlan,
+        statements: Statements,
         arguments: Sequence[Any] = (),
         filters: Sequence[Any] = (),
         *,
         of_rollups: Sequence[Any] = (),
     ) -> list[Figure]:
-        """A period's figures from rollups and rows, as they are covered.
+        """A period's figures from rollups and rows, as they are planned.
 
-        `read.rollups` takes ($1 to $5 spans: unit, start, end, bound, sign; $6 where buckets meet, $7 sources,
+        `statements.rollups` takes ($1 to $5 ranges: unit, start, end, bound, sign; $6 where buckets meet, $7 sources,
         arguments..., of_rollups...) and returns for each source its watermark and an array for each column;
-        `read.rows` of a source takes ($1 start, $2 end, $3 bound, $4 where buckets meet, arguments..., filters...) and
-        returns the columns. Both return `bucket`, which is NULL where there is a `bound`, and `read.columns`. Raises
-        BadQuery where rows are needed that are no longer kept.
+        `statements.rows` of a source takes ($1 start, $2 end, $3 bound, $4 where buckets meet, arguments...,
+        filters...) and returns the columns. Both return `bucket`, which is NULL where there is a `bound`, and
+        `statements.columns`. Raises BadQuery where rows are needed that are no longer kept.
         """
-        if any(span.start < self.floor for span in covered.rows):
-            raise self._ragged(period)
+        if any(part.start < self.floor for part in plan.rows):
+            raise self._rows_not_kept(period)
         last = len(period.bounds) - 1
-        of = itemgetter("bucket", "bound", *read.columns)
-        found: list[Figure] = []
-        if spans := covered.rollups:
-            await self._plan("plan_rollups")
+        values_of = itemgetter("bucket", "bound", *statements.columns)
+        figures: list[Figure] = []
+        if ranges := plan.rollups:
+            await self._set_planner("plan_rollups")
             records = await self.connection.fetch(
-                read.rollups, *_columns(spans), covered.inner, self._sources, *arguments, *of_rollups
+                statements.rollups, *_columns(ranges), plan.inner_bounds, self._sources, *arguments, *of_rollups
             )
             self.freshness = self._fresh(records)
             for record in records:
                 if record["bucket"] is not None:
-                    found += _figures(zip(*of(record), strict=True), last, 1, record["source"])
-        if covered.rows:
-            await self._plan("plan_rows")
+                    figures += _figures(zip(*values_of(record), strict=True), last, 1, record["source"])
+        if plan.rows:
+            await self._set_planner("plan_rows")
         for source in self._sources:
-            for span in covered.rows:
+            for part in plan.rows:
                 rows = await self.connection.fetch(
-                    read.rows[source], span.start, span.end, span.bound, covered.inner, *arguments, *filters
+                    statements.rows[source], part.start, part.end, part.bound, plan.inner_bounds, *arguments, *filters
                 )
-                found += _figures(map(of, rows), last, span.sign, source)
-        return found
+                figures += _figures(map(values_of, rows), last, part.sign, source)
+        return figures
 
     async def rows(self, period: Period, statement: str, *arguments: Any) -> list[Record]:
         """A period's records from rows alone; the statement takes ($1 start, $2 end, $3 where buckets meet, ...)."""
         if period.start < self.floor:
             raise BadQuery("from", f"is for ranges from {self.floor.isoformat()} on: older rows are not kept")
-        await self._plan("plan_rows")
+        await self._set_planner("plan_rows")
         return await self.connection.fetch(statement, period.start, period.end, period.inner_bounds, *arguments)
 
-    async def in_time(self, period: Period, statement: str, *arguments: Any) -> list[Record] | None:
+    async def rows_or_timeout(self, period: Period, statement: str, *arguments: Any) -> list[Record] | None:
         """As `rows`; None where it takes too long, and the report may go on without. In a `snapshot` alone."""
-        await self._plan("plan_rows")  # before the savepoint: settings go with it
+        await self._set_planner("plan_rows")  # before the savepoint: settings go with it
         try:
             async with self.connection.transaction():  # a savepoint
                 return await self.rows(period, statement, *arguments)
@@ -124,12 +124,12 @@ class Snapshot:
         of = {row["source"]: row for row in watermarks}
         return {source: freshness(of[source]) for source in self._sources if source in of}
 
-    async def _plan(self, settings: str) -> None:
-        if self._planned != settings:
+    async def _set_planner(self, settings: str) -> None:
+        if self._planner_settings != settings:
             await self.connection.execute(_SQL[settings])
-            self._planned = settings
+            self._planner_settings = settings
 
-    def _ragged(self, period: Period) -> BadQuery:
+    def _rows_not_kept(self, period: Period) -> BadQuery:
         ragged = next((bound for bound in period.bounds if unit_start(bound, "quarter") != bound), period.start)
         return BadQuery(
             {period.start: "from", period.end: "to"}.get(ragged, "interval"),
@@ -139,9 +139,9 @@ class Snapshot:
         )
 
 
-def _columns(spans: Sequence[Span]) -> Iterator[list[Any]]:
+def _columns(ranges: Sequence[ReadRange]) -> Iterator[list[Any]]:
     """Spans as arrays: units, starts, ends, bounds and signs."""
-    return map(list, zip(*((span.unit, span.start, span.end, span.bound, span.sign) for span in spans), strict=True))
+    return map(list, zip(*((part.unit, part.start, part.end, part.bound, part.sign) for part in ranges), strict=True))
 
 
 def _figures(rows: Iterable[tuple[Any, ...]], last: int, sign: int, source: SourceName) -> Iterator[Figure]:

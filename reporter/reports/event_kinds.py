@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from core.sources import SOURCES, SourceName
 from core.sources.declaration import STAGES, Stage
 from reporter.parameters import SOURCE
-from reporter.query import BadQuery, Choice, QueryParams
+from reporter.query_params import BadQuery, Choice, QueryParams
 
 _TYPES: Final = [
     (name, stage, event_type)
@@ -25,46 +25,50 @@ else:  # a closed list, as OpenAPI shows it
     EventType = Literal[tuple(dict.fromkeys(event_type for _, _, event_type in _TYPES))]
 
 
-class Kind(NamedTuple):
+class EventKind(NamedTuple):
     """A source, stage and type that occur together; as a group, UNSET where it is not grouped by."""
 
     source: SourceName | UnsetType
     funnel_stage: Stage | UnsetType
     event_type: EventType | UnsetType
 
-    def grouped(self, by: Sequence[str]) -> Kind:
+    def grouped(self, by: Sequence[str]) -> EventKind:
         """The group that this kind falls into."""
-        return Kind(
+        return EventKind(
             self.source if "source" in by else UNSET,
             self.funnel_stage if "funnelStage" in by else UNSET,
             self.event_type if "eventType" in by else UNSET,
         )
 
 
-KINDS: Final = tuple(Kind(*found) for found in _TYPES)
+EVENT_KINDS: Final = tuple(EventKind(*found) for found in _TYPES)
 
 FUNNEL_STAGE: Final = Choice[Stage]("funnelStage", "Events of this funnel stage alone.", allowed=STAGES)
 EVENT_TYPE: Final = Choice[EventType](
     "eventType",
     "Events of this type alone; the type has to occur with `source` and `funnelStage`.",
-    allowed=tuple(dict.fromkeys(str(kind.event_type) for kind in KINDS)),
+    allowed=tuple(dict.fromkeys(str(event_kind.event_type) for event_kind in EVENT_KINDS)),
 )
 
 
-def chosen(params: QueryParams) -> list[Kind]:
+def matching_event_kinds(params: QueryParams) -> list[EventKind]:
     """The kinds that `source`, `funnelStage` and `eventType` let pass. Raises BadQuery where there is none."""
     source, stage, event_type = params.get(SOURCE), params.get(FUNNEL_STAGE), params.get(EVENT_TYPE)
-    possible = [kind for kind in KINDS if source in {None, kind.source} and stage in {None, kind.funnel_stage}]
-    kinds = [kind for kind in possible if event_type in (None, kind.event_type)]
-    if not kinds:
+    possible = [
+        event_kind
+        for event_kind in EVENT_KINDS
+        if source in {None, event_kind.source} and stage in {None, event_kind.funnel_stage}
+    ]
+    event_kinds = [event_kind for event_kind in possible if event_type in (None, event_kind.event_type)]
+    if not event_kinds:
         raise BadQuery(
             "eventType",
             f"{event_type} does not occur with source={source or 'any'} and funnelStage={stage or 'any'}",
-            list(dict.fromkeys(str(kind.event_type) for kind in possible)),
+            list(dict.fromkeys(str(event_kind.event_type) for event_kind in possible)),
         )
-    return kinds
+    return event_kinds
 
 
-def sources_of(kinds: Sequence[Kind]) -> tuple[SourceName, ...]:
+def sources_of(event_kinds: Sequence[EventKind]) -> tuple[SourceName, ...]:
     """The sources that these kinds are of."""
-    return tuple(source for source in SOURCES if any(kind.source == source for kind in kinds))
+    return tuple(source for source in SOURCES if any(event_kind.source == source for event_kind in event_kinds))
