@@ -139,14 +139,22 @@ def _step_starts(start: datetime, step: timedelta, zone: tzinfo) -> Iterator[dat
     """Each instant after start at which the local clock shows a multiple of step."""
     offset = _offset(start, zone)
     at = start
+    to_next = step - _past_multiple(at, offset, step)
     while True:
-        following = at + step - (at.replace(tzinfo=None) + offset - _EPOCH) % step
+        following = at + to_next
+        to_next = step
         if (new := _offset(following, zone)) != offset:
             if (new - offset) % step:
                 following = _offset_change(at, following, zone)
             offset = new
+            to_next -= _past_multiple(following, offset, step)
         yield following
         at = following
+
+
+def _past_multiple(at: datetime, offset: timedelta, step: timedelta) -> timedelta:
+    """Return how far the local clock is past a multiple of step."""
+    return (at.replace(tzinfo=None) + offset - _EPOCH) % step
 
 
 def _day_starts(start: datetime, interval: str, zone: tzinfo) -> Iterator[datetime]:

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
 from core.errors import SluiceError
 
@@ -128,9 +128,7 @@ class QueryParams:
         names = {parameter.name: parameter for parameter in parameters}
         self._texts: dict[str, str] = {}
         try:
-            pairs = parse_qsl(
-                query_string.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS
-            )
+            pairs = _decode_pairs(query_string.decode("ascii"))
         except ValueError as error:  # UnicodeDecodeError among them
             raise BadQuery(None, f"the query of the URL cannot be read: {error}", tuple(names)) from None
         for name, value in pairs:
@@ -159,3 +157,15 @@ class QueryParams:
         if not self.has(parameter):
             raise BadQuery(parameter.name, "is required: " + parameter.description)
         return parameter.read(self._texts[parameter.name])
+
+
+def _decode_pairs(text: str) -> list[tuple[str, str]]:
+    """Return the names and values of a URL's query, decoded. Raises ValueError.
+
+    The result is that of `urllib.parse.parse_qsl`, which takes three times as long. A pair without `=` has an empty
+    value, and empty pairs are skipped.
+    """
+    if text.count("&") >= MAX_PARAMETERS:
+        raise ValueError(f"it has more than {MAX_PARAMETERS} parameters")
+    pairs = (pair.partition("=") for pair in text.replace("+", " ").split("&") if pair)
+    return [(unquote(name, errors="strict"), unquote(value, errors="strict")) for name, _, value in pairs]

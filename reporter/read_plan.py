@@ -79,8 +79,9 @@ def plan_reads(bounds: Sequence[datetime], interval: str | None, now: datetime) 
     units = _units(bounds, interval)
     marks: list[datetime] = []
     ranges: list[ReadRange] = []
+    longest = LENGTHS[units[-1]] if units else None
     for number, bound in enumerate(bounds):
-        if units and unit_start(bound, units[-1]) == bound:  # nearly all are: nothing to look for
+        if longest and not (bound - _ORIGIN) % longest:  # nearly all bounds are the start of such a unit
             marks.append(bound)
             continue
         at: datetime = bound

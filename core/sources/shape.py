@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
@@ -111,13 +111,18 @@ def _integer(least: int, most: int) -> ColumnType:
     return ColumnType.BIGINT
 
 
-def keys(shape: type[Any]) -> dict[str, Key]:
+_KEYS: Final[dict[type[Any], Mapping[str, Key]]] = {}
+
+
+def keys(shape: type[Any]) -> Mapping[str, Key]:
     """The keys of a struct by their JSON paths without `$.`, in its own order and without its tag.
 
     Raises TypeError where a key is optional, where unknown keys are forbidden, where it is an array or where an object
     in it has a tag of its own: no event is so.
     """
-    return dict(_keys(inspect.type_info(shape), "", ""))
+    if (keys_of_shape := _KEYS.get(shape)) is None:  # inspecting a struct takes about 1 ms
+        keys_of_shape = _KEYS[shape] = dict(_keys(inspect.type_info(shape), "", ""))
+    return keys_of_shape
 
 
 def _keys(of: inspect.Type, path: str, attribute: str) -> Iterator[tuple[str, Key]]:

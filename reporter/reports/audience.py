@@ -53,7 +53,7 @@ _EXPECTED_REGISTERED_VALUES: Final = (
 )
 
 
-@cache  # it inspects structs, which takes ten times as long as the rest of reading a query
+@cache
 def _expected_values(source: SourceName, dimension: str) -> int:
     if declared := _COARSER.get((source, dimension)):
         assert declared.coarser

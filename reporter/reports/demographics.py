@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from msgspec import UNSET
-
 from core.sources import SOURCES, SourceName
 from reporter import pagination
 from reporter.freshness import Freshness
@@ -173,11 +171,7 @@ def rows(query: DemographicsQuery, figures: Figures[AudienceCounts], stored_unti
             complete=complete,
             source=source,
             events=current.events[source][bucket],
-            previous_events=UNSET
-            if previous is None
-            else previous.events[source][bucket]
-            if query.has_previous(bucket)
-            else None,
+            previous_events=query.previous_figure(previous.events[source] if previous else None, bucket, bucket, 0),
             **lists.of_bucket(bucket, source),
         )
         for bucket, (start, end, complete) in enumerate(query.period.buckets(stored_until))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from msgspec import UNSET, UnsetType
@@ -51,9 +52,14 @@ EVENT_TYPE: Final = Choice[EventType](
 )
 
 
-def matching_event_kinds(params: QueryParams) -> list[EventKind]:
-    """The kinds that `source`, `funnelStage` and `eventType` let pass. Raises BadQuery where there is none."""
+def matching_event_kinds(params: QueryParams) -> tuple[EventKind, ...]:
+    """Return the event kinds that `source`, `funnelStage` and `eventType` select. Raises BadQuery if there is none."""
     source, stage, event_type = params.get(SOURCE), params.get(FUNNEL_STAGE), params.get(EVENT_TYPE)
+    return _matching(source, stage, event_type)
+
+
+@cache  # closed lists: some 200 combinations
+def _matching(source: SourceName | None, stage: Stage | None, event_type: EventType | None) -> tuple[EventKind, ...]:
     possible = [
         event_kind
         for event_kind in EVENT_KINDS
@@ -66,7 +72,7 @@ def matching_event_kinds(params: QueryParams) -> list[EventKind]:
             f"{event_type} does not occur with source={source or 'any'} and funnelStage={stage or 'any'}",
             list(dict.fromkeys(str(event_kind.event_type) for event_kind in possible)),
         )
-    return event_kinds
+    return tuple(event_kinds)
 
 
 def sources_of(event_kinds: Sequence[EventKind]) -> tuple[SourceName, ...]:

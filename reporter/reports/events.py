@@ -52,7 +52,7 @@ def parse_query(params: QueryParams, _settings: ReporterSettings) -> EventsQuery
     """Raises BadQuery."""
     event_kinds = matching_event_kinds(params)
     by = params.get(GROUP_BY) or ()
-    groups = tuple(dict.fromkeys(event_kind.grouped(by) for event_kind in event_kinds))
+    groups = tuple(dict.fromkeys(_group(event_kind, by) for event_kind in event_kinds))
     period = parse_period(params, groups=len(groups))
     previous = parse_previous_period(params, period)
     return EventsQuery(
@@ -97,11 +97,7 @@ def rows(query: EventsQuery, figures: Figures[Counts], stored_until: datetime | 
             funnel_stage=group.funnel_stage,
             event_type=group.event_type,
             events=current[bucket, group],
-            previous_events=UNSET
-            if previous is None
-            else previous[bucket, group]
-            if query.has_previous(bucket)
-            else None,
+            previous_events=query.previous_figure(previous, (bucket, group), bucket, 0),
         )
         for bucket, (start, end, complete) in enumerate(query.period.buckets(stored_until))
         for group in query.groups

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from core.sources import SourceName
 from reporter import pagination
@@ -58,6 +58,8 @@ class ResolvedQuery(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 Resolved = TypeVar("Resolved", bound=ResolvedQuery)
+Key = TypeVar("Key")
+Figure = TypeVar("Figure")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +91,16 @@ class Query(Generic[Resolved]):
         """What has to be read of a period of this query."""
         return period.read_plan()
 
-    def has_previous(self, bucket: int) -> bool:
-        """Whether the previous period has a bucket beside this one."""
-        return self.previous is not None and self.previous.has_bucket(bucket)
+    def previous_figure(
+        self, figures: Mapping[Key, Figure] | None, key: Key, bucket: int, zero: Figure
+    ) -> Figure | UnsetType | None:
+        """Return the figure of the previous period that belongs beside a bucket, `zero` if nothing was counted.
+
+        UNSET if there are no `figures`: the query compares nothing. None if the previous period has no such bucket.
+        """
+        if figures is None or self.previous is None:
+            return UNSET
+        return figures.get(key, zero) if self.previous.has_bucket(bucket) else None
 
     def until_reached(self, snapshot: Snapshot) -> Self:
         """The query with its previous period cut at the point that its own period has reached at this moment.

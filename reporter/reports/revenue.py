@@ -171,7 +171,8 @@ def rows(query: RevenueQuery, figures: Figures[RevenueSums], stored_until: datet
     """One row for each bucket and group, with the previous period beside it."""
     current, previous = figures
     groups = _groups(query, current)
-    revenue_rows = [
+    previous_revenue, previous_purchases = (previous.revenue, previous.purchases) if previous else (None, None)
+    return [
         RevenueRow(
             start=start,
             end=end,
@@ -180,17 +181,12 @@ def rows(query: RevenueQuery, figures: Figures[RevenueSums], stored_until: datet
             campaign_id=campaign,
             revenue=current.revenue.get((bucket, (source, campaign)), _ZERO),
             purchases=current.purchases[bucket, (source, campaign)],
+            previous_revenue=query.previous_figure(previous_revenue, (bucket, (source, campaign)), bucket, _ZERO),
+            previous_purchases=query.previous_figure(previous_purchases, (bucket, (source, campaign)), bucket, 0),
         )
         for bucket, (start, end, complete) in enumerate(query.period.buckets(stored_until))
         for source, campaign in groups
     ]
-    if previous is not None:
-        for place, row in enumerate(revenue_rows):
-            bucket, group = place // len(groups), groups[place % len(groups)]
-            known = query.has_previous(bucket)
-            row.previous_revenue = previous.revenue.get((bucket, group), _ZERO) if known else None
-            row.previous_purchases = previous.purchases[bucket, group] if known else None
-    return revenue_rows
 
 
 def answer(
