@@ -1,4 +1,4 @@
-"""Read the headers Accept and Accept-Encoding (RFC 9110, 12.5)."""
+"""Parse the headers Accept and Accept-Encoding (RFC 9110, 12.5)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _QUALITY: Final = re.compile(r"q\s*=\s*([01](?:\.[0-9]{0,3})?)", re.IGNORECASE)
 
 
 def weights(header: str) -> dict[str, float]:
-    """Each name of the header in lower case, without its parameters, with its weight from 0 to 1."""
+    """Return the weight (0 to 1) of each name in the header; names are in lower case and without parameters."""
     weight_of: dict[str, float] = {}
     for part in header.lower().split(","):
         name, *parameters = (piece.strip() for piece in part.split(";"))

@@ -1,6 +1,6 @@
-"""The reporter's HTTP side: the reports, the pages, the documentation, the pipeline's state, health and metrics.
+"""The reporter's HTTP application: reports, web pages, API documentation, pipeline state, health and metrics.
 
-Every answer carries an X-Correlation-Id, and every error is a problem document.
+Every response has an X-Correlation-Id, and every error is a problem document.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ AppRequest = Request[Any, Any, State]
 
 
 def create_app(pool: Pool, settings: ReporterSettings) -> ASGIApp:
-    """The ASGI application over a pool of connections that can only read."""
+    """Return the ASGI application over a pool of read-only connections."""
     metrics.watch(pool)
     single_flight = SingleFlight[RenderedAnswer]()
     app = Litestar(
@@ -39,15 +39,15 @@ def create_app(pool: Pool, settings: ReporterSettings) -> ASGIApp:
             *(pipeline, page.router(), document, live, ready, scrape),
         ],
         state=State({"pool": pool, "readiness": Readiness("postgres", "schema"), "document": openapi.document()}),
-        openapi_config=None,  # ours comes from the reports' declarations
+        openapi_config=None,  # `reporter.openapi` writes the document from the declarations of the reports
         exception_handlers={Exception: error_response},
-        logging_config=None,  # its own would take the place of ours: lines that are not JSON
+        logging_config=None,  # Litestar would replace our JSON logging by its own
     )
     return with_correlation_id(with_gzip(with_head(app)))
 
 
 def with_head(app: ASGIApp) -> ASGIApp:
-    """The same app, where HEAD is answered as GET: the server leaves the body out."""
+    """Wrap an app so that it handles HEAD as GET; the server leaves the body out."""
 
     async def answer_head(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP and scope["method"] == HttpMethod.HEAD:
@@ -58,7 +58,7 @@ def with_head(app: ASGIApp) -> ASGIApp:
 
 
 def error_response(_: AppRequest, error: Exception) -> Response[bytes]:
-    """The problem document of an error."""
+    """Return the problem document of an error as a response."""
     problem, headers = problem_for(error)
     return Response(answer.encode(problem), status_code=problem.status, media_type=answer.PROBLEM, headers=headers)
 

@@ -1,4 +1,4 @@
-"""One correlation ID for each request: in its log lines and in the header of its answer. And one log line for each."""
+"""ASGI middleware: a correlation ID and an access log line for each request."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ _HEADER: Final = HEADER.lower().encode()
 
 
 def with_correlation_id(app: ASGIApp) -> ASGIApp:
-    """The same app, each request under the correlation ID that it brought, or else under a new one, and logged.
+    """Wrap an app so that each request has a correlation ID and is logged when its response ends.
 
-    The line has bytes and time of the whole answer. Status 0: the client disconnected before it started.
+    The ID is the request's own if it has a valid one, otherwise a new one. It is in each log line of the request and
+    in the header of the response. The access log line has the bytes and the time of the whole response. Status 0 means
+    that the client disconnected before the response started.
     """
     sampler = Sampler()
 
@@ -48,7 +50,9 @@ def with_correlation_id(app: ASGIApp) -> ASGIApp:
             finally:
                 seconds = perf_counter() - started
                 failed = not 0 < status < 400
-                path = scope["path"] if status != 404 else None  # a path of ours, or else the client's own words
+                path = (
+                    scope["path"] if status != 404 else None
+                )  # an unknown path is text of the client and is not logged
                 if path not in UNLOGGED and (sampled := 1 if failed else sampler.take()):
                     milliseconds = round(seconds * 1000, 1)
                     log.info(
@@ -59,7 +63,7 @@ def with_correlation_id(app: ASGIApp) -> ASGIApp:
 
 
 def current_correlation_id() -> str | None:
-    """The correlation ID of the request that is being answered."""
+    """Return the correlation ID of the current request, None outside of a request."""
     correlation_id = structlog.contextvars.get_contextvars().get("correlation_id")
     return correlation_id if correlation_id is None else str(correlation_id)
 

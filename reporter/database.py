@@ -1,11 +1,11 @@
-"""Read one report from one moment of the database.
+"""Connections to PostgreSQL, and one snapshot of the database for each report.
 
-    rollups alone       one statement: freshness and rollups
-    rows, or several    lock --> snapshot: freshness and partition floors --> rollups --> rows --> end
+    only rollups                       one statement: freshness and rollups
+    rows, or more than one statement   lock --> snapshot: freshness and partition floors --> rollups --> rows --> end
 
-Invariant: the figures of a report are of one moment: one statement's, or one REPEATABLE READ, READ ONLY transaction's.
-Freshness is of that moment too and so never claims what they do not hold. Partitions are locked against being dropped
-before the snapshot of the transaction is taken, so the floor that it reads holds to its end.
+Invariant: all figures of a report come from one snapshot: of one statement, or of one REPEATABLE READ, READ ONLY
+transaction. Freshness comes from the same snapshot, so it never claims more than the figures hold. The transaction
+locks the partitioned tables before it takes its snapshot, so no partition is dropped before it ends.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ log = structlog.get_logger()
 
 SQL: Final = statements("report_snapshot")
 
-# How long a report waits for a free connection, and how much longer than the server itself we wait for an answer.
+# Maximum wait for a free connection, and extra wait after the server's own statement time-out.
 DATABASE_TIMEOUT_SECONDS: Final = 2.0
 
 
 async def open_pool(settings: ReporterSettings) -> Pool:
-    """Connections that can only read, and that give up where a report would take too long."""
+    """Open a pool of read-only connections, with a statement time-out on the server."""
     session = {
         **SESSION,
         "default_transaction_read_only": "on",
         "statement_timeout": str(
             max(1, round(settings.reporter_statement_timeout_seconds * 1000))
         ),  # 0 would mean none
-        # Rollups are read by ranges of their keys whatever is asked: planned once. For rows see `plan_rows`.
+        # Every query reads rollups by ranges of their keys, so one generic plan fits. For rows see `plan_rows`.
         "plan_cache_mode": "force_generic_plan",
         "enable_seqscan": "off",
         "enable_hashjoin": "off",
@@ -68,31 +68,36 @@ async def open_pool(settings: ReporterSettings) -> Pool:
 
 
 async def _no_reset(_connection: Connection) -> None:
-    """Nothing is left behind that would have to be reset: transactions end with their block, and set what is local."""
+    """Skip asyncpg's reset: transactions end with their block, and all settings in them are local."""
 
 
 async def retry_once(read: Callable[[], Awaitable[Result]]) -> Result:
-    """Return what `read` returns. Call it once more if the server rolled it back or ended its session: a
-    conflict with recovery on a standby, a deadlock, a lock. It then reads a new moment of the database."""
+    """Return the result of `read`, and call it a second time if the first call failed for a passing reason.
+
+    Such a reason is a conflict with recovery on a standby, a deadlock or a lock. The second call has a new snapshot.
+    """
     try:
         return await read()
     except Exception as error:
         if not may_read_again(error):
             raise
-        log.debug("reading again", error=repr(error))
+        log.debug("report read retried", error=repr(error))
     return await read()
 
 
 async def check_readiness(pool: Pool, readiness: Readiness) -> None:
-    """Note whether PostgreSQL answers and holds the schema of this program, within DATABASE_TIMEOUT_SECONDS."""
+    """Set readiness: whether PostgreSQL answers within DATABASE_TIMEOUT_SECONDS and has this program's schema."""
     needed = migrations()[-1].version
     query = asyncio.ensure_future(pool.fetchval(SQL["schema_version"]))
-    # Not wait_for: asyncpg ends a query only after the server has answered its cancellation, and a frozen one does not.
+    # Not wait_for: asyncpg ends a query only after the server answers its cancellation. A frozen server never does.
     await asyncio.wait([query], timeout=DATABASE_TIMEOUT_SECONDS)
     if not query.done():
         query.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         query.cancel()
-        readiness.set_not_ready("postgres", "no answer in time: it is away, or all connections are busy")
+        readiness.set_not_ready(
+            "postgres",
+            f"no answer within {DATABASE_TIMEOUT_SECONDS:g} s: the server is down, or all connections are busy",
+        )
         return
     try:
         version = query.result()
@@ -109,7 +114,7 @@ async def check_readiness(pool: Pool, readiness: Readiness) -> None:
 
 @asynccontextmanager
 async def open_snapshot(pool: Pool, sources: Sequence[SourceName]) -> AsyncIterator[Snapshot]:
-    """Open one moment of the database; everything read in the block is of that moment."""
+    """Open a transaction; everything read in the block is of one snapshot."""
     async with (
         pool.acquire(timeout=DATABASE_TIMEOUT_SECONDS) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
@@ -120,6 +125,6 @@ async def open_snapshot(pool: Pool, sources: Sequence[SourceName]) -> AsyncItera
 
 @asynccontextmanager
 async def open_single_statement(pool: Pool, sources: Sequence[SourceName]) -> AsyncIterator[Snapshot]:
-    """For a report that reads rollups, in one statement: that one is of one moment by itself."""
+    """Open a connection for a report that is one statement on rollups; a statement is one snapshot by itself."""
     async with pool.acquire(timeout=DATABASE_TIMEOUT_SECONDS) as connection:
         yield Snapshot(connection, sources)

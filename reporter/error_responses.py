@@ -1,4 +1,4 @@
-"""Explain an error to the client, and log what is not the client's doing."""
+"""Turn an error into a problem document, and log it if the client did not cause it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = structlog.get_logger()
 
 
 def problem_for(error: Exception) -> tuple[answer.Problem, dict[str, str]]:
-    """The problem document of an error under the request's correlation ID, and the headers that go with it."""
+    """Return the problem document of an error, with the request's correlation ID, and the response headers."""
     problem, headers = answer.problem(error)
     if problem.status == 500:
         log.error("report failed", exc_info=error)

@@ -1,17 +1,17 @@
-"""The formats of an answer: JSON as it stands; CSV and Arrow IPC of its table.
+"""Formats of an answer: the whole answer as JSON, its table as CSV or Arrow IPC.
 
-Money and other decimals are strings in JSON and CSV and decimals in Arrow; instants are ISO 8601 with an offset, and
-timestamps of the report's time zone in Arrow.
+Decimals such as money are strings in JSON and CSV, and decimals in Arrow. Instants are ISO 8601 with an offset, and
+timestamps in the report's time zone in Arrow.
 
-In CSV, `localStart` is the bucket's start as the local clock shows it, without the offset: spreadsheets and data frames
-read it as one type across changes of clocks. An empty field is null; empty text is written as "". What JSON has as null
-in a text, other, is written as (other). Files are for spreadsheets, so texts of senders cannot be formulas there:
+In CSV, `localStart` is the start of the bucket in local time, without an offset, because spreadsheets and data frames
+need one column type across offset changes. An empty field is null, and empty text is "". A text column that is null in
+JSON means "other" and is (other) in CSV. Files are made for spreadsheets, so no sender's text may be a formula there:
 
-    sender's text begins with           for programs    in a file
-    = + - @ tab, carriage return        as it is        a ' before it
-    is (other)                          a ' before it   a ' before it
+    sender's text begins with           in CsvDialect.PROGRAM    in a file
+    = + - @ tab, carriage return        unchanged                prefixed by '
+    is (other)                          prefixed by '            prefixed by '
 
-A text that begins with one or more ' is judged by what follows them, so no two texts are written alike.
+A text that begins with one or more ' follows the rule for the text after them, so two texts never become equal.
 """
 
 from __future__ import annotations
@@ -63,30 +63,30 @@ _BOM: Final = "\ufeff"
 
 
 class CsvDialect(Enum):
-    """How a table is written as CSV."""
+    """Variants of CSV."""
 
-    PROGRAM = "as it is, by Accept: text/csv"
+    PROGRAM = "sender texts unchanged, for Accept: text/csv"
     FILE = "a file for spreadsheets"
-    FILE_WITH_BOM = "a file for spreadsheets that know UTF-8 by its byte order mark, as Excel does"
+    FILE_WITH_BOM = "a file for spreadsheets that detect UTF-8 by its byte order mark, such as Excel"
 
 
 def json(answer: Answer) -> bytes:
-    """The answer as JSON."""
+    """Return the answer as JSON."""
     return msgspec.json.encode(answer)
 
 
 def arrow(answer: Answer) -> bytes:
-    """The answer as an Arrow IPC stream."""
+    """Return the answer's table as an Arrow IPC stream."""
     return _arrow(*_table(answer), answer.query.time_zone)
 
 
 def csv(answer: Answer, dialect: CsvDialect) -> Iterator[bytes]:
-    """The answer as CSV, in chunks, as it is written."""
+    """Yield the answer's table as CSV, in chunks of about CHUNK_BYTES."""
     return _chunks(_csv(*_table(answer), dialect))
 
 
 def file_name(report: str, answer: Answer) -> str:
-    """The name of a report's file: with the first and the last day, or with the bounds if they are not whole days."""
+    """Return the file name of a report, with its first and last day, or with its bounds if they are not whole days."""
     zone = ZoneInfo(answer.query.time_zone)
     start, end = (at.astimezone(zone) for at in (answer.query.start, answer.query.end))
     if all(day_start(at.date(), zone) == at for at in (start, end)):
@@ -96,7 +96,7 @@ def file_name(report: str, answer: Answer) -> str:
 
 
 def _table(answer: Answer) -> tuple[list[msgspec.inspect.Field], Iterator[msgspec.Struct]]:
-    """The columns that the table has, by its first row, and the rows."""
+    """Return the columns of the table and its rows. A column that is UNSET in the first row is left out."""
     row_type, rows = answer.table()
     rows = iter(rows)
     first = next(rows, None)
@@ -111,7 +111,7 @@ def _table(answer: Answer) -> tuple[list[msgspec.inspect.Field], Iterator[msgspe
 def _csv(
     columns: Sequence[msgspec.inspect.Field], rows: Iterable[msgspec.Struct], dialect: CsvDialect
 ) -> Iterator[str]:
-    """Lines. Every table has its buckets' start in the first column."""
+    """Yield the lines. The first column of every table is the start of the bucket."""
     names = [column.encode_name for column in columns]
     texts = [column.encode_name for column in columns if isinstance(_unwrapped(column.type), StrType)]
     yield (
@@ -126,15 +126,15 @@ def _csv(
 
 
 def _escape_sender_text(text: str | None, dialect: CsvDialect) -> str:
-    """A sender's text, distinct from other, and in a file no formula; other, if it is None."""
+    """Return a sender's text, escaped as the module's table says; OTHER if it is None."""
     if text is None:
         return OTHER
-    like = LIKE_OTHER.fullmatch(text) or (dialect is not CsvDialect.PROGRAM and _FORMULA.match(text))
-    return f"'{text}" if like else text
+    escape = LIKE_OTHER.fullmatch(text) or (dialect is not CsvDialect.PROGRAM and _FORMULA.match(text))
+    return f"'{text}" if escape else text
 
 
 def _without_offset(instant: str) -> str:
-    """An instant in ISO 8601 as its local clock shows it: without its offset."""
+    """Return the local time of an instant in ISO 8601, without its offset."""
     return (instant[:-1] if instant.endswith("Z") else instant[: -len("+00:00")]).replace("T", " ")
 
 
@@ -159,7 +159,7 @@ def _chunks(lines: Iterable[str]) -> Iterator[bytes]:
 
 
 def _arrow(columns: Sequence[msgspec.inspect.Field], rows: Iterable[msgspec.Struct], zone: str) -> bytes:
-    """An Arrow IPC stream of one batch."""
+    """Return an Arrow IPC stream of one record batch."""
     buffered = list(rows)
     types, arrays = {}, []
     for column in columns:
@@ -174,7 +174,7 @@ def _arrow(columns: Sequence[msgspec.inspect.Field], rows: Iterable[msgspec.Stru
 
 
 def _column(column_type: Type, values: Sequence[Any], zone: str) -> tuple[Any, Any]:
-    """A column's type and its values. None is null."""
+    """Return the Arrow type and the array of a column. None is null."""
     empty = values.count(None)
     validity = nanoarrow.c_buffer([value is not None for value in values], nanoarrow.bool_()) if empty else None
     match column_type:
@@ -195,7 +195,7 @@ def _column(column_type: Type, values: Sequence[Any], zone: str) -> tuple[Any, A
 
 
 def _unwrapped(column_type: Type) -> Type:
-    """A type without what is said about it, null and UNSET."""
+    """Return a type without its metadata, null and UNSET."""
     if isinstance(column_type, Metadata):
         return _unwrapped(column_type.type)
     if isinstance(column_type, UnionType):

@@ -1,4 +1,4 @@
-"""Write the OpenAPI document from the declarations of the reports: their parameters, answers and words.
+"""Generate the OpenAPI document from the declarations of the reports.
 
 Each closed list is a schema of its own, so that generated clients have one type for it.
 """
@@ -25,27 +25,28 @@ _TITLES: Final = " and ".join(source.title for source in SOURCES.values())
 DESCRIPTION: Final = f"""\
 Aggregated reports on ad-funnel events from {_TITLES}. Read-only.
 
-**Figures are exact.** They count every stored event of the range, down to the microsecond, and all figures of an \
-answer are of one moment. `freshness` says, per source, up to which instant everything that was accepted is stored.
+**Figures are exact.** They count every stored event of the range, down to the microsecond. All figures of an answer \
+come from one database snapshot. `freshness` is, per source, the instant up to which every accepted event is stored.
 
-**Ranges** include `from` and exclude `to`. Where events are no longer kept one by one, ranges have to begin and end \
-on quarter-hours. An answer holds at most {MAX_ROWS} rows.
+**Ranges** include `from` and exclude `to`. If single events of a range are no longer kept, the range has to start and \
+end on quarter-hours. An answer has at most {MAX_ROWS} rows.
 
-**Formats**: JSON, or by `Accept` CSV or Arrow IPC. In CSV, freshness and notes are in the headers \
-`Sluice-Stored-Until` and `Sluice-Notes`, and `localStart` is the start by the local clock, without an offset. An \
-empty field is null, empty text is `""`, and `(other)` is all values that are not listed, null in JSON.
+**Formats** are JSON and, by the `Accept` header, CSV and Arrow IPC. CSV has freshness and notes in the headers \
+`Sluice-Stored-Until` and `Sluice-Notes`. Its `localStart` is the start of the bucket in local time, without an \
+offset. In CSV, an empty field is null and `""` is empty text. `(other)` is all values that are not listed; it is null \
+in JSON.
 
-**Texts of senders** are country, city and campaign. `Accept: text/csv` returns them as they are. The files under \
-`/reports/….csv` have a `'` before each that a spreadsheet takes for a formula: it begins with `=`, `+`, `-`, `@`, tab \
-or carriage return. A sender's own `(other)` has a `'` before it in both.
+**Texts of senders** are country, city and campaign. `Accept: text/csv` returns them unchanged. The files under \
+`/reports/….csv` put a `'` before each text that a spreadsheet would read as a formula. Such a text begins with `=`, \
+`+`, `-`, `@`, tab or carriage return. A sender's own `(other)` has a `'` before it in both.
 
-**Errors** are problem documents (RFC 9457); for a wrong parameter they name it and what is allowed."""
+**Errors** are problem documents (RFC 9457). If a parameter is invalid, they name it and list the allowed values."""
 
 _REFERENCE: Final = "#/components/schemas/{name}"
 _PROBLEMS: Final = {
-    "400": "A parameter is unknown, repeated though it is no list, malformed or out of bounds; `parameter` names it",
-    "406": "The Accept header takes none of the formats",
-    "503": "The database does not answer; try again after the seconds of `Retry-After`",
+    "400": "A parameter is unknown, malformed, out of bounds, or repeated but not a list; `parameter` names it",
+    "406": "The Accept header allows none of the formats",
+    "503": "The database does not answer; retry after the number of seconds in `Retry-After`",
     "504": "The report took too long",
 }
 _WITHOUT_ACCEPT: Final = tuple(status for status in _PROBLEMS if status != "406")
@@ -54,7 +55,7 @@ _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 
 
 def document() -> bytes:
-    """The document as JSON."""
+    """Return the document as JSON."""
     closed_lists = _closed_lists()
     names = {frozenset(allowed): name for name, allowed in closed_lists.items()}
     types = [*(report.answer_type for report in REPORTS), Pipeline, Problem]
@@ -78,7 +79,7 @@ def document() -> bytes:
 
 
 def _closed_lists() -> dict[str, tuple[str, ...]]:
-    """Each closed list by its name: that of its parameter, with its report's if each has another list."""
+    """Return each closed list by its schema name: the parameter's, with the report's before it if lists differ."""
     closed_lists = {"Level": get_args(Level), "CheckName": get_args(CheckName)}
     for report in REPORTS:
         for parameter in report.parameters:
@@ -89,7 +90,7 @@ def _closed_lists() -> dict[str, tuple[str, ...]]:
 
 
 def _with_references(part: Any, names: Mapping[frozenset[str], str]) -> Any:
-    """A part of the document with a reference in place of each closed list, and null as one of two."""
+    """Return a part of the document with references to closed lists, and `oneOf` for nullable types."""
     if isinstance(part, list):
         return [_with_references(item, names) for item in part]
     if not isinstance(part, dict):
@@ -130,9 +131,9 @@ def _operation(report: AnyReport, name: str, content: Mapping[str, Any], statuse
 def _pipeline() -> dict[str, Any]:
     return {
         "operationId": "getPipeline",
-        "summary": "The pipeline",
-        "description": "Its state, as the database knows it: rates, lag, rejected and dead events, the ledger of the "
-        "newest messages. Cheap: ask every two seconds.",
+        "summary": "State of the pipeline",
+        "description": "Rates, lag, rejected and dead events, and the ledger of the newest messages, from the "
+        "database. The request is cheap: clients may poll it every two seconds.",
         "responses": _responses("The state", {JSON: {"schema": _reference(Pipeline)}}, _WITHOUT_ACCEPT),
     }
 
@@ -144,7 +145,7 @@ def _responses(description: str, content: Mapping[str, Any], statuses: Iterable[
 
 
 def _parameter(parameter: AnyParameter) -> dict[str, Any]:
-    """A parameter: with how a list of values is sent, and with its example."""
+    """Return a parameter object, with the style of a list and the example."""
     described = {
         "name": parameter.name,
         "in": "query",
@@ -171,7 +172,7 @@ def _schema(parameter: AnyParameter) -> dict[str, Any]:
 
 
 def _example(parameter: AnyParameter, text: str) -> Any:
-    """The example, in the type that its schema has."""
+    """Return the example in the type of its schema."""
     match parameter:
         case Flag() | Integer():
             return parameter.read(text)

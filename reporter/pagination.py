@@ -1,7 +1,7 @@
-"""Pages of a long answer, by key: a page begins after a row, not at a number.
+"""Keyset pagination of a long answer: a page begins after the row with a key, not at an offset.
 
-Invariant: whatever is stored meanwhile, pages that follow one another hold each row once, because a row is found again
-by what it is of (its bucket and groups), in an order that does not depend on figures.
+Invariant: successive pages hold each row once, even if events are stored between the requests. A row's key is its
+bucket and groups, and the order of rows does not depend on figures.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ Row = TypeVar("Row")
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Which rows are asked for: at most `limit` of those after the one with the key `after`; all without."""
+    """The rows to return: at most `limit` of those after the row with the key `after`. None means no bound."""
 
     limit: int | None
     after: list[Any] | None
 
 
 def parse_page(params: QueryParams) -> Page:
-    """Raises BadQuery."""
+    """Parse `limit` and `after`. Raises BadQuery."""
     limit = params.get(LIMIT)
     if (text := params.get(AFTER)) is None:
         return Page(limit, None)
     try:
         after = msgspec.json.decode(urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4)), type=list[Any])
     except (ValueError, RecursionError):
-        raise BadQuery(AFTER.name, "has to be `next` of the page before, as it is") from None
+        raise BadQuery(AFTER.name, "is not a valid cursor: copy `next` of the previous page unchanged") from None
     return Page(limit, after)
 
 
 def cut_page(rows: Sequence[Row], page: Page, key: Callable[[Row], Sequence[Any]]) -> tuple[list[Row], str | None]:
-    """The rows of the page, and what to ask for the next one; None where there is none.
+    """Return the rows of the page, and `after` of the next page, None if this is the last one.
 
-    Raises BadQuery where the row that the page begins after is not there.
+    Raises BadQuery if there is no row with the key `page.after`.
     """
     start = 0
     if page.after is not None:
         keys = (msgspec.to_builtins(list(key(row))) for row in rows)
         start = next((number for number, row_key in enumerate(keys, start=1) if row_key == page.after), 0)
         if not start:
-            raise BadQuery(AFTER.name, "is of another query: it has to be `next` of the same one's page before")
+            raise BadQuery(AFTER.name, "belongs to another query: use `next` of the previous page of the same query")
     if page.limit is None or start + page.limit >= len(rows):
         return list(rows[start:]), None
     page_rows = list(rows[start : start + page.limit])

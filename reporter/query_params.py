@@ -1,8 +1,8 @@
-"""Read a report's query from the URL.
+"""Parse the query parameters of a report's URL.
 
-Every parameter is declared once, in `reporter/parameters.py` or in its report; the declaration reads the value and is
-what the OpenAPI document shows. Whatever is unknown, repeated, malformed or out of bounds is a BadQuery that names the
-parameter and what is allowed.
+Every parameter is declared once, in `reporter/parameters.py` or in its report. The declaration parses the value, and
+the OpenAPI document shows it. A parameter that is unknown, repeated, malformed or out of bounds raises BadQuery, which
+names the parameter and the allowed values.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from core.errors import SluiceError
 
 MAX_ROWS: Final = 25_000
-"""Rows that one answer holds at most: buckets times groups."""
+"""Maximum rows of one answer: buckets times groups."""
 MAX_PARAMETERS: Final = 50
 
 Value = TypeVar("Value")
@@ -25,9 +25,9 @@ ChoiceValue = TypeVar("ChoiceValue", bound=str)
 
 
 class BadQuery(SluiceError):
-    """A parameter, or the query as a whole, is not what its report takes.
+    """A parameter, or the query as a whole, is invalid.
 
-    `allowed` lists what is, where the list is closed.
+    `allowed` lists the allowed values if the list is closed.
     """
 
     def __init__(self, parameter: str | None, detail: str, allowed: Sequence[str] = ()) -> None:
@@ -39,20 +39,20 @@ class BadQuery(SluiceError):
 
 @dataclass(frozen=True)
 class Parameter(Generic[Value]):
-    """One query parameter. `several` values come in repeated parameters, comma separated, or both."""
+    """One query parameter. If `is_list`, its values are comma separated, in repeated parameters, or both."""
 
     name: str
     description: str
     required: bool = False
     example: str | None = None
     allowed: tuple[str, ...] = ()
-    """The closed list of its values, if there is one."""
+    """The closed list of its values; empty if there is none."""
 
     is_list: ClassVar[bool] = False
 
     @abstractmethod
     def read(self, text: str) -> Value:
-        """The value of a text. Raises BadQuery."""
+        """Return the value of a text. Raises BadQuery."""
 
 
 AnyParameter = Parameter[Any]
@@ -121,16 +121,16 @@ class Integer(Parameter[int]):
 
 
 class QueryParams:
-    """The parameters of one request: each is known, and stands once unless it is a list."""
+    """The query parameters of one request. Each is declared, and occurs once unless it is a list."""
 
     def __init__(self, query_string: bytes, parameters: Sequence[AnyParameter]) -> None:
-        """Raises BadQuery."""
+        """Parse a URL's query. Raises BadQuery."""
         names = {parameter.name: parameter for parameter in parameters}
         self._texts: dict[str, str] = {}
         try:
             pairs = _decode_pairs(query_string.decode("ascii"))
         except ValueError as error:  # UnicodeDecodeError among them
-            raise BadQuery(None, f"the query of the URL cannot be read: {error}", tuple(names)) from None
+            raise BadQuery(None, f"the query of the URL is invalid: {error}", tuple(names)) from None
         for name, value in pairs:
             if name not in names:
                 raise BadQuery(name[:100], "this report has no such parameter", tuple(names))
@@ -139,21 +139,21 @@ class QueryParams:
             elif names[name].is_list:
                 self._texts[name] += f",{value}"
             else:
-                raise BadQuery(name, "is given more than once")
+                raise BadQuery(name, "occurs more than once")
         for parameter in parameters:
             if parameter.required:
                 self.required(parameter)
 
     def has(self, parameter: AnyParameter) -> bool:
-        """Whether the parameter is given."""
+        """Return whether the request has the parameter."""
         return parameter.name in self._texts
 
     def get(self, parameter: Parameter[Value]) -> Value | None:
-        """The parameter's value; None where it is not given. Raises BadQuery."""
+        """Return the parameter's value, None if the request does not have it. Raises BadQuery."""
         return parameter.read(self._texts[parameter.name]) if self.has(parameter) else None
 
     def required(self, parameter: Parameter[Value]) -> Value:
-        """The parameter's value. Raises BadQuery, also where it is not given."""
+        """Return the parameter's value. Raises BadQuery, also if the request does not have it."""
         if not self.has(parameter):
             raise BadQuery(parameter.name, "is required: " + parameter.description)
         return parameter.read(self._texts[parameter.name])

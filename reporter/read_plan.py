@@ -1,18 +1,18 @@
-"""Decide which figures come from the rollups, in which units, and which from the rows.
+"""Plan the reads of a report: which figures come from rollups, in which units, and which from rows.
 
-Events are counted by quarter-hour, hour, day and week (UTC). All events before a bound of the report are those before
-the nearest end of a week, and between the two some days, hours, quarter-hours and rows, added or taken away:
+Rollups count events by quarter-hour, hour, day and week (UTC). The events before a bucket bound are the events before
+the nearest end of a week, plus or minus some days, hours, quarter-hours and rows in between:
 
              week                    bound        week
-    ----------|----|----|----|----|-..|-|----|----|---------
+    ----------|----|----|----|----|-..-|-|----|----|---------
               |  +day +day +day    +hour +quarter +rows
-    what comes after the nearer end is taken away; a bucket is what lies before its end less what lies before its start
+    units after the nearest end are subtracted; a bucket is the events before its end minus those before its start
 
-So each bound costs at most 3 days, 12 hours, 2 quarter-hours and half a quarter-hour of rows, whatever the zone, and a
-report's cost does not depend on how many events there are. Reports with short buckets use short units alone.
+So each bound costs at most 3 days, 12 hours, 2 quarter-hours and half a quarter-hour of rows, in any time zone. The
+cost of a report does not depend on the number of events. Reports with short buckets use short units only.
 
-Invariant: buckets of whole units (`inner_bounds` tells where they meet) and the signed ranges of each bound together
-count each event of the period once, in its own bucket.
+Invariant: the whole units between `inner_bounds`, and the signed ranges of each bound, together count each event of
+the period once, in its own bucket.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LENGTHS: Final[dict[Unit, timedelta]] = {
 }
 _ORIGIN: Final = datetime(2000, 1, 3, tzinfo=UTC)  # a Monday, as unit_start() in the schema
 _ZERO: Final = timedelta(0)
-# The longest unit of use for buckets of an interval. Longer ones would be taken apart again at each bound.
+# The longest useful unit for buckets of an interval. A longer unit would have to be split at each bound.
 _COARSEST_UNIT: Final[dict[str | None, Unit]] = {
     "minute": "rows",
     "15minutes": "quarter",
@@ -44,9 +44,8 @@ _COARSEST_UNIT: Final[dict[str | None, Unit]] = {
 class ReadRange(NamedTuple):
     """Whole units, or rows, with start <= time < end.
 
-    bound   the number of the bound at which they are added to, or taken away from, all that lies before it; None: they
-            fall into the buckets by themselves
-    sign    1 where they are added, -1 where they are taken away
+    bound   the number of the bucket bound whose count they change; None if they fall into buckets by their time
+    sign    1 if they are added to that count, -1 if they are subtracted
     """
 
     unit: Unit
@@ -57,7 +56,7 @@ class ReadRange(NamedTuple):
 
 
 class ReadPlan(NamedTuple):
-    """What has to be read, and where buckets meet: in the units of the ranges without a bound."""
+    """The ranges to read. inner_bounds: the bounds between buckets, in the unit of the range without a bound."""
 
     ranges: tuple[ReadRange, ...]
     inner_bounds: tuple[datetime, ...]
@@ -72,16 +71,16 @@ class ReadPlan(NamedTuple):
 
 
 def plan_reads(bounds: Sequence[datetime], interval: str | None, now: datetime) -> ReadPlan:
-    """What has to be read for a report with these bounds of buckets (ascending instants in UTC, at least two).
+    """Return the plan for these bucket bounds: ascending instants in UTC, at least two.
 
-    `now` only weighs what is cheaper: few events lie after it.
+    `now` affects the choice of the cheaper range only: few events lie after it.
     """
     units = _units(bounds, interval)
     marks: list[datetime] = []
     ranges: list[ReadRange] = []
     longest = LENGTHS[units[-1]] if units else None
     for number, bound in enumerate(bounds):
-        if longest and not (bound - _ORIGIN) % longest:  # nearly all bounds are the start of such a unit
+        if longest and not (bound - _ORIGIN) % longest:  # true of nearly all bounds
             marks.append(bound)
             continue
         at: datetime = bound
@@ -98,15 +97,15 @@ def plan_reads(bounds: Sequence[datetime], interval: str | None, now: datetime) 
 
 
 def unit_start(at: datetime, unit: Unit) -> datetime:
-    """The start of the unit that holds this instant."""
+    """Return the start of the unit that holds this instant."""
     return at - (at - _ORIGIN) % LENGTHS[unit]
 
 
 def _units(bounds: Sequence[datetime], interval: str | None) -> list[Unit]:
-    """The units to use, short ones first; none: rows alone."""
+    """Return the units to use, short ones first; none means rows only."""
     coarsest_unit = _COARSEST_UNIT.get(interval, "week")
     if coarsest_unit == "hour" and any(unit_start(bound, "hour") != bound for bound in bounds[1:-1]):
-        coarsest_unit = "quarter"  # hours of a half-hour zone are not those of UTC
+        coarsest_unit = "quarter"  # hours of a half-hour zone do not match hours of UTC
     units: list[Unit] = []
     length = bounds[-1] - bounds[0]
     for unit, step in LENGTHS.items():
@@ -119,7 +118,7 @@ def _units(bounds: Sequence[datetime], interval: str | None) -> list[Unit]:
 
 
 def _nearest(at: datetime, unit: Unit, now: datetime) -> datetime:
-    """The end of a unit between which and this instant there is least to read."""
+    """Return the start or the end of the unit of an instant, whichever leaves less to read up to that instant."""
     start = unit_start(at, unit)
     if start == at:
         return at

@@ -1,9 +1,9 @@
-"""Let requests for the same thing share one reading.
+"""Share one run of an operation among concurrent callers with the same key (single flight).
 
-    asked --> waiting, open to all who ask meanwhile --the one before it ends--> read, closed --> answered
+    waiting: callers may join --the run before it ends--> running: closed to new callers --> done, all callers answered
 
-Invariant: a flight begins after everybody who shares it has asked. So each answer is as new as if it had been read for
-that request alone, however many ask at once, and of each thing at most one flight runs at a time.
+Invariant: a run starts after all of its callers have called. So each result is as new as one that was read for that
+call alone, and at most one run per key is active at any time.
 """
 
 from __future__ import annotations
@@ -16,25 +16,28 @@ Result = TypeVar("Result")
 
 
 class SingleFlight(Generic[Result]):
-    """Readings that run, and those that wait for them."""
+    """The active run of each key, and the run that waits for it to end."""
 
     def __init__(self) -> None:
         self._running: dict[Hashable, asyncio.Task[Result]] = {}
         self._waiting: dict[Hashable, asyncio.Task[Result]] = {}
 
-    async def read(self, key: Hashable, read: Callable[[], Awaitable[Result]]) -> Result:
-        """What `read` gives, to all who ask with this key before it begins. Raises what it raises, to all of them."""
-        if (flight := self._waiting.get(key)) is None:
-            flight = self._waiting[key] = asyncio.create_task(self._begin(key, self._running.get(key), read))
-        return await asyncio.shield(flight)  # whoever gives up does so alone
+    async def run(self, key: Hashable, operation: Callable[[], Awaitable[Result]]) -> Result:
+        """Return the result of `operation`, shared with all callers that use this key before the run starts.
 
-    async def _begin(
-        self, key: Hashable, running: asyncio.Task[Result] | None, read: Callable[[], Awaitable[Result]]
+        Raises the error of `operation` to each of them.
+        """
+        if (task := self._waiting.get(key)) is None:
+            task = self._waiting[key] = asyncio.create_task(self._start(key, self._running.get(key), operation))
+        return await asyncio.shield(task)  # a cancelled caller does not cancel the others
+
+    async def _start(
+        self, key: Hashable, previous: asyncio.Task[Result] | None, operation: Callable[[], Awaitable[Result]]
     ) -> Result:
-        if running is not None:
-            await asyncio.wait((running,))
+        if previous is not None:
+            await asyncio.wait((previous,))
         self._running[key] = self._waiting.pop(key)
         try:
-            return await read()
+            return await operation()
         finally:
             del self._running[key]

@@ -1,4 +1,4 @@
-"""Read figures and rows from one moment of the database, as a plan says."""
+"""Read figures and rows from one snapshot of the database, by the read plan of a period."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NO_ROWS: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class Statements(NamedTuple):
-    """What a report reads: its figures from the rollups, and from each source's rows; and their columns."""
+    """The SQL of a report's figures: from the rollups, and from the rows of each source; and their columns."""
 
     rollups: str
     rows: Mapping[SourceName, str]
@@ -31,11 +31,11 @@ class Statements(NamedTuple):
 
 
 Figure = tuple[int, int, SourceName, Sequence[Any]]
-"""A bucket, a sign (-1 where the values are to be taken away), a source, and values of the columns of `Statements`."""
+"""A bucket, a sign (-1: subtract the values), a source, and the values of the columns of `Statements`."""
 
 
 class Snapshot:
-    """One moment of the database, for the sources of one report."""
+    """One snapshot of the database, for the sources of one report."""
 
     def __init__(
         self, connection: AnyConnection, sources: Sequence[SourceName], watermarks: Sequence[Record] = ()
@@ -43,23 +43,27 @@ class Snapshot:
         self.connection = connection
         self._sources = sources
         self.freshness = self._fresh(watermarks)
-        """By source; without `watermarks` it comes with the first figures."""
+        """Freshness of each source; without `watermarks` it is read with the first figures."""
         self.floor: datetime = max((row["floor"] for row in watermarks), default=_NO_ROWS)
         """Rows before this instant are no longer kept."""
         self._read_at: datetime = max((row["read_at"] for row in watermarks), default=_NO_ROWS)
-        self._planner_settings = "plan_rollups"  # the session's own settings
+        self._planner_settings = "plan_rollups"  # as the session starts
 
     @property
     def stored_until(self) -> datetime | None:
-        """Up to which instant everything accepted of all these sources is stored; None: not known of each. Known with
-        `freshness`."""
+        """The instant up to which every accepted event of all sources is stored; None if a source has none.
+
+        Available as soon as `freshness` is.
+        """
         untils = [fresh.stored_until for fresh in self.freshness.values() if fresh.stored_until is not None]
         return min(untils) if len(untils) == len(self._sources) else None
 
     @property
     def reached(self) -> datetime:
-        """As far as this moment reaches in time: the earliest of the sources' storedUntil, where it is not known the
-        time of the reading. In a `snapshot` alone."""
+        """The earliest storedUntil of the sources; the snapshot's own time replaces an unknown one.
+
+        Only in `open_snapshot`.
+        """
         return min((fresh.stored_until or self._read_at for fresh in self.freshness.values()), default=self._read_at)
 
     async def figures(
@@ -72,13 +76,15 @@ class Snapshot:
         *,
         of_rollups: Sequence[Any] = (),
     ) -> list[Figure]:
-        """A period's figures from rollups and rows, as they are planned.
+        """Return a period's figures, from the rollups and rows that its plan lists.
 
-        `statements.rollups` takes ($1 to $5 ranges: unit, start, end, bound, sign; $6 where buckets meet, $7 sources,
-        arguments..., of_rollups...) and returns for each source its watermark and an array for each column;
-        `statements.rows` of a source takes ($1 start, $2 end, $3 bound, $4 where buckets meet, arguments...,
-        filters...) and returns the columns. Both return `bucket`, which is NULL where there is a `bound`, and
-        `statements.columns`. Raises BadQuery where rows are needed that are no longer kept.
+        `statements.rollups` has the parameters $1 to $5 (ranges: unit, start, end, bound, sign), $6 (bounds between
+        buckets), $7 (sources), arguments..., of_rollups... It returns for each source its watermark and an array for
+        each column. `statements.rows` of a source has the parameters $1 start, $2 end, $3 bound, $4 (bounds between
+        buckets), arguments..., filters... It returns the columns. Both return `statements.columns` and `bucket`,
+        which is NULL if there is a `bound`.
+
+        Raises BadQuery if the plan needs rows that are no longer kept.
         """
         if any(part.start < self.floor for part in plan.rows):
             raise self._rows_not_kept(period)
@@ -105,15 +111,17 @@ class Snapshot:
         return figures
 
     async def rows(self, period: Period, statement: str, *arguments: Any) -> list[Record]:
-        """A period's records from rows alone; the statement takes ($1 start, $2 end, $3 where buckets meet, ...)."""
+        """Return a period's records from rows only. Parameters: $1 start, $2 end, $3 bounds between buckets, ..."""
         if period.start < self.floor:
-            raise BadQuery("from", f"is for ranges from {self.floor.isoformat()} on: older rows are not kept")
+            raise BadQuery(
+                "from", f"has to be {self.floor.isoformat()} or later for this query: older rows are not kept"
+            )
         await self._set_planner("plan_rows")
         return await self.connection.fetch(statement, period.start, period.end, period.inner_bounds, *arguments)
 
     async def rows_or_timeout(self, period: Period, statement: str, *arguments: Any) -> list[Record] | None:
-        """As `rows`; None where it takes too long, and the report may go on without. In a `snapshot` alone."""
-        await self._set_planner("plan_rows")  # before the savepoint: settings go with it
+        """Return the same as `rows`, or None if the statement times out. Only in `open_snapshot`."""
+        await self._set_planner("plan_rows")  # before the savepoint, because a rollback to it undoes settings
         try:
             async with self.connection.transaction():  # a savepoint
                 return await self.rows(period, statement, *arguments)
@@ -130,22 +138,22 @@ class Snapshot:
             self._planner_settings = settings
 
     def _rows_not_kept(self, period: Period) -> BadQuery:
-        ragged = next((bound for bound in period.bounds if unit_start(bound, "quarter") != bound), period.start)
+        off_quarter = next((bound for bound in period.bounds if unit_start(bound, "quarter") != bound), period.start)
         return BadQuery(
-            {period.start: "from", period.end: "to"}.get(ragged, "interval"),
-            f"{ragged.isoformat()} needs events one by one, which are kept from {self.floor.isoformat()} on. Before, "
-            "they are kept as counts of quarter-hours: let from, to and every bucket begin on one (:00, :15, :30, :45 "
-            "UTC), and ask for what the rollups hold",
+            {period.start: "from", period.end: "to"}.get(off_quarter, "interval"),
+            f"{off_quarter.isoformat()} needs single events, which are kept from {self.floor.isoformat()} on. Before "
+            "that, only counts of quarter-hours are kept: let from, to and every bucket start on a quarter-hour (:00, "
+            ":15, :30, :45 UTC), and ask only for figures that rollups hold",
         )
 
 
 def _columns(ranges: Sequence[ReadRange]) -> Iterator[list[Any]]:
-    """Spans as arrays: units, starts, ends, bounds and signs."""
+    """Return ranges as arrays: units, starts, ends, bounds and signs."""
     return map(list, zip(*((part.unit, part.start, part.end, part.bound, part.sign) for part in ranges), strict=True))
 
 
 def _figures(rows: Iterable[tuple[Any, ...]], last: int, sign: int, source: SourceName) -> Iterator[Figure]:
-    """Rows as figures of buckets. What lies before a bound is of the bucket that it ends, not of the next."""
+    """Yield rows as figures of buckets. Events before a bound count for the bucket that ends there, not the next."""
     for bucket, bound, *values in rows:
         if bound is None:
             yield bucket, sign, source, values

@@ -17,9 +17,9 @@ from core.sources import SOURCES, SourceName, declaration
 from sql import statements
 
 Key = tuple[int, SourceName, str]
-"""The number of a bucket, a source and a dimension."""
+"""Number of a bucket, source, dimension."""
 Values = dict[str | None, int]
-"""Events by value; None is other."""
+"""Events by value; None means other."""
 Counts = defaultdict[Key, Values]
 
 _DIMENSIONS: Final = {
@@ -36,15 +36,15 @@ DIMENSIONS_OF: Final[Mapping[SourceName, tuple[str, ...]]] = {
     )
     for name, source in SOURCES.items()
 }
-"""What is known of a source's audience, in the order of reports."""
+"""The dimensions of each source, in the order of reports."""
 DIMENSIONS: Final = tuple(dict.fromkeys(name for names in DIMENSIONS_OF.values() for name in names))
 DEFAULT_DIMENSIONS: Final = tuple(name for name in DIMENSIONS if name not in {coarser for _, coarser in _COARSER})
 RANKED: Final = frozenset(key for key, declared in _DIMENSIONS.items() if declared.ranked)
-"""The source and name of each dimension that no rollup holds: its most frequent values are listed."""
+"""Source and name of each dimension that no rollup holds; reports list its most frequent values."""
 
 if TYPE_CHECKING:
     Dimension = str
-else:  # a closed list, as OpenAPI shows it
+else:  # a closed list, so that OpenAPI shows it
     Dimension = Literal[DIMENSIONS]
 
 _RANKED_SQL: Final = statements("report_demographics")["ranked"]
@@ -67,7 +67,7 @@ def _labels(source: SourceName, declared: declaration.Dimension) -> int:
 
 
 def _total_dimension(source: declaration.Source) -> str:
-    """The dimension with the fewest values of those that all of a source's events have."""
+    """Return the dimension with the fewest values among those that all events of a source have."""
     having = [
         declared.name
         for declared in source.counted
@@ -100,17 +100,17 @@ _COARSER_BAND: Final[Mapping[tuple[SourceName, str], Mapping[str | None, str]]] 
 
 
 def attribute_name(dimension: str) -> str:
-    """The name of a dimension in Python."""
+    """Return the Python attribute of a dimension."""
     return re.sub(r"[A-Z]", lambda capital: f"_{capital[0].lower()}", dimension)
 
 
 def value_order(source: SourceName, dimension: str) -> Mapping[str, int] | None:
-    """The place of each value, if the dimension has an order of its own."""
+    """Return the position of each value; None if the dimension has no order of its own."""
     return _ORDERS.get((source, dimension))
 
 
 def estimated_values(by: Iterable[str], sources: Iterable[SourceName], top: int) -> int:
-    """About how many figures each bucket has."""
+    """Return about how many figures each bucket has."""
     by = tuple(by)
     return sum(
         top + 1 if (source, dimension) in RANKED else _expected_values(source, dimension)
@@ -121,7 +121,7 @@ def estimated_values(by: Iterable[str], sources: Iterable[SourceName], top: int)
 
 
 def ranked_dimensions(by: Iterable[str], sources: Iterable[SourceName]) -> list[tuple[SourceName, str]]:
-    """The ranked dimensions that are asked for, with their sources."""
+    """Return source and name of each ranked dimension in `by`."""
     by = tuple(by)
     return [
         (source, name)
@@ -132,64 +132,64 @@ def ranked_dimensions(by: Iterable[str], sources: Iterable[SourceName]) -> list[
 
 
 def ranked_statement(source: SourceName, dimension: str) -> str:
-    """The statement that counts a ranked dimension: see `ranked` in sql/report_demographics.sql."""
+    """Return the SQL that counts a ranked dimension: `ranked` in sql/report_demographics.sql."""
     declared_source, declared = SOURCES[source], _DIMENSIONS[source, dimension]
     return _RANKED_SQL.format(table=declared_source.table, column=declared_source.column_of(declared.path))
 
 
 def rollup_dimensions(by: Iterable[str], sources: Iterable[SourceName]) -> list[str]:
-    """The dimensions that have to be read: those asked for, and those that count all events."""
+    """Return the dimensions to read from rollups: those in `by`, and those that give the sources' totals."""
     by = tuple(by)
-    params = {_COARSER[key].name if (key := (source, name)) in _COARSER else name for source in sources for name in by}
+    read = {_COARSER[key].name if (key := (source, name)) in _COARSER else name for source in sources for name in by}
     rolled_up = {declared.name for source in sources for declared in SOURCES[source].counted}
-    return sorted((params & rolled_up) | {_TOTAL_DIMENSION[source] for source in sources})
+    return sorted((read & rolled_up) | {_TOTAL_DIMENSION[source] for source in sources})
 
 
 def events_by_bucket(counts: Counts, source: SourceName) -> Counter[int]:
-    """All events of a source, by bucket."""
+    """Return all events of a source, by bucket."""
     dimension = _TOTAL_DIMENSION[source]
     return Counter(
         {
-            number: sum(found.values())
-            for (number, of, name), found in counts.items()
-            if of == source and name == dimension
+            number: sum(events.values())
+            for (number, event_source, name), events in counts.items()
+            if event_source == source and name == dimension
         }
     )
 
 
 def bucket_values(counts: Counts, number: int, source: SourceName, dimension: str) -> Values:
-    """The figures of one bucket, source and dimension, by value."""
+    """Return the events of one bucket, source and dimension, by value."""
     if (declared := _COARSER.get((source, dimension))) is None:
         return counts.get((number, source, dimension), {})
     bands: Counter[str | None] = Counter()
-    for value, found in counts.get((number, source, declared.name), {}).items():
-        bands[_COARSER_BAND[source, dimension][value]] += found
+    for value, events in counts.get((number, source, declared.name), {}).items():
+        bands[_COARSER_BAND[source, dimension][value]] += events
     return bands
 
 
 def counted_values(counts: Counts, source: SourceName, name: str) -> set[str]:
-    """The values of a dimension that were counted in any bucket, without other."""
+    """Return the values of a dimension that were counted in any bucket, without other."""
     return {
         value
-        for (_, of, dimension), found in counts.items()
-        if (of, dimension) == (source, name)
-        for value in found
+        for (_, event_source, dimension), events in counts.items()
+        if (event_source, dimension) == (source, name)
+        for value in events
         if value is not None
     }
 
 
 def describe(dimension: str) -> str:
-    """What the document says of a dimension: its sources with their bands."""
-    said = []
+    """Return the OpenAPI description of a dimension: its sources and their bands."""
+    parts = []
     for source, names in DIMENSIONS_OF.items():
         if dimension not in names:
             continue
         declared = _COARSER.get((source, dimension)) or _DIMENSIONS[source, dimension]
         bands = declared.coarser.bands if declared.coarser and declared.coarser.name == dimension else declared.bands
-        more = f": {bands[0][1]!r} to {bands[-1][1]!r}" if bands else ""
+        details = f": {bands[0][1]!r} to {bands[-1][1]!r}" if bands else ""
         if declared.ranked:
-            more = ": the `top` most frequent ones of the bucket, and other"
+            details = ": the `top` most frequent values of the bucket, and other"
         elif len({key is None for key in SOURCES[source].keys_of(declared.path)}) > 1:
-            more += ", one funnel stage only"
-        said.append(source + more)
-    return "; ".join(said)
+            details += ", one funnel stage only"
+        parts.append(source + details)
+    return "; ".join(parts)

@@ -1,9 +1,9 @@
-"""Who the events come from, by the dimensions that their source declares.
+"""The demographics report: events by the audience dimensions that their source declares.
 
-Countries without a place in the registry (`known_countries`) are counted together as other.
+Countries that are not in the registry (`known_countries`) are counted together as other.
 
-    rollups hold    all but ranked dimensions                          any range
-    rows give       ranked ones; all of it by funnelStage or eventType  ranges up to REPORTER_ROWS_RANGE_HOURS
+    from rollups   all dimensions that are not ranked                                any range
+    from rows      ranked dimensions; every dimension by funnelStage or eventType    up to REPORTER_ROWS_RANGE_HOURS
 """
 
 from __future__ import annotations
@@ -38,25 +38,27 @@ from sql import statements
 
 DEFAULT_TOP: Final = 20
 MAX_TOP: Final = 100
-_FROM_ROWS: Final = "For ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise): no rollup holds it."
+_FROM_ROWS: Final = "Only for ranges up to REPORTER_ROWS_RANGE_HOURS (default 24), because no rollup holds it."
 
 _SQL: Final = statements("report_demographics")
 _ROWS: Final = statements("sources")
 _RANKED_NAMES: Final = " and ".join(f"`{name}`" for name in dict.fromkeys(name for _, name in sorted(audience.RANKED)))
 _AUDIENCES: Final = "; ".join(f"{source} by {', '.join(names)}" for source, names in DIMENSIONS_OF.items())
-_LEFT_OUT: Final = "".join(f"All but `{name}` if not given. " for name in DIMENSIONS if name not in DEFAULT_DIMENSIONS)
+_LEFT_OUT: Final = "".join(
+    f"The default is all but `{name}`. " for name in DIMENSIONS if name not in DEFAULT_DIMENSIONS
+)
 _STAGE: Final = dataclasses.replace(FUNNEL_STAGE, description=f"{FUNNEL_STAGE.description} {_FROM_ROWS}")
 _TYPE: Final = dataclasses.replace(EVENT_TYPE, description=f"{EVENT_TYPE.description} {_FROM_ROWS}")
 GROUP_BY: Final = ChoiceList[Dimension](
     "groupBy",
-    f"What is listed of the audience; repeated, comma separated, or both. {_LEFT_OUT}"
-    f"{_RANKED_NAMES} for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise) alone.",
+    f"Dimensions to list: comma separated, in repeated parameters, or both. {_LEFT_OUT}"
+    f"{_RANKED_NAMES} only for ranges up to REPORTER_ROWS_RANGE_HOURS (default 24).",
     allowed=DIMENSIONS,
     example="ageBand,gender",
 )
 TOP: Final = Integer(
     "top",
-    f"How many values of {_RANKED_NAMES} are listed; {DEFAULT_TOP} if not given. The rest is other.",
+    f"Number of values of {_RANKED_NAMES} to list, {DEFAULT_TOP} by default. All other values are other.",
     bounds=(1, MAX_TOP),
 )
 _FIGURES: Final = Statements(
@@ -68,7 +70,7 @@ _FIGURES: Final = Statements(
 
 @dataclass(frozen=True, kw_only=True)
 class DemographicsQuery(Query[ResolvedDemographicsQuery]):
-    """A query for demographics. ranked_omitted: why ranked dimensions cannot be listed, or None."""
+    """A demographics query. ranked_omitted: why ranked dimensions are not listed, None if they are."""
 
     ranked_omitted: str | None
 
@@ -78,7 +80,7 @@ class DemographicsQuery(Query[ResolvedDemographicsQuery]):
 
     @property
     def ranked(self) -> list[tuple[SourceName, str]]:
-        """The ranked dimensions that are asked for, with their sources."""
+        """Source and name of each ranked dimension of the query."""
         return audience.ranked_dimensions(self.resolved.group_by, self.sources)
 
     def read_plan(self, period: Period) -> ReadPlan:
@@ -86,13 +88,13 @@ class DemographicsQuery(Query[ResolvedDemographicsQuery]):
 
 
 def parse_query(params: QueryParams, settings: ReporterSettings) -> DemographicsQuery:
-    """Raises BadQuery."""
+    """Parse a demographics query. Raises BadQuery."""
     event_kinds = matching_event_kinds(params)
     sources = sources_of(event_kinds)
     by = params.get(GROUP_BY) or DEFAULT_DIMENSIONS
     if not any(dimension in DIMENSIONS_OF[source] for dimension in by for source in sources):
-        known = [name for name in DIMENSIONS if any(name in DIMENSIONS_OF[source] for source in sources)]
-        raise BadQuery("groupBy", f"{','.join(by)} is not known of {' and '.join(sources)}", known)
+        known_dimensions = [name for name in DIMENSIONS if any(name in DIMENSIONS_OF[source] for source in sources)]
+        raise BadQuery("groupBy", f"{','.join(by)} is not a dimension of {' and '.join(sources)}", known_dimensions)
     top = params.get(TOP) or DEFAULT_TOP
     period = parse_period(params, groups=audience.estimated_values(by, sources, top))
     previous = parse_previous_period(params, period)
@@ -108,7 +110,9 @@ def parse_query(params: QueryParams, settings: ReporterSettings) -> Demographics
     too_long = period.end - period.start > timedelta(hours=hours)
     type_filter = FUNNEL_STAGE if resolved.funnel_stage else EVENT_TYPE if resolved.event_type else None
     if type_filter and too_long:
-        raise BadQuery(type_filter.name, f"is for ranges up to {hours} hours: no rollup holds the audience by type")
+        raise BadQuery(
+            type_filter.name, f"is only for ranges up to {hours} hours: no rollup holds dimensions by stage or type"
+        )
     names = " and ".join(dict.fromkeys(name for _, name in audience.ranked_dimensions(by, sources)))
     return DemographicsQuery(
         resolved=resolved,
@@ -116,19 +120,21 @@ def parse_query(params: QueryParams, settings: ReporterSettings) -> Demographics
         plan=_read_plan(resolved, period),
         previous=previous,
         sources=sources,
-        ranked_omitted=f"{names} is listed for ranges up to {hours} hours: ask for a shorter one" if too_long else None,
+        ranked_omitted=f"{names} is listed only for ranges up to {hours} hours: use a shorter range"
+        if too_long
+        else None,
         page=pagination.parse_page(params),
     )
 
 
 def _read_plan(resolved: ResolvedDemographicsQuery, period: Period) -> ReadPlan:
-    """By rows alone where no rollup holds what is asked for."""
+    """Return a plan of rows only if no rollup holds the query's figures."""
     return period.rows_only_plan() if resolved.funnel_stage or resolved.event_type else period.read_plan()
 
 
 @dataclass
 class AudienceCounts:
-    """What was counted of a period. note: why ranked dimensions are not listed, or None."""
+    """The counts of a period. note: why ranked dimensions are not listed, None if they are."""
 
     counts: Counts
     events: dict[SourceName, Counter[int]]
@@ -138,15 +144,15 @@ class AudienceCounts:
 async def count(
     snapshot: Snapshot, query: DemographicsQuery, period: Period, plan: ReadPlan, current: AudienceCounts | None
 ) -> AudienceCounts:
-    """Each source's events by dimension and value, and by a dimension that all of its events have."""
+    """Count each source's events by dimension and value, and by the dimension that gives its total."""
     counts: Counts = defaultdict(dict)
     params = query.resolved
-    wanted = audience.rollup_dimensions(params.group_by, query.sources)
+    dimensions = audience.rollup_dimensions(params.group_by, query.sources)
     filters = (params.funnel_stage, params.event_type)
-    figures = await snapshot.figures(period, plan, _FIGURES, (wanted,), filters)
+    figures = await snapshot.figures(period, plan, _FIGURES, (dimensions,), filters)
     for bucket, sign, source, (dimension, value, events) in figures:
-        found = counts[bucket, source, dimension]
-        found[value] = found.get(value, 0) + sign * events
+        values = counts[bucket, source, dimension]
+        values[value] = values.get(value, 0) + sign * events
     if current is None:
         note = await _count_ranked(snapshot, query, period, counts)
     else:
@@ -155,7 +161,7 @@ async def count(
 
 
 def rows(query: DemographicsQuery, figures: Figures[AudienceCounts], stored_until: datetime | None) -> list[Audience]:
-    """One row for each bucket and source, with the previous period beside it."""
+    """Return one row for each bucket and source, with the previous period's figures."""
     current, previous = figures
     lists = ShareLists(
         query.resolved.group_by,
@@ -186,7 +192,7 @@ def answer(
     rows: list[Audience],
     next_page: str | None,
 ) -> DemographicsAnswer:
-    """The answer, with the sums of all pages."""
+    """Return the answer, with totals over all pages."""
     current, previous = figures
     totals = DemographicsTotals(sum(events.total() for events in current.events.values()))
     if previous is not None:
@@ -202,7 +208,10 @@ def _note(figures: Figures[AudienceCounts]) -> str | None:
 async def _count_ranked(
     snapshot: Snapshot, query: DemographicsQuery, period: Period, counts: Counts, ranked_values: Counts | None = None
 ) -> str | None:
-    """Add the most frequent values of each bucket, or those that `listed` has, and the rest; or return why not."""
+    """Add to `counts` each bucket's most frequent values, or those of `ranked_values`, and the rest as other.
+
+    Returns why they are not listed, None if they are.
+    """
     params = query.resolved
     if not query.ranked:
         return None
@@ -210,16 +219,16 @@ async def _count_ranked(
         return query.ranked_omitted
     for source, name in query.ranked:
         if period.start < snapshot.floor:
-            return f"{name} is listed for ranges from {snapshot.floor.isoformat()} on: older rows are not kept"
-        known = None if ranked_values is None else sorted(audience.counted_values(ranked_values, source, name))
-        top = params.top if known is None else len(known)
-        found = await snapshot.rows_or_timeout(
-            period, audience.ranked_statement(source, name), top, params.funnel_stage, params.event_type, known
+            return f"{name} is listed only for ranges from {snapshot.floor.isoformat()} on: older rows are not kept"
+        values = None if ranked_values is None else sorted(audience.counted_values(ranked_values, source, name))
+        top = params.top if values is None else len(values)
+        records = await snapshot.rows_or_timeout(
+            period, audience.ranked_statement(source, name), top, params.funnel_stage, params.event_type, values
         )
-        if found is None:
-            return f"{name} took too long to count: ask for a shorter range"
+        if records is None:
+            return f"counting {name} took too long: use a shorter range"
         rest = audience.events_by_bucket(counts, source)
-        for row in found:
+        for row in records:
             counts[row["bucket"], source, name][row["value"]] = row["events"]
             rest[row["bucket"]] -= row["events"]
         for number, events in rest.items():
@@ -230,8 +239,8 @@ async def _count_ranked(
 DEMOGRAPHICS: Final = Report(
     name="demographics",
     title="Audience",
-    description=f"Events of a range by who caused them: {_AUDIENCES}. Ranked dimensions are counted from the events "
-    "themselves, for short ranges only.",
+    description=f"Events of a range by audience: {_AUDIENCES}. Ranked dimensions are counted from single events, "
+    "for short ranges only.",
     answer_type=DemographicsAnswer,
     parameters=(FROM, TO, SOURCE, _STAGE, _TYPE, INTERVAL, TIME_ZONE, GROUP_BY, TOP, COMPARE, LIMIT, AFTER),
     parse_query=parse_query,

@@ -1,4 +1,4 @@
-"""The kinds of events: which source, funnel stage and type occur together, and the filters that choose among them."""
+"""Event kinds: combinations of source, funnel stage and type that exist, and the parameters that filter by them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _TYPES: Final = [
 
 if TYPE_CHECKING:
     EventType = str
-else:  # a closed list, as OpenAPI shows it
+else:  # a closed list, so that OpenAPI shows it
     EventType = Literal[tuple(dict.fromkeys(event_type for _, _, event_type in _TYPES))]
 
 
 class EventKind(NamedTuple):
-    """A source, stage and type that occur together; as a group, UNSET where it is not grouped by."""
+    """A source, stage and type that occur together. In a group, parts that are not grouped by are UNSET."""
 
     source: SourceName | UnsetType
     funnel_stage: Stage | UnsetType
     event_type: EventType | UnsetType
 
     def grouped(self, by: Sequence[str]) -> EventKind:
-        """The group that this kind falls into."""
+        """Return the group of this kind."""
         return EventKind(
             self.source if "source" in by else UNSET,
             self.funnel_stage if "funnelStage" in by else UNSET,
@@ -42,12 +42,12 @@ class EventKind(NamedTuple):
         )
 
 
-EVENT_KINDS: Final = tuple(EventKind(*found) for found in _TYPES)
+EVENT_KINDS: Final = tuple(EventKind(*parts) for parts in _TYPES)
 
-FUNNEL_STAGE: Final = Choice[Stage]("funnelStage", "Events of this funnel stage alone.", allowed=STAGES)
+FUNNEL_STAGE: Final = Choice[Stage]("funnelStage", "Only events of this funnel stage.", allowed=STAGES)
 EVENT_TYPE: Final = Choice[EventType](
     "eventType",
-    "Events of this type alone; the type has to occur with `source` and `funnelStage`.",
+    "Only events of this type; it has to occur with `source` and `funnelStage`.",
     allowed=tuple(dict.fromkeys(str(event_kind.event_type) for event_kind in EVENT_KINDS)),
 )
 
@@ -76,5 +76,5 @@ def _matching(source: SourceName | None, stage: Stage | None, event_type: EventT
 
 
 def sources_of(event_kinds: Sequence[EventKind]) -> tuple[SourceName, ...]:
-    """The sources that these kinds are of."""
+    """Return the sources of event kinds, in their declared order."""
     return tuple(source for source in SOURCES if any(event_kind.source == source for event_kind in event_kinds))

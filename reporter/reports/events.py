@@ -1,4 +1,4 @@
-"""How many events there were: by bucket, and by source, funnel stage and event type where asked for."""
+"""The events report: counts by bucket, and by source, funnel stage and event type."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Counts = Counter[tuple[int, EventKind]]
 
 GROUP_BY: Final = ChoiceList[Dimension](
     "groupBy",
-    "A row for each value of these; repeated, comma separated, or both.",
+    "One row for each value of these: comma separated, in repeated parameters, or both.",
     allowed=get_args(Dimension),
     example="source,funnelStage",
 )
@@ -38,18 +38,18 @@ _FIGURES: Final = Statements(
     {name: _SQL["rows"].format(table=source.table) for name, source in SOURCES.items()},
     columns=("funnel_stage", "event_type", "events"),
 )
-_group: Final = cache(EventKind.grouped)  # there are some dozens of kinds, and eight ways to group them
+_group: Final = cache(EventKind.grouped)  # some dozens of kinds, and eight ways to group them
 
 
 @dataclass(frozen=True, kw_only=True)
 class EventsQuery(Query[ResolvedEventsQuery]):
-    """A query for events: rows are buckets of the period times groups."""
+    """An events query. Its rows are the buckets of the period times `groups`."""
 
     groups: tuple[EventKind, ...]
 
 
 def parse_query(params: QueryParams, _settings: ReporterSettings) -> EventsQuery:
-    """Raises BadQuery."""
+    """Parse an events query. Raises BadQuery."""
     event_kinds = matching_event_kinds(params)
     by = params.get(GROUP_BY) or ()
     groups = tuple(dict.fromkeys(_group(event_kind, by) for event_kind in event_kinds))
@@ -75,7 +75,7 @@ def parse_query(params: QueryParams, _settings: ReporterSettings) -> EventsQuery
 async def count(
     snapshot: Snapshot, query: EventsQuery, period: Period, plan: ReadPlan, _current: Counts | None
 ) -> Counts:
-    """Events by bucket and group."""
+    """Count events by bucket and group."""
     params = query.resolved
     by = params.group_by
     filters = (params.funnel_stage, params.event_type, "funnelStage" in by, "eventType" in by)
@@ -86,7 +86,7 @@ async def count(
 
 
 def rows(query: EventsQuery, figures: Figures[Counts], stored_until: datetime | None) -> list[EventsRow]:
-    """One row for each bucket and group, with the previous period beside it."""
+    """Return one row for each bucket and group, with the previous period's figures."""
     current, previous = figures
     return [
         EventsRow(
@@ -111,7 +111,7 @@ def answer(
     rows: list[EventsRow],
     next_page: str | None,
 ) -> EventsAnswer:
-    """The answer, with the sums of all pages."""
+    """Return the answer, with totals over all pages."""
     current, previous = figures
     totals = EventsTotals(current.total(), UNSET if previous is None else previous.total())
     return EventsAnswer(query.resolved, freshness, rows, totals, next_page)
@@ -124,8 +124,8 @@ def _key(row: EventsRow) -> list[Any]:
 EVENTS: Final = Report(
     name="events",
     title="Counts of events",
-    description="Events of a range by bucket, and by source, funnel stage and type where `groupBy` asks for it. "
-    "Buckets and groups without events are there, with 0.",
+    description="Counts of the events of a range, by bucket and by the dimensions in `groupBy`. Buckets and groups "
+    "without events are in the answer, with 0.",
     answer_type=EventsAnswer,
     parameters=(FROM, TO, SOURCE, FUNNEL_STAGE, EVENT_TYPE, INTERVAL, TIME_ZONE, GROUP_BY, COMPARE, LIMIT, AFTER),
     parse_query=parse_query,

@@ -1,7 +1,8 @@
-"""What was paid: the amounts of each source's purchases, by bucket, source and campaign.
+"""The revenue report: amounts of each source's purchases, by bucket, source and campaign.
 
-The events name no currency: amounts are added up as they came. Campaigns may be nearly unique to their events, so they
-are read from the rows: one campaign by an index, all of them within a stated range.
+Events have no currency, so amounts are summed as received. There may be nearly as many campaigns as events, so no
+rollup holds campaigns. They are read from rows: one campaign by an index, all campaigns for ranges up to
+REPORTER_ROWS_RANGE_HOURS.
 """
 
 from __future__ import annotations
@@ -48,25 +49,25 @@ _CAMPAIGN_SOURCE_NAMES: Final = " and ".join(_CAMPAIGN_SOURCES)
 _ZERO: Final = Decimal("0.00")
 CAMPAIGN_ID: Final = Text(
     "campaignId",
-    f"Purchases of this campaign alone, found by an index in the days that are kept. Of {_CAMPAIGN_SOURCE_NAMES} only.",
+    f"Only purchases of this campaign, within the days that are kept. For {_CAMPAIGN_SOURCE_NAMES} only.",
     example="camp-1",
 )
 GROUP_BY: Final = ChoiceList[Dimension](
     "groupBy",
-    "A row for each value of these; repeated, comma separated, or both. "
-    f"`campaignId`: the `top` campaigns of the range and other; {_CAMPAIGN_SOURCE_NAMES} only, "
-    "for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise).",
+    "One row for each value of these: comma separated, in repeated parameters, or both. "
+    f"`campaignId` lists the `top` campaigns of the range and other, for {_CAMPAIGN_SOURCE_NAMES} only and "
+    "for ranges up to REPORTER_ROWS_RANGE_HOURS (default 24).",
     allowed=get_args(Dimension),
     example="source",
 )
 TOP: Final = Integer(
-    "top", f"How many campaigns are listed, {DEFAULT_TOP} if not given; the rest is other.", bounds=(1, MAX_TOP)
+    "top", f"Number of campaigns to list, {DEFAULT_TOP} by default. All other campaigns are other.", bounds=(1, MAX_TOP)
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RevenueQuery(Query[ResolvedRevenueQuery]):
-    """A query for revenue. Campaigns can only be read from the rows."""
+    """A revenue query."""
 
     @property
     def by_campaign(self) -> bool:
@@ -79,7 +80,7 @@ class RevenueQuery(Query[ResolvedRevenueQuery]):
 
 @dataclass
 class RevenueSums:
-    """Sums of a period by bucket and group."""
+    """Sums of a period, by bucket and group."""
 
     revenue: defaultdict[tuple[int, Group], Decimal] = field(default_factory=lambda: defaultdict(lambda: _ZERO))
     purchases: Counter[tuple[int, Group]] = field(default_factory=Counter)
@@ -94,7 +95,7 @@ class RevenueSums:
 
 
 def parse_query(params: QueryParams, settings: ReporterSettings) -> RevenueQuery:
-    """Raises BadQuery."""
+    """Parse a revenue query. Raises BadQuery."""
     source, campaign_id = params.get(SOURCE), params.get(CAMPAIGN_ID)
     by = params.get(GROUP_BY) or ()
     sources = (source,) if source else tuple(SOURCES)
@@ -102,17 +103,17 @@ def parse_query(params: QueryParams, settings: ReporterSettings) -> RevenueQuery
         sources = _with_campaigns(sources, campaign_id or "", GROUP_BY if campaign_id is None else CAMPAIGN_ID)
     top = params.get(TOP) or DEFAULT_TOP if "campaignId" in by else None
     if top is None and params.has(TOP):
-        raise BadQuery("top", "is for groupBy=campaignId: how many campaigns are listed")
+        raise BadQuery("top", "is only for groupBy=campaignId: the number of campaigns to list")
     for parameter in (LIMIT, AFTER):
         if top is not None and params.has(parameter):
             raise BadQuery(
-                parameter.name, "is not for groupBy=campaignId: which campaigns are listed changes between pages"
+                parameter.name, "is not allowed with groupBy=campaignId: the listed campaigns may change between pages"
             )
     period = parse_period(params, groups=(top + 1 if top else 1) * (len(sources) if "source" in by else 1))
     hours = settings.reporter_rows_range_hours
     if top is not None and campaign_id is None and period.end - period.start > timedelta(hours=hours):
         raise BadQuery(
-            "groupBy", f"campaignId is for ranges up to {hours} hours: no rollup holds all campaigns", ("source",)
+            "groupBy", f"campaignId is only for ranges up to {hours} hours: no rollup holds campaigns", ("source",)
         )
     previous = parse_previous_period(params, period)
     return RevenueQuery(
@@ -132,21 +133,21 @@ def parse_query(params: QueryParams, settings: ReporterSettings) -> RevenueQuery
 
 
 def _with_campaigns(sources: Sequence[SourceName], campaign_id: str, parameter: AnyParameter) -> tuple[SourceName, ...]:
-    """Those of the sources that have campaigns. Raises BadQuery where the query cannot be one for campaigns."""
-    if not (found := tuple(source for source in sources if source in _CAMPAIGN_SOURCES)):
-        known = " or ".join(_CAMPAIGN_SOURCES)
+    """Return the sources that have campaigns. Raises BadQuery if there is none or the campaign ID is invalid."""
+    if not (campaign_sources := tuple(source for source in sources if source in _CAMPAIGN_SOURCES)):
+        names = " or ".join(_CAMPAIGN_SOURCES)
         raise BadQuery(
-            parameter.name, f"{sources[0]} has no campaigns: leave source out or ask for {known}", _CAMPAIGN_SOURCES
+            parameter.name, f"{sources[0]} has no campaigns: leave source out, or set it to {names}", _CAMPAIGN_SOURCES
         )
     if "\0" in campaign_id or len(campaign_id.encode()) > MAX_TEXT_BYTES:
         raise BadQuery(parameter.name, f"has to be at most {MAX_TEXT_BYTES} bytes of text without NUL")
-    return found
+    return campaign_sources
 
 
 async def count(
     snapshot: Snapshot, query: RevenueQuery, period: Period, plan: ReadPlan, current: RevenueSums | None
 ) -> RevenueSums:
-    """Revenue by bucket and group. Of campaigns those of `now` are listed, without it those with most revenue."""
+    """Sum revenue by bucket and group. Lists the campaigns of `current` or, if None, those with most revenue."""
     params, sums = query.resolved, RevenueSums()
     by_source = "source" in params.group_by
     if params.campaign_id is not None:
@@ -168,7 +169,7 @@ async def count(
 
 
 def rows(query: RevenueQuery, figures: Figures[RevenueSums], stored_until: datetime | None) -> list[RevenueRow]:
-    """One row for each bucket and group, with the previous period beside it."""
+    """Return one row for each bucket and group, with the previous period's figures."""
     current, previous = figures
     groups = _groups(query, current)
     previous_revenue, previous_purchases = (previous.revenue, previous.purchases) if previous else (None, None)
@@ -196,7 +197,7 @@ def answer(
     rows: list[RevenueRow],
     next_page: str | None,
 ) -> RevenueAnswer:
-    """The answer, with the sums of all pages."""
+    """Return the answer, with totals over all pages."""
     current, previous = figures
     totals = RevenueTotals(revenue=current.total_revenue, purchases=current.purchases.total())
     if previous is not None:
@@ -205,7 +206,7 @@ def answer(
 
 
 def _groups(query: RevenueQuery, sums: RevenueSums) -> list[Group]:
-    """The groups that each bucket has a row of: campaigns with most revenue first, the rest of them last."""
+    """Return the groups of each bucket: campaigns with most revenue first, other last."""
     params = query.resolved
     sources: Sequence[SourceName | UnsetType] = query.sources if "source" in params.group_by else (UNSET,)
     if not query.by_campaign:
@@ -229,8 +230,8 @@ def _key(row: RevenueRow) -> list[Any]:
 REVENUE: Final = Report(
     name="revenue",
     title="Revenue",
-    description=f"Amounts of {_PURCHASES}, and of no other event. "
-    "**No currency is known**: the events name none, amounts are added as they came, and `currency` is always null.",
+    description=f"The sum of the amounts of {_PURCHASES}; other events have no revenue. "
+    "**There is no currency**: events have none, amounts are summed as received, and `currency` is always null.",
     answer_type=RevenueAnswer,
     parameters=(FROM, TO, SOURCE, CAMPAIGN_ID, INTERVAL, TIME_ZONE, GROUP_BY, TOP, COMPARE, LIMIT, AFTER),
     parse_query=parse_query,

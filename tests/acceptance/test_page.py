@@ -319,7 +319,7 @@ async def test_a_mistake_is_shown_well(visit: Visit) -> None:
     await expect(page.get_by_role("combobox", name="Interval")).not_to_have_attribute("aria-invalid", "true")
     await page.get_by_role("combobox", name="Time zone").fill("Mars/Olympus")
     await page.keyboard.press("Enter")
-    await expect(alert).to_contain_text("'Mars/Olympus' is no IANA time zone")
+    await expect(alert).to_contain_text("'Mars/Olympus' is not an IANA time zone")
     await visit.open(report="events", **{**RANGE, "from": "yesterday"})
     await expect(alert).to_contain_text("'yesterday' is neither a date nor an instant")
     await visit.open(report="revenue", groupBy="source,campaignId", **RANGE)

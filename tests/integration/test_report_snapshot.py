@@ -203,7 +203,7 @@ async def test_cities_that_take_too_long_are_left_out(database: Database, collec
         async with reporter(database.reporter_dsn, reporter_statement_timeout_seconds=0.5) as client:
             answer = (await client.get("/reports/demographics", params=RAGGED)).json()
     assert answer["rows"][0]["city"] is None
-    assert answer["notes"] == ["city took too long to count: ask for a shorter range"]
+    assert answer["notes"] == ["counting city took too long: use a shorter range"]
     assert answer["rows"][0]["events"] == answer["rows"][1]["events"] == 66
 
 

@@ -153,7 +153,7 @@ def test_groups_are_those_that_the_contract_knows() -> None:
 def test_the_answer_is_bounded() -> None:
     """25,000 rows are the most, buckets times groups: a day of minutes by kind, but not three months of hours."""
     assert len(ask(EVENTS, from_="2025-01-01", to="2027-01-01", interval="hour").period.bounds) == 2 * 8760 + 1
-    with pytest.raises(BadQuery, match="14 in each bucket"):
+    with pytest.raises(BadQuery, match="14 for each bucket"):
         ask(EVENTS, from_="2026-01-01", to="2026-04-01", interval="hour", groupBy="source,funnelStage,eventType")
 
 
