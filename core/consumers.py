@@ -1,7 +1,7 @@
 """The consumers that Sluice declares: one a stream, which all collectors of a source share.
 
 A collector brings its consumer to the declaration when it starts, and logs what differed. What differs later is
-reported by `python -m ops doctor` and repaired by `python -m ops streams apply`.
+reported by `sluice doctor` and repaired by `sluice streams apply`.
 """
 
 from __future__ import annotations

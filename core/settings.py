@@ -190,7 +190,7 @@ def unknown(*kinds: type[Settings], environment: Mapping[str, str] = os.environ)
     """Variables that look like settings of these kinds and are none, each with the most similar known name.
 
     A variable looks like a setting of theirs if it begins with SLUICE_ or NATS_, or with a service's name that one of
-    their settings begins with. The variables of another service are left to that service and to `python -m ops`.
+    their settings begins with. The variables of another service are left to that service and to `sluice`.
     """
     theirs = variables(*kinds)
     prefixes = (*PREFIXES, *(prefix for prefix in SERVICE_PREFIXES if any(name.startswith(prefix) for name in theirs)))

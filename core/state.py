@@ -36,7 +36,7 @@ class StateProblem(msgspec.Struct, frozen=True):
     """One thing that is wrong or not known."""
 
     part: Annotated[str, Meta(description="gateway, a source, or refused")]
-    check: Annotated[CheckName, Meta(description="The check of `python -m ops doctor` that says what to do")]
+    check: Annotated[CheckName, Meta(description="The check of `sluice doctor` that says what to do")]
     level: Level
     title: Annotated[str, Meta(description="The same words while the problem lasts")]
     text: Annotated[str, Meta(description="With the figures of this moment")]

@@ -1,7 +1,7 @@
 """The pipeline's state as the database knows it: rates, lag, letters, and the ledger of the newest messages.
 
 Cheap enough to be asked every two seconds by everybody: what is read is bounded, whatever the tables hold. So the
-ledger here is of the newest messages alone; `python -m ops doctor` balances the whole.
+ledger here is of the newest messages alone; `sluice doctor` balances the whole.
 """
 
 from __future__ import annotations

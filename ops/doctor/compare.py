@@ -18,7 +18,7 @@ from typing import Final
 from core.postgres import Connection
 from core.sources import SOURCES
 from ops.cli.output import plural, progress
-from ops.doctor.checks import Check, judged
+from ops.doctor.checks import CheckResult, check_result
 from sql import statements
 
 DAYS: Final = 8  # today, and those for which events still come by default (MAX_EVENT_AGE_DAYS)
@@ -43,19 +43,19 @@ class Comparison:
     left_out: list[str] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
 
-    def check(self, days: int) -> Check:
+    def check(self, days: int) -> CheckResult:
         """The check of `doctor`."""
         left = ""
         if self.left_out:
             named = ", ".join(self.left_out[:3]) + (", …" if len(self.left_out) > 3 else "")
             left = f"; not compared, for lack of time: {named} (see --compare-seconds)"
         if not self.compared and not self.differing:
-            return Check("rows", "unknown", f"no day was compared{left}", "python -m ops doctor --compare-seconds 600")
+            return CheckResult("rows", "unknown", f"no day was compared{left}", "sluice doctor --compare-seconds 600")
         differing = [*self.differing[:3], *([f"{len(self.differing) - 3} more"] if len(self.differing) > 3 else [])]
         if differing:
             differing[-1] += left
         ok = f"of the last {plural(days, 'day')} they equal their rollups{left}; older ones are not compared"
-        return judged("rows", differing, _REPAIR, ok)
+        return check_result("rows", differing, _REPAIR, ok)
 
 
 async def compare(connection: Connection, days: int = DAYS, seconds: float = SECONDS) -> Comparison:
@@ -91,6 +91,6 @@ async def _compare_day(connection: Connection, source: str, day: date, seconds: 
         )
 
 
-async def of_rows(connection: Connection, days: int, seconds: float) -> list[Check]:
+async def of_rows(connection: Connection, days: int, seconds: float) -> list[CheckResult]:
     """The check of recent days. Days below the floor, whose rows are dropped, are equal by definition."""
     return [(await compare(connection, days, seconds)).check(days)]

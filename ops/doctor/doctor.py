@@ -1,4 +1,4 @@
-"""Look at everything an operator depends on, and say what mends what is wrong.
+"""Look at everything an operator depends on, and say what fixes what is wrong.
 
     NATS, PostgreSQL reachable? --yes--> what they hold --\
     gateway, reporter ready? ------------------------------> causes first, what follows from them folded
@@ -25,14 +25,14 @@ from rich.table import Table
 from core.errors import SluiceError
 from core.state import SourceFacts
 from ops.cli.arguments import days, format_, seconds
-from ops.cli.connection import LOST, local_folder, meant_locally, to_database, to_nats, where
+from ops.cli.connection import LOST, local_folder, local_system, to_database, to_nats, where
 from ops.cli.output import console, plural, print_json
-from ops.doctor import checks, compare, examine
-from ops.doctor.checks import Check
-from ops.doctor.examine import NEEDS, Noted
+from ops.doctor import checks, compare, server_checks
+from ops.doctor.checks import CheckResult
+from ops.doctor.server_checks import NEEDS, Noted
 from ops.settings import OperatorSettings
 
-START: Final = "start it (python -m ops up; docker compose up -d)"
+START: Final = "start it (sluice up; docker compose up -d)"
 # Programs of the local stack whose logs say more, and the runbook, by check.
 LOGS: Final[dict[str, tuple[str, ...]]] = {
     "NATS": ("nats",),
@@ -119,7 +119,7 @@ async def look(
     most_lag_seconds: float,
     disks: Sequence[Path],
     compared: tuple[int, float] = (compare.DAYS, compare.SECONDS),
-) -> list[Check]:
+) -> list[CheckResult]:
     """All checks, in the order in which a person would make them. Never raises for what it looks at.
 
     compared: so many days of rows are compared with their rollups, for at most so many seconds.
@@ -138,7 +138,7 @@ async def look(
     here = [store] if store is not None and await asyncio.to_thread(store.exists) else []  # else another machine's
     found = [*reached, gateway, reporter, fsync, health, *held]
     missing = [
-        Check(name, "unknown", "could not be looked at")
+        CheckResult(name, "unknown", "could not be looked at")
         for name in NEEDS
         if name not in {check.check for check in found}
     ]
@@ -147,42 +147,42 @@ async def look(
 
 async def _servers(
     settings: OperatorSettings, most_lag_seconds: float, compared: tuple[int, float]
-) -> tuple[list[Check], list[Check]]:
+) -> tuple[list[CheckResult], list[CheckResult]]:
     """Whether both servers are there; and what they hold, as far as they are."""
-    reached: list[Check] = []
-    held: list[Check] = []
+    reached: list[CheckResult] = []
+    held: list[CheckResult] = []
     facts: list[SourceFacts] | None = None
     known: Noted | None = None
     async with AsyncExitStack() as opened:
         client = connection = None
         try:
             client = await opened.enter_async_context(to_nats(settings))
-            reached.append(Check("NATS", "ok", f"{where(settings.nats_url)} answers"))
+            reached.append(CheckResult("NATS", "ok", f"{where(settings.nats_url)} answers"))
         except SluiceError as error:
-            reached.append(Check("NATS", "wrong", getattr(error, "what", str(error)), f"{START}, or set NATS_URL"))
+            reached.append(CheckResult("NATS", "wrong", getattr(error, "what", str(error)), f"{START}, or set NATS_URL"))
         try:
             connection = await opened.enter_async_context(to_database(settings))
-            reached.append(Check("PostgreSQL", "ok", f"{where(settings.sluice_migrate_dsn or '')} answers"))
+            reached.append(CheckResult("PostgreSQL", "ok", f"{where(settings.sluice_migrate_dsn or '')} answers"))
         except SluiceError as error:
-            mend = f"{START}, or set SLUICE_MIGRATE_DSN"
-            reached.append(Check("PostgreSQL", "wrong", getattr(error, "what", str(error)), mend))
+            fix = f"{START}, or set SLUICE_MIGRATE_DSN"
+            reached.append(CheckResult("PostgreSQL", "wrong", getattr(error, "what", str(error)), fix))
         if client is not None:
             async with _trying("streams", held):
-                made, facts = await examine.of_nats(client, settings)
+                made, facts = await server_checks.of_nats(client, settings)
                 held += made
         if connection is not None:
             async with _trying("PostgreSQL fsync", held):
-                held += await examine.of_postgres(connection, settings)
+                held += await server_checks.of_postgres(connection, settings)
         schema_is_right = any(check.check == "schema" and check.state == "ok" for check in held)
         if connection is not None and schema_is_right:
             async with _trying("dead letters", held):
-                known = await examine.noted(connection)
-        held += examine.of_state(facts, known, most_lag_seconds)
+                known = await server_checks.noted(connection)
+        held += server_checks.of_state(facts, known, most_lag_seconds)
         if client is not None and connection is not None and schema_is_right:
             async with _trying("ledger", held):
-                held += await examine.of_ledger(client, connection)
+                held += await server_checks.of_ledger(client, connection)
             async with _trying("clock", held):
-                held += await examine.clocks(client, connection)
+                held += await server_checks.clocks(client, connection)
         if connection is not None and schema_is_right:
             async with _trying("rows", held):
                 held += await compare.of_rows(connection, *compared)
@@ -190,25 +190,25 @@ async def _servers(
 
 
 @asynccontextmanager
-async def _trying(name: str, held: list[Check]) -> AsyncIterator[None]:
+async def _trying(name: str, held: list[CheckResult]) -> AsyncIterator[None]:
     """What is looked at inside, or that it could not be looked at: a server may go away at any moment."""
     try:
         yield
     except (SluiceError, nats.errors.Error, asyncpg.PostgresError, *LOST) as error:
-        held.append(Check(name, "unknown", f"could not be looked at: {error!r}", "run doctor again"))
+        held.append(CheckResult(name, "unknown", f"could not be looked at: {error!r}", "run doctor again"))
 
 
-def _folded(found: Sequence[Check]) -> list[Check]:
+def _folded(found: Sequence[CheckResult]) -> list[CheckResult]:
     """The same checks. One that is not ok because another one is not names that in `cause`, the others what to read."""
     bad = {check.check: check for check in found if check.state != "ok"}
 
-    def cause_of(check: Check) -> str:
+    def cause_of(check: CheckResult) -> str:
         for name in (*NEEDS.get(check.check, ()), *check.needs):
             if name in bad:
                 return cause_of(bad[name]) or name
         return ""
 
-    local = meant_locally() is not None
+    local = local_system() is not None
     return [
         check
         if check.state == "ok"
@@ -219,7 +219,7 @@ def _folded(found: Sequence[Check]) -> list[Check]:
     ]
 
 
-def _logs(check: Check) -> str:
+def _logs(check: CheckResult) -> str:
     """The files of the local stack that say more."""
     return ", ".join(f"{local_folder()}/logs/{program}.log" for program in check.programs or LOGS.get(check.check, ()))
 
@@ -228,21 +228,21 @@ def _runbook(name: str) -> str:
     return f"ops/runbooks/{RUNBOOKS[name]}.md" if name in RUNBOOKS else ""
 
 
-def _well(found: Sequence[Check]) -> bool:
+def _well(found: Sequence[CheckResult]) -> bool:
     return all(check.state == "ok" for check in found)
 
 
 def _local_disks() -> list[Path]:
-    return [local_folder()] if meant_locally() else []
+    return [local_folder()] if local_system() else []
 
 
-def _print(found: Sequence[Check]) -> None:
+def _print(found: Sequence[CheckResult]) -> None:
     """First what is wrong, then what follows from it in one line for each cause, then what is ok."""
     shown = Table.grid(padding=(0, 2))
     causes = [check for check in found if check.state != "ok" and not check.cause]
     for check in causes:
         shown.add_row(f"[{COLOURS[check.state]}]{check.state}[/]", check.check, escape(check.found))
-        for what in ("mend", "log", "runbook"):
+        for what in ("fix", "log", "runbook"):
             if said := getattr(check, what):
                 shown.add_row("", "", f"[dim]{what}:[/] {escape(said)}")
         if follow := [other.check for other in found if other.cause == check.check]:

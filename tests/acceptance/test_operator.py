@@ -21,7 +21,7 @@ from core.errors import SluiceError
 from core.jetstream import stream_info
 from core.postgres import Connection
 from core.settings import load
-from ops.cli.connection import told_locally
+from ops.cli.connection import published_locally
 from ops.doctor import doctor
 from ops.doctor.checks import Check
 from ops.doctor.examine import NEEDS
@@ -128,7 +128,7 @@ async def test_a_frozen_server_is_the_only_cause(
     flow = Flow(system.supervisor, system.services, system.servers)
     assert (await flow.sample()).states[program] == "ready"
     pids = system.supervisor.pids(program)
-    with told_locally(system.servers.folder, variables(system.servers, system.services, settings)):
+    with published_locally(system.servers.folder, variables(system.servers, system.services, settings)):
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import Misconfigured
-from ops.cli.connection import operator_settings, read_local, told_locally, where
+from ops.cli.connection import operator_settings, read_local, published_locally, where
 from ops.command_line import command_line
 from ops.dead_letters.options import meant
 from ops.dead_letters.replay import Pace
@@ -22,7 +22,7 @@ LOCAL = {"NATS_URL": "nats://127.0.0.1:1111", "SLUICE_MIGRATE_DSN": "postgresql:
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Path]:
     """The folder of a stack that runs, as far as its lock tells, and has told its addresses."""
-    with (tmp_path / "lock").open("w") as lock, told_locally(tmp_path, LOCAL):
+    with (tmp_path / "lock").open("w") as lock, published_locally(tmp_path, LOCAL):
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield tmp_path
 
@@ -46,7 +46,7 @@ def test_systems_are_never_mixed(running: Path) -> None:
 def test_a_stack_that_was_killed_is_not_believed(tmp_path: Path) -> None:
     """Its file may lie there, but nobody holds the lock: its ports may be anyone's."""
     (tmp_path / "lock").touch()
-    with told_locally(tmp_path, LOCAL):
+    with published_locally(tmp_path, LOCAL):
         assert read_local(tmp_path) is None
     assert not (tmp_path / "env").exists()
 

@@ -25,7 +25,7 @@ from ops.cli import countries, partitions, streams
 from ops.cli.output import plural
 from ops.cli.pause import consumer
 from ops.dead_letters.letters import Which, groups
-from ops.doctor.checks import Check, clock, judged
+from ops.doctor.checks import CheckResult, clock, check_result
 from ops.ledger import read_letters, read_stream
 from ops.schema import differences
 from ops.settings import OperatorSettings
@@ -76,7 +76,7 @@ _MIGRATIONS: Final = statements("migrations")
 _SQL: Final = statements("doctor")
 
 
-async def of_nats(client: Client, settings: OperatorSettings) -> tuple[list[Check], list[SourceFacts]]:
+async def of_nats(client: Client, settings: OperatorSettings) -> tuple[list[CheckResult], list[SourceFacts]]:
     """Whether the streams are as declared; and what streams and consumers say of each source."""
     found = await streams.read(client, settings)
     drift = [f"{stream.name} {what}" for stream in found for what in stream.drift]
@@ -88,7 +88,7 @@ async def of_nats(client: Client, settings: OperatorSettings) -> tuple[list[Chec
         lag = (info.ts - info.stored_until(info.ts)).total_seconds() if info.state.messages else 0.0
         size, limit = info.state.bytes, max(info.config.max_bytes, 0)
         facts.append(SourceFacts(collected, lag, info.state.messages, size, limit, paused, collected_by))
-    return [judged("streams", drift, "python -m ops streams apply", "as they are declared")], facts
+    return [check_result("streams", drift, "sluice streams apply", "as they are declared")], facts
 
 
 async def _consumer(client: Client, collected: str) -> tuple[str, bool]:
@@ -121,7 +121,7 @@ async def noted(connection: Connection) -> Noted:
     return Noted(await state.read_gateways(connection), stopped, dead)
 
 
-def of_state(facts: Sequence[SourceFacts] | None, known: Noted | None, max_lag_seconds: float) -> list[Check]:
+def of_state(facts: Sequence[SourceFacts] | None, known: Noted | None, max_lag_seconds: float) -> list[CheckResult]:
     """The checks of the state that page and `make up` show, too. facts or known is None if a server did not answer."""
     stopped = known.stopped if known else {}
     sources = [source._replace(stopped=stopped.get(source.name, "")) for source in facts or ()]
@@ -145,25 +145,25 @@ def of_state(facts: Sequence[SourceFacts] | None, known: Noted | None, max_lag_s
         or (known is None and check in ("requests", "stopped", "dead letters"))
     }
     return [
-        Check(check, "unknown", "not known", needs=NEEDS[check]) if check in unknown else _of(check, found, ok[check])
+        CheckResult(check, "unknown", "not known", needs=NEEDS[check]) if check in unknown else _of(check, found, ok[check])
         for check in ok
     ]
 
 
-def _of(check: CheckName, found: Sequence[StateProblem], ok: str) -> Check:
+def _of(check: CheckName, found: Sequence[StateProblem], ok: str) -> CheckResult:
     mine = [problem for problem in found if problem.check == check]
     names = [problem.part for problem in mine]
-    mends: dict[CheckName, str] = {
+    fixes: dict[CheckName, str] = {
         "requests": "see the other checks; if none of them is wrong, the load is too high: start more gateways",
-        "room in streams": "run more collectors; then raise STREAM_MAX_BYTES and: python -m ops streams apply",
+        "room in streams": "run more collectors; then raise STREAM_MAX_BYTES and: sluice streams apply",
         "collectors": "; ".join(f"python -m collector --source {name}" for name in names)
         + "; if one runs, its log and /health/ready say why it stopped",
         "stopped": "remove the cause; the collector retries every minute",
-        "paused": "; ".join(f"python -m ops resume {name}" for name in names),
+        "paused": "; ".join(f"sluice resume {name}" for name in names),
         "lag": "see the checks `collectors` and `paused`; run more collectors of the source",
-        "dead letters": "python -m ops dead-letters list --kind dead; then replay or discard them",
+        "dead letters": "sluice dead-letters list --kind dead; then replay or discard them",
     }
-    made = judged(check, [problem.text for problem in mine], mends[check], ok)
+    made = check_result(check, [problem.text for problem in mine], fixes[check], ok)
     return made._replace(needs=NEEDS[check], programs=tuple(dict.fromkeys(PROGRAMS[name] for name in names)))
 
 
@@ -173,15 +173,15 @@ def _active(info: ConsumerInfo) -> bool:
     return last is not None and datetime.now(UTC) - last < ACTIVE
 
 
-async def of_postgres(connection: Connection, settings: OperatorSettings) -> list[Check]:
+async def of_postgres(connection: Connection, settings: OperatorSettings) -> list[CheckResult]:
     """Its durability, the schema, the columns, the days ahead, their indexes and the room for countries."""
     checks = [await _postgres_fsync(connection), await _role_settings(connection)]
     schema = await _schema(connection)
     checks.append(schema)
     if schema.state == "wrong":
         return checks
-    migrate = "write a migration that makes them as declared (docs/add-a-source.md), then: python -m ops migrate"
-    checks.append(judged("columns", await differences(connection), migrate, "as the sources declare them"))
+    migrate = "write a migration that makes them as declared (docs/add-a-source.md), then: sluice migrate"
+    checks.append(check_result("columns", await differences(connection), migrate, "as the sources declare them"))
     missing = await partitions.missing(connection, settings.partitions_ahead_days)
     days = [
         f"the table of {table} for {day} is detached: its rows are in no report (an archive needs another name)"
@@ -190,27 +190,27 @@ async def of_postgres(connection: Connection, settings: OperatorSettings) -> lis
     ]  # fmt: skip
     told = [*days[:3], *([f"{len(days) - 3} more"] if len(days) > 3 else [])]
     ahead = f"{settings.partitions_ahead_days} days ahead"
-    checks.append(judged("partitions", told, "python -m ops partitions ensure", ahead))
+    checks.append(check_result("partitions", told, "sluice partitions ensure", ahead))
     lacking = await partitions.without_index(connection)
     slow = [f"reports of one campaign are slow: {plural(len(lacking), 'day')} without their index"] if lacking else []
-    checks.append(judged("index", slow, "python -m ops partitions index", "each day has its index on campaigns"))
+    checks.append(check_result("index", slow, "sluice partitions index", "each day has its index on campaigns"))
     free = await countries.free_places(connection)
     full = [f"{free} places are free: new countries are counted as other soon"] if free < countries.MIN_FREE else []
-    rebuild = "find the sender that invents countries, then: python -m ops countries rebuild"
-    checks.append(judged("countries", full, rebuild, f"{free:,} of {countries.PLACES:,} places are free"))
+    rebuild = "find the sender that invents countries, then: sluice countries rebuild"
+    checks.append(check_result("countries", full, rebuild, f"{free:,} of {countries.PLACES:,} places are free"))
     return checks
 
 
-async def _postgres_fsync(connection: Connection) -> Check:
+async def _postgres_fsync(connection: Connection) -> CheckResult:
     off = [row["name"] for row in await connection.fetch(_SQL["durability"]) if row["value"] == "off"]
     alter = " ".join(f'-c "ALTER SYSTEM SET {name} = on"' for name in off)
-    mend = f'as a superuser: psql {alter} -c "SELECT pg_reload_conf()"'
+    fix = f'as a superuser: psql {alter} -c "SELECT pg_reload_conf()"'
     version = connection.get_server_version()
     ok = f"fsync, synchronous_commit and full_page_writes are on, {version.major}.{version.minor}"
-    return judged("PostgreSQL fsync", [f"{name} is off: a commit may be lost" for name in off], mend, ok)
+    return check_result("PostgreSQL fsync", [f"{name} is off: a commit may be lost" for name in off], fix, ok)
 
 
-async def _role_settings(connection: Connection) -> Check:
+async def _role_settings(connection: Connection) -> CheckResult:
     """Settings of roles and of the database. Collectors set their own synchronous_commit; other sessions do not."""
     wrong, resets = [], []
     for row in await connection.fetch(_SQL["role_settings"], ROLES):
@@ -220,25 +220,25 @@ async def _role_settings(connection: Connection) -> Check:
             inside = f" IN DATABASE {row['database']}" if row["role"] and row["database"] else ""
             resets.append(f"ALTER {of}{inside} RESET {row['name']}")
     ok = "no role and no database has a harmful one"
-    return judged("PostgreSQL settings", wrong, f"as a superuser: {'; '.join(resets)}", ok)
+    return check_result("PostgreSQL settings", wrong, f"as a superuser: {'; '.join(resets)}", ok)
 
 
-async def _schema(connection: Connection) -> Check:
+async def _schema(connection: Connection) -> CheckResult:
     carried = {migration.version: migration for migration in postgres.migrations()}
-    mend = "python -m ops migrate"
+    fix = "sluice migrate"
     if not await connection.fetchval(_MIGRATIONS["journal_exists"]):
-        return Check("schema", "wrong", "the database holds none", mend)
+        return CheckResult("schema", "wrong", "the database holds none", fix)
     applied = {row["version"]: row["sha256"] for row in await connection.fetch(_MIGRATIONS["applied"])}
     if newer := applied.keys() - carried.keys():
-        return Check("schema", "wrong", f"migration {max(newer)} is newer than this program", "use the newer program")
+        return CheckResult("schema", "wrong", f"migration {max(newer)} is newer than this program", "use the newer program")
     if changed := [version for version, sha256 in applied.items() if sha256 != carried[version].sha256]:
         restore = f"put back the file of migration {changed[0]} as it was applied, and write a new one"
-        return Check("schema", "wrong", f"migration {changed[0]} was changed after it was applied", restore)
+        return CheckResult("schema", "wrong", f"migration {changed[0]} was changed after it was applied", restore)
     wrong = [f"migration {version} is not applied" for version in sorted(carried.keys() - applied.keys())]
-    return judged("schema", wrong, mend, f"version {max(carried)}")
+    return check_result("schema", wrong, fix, f"version {max(carried)}")
 
 
-async def of_ledger(client: Client, connection: Connection) -> list[Check]:
+async def of_ledger(client: Client, connection: Connection) -> list[CheckResult]:
     """Whether everything that was accepted is somewhere. Rows are not counted here: `make demo` does that."""
     infos = {}
     for collected in COLLECTED:
@@ -264,16 +264,16 @@ async def of_ledger(client: Client, connection: Connection) -> list[Check]:
         for name, letters in (await read_letters(connection)).items():
             if letters.counted != letters.kept + letters.replayed + letters.discarded:
                 unlike.append(f"{name}: {letters.counted:,} letters by the receipts, but {letters}")
-    accept = "ask the senders for them again, then: python -m ops streams accept-loss"
+    accept = "ask the senders for them again, then: sluice streams accept-loss"
     nothing = f"nothing but {plural(known, 'message')} that you know of" if known else "nothing"
     defect = "a defect: keep the database as it is, and report it"
     return [
-        judged("lost", lost, accept, nothing),
-        judged("ledger", unlike, defect, "receipts, rollups and letters agree"),
+        check_result("lost", lost, accept, nothing),
+        check_result("ledger", unlike, defect, "receipts, rollups and letters agree"),
     ]
 
 
-async def clocks(client: Client, connection: Connection) -> list[Check]:
+async def clocks(client: Client, connection: Connection) -> list[CheckResult]:
     """Compare the servers' clocks with ours. A slow answer is no skew: it counts as from the middle of its way."""
 
     async def of_nats() -> datetime:
