@@ -21,7 +21,7 @@ from sql import statements
 _SQL: Final = statements("state")
 
 Level = Literal["good", "warn", "bad"]
-CheckName = Literal["lost", "requests", "room in streams", "collectors", "stopped", "paused", "lag", "dead letters"]
+CheckName = Literal["lost", "requests", "room in streams", "collectors", "stopped", "paused", "lag", "dead_letters"]
 
 MAX_LAG_SECONDS: Final = 30.0
 MAX_FULL: Final = 0.8
@@ -35,7 +35,7 @@ TURNED_AWAY_SECONDS: Final = 60.0
 class StateProblem(msgspec.Struct, frozen=True):
     """One thing that is wrong or not known."""
 
-    part: Annotated[str, Meta(description="gateway, a source, or refused")]
+    part: Annotated[str, Meta(description="gateway, a source, or rejected")]
     check: Annotated[CheckName, Meta(description="The check of `sluice doctor` that says what to do")]
     level: Level
     title: Annotated[str, Meta(description="The same words while the problem lasts")]
@@ -81,7 +81,7 @@ def problems(
         found += _of_source(source, max_lag_seconds)
     for (name, reason), events in dead.items():
         text = f"{_plural(events, 'accepted event')} of {name} could not be stored: {reason}"
-        found.append(StateProblem(name, "dead letters", "warn", f"Events of {name} could not be stored", text))
+        found.append(StateProblem(name, "dead_letters", "warn", f"Events of {name} could not be stored", text))
     return sorted(found, key=lambda problem: problem.level != "bad")
 
 
