@@ -228,7 +228,8 @@ async def run(settings: OperatorSettings, events: int, days: int, values: str, *
         )
     if settings.sluice_migrate_dsn and local_system() is None:
         confirm(
-            f"store {plural(events, 'generated event')} in the database at {where(settings.sluice_migrate_dsn)}", yes=yes
+            f"store {plural(events, 'generated event')} in the database at {where(settings.sluice_migrate_dsn)}",
+            yes=yes,
         )
     began = time.monotonic()
     async with _database(settings, events) as dsn:

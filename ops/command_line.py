@@ -83,7 +83,7 @@ def command_line() -> CommandParser:
     parser.examples = EXAMPLES
     parser.sections = SECTIONS
     parser.add_argument("--version", action="version", version=f"sluice {VERSION}", help="show the version and exit")
-    group = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    group = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", prog="sluice")
     _stack(group)
     report.options(
         group_of(

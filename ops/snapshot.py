@@ -12,6 +12,7 @@ message that has one.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Iterator
@@ -137,7 +138,7 @@ def options(group: Any) -> None:
 
 async def save_all(settings: OperatorSettings, folder: Path, *, as_json: bool) -> int:
     """Save all streams to a folder, which is created if it does not exist."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
     rows = []
     async with to_nats(settings) as client:
         for stream in STREAMS:

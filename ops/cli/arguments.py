@@ -23,7 +23,9 @@ def moment(text: str) -> datetime:
     try:
         instant = datetime.fromisoformat(text.upper())
     except ValueError:
-        raise ArgumentTypeError(f"{text} is not a time: write 2026-11-23T05:00:00Z, 2026-11-23, 30m, 2h or 3d") from None
+        raise ArgumentTypeError(
+            f"{text} is not a time: write 2026-11-23T05:00:00Z, 2026-11-23, 30m, 2h or 3d"
+        ) from None
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
@@ -82,7 +84,7 @@ def yes(parser: argparse.ArgumentParser) -> None:
 def values(parser: argparse.ArgumentParser) -> None:
     """Add --values."""
     parser.add_argument(
-        "--values", choices=VALUES, default="publisher",
-        help="distribution of the values: new ones in each event (publisher, the default), Zipf's law, one value, "
-        "or plausible (Zipf's law and a funnel, for demonstrations)",
+        "--values", choices=VALUES, default="publisher", metavar="DISTRIBUTION",
+        help="distribution of the values: publisher (new ones in each event, the default), zipf or zipf-campaigns "
+        "(Zipf's law), one or one-campaign (a single value), plausible (Zipf's law and a funnel, for demonstrations)",
     )  # fmt: skip

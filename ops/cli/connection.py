@@ -126,7 +126,7 @@ def where(url: str) -> str:
 
 @asynccontextmanager
 async def connected(settings: OperatorSettings) -> AsyncIterator[tuple[Client, Connection]]:
-    """Connect to JetStream, and to the database as its owner. Raises Unreachable, also if a connection is lost later."""
+    """Connect to JetStream, and to the database as its owner. Raises Unreachable, also if a connection is lost."""
     async with to_nats(settings) as client, to_database(settings) as connection:
         yield client, connection
 
@@ -161,7 +161,10 @@ async def to_database(settings: OperatorSettings) -> AsyncIterator[Connection]:
         )
     try:
         connection = await postgres.connect(
-            dsn, name="sluice-operator", patience_seconds=CONNECT_TIMEOUT_SECONDS, command_seconds=COMMAND_TIMEOUT_SECONDS
+            dsn,
+            name="sluice-operator",
+            patience_seconds=CONNECT_TIMEOUT_SECONDS,
+            command_seconds=COMMAND_TIMEOUT_SECONDS,
         )
     except Exception as error:
         if not is_transient(error):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from ops.cli.documents import shape
 
@@ -28,21 +29,20 @@ class CommandParser(argparse.ArgumentParser):
         formatter = self._get_formatter()
         formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
         formatter.add_text(self.description)
-        for group in self._action_groups:
-            # The sections below list the commands.
-            actions = [
-                action
-                for action in group._group_actions
-                if not (self.sections and isinstance(action, argparse._SubParsersAction))
-            ]
-            if actions and not self.sections:
-                _add_section(formatter, group.title, actions)
-        for title, names in self.sections.items():
-            _add_section(formatter, title, [self._listed()[name] for name in names])
         if self.sections:
+            for title, names in self.sections.items():
+                _add_section(formatter, title, [self._listed()[name] for name in names])
             _add_section(formatter, "options", [action for action in self._actions if action.option_strings])
+        else:
+            for group in self._action_groups:
+                _add_section(formatter, group.title, group._group_actions)
         formatter.add_text(self.epilog)
         return formatter.format_help() + self._examples_and_shape()
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage, what is wrong, and where help is; exit with code 2."""
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: {message}. See `{self.prog} --help`\n")
 
     def commands(self) -> dict[str, CommandParser]:
         """Return the commands or actions below this parser, by name."""
@@ -95,7 +95,12 @@ def command(
     parser.examples = examples
     parser.document = document
     if document is not None:
-        parser.add_argument("--format", choices=formats, default="text", help="text for people, json for programs")
+        parser.add_argument(
+            "--format",
+            choices=formats,
+            default="text",
+            help="text for people, " + " or ".join(formats[1:]) + " for programs",
+        )
     return parser
 
 

@@ -31,7 +31,7 @@ async def consumer(client: Client, collected: str) -> ConsumerInfo:
         info: ConsumerInfo = await client.jetstream().consumer_info(stream_of(collected), consumer_of(collected))
     except nats.js.errors.NotFoundError:
         raise SluiceError(
-            f"{collected} has no consumer: start a collector, which creates it (python -m collector --source {collected})"
+            f"{collected} has no consumer. A collector creates it: python -m collector --source {collected}"
         ) from None
     return info
 

@@ -37,7 +37,7 @@ from reporter.reports.revenue import REVENUE
 REPORTS: Final[tuple[tuple[AnyReport, str], ...]] = (
     (EVENTS, "count events"),
     (REVENUE, "sum revenue and purchases"),
-    (DEMOGRAPHICS, "count events by age, country and other dimensions of their users"),
+    (DEMOGRAPHICS, "count events by age, country and so on"),
 )
 ACCEPT: Final = {"text": "application/json", "json": "application/json", "csv": "text/csv"}
 DEFAULT_FROM: Final = "24h"
@@ -46,7 +46,7 @@ REQUEST_TIMEOUT_SECONDS: Final = 120.0
 INCOMPLETE_MARK: Final = "~"
 EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "events": (
-        "sluice report events --from 7d --bucket day",
+        "sluice report events --from 7d --interval day",
         "sluice report events --from 2026-11-22 --to 2026-11-23 --group-by source,funnelStage",
     ),
     "revenue": ("sluice report revenue --from 24h --group-by source", "sluice report revenue --from 30d --format csv"),
@@ -89,7 +89,9 @@ async def run(settings: OperatorSettings, report: AnyReport, options: argparse.N
         {name: value for name, value in query.items() if value is not None}
     )
     try:
-        status, body = await asyncio.to_thread(ask.get, address, seconds=REQUEST_TIMEOUT_SECONDS, accept=ACCEPT[options.format])
+        status, body = await asyncio.to_thread(
+            ask.get, address, seconds=REQUEST_TIMEOUT_SECONDS, accept=ACCEPT[options.format]
+        )
     except OSError as error:
         raise Unreachable("the reporter", settings.reporter_url, "REPORTER_URL", error) from error
     if status != 200:
@@ -135,7 +137,10 @@ def _print(answer: Mapping[str, Any], report: AnyReport) -> None:
     zone = ZoneInfo(query["timeZone"])
     out.print(f"\ntotal: {sums}; {_period(query, zone)}, time zone {zone.key}")
     if not all(line["complete"] for line in lines):
-        out.print(f"{INCOMPLETE_MARK} marks an incomplete bucket: the range cuts it, it has not ended, or not all its events are stored")
+        out.print(
+            f"{INCOMPLETE_MARK} marks an incomplete bucket: the range cuts it, it has not ended, or its events are not "
+            "all stored"
+        )
     if query["compare"]:
         out.print(f"previous: {_period(query['compare'], zone)}{_so_far(query['compare'], zone)}")
     for source, fresh in answer["freshness"].items():

@@ -105,7 +105,9 @@ async def nats_health(settings: OperatorSettings) -> CheckResult:
     except (OSError, ValueError, LookupError, TypeError):
         fix = "set NATS_MONITOR_URL to NATS's monitoring port (its option http_port)"
         return CheckResult(name, "unknown", f"{url} does not answer as expected", fix)
-    return check_result(name, problems, "after a write error: free disk space, then restart NATS", "JetStream can write")
+    return check_result(
+        name, problems, "after a write error: free disk space, then restart NATS", "JetStream can write"
+    )
 
 
 def disks(paths: Sequence[Path]) -> list[CheckResult]:

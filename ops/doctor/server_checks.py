@@ -1,7 +1,7 @@
-"""The checks of `doctor` that ask NATS and PostgreSQL.
+"""The checks of `doctor` that query NATS and PostgreSQL.
 
-They change nothing. What flows meanwhile is never taken for a fault: JetStream is asked before the database, and what
-the database says of itself comes from one snapshot.
+They change nothing. Events that flow during the checks never cause a wrong result: JetStream is queried before the
+database, and the ledger of the database is read in one snapshot.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
+import msgspec
 from nats.aio.client import Client
 from nats.js.api import ConsumerInfo
 
@@ -25,29 +26,29 @@ from ops.cli import countries, partitions, streams
 from ops.cli.output import plural
 from ops.cli.pause import consumer
 from ops.dead_letters.records import DeadLetterFilter, groups
-from ops.doctor.checks import CheckResult, clock, check_result
+from ops.doctor.checks import CheckResult, check_result, clock
 from ops.ledger import read_dead_letters, read_stream
 from ops.schema import differences
 from ops.settings import OperatorSettings
 from sql import statements
 
-ACTIVE: Final = timedelta(seconds=15)
-LOOKS: Final = 5
-LOOK_AGAIN_SECONDS: Final = 0.1
+ACTIVE_AGE: Final = timedelta(seconds=15)
+CONSUMER_TRIES: Final = 5
+CONSUMER_RETRY_SECONDS: Final = 0.1
 ROLES: Final = ("sluice_owner", "sluice_collector")
-_LOST: Final = "a commit may be lost"
+_LOST: Final = "a crash may lose commits"
 HARMFUL: Final = {
     "synchronous_commit": dict.fromkeys(("off", "local", "remote_write"), _LOST),
-    "session_replication_role": {"replica": "triggers are skipped: collectors refuse to start"},
-    "default_transaction_read_only": {"on": "collectors wait until it is off"},
+    "session_replication_role": {"replica": "PostgreSQL skips triggers, and collectors do not start"},
+    "default_transaction_read_only": {"on": "collectors cannot write and wait"},
 }
-"""Settings that a role or a database must not have, each with its values and what they do."""
+"""Settings that no role or database may have, with their harmful values and the effect of each."""
 PROGRAMS: Final = {
     "gateway": "gateway",
     **{name: source.collector for name, source in SOURCES.items()},
     REJECTED: "rejected-collector",
 }
-# A check whose server, schema or collector is not well follows from that, whatever it says itself.
+# For each check, the checks that must be ok first. If one of them is not, it is the cause.
 _BOTH: Final = ("NATS", "PostgreSQL", "schema")
 NEEDS: Final[dict[str, tuple[str, ...]]] = {
     "NATS fsync": ("NATS",),
@@ -76,127 +77,145 @@ _MIGRATIONS: Final = statements("migrations")
 _SQL: Final = statements("doctor")
 
 
-async def of_nats(client: Client, settings: OperatorSettings) -> tuple[list[CheckResult], list[SourceFacts]]:
-    """Whether the streams are as declared; and what streams and consumers say of each source."""
-    found = await streams.read(client, settings)
-    drift = [f"{stream.name} {what}" for stream in found for what in stream.drift]
+async def check_nats(client: Client, settings: OperatorSettings) -> tuple[list[CheckResult], list[SourceFacts]]:
+    """Check that the streams match their declarations; return the facts about each source, too."""
+    existing = await streams.read(client, settings)
+    drift = [f"{stream.name} {difference}" for stream in existing for difference in stream.drift]
     facts = []
-    for collected, stream in zip(COLLECTED, found, strict=True):
+    for collected, stream in zip(COLLECTED, existing, strict=True):
         if (info := stream.info) is None:
             continue
-        collected_by, paused = await _consumer(client, collected)
+        problem, paused = await _consumer(client, collected)
         lag = (info.ts - info.stored_until(info.ts)).total_seconds() if info.state.messages else 0.0
         size, limit = info.state.bytes, max(info.config.max_bytes, 0)
-        facts.append(SourceFacts(collected, lag, info.state.messages, size, limit, paused, collected_by))
-    return [check_result("streams", drift, "sluice streams apply", "as they are declared")], facts
+        facts.append(SourceFacts(collected, lag, info.state.messages, size, limit, paused, problem))
+    return [check_result("streams", drift, "sluice streams apply", "all match their declarations")], facts
 
 
 async def _consumer(client: Client, collected: str) -> tuple[str, bool]:
-    """Why no collector seems to fetch this source, empty where one does; and whether it is paused."""
+    """Return why no collector fetches this source, or an empty text; and whether it is paused."""
     absent = f"no collector fetches {collected}"
     try:
-        for _ in range(LOOKS):
+        for _ in range(CONSUMER_TRIES):
             info = await consumer(client, collected)
             if info.num_waiting or _active(info):
                 return "", bool(info.paused)
-            # All pulls of an idle collector may end at this moment: it asks again.
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            # All pulls of an idle collector may have just ended; it sends the next ones at once.
+            await asyncio.sleep(CONSUMER_RETRY_SECONDS)
     except SluiceError:
         return absent, False
     return absent, bool(info.paused)
 
 
-class Noted(NamedTuple):
-    """What the database knows of the state: what gateways report, why collectors stopped, open dead letters."""
+class DatabaseFacts(NamedTuple):
+    """The state in the database: reports of gateways, why collectors stopped, and the number of kept dead letters."""
 
     gateway: GatewayFacts
     stopped: dict[str, str]
     dead: dict[tuple[str, str], int]
 
 
-async def noted(connection: Connection) -> Noted:
-    """Read it."""
-    dead = {(row["source"], row["reason"]): row["dead_letters"] for row in await groups(connection, DeadLetterFilter(kind="dead"))}
+async def read_facts(connection: Connection) -> DatabaseFacts:
+    """Read the state from the database."""
+    dead = {
+        (row["source"], row["reason"]): row["dead_letters"]
+        for row in await groups(connection, DeadLetterFilter(kind="dead"))
+    }
     stopped = {name: row["stopped"] for name, row in (await state.read_sources(connection)).items() if row["stopped"]}
-    return Noted(await state.read_gateways(connection), stopped, dead)
+    return DatabaseFacts(await state.read_gateways(connection), stopped, dead)
 
 
-def of_state(facts: Sequence[SourceFacts] | None, known: Noted | None, max_lag_seconds: float) -> list[CheckResult]:
-    """The checks of the state that page and `make up` show, too. facts or known is None if a server did not answer."""
-    stopped = known.stopped if known else {}
+def check_state(
+    facts: Sequence[SourceFacts] | None, database: DatabaseFacts | None, max_lag_seconds: float
+) -> list[CheckResult]:
+    """Check the state that the page and `sluice up` show, too. An argument is None if that server did not answer."""
+    stopped = database.stopped if database else {}
     sources = [source._replace(stopped=stopped.get(source.name, "")) for source in facts or ()]
-    gateway, dead = (known.gateway, known.dead) if known else (GatewayFacts(0, ""), {})
-    found = state.problems(sources, gateway, dead, max_lag_seconds)
+    gateway, dead = (database.gateway, database.dead) if database else (GatewayFacts(0, ""), {})
+    problems = state.problems(sources, gateway, dead, max_lag_seconds)
     waiting = [f"{stream_of(source.name)}: {plural(source.waiting, 'message')} waiting" for source in sources]
     ok: dict[CheckName, str] = {
         "requests": "no request got 500 or 503 in the last minute",
         "room in streams": f"less than {state.MAX_FULL:.0%} full",
-        "collectors": "each source has one",
-        "stopped": "no collector is",
-        "paused": "no source is",
-        "lag": "; ".join(said for said, source in zip(waiting, sources, strict=True) if source.waiting)
-        or "no message waits",
-        "dead_letters": "none is open",
+        "collectors": "each source has a collector",
+        "stopped": "no collector is stopped",
+        "paused": "no source is paused",
+        "lag": "; ".join(text for text, source in zip(waiting, sources, strict=True) if source.waiting)
+        or "no message is waiting",
+        "dead_letters": "no dead letter is kept",
     }
     unknown = {
         check
         for check in ok
         if (facts is None and check not in ("requests", "dead_letters"))
-        or (known is None and check in ("requests", "stopped", "dead_letters"))
+        or (database is None and check in ("requests", "stopped", "dead_letters"))
     }
     return [
-        CheckResult(check, "unknown", "not known", needs=NEEDS[check]) if check in unknown else _of(check, found, ok[check])
+        CheckResult(check, "unknown", "not known", needs=NEEDS[check])
+        if check in unknown
+        else _state_result(check, problems, ok[check])
         for check in ok
     ]
 
 
-def _of(check: CheckName, found: Sequence[StateProblem], ok: str) -> CheckResult:
-    mine = [problem for problem in found if problem.check == check]
-    names = [problem.part for problem in mine]
+def _state_result(check: CheckName, problems: Sequence[StateProblem], ok: str) -> CheckResult:
+    own = [problem for problem in problems if problem.check == check]
+    names = [problem.part for problem in own]
     fixes: dict[CheckName, str] = {
-        "requests": "see the other checks; if none of them is wrong, the load is too high: start more gateways",
-        "room in streams": "run more collectors; then raise STREAM_MAX_BYTES and: sluice streams apply",
+        "requests": "fix the other checks; if they are all ok, the load is too high: start more gateways",
+        "room in streams": "run more collectors; then raise STREAM_MAX_BYTES and run: sluice streams apply",
         "collectors": "; ".join(f"python -m collector --source {name}" for name in names)
-        + "; if one runs, its log and /health/ready say why it stopped",
+        + "; if a collector runs, its log and /health/ready show why it stopped",
         "stopped": "remove the cause; the collector retries every minute",
         "paused": "; ".join(f"sluice resume {name}" for name in names),
-        "lag": "see the checks `collectors` and `paused`; run more collectors of the source",
+        "lag": "fix the checks `collectors` and `paused`, or run more collectors of the source",
         "dead_letters": "sluice dead-letters list --kind dead; then replay or discard them",
     }
-    made = check_result(check, [problem.text for problem in mine], fixes[check], ok)
-    return made._replace(needs=NEEDS[check], programs=tuple(dict.fromkeys(PROGRAMS[name] for name in names)))
+    result = check_result(check, [problem.text for problem in own], fixes[check], ok)
+    programs = tuple(dict.fromkeys(PROGRAMS[name] for name in names))
+    return msgspec.structs.replace(result, needs=NEEDS[check], programs=programs)
 
 
 def _active(info: ConsumerInfo) -> bool:
-    """Whether messages were handed out a moment ago: a collector that has plenty asks for no more."""
+    """Return whether messages were delivered recently: a busy collector has no waiting pull."""
     last = info.delivered.last_active if info.delivered else None
-    return last is not None and datetime.now(UTC) - last < ACTIVE
+    return last is not None and datetime.now(UTC) - last < ACTIVE_AGE
 
 
-async def of_postgres(connection: Connection, settings: OperatorSettings) -> list[CheckResult]:
-    """Its durability, the schema, the columns, the days ahead, their indexes and the room for countries."""
+async def check_postgres(connection: Connection, settings: OperatorSettings) -> list[CheckResult]:
+    """Check durability, schema, columns, partitions ahead, indexes and the registry of countries."""
     checks = [await _postgres_fsync(connection), await _role_settings(connection)]
     schema = await _schema(connection)
     checks.append(schema)
     if schema.state == "wrong":
         return checks
-    migrate = "write a migration that makes them as declared (docs/add-a-source.md), then: sluice migrate"
-    checks.append(check_result("columns", await differences(connection), migrate, "as the sources declare them"))
+    migrate = "write a migration for the declared columns (docs/add-a-source.md), then run: sluice migrate"
+    checks.append(
+        check_result("columns", await differences(connection), migrate, "all match the declarations of the sources")
+    )
     missing = await partitions.missing(connection, settings.partitions_ahead_days)
     days = [
-        f"the table of {table} for {day} is detached: its rows are in no report (an archive needs another name)"
-        if detached else f"{table} has none for {day}"
+        f"the partition of {table} for {day} is detached, and reports do not include it (rename it to keep it detached)"
+        if detached else f"{table} has no partition for {day}"
         for table, day, detached in missing
     ]  # fmt: skip
-    told = [*days[:3], *([f"{len(days) - 3} more"] if len(days) > 3 else [])]
-    ahead = f"{settings.partitions_ahead_days} days ahead"
-    checks.append(check_result("partitions", told, "sluice partitions ensure", ahead))
+    shown = [*days[:3], *([f"{len(days) - 3} more"] if len(days) > 3 else [])]
+    ahead = f"they exist for {settings.partitions_ahead_days} days ahead"
+    checks.append(check_result("partitions", shown, "sluice partitions ensure", ahead))
     lacking = await partitions.without_index(connection)
-    slow = [f"reports of one campaign are slow: {plural(len(lacking), 'day')} without their index"] if lacking else []
-    checks.append(check_result("index", slow, "sluice partitions index", "each day has its index on campaigns"))
+    slow = (
+        [f"reports of one campaign are slow: {plural(len(lacking), 'partition')} without the index on campaigns"]
+        if lacking
+        else []
+    )
+    checks.append(check_result("index", slow, "sluice partitions index", "each partition has the index on campaigns"))
     free = await countries.free_places(connection)
-    full = [f"{free} places are free: new countries are counted as other soon"] if free < countries.MIN_FREE else []
-    rebuild = "find the sender that invents countries, then: sluice countries rebuild"
+    full = (
+        [f"only {free} places are free; if none is left, new countries are counted as other"]
+        if free < countries.MIN_FREE
+        else []
+    )
+    rebuild = "find the sender of invalid countries, then run: sluice countries rebuild"
     checks.append(check_result("countries", full, rebuild, f"{free:,} of {countries.PLACES:,} places are free"))
     return checks
 
@@ -207,52 +226,57 @@ async def _postgres_fsync(connection: Connection) -> CheckResult:
     fix = f'as a superuser: psql {alter} -c "SELECT pg_reload_conf()"'
     version = connection.get_server_version()
     ok = f"fsync, synchronous_commit and full_page_writes are on, {version.major}.{version.minor}"
-    return check_result("PostgreSQL fsync", [f"{name} is off: a commit may be lost" for name in off], fix, ok)
+    return check_result("PostgreSQL fsync", [f"{name} is off: {_LOST}" for name in off], fix, ok)
 
 
 async def _role_settings(connection: Connection) -> CheckResult:
-    """Settings of roles and of the database. Collectors set their own synchronous_commit; other sessions do not."""
-    wrong, resets = [], []
+    """Check settings of roles and of the database. Collectors set synchronous_commit themselves; others do not."""
+    problems, resets = [], []
     for row in await connection.fetch(_SQL["role_settings"], ROLES):
         if row["value"] in HARMFUL.get(row["name"], {}):
-            wrong.append(f"{row['of']}: {row['name']} is {row['value']}, {HARMFUL[row['name']][row['value']]}")
+            problems.append(f"{row['of']}: {row['name']} is {row['value']}, {HARMFUL[row['name']][row['value']]}")
             of = f"ROLE {row['role']}" if row["role"] else f"DATABASE {row['database']}"
             inside = f" IN DATABASE {row['database']}" if row["role"] and row["database"] else ""
             resets.append(f"ALTER {of}{inside} RESET {row['name']}")
-    ok = "no role and no database has a harmful one"
-    return check_result("PostgreSQL settings", wrong, f"as a superuser: {'; '.join(resets)}", ok)
+    ok = "no role and no database has a harmful setting"
+    return check_result("PostgreSQL settings", problems, f"as a superuser: {'; '.join(resets)}", ok)
 
 
 async def _schema(connection: Connection) -> CheckResult:
-    carried = {migration.version: migration for migration in postgres.migrations()}
+    known = {migration.version: migration for migration in postgres.migrations()}
     fix = "sluice migrate"
     if not await connection.fetchval(_MIGRATIONS["journal_exists"]):
-        return CheckResult("schema", "wrong", "the database holds none", fix)
+        return CheckResult("schema", "wrong", "the database has no schema", fix)
     applied = {row["version"]: row["sha256"] for row in await connection.fetch(_MIGRATIONS["applied"])}
-    if newer := applied.keys() - carried.keys():
-        return CheckResult("schema", "wrong", f"migration {max(newer)} is newer than this program", "use the newer program")
-    if changed := [version for version, sha256 in applied.items() if sha256 != carried[version].sha256]:
-        restore = f"put back the file of migration {changed[0]} as it was applied, and write a new one"
+    if newer := applied.keys() - known.keys():
+        return CheckResult(
+            "schema",
+            "wrong",
+            f"the database has migration {max(newer)}, which this version does not know",
+            "use the newer version of Sluice",
+        )
+    if changed := [version for version, sha256 in applied.items() if sha256 != known[version].sha256]:
+        restore = f"restore the applied file of migration {changed[0]}, and write a new migration for the change"
         return CheckResult("schema", "wrong", f"migration {changed[0]} was changed after it was applied", restore)
-    wrong = [f"migration {version} is not applied" for version in sorted(carried.keys() - applied.keys())]
-    return check_result("schema", wrong, fix, f"version {max(carried)}")
+    problems = [f"migration {version} is not applied" for version in sorted(known.keys() - applied.keys())]
+    return check_result("schema", problems, fix, f"version {max(known)}")
 
 
-async def of_ledger(client: Client, connection: Connection) -> list[CheckResult]:
-    """Whether everything that was accepted is somewhere. Rows are not counted here: `make demo` does that."""
+async def check_ledger(client: Client, connection: Connection) -> list[CheckResult]:
+    """Check that no accepted event is lost. Rows are not counted here; `compare` does that."""
     infos = {}
     for collected in COLLECTED:
         try:
             infos[stream_of(collected)] = await stream_info(client, stream_of(collected))
-        except StreamMissing:  # told by another check; its loss is known once it is made again
+        except StreamMissing:  # another check reports it; its loss is known after it is created again
             continue
-    lost, unlike, known = [], [], 0
+    lost, differing, accepted = [], [], 0
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         for name, info in infos.items():
             ledger = await read_stream(connection, name, info)
-            known += ledger.accepted_loss
+            accepted += ledger.accepted_loss
             if ledger.lost > 0:
-                since = f"the stream was made {info.created:%Y-%m-%d %H:%M:%SZ}"
+                since = f"the stream was created {info.created:%Y-%m-%d %H:%M:%SZ}"
                 lost.append(
                     f"{name}: at least {plural(ledger.lost, 'message')} deleted before they were stored ({since})"
                 )
@@ -260,34 +284,36 @@ async def of_ledger(client: Client, connection: Connection) -> list[CheckResult]
             stored = await connection.fetchval(_LEDGER["stored_in_all"], stream_of(source))
             counted = await connection.fetchval(_LEDGER["rolled_up"], source)
             if stored != counted:
-                unlike.append(f"{source}: {stored:,} events stored, but the rollups count {counted:,}")
-        for name, letters in (await read_dead_letters(connection)).items():
-            if letters.counted != letters.kept + letters.replayed + letters.discarded:
-                unlike.append(f"{name}: {letters.counted:,} letters by the receipts, but {letters}")
-    accept = "ask the senders for them again, then: sluice streams accept-loss"
-    nothing = f"nothing but {plural(known, 'message')} that you know of" if known else "nothing"
-    defect = "a defect: keep the database as it is, and report it"
+                differing.append(f"{source}: {stored:,} events stored, but the rollups count {counted:,}")
+        for name, dead_letters in (await read_dead_letters(connection)).items():
+            if dead_letters.counted != dead_letters.kept + dead_letters.replayed + dead_letters.discarded:
+                differing.append(f"{name}: {dead_letters.counted:,} dead letters by the receipts, but {dead_letters}")
+    accept = "ask the senders to send them again, then run: sluice streams accept-loss"
+    nothing = "no message is lost"
+    if accepted:
+        nothing += f", besides {plural(accepted, 'message')} that an operator accepted as lost"
+    defect = "this is a defect of Sluice: keep the database unchanged, and report it"
     return [
         check_result("lost", lost, accept, nothing),
-        check_result("ledger", unlike, defect, "receipts, rollups and letters agree"),
+        check_result("ledger", differing, defect, "receipts, rollups and dead letters agree"),
     ]
 
 
-async def clocks(client: Client, connection: Connection) -> list[CheckResult]:
-    """Compare the servers' clocks with ours. A slow answer is no skew: it counts as from the middle of its way."""
+async def check_clocks(client: Client, connection: Connection) -> list[CheckResult]:
+    """Compare the clocks of the servers with ours. A clock is compared with the middle of its round trip."""
 
-    async def of_nats() -> datetime:
+    async def nats_clock() -> datetime:
         return (await stream_info(client, stream_of(REJECTED))).ts
 
-    async def of_postgres() -> datetime:
+    async def postgres_clock() -> datetime:
         now: datetime = await connection.fetchval(_SQL["clock"])
         return now
 
     skews: dict[str, timedelta] = {}
-    for name, ask in (("NATS", of_nats), ("PostgreSQL", of_postgres)):
+    for name, read in (("NATS", nats_clock), ("PostgreSQL", postgres_clock)):
         before = datetime.now(UTC)
         try:
-            theirs = await ask()
+            theirs = await read()
         except StreamMissing:
             continue
         skews[name] = theirs - (before + (datetime.now(UTC) - before) / 2)

@@ -56,7 +56,9 @@ async def demo(stop: asyncio.Event, seconds: float, publisher_options: Sequence[
         async with _ledger_sources(servers) as (client, connection):
             outcome = Outcome(before=await read_ledger(client, connection), default_load=not publisher_options)
             began = datetime.now(UTC)
-            await _publish(console, stop, servers, services, outcome, ["--seconds", str(seconds), *publisher_options])
+            await _publish(
+                stop, servers, services, outcome, ["--seconds", str(seconds), *publisher_options], console=console
+            )
             published = time.monotonic()
             outcome.pending = await until_stored(client, DRAIN_TIMEOUT_SECONDS)
             outcome.drain_seconds = time.monotonic() - published
@@ -87,12 +89,13 @@ async def _ledger_sources(servers: Servers) -> AsyncIterator[tuple[Client, Conne
 
 
 async def _publish(
-    console: Console,
     stop: asyncio.Event,
     servers: Servers,
     services: Services,
     outcome: Outcome,
     options: Sequence[str],
+    *,
+    console: Console,
 ) -> None:
     """Run the publisher to its end and show the flow; write the measurements to `outcome`."""
     counts = servers.folder / "publisher.json"

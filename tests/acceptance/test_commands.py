@@ -200,7 +200,7 @@ async def test_up_under_load_ends_without_a_loss(folder: Path) -> None:
     assert not left_behind(folder)
     async with Servers(folder / ".sluice", environ={}) as servers:
         ledger = await ledger_of(servers)
-    assert not ledger.wrong()
+    assert not ledger.problems()
     assert ledger.events("stored") >= 20_000
     assert ledger.events("repeated") == ledger.events("dead") == 0
 

@@ -223,4 +223,4 @@ async def balanced(connection: Connection, client: Client | None = None) -> None
     """Fail unless rollups equal the rows, and (with the streams) everything published has its receipt."""
     assert await rollup_differences(connection) == []
     if client is not None:
-        assert (await read_ledger(client, connection)).wrong() == []
+        assert (await read_ledger(client, connection)).problems() == []
