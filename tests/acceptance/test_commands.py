@@ -98,7 +98,7 @@ async def test_demo_shows_that_nothing_is_lost(folder: Path) -> None:
     """Exit code 0 under the publisher's load; demo.json holds every figure, and they fit together; nothing is left."""
     async with ops(folder, "demo", "--seconds", "4") as demo:
         assert await demo.end() == 0, demo.text
-    assert "nothing lost, the ledger balances" in demo.text
+    assert "no event lost, the ledger balances" in demo.text
     figures = json.loads((folder / ".sluice" / "demo.json").read_text())
     assert figures.keys() >= FIGURES
     assert figures["sent"] == figures["accepted"] + figures["rejected"] > 4_000
@@ -120,7 +120,7 @@ async def test_demo_fails_where_something_is_wrong(folder: Path) -> None:
     """Bodies that the gateway is told not to take are lost to a publisher that never retries: exit code 1, and why."""
     async with ops(folder, "demo", "--seconds", "1", GATEWAY_MAX_BODY_BYTES=str(TOO_SMALL_BYTES)) as demo:
         assert await demo.end() == 1, demo.text
-    assert re.search(r"wrong: not every POST was answered 202: \{.*'413': \d", demo.text)
+    assert re.search(r"problem: not every POST got 202: \{.*'413': \d", demo.text)
     assert "demo failed" in demo.text
     assert (folder / ".sluice" / "demo.json").exists()
     assert not left_behind(folder)

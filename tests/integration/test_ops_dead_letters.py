@@ -280,22 +280,27 @@ async def test_names_that_mean_no_kept_dead_letter(
         await mend(connection)
         published = await last(client)
         for action in (("replay",), ("replay", "--dry-run"), ("discard", "--yes")):
-            with pytest.raises(SluiceError, match="there is no dead letter dead-99999, rejected-3: see"):
+            with pytest.raises(
+                SluiceError, match="there is no dead letter dead-99999, rejected-3: `sluice dead-letters list`"
+            ):
                 await ops(settings, capsys, "dead-letters", *action, "dead-1", "dead-99999", "rejected-3")
         assert (await last(client), await outcomes(connection)) == (published, {"kept": 3})
         _, figures = await ops_json(settings, capsys, "dead-letters", "replay", "dead-1")
         assert (figures["replayed"], figures["already"]) == (1, [])
         await ops(settings, capsys, "dead-letters", "discard", "dead-2", "--yes")
         published = await last(client)
-        with pytest.raises(SluiceError, match="dead-2 is discarded: a closed dead letter is never opened again"):
+        with pytest.raises(SluiceError, match="dead-2 is already discarded: only kept dead letters can"):
             await ops(settings, capsys, "dead-letters", "replay", "dead-2", "dead-3")
-        with pytest.raises(SluiceError, match="dead-1 is replayed: a closed dead letter is never opened again"):
+        with pytest.raises(SluiceError, match="dead-1 is already replayed: only kept dead letters can"):
             await ops(settings, capsys, "dead-letters", "discard", "dead-3", "dead-1", "--yes")
         assert (await last(client), (await outcomes(connection))["kept"]) == (published, 1)
         code, said = await ops(settings, capsys, "dead-letters", "replay", "dead-1")
-        assert (code, "dead-1 is replayed already\nno kept dead letter is meant: nothing to do" in said) == (0, True)
+        assert (code, "dead-1 is already replayed\nno kept dead letter is selected: nothing to do" in said) == (0, True)
         code, said = await ops(settings, capsys, "dead-letters", "discard", "dead-2", "--yes")
-        assert (code, "dead-2 is discarded already\nno kept dead letter is meant: nothing to do" in said) == (0, True)
+        assert (code, "dead-2 is already discarded\nno kept dead letter is selected: nothing to do" in said) == (
+            0,
+            True,
+        )
         code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "dead-1", "dead-3")
         assert (code, figures["replayed"], figures["already"]) == (0, 1, ["dead-1"])
         assert await ids(connection) == ["poison-0", "poison-2"]
