@@ -169,12 +169,31 @@ class Filled(Struct):
     sources: dict[str, int]
 
 
+class DemoFigures(Struct):
+    """The figures of a demonstration, which demo.json holds, too. lost and pending must be 0."""
+
+    sent: int
+    accepted: int
+    rejected: int
+    stored: int
+    repeated: int
+    dead: int
+    pending: int
+    lost: int
+    seconds: float
+    drain_seconds: float
+    stored_per_second: int
+    freshness_p50_seconds: float
+    freshness_p99_seconds: float
+    rss_bytes: dict[str, int]
+
+
 class DemoResult(Struct):
-    """`sluice demo`: ok is true if problems is empty. figures are those of demo.json."""
+    """`sluice demo`: ok is true if problems is empty."""
 
     ok: bool
     problems: list[str]
-    figures: dict[str, Any]
+    figures: DemoFigures
 
 
 class UpLine(Struct, omit_defaults=True):

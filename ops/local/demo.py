@@ -6,7 +6,6 @@ start -> publish -> wait until all events are stored -> ledger, reports -> .slui
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -14,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import msgspec
 import orjson
 from nats.aio.client import Client
 from rich.console import Console
@@ -66,7 +66,7 @@ async def demo(stop: asyncio.Event, seconds: float, publisher_options: Sequence[
         outcome.print(console)
         await _print_reports(console, services, began)
         written = servers.folder / "demo.json"
-        written.write_text(json.dumps(outcome.figures(), indent=2) + "\n")
+        written.write_bytes(msgspec.json.format(msgspec.json.encode(outcome.figures()), indent=2) + b"\n")
         console.print(f"figures written to {written}", highlight=False)
     problems = outcome.problems()
     for problem in problems:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from core.events.subjects import REJECTED, stream_of
 from core.settings import MEBIBYTE
+from ops.cli.documents import DemoFigures
 from ops.ledger import Ledger
 from ops.local.tables import ledger_table
 
@@ -46,26 +47,26 @@ class Outcome:
         """Events that got 202 and are in no receipt."""
         return max(0, int(self.sent["accepted"]) - self.since("events"))
 
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> DemoFigures:
         """Return the figures that are written to demo.json."""
         cuts = quantiles(self.freshness, n=100) if len(self.freshness) > 1 else [0.0] * 99
         seconds = self.published_seconds + self.drain_seconds
-        return {
-            "sent": self.sent["events_sent"],
-            "accepted": self.sent["accepted"],
-            "rejected": self.sent["rejected"],
-            "stored": self.since("stored"),
-            "repeated": self.since("repeated"),
-            "dead": self.since("dead"),
-            "pending": self.pending,
-            "lost": self.lost,
-            "seconds": round(seconds, 2),
-            "drain_seconds": round(self.drain_seconds, 2),
-            "stored_per_second": round(self.since("stored") / seconds),
-            "freshness_p50_seconds": round(cuts[49], 3),
-            "freshness_p99_seconds": round(cuts[98], 3),
-            "rss_bytes": self.rss_bytes,
-        }
+        return DemoFigures(
+            sent=self.sent["events_sent"],
+            accepted=self.sent["accepted"],
+            rejected=self.sent["rejected"],
+            stored=self.since("stored"),
+            repeated=self.since("repeated"),
+            dead=self.since("dead"),
+            pending=self.pending,
+            lost=self.lost,
+            seconds=round(seconds, 2),
+            drain_seconds=round(self.drain_seconds, 2),
+            stored_per_second=round(self.since("stored") / seconds),
+            freshness_p50_seconds=round(cuts[49], 3),
+            freshness_p99_seconds=round(cuts[98], 3),
+            rss_bytes=self.rss_bytes,
+        )
 
     def problems(self) -> list[str]:
         """Return each violated invariant as a sentence. The ledger must balance under every load."""
@@ -101,11 +102,11 @@ class Outcome:
         console.print(ledger_table(self.sent, self.before, self.after))
         memory = ", ".join(f"{name} {size / MEBIBYTE:,.0f} MB" for name, size in self.rss_bytes.items())
         console.print(
-            f"stored {figures['stored']:,} events in {figures['seconds']:.1f} s: "
-            f"{figures['stored_per_second']:,} a second; "
+            f"stored {figures.stored:,} events in {figures.seconds:.1f} s: "
+            f"{figures.stored_per_second:,} a second; "
             f"the last one was stored {self.drain_seconds:.1f} s after the last response\n"
-            f"reports were delayed by {figures['freshness_p50_seconds']:.2f} s (median), "
-            f"{figures['freshness_p99_seconds']:.2f} s (p99)\n"
+            f"reports were delayed by {figures.freshness_p50_seconds:.2f} s (median), "
+            f"{figures.freshness_p99_seconds:.2f} s (p99)\n"
             f"peak memory: {memory}",
             highlight=False,
         )

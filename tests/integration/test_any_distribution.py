@@ -132,7 +132,10 @@ async def test_an_upgrade_indexes_existing_days_one_by_one(
     await connection.execute("SELECT ensure_partition('facebook_events', '2026-11-22')")
     lacking = await partitions.without_index(connection)
     assert [row["partition"] for row in lacking] == ["facebook_events_20261121", LEAF]
-    assert await index_check() == ("wrong", "reports of one campaign are slow: 2 days without their index")
+    assert await index_check() == (
+        "wrong",
+        "reports of one campaign are slow: 2 partitions without the index on campaigns",
+    )
     # What an interrupted command leaves: an index that is not attached, and may be invalid.
     await connection.execute(f"CREATE INDEX {LEAF}_campaign ON {LEAF} (event_id)")
     code, said = await ops(settings, capsys, "partitions", "index", "--dry-run")

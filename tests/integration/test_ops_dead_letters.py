@@ -194,7 +194,7 @@ async def test_interrupted_by_ctrl_c(
         replaying.send_signal(signal.SIGINT)
         code, said, errors = await ended(replaying)
         assert code == 1, errors
-        assert "of 4: run it again to go on" in said
+        assert "of 4: run the command again to continue" in said
         assert "Traceback" not in errors
         sent = (await outcomes(connection))["replayed"]
         assert 1 <= sent <= 3
@@ -249,7 +249,7 @@ async def test_filters_choose_and_discard_closes(
 
     async def names(*arguments: str) -> set[str]:
         _, found = await ops_json(settings, capsys, "dead-letters", "list", *arguments)
-        return {dead_letter["name"] for dead_letter in found}
+        return {dead_letter["id"] for dead_letter in found}
 
     assert await names() == {"dead-1", "dead-2", "rejected-1", "rejected-2", "rejected-3", "rejected-4"}
     assert await names("--kind", "dead") == {"dead-1", "dead-2"}
@@ -376,7 +376,7 @@ async def test_two_do_not_work_at_once(
 ) -> None:
     """While somebody replays or discards, a second one is told to wait."""
     await connection.fetchval("SELECT pg_advisory_lock(hashtext('sluice.dead_letters'))")
-    with pytest.raises(SluiceError, match="another replay or discard is at work"):
+    with pytest.raises(SluiceError, match="another command replays or discards dead letters"):
         await ops(settings, capsys, "dead-letters", "replay", "--all")
 
 

@@ -26,10 +26,11 @@ from ops.settings import OperatorSettings
 from tests.support.processes import ROOT
 
 READS = {"report events", "report revenue", "report demographics", "doctor", "dead-letters list", "dead-letters show",
-         "partitions list", "streams list", "drain"}  # fmt: skip
+         "partitions list", "streams list", "drain", "snapshot save", "completion"}  # fmt: skip
 # Nothing is deleted or made up.
 REVERSIBLE = {"pause", "resume", "partitions ensure", "partitions index", "migrate", "dead-letters replay"}
-ASKS = {"fill", "partitions drop", "countries rebuild", "streams apply", "streams accept-loss", "dead-letters discard"}
+ASKS = {"fill", "partitions drop", "countries rebuild", "streams apply", "streams accept-loss", "dead-letters discard",
+        "snapshot restore"}  # fmt: skip
 STACK = {"up", "demo", "reset-data"}
 
 
