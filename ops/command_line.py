@@ -121,7 +121,7 @@ def _stack(group: Any) -> None:
     values(started)
     shown = command(
         group, "demo", "run everything under load for some seconds, and check that no event is lost",
-        examples=("sluice demo", "sluice demo --seconds 10", "sluice demo --values zipf -- --rate 5000"),
+        examples=("sluice demo", "sluice demo --seconds 10", "sluice demo --values zipf -- --events-per-second 5000"),
         document=DemoResult,
     )  # fmt: skip
     shown.add_argument("--seconds", type=seconds, help="how long to publish (default: DEMO_SECONDS, or 30)")
