@@ -141,7 +141,7 @@ async def test_an_upgrade_indexes_existing_days_one_by_one(
     code, said = await ops(settings, capsys, "partitions", "index", "--dry-run")
     assert (code, said) == (0, "2 partitions would be indexed (dry run: nothing was changed)\n")
     code, said = await ops(settings, capsys, "partitions", "index")
-    assert (code, said) == (0, "2 partitions indexed; all have the index on campaigns\n")
+    assert (code, said) == (0, "2 partitions indexed; all partitions have the index on campaigns\n")
     assert (await index_check())[0] == "ok"
     assert await connection.fetchval(
         "SELECT bool_and(indisvalid) FROM pg_index WHERE indexrelid::regclass::text LIKE '%campaign%'"

@@ -260,7 +260,7 @@ async def test_filters_choose_and_discard_closes(
     assert await names("--kind", "rejected", "--since", "2d", "--source", "tiktok") == {"rejected-2", "rejected-3"}
     _, figures = await ops_json(settings, capsys, "dead-letters", "replay", "dead-2", "rejected-1", "--dry-run")
     assert (figures["selected"], figures["replayed"]) == (2, 1)
-    with pytest.raises(SluiceError, match="give --yes"):  # nobody can be asked here
+    with pytest.raises(SluiceError, match="confirm with --yes"):  # nobody can be asked here
         await ops(settings, capsys, "dead-letters", "discard", "--reason", "empty")
     code, said = await ops(settings, capsys, "dead-letters", "discard", "--reason", "empty", "--yes")
     assert (code, said.splitlines()[-1]) == (0, "1 dead letter discarded")

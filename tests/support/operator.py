@@ -60,7 +60,7 @@ def assert_shape(arguments: Sequence[str], document: Any) -> None:
     errors = []
     for shape in shapes:
         try:
-            converted = msgspec.to_builtins(msgspec.convert(document, shape))
+            converted = json.loads(msgspec.json.encode(msgspec.convert(document, shape)))
         except msgspec.ValidationError as error:
             errors.append(str(error))
             continue
