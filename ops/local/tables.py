@@ -62,6 +62,8 @@ def print_report(console: Console, title: str, status: int, report: dict[str, An
 
 def _cell(value: Any) -> str:
     """Return a value of a report as text: a number, a text, or the first values of a list with their counts."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, list):

@@ -155,7 +155,7 @@ async def test_up_runs_until_ctrl_c(folder: Path) -> None:
         async with ops(folder, "up", PUBLISHER="0") as second:
             assert await second.end() == 1
         assert f"in use by another stack (pid {up.process.pid})" in second.text
-        assert "stop that one, or set SLUICE_FOLDER to another folder" in second.text
+        assert "stop that stack, or set SLUICE_FOLDER to another folder" in second.text
         await up.until(FLOW.pattern)  # the first one goes on
         up.process.send_signal(signal.SIGINT)
         assert await up.end() == 0, up.text

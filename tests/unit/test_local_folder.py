@@ -78,7 +78,7 @@ def test_reset_data_deletes_what_a_stack_wrote(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "mine").touch()
     with (tmp_path / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(FolderInUse, match="stop that one, or set SLUICE_FOLDER"):
+        with pytest.raises(FolderInUse, match="stop that stack, or set SLUICE_FOLDER"):
             reset_data(tmp_path, as_json=False)
     assert (tmp_path / "postgres").exists()
     reset_data(tmp_path, as_json=False)
@@ -130,7 +130,9 @@ def test_the_folder_is_a_setting() -> None:
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     """Before anything is started, the room that is missing is named, and what to do."""
-    with pytest.raises(DiskFull, match=rf"^{tmp_path} has .* GiB free, and a stack needs 1,048,576: make room, or set"):
+    with pytest.raises(
+        DiskFull, match=rf"^{tmp_path} has .* GiB free, and a stack needs 1,048,576: free disk space, or set"
+    ):
         check_free(tmp_path / "not" / "made", 1 << 50)
     check_free(tmp_path, 0)
 
