@@ -279,7 +279,7 @@ async def test_a_loop_that_cannot_give_a_namespace_is_told(folder: Path) -> None
     script = STACK.replace("asyncio.run(", "__import__('uvloop').run(")
     with python_running(script, str(folder), stderr=subprocess.PIPE) as process:
         _, complaint = await asyncio.to_thread(process.communicate, timeout=30)
-    assert "run this on asyncio's loop" in complaint
+    assert "run this on the event loop of asyncio" in complaint
     assert not (folder / "postgres").exists()
 
 
