@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -164,3 +165,7 @@ async def restore_all(settings: OperatorSettings, folder: Path, *, yes: bool, as
     if as_json:
         print_json(SnapshotDone(str(folder), rows))
     return 0
+
+
+if __name__ == "__main__":  # the former name of `sluice snapshot`
+    os.execv(sys.executable, [sys.executable, "-m", "ops", "snapshot", *sys.argv[1:]])  # noqa: S606

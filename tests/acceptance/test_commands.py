@@ -132,7 +132,7 @@ async def test_demo_says_why_it_cannot_start(folder: Path) -> None:
         port = str(taken.getsockname()[1])
         async with ops(folder, "demo", GATEWAY_PORT=port) as demo:
             assert await demo.end() == 1
-    assert f"sluice: GATEWAY_PORT={port}: 127.0.0.1:{port} is taken" in demo.text
+    assert f"sluice: GATEWAY_PORT={port}: 127.0.0.1:{port} is in use" in demo.text
     assert not left_behind(folder)
 
 
