@@ -20,6 +20,7 @@ from ops.ledger import Ledger, read_ledger
 from ops.local import Servers
 from ops.local.ports import free_port, is_free
 from tests.support.events import NOON, facebook, rfc3339
+from tests.support.operator import assert_shape
 from tests.support.processes import ROOT
 
 ADDRESS = re.compile(r"127\.0\.0\.1:(\d+)")
@@ -95,9 +96,14 @@ def left_behind(folder: Path) -> list[str]:
 
 
 async def test_demo_shows_that_nothing_is_lost(folder: Path) -> None:
-    """Exit code 0 under the publisher's load; demo.json holds every figure, and they fit together; nothing is left."""
-    async with ops(folder, "demo", "--seconds", "4") as demo:
+    """Exit code 0 under the publisher's load; demo.json holds every figure, and they fit together; nothing is left.
+
+    With --format json the result is the one document on stdout, and has the shape that the help shows."""
+    async with ops(folder, "demo", "--seconds", "4", "--format", "json") as demo:
         assert await demo.end() == 0, demo.text
+    document = json.loads(demo.text[demo.text.rindex("\n{\n") :])
+    assert_shape(["demo"], document)
+    assert document["ok"]
     assert "no event lost, the ledger balances" in demo.text
     figures = json.loads((folder / ".sluice" / "demo.json").read_text())
     assert figures.keys() >= FIGURES

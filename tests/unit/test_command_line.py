@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shlex
 import shutil
@@ -13,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from core.metrics import VERSION
-from ops.cli.documents import shape
-from ops.cli.output import console
+from ops.cli.documents import UpLine, shape
+from ops.cli.output import console, print_json_line
 from ops.cli.parser import CommandParser
 from ops.command_line import SECTIONS, SHELLS, command_line
 from ops.command_page import PAGE, page
+from ops.local.flow import Sample, up_line
+from tests.support.operator import assert_shape
 from tests.support.processes import ROOT
 
 
@@ -112,6 +115,19 @@ def test_colours(
     monkeypatch.setattr(sys, "stdout", stdout)
     console().print("[bold red]wrong[/]")
     assert ("\x1b[" in stdout.getvalue()) is coloured
+
+
+def test_a_second_of_flow_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """`sluice up --format json` prints the rates between two samples, and leaves out nothing but the addresses."""
+    before = Sample(at=1.0, accepted=10, stored={"fb-collector": 5})
+    now = Sample(at=3.0, accepted=30, stored={"fb-collector": 25}, lag_seconds=0.5, states={"nats": "ready"})
+    print_json_line(up_line(before, now))
+    (line,) = capsys.readouterr().out.splitlines()
+    document = json.loads(line)
+    assert_shape(["up"], document)
+    assert (document["accepted_per_second"], document["stored_per_second"], document["stored"]) == (10.0, 10.0, 25)
+    assert document["programs"] == {"nats": "ready"}
+    assert document.keys() == {*UpLine.__struct_fields__} - {"addresses"}
 
 
 def test_the_script_runs_the_sources_beside_it(tmp_path: Path) -> None:
