@@ -34,7 +34,7 @@ A_MOMENT = timedelta(milliseconds=300)
 
 
 async def end_stuck(connection: Connection, after: timedelta = A_MOMENT) -> list[int]:
-    return [row["pid"] for row in await connection.fetch(SQL["end_stuck_sessions"], after)]
+    return [row["pid"] for row in await connection.fetch(SQL["terminate_stuck_sessions"], after)]
 
 
 @asynccontextmanager

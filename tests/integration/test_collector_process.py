@@ -49,7 +49,7 @@ async def rows(connection: Connection) -> int:
 def many(count: int, first: int = 0, events: int = 20) -> list[bytes]:
     """Messages of so many events each."""
     return [
-        message(*(facebook(event_id=f"fb-{number}-{place}") for place in range(events)))
+        message(*(facebook(event_id=f"fb-{number}-{position}") for position in range(events)))
         for number in range(first, first + count)
     ]
 
@@ -79,8 +79,8 @@ async def test_a_collector_lives_and_ends(connection: Connection, client: Client
         assert await collector.terminate() == 0
     assert collector.errors == ""
     assert {line["service"] for line in collector.log} == {"collector-facebook"}
-    assert collector.log[-1]["event"] == "stopped"
-    dead_letters = [line for line in collector.log if line["event"] == "dead_letters"]  # one line a batch
+    assert collector.log[-1]["event"] == "collector stopped"
+    dead_letters = [line for line in collector.log if line["event"] == "dead letters stored"]  # one line a batch
     assert sum(line["events"] for line in dead_letters) == 2
     assert all(line["reasons"].keys() == {"malformed"} for line in dead_letters)
     assert {line["first"]["correlationId"] for line in dead_letters} == {"test-1"}
@@ -114,7 +114,7 @@ async def test_the_parser_is_chosen_at_start(client: Client, start: Start, parse
         await publish(client, "facebook", message(facebook()))
         await drained(client, "facebook")
         said = await collector.logged("parser selected")
-        assert (said["parser"], said["asked_for"]) == (selected, parser)
+        assert (said["parser"], said["requested"]) == (selected, parser)
         assert await collector.metric(f'collector_parser_info{{parser="{selected}",source="facebook"}}') == 1
         assert await collector.metric('collector_events_processed_total{source="facebook"}') == 1
 
@@ -258,7 +258,7 @@ async def test_kill_at_any_instant(connection: Connection, client: Client, start
     async def killed_again_and_again(times: int) -> None:
         for _ in range(times):
             async with start(collector_ack_wait_seconds="1", collector_batch_rows="200") as collector:
-                await collector.logged("collecting")
+                await collector.logged("collector started")
                 at = asyncio.get_running_loop().time() + rng.random()
 
                 async def due(at: float = at) -> bool:

@@ -36,7 +36,7 @@ def _watch(client: Client, dsn: str) -> Coroutine[Any, Any, None]:
 
 
 def _keep_watermark(client: Client, dsn: str) -> Coroutine[Any, Any, None]:
-    return watermark.keep_watermark(client, dsn, FACEBOOK, Readiness())
+    return watermark.advance_watermark(client, dsn, FACEBOOK, Readiness())
 
 
 @pytest.mark.parametrize(

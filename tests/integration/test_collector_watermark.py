@@ -12,7 +12,7 @@ import pytest
 from nats.aio.client import Client
 
 from collector.maintenance import watermark
-from collector.maintenance.watermark import keep_watermark
+from collector.maintenance.watermark import advance_watermark
 from collector.sources import SOURCES
 from core import postgres, state
 from core.events.subjects import GATEWAY_STATE_SUBJECT
@@ -31,7 +31,7 @@ from tests.support.waiting import eventually
 @asynccontextmanager
 async def keeping(client: Client, database: Database, source: str = "facebook") -> AsyncIterator[asyncio.Task[None]]:
     """The task that writes the watermark."""
-    task = asyncio.create_task(keep_watermark(client, database.collector_dsn, SOURCES[source], Readiness()))
+    task = asyncio.create_task(advance_watermark(client, database.collector_dsn, SOURCES[source], Readiness()))
     try:
         yield task
     finally:
@@ -227,7 +227,7 @@ async def test_the_state_of_a_source_is_reported(database: Database, connection:
             readiness = Readiness()
             if why:
                 readiness.set_not_ready("collecting", why)
-            task = asyncio.create_task(keep_watermark(client, database.collector_dsn, SOURCES[name], readiness))
+            task = asyncio.create_task(advance_watermark(client, database.collector_dsn, SOURCES[name], readiness))
             opened.push_async_callback(cancel_and_wait, [task])
         await pause(client, "facebook")
 

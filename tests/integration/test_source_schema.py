@@ -26,7 +26,7 @@ async def test_the_migrated_database_holds_what_the_sources_declare(database: Da
     [
         ("ALTER TABLE tiktok_events DROP COLUMN followers", "tiktok_events has no column followers"),
         ("ALTER TABLE tiktok_events ALTER followers TYPE bigint", "followers is bigint, declared integer"),
-        ("ALTER TABLE tiktok_events ALTER country SET NOT NULL", "country is NOT NULL, but some events"),
+        ("ALTER TABLE tiktok_events ALTER country SET NOT NULL", "country is NOT NULL, but not every event"),
         ("ALTER TABLE tiktok_events ADD note text NOT NULL", "note is NOT NULL, but no field of an event"),
         ("ALTER TABLE tiktok_events RENAME TO other_events", "tiktok_events does not exist"),
     ],

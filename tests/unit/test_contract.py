@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.publisher.events import TYPES, Drawn, make
+from bench.publisher.events import TYPES, RandomValues, make
 from core.events.contract import MAX_PEEK_BYTES, Contract, Invalid, Reason, peek_ids, texts
 from core.sources import SOURCES
 from core.sources.declaration import Envelope
@@ -73,7 +73,7 @@ def test_an_event_is_read_into_its_own_shape(source: str, stage: str) -> None:
 def test_what_the_publisher_makes_is_taken() -> None:
     """A thousand events as the publisher makes them break nothing of the contract."""
     rng = Random(7)
-    fresh = Drawn(rng, NOON.timestamp)
+    fresh = RandomValues(rng, NOON.timestamp)
     for _ in range(1_000):
         event = make(rng, fresh)
         assert json.loads(msgspec.json.encode(read(event))) == event

@@ -3,7 +3,7 @@
 use crate::field::PlacedField;
 use crate::pg_copy::ColumnType;
 
-/// How events of a shape are counted, by field numbers: `Counted` of `collector/parse/native_schema.py`.
+/// How events of a shape are counted, by field numbers: `CountedFields` of `collector/parse/native_schema.py`.
 #[derive(Debug)]
 pub struct Counted {
     pub event_type: usize,
