@@ -52,7 +52,7 @@ class _Node(NamedTuple):
 
 
 def violations(raw: bytes, invalid: Invalid, received_at: int, contract: Contract) -> list[Violation]:
-    """Return all violations of an event that `contract` rejected; `why` is the first of them.
+    """Return all violations of an event that `contract` rejected; `invalid` is the first of them.
 
     received_at is in microseconds since 2000. Never raises.
     """
