@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from collector.parse.parsed import Parser, Reject
+from collector.parse.parsed import InvalidEvent, Parser
 from collector.store.batch import Entry, Letter, Path, around, halve, letter
 from collector.store.write import Poison, Write
 from core.errors import OurFault
@@ -36,8 +36,8 @@ class DeadLimit:
         self._most = max(MOST_DEAD, int(fresh * MOST_DEAD_SHARE))
         self._dead = 0
         for entry in entries:
-            for reject in entry.parsed.rejects:
-                self.count(entry, f"{reject.reason} at {reject.path}")
+            for event in entry.parsed.invalid:
+                self.count(entry, f"{event.reason} at {event.path}")
 
     def count(self, entry: Entry, why: str) -> None:
         """Count one more event of this entry. Raises OurFault if it is one too many."""
@@ -80,6 +80,6 @@ class Isolation:
         return halve(entries, self._parse)
 
     def _bury(self, entry: Entry, poison: Poison) -> None:
-        reject = Reject(entry.start, StoreReason.UNSTORABLE, "$", poison.detail)
-        self.letters.append(letter(entry.message, reject))
-        self._limit.count(entry, reject.detail)
+        event = InvalidEvent(entry.start, StoreReason.UNSTORABLE, "$", poison.detail)
+        self.letters.append(letter(entry.message, event))
+        self._limit.count(entry, event.detail)

@@ -17,7 +17,7 @@ import asyncpg
 import structlog
 
 from collector.faults import Point
-from collector.parse.parsed import Parser, Reject
+from collector.parse.parsed import InvalidEvent, Parser
 from collector.sources.source import Source
 from collector.store.batch import Entry, Letter, Outcome, Path, letter
 from collector.store.isolate import DeadLimit, Isolation
@@ -81,7 +81,7 @@ class Store:
         if not fresh:
             return outcome
         limit = DeadLimit(fresh)
-        letters = [letter(entry.message, reject) for entry in fresh for reject in entry.parsed.rejects]
+        letters = [letter(entry.message, event) for entry in fresh for event in entry.parsed.invalid]
         letters += [found for entry in fresh for found in self._too_late(entry, below_floor)]
         write = Write(connection, self._source, self._shard, below_floor)
         path = self.turn.take() if write.can_go_direct else Path.STAGED
@@ -165,7 +165,7 @@ class Store:
             one = self._parse(wire.cut(parts, lines, position, position + 1), entry.message.sequence)
             if not below_floor.isdisjoint(one.days):
                 yield letter(
-                    entry.message, Reject(position, StoreReason.BELOW_FLOOR, "$.timestamp", "its day was dropped")
+                    entry.message, InvalidEvent(position, StoreReason.BELOW_FLOOR, "$.timestamp", "its day was dropped")
                 )
 
     async def _ensure_leaves(self, connection: Connection, entries: list[Entry]) -> set[int]:

@@ -53,7 +53,7 @@ def options(group: Any) -> None:
         for parameter in report.parameters:
             _option(parser, parameter)
         parser.add_argument("--format", choices=tuple(ACCEPT), default="text", help="for people, or for programs")
-        parser.set_defaults(run=lambda chosen, given, report=report: run(chosen, report, given))
+        parser.set_defaults(run=lambda settings, given, report=report: run(settings, report, given))
 
 
 def _option(parser: argparse.ArgumentParser, parameter: AnyParameter) -> None:
@@ -70,17 +70,17 @@ def _option(parser: argparse.ArgumentParser, parameter: AnyParameter) -> None:
     parser.add_argument(name, dest=parameter.name, metavar="WHEN" if parameter.required else "VALUE", help=words)
 
 
-async def run(chosen: OperatorSettings, report: AnyReport, given: argparse.Namespace) -> int:
+async def run(settings: OperatorSettings, report: AnyReport, given: argparse.Namespace) -> int:
     """Ask for a report and print it; 2 where the reporter refuses the query. Raises Unreachable."""
     query = {parameter.name: getattr(given, parameter.name) for parameter in report.parameters}
     query |= {"from": _when(query["from"] or SINCE), "to": _when(query["to"] or "0s")}
-    address = f"{chosen.reporter_url.rstrip('/')}/reports/{report.name}?" + urlencode(
+    address = f"{settings.reporter_url.rstrip('/')}/reports/{report.name}?" + urlencode(
         {name: value for name, value in query.items() if value is not None}
     )
     try:
         status, body = await asyncio.to_thread(ask.get, address, seconds=PATIENCE_SECONDS, accept=ACCEPT[given.format])
     except OSError as error:
-        raise Unreachable("the reporter", chosen.reporter_url, "REPORTER_URL", error) from error
+        raise Unreachable("the reporter", settings.reporter_url, "REPORTER_URL", error) from error
     if status != 200:
         said = _problem(status, body)
         if status >= 500:

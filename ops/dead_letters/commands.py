@@ -28,9 +28,9 @@ from ops.settings import OperatorSettings
 WIDE: Final = 110
 
 
-async def list_(chosen: OperatorSettings, which: Which, *, most: int, by_reason: bool, as_json: bool) -> int:
+async def list_(settings: OperatorSettings, which: Which, *, most: int, by_reason: bool, as_json: bool) -> int:
     """Print the newest of these letters, or how many there are by reason."""
-    async with to_database(chosen) as connection:
+    async with to_database(settings) as connection:
         groups = await letters.groups(connection, which)
         rows = [] if by_reason else await letters.newest(connection, which, most)
     if as_json:
@@ -48,9 +48,9 @@ async def list_(chosen: OperatorSettings, which: Which, *, most: int, by_reason:
     return 0
 
 
-async def show(chosen: OperatorSettings, name: Name, *, as_json: bool) -> int:
+async def show(settings: OperatorSettings, name: Name, *, as_json: bool) -> int:
     """Print all that is known of one letter, its event too."""
-    async with to_database(chosen) as connection:
+    async with to_database(settings) as connection:
         row = dict(await letters.one(connection, name))
     event: bytes = row.pop("event")
     row["outcome"] = row.pop("became")
@@ -76,9 +76,9 @@ async def show(chosen: OperatorSettings, name: Name, *, as_json: bool) -> int:
     return 0
 
 
-async def discard(chosen: OperatorSettings, which: Which, *, dry_run: bool, yes: bool) -> int:
+async def discard(settings: OperatorSettings, which: Which, *, dry_run: bool, yes: bool) -> int:
     """Close these letters without sending them anywhere."""
-    async with to_database(chosen) as connection:
+    async with to_database(settings) as connection:
         for name in await letters.closed_already(connection, which.names, "discarded"):
             console().print(f"{name} is discarded already")
         groups = await letters.groups(connection, which)
@@ -102,10 +102,10 @@ async def discard(chosen: OperatorSettings, which: Which, *, dry_run: bool, yes:
 
 
 async def replay_(
-    chosen: OperatorSettings, which: Which, *, dry_run: bool, rate: int, most: int | None, wait: float, as_json: bool
+    settings: OperatorSettings, which: Which, *, dry_run: bool, rate: int, most: int | None, wait: float, as_json: bool
 ) -> int:
     """Send these letters out again, then say what became of them. 1 where some of that is not stored."""
-    async with connected(chosen) as (client, connection):
+    async with connected(settings) as (client, connection):
         already = await letters.closed_already(connection, which.names, "replayed")
         groups = await letters.groups(connection, which)
         total = sum(row["letters"] for row in groups)
@@ -116,13 +116,13 @@ async def replay_(
         with progress("looking" if dry_run else "replaying", total) as advance:
             run = await replay(
                 None if dry_run else client, connection, which,
-                Contract(max_age_days=chosen.max_event_age_days, max_ahead_seconds=chosen.max_event_ahead_seconds),
+                Contract(max_age_days=settings.max_event_age_days, max_ahead_seconds=settings.max_event_ahead_seconds),
                 pace=Pace(rate), page_letters=min(PAGE_LETTERS, rate), most=most, stop=stop,
                 told=lambda run: advance(run.seen, f"{sum(run.unfit.values()):,} stay kept"),
             )  # fmt: skip
         became = await _became(client, connection, run, wait, stop)
     figures = {
-        "chosen": total, "seen": run.seen, "replayed": run.replayed, "dry_run": dry_run, **became,
+        "selected": total, "seen": run.seen, "replayed": run.replayed, "dry_run": dry_run, **became,
         "kept": sum(run.unfit.values()), "kept_by_reason": dict(run.unfit), "already": [str(name) for name in already],
     }  # fmt: skip
     if as_json:
@@ -161,7 +161,7 @@ def _print_replay(figures: dict[str, Any]) -> None:
     out = console()
     for name in figures["already"]:
         out.print(f"{name} is replayed already")
-    if not figures["chosen"]:
+    if not figures["selected"]:
         out.print("no kept letter is meant: nothing to do")
         return
     said = "would be replayed (dry run: nothing was changed)" if figures["dry_run"] else "replayed"
@@ -177,8 +177,8 @@ def _print_replay(figures: dict[str, Any]) -> None:
         )
     for reason, count in sorted(figures["kept_by_reason"].items()):
         out.print(f"{plural(count, 'letter')} not fit, kept: {reason}")
-    if figures["seen"] < figures["chosen"]:
-        out.print(f"stopped after {figures['seen']:,} of {figures['chosen']:,}: run it again to go on")
+    if figures["seen"] < figures["selected"]:
+        out.print(f"stopped after {figures['seen']:,} of {figures['selected']:,}: run it again to go on")
 
 
 def _letters_table(rows: list[asyncpg.Record], *, narrow: bool) -> Table:

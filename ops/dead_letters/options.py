@@ -31,20 +31,22 @@ def options(group: Any) -> None:
     listed.add_argument("--by-reason", action="store_true", help="count them instead, by kind, source and reason")
     format_(listed)
     listed.set_defaults(
-        run=lambda chosen, options: commands.list_(
-            chosen, meant(options), most=options.limit, by_reason=options.by_reason, as_json=options.format == "json"
+        run=lambda settings, options: commands.list_(
+            settings, meant(options), most=options.limit, by_reason=options.by_reason, as_json=options.format == "json"
         )
     )
     one = command(group, "show", "show one letter with its event, which may hold personal data")
     one.add_argument("name", type=letter, metavar="LETTER", help="its name: dead-17, refused-4")
     format_(one)
-    one.set_defaults(run=lambda chosen, options: commands.show(chosen, options.name, as_json=options.format == "json"))
+    one.set_defaults(
+        run=lambda settings, options: commands.show(settings, options.name, as_json=options.format == "json")
+    )
     again = command(
         group, "replay", "send kept letters out again",
         "Each is held to the contract first; one that still breaks it stays kept. What was stored before is not stored "
         f"twice, so this may be interrupted and run again at any time. {_already('replayed')}",
     )  # fmt: skip
-    which(again, chosen=True)
+    which(again, selected=True)
     again.add_argument("--rate", type=positive, default=1000, metavar="N", help="at most so many a second (1000)")
     again.add_argument("--limit", type=positive, metavar="N", help="look at so many letters at most")
     again.add_argument(
@@ -53,17 +55,19 @@ def options(group: Any) -> None:
     dry_run(again)
     format_(again)
     again.set_defaults(
-        run=lambda chosen, options: commands.replay_(
-            chosen, meant(options), dry_run=options.dry_run, rate=options.rate, most=options.limit, wait=options.wait,
+        run=lambda settings, options: commands.replay_(
+            settings, meant(options), dry_run=options.dry_run, rate=options.rate, most=options.limit, wait=options.wait,
             as_json=options.format == "json",
         )
     )  # fmt: skip
     gone = command(group, "discard", "close kept letters without sending them anywhere", _already("discarded"))
-    which(gone, chosen=True)
+    which(gone, selected=True)
     dry_run(gone)
     yes(gone)
     gone.set_defaults(
-        run=lambda chosen, options: commands.discard(chosen, meant(options), dry_run=options.dry_run, yes=options.yes)
+        run=lambda settings, options: commands.discard(
+            settings, meant(options), dry_run=options.dry_run, yes=options.yes
+        )
     )
 
 
@@ -82,9 +86,9 @@ def letter(text: str) -> Name:
         raise ArgumentTypeError(str(error)) from None
 
 
-def which(parser: argparse.ArgumentParser, *, chosen: bool = False) -> None:
-    """Which letters; where they are `chosen` for a change, by name too, and never all of them by accident."""
-    if chosen:
+def which(parser: argparse.ArgumentParser, *, selected: bool = False) -> None:
+    """Which letters; where they are `selected` for a change, by name too, and never all of them by accident."""
+    if selected:
         parser.add_argument("names", type=letter, nargs="*", metavar="LETTER", help="by name: dead-17 refused-4 …")
         parser.add_argument("--all", action="store_true", help="every kept letter; needed where nothing else is given")
     parser.add_argument("--kind", choices=KINDS, help="dead (could not be stored) or refused (at the door)")

@@ -76,9 +76,9 @@ _MIGRATIONS: Final = statements("migrations")
 _SQL: Final = statements("doctor")
 
 
-async def of_nats(client: Client, chosen: OperatorSettings) -> tuple[list[Check], list[SourceFacts]]:
+async def of_nats(client: Client, settings: OperatorSettings) -> tuple[list[Check], list[SourceFacts]]:
     """Whether the streams are as declared; and what streams and consumers say of each source."""
-    found = await streams.read(client, chosen)
+    found = await streams.read(client, settings)
     drift = [f"{stream.name} {what}" for stream in found for what in stream.drift]
     facts = []
     for collected, stream in zip(COLLECTED, found, strict=True):
@@ -173,7 +173,7 @@ def _active(info: ConsumerInfo) -> bool:
     return last is not None and datetime.now(UTC) - last < ACTIVE
 
 
-async def of_postgres(connection: Connection, chosen: OperatorSettings) -> list[Check]:
+async def of_postgres(connection: Connection, settings: OperatorSettings) -> list[Check]:
     """Its durability, the schema, the columns, the days ahead, their indexes and the room for countries."""
     checks = [await _postgres_fsync(connection), await _role_settings(connection)]
     schema = await _schema(connection)
@@ -182,14 +182,14 @@ async def of_postgres(connection: Connection, chosen: OperatorSettings) -> list[
         return checks
     migrate = "write a migration that makes them as declared (docs/add-a-source.md), then: python -m ops migrate"
     checks.append(judged("columns", await differences(connection), migrate, "as the sources declare them"))
-    missing = await partitions.missing(connection, chosen.partitions_ahead_days)
+    missing = await partitions.missing(connection, settings.partitions_ahead_days)
     days = [
         f"the table of {table} for {day} is detached: its rows are in no report (an archive needs another name)"
         if detached else f"{table} has none for {day}"
         for table, day, detached in missing
     ]  # fmt: skip
     told = [*days[:3], *([f"{len(days) - 3} more"] if len(days) > 3 else [])]
-    ahead = f"{chosen.partitions_ahead_days} days ahead"
+    ahead = f"{settings.partitions_ahead_days} days ahead"
     checks.append(judged("partitions", told, "python -m ops partitions ensure", ahead))
     lacking = await partitions.without_index(connection)
     slow = [f"reports of one campaign are slow: {plural(len(lacking), 'day')} without their index"] if lacking else []

@@ -104,11 +104,11 @@ async def test_a_body_that_is_refused_whole_is_a_letter(
     """An operator finds it in `dead-letters list`, under the answer's correlation ID. The ledger balances with it."""
     answer = await system.http.post(system.services.endpoint, content=b"hello", headers=ARRAY)
     await system.until_stored()
-    chosen = load(OperatorSettings, variables(system.servers, system.services, settings))
-    _, listed = await ops_json(chosen, capsys, "dead-letters", "list", "--reason", "not_json")
+    operator_settings = load(OperatorSettings, variables(system.servers, system.services, settings))
+    _, listed = await ops_json(operator_settings, capsys, "dead-letters", "list", "--reason", "not_json")
     (letter,) = [letter for letter in listed if letter["correlation_id"] == answer.json()["correlationId"]]
     assert (letter["kind"], letter["source"], letter["path"], letter["length"]) == ("refused", "unknown", "", 5)
-    _, shown = await ops_json(chosen, capsys, "dead-letters", "show", letter["name"])
+    _, shown = await ops_json(operator_settings, capsys, "dead-letters", "show", letter["name"])
     assert shown["event"] == "hello"
     await system.ledger()
 

@@ -191,7 +191,7 @@ async def test_the_disk_under_nats_is_full(system: FaultySystem, tally: Tally, f
     """JetStream's disk (a small tmpfs) is full: what it cannot write is not answered 202. A stream that failed to write
     stays so until NATS is restarted, which NATS and the doctor say; with room and a restart all goes on."""
     store, aside, ballast = system.servers.nats.store, folder / "aside", system.servers.nats.store / "ballast"
-    chosen = operator(
+    settings = operator(
         system.servers.nats.url, system.servers.owner_dsn, nats_monitor_url=system.servers.nats.monitor_url
     )
     await system.judge()
@@ -210,10 +210,10 @@ async def test_the_disk_under_nats_is_full(system: FaultySystem, tally: Tally, f
                 ballast.write_bytes(bytes(shutil.disk_usage(store).free - 2 * MEBIBYTE))
                 await eventually(posts_wait(sender, 20), what="nothing is confirmed", seconds=60)
                 await eventually(answered(sender, 503), what="requests are answered 503", seconds=60)
-                assert (await nats_health(chosen)).state == "wrong"
+                assert (await nats_health(settings)).state == "wrong"
                 ballast.unlink()
                 await system.restart("nats", signal.SIGTERM)
-                assert (await nats_health(chosen)).state == "ok"
+                assert (await nats_health(settings)).state == "ok"
                 for source in SOURCES:
                     await resume(system.client, source)
                 await goes_on(system, sender, tally, stored=list(SOURCES))

@@ -108,14 +108,14 @@ async def test_the_parser_is_chosen_at_start(client: Client, start: Start, parse
     """The log says which one was asked for and which one runs, the metric too; either one stores the events."""
     if parser == "native":
         require_native()
-    chosen = LIKELY_PARSER if parser == "auto" else parser
+    selected = LIKELY_PARSER if parser == "auto" else parser
     async with start("facebook", f"--parser={parser}") as collector:
         await collector.is_ready()
         await publish(client, "facebook", message(facebook()))
         await drained(client, "facebook")
-        said = await collector.logged("parser chosen")
-        assert (said["parser"], said["asked_for"]) == (chosen, parser)
-        assert await collector.metric(f'collector_parser_info{{parser="{chosen}",source="facebook"}}') == 1
+        said = await collector.logged("parser selected")
+        assert (said["parser"], said["asked_for"]) == (selected, parser)
+        assert await collector.metric(f'collector_parser_info{{parser="{selected}",source="facebook"}}') == 1
         assert await collector.metric('collector_events_processed_total{source="facebook"}') == 1
 
 

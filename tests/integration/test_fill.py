@@ -72,14 +72,14 @@ async def test_totals_follow_their_rollups(database: Database) -> None:
 
 async def test_no_more_days_than_the_floor_allows(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
     """Where days were dropped, as many as may still be stored are named and can be filled; nothing is stored before."""
-    chosen = operator("nats://127.0.0.1:1", database.owner_dsn)
+    settings = operator("nats://127.0.0.1:1", database.owner_dsn)
     async with connected(database.owner_dsn) as connection:
         floor = datetime.now(UTC).date() - timedelta(days=6)
         await connection.execute("SELECT drop_partitions('tiktok_events', $1)", floor)
         with pytest.raises(Misconfigured, match=f"--days: 7 reaches before {floor}, .*: at most 6"):
-            await ops(chosen, capsys, "fill", "--events", "100", "--days", "7", "--yes")
+            await ops(settings, capsys, "fill", "--events", "100", "--days", "7", "--yes")
         assert await connection.fetchval("SELECT count(*) FROM receipts") == 0
-        code, _ = await ops(chosen, capsys, "fill", "--events", "100", "--days", "6", "--yes")
+        code, _ = await ops(settings, capsys, "fill", "--events", "100", "--days", "6", "--yes")
         assert (code, await connection.fetchval("SELECT sum(stored) FROM receipts")) == (0, 100)
 
 

@@ -103,8 +103,8 @@ async def test_a_gateway_and_an_operator_with_such_a_password(tmp_path: Path) ->
                 return (await gateway.http.get(ready)).status_code == 200
 
             await eventually(is_ready, what="the gateway is ready")
-        chosen = operator(url, "", nats_user="s/l", nats_password=PASSWORD)
-        async with to_nats(chosen) as client:
+        settings = operator(url, "", nats_user="s/l", nats_password=PASSWORD)
+        async with to_nats(settings) as client:
             assert client.is_connected
         with pytest.raises(Unreachable, match="NATS_URL"):
             async with to_nats(operator(url, "")):

@@ -34,7 +34,7 @@ async def connection(connection: Connection) -> Connection:
 
 
 @pytest.fixture
-def chosen(fresh_nats: FreshNats, database: Database) -> OperatorSettings:
+def settings(fresh_nats: FreshNats, database: Database) -> OperatorSettings:
     """The operator's settings of this test's servers."""
     return operator(fresh_nats.url, database.owner_dsn)
 
@@ -93,14 +93,14 @@ async def last(client: Client, stream: str = "EVENTS_FACEBOOK") -> int:
 
 
 async def test_a_replay_after_the_cause_is_mended_stores_each_event_once(
-    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
     """Every letter is stored once, as it was received the first time; a second run finds nothing to do."""
     async with all_collected(database, client):
         await bury(client, 12)
         await mend(connection)
-        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--kind", "dead")
-        assert (code, figures["chosen"], figures["replayed"], figures["stored"]) == (0, 12, 12, 12)
+        code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--kind", "dead")
+        assert (code, figures["settings"], figures["replayed"], figures["stored"]) == (0, 12, 12, 12)
         assert await ids(connection) == [f"poison-{number}" for number in range(12)]
         rows = await connection.fetch("SELECT DISTINCT correlation_id, received_at FROM facebook_events")
         assert [tuple(row) for row in rows] == [("request-1", NOON)]
@@ -109,31 +109,31 @@ async def test_a_replay_after_the_cause_is_mended_stores_each_event_once(
         assert letter["outcome"] == "replayed"
         assert letter["replayed_as"] == await last(client)
         published = await last(client)
-        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--all")
-        assert (code, figures["chosen"], figures["replayed"]) == (0, 0, 0)
+        code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--all")
+        assert (code, figures["settings"], figures["replayed"]) == (0, 0, 0)
         assert await last(client) == published
         await balanced(connection, client)
 
 
 async def test_a_cause_that_is_not_mended_gives_new_letters(
-    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
     """What goes out too early is dead again, told with exit code 1; the ledger knows both letters by name."""
     async with all_collected(database, client):
         await bury(client, 3)
-        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--kind", "dead")
+        code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--kind", "dead")
         assert (code, figures["replayed"], figures["dead_again"]) == (1, 3, 3)
         assert await outcomes(connection) == {"replayed": 3, "kept": 3}
         await balanced(connection, client)
 
 
 async def test_many_letters_that_die_again_do_not_stop_their_source(
-    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
     """More letters than a batch may have of dead events share a message and die again: its source goes on."""
     async with all_collected(database, client):
         await bury(client, 30)
-        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--kind", "dead")
+        code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--kind", "dead")
         assert (code, figures["replayed"], figures["dead_again"]) == (1, 30, 30)
         await publish(client, "facebook", message(facebook(event_id="fresh")))
         await drained(client, "facebook")
@@ -143,7 +143,7 @@ async def test_many_letters_that_die_again_do_not_stop_their_source(
 
 
 async def test_killed_between_publishing_and_closing(
-    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
     """SIGKILL where letters are out and not closed: the next run sends them again, and each event is stored once."""
     async with all_collected(database, client):
@@ -152,7 +152,7 @@ async def test_killed_between_publishing_and_closing(
         published = await last(client)
         async with connection.transaction():
             await connection.execute("LOCK TABLE dead_letters IN EXCLUSIVE MODE")  # it may be read, not changed
-            replaying = await start(chosen, "dead-letters", "replay", "--all", "--rate", "5")
+            replaying = await start(settings, "dead-letters", "replay", "--all", "--rate", "5")
 
             async def out() -> bool:
                 return await last(client) > published
@@ -167,7 +167,7 @@ async def test_killed_between_publishing_and_closing(
             return bool(await connection.fetchval(query) == 0)
 
         await eventually(alone, what="the killed one's session has ended", seconds=60)
-        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--all")
+        code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--all")
         assert (code, figures["replayed"], figures["stored"], figures["repeated"]) == (0, 9, 4, 5)
         assert await ids(connection) == [f"poison-{number}" for number in range(9)]
         assert await outcomes(connection) == {"replayed": 9}
@@ -175,14 +175,14 @@ async def test_killed_between_publishing_and_closing(
 
 
 async def test_interrupted_by_ctrl_c(
-    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
     """The page at hand is finished, what is left is told with exit code 1, and the next run goes on from there."""
     async with all_collected(database, client):
         await bury(client, 4)
         await mend(connection)
         published = await last(client)
-        replaying = await start(chosen, "dead-letters", "replay", "--all", "--rate", "1")
+        replaying = await start(settings, "dead-letters", "replay", "--all", "--rate", "1")
 
         async def out() -> bool:
             return await last(client) > published
@@ -195,20 +195,20 @@ async def test_interrupted_by_ctrl_c(
         assert "Traceback" not in errors
         sent = (await outcomes(connection))["replayed"]
         assert 1 <= sent <= 3
-        _, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--all")
+        _, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--all")
         assert (figures["replayed"], figures["stored"]) == (4 - sent, 4 - sent)
         assert await ids(connection) == [f"poison-{number}" for number in range(4)]
         await balanced(connection, client)
 
 
 async def test_a_rate_bounds_what_goes_out_at_a_time(
-    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
     """With 4 a second no message holds more than 4 letters; --limit ends after so many, and the rest stays kept."""
     async with collecting(database, client, "facebook"):
         await bury(client, 10)
     code, figures = await ops_json(
-        chosen, capsys, "dead-letters", "replay", "--all", "--rate", "4", "--limit", "7", "--wait", "0"
+        settings, capsys, "dead-letters", "replay", "--all", "--rate", "4", "--limit", "7", "--wait", "0"
     )
     assert (code, figures["replayed"], figures["waiting_messages"]) == (1, 7, 2)
     counts = await connection.fetch("SELECT count(*) FROM dead_letters GROUP BY replayed_as ORDER BY replayed_as")
@@ -216,16 +216,16 @@ async def test_a_rate_bounds_what_goes_out_at_a_time(
 
 
 async def test_a_dry_run_changes_nothing(
-    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
     """It says what would be done; nothing is published and no letter closed, by replay as by discard."""
     async with all_collected(database, client):
         await bury(client, 2)
         await refuse(client, changed(facebook(), "data.user.gender", "alien"))
         before = await last(client), await last(client, "REFUSED")
-        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--all", "--dry-run")
+        code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--all", "--dry-run")
         assert (code, figures["replayed"], figures["kept_by_reason"]) == (0, 2, {"not_allowed": 1})
-        code, said = await ops(chosen, capsys, "dead-letters", "discard", "--all", "--dry-run")
+        code, said = await ops(settings, capsys, "dead-letters", "discard", "--all", "--dry-run")
         assert code == 0
         assert "3 letters would be discarded (dry run: nothing was changed)" in said
         assert (await last(client), await last(client, "REFUSED")) == before
@@ -234,7 +234,7 @@ async def test_a_dry_run_changes_nothing(
 
 
 async def test_filters_choose_and_discard_closes(
-    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
     """Kind, source, reason, time and name each narrow down; discard closes those alone, and asks before."""
     async with all_collected(database, client):
@@ -244,7 +244,7 @@ async def test_filters_choose_and_discard_closes(
     await connection.execute("UPDATE refused_events SET stored_at = now() - interval '3 days' WHERE id = 1")
 
     async def names(*arguments: str) -> set[str]:
-        _, found = await ops_json(chosen, capsys, "dead-letters", "list", *arguments)
+        _, found = await ops_json(settings, capsys, "dead-letters", "list", *arguments)
         return {letter["name"] for letter in found}
 
     assert await names() == {"dead-1", "dead-2", "refused-1", "refused-2", "refused-3", "refused-4"}
@@ -254,21 +254,21 @@ async def test_filters_choose_and_discard_closes(
     assert await names("--source", "tiktok", "--reason", "missing_field") == {"refused-3"}
     assert await names("--kind", "refused", "--until", "2d") == {"refused-1"}
     assert await names("--kind", "refused", "--since", "2d", "--source", "tiktok") == {"refused-2", "refused-3"}
-    _, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "dead-2", "refused-1", "--dry-run")
-    assert (figures["chosen"], figures["replayed"]) == (2, 1)
+    _, figures = await ops_json(settings, capsys, "dead-letters", "replay", "dead-2", "refused-1", "--dry-run")
+    assert (figures["settings"], figures["replayed"]) == (2, 1)
     with pytest.raises(SluiceError, match="give --yes"):  # nobody can be asked here
-        await ops(chosen, capsys, "dead-letters", "discard", "--reason", "empty")
-    code, said = await ops(chosen, capsys, "dead-letters", "discard", "--reason", "empty", "--yes")
+        await ops(settings, capsys, "dead-letters", "discard", "--reason", "empty")
+    code, said = await ops(settings, capsys, "dead-letters", "discard", "--reason", "empty", "--yes")
     assert (code, said.splitlines()[-1]) == (0, "1 letter discarded")
     assert await names("--outcome", "discarded") == {"refused-2"}
-    await ops(chosen, capsys, "dead-letters", "discard", "refused-2", "dead-1", "--yes")
+    await ops(settings, capsys, "dead-letters", "discard", "refused-2", "dead-1", "--yes")
     assert await names("--outcome", "discarded") == {"refused-2", "dead-1"}
     assert await names() == {"dead-2", "refused-1", "refused-3", "refused-4"}
     await balanced(connection, client)
 
 
 async def test_names_that_mean_no_kept_letter(
-    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
     """Nothing is done where a named letter does not exist or was closed in the other way; done already is told."""
     async with all_collected(database, client):
@@ -277,29 +277,29 @@ async def test_names_that_mean_no_kept_letter(
         published = await last(client)
         for action in (("replay",), ("replay", "--dry-run"), ("discard", "--yes")):
             with pytest.raises(SluiceError, match="there is no letter dead-99999, refused-3: see"):
-                await ops(chosen, capsys, "dead-letters", *action, "dead-1", "dead-99999", "refused-3")
+                await ops(settings, capsys, "dead-letters", *action, "dead-1", "dead-99999", "refused-3")
         assert (await last(client), await outcomes(connection)) == (published, {"kept": 3})
-        _, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "dead-1")
+        _, figures = await ops_json(settings, capsys, "dead-letters", "replay", "dead-1")
         assert (figures["replayed"], figures["already"]) == (1, [])
-        await ops(chosen, capsys, "dead-letters", "discard", "dead-2", "--yes")
+        await ops(settings, capsys, "dead-letters", "discard", "dead-2", "--yes")
         published = await last(client)
         with pytest.raises(SluiceError, match="dead-2 is discarded: a closed letter is never opened again"):
-            await ops(chosen, capsys, "dead-letters", "replay", "dead-2", "dead-3")
+            await ops(settings, capsys, "dead-letters", "replay", "dead-2", "dead-3")
         with pytest.raises(SluiceError, match="dead-1 is replayed: a closed letter is never opened again"):
-            await ops(chosen, capsys, "dead-letters", "discard", "dead-3", "dead-1", "--yes")
+            await ops(settings, capsys, "dead-letters", "discard", "dead-3", "dead-1", "--yes")
         assert (await last(client), (await outcomes(connection))["kept"]) == (published, 1)
-        code, said = await ops(chosen, capsys, "dead-letters", "replay", "dead-1")
+        code, said = await ops(settings, capsys, "dead-letters", "replay", "dead-1")
         assert (code, "dead-1 is replayed already\nno kept letter is meant: nothing to do" in said) == (0, True)
-        code, said = await ops(chosen, capsys, "dead-letters", "discard", "dead-2", "--yes")
+        code, said = await ops(settings, capsys, "dead-letters", "discard", "dead-2", "--yes")
         assert (code, "dead-2 is discarded already\nno kept letter is meant: nothing to do" in said) == (0, True)
-        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "dead-1", "dead-3")
+        code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "dead-1", "dead-3")
         assert (code, figures["replayed"], figures["already"]) == (0, 1, ["dead-1"])
         assert await ids(connection) == ["poison-0", "poison-2"]
         await balanced(connection, client)
 
 
 async def test_what_still_breaks_the_contract_stays_kept(
-    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
     """The door's own rules decide, as they are now: what they refuse stays, with its reason; the rest goes."""
     long_ago, ahead = NOON - timedelta(days=9), datetime.now(UTC) + timedelta(minutes=30)
@@ -307,21 +307,21 @@ async def test_what_still_breaks_the_contract_stays_kept(
     async with all_collected(database, client):
         await refuse(client, facebook(event_id="old", at=long_ago), changed(facebook(), "data.user.age", -1), huge)
         await refuse(client, facebook(event_id="ahead", at=ahead), received=ahead - timedelta(hours=2))
-        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--kind", "refused")
+        code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--kind", "refused")
         assert (code, figures["stored"]) == (0, 1)  # our clock was two hours behind, and is not any more
         assert figures["kept_by_reason"] == {"too_old": 1, "out_of_range": 1, "kept_in_part": 1}
-        older = operator(chosen.nats_url, database.owner_dsn, max_event_age_days=30)
+        older = operator(settings.nats_url, database.owner_dsn, max_event_age_days=30)
         _, figures = await ops_json(older, capsys, "dead-letters", "replay", "--reason", "too_old", "--wait", "0")
         assert (figures["replayed"], figures["kept"]) == (1, 0)
         await drained(client, "facebook")
         assert await ids(connection) == ["ahead"]  # collectors still go by 7 days: dead, and told so
-        _, (letter,) = await ops_json(chosen, capsys, "dead-letters", "list", "--kind", "dead")
+        _, (letter,) = await ops_json(settings, capsys, "dead-letters", "list", "--kind", "dead")
         assert (letter["reason"], letter["correlation_id"]) == ("too_old", "request-2")
         await balanced(connection, client)
 
 
 async def test_whole_messages_and_records_of_refused_events(
-    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
     """A message that could not be read stays until it can; a refused event's record goes back to its stream."""
     await connection.execute("ALTER TABLE refused_events ADD CONSTRAINT no_poison CHECK (path <> 'POISON')")
@@ -332,7 +332,7 @@ async def test_whole_messages_and_records_of_refused_events(
         for name in ("facebook", "refused"):
             await drained(client, name)
         await connection.execute("ALTER TABLE refused_events DROP CONSTRAINT no_poison")
-        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--kind", "dead")
+        code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--kind", "dead")
         assert (code, figures["replayed"], figures["stored"]) == (0, 1, 1)
         assert figures["kept_by_reason"] == {"malformed": 1}
         assert await connection.fetchval("SELECT event FROM refused_events") == b"{1}"
@@ -340,38 +340,38 @@ async def test_whole_messages_and_records_of_refused_events(
         await connection.execute(
             "UPDATE dead_letters SET event = $1 WHERE position = -1", message(facebook(), facebook())
         )
-        code, figures = await ops_json(chosen, capsys, "dead-letters", "replay", "--kind", "dead")
+        code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--kind", "dead")
         assert (code, figures["replayed"], figures["stored"]) == (0, 1, 2)
 
 
 async def test_a_letter_is_shown_as_it_is_and_harmless(
-    database: Database, client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
     """All that is known of a letter is shown, its event too, and no byte of it reaches the terminal as a command."""
     async with all_collected(database, client):
         await refuse(client, changed(tiktok(), "eventType", "\x1b[31m[red]\x07"), b"\xff\xfe")
-    code, said = await ops(chosen, capsys, "dead-letters", "show", "refused-1")
+    code, said = await ops(settings, capsys, "dead-letters", "show", "refused-1")
     assert code == 0
     assert "\x1b" not in said
     assert "[31m[red]" in said
     assert "not_allowed" in said
-    _, letter = await ops_json(chosen, capsys, "dead-letters", "show", "refused-2")
+    _, letter = await ops_json(settings, capsys, "dead-letters", "show", "refused-2")
     assert (letter["event_base64"], letter["length"], letter["reason"]) == ("//4=", 2, "malformed")
     with pytest.raises(SluiceError, match="there is no letter dead-7"):
-        await ops(chosen, capsys, "dead-letters", "show", "dead-7")
+        await ops(settings, capsys, "dead-letters", "show", "dead-7")
 
 
 async def test_two_do_not_work_at_once(
-    connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
+    connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
     """While somebody replays or discards, a second one is told to wait."""
     await connection.fetchval("SELECT pg_advisory_lock(hashtext('sluice.letters'))")
     with pytest.raises(SluiceError, match="another replay or discard is at work"):
-        await ops(chosen, capsys, "dead-letters", "replay", "--all")
+        await ops(settings, capsys, "dead-letters", "replay", "--all")
 
 
 async def test_letters_past_their_retention_stay_in_the_ledger(
-    database: Database, connection: Connection, client: Client, chosen: OperatorSettings, capsys: Capsys
+    database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
     """What the maintenance deletes is counted by what had become of it: receipts and letters still agree."""
     from sql import statements  # noqa: PLC0415
@@ -379,7 +379,7 @@ async def test_letters_past_their_retention_stay_in_the_ledger(
     async with all_collected(database, client):
         await bury(client, 3)
         await refuse(client, b"not json", b"{}")
-    await ops(chosen, capsys, "dead-letters", "discard", "dead-1", "refused-1", "--yes")
+    await ops(settings, capsys, "dead-letters", "discard", "dead-1", "refused-1", "--yes")
     for name in ("drop_old_dead_letters", "drop_old_refused_events"):
         await connection.execute(statements("maintenance")[name], timedelta(0))
     assert await outcomes(connection) == {}

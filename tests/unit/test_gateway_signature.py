@@ -38,14 +38,16 @@ BOTH: frozenset[SourceName] = frozenset({"facebook", "tiktok"})
 
 def demanding(now: float = NOW, **settings: object) -> Signatures:
     """Signatures under these settings, without GATEWAY_ in front."""
-    chosen = {f"gateway_{name}": value for name, value in settings.items()}
-    return Signatures(GatewaySettings(**chosen), clock=lambda: now)
+    values = {f"gateway_{name}": value for name, value in settings.items()}
+    return Signatures(GatewaySettings(**values), clock=lambda: now)
 
 
 def of_both(scheme: str, *, now: float = NOW, secrets: str | None = None) -> Signatures:
     """Both sources demand the same."""
-    chosen = secrets or SECRETS[scheme]
-    return demanding(now, facebook_scheme=scheme, facebook_secrets=chosen, tiktok_scheme=scheme, tiktok_secrets=chosen)
+    accepted = secrets or SECRETS[scheme]
+    return demanding(
+        now, facebook_scheme=scheme, facebook_secrets=accepted, tiktok_scheme=scheme, tiktok_secrets=accepted
+    )
 
 
 async def refusal(signatures: Signatures, headers: dict[str, str], body: bytes = BODY) -> Refusal:

@@ -60,9 +60,9 @@ async def test_fill_needs_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_fill_asks_outside_the_local_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Made events go into no configured database without a question; without a terminal --yes is needed."""
     monkeypatch.chdir(tmp_path)
-    chosen = OperatorSettings(sluice_migrate_dsn="postgresql://o:secret@db.example:1/sluice")
+    settings = OperatorSettings(sluice_migrate_dsn="postgresql://o:secret@db.example:1/sluice")
     with pytest.raises(NotConfirmed, match=r"made events in the database at db\.example:1: .*give --yes") as raised:
-        await fill.run(chosen, 1_000, 1, "publisher", yes=False)
+        await fill.run(settings, 1_000, 1, "publisher", yes=False)
     assert "secret" not in str(raised.value)
 
 
