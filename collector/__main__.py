@@ -1,4 +1,4 @@
-"""Run a collector: `python -m collector --source SOURCE|refused [--parser auto|native|python]`."""
+"""Run a collector: `python -m collector --source SOURCE|rejected [--parser auto|native|python]`."""
 
 from __future__ import annotations
 

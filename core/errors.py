@@ -3,7 +3,7 @@
 SluiceError
   x Misconfigured      the operator's: a setting is missing or wrong; the service does not start
   x TryAgain           ours: answered 503 with Retry-After, or retried by a collector
-      StreamFull         the stream has no room: refused at once
+      StreamFull         the stream has no room: rejected at once
       StreamUnreachable  no PubAck came in time: part may be stored
   x OurFault           a defect or a wrong schema: nothing is acknowledged, an alert fires; retried every minute
 """
@@ -24,7 +24,7 @@ class TryAgain(SluiceError):
 
 
 class StreamFull(TryAgain):
-    """JetStream refused the message because the stream is at its size limit (err_code 10077)."""
+    """JetStream rejected the message because the stream is at its size limit (err_code 10077)."""
 
     retry_after_seconds = 5
 

@@ -74,7 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nats_key: Annotated[str | None, Meta(description="Its key (NATS_KEY_FILE)")] = None
     max_event_age_days: Annotated[
         int,
-        Meta(ge=1, le=365, description="An event older than this is refused, at the door and when storing"),
+        Meta(ge=1, le=365, description="An event older than this is rejected, at the door and when storing"),
     ] = 7
     max_event_ahead_seconds: Annotated[
         int, Meta(ge=0, le=86_400, description="How far an event's timestamp may lie ahead of our clock")
@@ -86,7 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="Room of each EVENTS_ stream; the default holds 30 minutes of the publisher's load",
         ),
     ] = 11 * 1024 * MEBIBYTE
-    refused_stream_max_bytes: Annotated[int, Meta(ge=MEBIBYTE, description="Room of the stream REFUSED")] = (
+    rejected_stream_max_bytes: Annotated[int, Meta(ge=MEBIBYTE, description="Room of the stream REJECTED")] = (
         1024 * MEBIBYTE
     )
     stream_replicas: Annotated[

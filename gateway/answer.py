@@ -13,7 +13,7 @@ import msgspec
 from core.correlation import HEADER
 from core.errors import StreamFull, StreamUnreachable, TryAgain
 from gateway.batch import Batch
-from gateway.refusal import Doubled, NotServing, Overloaded, Refusal, Refused
+from gateway.rejection import Doubled, NotServing, Overloaded, Rejected, Rejection
 
 
 class Answer(NamedTuple):
@@ -22,24 +22,24 @@ class Answer(NamedTuple):
     body: bytes
 
 
-REFUSALS: Final[dict[Refusal, tuple[int, str]]] = {
-    Refusal.EMPTY_BODY: (400, "The body is empty"),
-    Refusal.NO_EVENTS: (400, "The body holds no event"),
-    Refusal.NOT_JSON: (400, "The body is not JSON"),
-    Refusal.NOT_EVENTS: (400, "The body is neither an array nor an object"),
-    Refusal.NOT_GZIP: (400, "The body is not gzip"),
-    Refusal.TRUNCATED: (400, "The body is not as long as announced"),
-    Refusal.TOO_LARGE: (413, "The body is too large"),
-    Refusal.TOO_MANY_EVENTS: (413, "The body holds too many events"),
-    Refusal.UNSUPPORTED_TYPE: (415, "This Content-Type is not taken"),
-    Refusal.UNSUPPORTED_ENCODING: (415, "This Content-Encoding is not taken"),
-    Refusal.UNKNOWN_PATH: (404, "There is nothing here"),
-    Refusal.WRONG_METHOD: (405, "This method is not taken"),
-    Refusal.UNSIGNED: (401, "The request is not signed"),
-    Refusal.BAD_SIGNATURE: (401, "The signature does not hold"),
-    Refusal.STALE_SIGNATURE: (401, "The signature is too old, or too new"),
-    Refusal.FOREIGN_SOURCE: (403, "The request holds events that it may not hold"),
-    Refusal.NOT_VERIFIED: (403, "The verify token is not known"),
+REJECTIONS: Final[dict[Rejection, tuple[int, str]]] = {
+    Rejection.EMPTY_BODY: (400, "The body is empty"),
+    Rejection.NO_EVENTS: (400, "The body holds no event"),
+    Rejection.NOT_JSON: (400, "The body is not JSON"),
+    Rejection.NOT_EVENTS: (400, "The body is neither an array nor an object"),
+    Rejection.NOT_GZIP: (400, "The body is not gzip"),
+    Rejection.TRUNCATED: (400, "The body is not as long as announced"),
+    Rejection.TOO_LARGE: (413, "The body is too large"),
+    Rejection.TOO_MANY_EVENTS: (413, "The body holds too many events"),
+    Rejection.UNSUPPORTED_TYPE: (415, "This Content-Type is not taken"),
+    Rejection.UNSUPPORTED_ENCODING: (415, "This Content-Encoding is not taken"),
+    Rejection.UNKNOWN_PATH: (404, "There is nothing here"),
+    Rejection.WRONG_METHOD: (405, "This method is not taken"),
+    Rejection.UNSIGNED: (401, "The request is not signed"),
+    Rejection.BAD_SIGNATURE: (401, "The signature does not hold"),
+    Rejection.STALE_SIGNATURE: (401, "The signature is too old, or too new"),
+    Rejection.FOREIGN_SOURCE: (403, "The request holds events that it may not hold"),
+    Rejection.NOT_VERIFIED: (403, "The verify token is not known"),
 }
 _MAY_SEND_AGAIN: Final = "Part of the request may be stored already. The whole may safely be sent again: "
 _STORED_ONCE: Final = "each event is stored once."
@@ -62,23 +62,23 @@ def batch(decoded: Batch, correlation_id: str) -> Answer:
     counts = {
         "correlationId": correlation_id,
         "accepted": decoded.accepted_events,
-        "refused": decoded.refused_events,
+        "rejected": decoded.rejected_events,
         "errors": decoded.told,
     }
     if decoded.accepted_events:
         return Answer(202, {"Content-Type": _JSON, HEADER: correlation_id}, _encode(counts))
-    detail = f"none of {decoded.refused_events} events holds to the contract: see `errors`, and /docs for every field"
+    detail = f"none of {decoded.rejected_events} events holds to the contract: see `errors`, and /docs for every field"
     return _problem(422, "nothing_accepted", "No event was accepted", detail, correlation_id, more=counts)
 
 
-def refused(error: Refused, correlation_id: str, **headers: str) -> Answer:
-    """The answer to a request that is refused as a whole."""
-    status, title = REFUSALS[error.refusal]
-    if error.refusal is Refusal.UNSUPPORTED_ENCODING:
+def rejected(error: Rejected, correlation_id: str, **headers: str) -> Answer:
+    """The answer to a request that is rejected as a whole."""
+    status, title = REJECTIONS[error.rejection]
+    if error.rejection is Rejection.UNSUPPORTED_ENCODING:
         headers["Accept-Encoding"] = "gzip"
     if status == 401:
         headers["WWW-Authenticate"] = _PROOFS
-    return _problem(status, error.refusal.value, title, error.detail, correlation_id, headers=headers)
+    return _problem(status, error.rejection.value, title, error.detail, correlation_id, headers=headers)
 
 
 def try_again(error: TryAgain, correlation_id: str) -> Answer:

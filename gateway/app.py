@@ -1,6 +1,6 @@
 """One worker: Robyn in front, the parts of the gateway behind. `gateway.routes` says what is answered.
 
-    spare --slot--> connecting to NATS, not ready -> serving --told to stop--> not ready, still serving -> refusing
+    spare --slot--> connecting to NATS, not ready -> serving --told to stop--> not ready, still serving -> rejecting
                                                        -> nothing in flight -> not listening -> exit 0
 
 What runs beside the requests (the link to JetStream, the metrics) runs as long as the worker. Where it fails the worker

@@ -2,7 +2,7 @@
 
 Invariant: it is static, public text, derived from the contract: no request, event or setting is in it. The page loads
 nothing from elsewhere, and its content security policy allows its own script and style alone. An instant in an example
-is the present, because the contract refuses old events.
+is the present, because the contract rejects old events.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import structlog
 from nats.aio.client import Client
 
 from core.errors import StreamFull
-from core.events.subjects import EVENTS_HEADER, MESSAGE_ID_HEADER, events_subject, refused_subject
+from core.events.subjects import EVENTS_HEADER, MESSAGE_ID_HEADER, events_subject, rejected_subject
 from core.jetstream import NO_ROOM
 from core.sources import SOURCES, SourceName
 from gateway import metrics
@@ -28,7 +28,7 @@ from gateway.batch import Block
 from gateway.commit import Lane, Message, Waiting
 from gateway.correlation import Origin
 from gateway.puback import NoPubAck, NoStream, PubAcks
-from gateway.refusal import Doubled, NotServing
+from gateway.rejection import Doubled, NotServing
 
 ATTEMPT_SECONDS: Final = 2.5
 PAUSE_SECONDS: Final = 0.1
@@ -47,8 +47,8 @@ class Publisher:
         self._lanes: Final[dict[SourceName, Lane]] = {
             source: Lane(events_subject(source), self._deliver, metrics.processed[source]) for source in SOURCES
         }
-        self._refused_lanes: Final[dict[SourceName | None, Lane]] = {
-            source: Lane(refused_subject(source), self._deliver) for source in (*SOURCES, None)
+        self._rejected_lanes: Final[dict[SourceName | None, Lane]] = {
+            source: Lane(rejected_subject(source), self._deliver) for source in (*SOURCES, None)
         }
         self._waiting: set[Waiting] = set()
         self._looking = False
@@ -72,11 +72,12 @@ class Publisher:
         """
         await self._publish(origin, [(self._lanes[source], blocks[source]) for source in blocks], seconds)
 
-    async def publish_refused(
+    async def publish_rejected(
         self, origin: Origin, records: Mapping[SourceName | None, list[Block]], seconds: float
     ) -> None:
-        """Publish records of refused events by source, None where it could not be read; all else is as in `publish`."""
-        await self._publish(origin, [(self._refused_lanes[source], records[source]) for source in records], seconds)
+        """Publish records of rejected events by source, None where it could not be read; all else is as in
+        `publish`."""
+        await self._publish(origin, [(self._rejected_lanes[source], records[source]) for source in records], seconds)
 
     async def _publish(self, origin: Origin, by_lane: Sequence[tuple[Lane, list[Block]]], seconds: float) -> None:
         if not self._serving.is_set():

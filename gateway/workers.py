@@ -8,7 +8,7 @@ A spare is a worker that has imported everything and waits for the number of its
 always ready, because Robyn aborts its process on a body that actix cannot read (docs/workarounds.md).
 
 Invariant: the port is ours from before the first worker to after the last. The parent binds it without listening, so
-that it stays reserved while workers come and go, and so that another program's port is refused instead of shared.
+that it stays reserved while workers come and go, and so that another program's port is rejected instead of shared.
 A worker ends when the pipe to its standard input closes: so it is told to stop, and so it does not outlive its parent,
 however that ends. It is never told by a signal: Robyn's HTTP server has handlers of its own for those, which would
 close connections under the requests that are on their way.

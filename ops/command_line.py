@@ -50,7 +50,7 @@ def command_line() -> argparse.ArgumentParser:
     _fill(group)
     report.options(group_of(group, "report", "show a report of the last 24 hours, or of any range"))
     doctor.options(command(group, "doctor", "check everything, and say what mends what is wrong"))
-    what = "events that could not be stored (dead) or were refused at the door (refused)"
+    what = "events that could not be stored (dead) or were rejected at the door (rejected)"
     dead_letters.options(group_of(group, "dead-letters", f"work with {what}"))
     _sources(group)
     _partitions(group_of(group, "partitions", "list, make, index and drop the daily partitions"))

@@ -99,7 +99,7 @@ def test_parse_a_message_of_one_event(benchmark: BenchmarkFixture, name: str) ->
 
 
 @pytest.mark.parametrize("name", ["python", "native"])
-def test_parse_what_is_refused(benchmark: BenchmarkFixture, name: str) -> None:
+def test_parse_what_is_rejected(benchmark: BenchmarkFixture, name: str) -> None:
     """A flood of events that all break the contract: the native parser asks Python about each."""
     body = message("facebook").replace(b'"gender":"', b'"gender":"x')
     parsed = benchmark(parser("facebook", name), body, 7)

@@ -25,7 +25,7 @@ class Path(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """A dead letter: an accepted event that could not be stored."""
 
     published_at: datetime
@@ -64,24 +64,24 @@ class Outcome:
 
     events: int = 0
     stored: int = 0
-    letters: list[Letter] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
     left_out: int = 0
     path: Path | None = None
     conflicts: int = 0
 
     @property
     def repeated(self) -> int:
-        return self.events - self.stored - len(self.letters)
+        return self.events - self.stored - len(self.dead_letters)
 
 
-def letter(message: Message, invalid: InvalidEvent) -> Letter:
+def dead_letter(message: Message, invalid: InvalidEvent) -> DeadLetter:
     """The dead letter of one invalid event, or of a message that cannot be read at all."""
     part: wire.Part | None = None
     event = message.body
     if invalid.position >= 0:
         parts, lines = wire.decode(message.body)
         part, event = wire.part_of(parts, invalid.position), lines[invalid.position]
-    return Letter(
+    return DeadLetter(
         published_at=message.published_at,
         stream_sequence=message.sequence,
         received_at=moment_of(instant(part.received_at)) if part else None,

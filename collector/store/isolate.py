@@ -13,7 +13,7 @@ from collections import Counter
 from typing import Final
 
 from collector.parse.parsed import InvalidEvent, Parser
-from collector.store.batch import Entry, Letter, Path, around, halve, letter
+from collector.store.batch import DeadLetter, Entry, Path, around, dead_letter, halve
 from collector.store.write import Poison, Write
 from core.errors import OurFault
 from core.events.dead_reasons import StoreReason
@@ -47,14 +47,14 @@ class DeadLimit:
 
 
 class Isolation:
-    """A batch that holds poison, taken apart. letters are the dead letters found."""
+    """A batch that holds poison, taken apart. dead letters are the dead letters found."""
 
     def __init__(self, parse: Parser, write: Write, limit: DeadLimit) -> None:
         self._parse = parse
         self._write = write
         self._limit = limit
         self._path = Path.DIRECT if write.can_go_direct else Path.STAGED
-        self.letters: list[Letter] = []
+        self.dead_letters: list[DeadLetter] = []
 
     async def store(self, entries: list[Entry], poison: Poison) -> Counter[int]:
         """Store the events of these entries, except those that PostgreSQL rejects; `poison` is why all together
@@ -81,5 +81,5 @@ class Isolation:
 
     def _bury(self, entry: Entry, poison: Poison) -> None:
         event = InvalidEvent(entry.start, StoreReason.UNSTORABLE, "$", poison.detail)
-        self.letters.append(letter(entry.message, event))
+        self.dead_letters.append(dead_letter(entry.message, event))
         self._limit.count(entry, event.detail)

@@ -97,7 +97,7 @@ class Write:
 
     @property
     def can_go_direct(self) -> bool:
-        """Refused events are few and of one table: they are always staged."""
+        """Rejected events are few and of one table: they are always staged."""
         return self._source.table is not None
 
     async def rows(self, entries: list[Entry], path: Path) -> Counter[int]:
@@ -170,7 +170,7 @@ class Write:
         self._staging_in_use = True
         await self._copy_into("staging", entries, day)
         if self._source.table is None:
-            rows = await self._connection.fetch(_SQL["merge_refused"])
+            rows = await self._connection.fetch(_SQL["merge_rejected"])
         else:
             merge = _SOURCES[f"merge_{self._source.name}"]
             await self._learn(self._total(entry.parsed.counts for entry in entries), day)
@@ -209,7 +209,7 @@ class Write:
 
 def staging(source: Source) -> str:
     """The statement that makes the session's staging table."""
-    return _SQL["staging"].format(table=source.table) if source.table else _SQL["staging_refused"]
+    return _SQL["staging"].format(table=source.table) if source.table else _SQL["staging_rejected"]
 
 
 def leaf(source: Source, day: int) -> str:

@@ -126,7 +126,7 @@ async def to_nats(settings: OperatorSettings) -> AsyncIterator[Client]:
     try:
         yield client
     except nats.js.errors.APIError as error:
-        raise SluiceError(f"JetStream refused: {error.description}") from error
+        raise SluiceError(f"JetStream rejected: {error.description}") from error
     except (jetstream.StreamMissing, nats.errors.Error) as error:
         raise Unreachable("NATS", settings.nats_url, "NATS_URL", error) from error
     finally:
@@ -136,7 +136,7 @@ async def to_nats(settings: OperatorSettings) -> AsyncIterator[Client]:
 
 @asynccontextmanager
 async def to_database(settings: OperatorSettings) -> AsyncIterator[Connection]:
-    """A connection as the owner. Raises Unreachable, or Misconfigured where there is no DSN or it is refused."""
+    """A connection as the owner. Raises Unreachable, or Misconfigured where there is no DSN or it is rejected."""
     if not (dsn := settings.sluice_migrate_dsn):
         raise Misconfigured(
             "SLUICE_MIGRATE_DSN is not set, and no local stack runs in .sluice: commands use the owner's connection"

@@ -1,7 +1,7 @@
 """`ops report`: the reporter's reports in a terminal, asked for over HTTP like everybody else's.
 
 The options are the parameters that the reports declare, so there is none that the reporter does not know; their values
-are the reporter's to judge. What it refuses is told in one sentence, code 2.
+are the reporter's to judge. What it rejects is told in one sentence, code 2.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _option(parser: argparse.ArgumentParser, parameter: AnyParameter) -> None:
 
 
 async def run(settings: OperatorSettings, report: AnyReport, given: argparse.Namespace) -> int:
-    """Ask for a report and print it; 2 where the reporter refuses the query. Raises Unreachable."""
+    """Ask for a report and print it; 2 where the reporter rejects the query. Raises Unreachable."""
     query = {parameter.name: getattr(given, parameter.name) for parameter in report.parameters}
     query |= {"from": _when(query["from"] or SINCE), "to": _when(query["to"] or "0s")}
     address = f"{settings.reporter_url.rstrip('/')}/reports/{report.name}?" + urlencode(

@@ -54,7 +54,7 @@ RUNBOOKS: Final = {
     "lag": "CollectorLag",
     "stopped": "CollectorStopped",
     "partitions": "PartitionsRunningOut",
-    "dead letters": "DeadLetters",
+    "dead_letters": "DeadLetters",
     "lost": "LedgerUnbalanced",
     "ledger": "LedgerUnbalanced",
     "disk": "DiskFilling",
@@ -175,7 +175,7 @@ async def _servers(
                 held += await examine.of_postgres(connection, settings)
         schema_is_right = any(check.check == "schema" and check.state == "ok" for check in held)
         if connection is not None and schema_is_right:
-            async with _trying("dead letters", held):
+            async with _trying("dead_letters", held):
                 known = await examine.noted(connection)
         held += examine.of_state(facts, known, most_lag_seconds)
         if client is not None and connection is not None and schema_is_right:

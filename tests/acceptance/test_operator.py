@@ -45,7 +45,7 @@ LAG_SECONDS = 30.0
 @pytest.fixture(scope="module")
 def settings() -> dict[str, str]:
     """Small streams, and one worker."""
-    return {"GATEWAY_WORKERS": "1", "STREAM_MAX_BYTES": str(1 << 30), "REFUSED_STREAM_MAX_BYTES": str(1 << 28)}
+    return {"GATEWAY_WORKERS": "1", "STREAM_MAX_BYTES": str(1 << 30), "REJECTED_STREAM_MAX_BYTES": str(1 << 28)}
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ async def test_nothing_answers(operator_settings: OperatorSettings, capsys: Caps
 
 async def test_services_that_are_down(system: System, operator_settings: OperatorSettings) -> None:
     """A gateway, a reporter and a collector that do not run are named; started again, all is well."""
-    for name, check in (("gateway", "gateway"), ("reporter", "reporter"), ("refused-collector", "collectors")):
+    for name, check in (("gateway", "gateway"), ("reporter", "reporter"), ("rejected-collector", "collectors")):
         await system.supervisor.stop(name)
 
         async def found(check: str = check) -> bool:

@@ -107,8 +107,8 @@ async def test_reports_come_as_files(client: httpx.AsyncClient) -> None:
     saved_as = f"sluice-events-{DAY[0]}T154500-{DAY[0]}T171500.csv"
     assert file.headers["Content-Disposition"] == f'attachment; filename="{saved_as}"'
     for path, parameter in (("/reports/events.csv", "maybe"), ("/reports/events", "true")):
-        refused = await client.get(path, params=query | {"bom": parameter})
-        assert (refused.status_code, refused.json()["parameter"]) == (400, "bom")
+        rejected = await client.get(path, params=query | {"bom": parameter})
+        assert (rejected.status_code, rejected.json()["parameter"]) == (400, "bom")
     wrong = await client.get("/reports/events.csv", params={"from": DAY[0]})
     assert (wrong.status_code, wrong.json()["parameter"]) == (400, "to")
     assert "Content-Disposition" not in wrong.headers

@@ -25,11 +25,11 @@ SERVICES: dict[str, type[Settings]] = {
     "gateway": GatewaySettings,
     "fb-collector": CollectorSettings,
     "ttk-collector": CollectorSettings,
-    "refused-collector": CollectorSettings,
+    "rejected-collector": CollectorSettings,
     "reporter": ReporterSettings,
 }
 OURS = (*SERVICES, "migrate", "operator", "stand-in")
-SCALED = ("gateway", "fb-collector", "ttk-collector", "refused-collector")
+SCALED = ("gateway", "fb-collector", "ttk-collector", "rejected-collector")
 # What ends by itself, what serves nothing, and an image that holds nothing but its one program.
 UNCHECKED = {"migrate", "operator", "stand-in", "publisher", "nats-exporter"}
 GIVEN = {"publisher"}  # not ours to pin

@@ -1,7 +1,7 @@
 """The publisher's sixteen corruptions over both sources and stages: the right reason and path, or none.
 
 The function is picked apart from the event's own source, so some change nothing or only add a key that is not
-listed: those events are valid, and refusing one would lose it.
+listed: those events are valid, and rejecting one would lose it.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ SERVICES: dict[str, type[Settings]] = {
     "gateway": GatewaySettings,
     "fb-collector": CollectorSettings,
     "ttk-collector": CollectorSettings,
-    "refused-collector": CollectorSettings,
+    "rejected-collector": CollectorSettings,
     "reporter": ReporterSettings,
 }
 SECRETS = Path("/run/secrets/sluice")
@@ -173,14 +173,14 @@ WAYS = {
     ("gateway", "nats", 4222),
     ("fb-collector", "nats", 4222),
     ("ttk-collector", "nats", 4222),
-    ("refused-collector", "nats", 4222),
+    ("rejected-collector", "nats", 4222),
     ("nats", "nats", 6222),
     ("operator", "nats", 4222),
     ("operator", "nats", 8222),
     ("operator", "gateway", 8080),
     ("operator", "reporter", 8081),
 }
-TO_DATABASE = {"fb-collector", "ttk-collector", "refused-collector", "reporter", "migrate", "operator"}
+TO_DATABASE = {"fb-collector", "ttk-collector", "rejected-collector", "reporter", "migrate", "operator"}
 
 
 def test_nobody_speaks_to_anybody_else(manifests: list[Manifest]) -> None:

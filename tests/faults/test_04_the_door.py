@@ -158,7 +158,7 @@ async def test_too_much_of_anything(gateway: Gateway, tally: Tally) -> None:
         answer = await gateway.send(body, **headers)
         assert answer.status_code in statuses, (name, answer.status_code, answer.text[:300])
         if answer.status_code == 202:
-            assert (answer.json()["accepted"], answer.json()["refused"]) == (1, 1), name
+            assert (answer.json()["accepted"], answer.json()["rejected"]) == (1, 1), name
             expected += 1
         tally.count(bad_inputs=1)
     assert len(await gateway.lines("facebook")) == expected

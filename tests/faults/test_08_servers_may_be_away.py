@@ -1,4 +1,4 @@
-"""Promise 8: NATS or PostgreSQL may be away, slow, full or locked: the gateway waits or refuses, the stream holds what
+"""Promise 8: NATS or PostgreSQL may be away, slow, full or locked: the gateway waits or rejects, the stream holds what
 was accepted, and collectors catch up faster than events arrive."""
 
 from __future__ import annotations
@@ -103,13 +103,13 @@ async def test_the_line_to_postgres_is_half_open(system: FaultySystem, tally: Ta
 
 
 async def test_nats_is_out_of_reach(system: FaultySystem, tally: Tally) -> None:
-    """The line to NATS is refused, held and reset in turn: requests wait, none is answered 202 meanwhile, and services
+    """The line to NATS is rejected, held and reset in turn: requests wait, none is answered 202 meanwhile, and services
     find back by themselves."""
     line = system.to_nats
-    # None that is refused: a gateway tries to keep those for 5 s, and then counts them as not kept.
+    # None that is rejected: a gateway tries to keep those for 5 s, and then counts them as not kept.
     async with load(system, stored=list(SOURCES), corrupt_share=0.0) as sender:
         for _ in range(rounds(1, 5)):
-            await line.refuse()
+            await line.reject()
             line.reset()
             await eventually(posts_wait(sender, 5), what="requests wait", seconds=30)
             await line.listen()
@@ -203,7 +203,7 @@ async def test_the_disk_under_nats_is_full(system: FaultySystem, tally: Tally, f
         try:
             assert await run("cp", "-a", f"{aside}/.", str(store))
             await system.supervisor.start_again("nats")
-            # None that is refused: REFUSED may be full where a source's stream is not yet, and then it is not kept.
+            # None that is rejected: REJECTED may be full where a source's stream is not yet, and then it is not kept.
             async with load(system, events=100, stored=list(SOURCES), corrupt_share=0.0) as sender:
                 for source in SOURCES:  # else its collector makes room
                     await pause(system.client, source)

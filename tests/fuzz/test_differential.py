@@ -38,7 +38,7 @@ def test_the_corpus_is_read_alike(pair: Pair, name: str) -> None:
 
 
 def test_the_valid_corpus_is_valid(pair: Pair) -> None:
-    """Every line of it becomes a row of its source: the likeness is not that of refusals alone."""
+    """Every line of it becomes a row of its source: the likeness is not that of rejections alone."""
     lines = [line for line in corpus("valid.txt") if pair.source.encode() in line]
     assert len(lines) > 20
     assert read(pair, lines).invalid == []

@@ -92,7 +92,7 @@ def test_days_share_the_events() -> None:
 
 
 def test_a_full_disk_is_told_before(tmp_path: Path) -> None:
-    """What cannot fit is refused before anything is stored, with what is needed and what there is."""
+    """What cannot fit is rejected before anything is stored, with what is needed and what there is."""
     check_room(tmp_path, 1)
     with pytest.raises(NoRoom, match="GiB"):
         check_room(tmp_path, 10**12)

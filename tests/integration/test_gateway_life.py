@@ -171,10 +171,10 @@ async def test_a_drain_waits_for_pubacks(fresh_nats: FreshNats) -> None:
             await _in_flight(gateway, 1)
             process.terminate()
 
-            async def refused() -> bool:
+            async def rejected() -> bool:
                 return (await gateway.send(b"")).status_code == 503  # 400 while requests are taken
 
-            await eventually(refused, what="new requests are refused")
+            await eventually(rejected, what="new requests are rejected")
             assert process.returncode is None
         assert (await request).status_code == 202
         assert await in_time(process.wait()) == 0

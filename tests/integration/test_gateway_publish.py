@@ -23,7 +23,7 @@ from gateway.batch import Block
 from gateway.commit import SEAL_PARTS, UNACKED_MOST
 from gateway.correlation import Origin, origin
 from gateway.publish import Publisher
-from gateway.refusal import Doubled, NotServing
+from gateway.rejection import Doubled, NotServing
 from gateway.settings import GatewaySettings
 from tests.support.garbage import errors_left_behind
 from tests.support.processes import stopped
@@ -69,7 +69,7 @@ class Bench:
 async def bench(fresh_nats: FreshNats) -> AsyncIterator[Bench]:
     """A publisher that serves, on streams of 4 MiB."""
     client = await jetstream.connect(fresh_nats.url, name="tests")
-    settings = GatewaySettings(stream_max_bytes=4 << 20, refused_stream_max_bytes=4 << 20)
+    settings = GatewaySettings(stream_max_bytes=4 << 20, rejected_stream_max_bytes=4 << 20)
     await jetstream.ensure_streams(client, settings)
     publisher = Publisher()
     await publisher.serve(client)
@@ -150,7 +150,7 @@ async def test_every_message_has_an_id_of_its_own(bench: Bench) -> None:
     assert len({message.headers["Nats-Msg-Id"] for message in await bench.messages()}) == 2
 
 
-async def test_a_full_stream_refuses_at_once(bench: Bench) -> None:
+async def test_a_full_stream_rejects_at_once(bench: Bench) -> None:
     """A stream at its limit fails the request without a retry, however long its patience is; what it took before stays
     stored."""
     with pytest.raises(StreamFull):
@@ -241,7 +241,7 @@ async def test_a_duplicate_at_the_first_attempt_is_an_error(bench: Bench, monkey
 
 
 async def test_requests_wait_for_the_first_link(bench: Bench) -> None:
-    """A request that comes before JetStream was reached waits for it, and is refused when its time is over."""
+    """A request that comes before JetStream was reached waits for it, and is rejected when its time is over."""
     publisher = Publisher()
     with pytest.raises(NotServing):
         await publisher.publish(origin({}), {SOURCE: [Block(1, b"{}")]}, 0.05)

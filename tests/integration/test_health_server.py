@@ -182,6 +182,6 @@ def test_a_client_may_close_its_side_first(port: int) -> None:
         (b"GET /metrics HTTP/1.1\r\nX: " + 500_000 * b"a", b"431 Request Header Fields Too Large"),
     ],
 )
-def test_what_is_no_request_of_ours_is_refused(port: int, request_: bytes, status: bytes) -> None:
+def test_what_is_no_request_of_ours_is_rejected(port: int, request_: bytes, status: bytes) -> None:
     """Each wrong request has its status, which arrives although the client was still sending."""
     assert raw(port, request_).startswith(b"HTTP/1.1 " + status + b"\r\n")

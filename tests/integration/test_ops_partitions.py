@@ -17,7 +17,7 @@ from ops.cli.connection import to_nats
 from ops.doctor import examine
 from ops.doctor.checks import Check
 from ops.doctor.compare import of_rows
-from ops.ledger import read_letters
+from ops.ledger import read_dead_letters
 from ops.settings import OperatorSettings
 from sql import statements
 from tests.support.collecting import collecting, connected, drained, publish, storing
@@ -138,7 +138,8 @@ async def test_a_table_that_is_held_is_told(database: Database, connection: Conn
 async def test_what_the_ledger_and_the_streams_tell(
     database: Database, connection: Connection, fresh_nats: FreshNats, capsys: Capsys
 ) -> None:
-    """Dead letters, rollups that are not the rows', letters that are gone and a stream without room: each is found."""
+    """Dead letters, rollups that are not the rows', dead letters that are gone and a stream without room: each is
+    found."""
     await connection.execute("ALTER TABLE facebook_events ADD CHECK (city <> 'Bergen')")
     full = operator(fresh_nats.url, database.owner_dsn, stream_max_bytes=1 << 21)
 
@@ -159,17 +160,17 @@ async def test_what_the_ledger_and_the_streams_tell(
         await js.update_stream((await js.stream_info("EVENTS_FACEBOOK")).config.evolve(max_bytes=1 << 20))
         await publish(client, "facebook", b"x" * 900_000, 1)
         found = await wrong()
-        assert found["dead letters"] == "2 accepted events of facebook could not be stored: unstorable"
+        assert found["dead_letters"] == "2 accepted events of facebook could not be stored: unstorable"
         assert found["room in streams"] == "EVENTS_FACEBOOK is 86% full; when it is full, requests get 503"
         assert found["streams"].startswith("EVENTS_FACEBOOK max_bytes is ")
-        assert found.keys() == {"dead letters", "room in streams", "streams", "collectors", "requests"}
+        assert found.keys() == {"dead_letters", "room in streams", "streams", "collectors", "requests"}
         await ops(full, capsys, "dead-letters", "discard", "--kind", "dead", "--yes")
         await connection.execute("INSERT INTO event_counts VALUES (now(), 'facebook', 'top', 'like', 0, 7, 0)")
         await connection.execute("DELETE FROM dead_letters WHERE id = 1")
         ledger = (await wrong())["ledger"]
         assert "facebook: 0 events stored, but the rollups count 7" in ledger
-        assert "EVENTS_FACEBOOK: 2 letters by the receipts" in ledger
-        assert (await read_letters(connection))["EVENTS_FACEBOOK"].discarded == 1
+        assert "EVENTS_FACEBOOK: 2 dead letters by the receipts" in ledger
+        assert (await read_dead_letters(connection))["EVENTS_FACEBOOK"].discarded == 1
 
 
 async def test_rows_that_are_not_what_the_rollups_count(

@@ -85,7 +85,7 @@ async def test_a_report_equals_a_count_at_its_moment(database: Database, collect
 
 
 async def test_dropped_days_are_answered_by_quarter_hours(database: Database, collected: Collected) -> None:
-    """Below the floor the rollups still answer to the event; what would need rows is refused and named."""
+    """Below the floor the rollups still answer to the event; what would need rows is rejected and named."""
     await collected.store(spread(0, around=LONG_AGO))
     async with connected(database.collector_dsn) as connection, reporter(database.reporter_dsn) as client:
         for parent in ("facebook_events", "tiktok_events"):
@@ -105,10 +105,10 @@ async def test_dropped_days_are_answered_by_quarter_hours(database: Database, co
             ("revenue", "from", ragged(LONG_AGO)),
             ("revenue", "from", whole | {"campaignId": "camp-1"}),
         ):
-            refused = await client.get(f"/reports/{report}", params=parameters)
-            assert refused.status_code == 400
-            assert refused.json()["parameter"] == name, refused.text
-            assert (LONG_AGO.date() + timedelta(days=1)).isoformat() in refused.json()["detail"]
+            rejected = await client.get(f"/reports/{report}", params=parameters)
+            assert rejected.status_code == 400
+            assert rejected.json()["parameter"] == name, rejected.text
+            assert (LONG_AGO.date() + timedelta(days=1)).isoformat() in rejected.json()["detail"]
 
 
 async def test_a_comparison_with_dropped_days_is_cut_at_a_quarter_hour(

@@ -30,7 +30,7 @@ from collector.store.store import Store
 from collector.store.write import Turn
 from core import jetstream, postgres
 from core.events.contract import Contract
-from core.events.subjects import EVENTS_HEADER, REFUSED, stream_of
+from core.events.subjects import EVENTS_HEADER, REJECTED, stream_of
 from core.health import Readiness
 from core.jetstream import stream_info
 from core.postgres import Connection
@@ -162,7 +162,7 @@ def fetcher_of(client: Client, *, ack_wait_seconds: float = 10.0) -> Fetcher:
 
 async def publish(client: Client, name: str, body: bytes, events: int | None = None) -> int:
     """Publish one message as the gateway does; its sequence number in the stream."""
-    subject = f"{REFUSED}.unknown" if name == REFUSED else f"events.{name}"
+    subject = f"{REJECTED}.unknown" if name == REJECTED else f"events.{name}"
     count = body.count(b"\n") if events is None else events
     ack = await client.jetstream().publish(subject, body, headers={EVENTS_HEADER: str(count)}, timeout=10)
     return ack.seq

@@ -26,7 +26,7 @@ def operator(nats_url: str, owner_dsn: str, **settings: Any) -> OperatorSettings
     """Settings of these servers; where nothing else is said, no service is there."""
     nowhere = {name: f"http://127.0.0.1:{free_port()}" for name in ("gateway_url", "reporter_url", "nats_monitor_url")}
     # Streams of this size fit many times into a test's disk.
-    sizes = {"stream_max_bytes": 1 << 30, "refused_stream_max_bytes": 1 << 28}
+    sizes = {"stream_max_bytes": 1 << 30, "rejected_stream_max_bytes": 1 << 28}
     return OperatorSettings(**{**nowhere, **sizes, **settings, "nats_url": nats_url, "sluice_migrate_dsn": owner_dsn})
 
 

@@ -42,7 +42,7 @@ class Collected:
             sent = Message(message(*theirs), next(self._sequences), datetime.now(UTC), len(theirs), True, "")
             parsed = self._parsers[source](sent.body, sent.sequence)
             outcome = await self._stores[source].save([Entry(sent, parsed)])
-            assert outcome.stored == len(theirs), outcome.letters[:3]
+            assert outcome.stored == len(theirs), outcome.dead_letters[:3]
 
     async def close(self) -> None:
         for store in self._stores.values():

@@ -73,7 +73,7 @@ def both_parsers(events: list[Event]) -> None:
 
 
 async def stored(system: System, events: list[Event]) -> None:
-    """Gateway and collector take the events; the wrong ones are refused with their path, repeats change nothing."""
+    """Gateway and collector take the events; the wrong ones are rejected with their path, repeats change nothing."""
     wrong: Any = {**events[0], "eventId": "wrong", "eventType": "checkout.complete"}
     body = [*events[:300], wrong, *events[300:], facebook(at=NOON)]
     answer = await system.http.post(system.services.endpoint, json=body)

@@ -14,7 +14,7 @@ import pytest
 from gateway import body as bodies
 from gateway.admission import Admission, Hold
 from gateway.body import MEMBERS_MOST, PIECE_BYTES, WINDOW_BYTES, Form, announced_bytes, form_of, plain, raw
-from gateway.refusal import Overloaded, Refusal, Refused
+from gateway.rejection import Overloaded, Rejected, Rejection
 
 MOST_BYTES = 4 * 1024 * 1024
 LARGE = b'{"a":"' + bytes(range(32, 127)).replace(b'"', b"").replace(b"\\", b"") * 20_000 + b'"}'
@@ -32,10 +32,10 @@ async def read(body: bytes | str, headers: Mapping[str, str], hold: Hold) -> byt
     return await plain(content, headers, hold, MOST_BYTES)
 
 
-async def refusal(hold: Hold, body: bytes | str, **headers: str) -> Refusal:
-    with pytest.raises(Refused) as caught:
+async def rejection(hold: Hold, body: bytes | str, **headers: str) -> Rejection:
+    with pytest.raises(Rejected) as caught:
         await read(body, {name.replace("_", "-"): value for name, value in headers.items()}, hold)
-    return caught.value.refusal
+    return caught.value.rejection
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,11 @@ def test_a_type_says_how_events_stand(content_type: str | None, form: Form) -> N
 
 
 @pytest.mark.parametrize("content_type", ["multipart/form-data; boundary=x", "image/png", "video/mp4", "message/http"])
-def test_a_type_that_cannot_hold_events_is_refused(content_type: str) -> None:
-    """Forms and media are refused by their type, before their bytes are looked at."""
-    with pytest.raises(Refused) as caught:
+def test_a_type_that_cannot_hold_events_is_rejected(content_type: str) -> None:
+    """Forms and media are rejected by their type, before their bytes are looked at."""
+    with pytest.raises(Rejected) as caught:
         form_of(content_type)
-    assert caught.value.refusal is Refusal.UNSUPPORTED_TYPE
+    assert caught.value.rejection is Rejection.UNSUPPORTED_TYPE
 
 
 @pytest.mark.parametrize("body", [b"[1]", "[1]", '["é"]', '["\U0001f600"]'])
@@ -76,15 +76,15 @@ async def test_text_and_bytes_give_the_same(hold: Hold, body: bytes | str) -> No
 
 
 @pytest.mark.parametrize("announced", ["4", "2"])
-async def test_a_length_that_is_not_true_is_refused(hold: Hold, announced: str) -> None:
-    """A body that is shorter than announced was cut off on its way: it is refused whole, as is a longer one."""
-    assert await refusal(hold, b"[1]", content_length=announced) is Refusal.TRUNCATED
+async def test_a_length_that_is_not_true_is_rejected(hold: Hold, announced: str) -> None:
+    """A body that is shorter than announced was cut off on its way: it is rejected whole, as is a longer one."""
+    assert await rejection(hold, b"[1]", content_length=announced) is Rejection.TRUNCATED
 
 
 @pytest.mark.parametrize("body", [b"", "", b" \r\n\t ", "\ufeff", b"\xef\xbb\xbf \n"])
-async def test_an_empty_body_is_refused(hold: Hold, body: bytes | str) -> None:
+async def test_an_empty_body_is_rejected(hold: Hold, body: bytes | str) -> None:
     """Nothing, only space, or only a byte order mark: there is no body."""
-    assert await refusal(hold, body) is Refusal.EMPTY_BODY
+    assert await rejection(hold, body) is Rejection.EMPTY_BODY
 
 
 async def test_a_byte_order_mark_is_no_part_of_the_body(hold: Hold) -> None:
@@ -95,8 +95,8 @@ async def test_a_byte_order_mark_is_no_part_of_the_body(hold: Hold) -> None:
 async def test_the_size_limit_is_the_last_size_taken(hold: Hold) -> None:
     """A body of exactly the limit is taken, one byte more is not, however it came."""
     assert await read(b"1" * MOST_BYTES, {}, hold)
-    assert await refusal(hold, b"1" * (MOST_BYTES + 1)) is Refusal.TOO_LARGE
-    assert await refusal(hold, b"[1]", content_length=str(MOST_BYTES + 1)) is Refusal.TOO_LARGE
+    assert await rejection(hold, b"1" * (MOST_BYTES + 1)) is Rejection.TOO_LARGE
+    assert await rejection(hold, b"[1]", content_length=str(MOST_BYTES + 1)) is Rejection.TOO_LARGE
 
 
 @pytest.mark.parametrize("name", ["gzip", "x-gzip", " GZIP "])
@@ -120,7 +120,7 @@ async def test_members_are_bounded(hold: Hold, member: bytes) -> None:
     packed, first = gzip.compress(member), gzip.compress(b"[")
     content = await read(first + packed * (MEMBERS_MOST - 1), {"content-encoding": "gzip"}, hold)
     assert content == b"[" + member * (MEMBERS_MOST - 1)
-    assert await refusal(hold, first + packed * MEMBERS_MOST, content_encoding="gzip") is Refusal.TOO_LARGE
+    assert await rejection(hold, first + packed * MEMBERS_MOST, content_encoding="gzip") is Rejection.TOO_LARGE
 
 
 async def test_a_member_costs_the_same_in_any_body(hold: Hold, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,12 +161,12 @@ async def test_inflating_stops_at_the_size_limit(hold: Hold) -> None:
     hold.grow(-MOST_BYTES)
     before = hold.bytes
     bomb = gzip.compress(b"\0" * (64 * MOST_BYTES))
-    assert await refusal(hold, bomb, content_encoding="gzip") is Refusal.TOO_LARGE
+    assert await rejection(hold, bomb, content_encoding="gzip") is Rejection.TOO_LARGE
     assert hold.bytes <= before + MOST_BYTES + PIECE_BYTES
 
 
 async def test_inflating_needs_room_for_each_piece() -> None:
-    """A body that was let in while it was small is refused when it inflates past the room that is left."""
+    """A body that was let in while it was small is rejected when it inflates past the room that is left."""
     admission = Admission(MOST_BYTES)
     with admission.hold(MOST_BYTES // 2), admission.hold(1000) as hold:
         with pytest.raises(Overloaded):
@@ -186,12 +186,12 @@ async def test_inflating_needs_room_for_each_piece() -> None:
         pytest.param(b"", id="nothing"),
     ],
 )
-async def test_broken_gzip_is_refused(hold: Hold, packed: bytes) -> None:
-    """What is not whole and sound gzip is refused, not taken as far as it goes."""
-    assert await refusal(hold, packed, content_encoding="gzip") is Refusal.NOT_GZIP
+async def test_broken_gzip_is_rejected(hold: Hold, packed: bytes) -> None:
+    """What is not whole and sound gzip is rejected, not taken as far as it goes."""
+    assert await rejection(hold, packed, content_encoding="gzip") is Rejection.NOT_GZIP
 
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "zstd", "gzip, gzip", "utf-8"])
-async def test_other_encodings_are_refused(hold: Hold, encoding: str) -> None:
-    """An encoding that the gateway does not know is refused by its name."""
-    assert await refusal(hold, b"[1]", content_encoding=encoding) is Refusal.UNSUPPORTED_ENCODING
+async def test_other_encodings_are_rejected(hold: Hold, encoding: str) -> None:
+    """An encoding that the gateway does not know is rejected by its name."""
+    assert await rejection(hold, b"[1]", content_encoding=encoding) is Rejection.UNSUPPORTED_ENCODING

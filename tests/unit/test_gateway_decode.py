@@ -51,8 +51,8 @@ async def test_a_large_body_is_decoded_in_slices(decode: Decode) -> None:
 
 
 async def test_a_hostile_body_is_decoded_in_slices(decode: Decode, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Events that are refused end a slice by the time they take, however few bytes they have."""
-    clock = itertools.count()  # a second goes by with every look at it, so that a slice is one refused event
+    """Events that are rejected end a slice by the time they take, however few bytes they have."""
+    clock = itertools.count()  # a second goes by with every look at it, so that a slice is one rejected event
     monkeypatch.setattr(reading, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     runs = await runs_while(lambda: asyncio.create_task(decode(HOSTILE, Form.JSON, microseconds(), ALONE)))
     assert runs > HOSTILE_EVENTS
@@ -105,7 +105,7 @@ async def test_turns_are_given_in_order_and_one_at_a_time() -> None:
     assert had == [0, 2, 3]
 
 
-@pytest.mark.parametrize("end", [b"]", b",0,0]"], ids=["all valid", "refused ones at the end"])
+@pytest.mark.parametrize("end", [b"]", b",0,0]"], ids=["all valid", "rejected ones at the end"])
 async def test_the_body_is_let_go_of(decode: Decode, end: bytes) -> None:
     """Once a body is decoded nothing holds its bytes any more: only its blocks are left."""
     body = LARGE[:-1] + end
@@ -128,13 +128,13 @@ class Judged(Contract):
 @pytest.mark.parametrize("reader", [None, READER], ids=["python", "native"])
 @pytest.mark.parametrize("nothing", [b"", b"0", b"{}", b"nul", b'{"eventId":"\\ud800"}'])
 async def test_a_run_of_the_same_is_judged_once(reader: native.Reader | None, nothing: bytes) -> None:
-    """Thousands of commas, or of anything else that is no event, are judged a few times and refused each for itself;
+    """Thousands of commas, or of anything else that is no event, are judged a few times and rejected each for itself;
     a good event among them is accepted."""
     run, good = 3_000, [encoded(facebook()), encoded(facebook())]
     contract = Judged(max_age_days=7, max_ahead_seconds=3600)
     body = b"[" + b",".join([*[nothing] * run, good[0], *[nothing] * run, good[1]]) + b"]"
     batch = await Decode(contract, most_events=262_144, reader=reader)(body, Form.JSON, microseconds(), ALONE)
-    assert (batch.events, batch.refused_events, accepted(batch)) == (2 * run + 2, 2 * run, {"facebook": good})
+    assert (batch.events, batch.rejected_events, accepted(batch)) == (2 * run + 2, 2 * run, {"facebook": good})
     assert [told.index for told in batch.told] == list(range(TOLD_MOST))
     assert [copy.body for copy in kept(batch)] == [nothing] * 2 * run
     assert contract.events < 50

@@ -270,11 +270,11 @@ def _overtakes(body: bytes) -> bool:
 
 
 def test_the_native_parser_is_chosen_where_it_can_be() -> None:
-    """Of itself it serves the sources with events; Python's serves refused events, and whoever asks for it."""
+    """Of itself it serves the sources with events; Python's serves rejected events, and whoever asks for it."""
     assert {name: choose("auto", source, CONTRACT)[0] for name, source in SOURCES.items()} == {
         "facebook": "native",
         "tiktok": "native",
-        "refused": "python",
+        "rejected": "python",
     }
     assert choose("native", SOURCES["tiktok"], CONTRACT)[0] == "native"
     assert choose("python", SOURCES["tiktok"], CONTRACT)[0] == "python"
@@ -282,8 +282,8 @@ def test_the_native_parser_is_chosen_where_it_can_be() -> None:
 
 def test_asking_for_what_cannot_serve_stops_the_start() -> None:
     """The operator is told which source it cannot serve, and why."""
-    with pytest.raises(Misconfigured, match=r"--parser=native cannot serve refused: .*not those of the contract"):
-        choose("native", SOURCES["refused"], CONTRACT)
+    with pytest.raises(Misconfigured, match=r"--parser=native cannot serve rejected: .*not those of the contract"):
+        choose("native", SOURCES["rejected"], CONTRACT)
 
 
 def test_without_a_build_python_serves(monkeypatch: pytest.MonkeyPatch) -> None:

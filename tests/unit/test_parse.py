@@ -16,7 +16,7 @@ from collector.parse.rollup import QUARTER_MICROSECONDS, nothing, total
 from collector.parse.row import copied_columns
 from collector.sources import SOURCES
 from collector.sources.source import Audience
-from core.events import refused as refused_events
+from core.events import rejected as rejected_events
 from core.events import wire
 from core.events.contract import DAY_MICROSECONDS, Contract, Invalid, Reason
 from tests.support.copy_rows import named_rows
@@ -201,18 +201,18 @@ def test_a_message_without_events_is_empty(parsers: Parsers) -> None:
     assert comparable(parsers["facebook"](b'{"v":1,"parts":[]}', 7)) == Parsed(0, {}, [], nothing())
 
 
-def test_refused_events_are_rows_of_one_day(parsers: Parsers) -> None:
-    """The refused source has one table without days; source and id may be NULL, bytes are kept as they were."""
+def test_rejected_events_are_rows_of_one_day(parsers: Parsers) -> None:
+    """The rejected source has one table without days; source and id may be NULL, bytes are kept as they were."""
     raw = b'{"source":"tiktok","eventId":"t-1"}\x00\xff'
     lines = [
-        refused_events.encode(refused_events.refused(raw, Invalid(Reason.MALFORMED, "$", "broken"))),
-        refused_events.encode(
-            refused_events.refused(encoded(tiktok(event_id="t-2")), Invalid(Reason.TOO_OLD, "$.timestamp", "old"))
+        rejected_events.encode(rejected_events.rejected(raw, Invalid(Reason.MALFORMED, "$", "broken"))),
+        rejected_events.encode(
+            rejected_events.rejected(encoded(tiktok(event_id="t-2")), Invalid(Reason.TOO_OLD, "$.timestamp", "old"))
         ),
         b'{"source":"facebook"}',
     ]
-    parsed = parsers["refused"](message(*lines), 7)
-    first, second = rows("refused", parsed, 0)
+    parsed = parsers["rejected"](message(*lines), 7)
+    first, second = rows("rejected", parsed, 0)
     assert (first["source"], first["event_id"], first["event"], first["length"]) == (
         None,
         None,
@@ -227,13 +227,13 @@ def test_refused_events_are_rows_of_one_day(parsers: Parsers) -> None:
     ("key", "value"),
     [("length", -1), ("length", 2**63), ("length", 10**40), ("reason", "nul\0"), ("eventId", "nul\0"), ("body", "!")],
 )
-def test_a_refused_event_that_no_row_can_hold_is_a_reject(parsers: Parsers, key: str, value: object) -> None:
+def test_a_rejected_event_that_no_row_can_hold_is_a_reject(parsers: Parsers, key: str, value: object) -> None:
     """What another sender puts into the stream costs that event alone."""
-    line = refused_events.encode(refused_events.refused(b"{}", Invalid(Reason.MALFORMED, "$", "broken")))
+    line = rejected_events.encode(rejected_events.rejected(b"{}", Invalid(Reason.MALFORMED, "$", "broken")))
     broken = msgspec.json.encode(msgspec.json.decode(line) | {key: value})
-    parsed = parsers["refused"](message(line, broken), 7)
+    parsed = parsers["rejected"](message(line, broken), 7)
     assert [event[:2] for event in parsed.invalid] == [(1, "invalid_text" if value == "nul\0" else "malformed")]
-    assert len(rows("refused", parsed, 0)) == 1
+    assert len(rows("rejected", parsed, 0)) == 1
 
 
 @st.composite
@@ -271,7 +271,8 @@ def test_the_columns_of_a_source_are_its_tables() -> None:
 
 
 def test_rows_are_counted_as_the_rollups_do(parsers: Parsers) -> None:
-    """By quarter-hour: events and cents of each type, and values of the audience with their bounds; not of invalid events."""
+    """By quarter-hour: events and cents of each type, and values of the audience with their bounds; not of invalid
+    events."""
     before = NOON - timedelta(microseconds=1)
     sold = "data.engagement.purchaseAmount"
     lines: list[Event | bytes] = [

@@ -46,10 +46,10 @@ def http(status: int, document: dict[str, Any]) -> bytes:
 
 
 async def accept(door: Door, content: bytes, writer: asyncio.StreamWriter) -> None:
-    writer.write(http(202, {"correlationId": "c", "accepted": len(json.loads(content)), "refused": 0, "errors": []}))
+    writer.write(http(202, {"correlationId": "c", "accepted": len(json.loads(content)), "rejected": 0, "errors": []}))
 
 
-async def refuse(door: Door, content: bytes, writer: asyncio.StreamWriter) -> None:
+async def reject(door: Door, content: bytes, writer: asyncio.StreamWriter) -> None:
     writer.write(http(503, {"type": "about:blank", "status": 503}))
 
 
@@ -121,7 +121,7 @@ async def test_posts_do_not_wait_for_replies() -> None:
         tally = await run
     assert tally.most_in_flight == 8
     assert tally.answered == {202: 8}
-    assert (tally.accepted, tally.refused, tally.unanswered, tally.in_flight) == (80, 0, 0, 0)
+    assert (tally.accepted, tally.rejected, tally.unanswered, tally.in_flight) == (80, 0, 0, 0)
 
 
 async def test_a_large_body_goes_out_whole_while_others_are_answered() -> None:
@@ -150,13 +150,13 @@ async def test_concurrency_is_held_when_asked_for() -> None:
     assert (tally.posts, tally.most_in_flight) == (6, 3)
 
 
-async def test_what_is_refused_is_not_sent_again() -> None:
+async def test_what_is_rejected_is_not_sent_again() -> None:
     """A 503 is counted by its status; the batch is gone."""
-    async with a_door(refuse) as door:
+    async with a_door(reject) as door:
         tally = await sender(door.url).run(posts=5)
     assert len(door.requests) == 5
     assert tally.answered == {503: 5}
-    assert (tally.accepted, tally.refused, tally.unanswered, tally.unexpected_answers) == (0, 0, 0, 0)
+    assert (tally.accepted, tally.rejected, tally.unanswered, tally.unexpected_answers) == (0, 0, 0, 0)
 
 
 async def test_a_lost_connection_is_not_tried_again() -> None:
@@ -169,7 +169,7 @@ async def test_a_lost_connection_is_not_tried_again() -> None:
 
 
 async def test_nobody_listens() -> None:
-    """A refused connection costs the POST, not the run."""
+    """A rejected connection costs the POST, not the run."""
     async with a_door(accept) as door:
         pass
     tally = await sender(door.url).run(posts=3)
@@ -177,7 +177,7 @@ async def test_nobody_listens() -> None:
 
 
 async def test_an_early_answer_counts() -> None:
-    """A server that refuses before it has read the body is heard, and its connection is not used again."""
+    """A server that rejects before it has read the body is heard, and its connection is not used again."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -328,7 +328,7 @@ def test_varied_sizes_are_uniform() -> None:
 
 @pytest.mark.parametrize("url", ["localhost:8080/events", "ftp://127.0.0.1/events", "http:///events", ""])
 def test_an_endpoint_is_a_url(url: str) -> None:
-    """What is no http URL is refused by name before anything is sent."""
+    """What is no http URL is rejected by name before anything is sent."""
     with pytest.raises(ValueError, match="not an http or https URL"):
         sender(url)
 

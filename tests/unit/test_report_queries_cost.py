@@ -22,11 +22,11 @@ def test_only_the_first_query_inspects_structs(report: AnyReport, monkeypatch: p
         text = f"from=2026-10-01T00:00:00Z&to=2026-10-31T00:00:00Z&interval=day&limit={limit}"
         report.ask(Asked(text.encode(), report.parameters), settings)
 
-    def refuse(*_: Any) -> None:
+    def reject(*_: Any) -> None:
         raise AssertionError("a struct was inspected")
 
     settings = ReporterSettings()
     ask(1)
-    monkeypatch.setattr(inspect, "type_info", refuse)
-    monkeypatch.setattr(inspect, "multi_type_info", refuse)
+    monkeypatch.setattr(inspect, "type_info", reject)
+    monkeypatch.setattr(inspect, "multi_type_info", reject)
     ask(2)

@@ -123,7 +123,7 @@ def test_every_setting_may_come_from_a_file(tmp_path: Path) -> None:
         assert load(kind, environment) == kind()
 
 
-def test_a_value_and_a_file_together_are_refused(tmp_path: Path) -> None:
+def test_a_value_and_a_file_together_are_rejected(tmp_path: Path) -> None:
     """Which of the two counts is not guessed."""
     (tmp_path / "url").write_text("nats://a:1")
     with pytest.raises(Misconfigured, match="NATS_URL and NATS_URL_FILE are both set"):
@@ -192,7 +192,7 @@ def test_a_bad_value_names_its_variable(kind: type[Settings], variable: str, val
         "postgresql://u@h:secret/x",
     ],
 )
-def test_a_dsn_that_asyncpg_would_show_is_refused_before(dsn: str) -> None:
+def test_a_dsn_that_asyncpg_would_show_is_rejected_before(dsn: str) -> None:
     """asyncpg's error for such a DSN holds a part of it, a password's for instance, and names no variable."""
     with pytest.raises(Misconfigured, match=r"^COLLECTOR_DSN: .*begins with postgresql://") as caught:
         load(CollectorSettings, {"COLLECTOR_DSN": dsn})
@@ -251,7 +251,7 @@ def test_white_space_around_a_value_is_not_part_of_it(tmp_path: Path, written: s
 
 
 @pytest.mark.parametrize("secret", ['"s-1"', "'s-1'"])
-def test_a_secret_in_quotes_is_refused(secret: str) -> None:
+def test_a_secret_in_quotes_is_rejected(secret: str) -> None:
     """As `docker --env-file` passes it on: no signature would ever be right."""
     with pytest.raises(Misconfigured, match=r"^GATEWAY_TIKTOK_SECRETS: is in quotes") as caught:
         load(GatewaySettings, {"GATEWAY_TIKTOK_SECRETS": secret})

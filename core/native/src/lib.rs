@@ -4,7 +4,7 @@
 //!        \__ not proved to be valid __ Python reference __ row, or why not
 //!
 //! The Python reference is `collector/parse/python.py`. This one only takes what it can prove to be valid, so that whatever
-//! is refused, and the reason, is the reference's own word.
+//! is rejected, and the reason, is the reference's own word.
 //!
 //! The gateway's door reads arrays of events by the same cursor and the same fields (`door`), and keeps their bytes.
 

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_description_that_does_not_fit_together_is_refused() {
+    fn a_description_that_does_not_fit_together_is_rejected() {
         let shape = |path: &str, number| Shape {
             label: "a".into(),
             fields: vec![field(path, false), tag("a"), field("at", false)],

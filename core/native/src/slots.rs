@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_counted_is_refused() {
+    fn what_cannot_be_counted_is_rejected() {
         let fields = |kind| vec![Placed { place: 0, nullable: false, kind }];
         let nullable = |kind| vec![Placed { place: 0, nullable: true, kind }];
         let counted = |dimensions| Counted { kind: 0, purchase: String::new(), amount: None, dimensions };

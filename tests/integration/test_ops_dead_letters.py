@@ -11,7 +11,7 @@ import pytest
 from nats.aio.client import Client
 
 from core.errors import SluiceError
-from core.events import refused
+from core.events import rejected
 from core.events.contract import Invalid
 from core.jetstream import stream_info
 from core.postgres import Connection
@@ -45,7 +45,7 @@ async def all_collected(database: Database, client: Client) -> AsyncIterator[Non
     async with (
         collecting(database, client, "facebook"),
         collecting(database, client, "tiktok"),
-        collecting(database, client, "refused"),
+        collecting(database, client, "rejected"),
     ):
         yield
 
@@ -62,16 +62,16 @@ async def bury(client: Client, count: int, first: int = 0) -> None:
         await drained(client, "facebook")
 
 
-async def refuse(client: Client, *events: Event | bytes, received: datetime | None = None) -> None:
-    """Have these events refused at the door, and kept; for the reason that the door gives."""
+async def reject(client: Client, *events: Event | bytes, received: datetime | None = None) -> None:
+    """Have these events rejected at the door, and kept; for the reason that the door gives."""
     received = received or datetime.now(UTC)
     lines = []
     for event in events:
         with pytest.raises(Invalid) as why:
             CONTRACT.read(encoded(event), microseconds_of(received))
-        lines.append(refused.encode(refused.refused(encoded(event), why.value)))
-    await publish(client, "refused", message(*lines, parts=[part(len(lines), "request-2", received)]))
-    await drained(client, "refused")
+        lines.append(rejected.encode(rejected.rejected(encoded(event), why.value)))
+    await publish(client, "rejected", message(*lines, parts=[part(len(lines), "request-2", received)]))
+    await drained(client, "rejected")
 
 
 async def mend(connection: Connection) -> None:
@@ -95,30 +95,32 @@ async def last(client: Client, stream: str = "EVENTS_FACEBOOK") -> int:
 async def test_a_replay_after_the_cause_is_mended_stores_each_event_once(
     database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
-    """Every letter is stored once, as it was received the first time; a second run finds nothing to do."""
+    """Every dead letter is stored once, as it was received the first time; a second run finds nothing to do."""
     async with all_collected(database, client):
         await bury(client, 12)
         await mend(connection)
         code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--kind", "dead")
-        assert (code, figures["settings"], figures["replayed"], figures["stored"]) == (0, 12, 12, 12)
+        assert (code, figures["selected"], figures["replayed"], figures["stored"]) == (0, 12, 12, 12)
         assert await ids(connection) == [f"poison-{number}" for number in range(12)]
         rows = await connection.fetch("SELECT DISTINCT correlation_id, received_at FROM facebook_events")
         assert [tuple(row) for row in rows] == [("request-1", NOON)]
-        letter = await connection.fetchrow("SELECT outcome::text, outcome_at, replayed_as FROM dead_letters LIMIT 1")
-        assert letter is not None
-        assert letter["outcome"] == "replayed"
-        assert letter["replayed_as"] == await last(client)
+        dead_letter = await connection.fetchrow(
+            "SELECT outcome::text, outcome_at, replayed_as FROM dead_letters LIMIT 1"
+        )
+        assert dead_letter is not None
+        assert dead_letter["outcome"] == "replayed"
+        assert dead_letter["replayed_as"] == await last(client)
         published = await last(client)
         code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--all")
-        assert (code, figures["settings"], figures["replayed"]) == (0, 0, 0)
+        assert (code, figures["selected"], figures["replayed"]) == (0, 0, 0)
         assert await last(client) == published
         await balanced(connection, client)
 
 
-async def test_a_cause_that_is_not_mended_gives_new_letters(
+async def test_a_cause_that_is_not_mended_gives_new_dead_letters(
     database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
-    """What goes out too early is dead again, told with exit code 1; the ledger knows both letters by name."""
+    """What goes out too early is dead again, told with exit code 1; the ledger knows both dead letters by name."""
     async with all_collected(database, client):
         await bury(client, 3)
         code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--kind", "dead")
@@ -127,10 +129,10 @@ async def test_a_cause_that_is_not_mended_gives_new_letters(
         await balanced(connection, client)
 
 
-async def test_many_letters_that_die_again_do_not_stop_their_source(
+async def test_many_dead_letters_that_die_again_do_not_stop_their_source(
     database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
-    """More letters than a batch may have of dead events share a message and die again: its source goes on."""
+    """More dead letters than a batch may have of dead events share a message and die again: its source goes on."""
     async with all_collected(database, client):
         await bury(client, 30)
         code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--kind", "dead")
@@ -145,7 +147,8 @@ async def test_many_letters_that_die_again_do_not_stop_their_source(
 async def test_killed_between_publishing_and_closing(
     database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
-    """SIGKILL where letters are out and not closed: the next run sends them again, and each event is stored once."""
+    """SIGKILL where dead letters are out and not closed: the next run sends them again, and each event is stored
+    once."""
     async with all_collected(database, client):
         await bury(client, 9)
         await mend(connection)
@@ -204,7 +207,8 @@ async def test_interrupted_by_ctrl_c(
 async def test_a_rate_bounds_what_goes_out_at_a_time(
     database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
-    """With 4 a second no message holds more than 4 letters; --limit ends after so many, and the rest stays kept."""
+    """With 4 a second no message holds more than 4 dead letters; --limit ends after so many, and the rest stays
+    kept."""
     async with collecting(database, client, "facebook"):
         await bury(client, 10)
     code, figures = await ops_json(
@@ -212,25 +216,25 @@ async def test_a_rate_bounds_what_goes_out_at_a_time(
     )
     assert (code, figures["replayed"], figures["waiting_messages"]) == (1, 7, 2)
     counts = await connection.fetch("SELECT count(*) FROM dead_letters GROUP BY replayed_as ORDER BY replayed_as")
-    assert [row["count"] for row in counts] == [4, 3, 3]  # two messages, and three letters that stay
+    assert [row["count"] for row in counts] == [4, 3, 3]  # two messages, and three dead letters that stay
 
 
 async def test_a_dry_run_changes_nothing(
     database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
-    """It says what would be done; nothing is published and no letter closed, by replay as by discard."""
+    """It says what would be done; nothing is published and no dead letter closed, by replay as by discard."""
     async with all_collected(database, client):
         await bury(client, 2)
-        await refuse(client, changed(facebook(), "data.user.gender", "alien"))
-        before = await last(client), await last(client, "REFUSED")
+        await reject(client, changed(facebook(), "data.user.gender", "alien"))
+        before = await last(client), await last(client, "REJECTED")
         code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--all", "--dry-run")
         assert (code, figures["replayed"], figures["kept_by_reason"]) == (0, 2, {"not_allowed": 1})
         code, said = await ops(settings, capsys, "dead-letters", "discard", "--all", "--dry-run")
         assert code == 0
-        assert "3 letters would be discarded (dry run: nothing was changed)" in said
-        assert (await last(client), await last(client, "REFUSED")) == before
+        assert "3 dead letters would be discarded (dry run: nothing was changed)" in said
+        assert (await last(client), await last(client, "REJECTED")) == before
         assert await outcomes(connection) == {"kept": 2}
-        assert await outcomes(connection, "refused_events") == {"kept": 1}
+        assert await outcomes(connection, "rejected_events") == {"kept": 1}
 
 
 async def test_filters_choose_and_discard_closes(
@@ -239,59 +243,59 @@ async def test_filters_choose_and_discard_closes(
     """Kind, source, reason, time and name each narrow down; discard closes those alone, and asks before."""
     async with all_collected(database, client):
         await bury(client, 2)
-        await refuse(client, changed(facebook(), "data.user.gender", "alien"), changed(tiktok(), "eventId", ""))
-        await refuse(client, without(tiktok(), "data.user.username"), b"not json")
-    await connection.execute("UPDATE refused_events SET stored_at = now() - interval '3 days' WHERE id = 1")
+        await reject(client, changed(facebook(), "data.user.gender", "alien"), changed(tiktok(), "eventId", ""))
+        await reject(client, without(tiktok(), "data.user.username"), b"not json")
+    await connection.execute("UPDATE rejected_events SET stored_at = now() - interval '3 days' WHERE id = 1")
 
     async def names(*arguments: str) -> set[str]:
         _, found = await ops_json(settings, capsys, "dead-letters", "list", *arguments)
-        return {letter["name"] for letter in found}
+        return {dead_letter["name"] for dead_letter in found}
 
-    assert await names() == {"dead-1", "dead-2", "refused-1", "refused-2", "refused-3", "refused-4"}
+    assert await names() == {"dead-1", "dead-2", "rejected-1", "rejected-2", "rejected-3", "rejected-4"}
     assert await names("--kind", "dead") == {"dead-1", "dead-2"}
-    assert await names("--source", "tiktok") == {"refused-2", "refused-3"}
-    assert await names("--source", "unknown") == {"refused-4"}
-    assert await names("--source", "tiktok", "--reason", "missing_field") == {"refused-3"}
-    assert await names("--kind", "refused", "--until", "2d") == {"refused-1"}
-    assert await names("--kind", "refused", "--since", "2d", "--source", "tiktok") == {"refused-2", "refused-3"}
-    _, figures = await ops_json(settings, capsys, "dead-letters", "replay", "dead-2", "refused-1", "--dry-run")
-    assert (figures["settings"], figures["replayed"]) == (2, 1)
+    assert await names("--source", "tiktok") == {"rejected-2", "rejected-3"}
+    assert await names("--source", "unknown") == {"rejected-4"}
+    assert await names("--source", "tiktok", "--reason", "missing_field") == {"rejected-3"}
+    assert await names("--kind", "rejected", "--until", "2d") == {"rejected-1"}
+    assert await names("--kind", "rejected", "--since", "2d", "--source", "tiktok") == {"rejected-2", "rejected-3"}
+    _, figures = await ops_json(settings, capsys, "dead-letters", "replay", "dead-2", "rejected-1", "--dry-run")
+    assert (figures["selected"], figures["replayed"]) == (2, 1)
     with pytest.raises(SluiceError, match="give --yes"):  # nobody can be asked here
         await ops(settings, capsys, "dead-letters", "discard", "--reason", "empty")
     code, said = await ops(settings, capsys, "dead-letters", "discard", "--reason", "empty", "--yes")
-    assert (code, said.splitlines()[-1]) == (0, "1 letter discarded")
-    assert await names("--outcome", "discarded") == {"refused-2"}
-    await ops(settings, capsys, "dead-letters", "discard", "refused-2", "dead-1", "--yes")
-    assert await names("--outcome", "discarded") == {"refused-2", "dead-1"}
-    assert await names() == {"dead-2", "refused-1", "refused-3", "refused-4"}
+    assert (code, said.splitlines()[-1]) == (0, "1 dead letter discarded")
+    assert await names("--outcome", "discarded") == {"rejected-2"}
+    await ops(settings, capsys, "dead-letters", "discard", "rejected-2", "dead-1", "--yes")
+    assert await names("--outcome", "discarded") == {"rejected-2", "dead-1"}
+    assert await names() == {"dead-2", "rejected-1", "rejected-3", "rejected-4"}
     await balanced(connection, client)
 
 
-async def test_names_that_mean_no_kept_letter(
+async def test_names_that_mean_no_kept_dead_letter(
     database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
-    """Nothing is done where a named letter does not exist or was closed in the other way; done already is told."""
+    """Nothing is done where a named dead letter does not exist or was closed in the other way; done already is told."""
     async with all_collected(database, client):
         await bury(client, 3)
         await mend(connection)
         published = await last(client)
         for action in (("replay",), ("replay", "--dry-run"), ("discard", "--yes")):
-            with pytest.raises(SluiceError, match="there is no letter dead-99999, refused-3: see"):
-                await ops(settings, capsys, "dead-letters", *action, "dead-1", "dead-99999", "refused-3")
+            with pytest.raises(SluiceError, match="there is no dead letter dead-99999, rejected-3: see"):
+                await ops(settings, capsys, "dead-letters", *action, "dead-1", "dead-99999", "rejected-3")
         assert (await last(client), await outcomes(connection)) == (published, {"kept": 3})
         _, figures = await ops_json(settings, capsys, "dead-letters", "replay", "dead-1")
         assert (figures["replayed"], figures["already"]) == (1, [])
         await ops(settings, capsys, "dead-letters", "discard", "dead-2", "--yes")
         published = await last(client)
-        with pytest.raises(SluiceError, match="dead-2 is discarded: a closed letter is never opened again"):
+        with pytest.raises(SluiceError, match="dead-2 is discarded: a closed dead letter is never opened again"):
             await ops(settings, capsys, "dead-letters", "replay", "dead-2", "dead-3")
-        with pytest.raises(SluiceError, match="dead-1 is replayed: a closed letter is never opened again"):
+        with pytest.raises(SluiceError, match="dead-1 is replayed: a closed dead letter is never opened again"):
             await ops(settings, capsys, "dead-letters", "discard", "dead-3", "dead-1", "--yes")
         assert (await last(client), (await outcomes(connection))["kept"]) == (published, 1)
         code, said = await ops(settings, capsys, "dead-letters", "replay", "dead-1")
-        assert (code, "dead-1 is replayed already\nno kept letter is meant: nothing to do" in said) == (0, True)
+        assert (code, "dead-1 is replayed already\nno kept dead letter is meant: nothing to do" in said) == (0, True)
         code, said = await ops(settings, capsys, "dead-letters", "discard", "dead-2", "--yes")
-        assert (code, "dead-2 is discarded already\nno kept letter is meant: nothing to do" in said) == (0, True)
+        assert (code, "dead-2 is discarded already\nno kept dead letter is meant: nothing to do" in said) == (0, True)
         code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "dead-1", "dead-3")
         assert (code, figures["replayed"], figures["already"]) == (0, 1, ["dead-1"])
         assert await ids(connection) == ["poison-0", "poison-2"]
@@ -301,13 +305,13 @@ async def test_names_that_mean_no_kept_letter(
 async def test_what_still_breaks_the_contract_stays_kept(
     database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
-    """The door's own rules decide, as they are now: what they refuse stays, with its reason; the rest goes."""
+    """The door's own rules decide, as they are now: what they reject stays, with its reason; the rest goes."""
     long_ago, ahead = NOON - timedelta(days=9), datetime.now(UTC) + timedelta(minutes=30)
     huge = changed(facebook(), "data.user.name", "x" * 70_000)
     async with all_collected(database, client):
-        await refuse(client, facebook(event_id="old", at=long_ago), changed(facebook(), "data.user.age", -1), huge)
-        await refuse(client, facebook(event_id="ahead", at=ahead), received=ahead - timedelta(hours=2))
-        code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--kind", "refused")
+        await reject(client, facebook(event_id="old", at=long_ago), changed(facebook(), "data.user.age", -1), huge)
+        await reject(client, facebook(event_id="ahead", at=ahead), received=ahead - timedelta(hours=2))
+        code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--kind", "rejected")
         assert (code, figures["stored"]) == (0, 1)  # our clock was two hours behind, and is not any more
         assert figures["kept_by_reason"] == {"too_old": 1, "out_of_range": 1, "kept_in_part": 1}
         older = operator(settings.nats_url, database.owner_dsn, max_event_age_days=30)
@@ -315,27 +319,27 @@ async def test_what_still_breaks_the_contract_stays_kept(
         assert (figures["replayed"], figures["kept"]) == (1, 0)
         await drained(client, "facebook")
         assert await ids(connection) == ["ahead"]  # collectors still go by 7 days: dead, and told so
-        _, (letter,) = await ops_json(settings, capsys, "dead-letters", "list", "--kind", "dead")
-        assert (letter["reason"], letter["correlation_id"]) == ("too_old", "request-2")
+        _, (dead_letter,) = await ops_json(settings, capsys, "dead-letters", "list", "--kind", "dead")
+        assert (dead_letter["reason"], dead_letter["correlation_id"]) == ("too_old", "request-2")
         await balanced(connection, client)
 
 
-async def test_whole_messages_and_records_of_refused_events(
+async def test_whole_messages_and_records_of_rejected_events(
     database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
-    """A message that could not be read stays until it can; a refused event's record goes back to its stream."""
-    await connection.execute("ALTER TABLE refused_events ADD CONSTRAINT no_poison CHECK (path <> 'POISON')")
-    record = refused.encode(refused.RefusedEvent(None, None, "malformed", "POISON", "broken", 3, b"x" * 32, b"{1}"))
+    """A message that could not be read stays until it can; a rejected event's record goes back to its stream."""
+    await connection.execute("ALTER TABLE rejected_events ADD CONSTRAINT no_poison CHECK (path <> 'POISON')")
+    record = rejected.encode(rejected.RejectedEvent(None, None, "malformed", "POISON", "broken", 3, b"x" * 32, b"{1}"))
     async with all_collected(database, client):
         await publish(client, "facebook", b"no message of ours", 1)
-        await publish(client, "refused", message(record))
-        for name in ("facebook", "refused"):
+        await publish(client, "rejected", message(record))
+        for name in ("facebook", "rejected"):
             await drained(client, name)
-        await connection.execute("ALTER TABLE refused_events DROP CONSTRAINT no_poison")
+        await connection.execute("ALTER TABLE rejected_events DROP CONSTRAINT no_poison")
         code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--kind", "dead")
         assert (code, figures["replayed"], figures["stored"]) == (0, 1, 1)
         assert figures["kept_by_reason"] == {"malformed": 1}
-        assert await connection.fetchval("SELECT event FROM refused_events") == b"{1}"
+        assert await connection.fetchval("SELECT event FROM rejected_events") == b"{1}"
         # As if this program could read what an older one could not.
         await connection.execute(
             "UPDATE dead_letters SET event = $1 WHERE position = -1", message(facebook(), facebook())
@@ -344,20 +348,21 @@ async def test_whole_messages_and_records_of_refused_events(
         assert (code, figures["replayed"], figures["stored"]) == (0, 1, 2)
 
 
-async def test_a_letter_is_shown_as_it_is_and_harmless(
+async def test_a_dead_letter_is_shown_as_it_is_and_harmless(
     database: Database, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
-    """All that is known of a letter is shown, its event too, and no byte of it reaches the terminal as a command."""
+    """All that is known of a dead letter is shown, its event too, and no byte of it reaches the terminal as a
+    command."""
     async with all_collected(database, client):
-        await refuse(client, changed(tiktok(), "eventType", "\x1b[31m[red]\x07"), b"\xff\xfe")
-    code, said = await ops(settings, capsys, "dead-letters", "show", "refused-1")
+        await reject(client, changed(tiktok(), "eventType", "\x1b[31m[red]\x07"), b"\xff\xfe")
+    code, said = await ops(settings, capsys, "dead-letters", "show", "rejected-1")
     assert code == 0
     assert "\x1b" not in said
     assert "[31m[red]" in said
     assert "not_allowed" in said
-    _, letter = await ops_json(settings, capsys, "dead-letters", "show", "refused-2")
-    assert (letter["event_base64"], letter["length"], letter["reason"]) == ("//4=", 2, "malformed")
-    with pytest.raises(SluiceError, match="there is no letter dead-7"):
+    _, dead_letter = await ops_json(settings, capsys, "dead-letters", "show", "rejected-2")
+    assert (dead_letter["event_base64"], dead_letter["length"], dead_letter["reason"]) == ("//4=", 2, "malformed")
+    with pytest.raises(SluiceError, match="there is no dead letter dead-7"):
         await ops(settings, capsys, "dead-letters", "show", "dead-7")
 
 
@@ -365,26 +370,26 @@ async def test_two_do_not_work_at_once(
     connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
     """While somebody replays or discards, a second one is told to wait."""
-    await connection.fetchval("SELECT pg_advisory_lock(hashtext('sluice.letters'))")
+    await connection.fetchval("SELECT pg_advisory_lock(hashtext('sluice.dead_letters'))")
     with pytest.raises(SluiceError, match="another replay or discard is at work"):
         await ops(settings, capsys, "dead-letters", "replay", "--all")
 
 
-async def test_letters_past_their_retention_stay_in_the_ledger(
+async def test_dead_letters_past_their_retention_stay_in_the_ledger(
     database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
-    """What the maintenance deletes is counted by what had become of it: receipts and letters still agree."""
+    """What the maintenance deletes is counted by what had become of it: receipts and dead letters still agree."""
     from sql import statements  # noqa: PLC0415
 
     async with all_collected(database, client):
         await bury(client, 3)
-        await refuse(client, b"not json", b"{}")
-    await ops(settings, capsys, "dead-letters", "discard", "dead-1", "refused-1", "--yes")
-    for name in ("drop_old_dead_letters", "drop_old_refused_events"):
+        await reject(client, b"not json", b"{}")
+    await ops(settings, capsys, "dead-letters", "discard", "dead-1", "rejected-1", "--yes")
+    for name in ("drop_old_dead_letters", "drop_old_rejected_events"):
         await connection.execute(statements("maintenance")[name], timedelta(0))
     assert await outcomes(connection) == {}
-    rows = await connection.fetch("SELECT kind, outcome::text, letters FROM letter_totals ORDER BY 1, 2")
+    rows = await connection.fetch("SELECT kind, outcome::text, dead_letters FROM dead_letter_totals ORDER BY 1, 2")
     assert sorted(map(tuple, rows)) == [
-        ("dead", "discarded", 1), ("dead", "kept", 2), ("refused", "discarded", 1), ("refused", "kept", 1),
+        ("dead", "discarded", 1), ("dead", "kept", 2), ("rejected", "discarded", 1), ("rejected", "kept", 1),
     ]  # fmt: skip
     await balanced(connection, client)
