@@ -137,12 +137,12 @@ def test_messages_name_what_exists() -> None:
     sources = [
         path for folder in ("core", "gateway", "collector", "reporter", "ops") for path in (ROOT / folder).rglob("*.py")
     ]
-    for path in (*pages, *sources, *(ROOT / "docs").glob("*.md"), *(ROOT / "ops" / "runbooks").glob("*.md")):
+    for path in (*pages, *sources, *(ROOT / "docs").rglob("*.md"), *(ROOT / "ops" / "runbooks").glob("*.md")):
         text = path.read_text()
         for target in re.findall(r"(?:`|^)(?:[A-Z_]+=\S+ )*make ([a-z][a-z-]+)", text, re.MULTILINE):
             assert target in targets, f"{path}: make {target}"
-        for command in re.findall(r"python -m ops ([a-z][a-z-]+)", text):
-            assert command in words, f"{path}: python -m ops {command}"
+        for command in re.findall(r"(?:python -m ops|(?:`|^ *)sluice) ([a-z][a-z-]+)", text, re.MULTILINE):
+            assert command in words, f"{path}: sluice {command}"
         for extra in re.findall(r"extra `([a-z]+)`", text):
             assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text(), f"{path}: extra {extra}"
         for lock in re.findall(r"requirements[a-z-]*\.lock", text):
