@@ -32,7 +32,7 @@ from collector.parse.parsed import Parser
 from collector.sources import SOURCES as COLLECTED
 from collector.store.batch import Entry
 from collector.store.batch import Path as Way
-from collector.store.write import Write
+from collector.store.write import BatchWriter
 from core import postgres
 from core.errors import Misconfigured, SluiceError
 from core.events import subjects, wire
@@ -190,7 +190,7 @@ async def _store_day(
     """One source's day in one transaction, as a collector writes a batch."""
     await connection.fetchval(_PARTITIONS["ensure"], f"{source}_events", day.start.date())
     async with connection.transaction():
-        write = Write(connection, COLLECTED[source], _SHARD, below_floor=set())
+        write = BatchWriter(connection, COLLECTED[source], _SHARD, below_floor=set())
         stored: Counter[int] = Counter()
         while (entry := await queue.get()) is not None:
             stored += await write.rows([entry], Way.DIRECT)

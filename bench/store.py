@@ -47,7 +47,7 @@ from collector.sources import SOURCES
 from collector.store.batch import Entry
 from collector.store.batch import Path as WritePath
 from collector.store.store import Store
-from collector.store.write import Turn, leaf
+from collector.store.write import DirectCopyBackoff, leaf
 from core import postgres
 from core.events import wire
 from core.events.contract import Contract
@@ -73,7 +73,7 @@ class Run(NamedTuple):
     cpu: float
 
 
-class Staged(Turn):
+class Staged(DirectCopyBackoff):
     """The staged path alone."""
 
     def take(self) -> WritePath:

@@ -8,7 +8,7 @@ import asyncio
 import structlog
 
 from collector import metrics
-from collector.collect import Collect
+from collector.collect import Collector
 from collector.fetch import Fetcher
 from collector.maintenance import ledger, maintain
 from collector.maintenance.stranded import free_stranded
@@ -20,7 +20,7 @@ from collector.sources.source import Source
 from collector.store.store import Store
 from core import health, health_server, jetstream, lifecycle, listen, logs, postgres, tracing
 from core.events.contract import Contract
-from core.metrics import tell_build
+from core.metrics import record_build_info
 from core.settings import load, warn_of_unknown
 
 log = structlog.get_logger()
@@ -49,7 +49,7 @@ async def collect(source: Source, choice: Choice, stop: asyncio.Event) -> None:
     logs.configure(f"collector-{source.name}", settings.log_level)
     warn_of_unknown(CollectorSettings)
     tracing.start(f"collector-{source.name}", settings)
-    tell_build()
+    record_build_info()
     parser, parse = choose(
         choice,
         source,
@@ -67,18 +67,18 @@ async def collect(source: Source, choice: Choice, stop: asyncio.Event) -> None:
 
     migrated = postgres.prepare_schema(settings.collector_dsn, settings.sluice_migrate_dsn, stop)
     await lifecycle.unless_stopped(stop, migrated)
-    readiness.fine("postgres")
+    readiness.set_ready("postgres")
     connected = jetstream.connect(settings, name=f"collector-{source.name}", readiness=readiness)
     client = await lifecycle.unless_stopped(stop, connected)
     await lifecycle.unless_stopped(stop, jetstream.ensure_streams_when_up(client, settings))
-    readiness.fine("nats")
+    readiness.set_ready("nats")
 
     store = Store(settings.collector_dsn, source, parse)
     fetcher = Fetcher(
         client, source.stream, source.name,
         ack_wait_seconds=settings.collector_ack_wait_seconds, batch_rows=settings.collector_batch_rows,
     )  # fmt: skip
-    flow = Collect(
+    flow = Collector(
         source.name, fetcher, parse, store, readiness,
         batch_rows=settings.collector_batch_rows, linger_seconds=settings.collector_batch_milliseconds / 1000,
     )  # fmt: skip
@@ -89,13 +89,13 @@ async def collect(source: Source, choice: Choice, stop: asyncio.Event) -> None:
         asyncio.create_task(ledger.watch(client, settings.collector_dsn, source, readiness)),
         asyncio.create_task(maintain.maintain(client, source, settings, readiness)),
     ]
-    readiness.fine("collecting")
+    readiness.set_ready("collecting")
     log.info("collecting", source=source.name, stream=source.stream, parser=parser)
     try:
         await _until_stopped(asyncio.create_task(flow.run(stop)), stop, settings.collector_drain_seconds)
     except Exception as error:  # the process ends, and whoever watches it starts another one
         log.critical("failed: the process ends", error=repr(error))
-        readiness.missing("collecting", repr(error))
+        readiness.set_not_ready("collecting", repr(error))
         raise
     finally:
         await lifecycle.cancelled(beside)

@@ -29,7 +29,7 @@ from core.settings import Settings
 log = structlog.get_logger()
 
 MICROSECOND = timedelta(microseconds=1)
-# Longer than a publish is ever tried again (GATEWAY_PUBLISH_SECONDS, 15 by default).
+# Longer than a publish is ever tried again (GATEWAY_PUBLISH_TIMEOUT_SECONDS, 15 by default).
 DUPLICATE_WINDOW_SECONDS = 120
 TELL_AGAIN_SECONDS = 10.0
 # err_codes of a publish that finds no room: the stream is at its limit; server or account are out of storage.
@@ -97,12 +97,12 @@ async def connect(where: Settings | str, *, name: str, readiness: Readiness | No
         if not client.is_closed:
             log.warning("NATS connection lost")
             if readiness is not None:
-                readiness.missing("nats", "connection lost")
+                readiness.set_not_ready("nats", "connection lost")
 
     async def back() -> None:
         log.info("NATS connection back")
         if readiness is not None:
-            readiness.fine("nats")
+            readiness.set_ready("nats")
 
     told, told_at = "", 0.0
 

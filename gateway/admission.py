@@ -28,7 +28,7 @@ RATE_SECONDS: Final = 3.0  # over which the rate is smoothed
 log = structlog.get_logger()
 
 
-class Hold:
+class Reservation:
     """The room that one request holds while its `with` block lasts."""
 
     __slots__ = ("_admission", "_body_bytes", "bytes")
@@ -75,11 +75,11 @@ class Admission:
         self._rejected = 0
         self._told = 0.0
 
-    def hold(self, body_bytes: int) -> Hold:
+    def hold(self, body_bytes: int) -> Reservation:
         """Room for a body, held in a `with` block, whose start raises Overloaded where there is none."""
-        return Hold(self, body_bytes)
+        return Reservation(self, body_bytes)
 
-    def take(self, hold: Hold, more_bytes: int) -> None:
+    def take(self, hold: Reservation, more_bytes: int) -> None:
         """Give more room to one request. Raises Overloaded."""
         if not self.fits(hold, more_bytes, self.share_bytes):
             self._tell()
@@ -90,7 +90,7 @@ class Admission:
         hold.bytes += more_bytes
         self.held_bytes += more_bytes
 
-    def fits(self, hold: Hold, more_bytes: int, most_bytes: int) -> bool:
+    def fits(self, hold: Reservation, more_bytes: int, most_bytes: int) -> bool:
         """Whether one request may have more room: while it is alone, or while no more than that is held by all."""
         return self.held_bytes == hold.bytes or self.held_bytes + more_bytes <= most_bytes
 

@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from core.correlation import HEADER
-from core.errors import StreamFull, StreamUnreachable, TryAgain
+from core.errors import RetryableError, StreamFull, StreamUnreachable
 from gateway.batch import Batch
-from gateway.rejection import Doubled, NotServing, Overloaded, Rejected, Rejection
+from gateway.rejection import NotServing, Overloaded, Rejected, Rejection, UnexpectedDuplicate
 
 
 class Answer(NamedTuple):
@@ -44,12 +44,16 @@ REJECTIONS: Final[dict[Rejection, tuple[int, str]]] = {
 _MAY_SEND_AGAIN: Final = "Part of the request may be stored already. The whole may safely be sent again: "
 _STORED_ONCE: Final = "each event is stored once."
 # Error -> name in `type`, title, what to add to its own words.
-TRY_AGAIN: Final[dict[type[TryAgain], tuple[str, str, str]]] = {
+TRY_AGAIN: Final[dict[type[RetryableError], tuple[str, str, str]]] = {
     Overloaded: ("overloaded", "Too much is in flight", "Nothing of it is stored."),
     NotServing: ("not_serving", "The gateway is not serving", "Nothing of it is stored."),
     StreamFull: ("stream_full", "The stream has no room", _MAY_SEND_AGAIN + _STORED_ONCE),
     StreamUnreachable: ("stream_unreachable", "The stream did not confirm in time", _MAY_SEND_AGAIN + _STORED_ONCE),
-    Doubled: ("doubled", "The stream confirmed something else", _MAY_SEND_AGAIN + _STORED_ONCE),
+    UnexpectedDuplicate: (
+        "unexpected_duplicate",
+        "The stream confirmed something else",
+        _MAY_SEND_AGAIN + _STORED_ONCE,
+    ),
 }
 _JSON: Final = "application/json"
 _PROOFS: Final = 'Signature realm="events", Bearer realm="events"'  # whichever this gateway demands
@@ -81,7 +85,7 @@ def rejected(error: Rejected, correlation_id: str, **headers: str) -> Answer:
     return _problem(status, error.rejection.value, title, error.detail, correlation_id, headers=headers)
 
 
-def try_again(error: TryAgain, correlation_id: str) -> Answer:
+def try_again(error: RetryableError, correlation_id: str) -> Answer:
     """503, with what may be stored and when to come again."""
     name, title, advice = TRY_AGAIN[type(error)]
     headers = {"Retry-After": str(error.retry_after_seconds)}

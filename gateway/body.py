@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum, auto
 from typing import Final
 
-from gateway.admission import Hold
+from gateway.admission import Reservation
 from gateway.rejection import Rejected, Rejection
 
 PIECE_BYTES: Final = 256 * 1024  # inflated at a time: under a millisecond
@@ -83,7 +83,7 @@ def raw(body: bytes | str, announced: int | None, most_bytes: int) -> bytes:
     return content
 
 
-async def plain(content: bytes, headers: Mapping[str, str], hold: Hold, most_bytes: int) -> bytes:
+async def plain(content: bytes, headers: Mapping[str, str], hold: Reservation, most_bytes: int) -> bytes:
     """A raw body as UTF-8, inflated if it is gzip by its header or its first bytes, and not empty.
 
     `hold` has room for what was announced; it grows where the body turns out larger. Raises Rejected and Overloaded.
@@ -115,7 +115,7 @@ def too_large(most_bytes: int) -> Rejected:
     )
 
 
-async def _as_utf_8(content: bytes, hold: Hold, most_bytes: int) -> bytes:
+async def _as_utf_8(content: bytes, hold: Reservation, most_bytes: int) -> bytes:
     """Decode UTF-16 and UTF-32, with or without a byte order mark; remove UTF-8's. Raises Rejected and Overloaded."""
     encoding = json.detect_encoding(content[:4])
     if encoding.startswith("utf-8"):
@@ -137,7 +137,7 @@ async def _as_utf_8(content: bytes, hold: Hold, most_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
-async def _inflate(packed: bytes, hold: Hold, most_bytes: int) -> bytes:
+async def _inflate(packed: bytes, hold: Reservation, most_bytes: int) -> bytes:
     """Inflate gzip, of one member or several. Raises Rejected and Overloaded."""
     pieces: list[bytes] = []
     size = 0

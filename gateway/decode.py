@@ -18,7 +18,7 @@ from typing import Final
 
 from core.events.contract import Contract, Invalid, Reason
 from gateway import native
-from gateway.admission import Hold
+from gateway.admission import Reservation
 from gateway.batch import Batch, Block
 from gateway.body import Form
 from gateway.piece import Rules
@@ -29,7 +29,7 @@ SMALL_BYTES: Final = 4096  # decoded without waiting for a turn: that would cost
 SMALLEST_EVENT_BYTES: Final = 256  # no valid event is shorter: see test_door_limits
 
 
-class Turns:
+class FairQueue:
     """Gives out one turn in each run of the event loop, first come, first served."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._give)
 
 
-class Decode:
+class Decoder:
     """Reads bodies against the contract. most_events bounds the events of one body, valid or not.
 
     `reader` takes runs of valid events, if there is one; it changes nothing but what an event costs.
@@ -63,9 +63,9 @@ class Decode:
         self._contract = contract
         self._most_events = most_events
         self._reader = reader
-        self._turns = Turns()
+        self._turns = FairQueue()
 
-    async def __call__(self, content: bytes, form: Form, received: int, hold: Hold) -> Batch:
+    async def __call__(self, content: bytes, form: Form, received: int, hold: Reservation) -> Batch:
         """Read all events of a body that arrived at `received` (microseconds since 2000).
 
         `hold` grows by what is kept of rejected events. Where there is no room for that, they are not kept.
@@ -102,7 +102,7 @@ class Decode:
         batch.events = 1
         return True
 
-    def _slices(self, batch: Batch, content: bytes, form: Form, received: int, hold: Hold) -> Iterator[None]:
+    def _slices(self, batch: Batch, content: bytes, form: Form, received: int, hold: Reservation) -> Iterator[None]:
         """The work on one body; pauses at the end of each slice."""
         rules, reader = Rules(self._contract, content, received), self._reader
         pieces = split(content, form, reader and (lambda content, at: reader(content, at, received)))

@@ -11,11 +11,11 @@ from typing import Final
 
 import structlog
 
-from core.errors import StreamFull, TryAgain
+from core.errors import RetryableError, StreamFull
 from core.events.rejected import encode, rejected_body
 from core.sources import SourceName
 from gateway import metrics
-from gateway.admission import Hold
+from gateway.admission import Reservation
 from gateway.batch import RECORD_BYTES, Batch, Block
 from gateway.correlation import Origin
 from gateway.publish import Publisher
@@ -37,10 +37,12 @@ class RejectedStore:
     async def keep_events(self, origin: Origin, batch: Batch) -> None:
         """Keep the rejected events of a batch, as far as there was room for copies."""
         if left_out := batch.rejected_events - batch.kept_events:
-            metrics.unkept[NotKept.NO_ROOM if batch.no_room else NotKept.TOO_MANY].inc(left_out)
+            metrics.not_kept[NotKept.NO_ROOM if batch.no_room else NotKept.TOO_MANY].inc(left_out)
         await self._publish(origin, batch.kept, batch.kept_events)
 
-    async def keep_body(self, origin: Origin, content: bytes, rejection: Rejection, detail: str, hold: Hold) -> None:
+    async def keep_body(
+        self, origin: Origin, content: bytes, rejection: Rejection, detail: str, hold: Reservation
+    ) -> None:
         """Keep a body that is rejected as a whole, within the limits for rejected events."""
         if len(content) > HASH_INLINE_BYTES:
             record = await asyncio.to_thread(rejected_body, content, rejection.value, detail)
@@ -50,13 +52,13 @@ class RejectedStore:
         if hold.spare(len(line) + RECORD_BYTES):
             await self._publish(origin, {None: [Block(1, line)]}, 1)
         else:
-            metrics.unkept[NotKept.NO_ROOM].inc()
+            metrics.not_kept[NotKept.NO_ROOM].inc()
 
     async def _publish(self, origin: Origin, records: Mapping[SourceName | None, list[Block]], count: int) -> None:
         try:
             await self._publisher.publish_rejected(origin, records, KEEP_SECONDS)
-        except TryAgain as error:
-            metrics.unkept[NotKept.STREAM_FULL if isinstance(error, StreamFull) else NotKept.UNREACHABLE].inc(count)
+        except RetryableError as error:
+            metrics.not_kept[NotKept.STREAM_FULL if isinstance(error, StreamFull) else NotKept.UNREACHABLE].inc(count)
             log.warning(
                 "rejected events not kept", correlation_id=origin.correlation_id, events=count, error=repr(error)
             )

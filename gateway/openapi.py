@@ -12,7 +12,7 @@ from core.events.reference import MEANINGS, schema
 from core.metrics import VERSION
 from core.sources import SOURCES
 from gateway.answer import REJECTIONS, TRY_AGAIN
-from gateway.batch import OTHERS_MOST, TOLD_MOST, Told
+from gateway.batch import MAX_LISTED_ERRORS, MAX_LISTED_VIOLATIONS, EventError
 
 _TITLES: Final = " and ".join(source.title for source in SOURCES.values())
 _DESCRIPTION: Final = f"""\
@@ -21,8 +21,8 @@ and kept for inspection, and the rest of the batch is stored. 202 means that eve
 
 An event is stored once, however often it is sent: source, `eventId` and `timestamp` in microseconds identify it.
 
-**Errors** are problem documents (RFC 9457). An answer lists the first {TOLD_MOST} rejected events, each with how many \
-violations it has, and up to {OTHERS_MOST} violations after the first ones."""
+**Errors** are problem documents (RFC 9457). An answer lists the first {MAX_LISTED_ERRORS} rejected events, each \
+with how many violations it has, and up to {MAX_LISTED_VIOLATIONS} violations after the first ones."""
 
 _HEADERS: Final = (
     ("X-Correlation-Id", "Your name for the request: in the answer, in logs and beside each stored event."),
@@ -43,8 +43,8 @@ def document() -> dict[str, Any]:
     """The document. Instants in its examples are `examples.AT`."""
     event = schema()
     definitions = {name: {"title": name, **shape} for name, shape in event["$defs"].items()}
-    (_, answered) = msgspec.json.schema_components((Told,), ref_template="#/components/schemas/{name}")
-    answered["RejectedEvent"] = answered.pop("Told") | {"title": "RejectedEvent"}
+    (_, answered) = msgspec.json.schema_components((EventError,), ref_template="#/components/schemas/{name}")
+    answered["RejectedEvent"] = answered.pop("EventError") | {"title": "RejectedEvent"}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Sluice events", "version": VERSION, "description": _DESCRIPTION},

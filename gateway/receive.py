@@ -19,12 +19,12 @@ import structlog
 
 from core.events.contract import Contract
 from gateway import metrics, native
-from gateway.admission import Admission, Hold
+from gateway.admission import Admission, Reservation
 from gateway.answer import Answer
 from gateway.batch import Batch
 from gateway.body import Form, announced_bytes, form_of, plain, raw
 from gateway.correlation import Origin
-from gateway.decode import SMALLEST_EVENT_BYTES, Decode
+from gateway.decode import SMALLEST_EVENT_BYTES, Decoder
 from gateway.keep import RejectedStore
 from gateway.publish import Publisher
 from gateway.rejection import KEPT_BODIES, NotServing, Rejected
@@ -35,14 +35,14 @@ from gateway.signature import Signatures
 log = structlog.get_logger()
 
 
-class Door:
+class IngestHandler:
     """Takes the requests of one worker."""
 
     def __init__(
         self, settings: GatewaySettings, admission: Admission, signatures: Signatures, publisher: Publisher
     ) -> None:
         self._most_bytes = settings.gateway_max_body_bytes
-        self._publish_seconds = settings.gateway_publish_seconds
+        self._publish_seconds = settings.gateway_publish_timeout_seconds
         self._admission = admission
         self._signatures = signatures
         self._publisher = publisher
@@ -52,7 +52,7 @@ class Door:
         )
         reader = native.reader(contract)
         most_events = max(1, self._most_bytes // SMALLEST_EVENT_BYTES)
-        self._decode = Decode(contract, most_events=most_events, reader=reader)
+        self._decode = Decoder(contract, most_events=most_events, reader=reader)
         self.reader: Final[Literal["native", "python"]] = "native" if reader else "python"
         """What reads arrays of events."""
         metrics.reader_in_use.labels(self.reader).set(1)
@@ -89,9 +89,10 @@ class Door:
         return announced_bytes(headers, self._most_bytes)
 
     async def _read(
-        self, scope: RequestScope, headers: Mapping[str, str], content: bytes, form: Form, hold: Hold
+        self, scope: RequestScope, headers: Mapping[str, str], content: bytes, form: Form, hold: Reservation
     ) -> Batch:
-        """Read the events of a body whose sender may send. Raises TryAgain, and Rejected after it kept the body."""
+        """Read the events of a body whose sender may send. Raises RetryableError, and Rejected after it kept the
+        body."""
         try:
             content = await plain(content, headers, hold, self._most_bytes)
             scope.done(RECEIVE)
@@ -102,9 +103,9 @@ class Door:
             raise
 
     async def _publish(self, origin: Origin, batch: Batch) -> None:
-        """Publish what was accepted, and keep what was rejected beside it. Raises TryAgain.
+        """Publish what was accepted, and keep what was rejected beside it. Raises RetryableError.
 
-        Counts the door's ledger: received = accepted + failed + unanswered.
+        Counts the door's ledger: received = accepted + failed + unconfirmed.
         """
         metrics.received.inc(batch.events)
         if batch.reasons:
@@ -113,7 +114,7 @@ class Door:
             log.info(
                 "events rejected", correlation_id=origin.correlation_id, rejected=batch.reasons, events=batch.events
             )
-        ledger = metrics.unanswered
+        ledger = metrics.unconfirmed
         try:
             if not batch.reasons:
                 await self._publisher.publish(origin, batch.blocks, self._publish_seconds)

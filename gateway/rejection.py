@@ -2,11 +2,11 @@
 
 SluiceError
   x Rejected     the sender's: answered 4xx; no event of the request is published; counted by its rejection
-  x TryAgain    ours: answered 503 with Retry-After
+  x RetryableError    ours: answered 503 with Retry-After
       StreamFull, StreamUnreachable (core.errors)
       Overloaded   too many bytes in flight
       NotServing   starting, or draining before the end
-      Doubled      JetStream called a message a duplicate that it cannot have seen
+      UnexpectedDuplicate  JetStream called a message a duplicate that it cannot have seen
 
 What is wrong with one event is another list: `core.events.contract.Reason`.
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from core.errors import SluiceError, TryAgain
+from core.errors import RetryableError, SluiceError
 
 
 class Rejection(StrEnum):
@@ -73,7 +73,7 @@ class Rejected(SluiceError):
         self.detail = detail
 
 
-class Overloaded(TryAgain):
+class Overloaded(RetryableError):
     """There is no room for this body beside those that are in flight; there may be after so many seconds."""
 
     def __init__(self, message: str, retry_after_seconds: int) -> None:
@@ -81,11 +81,11 @@ class Overloaded(TryAgain):
         self.retry_after_seconds = retry_after_seconds
 
 
-class NotServing(TryAgain):
+class NotServing(RetryableError):
     """The gateway has not reached JetStream yet since its start, or it is about to end."""
 
     retry_after_seconds = 2
 
 
-class Doubled(TryAgain):
+class UnexpectedDuplicate(RetryableError):
     """JetStream answered `duplicate` to the first attempt of a message: its bytes may not be what is stored."""

@@ -20,7 +20,7 @@ from gateway.answer import Answer
 from gateway.correlation import origin
 from gateway.documentation import Document, documents
 from gateway.link import Link
-from gateway.receive import Door
+from gateway.receive import IngestHandler
 from gateway.rejection import Rejected, Rejection
 from gateway.robyn_api import Request, Response
 from gateway.scope import reject
@@ -44,8 +44,8 @@ class Route(NamedTuple):
 class Routes:
     """The routes of one worker."""
 
-    def __init__(self, door: Door, admission: Admission, signatures: Signatures, link: Link) -> None:
-        self._door = door
+    def __init__(self, door: IngestHandler, admission: Admission, signatures: Signatures, link: Link) -> None:
+        self._handler = door
         self._admission = admission
         self._signatures = signatures
         self._link = link
@@ -58,7 +58,7 @@ class Routes:
             "/events": events,
             "/health/live": {"GET": self._live, "HEAD": self._live},
             "/health/ready": {"GET": self._ready, "HEAD": self._ready},
-            "/health/room": {"GET": self._room},
+            "/health/capacity": {"GET": self._room},
             "/metrics": {"GET": self._metrics},
             **{path: dict.fromkeys(("GET", "HEAD"), _serve(document)) for path, document in documents().items()},
             "/": {},
@@ -69,7 +69,7 @@ class Routes:
                 yield Route(method, path, handlers.get(method) or _not_here(method, pages, ", ".join(handlers)))
 
     async def _events(self, request: Request) -> Response:
-        return _response(await self._door.receive(request.headers.to_dict(), _take_body(request)))
+        return _response(await self._handler.receive(request.headers.to_dict(), _take_body(request)))
 
     async def _challenge(self, request: Request) -> Response:
         """Answer Meta's question whether we know its verify token."""

@@ -17,7 +17,7 @@ import structlog
 
 from core import faults, tracing
 from core.access import Sampler
-from core.errors import TryAgain
+from core.errors import RetryableError
 from gateway import answer, metrics
 from gateway.answer import Answer
 from gateway.batch import Batch
@@ -121,7 +121,7 @@ class RequestScope:
         if isinstance(error, Rejected):
             self._said["rejection"] = error.rejection.value
             self.answered = reject(error, correlation_id)
-        elif isinstance(error, TryAgain):
+        elif isinstance(error, RetryableError):
             self._said["error"] = repr(error)
             self.answered = answer.try_again(error, correlation_id)
         else:

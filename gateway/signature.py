@@ -138,7 +138,7 @@ class Signatures:
     """Holds requests to what the settings demand. Raises Misconfigured."""
 
     def __init__(self, settings: GatewaySettings, clock: Callable[[], float] = time.time) -> None:
-        self._tolerance_seconds = settings.gateway_signature_seconds
+        self._tolerance_seconds = settings.gateway_signature_tolerance_seconds
         self._clock = clock
         self._token = settings.gateway_meta_verify_token
         self._demands: dict[Demand, set[SourceName]] = defaultdict(set)

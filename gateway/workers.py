@@ -35,7 +35,7 @@ from core.backoff import backoff
 from core.errors import Misconfigured
 from core.lifecycle import run as run_service
 from core.lifecycle import until
-from core.metrics import fold_ended, tell_build
+from core.metrics import fold_ended, record_build_info
 from core.nats_login import login
 from core.settings import load, warn_of_unknown
 from gateway import metrics
@@ -71,7 +71,7 @@ async def _main(stop: asyncio.Event) -> None:
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level)
     warn_of_unknown(GatewaySettings)
-    tell_build()
+    record_build_info()
     Signatures(settings)  # what is wrong with it is told once, not by each worker over and over
     login(settings)
     address = listen.resolve("GATEWAY_HOST", settings.gateway_host)

@@ -14,8 +14,8 @@ from typing import Final
 
 from collector.parse.parsed import InvalidEvent, Parser
 from collector.store.batch import DeadLetter, Entry, Path, around, dead_letter, halve
-from collector.store.write import Poison, Write
-from core.errors import OurFault
+from collector.store.write import BatchWriter, Poison
+from core.errors import FatalError
 from core.events.dead_reasons import StoreReason
 
 MOST_DEAD: Final = 10
@@ -28,7 +28,7 @@ class DeadLimit:
     If a batch has more, the fault is ours, not theirs: nothing of it is stored. Replayed dead letters that die again
     are not counted, however many there are.
 
-    Raises OurFault if the events that break the contract are too many.
+    Raises FatalError if the events that break the contract are too many.
     """
 
     def __init__(self, entries: list[Entry]) -> None:
@@ -40,16 +40,16 @@ class DeadLimit:
                 self.count(entry, f"{event.reason} at {event.path}")
 
     def count(self, entry: Entry, why: str) -> None:
-        """Count one more event of this entry. Raises OurFault if it is one too many."""
+        """Count one more event of this entry. Raises FatalError if it is one too many."""
         self._dead += not entry.message.replayed
         if self._dead > self._most:
-            raise OurFault(f"more than {self._most} events of one batch cannot be stored: {why}")
+            raise FatalError(f"more than {self._most} events of one batch cannot be stored: {why}")
 
 
-class Isolation:
+class PoisonIsolator:
     """A batch that holds poison, taken apart. dead letters are the dead letters found."""
 
-    def __init__(self, parse: Parser, write: Write, limit: DeadLimit) -> None:
+    def __init__(self, parse: Parser, write: BatchWriter, limit: DeadLimit) -> None:
         self._parse = parse
         self._write = write
         self._limit = limit
@@ -60,7 +60,7 @@ class Isolation:
         """Store the events of these entries, except those that PostgreSQL rejects; `poison` is why all together
         failed. Return the rows inserted by stream sequence.
 
-        Raises OurFault, or the error of a try that was not poison.
+        Raises FatalError, or the error of a try that was not poison.
         """
         if len(entries) == 1 and entries[0].parsed.events == 1:
             self._bury(entries[0], poison)

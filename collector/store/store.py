@@ -20,8 +20,8 @@ from collector.faults import Point
 from collector.parse.parsed import InvalidEvent, Parser
 from collector.sources.source import Source
 from collector.store.batch import DeadLetter, Entry, Outcome, Path, dead_letter
-from collector.store.isolate import DeadLimit, Isolation
-from collector.store.write import COMMAND_SECONDS, Poison, Turn, Write, day_of, staging
+from collector.store.isolate import DeadLimit, PoisonIsolator
+from collector.store.write import COMMAND_SECONDS, BatchWriter, DirectCopyBackoff, Poison, day_of, staging
 from core import faults, postgres
 from core.events import wire
 from core.events.dead_reasons import StoreReason
@@ -45,7 +45,7 @@ class Store:
         self._dsn = dsn
         self._source = source
         self._parse = parse
-        self.turn = Turn()
+        self.turn = DirectCopyBackoff()
         self._connection: Connection | None = None
         self._shard = 0
         self._leaves: set[int] = set()
@@ -60,7 +60,7 @@ class Store:
     async def save(self, entries: list[Entry]) -> Outcome:
         """Store one batch; when this returns it has committed.
 
-        Raises TooSlow, OurFault, or what the database raised (see `core.pg_errors`). Nothing of the batch is stored
+        Raises TooSlow, FatalError, or what the database raised (see `core.pg_errors`). Nothing of the batch is stored
         then.
         """
         connection = await self._connected()
@@ -83,12 +83,12 @@ class Store:
         limit = DeadLimit(fresh)
         dead_letters = [dead_letter(entry.message, event) for entry in fresh for event in entry.parsed.invalid]
         dead_letters += [found for entry in fresh for found in self._too_late(entry, below_floor)]
-        write = Write(connection, self._source, self._shard, below_floor)
+        write = BatchWriter(connection, self._source, self._shard, below_floor)
         path = self.turn.take() if write.can_go_direct else Path.STAGED
         try:
             stored = await write.rows(fresh, path)
         except Poison as poison:
-            isolation = Isolation(self._parse, write, limit)
+            isolation = PoisonIsolator(self._parse, write, limit)
             stored = await isolation.store(fresh, poison)
             dead_letters += isolation.dead_letters
         if path is Path.DIRECT:

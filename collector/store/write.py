@@ -45,7 +45,7 @@ COPY_SECONDS: Final = COMMAND_SECONDS
 CONFLICTS: Final = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError)
 
 
-class Turn:
+class DirectCopyBackoff:
     """Whose turn it is. After a conflict the staged path serves the next batches, 1, 2, 4 and so on up to 64: where
     repeats are common, a COPY that is taken back costs more than it saves. A success of the direct path ends that."""
 
@@ -76,7 +76,7 @@ class Poison(Exception):
         super().__init__(self.detail)
 
 
-class Write:
+class BatchWriter:
     """What writes within one transaction. `rows` may be called for parts of a batch, `counts` once at the end.
 
     conflicts   how often the direct path met a repeat

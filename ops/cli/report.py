@@ -41,7 +41,7 @@ REPORTS: Final[tuple[tuple[AnyReport, str], ...]] = (
 ACCEPT: Final = {"text": "application/json", "json": "application/json", "csv": "text/csv"}
 SINCE: Final = "24h"
 PATIENCE_SECONDS: Final = 120.0
-"""Longer than any report may take: the reporter gives up by itself (REPORTER_STATEMENT_SECONDS)."""
+"""Longer than any report may take: the reporter gives up by itself (REPORTER_STATEMENT_TIMEOUT_SECONDS)."""
 PART: Final = "~"
 _AGO: Final = re.compile(r"[0-9]{1,6}[smhd]")
 

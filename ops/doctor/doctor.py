@@ -124,7 +124,7 @@ async def look(
 
     compared: so many days of rows are compared with their rollups, for at most so many seconds.
     """
-    services, asked = await asyncio.gather(
+    services, params = await asyncio.gather(
         asyncio.gather(
             checks.service("gateway", settings.gateway_url, f"{START}, or set GATEWAY_URL"),
             checks.service("reporter", settings.reporter_url, f"{START}, or set REPORTER_URL"),
@@ -134,7 +134,7 @@ async def look(
         _servers(settings, most_lag_seconds, compared),
     )
     gateway, reporter, (fsync, store), health = services
-    reached, held = asked
+    reached, held = params
     here = [store] if store is not None and await asyncio.to_thread(store.exists) else []  # else another machine's
     found = [*reached, gateway, reporter, fsync, health, *held]
     missing = [

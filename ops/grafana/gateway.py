@@ -50,7 +50,7 @@ def gateway() -> Dashboard:
         number(
             "Unanswered",
             EXACT,
-            f"sum(increase(gateway_events_unanswered_total{_BY_SOURCE}[$__range]))",
+            f"sum(increase(gateway_events_unconfirmed_total{_BY_SOURCE}[$__range]))",
             meaning="Valid events in requests answered 503: the sender has to send them again",
             bad_from=1,
             runbook="RequestsTurnedAway",
@@ -58,7 +58,7 @@ def gateway() -> Dashboard:
         number(
             "Rejected and not kept",
             EXACT,
-            f"sum(increase(gateway_rejected_unkept_total{_OF}[$__range]))",
+            f"sum(increase(gateway_rejected_events_not_kept_total{_OF}[$__range]))",
             meaning="Rejected events of which no copy reached the stream REJECTED",
             bad_from=1,
             runbook="RejectedNotKept",
@@ -130,7 +130,7 @@ def gateway() -> Dashboard:
             EVENTS_A_SECOND,
             *(
                 (f"sum(rate(gateway_publish_{what}_total{_OF}[$__rate_interval]))", what)
-                for what in ("retries", "full", "doubled")
+                for what in ("retries", "full", "unexpected_duplicates")
             ),
             meaning="Messages a second: published again, rejected by a full stream, called a duplicate (must stay 0)",
             usually_zero=True,

@@ -45,8 +45,8 @@ def settings() -> dict[str, str]:
         "GATEWAY_TIKTOK_SCHEME": "key",
         "GATEWAY_TIKTOK_SECRETS": KEY,
         "GATEWAY_META_VERIFY_TOKEN": f"{WORD}-token",
-        "GATEWAY_PUBLISH_SECONDS": "2",
-        "REPORTER_STATEMENT_SECONDS": "1",
+        "GATEWAY_PUBLISH_TIMEOUT_SECONDS": "2",
+        "REPORTER_STATEMENT_TIMEOUT_SECONDS": "1",
     }
 
 

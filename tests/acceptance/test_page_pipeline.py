@@ -26,7 +26,7 @@ RANGE = ("--from", DAY[0], "--to", DAY[1])
 ESCAPE = "\x1b[31mred"
 
 
-class Told(NamedTuple):
+class EventError(NamedTuple):
     """How a command ended, and what it said."""
 
     code: int
@@ -34,7 +34,7 @@ class Told(NamedTuple):
     err: str
 
 
-async def report(reporter: str, *arguments: str) -> Told:
+async def report(reporter: str, *arguments: str) -> EventError:
     """Run `python -m ops report …` against a reporter."""
     running = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "ops", "report", *arguments),
@@ -44,7 +44,7 @@ async def report(reporter: str, *arguments: str) -> Told:
         stderr=PIPE,
     )
     out, err = await in_time(running.communicate())
-    return Told(running.returncode or 0, out.decode(), err.decode())
+    return EventError(running.returncode or 0, out.decode(), err.decode())
 
 
 @pytest.fixture

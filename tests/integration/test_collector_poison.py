@@ -14,7 +14,7 @@ import pytest
 
 from collector.parse.parsed import Rows
 from collector.store.batch import Outcome
-from core.errors import OurFault
+from core.errors import FatalError
 from core.events import rejected as rejected_events
 from core.events.contract import Invalid, Reason
 from core.pg_errors import ErrorClass, classify
@@ -168,7 +168,7 @@ async def test_more_poison_than_can_be_is_our_fault(
     letter."""
     batch = [poison() if number < bad else facebook() for number in range(events)]
     async with storing("facebook", database) as store:
-        with pytest.raises(OurFault, match="cannot be stored: 23514") as caught:
+        with pytest.raises(FatalError, match="cannot be stored: 23514") as caught:
             await store.save(message(*batch))
         assert "Ada Example" not in str(caught.value)  # it goes into the log and the health page
         for table in ("facebook_events", "receipts", "dead_letters", "event_counts"):
@@ -194,7 +194,7 @@ async def test_letters_that_die_again_do_not_count(database: Database, connectio
         dead_letters.message.replayed = True
         batch = [dead_letters, store.entry(message(*(poison() for _ in range(fresh)), facebook()))]
         if fresh > 10:
-            with pytest.raises(OurFault, match="more than 10 events"):
+            with pytest.raises(FatalError, match="more than 10 events"):
                 await store.store.save(batch)
         else:
             assert counts(await store.store.save(batch)) == (2_041 + 11, 2, 0, 2_040 + 10)
@@ -225,7 +225,7 @@ async def test_what_breaks_the_contract_counts_as_dead_too(
     """Events that a collector's contract rejects, alone or beside poison: too many of a batch stop the source."""
     batch: list[Event | bytes] = [*[b"{"] * broken, *(poison() for _ in range(bad)), facebook(), facebook()]
     async with storing("facebook", database) as store:
-        with pytest.raises(OurFault, match="cannot be stored"):
+        with pytest.raises(FatalError, match="cannot be stored"):
             await store.save(message(*batch))
         assert await connection.fetchval("SELECT count(*) FROM receipts") == 0
         assert counts(await store.save(message(*batch[1:]))) == (len(batch) - 1, 2, 0, 10)

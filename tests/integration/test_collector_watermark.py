@@ -226,7 +226,7 @@ async def test_the_state_of_a_source_is_reported(database: Database, connection:
         for name, why in stopped.items():
             readiness = Readiness()
             if why:
-                readiness.missing("collecting", why)
+                readiness.set_not_ready("collecting", why)
             task = asyncio.create_task(keep_watermark(client, database.collector_dsn, SOURCES[name], readiness))
             opened.push_async_callback(cancelled, [task])
         await pause(client, "facebook")

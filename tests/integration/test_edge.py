@@ -352,7 +352,7 @@ async def test_no_gateway_at_all_is_told_truthfully(tmp_path: Path) -> None:
     """503 of the only gateway is passed on with its words; where none is there, 502 says that a repeat is safe."""
     async with (
         start_nats(tmp_path) as nats,
-        start_gateway(nats, GATEWAY_PUBLISH_SECONDS="0.5") as gateway,
+        start_gateway(nats, GATEWAY_PUBLISH_TIMEOUT_SECONDS="0.5") as gateway,
         start_edge(nats.supervisor, [gateway.port, gateway.port], EDGE_REQUESTS_PER_SENDER="1") as edge,
     ):
         await nats.supervisor.stop("nats")

@@ -296,7 +296,7 @@ async def test_the_doors_ledger_balances(gateway: Gateway) -> None:
     """Of the events received each was accepted, failed or left without an answer, and is counted once as such."""
 
     async def counted() -> dict[str, float]:
-        names = ("received", "accepted", "failed", "unanswered", "processed")
+        names = ("received", "accepted", "failed", "unconfirmed", "processed")
         text = (await gateway.http.get(f"{gateway.url}/metrics")).text
         return {
             name: sum(
@@ -313,7 +313,7 @@ async def test_the_doors_ledger_balances(gateway: Gateway) -> None:
     await gateway.send(b"not json")
     after = await counted()
     grown = {name: after[name] - before[name] for name in after}
-    assert grown == {"received": 4, "accepted": 2, "failed": 2, "unanswered": 0, "processed": 2}
+    assert grown == {"received": 4, "accepted": 2, "failed": 2, "unconfirmed": 0, "processed": 2}
 
 
 async def test_log_lines_carry_the_correlation_id_and_no_payload(gateway: Gateway) -> None:
@@ -343,27 +343,27 @@ async def test_old_and_early_events_are_rejected_by_the_arrival(gateway: Gateway
 async def test_a_full_stream_is_503_at_once_and_rejected_ones_never_fail_good_ones(fresh_nats: FreshNats) -> None:
     """A stream without room is answered 503 with Retry-After; a full REJECTED costs copies alone, and is counted."""
     small: dict[str, Any] = {"STREAM_MAX_BYTES": str(1 << 20), "REJECTED_STREAM_MAX_BYTES": str(1 << 20)}
-    async with start_gateway(fresh_nats, GATEWAY_PUBLISH_SECONDS=AN_HOUR, **small) as gateway:
+    async with start_gateway(fresh_nats, GATEWAY_PUBLISH_TIMEOUT_SECONDS=AN_HOUR, **small) as gateway:
         large = [changed(facebook(), "more", "x" * 200_000) for _ in range(2)]
         bad = b'{"a":"' + b"x" * 60_000 + b'"}'
         for _ in range(20):
             answer = await gateway.post([tiktok(), *[bad] * 10])
             assert answer.status_code == 202
-        assert await gateway.metric("gateway_rejected_unkept_total", reason="stream_full") >= 10
+        assert await gateway.metric("gateway_rejected_events_not_kept_total", reason="stream_full") >= 10
         while (answer := await gateway.post(large)).status_code == 202:
             pass
         answer = await gateway.post(large)  # it comes, so nothing has waited for room
         problem(answer, 503, "stream_full")
         assert int(answer.headers["retry-after"]) >= 1
         assert "may safely be sent again" in answer.json()["detail"]
-        assert await gateway.metric("gateway_events_unanswered_total", source="facebook") >= 2
+        assert await gateway.metric("gateway_events_unconfirmed_total", source="facebook") >= 2
 
 
 async def test_what_finds_no_room_is_503_at_once(fresh_nats: FreshNats) -> None:
     """Past the bytes in flight the answer comes at once, with Retry-After; what was taken before is still answered.
     Copies of rejected events need room too; where there is none they are left out, and fail nothing."""
     async with start_gateway(
-        fresh_nats, GATEWAY_MAX_IN_FLIGHT_BYTES="500000", GATEWAY_PUBLISH_SECONDS=AN_HOUR
+        fresh_nats, GATEWAY_MAX_IN_FLIGHT_BYTES="500000", GATEWAY_PUBLISH_TIMEOUT_SECONDS=AN_HOUR
     ) as gateway:
         async with standing_still(gateway.supervisor.pid("nats")):
             held = asyncio.create_task(gateway.post([changed(facebook(), "more", "x" * 240_000), facebook()]))
@@ -379,7 +379,7 @@ async def test_what_finds_no_room_is_503_at_once(fresh_nats: FreshNats) -> None:
             copied = asyncio.create_task(gateway.post([b"1"] * 2_000 + [tiktok()]))
 
             async def not_kept() -> bool:
-                return await gateway.metric("gateway_rejected_unkept_total", reason="no_room") > 0
+                return await gateway.metric("gateway_rejected_events_not_kept_total", reason="no_room") > 0
 
             await eventually(not_kept, what="copies of rejected events find no room either")
         assert (await held).status_code == (await copied).status_code == 202

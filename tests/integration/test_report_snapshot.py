@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from reporter.query import Asked
+from reporter.query import QueryParams
 from reporter.read import snapshot
 from reporter.reports.events import EVENTS
 from reporter.settings import ReporterSettings
@@ -50,7 +50,7 @@ async def test_a_report_equals_a_count_at_its_moment(database: Database, collect
 
     The report's freshness is of that moment too: it never tells of events that the report does not count.
     """
-    query = EVENTS.ask(Asked(_url(RAGGED).encode(), EVENTS.parameters), ReporterSettings())
+    query = EVENTS.ask(QueryParams(_url(RAGGED).encode(), EVENTS.parameters), ReporterSettings())
     count = """
         SELECT (SELECT count(*) FROM facebook_events WHERE event_time >= $1 AND event_time < $2)
              + (SELECT count(*) FROM tiktok_events WHERE event_time >= $1 AND event_time < $2)
@@ -174,7 +174,7 @@ async def test_reports_cannot_write(database: Database) -> None:
 async def test_a_report_that_takes_too_long_is_504(database: Database) -> None:
     """The server ends it, the client is told, and the connection is fit for the next report."""
     async with (
-        reporter(database.reporter_dsn, reporter_statement_seconds=0.2, reporter_connections=1) as client,
+        reporter(database.reporter_dsn, reporter_statement_timeout_seconds=0.2, reporter_connections=1) as client,
         connected(database.owner_dsn) as owner,
     ):
         async with owner.transaction():
@@ -200,7 +200,7 @@ async def test_cities_that_take_too_long_are_left_out(database: Database, collec
             GRANT SELECT ON facebook_events TO sluice_reporter;
             """
         )
-        async with reporter(database.reporter_dsn, reporter_statement_seconds=0.5) as client:
+        async with reporter(database.reporter_dsn, reporter_statement_timeout_seconds=0.5) as client:
             answer = (await client.get("/reports/demographics", params=RAGGED)).json()
     assert answer["rows"][0]["city"] is None
     assert answer["notes"] == ["city took too long to count: ask for a shorter range"]

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from core.errors import StreamFull, StreamUnreachable, TryAgain
+from core.errors import RetryableError, StreamFull, StreamUnreachable
 from core.events.catalog import shapes
 from core.events.contract import Invalid, Reason
 from core.events.violations import violations
 from gateway import answer
 from gateway.answer import Answer
-from gateway.batch import OTHERS_MOST, TOLD_MOST, Batch, Block
-from gateway.rejection import Doubled, NotServing, Overloaded, Rejected, Rejection
-from tests.support.door import ALONE, CONTRACT
+from gateway.batch import MAX_LISTED_ERRORS, MAX_LISTED_VIOLATIONS, Batch, Block
+from gateway.rejection import NotServing, Overloaded, Rejected, Rejection, UnexpectedDuplicate
+from tests.support.batch_reader import ALONE, CONTRACT
 from tests.support.events import microseconds
 
 STATUS = {
@@ -47,7 +47,13 @@ OTHERS = {
     "eventType": " or ".join(f'"{kind}"' for kind in TYPES),
     "data": "an object with `user`, `engagement`",
 }
-STORED_BEFORE = {Overloaded: False, NotServing: False, StreamFull: True, StreamUnreachable: True, Doubled: True}
+STORED_BEFORE = {
+    Overloaded: False,
+    NotServing: False,
+    StreamFull: True,
+    StreamUnreachable: True,
+    UnexpectedDuplicate: True,
+}
 
 
 def problem(given: Answer, status: int, name: str) -> dict[str, Any]:
@@ -81,7 +87,7 @@ def test_401_says_what_would_do() -> None:
 
 
 @pytest.mark.parametrize("kind", STORED_BEFORE)
-def test_our_own_trouble_is_503_with_retry_after(kind: type[TryAgain]) -> None:
+def test_our_own_trouble_is_503_with_retry_after(kind: type[RetryableError]) -> None:
     """503 says when to come again, and truthfully whether part of the request may be stored already."""
     given = answer.try_again(Overloaded("why", 7) if kind is Overloaded else kind("why"), "c-1")
     document = json.loads(given.body)
@@ -92,8 +98,8 @@ def test_our_own_trouble_is_503_with_retry_after(kind: type[TryAgain]) -> None:
 
 
 def test_every_error_of_ours_has_an_answer() -> None:
-    """No kind of TryAgain is without a row in the table."""
-    assert set(TryAgain.__subclasses__()) == set(STORED_BEFORE)
+    """No kind of RetryableError is without a row in the table."""
+    assert set(RetryableError.__subclasses__()) == set(STORED_BEFORE)
 
 
 def test_a_defect_is_500_and_hides_nothing_but_its_cause() -> None:
@@ -146,8 +152,10 @@ def test_accepted_events_are_202_with_the_counts() -> None:
 def test_the_answer_is_bounded() -> None:
     """Of 100 rejected events the answer lists 100 other violations at most, and counts all violations of each."""
     errors = json.loads(answer.batch(batch(accepted=1, rejected=150), "c-1").body)["errors"]
-    assert [error["violations"] for error in errors] == [5] * TOLD_MOST
-    assert [len(error["others"]) for error in errors] == [4] * (OTHERS_MOST // 4) + [0] * (TOLD_MOST - OTHERS_MOST // 4)
+    assert [error["violations"] for error in errors] == [5] * MAX_LISTED_ERRORS
+    assert [len(error["others"]) for error in errors] == [4] * (MAX_LISTED_VIOLATIONS // 4) + [0] * (
+        MAX_LISTED_ERRORS - MAX_LISTED_VIOLATIONS // 4
+    )
 
 
 def test_nothing_accepted_is_a_422_with_the_same_counts() -> None:

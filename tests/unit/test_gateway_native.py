@@ -1,6 +1,6 @@
 """Reading arrays natively at the door: nothing but the cost of an event tells it from reading them with Python alone.
 
-`tests.support.door.read` reads each body both ways and holds what becomes of them to each other.
+`tests.support.batch_reader.read` reads each body both ways and holds what becomes of them to each other.
 """
 
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ from gateway.body import Form
 from gateway.piece import Elements
 from gateway.rejection import Rejected
 from tests.fuzz.mutations import RECEIVED, Mutator, corpus
-from tests.support import door
-from tests.support.door import CONTRACT, read
+from tests.support import batch_reader
+from tests.support.batch_reader import CONTRACT, read
 from tests.support.events import encoded, facebook, microseconds, tiktok
 from tests.support.json_corpus import DOCUMENTS
 from tests.support.tools import require_native
@@ -167,7 +167,7 @@ async def test_without_a_build_python_reads(monkeypatch: pytest.MonkeyPatch) -> 
     """There is no reader then, and all is as it was."""
     monkeypatch.setattr(module, "NOT_BUILT", "it is not built")
     assert native.reader(CONTRACT) is None
-    monkeypatch.setattr(door, "READER", None)
+    monkeypatch.setattr(batch_reader, "READER", None)
     assert (await read(BODY)).accepted_events == 4
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.admission import Admission
 from gateway.publish import Publisher
-from gateway.receive import Door
+from gateway.receive import IngestHandler
 from gateway.settings import GatewaySettings
 from gateway.signature import Signatures
 from tests.support.garbage import errors_left_behind
@@ -43,7 +43,7 @@ async def test_a_rejection_leaves_nothing_behind(what: str) -> None:
     )  # fmt: skip
     settings = GatewaySettings(gateway_workers=1, gateway_max_in_flight_bytes=SHARE, **signed)
     admission = Admission(SHARE)
-    door = Door(settings, admission, Signatures(settings), Publisher())
+    door = IngestHandler(settings, admission, Signatures(settings), Publisher())
     await door.receive({}, b"warm")  # what is made once
     with errors_left_behind() as left, admission.hold(SHARE // 2):
         assert (await door.receive(headers, body)).status == status

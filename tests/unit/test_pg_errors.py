@@ -5,7 +5,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from core.errors import Misconfigured, OurFault
+from core.errors import FatalError, Misconfigured
 from core.pg_errors import ErrorClass, classify, is_known, is_transient, unknown_trace
 
 POISON, RETRY, FATAL = ErrorClass.POISON, ErrorClass.RETRY, ErrorClass.FATAL
@@ -97,7 +97,7 @@ def test_a_connection_that_is_gone_is_waited_for(error: Exception) -> None:
     assert classify(error) is RETRY
 
 
-@pytest.mark.parametrize("error", [OurFault("more than 10"), Misconfigured("a password")])
+@pytest.mark.parametrize("error", [FatalError("more than 10"), Misconfigured("a password")])
 def test_an_error_that_names_an_operator_is_fatal(error: Exception) -> None:
     """Too many rejected rows of a batch, and credentials that the server rejects."""
     assert classify(error) is FATAL

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from reporter.query import Asked, BadQuery
+from reporter.query import BadQuery, QueryParams
 from reporter.reports import AnyReport
 from reporter.reports.demographics import DEMOGRAPHICS
 from reporter.reports.events import EVENTS
@@ -23,7 +23,7 @@ def ask(report: AnyReport, **parameters: str) -> Any:
 
 
 def ask_text(report: AnyReport, query_string: str) -> Any:
-    return report.ask(Asked(query_string.encode(), report.parameters), SETTINGS)
+    return report.ask(QueryParams(query_string.encode(), report.parameters), SETTINGS)
 
 
 @pytest.mark.parametrize(

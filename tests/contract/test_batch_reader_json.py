@@ -7,7 +7,7 @@ import pytest
 from core.events.contract import Reason
 from gateway.body import Form
 from gateway.rejection import Rejected, Rejection
-from tests.support.door import accepted, kept, read, read_array, reasons
+from tests.support.batch_reader import accepted, kept, read, read_array, reasons
 from tests.support.events import Event, changed, encoded, facebook, tiktok
 
 

@@ -12,7 +12,7 @@ from time import time
 import pytest
 
 from bench.publisher.events import KINDS, SOURCES, Drawn, Event, Source, corrupt, make
-from tests.support.door import accepted, kept, read_array, reasons
+from tests.support.batch_reader import accepted, kept, read_array, reasons
 from tests.support.events import encoded
 
 STAGES = ("top", "bottom")

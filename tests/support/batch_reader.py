@@ -16,7 +16,7 @@ from gateway import native
 from gateway.admission import Admission
 from gateway.batch import Batch
 from gateway.body import Form
-from gateway.decode import SMALLEST_EVENT_BYTES, Decode
+from gateway.decode import SMALLEST_EVENT_BYTES, Decoder
 from gateway.rejection import Rejected
 from tests.support.events import Event, encoded, microseconds
 
@@ -40,7 +40,7 @@ async def read(content: bytes, form: Form = Form.JSON, *, at: datetime | None = 
 
 
 async def _outcome(content: bytes, form: Form, received: int, reader: native.Reader | None) -> Batch | Rejected:
-    decode = Decode(CONTRACT, most_events=MAX_BODY_BYTES // SMALLEST_EVENT_BYTES, reader=reader)
+    decode = Decoder(CONTRACT, most_events=MAX_BODY_BYTES // SMALLEST_EVENT_BYTES, reader=reader)
     try:
         return await decode(content, form, received, ALONE)
     except Rejected as error:
