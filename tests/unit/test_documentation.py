@@ -18,6 +18,7 @@ DOCUMENTS = sorted(
 )  # fmt: skip
 FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+FILE = re.compile(r"`((?:core|collector|gateway|reporter|ops|bench|sql|tests|docs)/[\w./-]+\.\w+)`")
 # In a span, or a line of a fenced block; an ellipsis stands for more than one command.
 COMMAND = re.compile(r"(?:`|^ *|operator |-- )sluice ((?!…)[a-z][^`\n#…]*)(?=`|\n| *#)", re.MULTILINE)
 SECTIONS = ["Context", "Decision", "Alternatives", "Measured", "Consequences", "Revisit when"]
@@ -73,6 +74,13 @@ def test_commands_can_be_parsed(document: Path) -> None:
             command_line().parse_args(words)
         except SystemExit:
             pytest.fail(f"sluice {command}")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_named_files_exist(document: Path) -> None:
+    """Each file of the tree that a document names exists, except the one that docs/add-a-source.md adds."""
+    for path in FILE.findall(document.read_text()):
+        assert path == "core/sources/google.py" or (ROOT / path).is_file(), path
 
 
 @pytest.mark.parametrize("decision", DECISIONS, ids=name)
