@@ -141,7 +141,7 @@ def test_messages_name_what_exists() -> None:
         text = path.read_text()
         for target in re.findall(r"(?:`|^)(?:[A-Z_]+=\S+ )*make ([a-z][a-z-]+)", text, re.MULTILINE):
             assert target in targets, f"{path}: make {target}"
-        for command in re.findall(r"(?:python -m ops|(?:`|^ *)sluice) ([a-z][a-z-]+)", text, re.MULTILINE):
+        for command in re.findall(r"(?:python -m ops |(?:`|^|: )sluice )([a-z][a-z-]+)", text, re.MULTILINE):
             assert command in words, f"{path}: sluice {command}"
         for extra in re.findall(r"extra `([a-z]+)`", text):
             assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text(), f"{path}: extra {extra}"
