@@ -39,8 +39,9 @@ from core.events import subjects, wire
 from core.events.contract import Contract
 from core.postgres import Connection
 from core.sources import SOURCES, SourceName
-from ops.cli.connection import local_folder, meant_locally, to_database, where
-from ops.cli.output import confirm, plural
+from ops.cli.connection import local_folder, local_system, to_database, where
+from ops.cli.documents import Filled
+from ops.cli.output import confirm, console, plural, print_json
 from ops.local import Servers
 from ops.settings import OperatorSettings
 from sql import statements
@@ -146,7 +147,7 @@ async def fill(
         source: await postgres.connect(dsn, name=f"sluice-fill-{source}", patience_seconds=5) for source in SOURCES
     }
     try:
-        with Progress(*columns, disable=not show) as progress:
+        with Progress(*columns, console=console(stderr=True), disable=not show) as progress:
             bar = progress.add_task("filling", total=events)
             # Newest days first, so that an interrupted fill has the days that reports query most.
             for day in reversed(days_of(events, days, datetime.now(UTC))):
@@ -209,8 +210,8 @@ def check_room(folder: Path, events: int) -> None:
     free, needed = shutil.disk_usage(folder).free, events * BYTES_PER_EVENT + SPARE_BYTES
     if free < needed:
         raise NoRoom(
-            f"{events:,} events need {needed / 1024**3:,.1f} GiB (a part of it to spare), {folder} has "
-            f"{free / 1024**3:,.1f}: fill fewer"
+            f"{events:,} events need {needed / 1024**3:,.1f} GiB of free disk with the reserve, and {folder} has "
+            f"{free / 1024**3:,.1f} GiB: fill fewer events, or free disk space"
         )
 
 
@@ -219,27 +220,31 @@ async def _check_days(settings: OperatorSettings, days: int) -> None:
     async with to_database(settings) as connection:
         floor = await connection.fetchval(_SQL["floor"])
     if days > (most := (datetime.now(UTC).date() - floor).days):
-        raise Misconfigured(f"--days: {days} reaches before {floor}, and what lies before was dropped: at most {most}")
+        raise Misconfigured(f"--days {days} is too large: days before {floor} were dropped, so the maximum is {most}")
 
 
-async def run(settings: OperatorSettings, events: int, days: int, values: str, *, yes: bool) -> int:
+async def run(settings: OperatorSettings, events: int, days: int, values: str, *, yes: bool, as_json: bool) -> int:
     """The operator's command; its exit code. Outside the local stack it asks first.
 
     Raises NoRoom, StackError, Misconfigured or NotConfirmed.
     """
     if days >= settings.retention_days:
         raise Misconfigured(
-            f"--days: {days} reaches past RETENTION_DAYS ({settings.retention_days}): it would be dropped"
+            f"--days {days} is too large: collectors drop events after RETENTION_DAYS ({settings.retention_days} days)"
         )
-    if settings.sluice_migrate_dsn and meant_locally() is None:
+    if settings.sluice_migrate_dsn and local_system() is None:
         confirm(
-            f"store {plural(events, 'made event')} in the database at {where(settings.sluice_migrate_dsn)}", yes=yes
+            f"store {plural(events, 'generated event')} in the database at {where(settings.sluice_migrate_dsn)}",
+            yes=yes,
         )
     began = time.monotonic()
     async with _database(settings, events) as dsn:
         await _check_days(msgspec.structs.replace(settings, sluice_migrate_dsn=dsn), days)
         stored = await fill(dsn, events, days, values=values)
     seconds = time.monotonic() - began
+    if as_json:
+        print_json(Filled(stored.total(), round(seconds, 3), dict(stored)))
+        return 0
     sys.stdout.write(
         f"{stored.total():,} events stored in {seconds:,.0f} s ({stored.total() / seconds:,.0f} a second): "
         + ", ".join(f"{source} {count:,}" for source, count in sorted(stored.items()))
@@ -252,7 +257,7 @@ async def run(settings: OperatorSettings, events: int, days: int, values: str, *
 async def _database(settings: OperatorSettings, events: int) -> AsyncIterator[str]:
     """The system that is meant; where that is none, the local stack's database, started for as long as needed."""
     if settings.sluice_migrate_dsn is not None:
-        if meant_locally() is not None:
+        if local_system() is not None:
             check_room(local_folder(), events)
         yield settings.sluice_migrate_dsn
         return

@@ -98,7 +98,7 @@ async def collect(source: Source, choice: ParserChoice, stop: asyncio.Event) -> 
         readiness.set_not_ready("collecting", repr(error))
         raise
     finally:
-        await lifecycle.cancelled(background)
+        await lifecycle.cancel_and_wait(background)
         await fetcher.stop()
         await store.close()
         await client.close()

@@ -37,7 +37,7 @@ from collector.trace import record_request_spans
 from core import faults, tracing
 from core.backoff import backoff
 from core.health import Readiness
-from core.lifecycle import until
+from core.lifecycle import stopped_within
 from core.pg_errors import ErrorClass, classify, unknown_trace
 from core.steps import Steps
 
@@ -180,7 +180,7 @@ class Collector:
             failures += 1
             if failures >= RELEASE_AFTER_FAILURES:  # after every failure: messages may arrive after the pulls ended
                 await self._fetcher.release()
-            await until(stop, pause_seconds)
+            await stopped_within(stop, pause_seconds)
 
     def _record_success(self) -> None:
         """Record that a transaction committed: the source runs, and the next transaction may be one eighth larger."""

@@ -29,7 +29,7 @@ from collector.message import Message
 from collector.pull import Pull
 from core.consumers import declared_consumer, ensure_consumer
 from core.events.subjects import consumer_of
-from core.lifecycle import cancelled
+from core.lifecycle import cancel_and_wait
 
 log = structlog.get_logger()
 
@@ -70,7 +70,7 @@ class Fetcher:
 
     async def stop(self) -> None:
         """Release all unacknowledged messages, and end. Safe to call twice."""
-        await cancelled(self._tasks)
+        await cancel_and_wait(self._tasks)
         await self.release()
 
     async def resume(self) -> None:

@@ -12,7 +12,7 @@ from collector.store.batch import Path
 from core.events.dead_reasons import DEAD_REASONS
 from core.health import Readiness
 from core.metrics import BATCH_BUCKETS, DURATION_BUCKETS
-from core.periodic import Step
+from core.periodic import PeriodicTask
 from core.pg_errors import ErrorClass, classify
 
 
@@ -71,7 +71,7 @@ stopped = Gauge("collector_stopped", "1 while storing fails and only an operator
 parser_in_use = Gauge("collector_parser_info", "Always 1; the label names the parser in use", ["source", "parser"])
 
 
-def step(source: str, name: str, readiness: Readiness) -> Step:
+def step(source: str, name: str, readiness: Readiness) -> PeriodicTask:
     """Return a background step whose last success is a metric.
 
     The collector is not ready if only an operator can remove the cause of the step's last error.
@@ -79,7 +79,7 @@ def step(source: str, name: str, readiness: Readiness) -> Step:
     last = step_success.labels(source, name)
     last.set_to_current_time()
     expected = (asyncpg.PostgresError, asyncpg.InterfaceError, nats.errors.Error)
-    return Step(name, last.set, expected, lambda error: classify(error) is ErrorClass.FATAL, readiness)
+    return PeriodicTask(name, last.set, expected, lambda error: classify(error) is ErrorClass.FATAL, readiness)
 
 
 def initialize(source: str) -> None:

@@ -29,7 +29,7 @@ def record_request_spans(spans: Spans, source: str, entries: Iterable[Entry], st
     requests = ((message, part) for message, part in parts_of(entries) if is_sampled(part.traceparent or ""))
     for number, (message, part) in enumerate(requests):
         if number >= MAX_REQUESTS:
-            spans.leave_out(1 + len(steps.ended))
+            spans.count_skipped(1 + len(steps.ended))
             continue
         attributes: dict[str, str | int] = {
             "messaging.system": "nats",

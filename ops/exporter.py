@@ -26,7 +26,7 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from core import ask, health_server, postgres
+from core import health_server, http_client, postgres
 from core.errors import Misconfigured
 from core.health import Readiness
 from sql import statements
@@ -92,7 +92,7 @@ class NatsMetrics(Collector):
         yield from _gauges("jetstream_consumer", _CONSUMER, consumers)
 
     def _get(self, page: str) -> dict[str, Any]:
-        status, body = ask.get(self._url + page, seconds=ANSWER_SECONDS)
+        status, body = http_client.get(self._url + page, seconds=ANSWER_SECONDS)
         if status != 200:
             raise OSError(f"{page} returned {status}")
         document: dict[str, Any] = json.loads(body)

@@ -18,7 +18,7 @@ from core import jetstream
 from core.events.contract import Contract
 from gateway.admission import Admission
 from gateway.batch import Batch, Block
-from gateway.body import Form
+from gateway.body import BodyFormat
 from gateway.correlation import origin
 from gateway.decode import Decoder
 from gateway.publish import Publisher
@@ -32,13 +32,13 @@ EVENT_BYTES = 425
 def test_decode(benchmark: BenchmarkFixture, events: int) -> None:
     """Decode a body into blocks that are ready to be published."""
     content = Bodies("micro", corrupt_share=0).body(events).content
-    decode = Decoder(CONTRACT, most_events=1_000_000)
+    decode = Decoder(CONTRACT, max_events=1_000_000)
     came = origin({})
-    hold = Admission(0).hold(0)
+    reservation = Admission(0).reserve(0)
     with asyncio.Runner() as runner:
 
         async def read() -> Batch:
-            return await decode(content, Form.JSON, came.received, hold)
+            return await decode(content, BodyFormat.JSON, came.received, reservation)
 
         batch = benchmark(lambda: runner.run(read()))
     assert batch.accepted_events == events
@@ -54,7 +54,7 @@ def test_publish(benchmark: BenchmarkFixture, stack: Stack, size: int) -> None:
         client = await jetstream.connect(stack.servers.nats_url, name="bench")
         await jetstream.ensure_streams(client, GatewaySettings())
         publisher = Publisher()
-        await publisher.serve(client)
+        await publisher.use_connection(client)
         return publisher, client
 
     publisher, client = stack.runner.run(serving())

@@ -101,7 +101,7 @@ def dead_letter(message: Message, invalid: InvalidEvent) -> DeadLetter:
 def parts_of(entries: Iterable[Entry]) -> Iterator[tuple[Message, wire.Part]]:
     """Yield each message with each of its parts. A message that cannot be decoded has none."""
     for entry in entries:
-        with contextlib.suppress(wire.UnknownWire):
+        with contextlib.suppress(wire.InvalidMessage):
             for part in wire.decode_header(entry.message.body)[0]:
                 yield entry.message, part
 

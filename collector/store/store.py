@@ -55,7 +55,7 @@ class Store:
         connection, self._connection = self._connection, None
         self._leaves.clear()
         if connection is not None:
-            await postgres.end(connection)
+            await postgres.close(connection)
 
     async def save(self, entries: list[Entry]) -> Outcome:
         """Store one batch. When this returns, the transaction has committed.

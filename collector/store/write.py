@@ -193,7 +193,7 @@ class BatchWriter:
                 )
         except TimeoutError:
             if limit.expired():
-                await postgres.end(self._connection)  # a ROLLBACK would wait as long again
+                await postgres.close(self._connection)  # a ROLLBACK would wait as long again
             raise
 
     def _total(self, counts: Iterable[Counts | native.Counts]) -> Counts:

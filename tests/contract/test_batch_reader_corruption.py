@@ -47,12 +47,12 @@ async def test_a_corrupt_event_is_told_apart(
             continue
         assert (batch.accepted_events, batch.rejected_events) == (4, 1)
         assert reasons(batch) == [(4, fault.reason, fault.path)]
-        assert batch.told[0].event_id == bad.get("eventId")
+        assert batch.errors[0].event_id == bad.get("eventId")
         (copy,) = kept(batch)
         assert copy.body == encoded(bad)
         assert copy.sha256 == hashlib.sha256(encoded(bad)).digest()
         assert copy.source == source
-        assert copy.reason == batch.told[0].reason
+        assert copy.reason == batch.errors[0].reason
         assert accepted(batch) == {name: [encoded(e) for e in good if e["source"] == name] for name in SOURCES}
 
 

@@ -113,12 +113,12 @@ def test_limits(shape: Any) -> None:
     """At each limit both accept, and past it both reject."""
     event = MAKERS[shape.source](shape.stage)
     for rule in shape.rules:
-        match rule.corruption_type:
+        match rule.field_type:
             case "text":
-                inside: list[Any] = ["x" * rule.most, "x" * max(rule.least, 1)]
-                outside: list[Any] = ["x" * (rule.most + 1), "a\0", *([""] if rule.least else [])]
+                inside: list[Any] = ["x" * rule.maximum, "x" * max(rule.minimum, 1)]
+                outside: list[Any] = ["x" * (rule.maximum + 1), "a\0", *([""] if rule.minimum else [])]
             case "integer":
-                inside, outside = [rule.least, rule.most], [rule.least - 1, rule.most + 1]
+                inside, outside = [rule.minimum, rule.maximum], [rule.minimum - 1, rule.maximum + 1]
             case "amount":
                 inside = ["0", "9" * 10, "9" * 10 + ".99", "1.5", "007"]
                 outside = ["9" * 11, "1.999", "1.", ".5", "-1", "1e3", "NaN", "1_0", "", "1\n", "١"]

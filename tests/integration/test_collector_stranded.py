@@ -15,7 +15,7 @@ from collector.sources import SOURCES
 from core.events.subjects import consumer_of, stream_of
 from core.health import Readiness
 from core.jetstream import stream_info
-from core.lifecycle import cancelled
+from core.lifecycle import cancel_and_wait
 from core.postgres import Connection
 from ops.cli.pause import pause, resume
 from tests.support.collecting import balanced, collecting, drained, publish
@@ -79,6 +79,6 @@ async def test_stranded_messages_are_delivered(
         await drained(client, "facebook")
         await publish(client, "facebook", message(facebook()))
         await drained(client, "facebook")
-        await cancelled([freeing])
+        await cancel_and_wait([freeing])
     assert await connection.fetchval("SELECT count(*) FROM facebook_events") == 4
     await balanced(connection, client)

@@ -18,7 +18,7 @@ from core import postgres, state
 from core.events.subjects import GATEWAY_STATE_SUBJECT
 from core.health import Readiness
 from core.jetstream import stream_info
-from core.lifecycle import cancelled
+from core.lifecycle import cancel_and_wait
 from core.postgres import Connection
 from ops.cli.pause import pause
 from sql import statements
@@ -35,7 +35,7 @@ async def keeping(client: Client, database: Database, source: str = "facebook") 
     try:
         yield task
     finally:
-        await cancelled([task])
+        await cancel_and_wait([task])
 
 
 async def until(connection: Connection) -> datetime | None:
@@ -228,7 +228,7 @@ async def test_the_state_of_a_source_is_reported(database: Database, connection:
             if why:
                 readiness.set_not_ready("collecting", why)
             task = asyncio.create_task(advance_watermark(client, database.collector_dsn, SOURCES[name], readiness))
-            opened.push_async_callback(cancelled, [task])
+            opened.push_async_callback(cancel_and_wait, [task])
         await pause(client, "facebook")
 
         async def written() -> bool:

@@ -76,7 +76,9 @@ async def test_no_more_days_than_the_floor_allows(database: Database, capsys: py
     async with connected(database.owner_dsn) as connection:
         floor = datetime.now(UTC).date() - timedelta(days=6)
         await connection.execute("SELECT drop_partitions('tiktok_events', $1)", floor)
-        with pytest.raises(Misconfigured, match=f"--days: 7 reaches before {floor}, .*: at most 6"):
+        with pytest.raises(
+            Misconfigured, match=f"--days 7 is too large: days before {floor} were dropped, so the maximum is 6"
+        ):
             await ops(settings, capsys, "fill", "--events", "100", "--days", "7", "--yes")
         assert await connection.fetchval("SELECT count(*) FROM receipts") == 0
         code, _ = await ops(settings, capsys, "fill", "--events", "100", "--days", "6", "--yes")
