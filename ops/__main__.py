@@ -17,7 +17,7 @@ import structlog
 
 from core import lifecycle
 from core.errors import Misconfigured, SluiceError
-from core.settings import unknown
+from core.settings import unknown_variables
 from ops.cli.arguments import is_json
 from ops.cli.connection import local_folder, operator_settings, require_system
 from ops.command_line import command_line, requires_local
@@ -32,7 +32,7 @@ DEMO_SECONDS: Final = 30.0
 def main() -> None:
     """Parse the command line and run one command."""
     code = INTERRUPTED
-    for name, nearest in unknown(*EVERY).items():
+    for name, nearest in unknown_variables(*EVERY).items():
         hint = f": did you mean {nearest}?" if nearest else ""
         sys.stderr.write(f"sluice: {name} is not a setting{hint}\n")
 

@@ -45,7 +45,7 @@ def _shell(event: object) -> str:
 
 def _fields() -> str:
     lines = ["| field | events | type | allowed |\n", "| --- | --- | --- | --- |\n"]
-    lines += [f"| `{row.path}` | {row.events} | {row.kind} | {row.allowed} |\n" for row in rows()]
+    lines += [f"| `{row.path}` | {row.events} | {row.field_type} | {row.allowed} |\n" for row in rows()]
     return "".join(lines)
 
 

@@ -1,10 +1,11 @@
-"""Export metrics of NATS, PostgreSQL and a disk on one machine: `python -m ops.exporter`.
+"""Export metrics of NATS, PostgreSQL and the disk, for one machine: `python -m ops.exporter`.
 
-The metrics have the names of prometheus-nats-exporter (-varz -jsz=all), postgres_exporter and node_exporter. So the
-same rules and dashboards work with this exporter and with those. It exports only the metrics that they use.
+The metric names are those of prometheus-nats-exporter (-varz -jsz=all), postgres_exporter and node_exporter. The same
+rules and dashboards therefore work here, without those exporters, and in a deployment that has them. Only metrics that
+rules and dashboards use are exported.
 
-Invariant: the exporter keeps no state. Every scrape queries the servers. If a server does not answer, its metrics are
-absent and its `up` metric is 0.
+Invariant: no state. Every scrape queries the servers. A server that does not answer has no metrics except `up`, which
+is 0.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from core import ask, health_server, postgres
+from core import health_server, http_client, postgres
 from core.errors import Misconfigured
 from core.health import Readiness
 from sql import statements
 
-ANSWER_TIMEOUT_SECONDS: Final = 3.0
+ANSWER_SECONDS: Final = 3.0
 _SQL: Final = statements("exporter")
 
-# Fields of /varz -> gnatsd_varz_<name>.
+# Fields of /varz, exported as gnatsd_varz_<name>.
 _VARZ: Final = (
     *("mem", "cpu", "connections", "total_connections", "slow_consumers"),
     *("in_msgs", "out_msgs", "in_bytes", "out_bytes"),
@@ -66,7 +67,7 @@ _CONSUMER: Final = {
 
 
 class NatsMetrics(Collector):
-    """Metrics from the monitoring port of a NATS server."""
+    """Metrics of a NATS server, from its monitoring endpoints."""
 
     def __init__(self, monitor_url: str) -> None:
         self._url = monitor_url.rstrip("/")
@@ -91,9 +92,9 @@ class NatsMetrics(Collector):
         yield from _gauges("jetstream_consumer", _CONSUMER, consumers)
 
     def _get(self, page: str) -> dict[str, Any]:
-        status, body = ask.get(self._url + page, seconds=ANSWER_TIMEOUT_SECONDS)
+        status, body = http_client.get(self._url + page, seconds=ANSWER_SECONDS)
         if status != 200:
-            raise OSError(f"{page} answered with status {status}")
+            raise OSError(f"{page} returned {status}")
         document: dict[str, Any] = json.loads(body)
         return document
 
@@ -114,41 +115,41 @@ class PostgresMetrics(Collector):
             labels = json.loads(row["labels"])
             family = families.get(row["name"])
             if family is None:
-                family = families[row["name"]] = Metric(row["name"], row["help"], row["kind"])
-            # postgres_exporter names counters without `_total`.
+                family = families[row["name"]] = Metric(row["name"], row["help"], row["type"])
+            # The names of postgres_exporter: without `_total`, although they are counters.
             family.add_sample(row["name"], labels, float(row["value"]))
         yield from families.values()
 
     async def _read(self) -> list[asyncpg.Record]:
-        connection = await postgres.connect(self._dsn, name="sluice-exporter", patience_seconds=ANSWER_TIMEOUT_SECONDS)
+        connection = await postgres.connect(self._dsn, name="sluice-exporter", patience_seconds=ANSWER_SECONDS)
         try:
-            return await connection.fetch(_SQL["figures"])
+            return await connection.fetch(_SQL["metrics"])
         finally:
             connection.terminate()
 
 
 class DiskMetrics(Collector):
-    """Free and total space of the file system of a folder."""
+    """Size and free space of the file system that holds a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def collect(self) -> Iterator[Metric]:
-        usage = os.statvfs(self._folder)
+        status = os.statvfs(self._folder)
         labels = ("mountpoint",)
-        for name, blocks in (("avail", usage.f_bavail), ("size", usage.f_blocks)):
+        for name, blocks in (("avail", status.f_bavail), ("size", status.f_blocks)):
             family = GaugeMetricFamily(
                 f"node_filesystem_{name}_bytes", f"Bytes of the file system: {name}", labels=labels
             )
-            family.add_metric([str(self._folder)], blocks * usage.f_frsize)
+            family.add_metric([str(self._folder)], blocks * status.f_frsize)
             yield family
 
 
 def _gauges(
-    prefix: str, figures: Mapping[str, tuple[str, ...]], objects: list[tuple[dict[str, str], dict[str, Any]]]
+    prefix: str, paths: Mapping[str, tuple[str, ...]], objects: list[tuple[dict[str, str], dict[str, Any]]]
 ) -> Iterator[Metric]:
-    """Yield a gauge for each figure, with a sample for each object (labels and document)."""
-    for name, path in figures.items():
+    """Yield one family for each path, with one sample for each object (its labels, its JSON document)."""
+    for name, path in paths.items():
         family = Metric(f"{prefix}_{name}", "/".join(path), "gauge")
         for labels, document in objects:
             value: Any = document
@@ -162,11 +163,11 @@ def _gauges(
 def main() -> None:
     """Parse the command line and serve /metrics until SIGTERM or SIGINT."""
     arguments = argparse.ArgumentParser(prog="python -m ops.exporter", description=__doc__)
-    arguments.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 picks one")
-    arguments.add_argument("--nats", metavar="URL", help="monitoring address of a NATS server")
-    arguments.add_argument("--disk", metavar="FOLDER", type=Path, help="folder on the disk with the data")
+    arguments.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0: any free port")
+    arguments.add_argument("--nats", metavar="URL", help="monitoring URL of a NATS server")
+    arguments.add_argument("--disk", metavar="FOLDER", type=Path, help="a folder on the disk that holds the data")
     options = arguments.parse_args()
-    for own in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):  # metrics of this process, which no rule uses
+    for own in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):  # do not export metrics of this process itself
         REGISTRY.unregister(own)
     if options.nats:
         REGISTRY.register(NatsMetrics(options.nats))

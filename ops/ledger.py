@@ -6,7 +6,7 @@
     dead letters  dead events by receipts = dead letters kept + replayed + discarded; likewise for rejected events
     lost          published messages without a receipt that do not wait: deleted from the stream or with it
 
-While events flow, a message between commit and confirmation is counted on both sides. At rest both sides are equal.
+While events flow, a message between commit and acknowledgement is counted on both sides. At rest both sides are equal.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ async def read_ledger(client: Client, connection: Connection) -> Ledger:
     sources: dict[str, SourceLedger] = {}
     for source in SOURCES:
         sources[source] = SourceLedger(
-            stored=await connection.fetchval(_SQL["stored_in_all"], stream_of(source)),
+            stored=await connection.fetchval(_SQL["stored_total"], stream_of(source)),
             rolled_up=await connection.fetchval(_SQL["rolled_up"], source),
             rolled_up_from_floor=await connection.fetchval(_SQL["rolled_up_from"], source),
             rows=await connection.fetchval(_SQL["rows"].format(table=SOURCES[source].table)),
@@ -135,13 +135,13 @@ async def read_stream(connection: Connection, name: str, info: StreamInfo) -> St
 
 async def read_dead_letters(connection: Connection) -> dict[str, DeadLetterLedger]:
     """Read the dead letters of every stream, and the rejected events as `rejected`."""
-    problems: dict[str, DeadLetterLedger] = {}
+    ledgers: dict[str, DeadLetterLedger] = {}
     for name in map(stream_of, COLLECTED):
         row = await connection.fetchrow(_SQL["dead_letters"], "dead", name)
-        problems[name] = DeadLetterLedger(await connection.fetchval(_SQL["dead_in_all"], name), **dict(row or {}))
+        ledgers[name] = DeadLetterLedger(await connection.fetchval(_SQL["dead_total"], name), **dict(row or {}))
     row = await connection.fetchrow(_SQL["dead_letters"], "rejected", stream_of(REJECTED))
-    counted = await connection.fetchval(_SQL["stored_in_all"], stream_of(REJECTED))
-    return {**problems, REJECTED: DeadLetterLedger(counted, **dict(row or {}))}
+    counted = await connection.fetchval(_SQL["stored_total"], stream_of(REJECTED))
+    return {**ledgers, REJECTED: DeadLetterLedger(counted, **dict(row or {}))}
 
 
 async def accept_loss(connection: Connection, name: str, info: StreamInfo) -> int:

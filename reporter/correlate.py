@@ -9,8 +9,8 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from core.access import Sampler
-from core.correlation import HEADER, names
+from core.access_log import Sampler
+from core.correlation import HEADER, request_ids
 
 UNLOGGED: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
 log = structlog.get_logger()
@@ -49,7 +49,7 @@ def correlated(app: ASGIApp) -> ASGIApp:
                 seconds = perf_counter() - began
                 failed = not 0 < status < 400
                 path = scope["path"] if status != 404 else None  # a path of ours, or else the client's own words
-                if path not in UNLOGGED and (sampled := 1 if failed else sampler.take()):
+                if path not in UNLOGGED and (sampled := 1 if failed else sampler.sample()):
                     milliseconds = round(seconds * 1000, 1)
                     log.info(
                         "request", path=path, status=status, bytes=size, milliseconds=milliseconds, sampled=sampled
@@ -69,4 +69,4 @@ def _correlation_id(scope: HTTPScope) -> str:
     given, traceparent = (
         None if (value := headers.get(name)) is None else value.decode("latin-1") for name in (_HEADER, b"traceparent")
     )
-    return names(given, traceparent).correlation_id
+    return request_ids(given, traceparent).correlation_id

@@ -30,4 +30,4 @@ class ReporterSettings(Settings, frozen=True, kw_only=True):
             description="Longest range of figures that only rows can give: cities, campaigns",
         ),
     ] = 24
-    reporter_drain_seconds: Annotated[Seconds, Meta(description="Longest stop after SIGTERM")] = 15.0
+    reporter_drain_seconds: Annotated[Seconds, Meta(description="Maximum time to drain after SIGTERM")] = 15.0

@@ -1,4 +1,4 @@
--- Who the events come from. The value of a country that has no rollup of its own is NULL: it counts as other.
+-- The report demographics. A country without rollups of its own has the value NULL: it counts as other.
 -- Buckets, bounds and rollups as in report_events.
 
 -- name: rollups
@@ -21,7 +21,7 @@ WITH span AS (
 )
 SELECT source::text, stored_until, pending_messages, observed_at, statement_timestamp() AS read_at,
        bucket, bound, dimension, value, events
-FROM unnest($7::source[]) AS asked (source)
+FROM unnest($7::source[]) AS requested (source)
 LEFT JOIN watermarks USING (source)
 LEFT JOIN (
     SELECT source, array_agg(bucket) AS bucket, array_agg(bound) AS bound, array_agg(dimension::text) AS dimension,
@@ -30,7 +30,8 @@ LEFT JOIN (
 ) AS figures USING (source)
 
 -- name: ranked
--- Each bucket's most frequent values of a {column} of a {table}, or those in $7: too many for a rollup.
+-- The $4 most frequent values of {column} of {table} in each bucket, or the values in $7. They are too many for
+-- rollups.
 SELECT bucket, {column} AS value, events
 FROM (
     SELECT bucket, {column}, events, row_number() OVER (PARTITION BY bucket ORDER BY events DESC, {column}) AS place

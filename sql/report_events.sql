@@ -1,8 +1,8 @@
--- Counts of events. Spans of whole units without a bound fall into buckets by themselves: a bucket is the number of
--- meeting points that they do not lie before. The others come by the number of their bound, and without a bucket (see
--- reporter/cover.py). A filter that is NULL lets everything pass; a column that is not grouped by comes as NULL.
--- Rollups come with their source's watermark, one row a source, each column as an array of its name: a row for each
--- figure would cost more to send and to read than to count.
+-- The report events. A span is a range of rollups of one unit. A span without a bound is counted per bucket: the number
+-- of bucket boundaries ($6) at or before its start. A span with a bound is counted per bound, with the bucket NULL (see
+-- reporter/cover.py). A filter that is NULL passes everything. A column that the query does not group by is NULL.
+-- Rollups are returned with the watermark, in one row per source with one array per column: a row per figure would cost
+-- more to send and to decode than to count.
 
 -- name: rollups
 WITH span AS (
@@ -29,7 +29,7 @@ WITH span AS (
 )
 SELECT source::text, stored_until, pending_messages, observed_at, statement_timestamp() AS read_at,
        bucket, bound, funnel_stage, event_type, events
-FROM unnest($7::source[]) AS asked (source)
+FROM unnest($7::source[]) AS requested (source)
 LEFT JOIN watermarks USING (source)
 LEFT JOIN (
     SELECT source, array_agg(bucket) AS bucket, array_agg(bound) AS bound, array_agg(funnel_stage) AS funnel_stage,

@@ -1,4 +1,5 @@
--- Revenue comes from one event type of each source ($8, in the order of the sources in $7). Buckets, bounds and rollups as in report_events.
+-- The report revenue. Purchases are the events of one type per source ($8, in the order of the sources in $7).
+-- Buckets, bounds and rollups as in report_events.
 
 -- name: rollups
 WITH span AS (
@@ -21,7 +22,7 @@ WITH span AS (
 )
 SELECT source::text, stored_until, pending_messages, observed_at, statement_timestamp() AS read_at,
        bucket, bound, purchases, revenue
-FROM unnest($7::source[]) AS asked (source)
+FROM unnest($7::source[]) AS requested (source)
 LEFT JOIN watermarks USING (source)
 LEFT JOIN (
     SELECT source, array_agg(bucket) AS bucket, array_agg(bound) AS bound, array_agg(purchases) AS purchases,
@@ -30,7 +31,7 @@ LEFT JOIN (
 ) AS figures USING (source)
 
 -- name: rows
--- {table} is the partitioned table of a source, {purchase} its event type that has revenue.
+-- {table} is the partitioned table of a source, {purchase} the event type of its purchases.
 SELECT CASE WHEN $3::integer IS NULL THEN width_bucket(event_time, $4::timestamptz[]) END AS bucket, $3::integer AS bound,
        count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
 FROM {table}

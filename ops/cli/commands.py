@@ -10,7 +10,7 @@ from typing import Final
 
 from core import postgres
 from core.errors import Misconfigured
-from core.jetstream import declared, stream_info
+from core.jetstream import declared_streams, stream_info
 from core.settings import MEBIBYTE
 from ops.cli import countries, partitions, pause, streams
 from ops.cli.connection import connected, local_folder, to_database, to_nats
@@ -207,7 +207,7 @@ async def accept_losses(settings: OperatorSettings, *, yes: bool, as_json: bool)
     losses = []
     async with connected(settings) as (client, connection):
         confirm("accept the lost messages that `sluice doctor` reports", yes=yes)
-        for wanted in declared(settings):
+        for wanted in declared_streams(settings):
             name = str(wanted.name)
             accepted = await accept_loss(connection, name, await stream_info(client, name))
             losses.append(StreamLoss(name, accepted))

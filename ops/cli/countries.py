@@ -77,7 +77,7 @@ async def rebuild(connection: Connection) -> Rebuilt:
 
 async def _count(connection: Connection) -> None:
     """Count the unregistered countries until few quarter-hours changed during the count."""
-    await connection.execute(_SQL["begin_counting"])
+    await connection.execute(_SQL["create_count_tables"])
     for _ in range(MAX_ROUNDS):
         async with connection.transaction(isolation="repeatable_read"):
             if await _count_changed(connection) <= FEW_QUARTER_HOURS:
@@ -87,15 +87,15 @@ async def _count(connection: Connection) -> None:
 async def _count_changed(connection: Connection) -> int:
     """Count the rows of the quarter-hours that changed since the last count; return how many changed."""
     changed = _rows(await connection.execute(_SQL["find_changed"], timeout=COUNT_TIMEOUT_SECONDS))
-    await connection.execute(_SQL["forget_changed"])
+    await connection.execute(_SQL["delete_changed_counts"])
     await connection.execute(_COUNT_CHANGED, timeout=COUNT_TIMEOUT_SECONDS)
-    await connection.execute(_SQL["end_changed"])
+    await connection.execute(_SQL["clear_changed"])
     return changed
 
 
 async def _place(connection: Connection) -> Rebuilt:
     """Update the registry to the most frequent countries."""
-    await connection.execute(_SQL["choose_countries"])
+    await connection.execute(_SQL["select_countries"])
     removed = _rows(await connection.execute(_SQL["remove_countries"]))
     added = _rows(await connection.execute(_SQL["add_countries"]))
     return Rebuilt(added, removed, await free_places(connection))

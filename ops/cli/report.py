@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import orjson
 from rich.markup import escape
 
-from core import ask
+from core import http_client
 from core.errors import SluiceError
 from ops.cli.arguments import moment
 from ops.cli.connection import Unreachable
@@ -90,7 +90,7 @@ async def run(settings: OperatorSettings, report: AnyReport, options: argparse.N
     )
     try:
         status, body = await asyncio.to_thread(
-            ask.get, address, seconds=REQUEST_TIMEOUT_SECONDS, accept=ACCEPT[options.format]
+            http_client.get, address, seconds=REQUEST_TIMEOUT_SECONDS, accept=ACCEPT[options.format]
         )
     except OSError as error:
         raise Unreachable("the reporter", settings.reporter_url, "REPORTER_URL", error) from error

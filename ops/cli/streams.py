@@ -16,7 +16,7 @@ from collector.settings import CollectorSettings
 from core.consumers import apply_consumer, consumer_drift, declared_consumer
 from core.errors import SluiceError
 from core.events.subjects import COLLECTED, consumer_of
-from core.jetstream import StreamInfo, declared, differences, stream_config, stream_info
+from core.jetstream import StreamInfo, declared_streams, stream_config, stream_drift, stream_info
 
 
 class Stream(NamedTuple):
@@ -40,7 +40,7 @@ class Stream(NamedTuple):
 async def read(client: Client, settings: CollectorSettings) -> list[Stream]:
     """Return all declared streams. `settings` are those of the collectors."""
     streams = []
-    for collected, wanted in zip(COLLECTED, declared(settings), strict=True):
+    for collected, wanted in zip(COLLECTED, declared_streams(settings), strict=True):
         name = str(wanted.name)
         try:
             config = await stream_config(client, name)
@@ -49,7 +49,7 @@ async def read(client: Client, settings: CollectorSettings) -> list[Stream]:
             continue
         info = await stream_info(client, name)
         drift = await _consumer_drift(client, collected, settings)
-        streams.append(Stream(collected, wanted, info, differences(wanted, config), drift))
+        streams.append(Stream(collected, wanted, info, stream_drift(wanted, config), drift))
     return streams
 
 

@@ -64,7 +64,7 @@ async def show(settings: OperatorSettings, id_: DeadLetterId, *, as_json: bool) 
     async with to_database(settings) as connection:
         row = dict(await records.one(connection, id_))
     event: bytes = row.pop("event")
-    row["outcome"] = row.pop("became")
+    row["outcome"] = row.pop("current_outcome")
     row["sha256"] = row["sha256"].hex()
     try:
         text = event.decode()

@@ -109,7 +109,7 @@ async def newest(connection: Connection, selected: DeadLetterFilter, limit: int)
 
 async def one(connection: Connection, id_: DeadLetterId) -> asyncpg.Record:
     """Return all columns of a dead letter. Raises SluiceError if it does not exist."""
-    row: asyncpg.Record | None = await connection.fetchrow(_SQL["one"], id_.kind, id_.number)
+    row: asyncpg.Record | None = await connection.fetchrow(_SQL["by_id"], id_.kind, id_.number)
     if row is None:
         raise SluiceError(f"there is no dead letter {id_}: `sluice dead-letters list` lists them")
     return row
@@ -174,6 +174,6 @@ async def replay_result(
     connection: Connection, stream: str, sequences: Sequence[int], created: datetime
 ) -> asyncpg.Record:
     """Return messages, stored, repeated and dead from the receipts of these messages of a stream."""
-    row: asyncpg.Record | None = await connection.fetchrow(_SQL["became"], stream, sequences, created)
+    row: asyncpg.Record | None = await connection.fetchrow(_SQL["receipt_counts"], stream, sequences, created)
     assert row is not None
     return row

@@ -16,7 +16,7 @@ from typing import Final, Literal
 import orjson
 from msgspec import Struct
 
-from core import ask
+from core import http_client
 from ops.settings import OperatorSettings
 
 State = Literal["ok", "wrong", "unknown"]
@@ -61,7 +61,7 @@ def check_result(check: str, problems: Sequence[str], fix: str, ok: str) -> Chec
 
 async def get(url: str) -> tuple[int, bytes]:
     """GET a URL of a service. Raises OSError if it does not answer."""
-    return await asyncio.to_thread(ask.get, url, seconds=ANSWER_TIMEOUT_SECONDS)
+    return await asyncio.to_thread(http_client.get, url, seconds=ANSWER_TIMEOUT_SECONDS)
 
 
 async def service(name: str, url: str, fix: str) -> CheckResult:

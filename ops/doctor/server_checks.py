@@ -281,7 +281,7 @@ async def check_ledger(client: Client, connection: Connection) -> list[CheckResu
                     f"{name}: at least {plural(ledger.lost, 'message')} deleted before they were stored ({since})"
                 )
         for source in SOURCES:
-            stored = await connection.fetchval(_LEDGER["stored_in_all"], stream_of(source))
+            stored = await connection.fetchval(_LEDGER["stored_total"], stream_of(source))
             counted = await connection.fetchval(_LEDGER["rolled_up"], source)
             if stored != counted:
                 differing.append(f"{source}: {stored:,} events stored, but the rollups count {counted:,}")

@@ -21,7 +21,7 @@ from rich.markup import escape
 
 from core import jetstream, postgres
 from core.errors import SluiceError
-from core.lifecycle import ending_at
+from core.lifecycle import cancel_on
 from core.postgres import Connection
 from ops.cli import output
 from ops.cli.connection import local_folder
@@ -47,7 +47,7 @@ async def demo(stop: asyncio.Event, seconds: float, publisher_options: Sequence[
     folder = local_folder()
     check_free(folder)
     async with AsyncExitStack() as opened:
-        async with ending_at(stop):
+        async with cancel_on(stop):
             console.print("starting PostgreSQL and NATS …")
             servers = await opened.enter_async_context(Servers(folder))
             console.print("starting the services …")

@@ -5,7 +5,7 @@ Every error and time-out means "not ready": callers poll these checks.
 
 import asyncio
 
-from core import ask, listen
+from core import http_client, listen
 from ops.local.ports import LOOPBACK
 
 ANSWER_TIMEOUT_SECONDS = 2.0
@@ -19,7 +19,7 @@ async def get(port: int, path: str, host: str = LOOPBACK, seconds: float = ANSWE
     """GET http://host:port/path as (status, body). Raises OSError if there is no complete response in time."""
     url = f"http://{listen.host_and_port(host, port)}{path}"
     async with asyncio.timeout(seconds):
-        return await asyncio.to_thread(ask.get, url, seconds=seconds)
+        return await asyncio.to_thread(http_client.get, url, seconds=seconds)
 
 
 async def answers_ok(port: int, path: str, host: str = LOOPBACK) -> bool:

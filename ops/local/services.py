@@ -12,7 +12,7 @@ from typing import Final
 from collector.settings import CollectorSettings
 from core import listen
 from core.events.subjects import REJECTED
-from core.settings import Settings, load, nats_at
+from core.settings import Settings, load, nats_variables
 from core.sources import SOURCES
 from gateway.settings import GatewaySettings
 from ops.local import ports, ready
@@ -70,7 +70,7 @@ async def start_services(servers: Servers, environ: Mapping[str, str] = os.envir
     services = Services({}, {})
     shared = {
         **environ,
-        **nats_at(servers.nats_url),
+        **nats_variables(servers.nats_url),
         "COLLECTOR_DSN": servers.collector_dsn,
         "REPORTER_DSN": servers.reporter_dsn,
     }

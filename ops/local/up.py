@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.live import Live
 
-from core.lifecycle import ending_at, until
-from core.settings import nats_at
+from core.lifecycle import cancel_on, stopped_within
+from core.settings import nats_variables
 from core.settings import variables as settings_variables
 from ops.cli import output
 from ops.cli.connection import FOLDER_VARIABLE, local_folder, published_locally
@@ -41,7 +41,7 @@ async def up(
     folder = local_folder()
     check_free(folder)
     async with AsyncExitStack() as opened:
-        async with ending_at(stop):
+        async with cancel_on(stop):
             console.print("starting PostgreSQL and NATS …")
             servers = await opened.enter_async_context(Servers(folder))
             console.print("starting the services …")
@@ -65,7 +65,7 @@ async def show(stop: asyncio.Event, flow: Flow, console: Console, *, as_json: bo
     """Show the flow once a second until a stop: as JSON, as a live table on a terminal, or as a line of text."""
     before = await flow.sample()
     with _live(console, shown=not as_json) as live:
-        while not await until(stop, 1.0):
+        while not await stopped_within(stop, 1.0):
             now = await flow.sample()
             if as_json:
                 output.print_json_line(up_line(before, now))
@@ -80,7 +80,7 @@ def variables(servers: Servers, services: Services, environ: Mapping[str, str] =
     """Return the variables by which commands find this stack, and the settings with which it was started."""
     return {
         **{name: environ[name] for name in settings_variables(*EVERY) & environ.keys()},
-        **nats_at(servers.nats_url),
+        **nats_variables(servers.nats_url),
         "NATS_MONITOR_URL": servers.nats.monitor_url,
         "SLUICE_MIGRATE_DSN": servers.owner_dsn,
         "COLLECTOR_DSN": servers.collector_dsn,

@@ -122,7 +122,7 @@ async def test_an_upgrade_indexes_existing_days_one_by_one(
         migrating = asyncio.create_task(postgres.migrate(empty.owner_dsn))
 
         async def held_up() -> bool:
-            return any(line["event"] == "a session holds a lock: retrying the migration" for line in lines)
+            return any(line["event"] == "migration waits for a lock" for line in lines)
 
         await eventually(held_up, what="a report holds the table for longer than the migration waits")
         assert not migrating.done()

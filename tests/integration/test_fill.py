@@ -30,7 +30,7 @@ async def test_a_filled_database_balances(database: Database) -> None:
     async with connected(database.owner_dsn) as connection:
         assert await rollup_differences(connection) == []
         for source in SOURCES:
-            assert await connection.fetchval(ledger["stored_in_all"], stream_of(source)) == stored[source]
+            assert await connection.fetchval(ledger["stored_total"], stream_of(source)) == stored[source]
             assert await connection.fetchval(ledger["rolled_up"], source) == stored[source]
             first, last = await connection.fetchrow(f"SELECT min(event_time), max(event_time) FROM {source}_events")
             assert timedelta(days=2, hours=23) < datetime.now(UTC) - first < timedelta(days=3, hours=1)

@@ -390,7 +390,7 @@ async def test_dead_letters_past_their_retention_stay_in_the_ledger(
         await bury(client, 3)
         await reject(client, b"not json", b"{}")
     await ops(settings, capsys, "dead-letters", "discard", "dead-1", "rejected-1", "--yes")
-    for name in ("drop_old_dead_letters", "drop_old_rejected_events"):
+    for name in ("delete_old_dead_letters", "delete_old_rejected_events"):
         await connection.execute(statements("maintenance")[name], timedelta(0))
     assert await outcomes(connection) == {}
     rows = await connection.fetch("SELECT kind, outcome::text, dead_letters FROM dead_letter_totals ORDER BY 1, 2")

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from collector.settings import LEAST_RETENTION_DAYS
+from collector.settings import MIN_RETENTION_DAYS
 from core import postgres
 from core.errors import SluiceError
 from core.postgres import Connection
@@ -92,7 +92,7 @@ async def test_a_detached_day_is_reported_and_attached(
 
 async def test_the_database_keeps_what_the_least_retention_keeps(connection: Connection, today: date) -> None:
     """The latest day from which `drop_days` keeps events is that of the least RETENTION_DAYS."""
-    latest = today - timedelta(days=LEAST_RETENTION_DAYS)
+    latest = today - timedelta(days=MIN_RETENTION_DAYS)
     for table in partitions.TABLES:
         await connection.fetch(statements("partitions")["drop_before"], table, latest)
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match=f"the latest floor is {latest}"):

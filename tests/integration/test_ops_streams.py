@@ -11,13 +11,13 @@ from nats.aio.client import Client
 from nats.js.api import ConsumerInfo
 from structlog.testing import capture_logs
 
-from collector.maintenance.stranded import free_stranded
+from collector.maintenance.stranded import recover_stranded
 from collector.sources import SOURCES
 from core.errors import SluiceError
 from core.events.subjects import consumer_of, stream_of
 from core.health import Readiness
-from core.jetstream import ask, ensure_streams, stream_config
-from core.lifecycle import cancelled
+from core.jetstream import api_request, ensure_streams, stream_config
+from core.lifecycle import cancel_and_wait
 from core.postgres import Connection
 from ops.cli import streams
 from ops.cli.pause import consumer, pause
@@ -89,8 +89,10 @@ async def test_what_is_free_is_no_drift(client: Client, fresh_nats: FreshNats, c
 async def edited(client: Client, **settings: Any) -> None:
     """Edit facebook's consumer, as somebody may with a tool of NATS's."""
     name = f"{stream_of('facebook')}.{consumer_of('facebook')}"
-    config = (await ask(client, f"CONSUMER.INFO.{name}"))["config"] | settings
-    await ask(client, f"CONSUMER.DURABLE.CREATE.{name}", {"stream_name": stream_of("facebook"), "config": config})
+    config = (await api_request(client, f"CONSUMER.INFO.{name}"))["config"] | settings
+    await api_request(
+        client, f"CONSUMER.DURABLE.CREATE.{name}", {"stream_name": stream_of("facebook"), "config": config}
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,9 +159,9 @@ async def test_what_a_consumer_dropped_is_delivered_again(
 
     await eventually(dropped, what="JetStream drops the message")
     async with collecting(database, client):
-        freeing = asyncio.create_task(free_stranded(client, SOURCES["facebook"], Readiness()))
+        freeing = asyncio.create_task(recover_stranded(client, SOURCES["facebook"], Readiness()))
         await drained(client, "facebook")
-        await cancelled([freeing])
+        await cancel_and_wait([freeing])
     assert await connection.fetchval("SELECT count(*) FROM facebook_events") == 1
     await balanced(connection, client)
 
