@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from bench.readers import Query
-from reporter.query import MOST_ROWS
+from reporter.query_params import MAX_ROWS
 
 DAYS: Final = 30
 RNG: Final = random.Random(1)
@@ -23,7 +23,7 @@ def typical(report: str) -> Query:
 def apart(report: str) -> Query:
     """Return a typical query with a random limit, which makes it distinct without changing its result."""
     query = typical(report)
-    return Query(report, {**query.parameters, "limit": str(RNG.randrange(1_000, MOST_ROWS))})
+    return Query(report, {**query.parameters, "limit": str(RNG.randrange(1_000, MAX_ROWS))})
 
 
 def worst(report: str) -> Query:

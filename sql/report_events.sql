@@ -1,13 +1,13 @@
--- The report events. A span is a range of rollups of one unit. A span without a bound is counted per bucket: the number
--- of bucket boundaries ($6) at or before its start. A span with a bound is counted per bound, with the bucket NULL (see
--- reporter/cover.py). A filter that is NULL passes everything. A column that the query does not group by is NULL.
--- Rollups are returned with the watermark, in one row per source with one array per column: a row per figure would cost
--- more to send and to decode than to count.
+-- Counts of events. Units of a range without a bound have a bucket: the number of bounds between buckets ($6) at or
+-- before their start. Units of other ranges have the number of their bound and no bucket (see reporter/read_plan.py).
+-- A filter that is NULL matches everything. A column that is not grouped by is NULL.
+-- The result has one row for each source, with its watermark and an array for each column. One row for each figure
+-- would take longer to send and decode than to count.
 
 -- name: rollups
-WITH span AS (
+WITH read_range AS (
     SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::integer[], $5::integer[])
-        AS span (unit, lower, upper, bound, sign)
+        AS read_range (unit, lower, upper, bound, sign)
 ), summed AS (
     SELECT CASE WHEN bound IS NULL THEN width_bucket(start, $6::timestamptz[]) END AS bucket, bound, source,
            CASE WHEN $10 THEN funnel_stage END::text AS funnel_stage,
@@ -15,12 +15,12 @@ WITH span AS (
            sum(sign * events)::bigint AS events
     FROM (
         SELECT bound, sign, bucket AS start, source, funnel_stage, event_type, events
-        FROM span JOIN event_totals total ON total.unit = span.unit::rollup_unit AND bucket >= lower AND bucket < upper
-        WHERE span.unit <> 'quarter'
+        FROM read_range JOIN event_totals total ON total.unit = read_range.unit::rollup_unit AND bucket >= lower AND bucket < upper
+        WHERE read_range.unit <> 'quarter'
         UNION ALL
         SELECT bound, sign, bucket AS start, source, funnel_stage, event_type, events
-        FROM span JOIN event_counts ON bucket >= lower AND bucket < upper
-        WHERE span.unit = 'quarter'
+        FROM read_range JOIN event_counts ON bucket >= lower AND bucket < upper
+        WHERE read_range.unit = 'quarter'
     ) AS counted
     WHERE source = ANY ($7::source[])
       AND ($8::funnel_stage IS NULL OR funnel_stage = $8)

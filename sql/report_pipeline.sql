@@ -1,12 +1,12 @@
--- The pipeline's state, which the page requests every two seconds. Each statement reads a bounded number of the newest
--- receipts and dead letters.
+-- State of the pipeline. Clients poll it every two seconds, so each statement reads a bounded number of the newest
+-- receipts and dead letters, whatever the tables hold.
 
 -- name: streams
--- One row per stream ($1; $2 is its source, NULL for rejected events) for its newest messages: at most $3 sequence
--- numbers, of the last 24 hours. Receipts are kept longer, so all of them still exist.
--- Rates are per second over the last $4 seconds, or over less time if $3 messages do not span it. Accepted events are
--- counted up to the watermark, before which all of them are stored. Therefore a sequence number without a receipt is
--- lost if a later message was published before the watermark.
+-- One row for each stream in $1; $2 has its source, or NULL for the stream of rejected events. Reads the newest
+-- messages: at most $3 sequence numbers of the last day. Receipts are kept longer, so none of them can be deleted.
+-- Rates cover the last $4 seconds, or less if $3 messages cover less time. Accepted events are counted up to the
+-- watermark, because only before it is every receipt present. For the same reason, a sequence number without a receipt
+-- is lost if it is below one that was published before the watermark.
 WITH life AS (
     SELECT requested.stream, requested.source, created, last_sequence, coalesce(stored_until, now()) AS stored_until
     FROM unnest($1::text[], $2::source[]) AS requested (stream, source)
@@ -31,8 +31,8 @@ WITH life AS (
            CASE WHEN count(*) < $3 THEN $4::float8
                 ELSE least($4, greatest(0.1, extract(epoch FROM now() - min(stored_at)))) END AS seconds,
            coalesce(sum(events) FILTER (WHERE published_at > stored_until - $4 * interval '1 second'
-                                          AND published_at <= stored_until), 0) AS recently_accepted,
-           coalesce(sum(stored) FILTER (WHERE stored_at > now() - $4 * interval '1 second'), 0) AS recently_stored
+                                          AND published_at <= stored_until), 0) AS accepted_recently,
+           coalesce(sum(stored) FILTER (WHERE stored_at > now() - $4 * interval '1 second'), 0) AS stored_recently
     FROM newest GROUP BY stream
 ), counted AS (
     SELECT newest.stream, count(*) AS below FROM newest JOIN summed USING (stream)
@@ -43,16 +43,16 @@ SELECT requested.stream, coalesce(receipts, 0) AS receipts,
        coalesce(certain - first + 1 - below, 0) AS lost,
        coalesce(events, 0)::bigint AS events, coalesce(stored, 0)::bigint AS stored,
        coalesce(repeated, 0)::bigint AS repeated, coalesce(dead, 0)::bigint AS dead,
-       coalesce(recently_accepted / seconds, 0)::float8 AS accepted_per_second,
-       coalesce(recently_stored / seconds, 0)::float8 AS stored_per_second
+       coalesce(accepted_recently / seconds, 0)::float8 AS accepted_per_second,
+       coalesce(stored_recently / seconds, 0)::float8 AS stored_per_second
 FROM unnest($1::text[]) AS requested (stream) LEFT JOIN summed USING (stream) LEFT JOIN counted USING (stream)
 
 -- name: totals
--- All events in the rollups, by source. Reads only totals by week: few rows.
+-- All events that reports count, by source: only the weeks, which are a few rows for each source.
 SELECT source::text, sum(events)::bigint AS events FROM event_totals WHERE unit = 'week' GROUP BY source
 
 -- name: dead_letters
--- Dead letters and rejected events of the last 24 hours, counted up to $1. ORDER BY makes the index scan stop at $1.
+-- Rejected events and dead letters of the last 24 hours, counted up to $1. ORDER BY lets the index scan stop at $1.
 SELECT (SELECT count(*) FROM (
             SELECT FROM rejected_events WHERE stored_at > now() - interval '24 hours' ORDER BY stored_at DESC LIMIT $1
         ) AS rejected) AS rejected,

@@ -22,7 +22,7 @@ from collector.store.store import Store
 from collector.store.write import leaf
 from core import postgres
 from reporter.app import create_app
-from reporter.read import open_pool
+from reporter.database import open_pool
 from reporter.settings import ReporterSettings
 
 ROUNDS = 10

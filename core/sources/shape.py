@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
@@ -111,13 +111,18 @@ def _integer(minimum: int, maximum: int) -> ColumnType:
     return ColumnType.BIGINT
 
 
-def keys(shape: type[Any]) -> dict[str, Key]:
+_KEYS: Final[dict[type[Any], Mapping[str, Key]]] = {}
+
+
+def keys(shape: type[Any]) -> Mapping[str, Key]:
     """Return the keys of a struct by JSON path without `$.`, in its own order and without its tag.
 
     Raises TypeError for what no event has: an optional key, a struct that forbids unknown keys, an array, or an inner
     object with a tag.
     """
-    return dict(_keys(inspect.type_info(shape), "", ""))
+    if (keys_of_shape := _KEYS.get(shape)) is None:  # inspecting a struct takes about 1 ms
+        keys_of_shape = _KEYS[shape] = dict(_keys(inspect.type_info(shape), "", ""))
+    return keys_of_shape
 
 
 def _keys(of: inspect.Type, path: str, attribute: str) -> Iterator[tuple[str, Key]]:

@@ -27,7 +27,7 @@ from ops.cli.output import console, safe, table
 from ops.cli.parser import command
 from ops.settings import OperatorSettings
 from reporter.formats import LIKE_OTHER, OTHER
-from reporter.query import AnyParameter
+from reporter.query_params import AnyParameter
 from reporter.reports import AnyReport
 from reporter.reports.audience import DIMENSIONS
 from reporter.reports.demographics import DEMOGRAPHICS
@@ -71,7 +71,7 @@ def _option(parser: argparse.ArgumentParser, parameter: AnyParameter) -> None:
     name = "--" + _words(parameter.name).replace(" ", "-")
     words = parameter.description.replace("`", "").replace("%", "%%")
     if parameter.allowed:
-        words += f" One of: {', '.join(parameter.allowed)}" + (", comma separated." if parameter.several else ".")
+        words += f" One of: {', '.join(parameter.allowed)}" + (", comma separated." if parameter.is_list else ".")
     if parameter.name == "from":
         words = (
             f"Start, inclusive: 2026-11-22T07:00:00Z, a date in --time-zone, or an age: 2h, 3d (default {DEFAULT_FROM})"

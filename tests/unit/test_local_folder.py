@@ -146,7 +146,7 @@ def test_messages_name_what_exists() -> None:
     sources = [
         path for folder in ("core", "gateway", "collector", "reporter", "ops") for path in (ROOT / folder).rglob("*.py")
     ]
-    for path in (*pages, *sources, *(ROOT / "docs").glob("*.md"), *(ROOT / "ops" / "runbooks").glob("*.md")):
+    for path in (*pages, *sources, *(ROOT / "docs").rglob("*.md"), *(ROOT / "ops" / "runbooks").glob("*.md")):
         text = path.read_text()
         for target in re.findall(r"(?:`|^)(?:[A-Z_]+=\S+ )*make ([a-z][a-z-]+)", text, re.MULTILINE):
             assert target in targets, f"{path}: make {target}"

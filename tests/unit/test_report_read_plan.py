@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reporter.buckets import Interval
-from reporter.cover import LENGTHS, Cover, Span, Unit, cover, unit_start
+from reporter.read_plan import LENGTHS, ReadPlan, ReadRange, Unit, plan_reads, unit_start
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
@@ -31,19 +31,19 @@ instants = st.builds(
 intervals = st.sampled_from((None, *get_args(Interval)))
 
 
-def counted(covered: Cover, bounds: list[datetime], events: Iterable[datetime]) -> Counter[int]:
-    """What the database and the reader make of a cover."""
+def counted(plan: ReadPlan, bounds: list[datetime], events: Iterable[datetime]) -> Counter[int]:
+    """What the database and the reader make of a plan."""
     found: Counter[int] = Counter()
     for event in events:
-        for span in covered.spans:
-            at = event if span.unit == "rows" else unit_start(event, span.unit)
-            if not span.start <= at < span.end:
+        for part in plan.ranges:
+            at = event if part.unit == "rows" else unit_start(event, part.unit)
+            if not part.start <= at < part.end:
                 continue
-            if span.bound is None:
-                found[bisect_right(covered.inner, at)] += span.sign
+            if part.bound is None:
+                found[bisect_right(plan.inner_bounds, at)] += part.sign
             else:
-                found[span.bound - 1] += span.sign
-                found[span.bound] -= span.sign
+                found[part.bound - 1] += part.sign
+                found[part.bound] -= part.sign
     return Counter({number: count for number, count in found.items() if count and 0 <= number < len(bounds) - 1})
 
 
@@ -59,34 +59,34 @@ def test_each_event_counts_once_in_its_bucket(
 ) -> None:
     """Whatever the bounds and units, the buckets hold what counting the events one by one gives."""
     expected = Counter(bisect_right(bounds, event) - 1 for event in events if bounds[0] <= event < bounds[-1])
-    assert counted(cover(bounds, interval, now), bounds, events) == expected
+    assert counted(plan_reads(bounds, interval, now), bounds, events) == expected
 
 
 @given(bounds=st.lists(instants, min_size=2, max_size=2, unique=True).map(sorted), interval=intervals)
 def test_a_bound_costs_little(bounds: list[datetime], interval: str | None) -> None:
     """A bound of the past reads at most 7.5 minutes of rows, and of each unit at most half of the next one."""
-    covered = cover(bounds, interval, LATER)
+    plan = plan_reads(bounds, interval, LATER)
     if bounds[1] - bounds[0] < LENGTHS["quarter"] or interval == "minute":
         return
     units: tuple[Unit, ...] = get_args(Unit)
-    for span in covered.spans:
-        if span.bound is not None:
-            following = LENGTHS[units[units.index(span.unit) + 1]]
-            assert span.end - span.start <= following / 2
+    for part in plan.ranges:
+        if part.bound is not None:
+            following = LENGTHS[units[units.index(part.unit) + 1]]
+            assert part.end - part.start <= following / 2
 
 
 def test_until_now_reads_no_rows_of_the_past() -> None:
     """A range that ends now takes the running quarter-hour's rollup, less what lies after now: next to nothing."""
     now = NOON + timedelta(minutes=14)
     end = NOON + LENGTHS["quarter"]
-    covered = cover([NOON - timedelta(hours=1), now], "15minutes", now)
-    assert covered.rows == [Span("rows", now, end, 1, -1)]
+    plan = plan_reads([NOON - timedelta(hours=1), now], "15minutes", now)
+    assert plan.rows == [ReadRange("rows", now, end, 1, -1)]
 
 
 def test_minutes_are_read_from_rows_in_one_go() -> None:
-    """An hour by minutes needs no rollup and one span of rows."""
-    covered = cover([NOON + timedelta(minutes=minute) for minute in range(61)], "minute", NOON)
-    assert covered.spans == (Span("rows", NOON, NOON + timedelta(hours=1), None, 1),)
+    """An hour by minutes needs no rollup and one part of rows."""
+    plan = plan_reads([NOON + timedelta(minutes=minute) for minute in range(61)], "minute", NOON)
+    assert plan.ranges == (ReadRange("rows", NOON, NOON + timedelta(hours=1), None, 1),)
 
 
 @pytest.mark.parametrize(
@@ -96,17 +96,19 @@ def test_minutes_are_read_from_rows_in_one_go() -> None:
 def test_whole_units_are_read_as_they_are(step: Unit, interval: str, unit: Unit) -> None:
     """Buckets that are units need nothing else, and no row."""
     bounds = [MONDAY + LENGTHS[step] * number for number in range(5)]
-    assert cover(bounds, interval, LATER) == Cover((Span(unit, bounds[0], bounds[-1], None, 1),), tuple(bounds[1:-1]))
+    assert plan_reads(bounds, interval, LATER) == ReadPlan(
+        (ReadRange(unit, bounds[0], bounds[-1], None, 1),), tuple(bounds[1:-1])
+    )
 
 
 def test_a_month_by_days_of_another_zone_reads_few_hours() -> None:
     """Days that begin at 23:00 UTC are those of UTC, give or take an hour at each end of one."""
     bounds = [MONDAY - timedelta(hours=1) + timedelta(days=day) for day in range(31)]
-    covered = cover(bounds, "day", LATER)
-    assert [span.unit for span in covered.spans] == ["hour"] * 31 + ["day"]
+    plan = plan_reads(bounds, "day", LATER)
+    assert [part.unit for part in plan.ranges] == ["hour"] * 31 + ["day"]
 
 
 def test_hours_of_a_half_hour_zone_come_from_quarter_hours() -> None:
     """Hours that begin at half past would each be taken apart again."""
     bounds = [NOON + timedelta(minutes=30, hours=hour) for hour in range(30)]
-    assert {span.unit for span in cover(bounds, "hour", LATER).spans} == {"quarter"}
+    assert {part.unit for part in plan_reads(bounds, "hour", LATER).ranges} == {"quarter"}

@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from reporter.share import SingleFlight
+from reporter.single_flight import SingleFlight
 
 
 class Readings:
@@ -27,10 +27,10 @@ class Readings:
 async def test_who_comes_later_gets_the_next_reading() -> None:
     """All who wait share one reading; who comes after it began gets the next, which begins when it has ended."""
     shared, readings = SingleFlight[int](), Readings()
-    first = [asyncio.create_task(shared.read("a", readings)) for _ in range(3)]
+    first = [asyncio.create_task(shared.run("a", readings)) for _ in range(3)]
     end_first = await readings.begun.get()
-    later = [asyncio.create_task(shared.read("a", readings)) for _ in range(3)]
-    await asyncio.wait((asyncio.create_task(shared.read("b", Readings())), *later), timeout=0)
+    later = [asyncio.create_task(shared.run("a", readings)) for _ in range(3)]
+    await asyncio.wait((asyncio.create_task(shared.run("b", Readings())), *later), timeout=0)
     assert readings.running == 1
     end_first.set()
     assert await asyncio.gather(*first) == [0, 0, 0]
@@ -41,7 +41,7 @@ async def test_who_comes_later_gets_the_next_reading() -> None:
 async def test_other_things_are_read_meanwhile() -> None:
     """Readings of different keys do not wait for each other."""
     shared, readings = SingleFlight[int](), Readings()
-    asked = [asyncio.create_task(shared.read(key, readings)) for key in "ab"]
+    asked = [asyncio.create_task(shared.run(key, readings)) for key in "ab"]
     ends = [await readings.begun.get(), await readings.begun.get()]
     assert readings.running == 2
     for end in ends:
@@ -56,16 +56,16 @@ async def test_an_error_is_everybodys_and_leaves_nothing_behind() -> None:
     async def failing() -> int:
         raise ValueError("no")
 
-    found = await asyncio.gather(*(shared.read("a", failing) for _ in range(2)), return_exceptions=True)
+    found = await asyncio.gather(*(shared.run("a", failing) for _ in range(2)), return_exceptions=True)
     assert [type(error) for error in found] == [ValueError, ValueError]
     with pytest.raises(ValueError, match="no"):
-        await shared.read("a", failing)
+        await shared.run("a", failing)
 
 
 async def test_who_gives_up_does_so_alone() -> None:
     """The others still get what they share."""
     shared, readings = SingleFlight[int](), Readings()
-    gone, stays = (asyncio.create_task(shared.read("a", readings)) for _ in range(2))
+    gone, stays = (asyncio.create_task(shared.run("a", readings)) for _ in range(2))
     end = await readings.begun.get()
     gone.cancel()
     end.set()

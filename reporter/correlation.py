@@ -1,4 +1,4 @@
-"""One correlation ID for each request: in its log lines and in the header of its answer. And one log line for each."""
+"""ASGI middleware: a correlation ID and an access log line for each request."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ log = structlog.get_logger()
 _HEADER: Final = HEADER.lower().encode()
 
 
-def correlated(app: ASGIApp) -> ASGIApp:
-    """The same app, each request under the correlation ID that it brought, or else under a new one, and logged.
+def with_correlation_id(app: ASGIApp) -> ASGIApp:
+    """Wrap an app so that each request has a correlation ID and is logged when its response ends.
 
-    The line has bytes and time of the whole answer. Status 0: the client disconnected before it began.
+    The ID is the request's own if it has a valid one, otherwise a new one. It is in each log line of the request and
+    in the header of the response. The access log line has the bytes and the time of the whole response. Status 0 means
+    that the client disconnected before the response started.
     """
     sampler = Sampler()
 
@@ -30,7 +32,7 @@ def correlated(app: ASGIApp) -> ASGIApp:
             await app(scope, receive, send)
             return
         correlation_id = _correlation_id(scope)
-        began = perf_counter()
+        started = perf_counter()
         status = size = 0
 
         async def send_with_id(message: Message) -> None:
@@ -46,9 +48,9 @@ def correlated(app: ASGIApp) -> ASGIApp:
             try:
                 await app(scope, receive, send_with_id)
             finally:
-                seconds = perf_counter() - began
+                seconds = perf_counter() - started
                 failed = not 0 < status < 400
-                path = scope["path"] if status != 404 else None  # a path of ours, or else the client's own words
+                path = scope["path"] if status != 404 else None  # an unknown path is text of the client: not logged
                 if path not in UNLOGGED and (sampled := 1 if failed else sampler.sample()):
                     milliseconds = round(seconds * 1000, 1)
                     log.info(
@@ -58,15 +60,15 @@ def correlated(app: ASGIApp) -> ASGIApp:
     return answer
 
 
-def current() -> str | None:
-    """The correlation ID of the request that is being answered."""
-    found = structlog.contextvars.get_contextvars().get("correlation_id")
-    return found if found is None else str(found)
+def current_correlation_id() -> str | None:
+    """Return the correlation ID of the current request, None outside of a request."""
+    correlation_id = structlog.contextvars.get_contextvars().get("correlation_id")
+    return correlation_id if correlation_id is None else str(correlation_id)
 
 
 def _correlation_id(scope: HTTPScope) -> str:
     headers = dict(scope["headers"])
-    given, traceparent = (
+    header_value, traceparent = (
         None if (value := headers.get(name)) is None else value.decode("latin-1") for name in (_HEADER, b"traceparent")
     )
-    return request_ids(given, traceparent).correlation_id
+    return request_ids(header_value, traceparent).correlation_id
