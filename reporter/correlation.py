@@ -9,8 +9,8 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from core.access import Sampler
-from core.correlation import HEADER, names
+from core.access_log import Sampler
+from core.correlation import HEADER, request_ids
 
 UNLOGGED: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
 log = structlog.get_logger()
@@ -50,10 +50,8 @@ def with_correlation_id(app: ASGIApp) -> ASGIApp:
             finally:
                 seconds = perf_counter() - started
                 failed = not 0 < status < 400
-                path = (
-                    scope["path"] if status != 404 else None
-                )  # an unknown path is text of the client and is not logged
-                if path not in UNLOGGED and (sampled := 1 if failed else sampler.take()):
+                path = scope["path"] if status != 404 else None  # an unknown path is text of the client: not logged
+                if path not in UNLOGGED and (sampled := 1 if failed else sampler.sample()):
                     milliseconds = round(seconds * 1000, 1)
                     log.info(
                         "request", path=path, status=status, bytes=size, milliseconds=milliseconds, sampled=sampled
@@ -73,4 +71,4 @@ def _correlation_id(scope: HTTPScope) -> str:
     header_value, traceparent = (
         None if (value := headers.get(name)) is None else value.decode("latin-1") for name in (_HEADER, b"traceparent")
     )
-    return names(header_value, traceparent).correlation_id
+    return request_ids(header_value, traceparent).correlation_id

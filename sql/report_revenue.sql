@@ -31,7 +31,7 @@ LEFT JOIN (
 ) AS figures USING (source)
 
 -- name: rows
--- {table} is the partitioned table of a source, {purchase} its event type that has revenue.
+-- {table} is the partitioned table of a source, {purchase} the event type of its purchases.
 SELECT CASE WHEN $3::integer IS NULL THEN width_bucket(event_time, $4::timestamptz[]) END AS bucket, $3::integer AS bound,
        count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
 FROM {table}

@@ -47,7 +47,7 @@ BAD_BODIES: Mapping[str, tuple[bytes, dict[str, str], int, str, str]] = {
     "null": (b"null", {}, 400, "not_events", "neither an array of events nor one event"),
     "nothing": (b"", {}, 400, "empty_body", "the body is empty"),
     "spaces": (b" \n\t ", {}, 400, "empty_body", "the body is empty"),
-    "an empty array": (b"[]", {}, 400, "no_events", "the body holds no event"),
+    "an empty array": (b"[]", {}, 400, "no_events", "the body contains no event"),
     "lines without an event": (b"\n\n \n", {"Content-Type": "application/x-ndjson"}, 400, "empty_body", "empty"),
     "too large": (b" " * (MOST_BYTES + 1), {}, 413, "too_large", f"at most {MOST_BYTES} bytes"),
     "too large when inflated": (

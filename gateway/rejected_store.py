@@ -1,6 +1,6 @@
-"""Keep what is rejected in the stream REJECTED: copies of rejected events, and bodies that are rejected as a whole.
+"""Publish rejected events, and bodies rejected as a whole, to the stream REJECTED.
 
-Invariant: it never fails a request. An event or a body without a copy is counted by its reason.
+Invariant: this never fails a request. An event or body that is not kept is counted with the reason.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from gateway.correlation import Origin
 from gateway.publish import Publisher
 from gateway.rejection import NotKept, Rejection
 
-# Rejected events are worth waiting for, but not as long as accepted ones.
+# Shorter than the time-out for accepted events.
 KEEP_SECONDS: Final = 5.0
-HASH_INLINE_BYTES: Final = 1024 * 1024  # some 1 ms; a thread hashes more
+HASH_INLINE_BYTES: Final = 1024 * 1024  # takes 1 ms; larger bodies are hashed in a thread
 
 log = structlog.get_logger()
 
 
 class RejectedStore:
-    """Keeps rejected events and bodies of one worker."""
+    """Keep rejected events and bodies of one worker."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
 
     async def keep_events(self, origin: Origin, batch: Batch) -> None:
-        """Keep the rejected events of a batch, as far as there was room for copies."""
+        """Keep the rejected events of a batch, within the limits."""
         if left_out := batch.rejected_events - batch.kept_events:
             metrics.not_kept[NotKept.NO_ROOM if batch.no_room else NotKept.TOO_MANY].inc(left_out)
         await self._publish(origin, batch.kept, batch.kept_events)
 
     async def keep_body(
-        self, origin: Origin, content: bytes, rejection: Rejection, detail: str, hold: Reservation
+        self, origin: Origin, content: bytes, rejection: Rejection, detail: str, reservation: Reservation
     ) -> None:
         """Keep a body that is rejected as a whole, within the limits for rejected events."""
         if len(content) > HASH_INLINE_BYTES:
@@ -49,7 +49,7 @@ class RejectedStore:
         else:
             record = rejected_body(content, rejection.value, detail)
         line = encode(record)
-        if hold.spare(len(line) + RECORD_BYTES):
+        if reservation.try_reserve(len(line) + RECORD_BYTES):
             await self._publish(origin, {None: [Block(1, line)]}, 1)
         else:
             metrics.not_kept[NotKept.NO_ROOM].inc()

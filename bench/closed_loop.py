@@ -1,9 +1,9 @@
-"""Keep many connections busy: each sends its next request the moment the last answer is there.
+"""A closed-loop load generator: each connection sends its next request as soon as it has read the last response.
 
-The client shares the machine with what it measures, so it is as cheap as Python can be: prepared bytes, one epoll and
-no event loop (about 15 µs a request, most of it the kernel's).
+The client shares the machine with the server that it measures. Therefore it uses prepared bytes and one epoll instead
+of an event loop: about 15 µs per request, most of it in the kernel.
 
-Invariant: at most one request of a connection is on its way, and only whole answers are counted.
+Invariant: at most one request per connection is in flight, and only complete responses are counted.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Final
 
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 READ_BYTES: Final = 65_536
-SILENCE_SECONDS: Final = 30.0
+ANSWER_TIMEOUT_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Busy:
-    """What came back within `seconds`: answers by status, seconds from request to answer, the client's own CPU."""
+class LoadResult:
+    """Responses within `seconds`: count by status, latencies in seconds, and the client's CPU seconds."""
 
     seconds: float
     cpu_seconds: float
@@ -34,12 +34,12 @@ class Busy:
 
     @property
     def per_second(self) -> float:
-        """Answers a second."""
+        """Responses per second."""
         return self.answered.total() / self.seconds
 
 
 def request(host: str, port: int, body: bytes) -> bytes:
-    """One POST to /events, as bytes."""
+    """Return one POST to /events, as bytes."""
     head = (
         f"POST /events HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
@@ -47,10 +47,11 @@ def request(host: str, port: int, body: bytes) -> bytes:
     return head.encode() + body
 
 
-def keep_busy(host: str, port: int, requests: Sequence[bytes], *, connections: int, seconds: float) -> Busy:
-    """Send these requests in turn, over and over, on that many connections; each gets its last answer.
+def run_closed_loop(host: str, port: int, requests: Sequence[bytes], *, connections: int, seconds: float) -> LoadResult:
+    """Send these requests in turn, again and again, over that many connections. Waits for the last responses.
 
-    Blocks its thread. Raises OSError where the server is gone, and TimeoutError where it is silent.
+    Blocks its thread. Raises OSError if a connection fails, and TimeoutError without a response for
+    ANSWER_TIMEOUT_SECONDS.
     """
     poll, content = select.epoll(), cycle(requests)
     sockets: dict[int, socket.socket] = {}
@@ -60,7 +61,7 @@ def keep_busy(host: str, port: int, requests: Sequence[bytes], *, connections: i
     latencies: list[float] = []
     try:
         for _ in range(connections):
-            opened = socket.create_connection((host, port), timeout=SILENCE_SECONDS)
+            opened = socket.create_connection((host, port), timeout=ANSWER_TIMEOUT_SECONDS)
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sockets[opened.fileno()] = opened
             poll.register(opened, select.EPOLLIN)
@@ -70,15 +71,15 @@ def keep_busy(host: str, port: int, requests: Sequence[bytes], *, connections: i
             opened.sendall(next(content))
         end = started + seconds
         while sent_at:
-            ready = poll.poll(SILENCE_SECONDS)
+            ready = poll.poll(ANSWER_TIMEOUT_SECONDS)
             if not ready:
-                raise TimeoutError(f"no answer within {SILENCE_SECONDS:g} seconds")
+                raise TimeoutError(f"no response within {ANSWER_TIMEOUT_SECONDS:g} seconds")
             for number, _ in ready:
                 read = sockets[number].recv(READ_BYTES)
                 if not read:
                     raise ConnectionResetError("the server closed a connection")
                 answer = partial.pop(number, b"") + read
-                if not whole(answer):
+                if not is_complete(answer):
                     partial[number] = answer
                     continue
                 now = time.perf_counter()
@@ -87,15 +88,16 @@ def keep_busy(host: str, port: int, requests: Sequence[bytes], *, connections: i
                 if now < end:
                     sent_at[number] = now
                     sockets[number].sendall(next(content))
-        taken, cpu = time.perf_counter() - started, time.thread_time() - started_cpu
+        elapsed, cpu = time.perf_counter() - started, time.thread_time() - started_cpu
     finally:
         poll.close()
         for opened in sockets.values():
             opened.close()
-    return Busy(taken, cpu, Counter({int(status): count for status, count in answered.items()}), latencies)
+    return LoadResult(elapsed, cpu, Counter({int(status): count for status, count in answered.items()}), latencies)
 
 
-def whole(answer: bytes) -> bool:
+def is_complete(answer: bytes) -> bool:
+    """Whether these bytes are a complete HTTP response with a Content-Length."""
     end = answer.find(b"\r\n\r\n")
-    found = _LENGTH.search(answer, 0, end) if end >= 0 else None
-    return found is not None and len(answer) == end + 4 + int(found[1])
+    length = _LENGTH.search(answer, 0, end) if end >= 0 else None
+    return length is not None and len(answer) == end + 4 + int(length[1])

@@ -15,7 +15,7 @@ from core import health_server
 from core.health import Readiness
 from core.probe import probe
 from ops.doctor.checks import service
-from ops.exporter import NatsFigures
+from ops.exporter import NatsMetrics
 from ops.local import ready
 from tests.support.processes import ROOT
 from tests.support.stack import FreshNats
@@ -75,7 +75,7 @@ async def test_whatever_asks_in_this_process(port: int, fresh_nats: FreshNats, m
     assert probe(f"http://127.0.0.1:{port}")[0]
     assert await ready.answers_ok(port, "/health/ready")
     assert (await service("gateway", f"http://127.0.0.1:{port}", "")).state == "ok"
-    assert list(NatsFigures(fresh_nats.monitor_url).collect())
+    assert list(NatsMetrics(fresh_nats.monitor_url).collect())
 
 
 def test_there_is_one_way_to_ask() -> None:
@@ -86,7 +86,7 @@ def test_there_is_one_way_to_ask() -> None:
         for path in (ROOT / package).rglob("*.py")
         if CLIENTS & _imported(ast.parse(path.read_text()))
     }
-    assert asking == {"core/ask.py"}
+    assert asking == {"core/http_client.py"}
 
 
 def _imported(module: ast.Module) -> set[str]:
