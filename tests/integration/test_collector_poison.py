@@ -124,7 +124,9 @@ async def test_poison_among_what_else_can_be_wrong(database: Database, connectio
 async def test_poison_among_rejected_events(database: Database, connection: Connection) -> None:
     """Rejected events have no key of their own: taking poison out of them stores none of the others twice."""
     lines = [
-        rejected_events.encode(rejected_events.rejected(b"{%d}" % number, Invalid(Reason.MALFORMED, path, "broken")))
+        rejected_events.encode(
+            rejected_events.rejected_event(b"{%d}" % number, Invalid(Reason.MALFORMED, path, "broken"))
+        )
         for number, path in enumerate(["$", "$", "POISON", "$", "$", "$", "POISON", "$"])
     ]
     async with storing("rejected", database) as store:

@@ -215,10 +215,12 @@ async def test_rejected_events_are_stored(database: Database, connection: Connec
     raw = b'{"source":"tiktok","eventId":"t-1"}\x00\xff'
     big = b"x" * 100_000
     lines = [
-        rejected_events.encode(rejected_events.rejected(raw, Invalid(Reason.MALFORMED, "$", "broken"))),
-        rejected_events.encode(rejected_events.rejected(big, Invalid(Reason.TOO_LARGE, "$", "too large"))),
+        rejected_events.encode(rejected_events.rejected_event(raw, Invalid(Reason.MALFORMED, "$", "broken"))),
+        rejected_events.encode(rejected_events.rejected_event(big, Invalid(Reason.TOO_LARGE, "$", "too large"))),
         rejected_events.encode(
-            rejected_events.rejected(encoded(tiktok(event_id="t-2")), Invalid(Reason.TOO_OLD, "$.timestamp", "old"))
+            rejected_events.rejected_event(
+                encoded(tiktok(event_id="t-2")), Invalid(Reason.TOO_OLD, "$.timestamp", "old")
+            )
         ),
         b"not a rejected event",
     ]

@@ -211,7 +211,7 @@ FORMS: dict[str, tuple[bytes, dict[str, str], int]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("body_format", FORMS)
 async def test_every_form_of_a_body(gateway: Gateway, body_format: str) -> None:
     """The event arrives unchanged, whatever the type says about the form, and in chunks, too."""
     body, headers, events = FORMS[body_format]

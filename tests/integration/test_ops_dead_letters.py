@@ -69,7 +69,7 @@ async def reject(client: Client, *events: Event | bytes, received: datetime | No
     for event in events:
         with pytest.raises(Invalid) as why:
             CONTRACT.read(encoded(event), microseconds_of(received))
-        lines.append(rejected.encode(rejected.rejected(encoded(event), why.value)))
+        lines.append(rejected.encode(rejected.rejected_event(encoded(event), why.value)))
     await publish(client, "rejected", message(*lines, parts=[part(len(lines), "request-2", received)]))
     await drained(client, "rejected")
 

@@ -205,9 +205,11 @@ def test_rejected_events_are_rows_of_one_day(parsers: Parsers) -> None:
     """The rejected source has one table without days; source and id may be NULL, bytes are kept as they were."""
     raw = b'{"source":"tiktok","eventId":"t-1"}\x00\xff'
     lines = [
-        rejected_events.encode(rejected_events.rejected(raw, Invalid(Reason.MALFORMED, "$", "broken"))),
+        rejected_events.encode(rejected_events.rejected_event(raw, Invalid(Reason.MALFORMED, "$", "broken"))),
         rejected_events.encode(
-            rejected_events.rejected(encoded(tiktok(event_id="t-2")), Invalid(Reason.TOO_OLD, "$.timestamp", "old"))
+            rejected_events.rejected_event(
+                encoded(tiktok(event_id="t-2")), Invalid(Reason.TOO_OLD, "$.timestamp", "old")
+            )
         ),
         b'{"source":"facebook"}',
     ]
@@ -229,7 +231,7 @@ def test_rejected_events_are_rows_of_one_day(parsers: Parsers) -> None:
 )
 def test_a_rejected_event_that_no_row_can_hold_is_a_reject(parsers: Parsers, key: str, value: object) -> None:
     """What another sender puts into the stream costs that event alone."""
-    line = rejected_events.encode(rejected_events.rejected(b"{}", Invalid(Reason.MALFORMED, "$", "broken")))
+    line = rejected_events.encode(rejected_events.rejected_event(b"{}", Invalid(Reason.MALFORMED, "$", "broken")))
     broken = msgspec.json.encode(msgspec.json.decode(line) | {key: value})
     parsed = parsers["rejected"](message(line, broken), 7)
     assert [event[:2] for event in parsed.invalid] == [(1, "invalid_text" if value == "nul\0" else "malformed")]

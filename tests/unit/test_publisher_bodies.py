@@ -164,5 +164,5 @@ def test_late_events_lie_in_the_past() -> None:
 
 def test_shares_past_one_are_an_error() -> None:
     """An event cannot be both repeated and moved into the past."""
-    with pytest.raises(ValueError, match="together at most 1"):
+    with pytest.raises(ValueError, match="together exceed 1"):
         Bodies(1, duplicates=0.6, late=0.6)

@@ -379,10 +379,10 @@ async def test_the_command_ends_well_when_interrupted() -> None:
     ("arguments", "message"),
     [
         (["--min-events", "20", "--max-events", "10"], "--min-events 20 is more than --max-events 10"),
-        (["--events-per-second", "100", "--max-events", "10"], "goes without"),
-        (["--every", "0"], "limit on their concurrency"),
+        (["--events-per-second", "100", "--max-events", "10"], "cannot be combined"),
+        (["--every", "0"], "requires --concurrency"),
         (["--late", "0.1", "--late-up-to", "999999"], "at most 518400"),
-        (["--late", "0.6", "--duplicates", "0.6"], "together at most 1"),
+        (["--late", "0.6", "--duplicates", "0.6"], "together exceed 1"),
         (["--corrupt-share", "2"], "not a share between 0 and 1"),
         (["nowhere"], "not an http or https URL: 'nowhere'"),
     ],
