@@ -11,6 +11,7 @@ from collector import metrics
 from collector.collect import Collector
 from collector.fetch import Fetcher
 from collector.maintenance import ledger, maintain
+from collector.maintenance.breakdowns import count_breakdowns
 from collector.maintenance.stranded import free_stranded
 from collector.maintenance.watermark import keep_watermark
 from collector.parse.choose import CHOICES, Choice, choose
@@ -89,6 +90,8 @@ async def collect(source: Source, choice: Choice, stop: asyncio.Event) -> None:
         asyncio.create_task(ledger.watch(client, settings.collector_dsn, source, readiness)),
         asyncio.create_task(maintain.maintain(client, source, settings, readiness)),
     ]
+    if source.table is not None:
+        beside.append(asyncio.create_task(count_breakdowns(settings.collector_dsn, source, readiness)))
     readiness.set_ready("collecting")
     log.info("collecting", source=source.name, stream=source.stream, parser=parser)
     try:

@@ -56,6 +56,18 @@ ledger_uncounted = Gauge(
     "Events stored by the receipts less those in the rollups: must stay 0",
     ["source"],
 )
+breakdown_quarters = Counter(
+    "collector_breakdown_quarters_counted", "Quarter-hours whose breakdowns this collector has counted", ["source"]
+)
+breakdown_seconds = Histogram(
+    "collector_breakdown_seconds", "Time to count the breakdowns of a quarter-hour", ["source"],
+    buckets=DURATION_BUCKETS,
+)  # fmt: skip
+breakdown_uncounted = Gauge(
+    "collector_breakdown_uncounted_quarters",
+    "Quarter-hours that have ended and whose breakdowns are not counted, or no longer valid: reports read their rows",
+    ["source"],
+)
 stranded = Counter(
     "collector_consumers_recreated", "Consumers made again to free messages that JetStream had stranded", ["source"]
 )
@@ -84,7 +96,7 @@ def begin(source: str) -> None:
     """
     for metric in (
         *(accepted, processed, repeated, messages, redelivered, conflicts, stranded),
-        *(parse_cpu_seconds, batch_events, stopped, paused),
+        *(parse_cpu_seconds, batch_events, stopped, paused, breakdown_quarters, breakdown_seconds),
     ):
         metric.labels(source)
     for reason in DEAD_REASONS:

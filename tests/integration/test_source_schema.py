@@ -70,6 +70,7 @@ def test_a_declaration_that_contradicts_itself_is_rejected() -> None:
         ({"columns": {**SOURCES["facebook"].columns, "other": "data.none"}}, "no shape has data.none"),
         ({"columns": {**SOURCES["facebook"].columns, "event_id": "data.user.name"}}, "column event_id holds eventId"),
         ({"funnel": ("ad.view", "sold")}, "sold is none of its event types"),
+        ({"pairs": (("age", "income"),)}, "pair age, income: name two of its dimensions"),
         ({"campaign": "data.engagement.adName"}, "no column holds data.engagement.adName"),
     ):
         with pytest.raises(ValueError, match=said):
