@@ -1,10 +1,11 @@
 -- Breakdowns for reports: one statement reads valid buckets, and rows for all others. In one statement all is of one moment.
+-- {rows} is the statement breakdown_rows of the source and the breakdown; {pair} says whether that is by two columns.
 
 -- name: read
 -- The values with most events (or revenue, $11) of one breakdown ($8) of a source ($7), and all others as NULL.
 -- $1 to $5 are spans (unit, start, end, bound, sign), $6 where buckets meet, as in report_events. $9 are the event types
 -- that count (NULL: all), $10 the number of the last bound. The first $12 values after $13 are listed, or those in $14
--- (and $15, for a pair) if it is not NULL. {rows} is the statement breakdown_rows of the source and the breakdown.
+-- (and $15, for a pair) if it is not NULL.
 -- error and revenue_error: the figure of a listed value is off by at most so much, up or down (0: exact). The row of NULL
 -- has the figure of a value that no bucket lists; so has a value without a row in a bucket.
 -- rows_since is the earliest instant that was read from rows (NULL: none): they are not kept below the partition floor.

@@ -250,7 +250,8 @@ WITH grouped AS MATERIALIZED (
            coalesce(sum(events_7), 0)::bigint AS events_7
     FROM (
         SELECT valued.* FROM cut JOIN valued USING (number)
-        WHERE (-valued.total, -valued.revenue, valued.value COLLATE "C", coalesce(valued.second, '') COLLATE "C")
+        WHERE valued.value IS NOT NULL AND
+              (-valued.total, -valued.revenue, valued.value COLLATE "C", coalesce(valued.second, '') COLLATE "C")
               >= (-cut.total, -cut.revenue, cut.value COLLATE "C", coalesce(cut.second, '') COLLATE "C")
         UNION ALL
         SELECT * FROM valued WHERE value IS NULL
@@ -338,7 +339,8 @@ WITH finer AS MATERIALIZED (
            coalesce(sum(events_7), 0)::bigint AS events_7
     FROM (
         SELECT valued.* FROM cut JOIN valued USING (number)
-        WHERE (-valued.total, -valued.revenue, valued.value COLLATE "C", coalesce(valued.second, '') COLLATE "C")
+        WHERE valued.value IS NOT NULL AND
+              (-valued.total, -valued.revenue, valued.value COLLATE "C", coalesce(valued.second, '') COLLATE "C")
               >= (-cut.total, -cut.revenue, cut.value COLLATE "C", coalesce(cut.second, '') COLLATE "C")
         UNION ALL
         SELECT * FROM valued WHERE value IS NULL
@@ -437,7 +439,8 @@ WITH grouped AS MATERIALIZED (
            coalesce(sum(events_7), 0)::bigint AS events_7
     FROM (
         SELECT valued.* FROM cut JOIN valued USING (number)
-        WHERE (-valued.total, -valued.revenue, valued.value COLLATE "C", coalesce(valued.second, '') COLLATE "C")
+        WHERE valued.value IS NOT NULL AND
+              (-valued.total, -valued.revenue, valued.value COLLATE "C", coalesce(valued.second, '') COLLATE "C")
               >= (-cut.total, -cut.revenue, cut.value COLLATE "C", coalesce(cut.second, '') COLLATE "C")
         UNION ALL
         SELECT * FROM valued WHERE value IS NULL
@@ -525,7 +528,8 @@ WITH finer AS MATERIALIZED (
            coalesce(sum(events_7), 0)::bigint AS events_7
     FROM (
         SELECT valued.* FROM cut JOIN valued USING (number)
-        WHERE (-valued.total, -valued.revenue, valued.value COLLATE "C", coalesce(valued.second, '') COLLATE "C")
+        WHERE valued.value IS NOT NULL AND
+              (-valued.total, -valued.revenue, valued.value COLLATE "C", coalesce(valued.second, '') COLLATE "C")
               >= (-cut.total, -cut.revenue, cut.value COLLATE "C", coalesce(cut.second, '') COLLATE "C")
         UNION ALL
         SELECT * FROM valued WHERE value IS NULL

@@ -172,7 +172,8 @@ top AS MATERIALIZED (
            [[summed]]
     FROM (
         SELECT valued.* FROM cut JOIN valued USING (number)
-        WHERE (-valued.total, -valued.revenue, valued.value COLLATE "C", coalesce(valued.second, '') COLLATE "C")
+        WHERE valued.value IS NOT NULL AND
+              (-valued.total, -valued.revenue, valued.value COLLATE "C", coalesce(valued.second, '') COLLATE "C")
               >= (-cut.total, -cut.revenue, cut.value COLLATE "C", coalesce(cut.second, '') COLLATE "C")
         UNION ALL
         SELECT * FROM valued WHERE value IS NULL
