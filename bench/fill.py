@@ -1,6 +1,7 @@
 """Fill a database with made events, as many and over as many days as one likes: for demonstrations and benchmarks.
 
     templates --fill--> events --parse--> rows --COPY--> each day's partition --their counts--> rollups --> commit
+    all days filled --> breakdowns
 
 The events are those of the stand-in publisher, spread evenly over the days before now; the rows are what the
 collector's parser makes of them. Invariant: a source's day is one transaction, so a fill that is broken off leaves
@@ -26,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench.publisher.templates import PAGE_EVENTS, UUIDS_A_PAGE, Page, make_page, uuid_lots
 from bench.publisher.values import VALUES
+from collector.maintenance.breakdowns import BreakdownCounter
 from collector.message import Message
 from collector.parse.choose import choose
 from collector.parse.parsed import Parser
@@ -69,7 +71,7 @@ class Day(NamedTuple):
     events: int
 
 
-def days_of(events: int, days: int, now: datetime) -> list[Day]:
+def days_of(events: int, days: float, now: datetime) -> list[Day]:
     """Cut the `days` times 24 hours before `now` into days (UTC), each with its share of the events."""
     first = now - timedelta(days=days)
     found: list[Day] = []
@@ -127,7 +129,7 @@ class Made:
 
 
 async def fill(
-    dsn: str, events: int, days: int, *, values: str = "publisher", show: bool = True, seed: object = None
+    dsn: str, events: int, days: float, *, values: str = "publisher", show: bool = True, seed: object = None
 ) -> Counter[str]:
     """Store so many events of the last so many days, both sources together; how many each source got.
 
@@ -147,6 +149,10 @@ async def fill(
             # Newest first: what is asked for first is there first, however early one stops.
             for day in reversed(days_of(events, days, datetime.now(UTC))):
                 stored += await _fill_day(connections, made, day, lambda count: progress.advance(bar, count))
+            progress.update(bar, description="counting breakdowns")
+            async with asyncio.TaskGroup() as tasks:
+                for source, connection in connections.items():
+                    tasks.create_task(BreakdownCounter(connection, source).count_all(datetime.now(UTC)))
     finally:
         for connection in connections.values():
             connection.terminate()

@@ -1,7 +1,7 @@
 -- Between two runs of a benchmark: the tables that grow with events, emptied. {tables} are those of the sources.
 
 -- name: empty
-TRUNCATE {tables};
+TRUNCATE {tables}, breakdown_buckets, breakdown_counts, breakdown_turns;
 DELETE FROM receipts;
 DELETE FROM event_counts;
 DELETE FROM audience_counts

@@ -5,6 +5,7 @@
     one             one person, campaign, city and thing in all events of a type
     zipf-campaigns  the publisher's, except few campaigns by Zipf's law
     one-campaign    the publisher's, except a single campaign
+    many            as zipf, with 2,000 campaigns
     plausible       as zipf, and event types that get rarer at each step of the funnel
 
 Types are even within a stage except in `plausible`. Event ids and instants are new in every event.
@@ -69,5 +70,6 @@ VALUES: Mapping[str, Values] = {
     "one": Values(person=1, city=1, campaign=1, thing=1, circumstance=1),
     "zipf-campaigns": Values(campaign=200),
     "one-campaign": Values(campaign=1),
+    "many": Values(person=50_000, city=20_000, campaign=2_000, thing=2_000),
     "plausible": Values(person=50_000, city=20_000, campaign=200, thing=2_000, funnel=True),
 }

@@ -8,7 +8,7 @@ from argparse import ArgumentTypeError
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-VALUES: Final = ("publisher", "plausible", "zipf", "one", "zipf-campaigns", "one-campaign")
+VALUES: Final = ("publisher", "plausible", "zipf", "many", "one", "zipf-campaigns", "one-campaign")
 """How the values of made events are distributed: the names in `bench.publisher.values`, which no image holds."""
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 

@@ -65,6 +65,7 @@ NEEDS: Final[dict[str, tuple[str, ...]]] = {
     "partitions": ("PostgreSQL", "schema", "columns"),
     "index": ("PostgreSQL", "schema"),
     "countries": ("PostgreSQL", "schema"),
+    "breakdowns": (*_BOTH, "collectors"),
     "dead_letters": ("PostgreSQL", "schema"),
     "lost": (*_BOTH, "columns"),
     "ledger": (*_BOTH, "columns"),
@@ -74,6 +75,9 @@ NEEDS: Final[dict[str, tuple[str, ...]]] = {
 _LEDGER: Final = statements("ledger")
 _MIGRATIONS: Final = statements("migrations")
 _SQL: Final = statements("doctor")
+_BREAKDOWNS: Final = statements("breakdowns")
+MAX_UNCOUNTED: Final = 8
+"""Quarter-hours. So many wait at any time under load, or after a restart."""
 
 
 async def of_nats(client: Client, settings: OperatorSettings) -> tuple[list[Check], list[SourceFacts]]:
@@ -201,7 +205,26 @@ async def of_postgres(connection: Connection, settings: OperatorSettings) -> lis
     full = [f"{free} places are free: new countries are counted as other soon"] if free < countries.MIN_FREE else []
     rebuild = "find the sender that invents countries, then: python -m ops countries rebuild"
     checks.append(judged("countries", full, rebuild, f"{free:,} of {countries.PLACES:,} places are free"))
+    checks.append(await _breakdowns(connection))
     return checks
+
+
+async def _breakdowns(connection: Connection) -> Check:
+    """How many quarter-hours reports read from rows because their breakdowns are not counted yet."""
+    waiting, stuck = [], []
+    for name, source in SOURCES.items():
+        row = await connection.fetchrow(_SQL["breakdowns"], name)
+        assert row is not None
+        if row["stored_until"] is None:
+            continue
+        names = list(source.breakdowns)
+        if uncounted := await connection.fetchval(_BREAKDOWNS["uncounted"], name, row["stored_until"], names):
+            waiting.append(f"{plural(uncounted, 'quarter-hour')} of {name}")
+            if uncounted > MAX_UNCOUNTED and row["idle"]:
+                stuck.append(f"none of {name} was counted in the last hour, {plural(uncounted, 'quarter-hour')} wait")
+    ok = f"being counted: {', '.join(waiting)}; until then reports read their rows" if waiting else "all are counted"
+    mend = "the log of the source's collectors says why the step breakdowns fails"
+    return judged("breakdowns", stuck, mend, ok)._replace(needs=NEEDS["breakdowns"])
 
 
 async def _postgres_fsync(connection: Connection) -> Check:

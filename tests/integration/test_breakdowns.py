@@ -3,21 +3,28 @@ error says."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 
 import pytest
+from nats.aio.client import Client
 
+from collector import faults
 from collector.maintenance import breakdowns
 from collector.maintenance.breakdowns import BreakdownCounter, BreakdownCounting, BreakdownsDiffer, Bucket
 from core import postgres
 from core.postgres import Connection
 from core.sources import SourceName
 from tests.support.breakdowns import COLUMNS, contradictions, made, read, rows, start_of, wrong
-from tests.support.events import facebook
+from tests.support.collecting import publish
+from tests.support.collector_process import collector_process
+from tests.support.events import NOON, facebook, message
 from tests.support.report_rows import Collected, collecting, reporter_pool
-from tests.support.stack import Database
+from tests.support.stack import Database, FreshNats
+from tests.support.waiting import eventually
 
 SOURCES: tuple[SourceName, ...] = ("facebook", "tiktok")
 MOST = 5
@@ -63,6 +70,8 @@ async def test_counts_are_those_of_the_rows(
     await collected.store(made(rng, rng.choice(SOURCES), at, values) for at in moments)
     assert await count(session, most) > 100
     assert await wrong(session, most) == []
+    if most == breakdowns.MAX_VALUES:
+        assert await session.fetchval("SELECT max(listed_error + unlisted_error) FROM breakdown_counts") == 0
     units = {row["unit"] for row in await session.fetch("SELECT DISTINCT unit FROM breakdown_buckets")}
     assert units == {"quarter", "hour", "day", "week"}
     assert [await uncounted(session, source) for source in SOURCES] == [0, 0]
@@ -249,7 +258,7 @@ async def test_any_range_is_right_within_its_error(database: Database, session: 
             source = mixed.choice(SOURCES)
             breakdown = mixed.choice(list(COLUMNS[source]))
             bounds, interval = some_bounds(mixed)
-            types = mixed.choice((None, None, *({row.event_type for row in kept[source]},)))
+            types = mixed.choice((None, None, {row.event_type for row in kept[source]}))
             event_types = None if types is None else mixed.sample(sorted(types), 2)
             buckets, since = await read(
                 connection, source, breakdown, bounds,
@@ -330,3 +339,33 @@ async def test_pieces(database: Database, collected: Collected, session: Connect
     ]
     assert await pieces("rows", at, at + timedelta(minutes=7)) == [("rows", at)]
     assert await pieces("day", at + timedelta(days=1), at + timedelta(days=2)) == []
+
+
+# --- the collector's process
+
+
+async def test_a_collector_counts_and_kill_9_leaves_nothing(
+    database: Database, fresh_nats: FreshNats, client: Client, session: Connection, tmp_path: Path
+) -> None:
+    """A collector counts what it has stored. One that is killed before the commit leaves nothing of the count; the
+    next one counts all of it."""
+    settings = {"collector_dsn": database.collector_dsn, "nats_url": fresh_nats.url}
+    await publish(client, "facebook", message(*(facebook(at=NOON + timedelta(minutes=n)) for n in range(40))))
+    armed = tmp_path / faults.BREAKDOWNS_COUNTED
+    armed.write_text("kill")
+    async with collector_process("facebook", sluice_faults_folder=str(tmp_path), **settings) as collector:
+        assert await collector.end(60) == -signal.SIGKILL
+    assert not armed.exists()
+    for table in ("breakdown_buckets", "breakdown_counts"):
+        assert await session.fetchval(f"SELECT count(*) FROM {table}") == 0
+    async with collector_process("facebook", **settings) as collector:
+
+        async def counted() -> bool:
+            found = await session.fetchval("SELECT count(*) FROM breakdown_buckets WHERE unit = 'quarter'")
+            return bool(found == 3)
+
+        await eventually(counted, what="all quarter-hours are counted", seconds=60)
+        await collector.is_ready()
+        assert await collector.metric('collector_breakdown_quarters_counted_total{source="facebook"}') == 3
+        assert await collector.terminate() == 0
+    assert await wrong(session, breakdowns.MAX_VALUES) == []

@@ -25,7 +25,7 @@ from tests.support.events import Event, facebook, rfc3339, tiktok
 MONDAY = datetime(2000, 1, 3, tzinfo=UTC)
 SECONDS = {"quarter": 900, "hour": 3_600, "day": 86_400, "week": 604_800}
 PURCHASE = {"facebook": "checkout.complete", "tiktok": "purchase"}
-COLUMNS = {
+COLUMNS: dict[SourceName, dict[str, tuple[str, ...]]] = {
     "facebook": {
         "campaign": ("campaign_id",),
         "age": ("age",),
@@ -108,7 +108,7 @@ def made(rng: Random, source: str, at: datetime, values: str) -> Event:
     return event
 
 
-async def rows(connection: AnyConnection, source: str) -> list[Row]:
+async def rows(connection: AnyConnection, source: SourceName) -> list[Row]:
     """All events of a source, with the values of each breakdown; None where an event has none."""
     found = []
     for row in await connection.fetch(f"SELECT * FROM {source}_events"):
