@@ -2,8 +2,8 @@
 
     python -m bench.breakdowns [--sizes 1M,10M] [--rounds 5] [--short]
 
-- count: CPU and time a row of counting a quarter-hour, by 2,000 campaigns and 20,000 cities that return by Zipf's law, and
-  by the publisher's nearly unique ones.
+- count: CPU and time a row of counting a quarter-hour, by 2,000 campaigns and 20,000 cities (Zipf's law), and by
+  the publisher's nearly unique ones.
 - pipeline: events stored a second at saturation while collectors count a backlog, and while they do not, in turns.
 - read: campaigns and cities of 30 days by the statement alone, as a session of the reporter plans it: after all is
   counted, and (`rows`) by a plain GROUP BY over the rows.
@@ -148,7 +148,7 @@ async def read(sizes: list[int], times: int) -> dict[str, Any]:
 
 
 async def _read(servers: Servers, breakdown: str, times: int) -> dict[str, Any]:
-    statement = read_statement("facebook", breakdown)
+    statement = read_statement("facebook", breakdown, "revenue" if breakdown == "campaign" else "events")
     now = datetime.now(UTC)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     taken = []
@@ -167,7 +167,7 @@ async def _read(servers: Servers, breakdown: str, times: int) -> dict[str, Any]:
             began = time.perf_counter()
             await connection.fetch(
                 statement, *arrays, list(spans.inner),
-                "facebook", breakdown, None, 1, "revenue" if breakdown == "campaign" else "events", TOP, 0, None, None,
+                "facebook", breakdown, None, 1, TOP, 0, None, None,
             )  # fmt: skip
             taken.append(1e3 * (time.perf_counter() - began))
         began = time.perf_counter()

@@ -265,7 +265,8 @@ async def test_any_range_is_right_within_its_error(database: Database, session: 
                 interval=interval, event_types=event_types, order=mixed.choice(("events", "revenue")),
                 top=mixed.choice((1, 3, 1_000)), skip=mixed.choice((0, 0, 1)),
             )  # fmt: skip
-            assert contradictions(buckets, kept[source], breakdown, bounds, event_types) == []
+            said = contradictions(buckets, kept[source], breakdown, bounds, event_types)
+            assert said == [], (breakdown, bounds, interval, event_types)
             pieces.add("rows" if since else "counts")
     assert pieces == {"rows", "counts"}
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from core.postgres import AnyConnection
 from core.sources import SourceName
-from reporter.breakdowns import read_statement
+from reporter.breakdowns import Order, read_statement
 from reporter.cover import cover
 from tests.support.events import Event, facebook, rfc3339, tiktok
 
@@ -227,7 +227,7 @@ async def read(
     *,
     interval: str | None = None,
     event_types: Sequence[str] | None = None,
-    order: str = "events",
+    order: Order = "events",
     top: int = 10_000,
     skip: int = 0,
     values: Sequence[Value] | None = None,
@@ -237,9 +237,9 @@ async def read(
     covered = cover(bounds, interval, datetime.now(UTC))
     arrays = [list(column) for column in zip(*covered.spans, strict=True)] or [[], [], [], [], []]
     found = await connection.fetch(
-        read_statement(source, breakdown),
+        read_statement(source, breakdown, order),
         *(arrays[0], arrays[1], arrays[2], arrays[3], arrays[4], list(covered.inner)),
-        *(source, breakdown, event_types, last, order, top, skip),
+        *(source, breakdown, event_types, last, top, skip),
         *([None, None] if values is None else [[value for value, _ in values], [second or "" for _, second in values]]),
     )
     parts: defaultdict[tuple[int | None, int | None], dict[Value | None, Figure]] = defaultdict(dict)
