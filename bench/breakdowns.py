@@ -41,8 +41,8 @@ from core.sources import SOURCES, SourceName
 from ops.cli.arguments import amount
 from ops.local import Servers
 from reporter.breakdowns import read_statement
-from reporter.cover import cover
-from reporter.read import open_pool
+from reporter.database import open_pool
+from reporter.read_plan import plan_reads
 from reporter.settings import ReporterSettings
 from sql import statements
 
@@ -162,11 +162,11 @@ async def _read(servers: Servers, breakdown: str, times: int) -> dict[str, Any]:
             # Whole days, and ranges that are cut anywhere.
             end = midnight if number % 2 else now - timedelta(minutes=17 * number)
             bounds = (end - timedelta(days=DAYS - 1), end)
-            spans = cover(bounds, None, now)
-            arrays = [list(column) for column in zip(*spans.spans, strict=True)]
+            plan = plan_reads(bounds, None, now)
+            arrays = [list(column) for column in zip(*plan.ranges, strict=True)]
             began = time.perf_counter()
             await connection.fetch(
-                statement, *arrays, list(spans.inner),
+                statement, *arrays, list(plan.inner_bounds),
                 "facebook", breakdown, None, 1, TOP, 0, None, None,
             )  # fmt: skip
             taken.append(1e3 * (time.perf_counter() - began))

@@ -4,7 +4,7 @@
 
 -- name: read
 -- The values with the largest figure of one breakdown ($8) of a source ($7), and all others as NULL.
--- $1 to $5 are spans (unit, start, end, bound, sign), $6 where buckets meet, as in report_events. $9 are the event types
+-- $1 to $5 are ranges (unit, start, end, bound, sign), $6 where buckets meet, as in report_events. $9 are the event types
 -- that count (NULL: all), $10 the number of the last bound. The first $11 values after $12 are listed, or those in $13
 -- (and $14, for a pair) if it is not NULL.
 -- error and revenue_error: the figure of a listed value is off by at most so much, up or down (0: exact). The row of NULL
@@ -101,7 +101,7 @@ SELECT bucket, bound, value, second, events, revenue, error::bigint AS error, re
 FROM (SELECT) AS always LEFT JOIN bounded ON true
 
 -- name: pieces
--- Which buckets are read for spans, and for which ranges rows are.
+-- Which buckets are read for ranges, and between which instants rows are.
 SELECT unit, lower, upper, bound, sign
 FROM breakdown_pieces($6::text::source, $7::text, $1::text[], $2::timestamptz[], $3::timestamptz[], $4::integer[], $5::integer[])
 ORDER BY bound NULLS FIRST, lower

@@ -60,9 +60,9 @@ CREATE TABLE breakdown_turns (
     rest_until timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
--- The buckets to read for spans: one row a bucket, in the longest units that are valid. A span that is not valid becomes
+-- The buckets to read for ranges of whole units: one row a bucket, in the longest units that are valid. A bucket that is not valid becomes
 -- its parts, and a quarter-hour that is not valid becomes 'rows' (lower <= event_time < upper). Buckets without events
--- have no row. bound and sign are those of the span (see reporter/cover.py).
+-- have no row. bound and sign are those of the range (see reporter/read_plan.py).
 CREATE FUNCTION breakdown_pieces(source source, breakdown text, units text[], lowers timestamptz[],
                                  uppers timestamptz[], bounds integer[], signs integer[])
     RETURNS TABLE (unit text, lower timestamptz, upper timestamptz, bound integer, sign integer)

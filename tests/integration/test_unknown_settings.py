@@ -48,7 +48,7 @@ async def run(*arguments: str) -> tuple[int | None, bytes, bytes]:
 async def test_a_service_warns_in_one_line(service: str) -> None:
     """A JSON line with the nearest name and without the value; what else is wrong ends the start as always."""
     code, said, errors = await run(*SERVICES[service])
-    (line,) = [line for line in map(json.loads, said.splitlines()) if line["event"] == "variables that are no settings"]
+    (line,) = [line for line in map(json.loads, said.splitlines()) if line["event"] == "unknown settings"]
     theirs = {name: setting for name, (setting, reader) in MISSPELT.items() if reader in (service, None)}
     assert (code, line["level"], line["variables"]) == (2, "warning", theirs)
     assert b"secret" not in said + errors
@@ -59,4 +59,4 @@ async def test_a_command_warns_on_stderr() -> None:
     code, said, errors = await run("ops", "partitions", "list", "--format", "json")
     assert (code, said) == (2, b"")
     for name, (setting, _) in MISSPELT.items():
-        assert f"sluice: {name} is no setting: {setting} is the nearest one\n".encode() in errors
+        assert f"sluice: {name} is not a setting: did you mean {setting}?\n".encode() in errors

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from core.postgres import AnyConnection
 from core.sources import SourceName
 from reporter.breakdowns import Order, read_statement
-from reporter.cover import cover
+from reporter.read_plan import plan_reads
 from tests.support.events import Event, facebook, rfc3339, tiktok
 
 MONDAY = datetime(2000, 1, 3, tzinfo=UTC)
@@ -234,11 +234,11 @@ async def read(
 ) -> tuple[list[dict[Value | None, Figure]], datetime | None]:
     """The figures of each bucket between the bounds by value (None: other), and since when rows were read."""
     last = len(bounds) - 1
-    covered = cover(bounds, interval, datetime.now(UTC))
-    arrays = [list(column) for column in zip(*covered.spans, strict=True)] or [[], [], [], [], []]
+    plan = plan_reads(bounds, interval, datetime.now(UTC))
+    arrays = [list(column) for column in zip(*plan.ranges, strict=True)] or [[], [], [], [], []]
     found = await connection.fetch(
         read_statement(source, breakdown, order),
-        *(arrays[0], arrays[1], arrays[2], arrays[3], arrays[4], list(covered.inner)),
+        *(arrays[0], arrays[1], arrays[2], arrays[3], arrays[4], list(plan.inner_bounds)),
         *(source, breakdown, event_types, last, top, skip),
         *([None, None] if values is None else [[value for value, _ in values], [second or "" for _, second in values]]),
     )

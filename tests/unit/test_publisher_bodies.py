@@ -136,7 +136,7 @@ def test_corrupt_share_holds() -> None:
     corruptions = [source.body(1).corruption for _ in range(4_000)]
     corrupted = [corruption for corruption in corruptions if corruption]
     assert len(corrupted) / len(corruptions) == pytest.approx(0.10, abs=0.015)
-    assert len({(corruption.function, corruption.kind) for corruption in corrupted}) == 16
+    assert len({(corruption.function, corruption.corruption_type) for corruption in corrupted}) == 16
 
 
 def test_duplicates_are_the_same_bytes() -> None:
@@ -164,5 +164,5 @@ def test_late_events_lie_in_the_past() -> None:
 
 def test_shares_past_one_are_an_error() -> None:
     """An event cannot be both repeated and moved into the past."""
-    with pytest.raises(ValueError, match="together at most 1"):
+    with pytest.raises(ValueError, match="together exceed 1"):
         Bodies(1, duplicates=0.6, late=0.6)
