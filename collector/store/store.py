@@ -23,6 +23,7 @@ from collector.store.batch import DeadLetter, Entry, Outcome, Path, dead_letter
 from collector.store.isolate import DeadLimit, PoisonIsolator
 from collector.store.write import COMMAND_SECONDS, BatchWriter, DirectCopyBackoff, Poison, day_of, staging
 from core import faults, postgres
+from core.errors import RetryableError
 from core.events import wire
 from core.events.dead_reasons import StoreReason
 from core.pg_errors import ErrorClass, classify
@@ -38,6 +39,10 @@ class TooSlow(TimeoutError):
     """A batch passed a time limit in its transaction: a smaller one may not."""
 
 
+class NotReplicated(RetryableError):
+    """A COMMIT ended before the synchronous standby confirmed it: a failover may lose the batch."""
+
+
 class Store:
     """The writing side of one collector: one connection, one shard, and whose turn it is to write (`turn`)."""
 
@@ -49,6 +54,7 @@ class Store:
         self._connection: Connection | None = None
         self._shard = 0
         self._leaves: set[int] = set()
+        self._warnings: list[str] = []  # since the last statement before a COMMIT
 
     async def close(self) -> None:
         """Close the connection, if there is one. Safe to call twice."""
@@ -58,27 +64,35 @@ class Store:
             await postgres.end(connection)
 
     async def save(self, entries: list[Entry]) -> Outcome:
-        """Store one batch; when this returns it has committed.
+        """Store one batch; when this returns it has committed, and the synchronous standby has confirmed the commit.
 
-        Raises TooSlow, FatalError, or what the database raised (see `core.pg_errors`). Nothing of the batch is stored
-        then.
+        Raises TooSlow, NotReplicated, FatalError, or what the database raised (see `core.pg_errors`). Nothing of the
+        batch is stored then, or all of it on the primary alone: the next try finds its receipts.
         """
         connection = await self._connected()
+        self._warnings.clear()
         try:
             below_floor = await self._ensure_leaves(connection, entries)
             async with connection.transaction():
-                return await self._save(connection, entries, below_floor)
+                outcome = await self._save(connection, entries, below_floor)
+                self._warnings.clear()
         except Exception as error:
             if classify(error) is ErrorClass.MISSING_PARTITION:
                 self._leaves.clear()
             if _timed_out(error):
                 raise TooSlow(f"{len(entries)} messages passed a time limit: {error!r}") from error
             raise
+        if self._warnings:  # a cancelled wait for the standby ends a COMMIT with a warning, and without an error
+            raise NotReplicated(f"COMMIT: {self._warnings[0]}")
+        return outcome
 
     async def _save(self, connection: Connection, entries: list[Entry], below_floor: set[int]) -> Outcome:
         fresh = await self._take_receipts(connection, entries)
         outcome = Outcome(left_out=len(entries) - len(fresh))
         if not fresh:
+            # A receipt may belong to a commit that the standby has not confirmed. Something of our own to log makes our
+            # COMMIT wait for the standby, and with it for every earlier one.
+            await connection.execute(_SQL["wait_for_standby"])
             return outcome
         limit = DeadLimit(fresh)
         dead_letters = [dead_letter(entry.message, event) for entry in fresh for event in entry.parsed.invalid]
@@ -183,6 +197,11 @@ class Store:
                 below_floor.add(day)
         return below_floor
 
+    def _note_warning(self, _: object, message: asyncpg.PostgresLogMessage) -> None:
+        # Not by the text, which is in the server's language.
+        if isinstance(message, asyncpg.PostgresWarning):
+            self._warnings.append(str(message))
+
     async def _connected(self) -> Connection:
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
@@ -196,8 +215,11 @@ class Store:
         # Where the connection is lost while a COPY waits to write more, asyncpg 0.32 does not wake it: it would hang.
         resume = connection._protocol.resume_writing  # type: ignore[attr-defined]
         connection.add_termination_listener(lambda _: resume())
+        connection.add_log_listener(self._note_warning)
         try:
-            await connection.execute(staging(self._source))
+            async with connection.transaction():
+                await connection.execute(_SQL["commit_locally"])  # or it would wait for a standby that is away
+                await connection.execute(staging(self._source))
             self._shard = await connection.fetchval(_SQL["take_shard"], self._source.name)
         except BaseException:
             connection.terminate()
