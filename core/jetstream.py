@@ -20,18 +20,23 @@ from nats.aio.client import Client
 from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
 from core.errors import SluiceError
-from core.events.subjects import COLLECTED, REJECTED, stream_of, stream_subjects
+from core.events import wire
+from core.events.subjects import COLLECTED, EVENTS_HEADER, REJECTED, events_subject, stream_of, stream_subjects
 from core.frames import receive_frames
 from core.health import Readiness
 from core.nats_login import login, public_nkey
 from core.settings import Settings
+from core.sources import SourceName
 
 log = structlog.get_logger()
 
 MICROSECOND = timedelta(microseconds=1)
+MARKER = wire.encode([], [])
 # Longer than a publish is ever tried again (GATEWAY_PUBLISH_TIMEOUT_SECONDS, 15 by default).
 DUPLICATE_WINDOW_SECONDS = 120
 TELL_AGAIN_SECONDS = 10.0
+CONNECT_TIMEOUT_SECONDS = 1  # of each server, if there are several
+PING_SECONDS = 2
 # err_codes of a publish that finds no room: the stream is at its limit; server or account are out of storage.
 NO_ROOM = frozenset({10077, 10023, 10047})
 # What a stream that stands may have as it likes: it changes neither what is taken, kept and confirmed nor when.
@@ -51,9 +56,10 @@ class StreamState(msgspec.Struct):
 
 
 class StreamLimits(msgspec.Struct):
-    """What a stream may hold; -1: no limit."""
+    """What a stream may hold (-1: no limit), and how many servers keep a copy of it."""
 
     max_bytes: int
+    num_replicas: int = 1
 
 
 class StreamInfo(msgspec.Struct):
@@ -83,6 +89,19 @@ class StreamMissing(SluiceError):
 
 
 _decode_info = msgspec.json.Decoder(StreamInfo).decode
+
+
+async def publish_marker(client: Client, source: SourceName) -> int:
+    """Publish a message without events to a source's stream; its sequence. Raises StreamMissing.
+
+    Its PubAck needs a quorum. So a state that has this sequence also has every message that was accepted before.
+    """
+    headers = {EVENTS_HEADER: "0"}
+    try:
+        ack = await client.jetstream().publish(events_subject(source), MARKER, timeout=2.0, headers=headers)
+    except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+        raise StreamMissing(f"{stream_of(source)}: no quorum confirms a marker: {error!r}") from error
+    return int(ack.seq)
 
 
 async def connect(where: Settings | str, *, name: str, readiness: Readiness | None = None, **options: Any) -> Client:
@@ -122,8 +141,9 @@ async def connect(where: Settings | str, *, name: str, readiness: Readiness | No
         name=name,
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; a fraction is fine
-        connect_timeout=5,
-        ping_interval=5,
+        # A server that vanished is left within these times: each is far below the 30 s in which all is well again.
+        connect_timeout=5 if len(servers) == 1 else CONNECT_TIMEOUT_SECONDS,
+        ping_interval=PING_SECONDS,
         max_outstanding_pings=2,
         disconnected_cb=lost,
         reconnected_cb=back,

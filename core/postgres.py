@@ -16,6 +16,7 @@ import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
+from core import pg_hosts
 from core.backoff import backoff
 from core.errors import Misconfigured
 from core.pg_errors import is_transient
@@ -113,7 +114,7 @@ async def connect(
 
 async def _connect(dsn: str, name: str, command_seconds: float | None) -> Connection:
     # Only what poolers let through: settings come after.
-    connection = await asyncpg.connect(
+    connection = await pg_hosts.connect(
         dsn, server_settings={"application_name": name}, timeout=CONNECT_SECONDS, command_timeout=command_seconds
     )
     try:
@@ -133,7 +134,7 @@ async def _backend(connection: Connection) -> int:
 
 async def _reject_shared_backends(dsn: str, name: str, connection: Connection) -> None:
     """A pooler answers instead of PostgreSQL. Raises Misconfigured unless each session keeps a backend of its own."""
-    other = await asyncpg.connect(dsn, server_settings={"application_name": name}, timeout=CONNECT_SECONDS)
+    other = await pg_hosts.connect(dsn, server_settings={"application_name": name}, timeout=CONNECT_SECONDS)
     pairs: set[tuple[int, int]] = set()
     try:
         for _ in range(_PROBES):

@@ -1,12 +1,20 @@
 """Tell the reports how fresh they are: up to which instant everything accepted is stored.
 
-In a work queue a message stays until a collector confirms it, which is after its commit. So the first message's
-instant is such an instant, or, where the stream is empty, that of an answer from before it was looked at. It is
-JetStream's clock alone; it goes stale when collectors die, and is never wrong.
+    stream holds messages --> the instant of the first one
+    stream is empty       --> the instant of an earlier answer
+                              \\--several copies--> ... if a marker that was published since is in the state, too
+
+In a work queue a message stays until a collector confirms it, which is after its commit. So everything before the first
+message is stored, also in the state of a server that has lost the other ones: its state is an earlier one. An empty
+state of such a server proves nothing: the others may accept messages. So with several copies of a stream, a marker is
+published first. Only a quorum confirms it, and no state has its sequence without every message accepted before it.
+
+The watermark is JetStream's clock alone. It goes stale if collectors die or there is no quorum, and is never wrong.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from nats.aio.client import Client
@@ -16,7 +24,7 @@ from collector.maintenance.state import StateReport
 from collector.sources.source import Source
 from core import postgres
 from core.health import Readiness
-from core.jetstream import StreamInfo, stream_info
+from core.jetstream import StreamInfo, StreamMissing, publish_marker, stream_info
 from core.periodic import periodically
 from core.postgres import Connection
 from sql import statements
@@ -51,10 +59,7 @@ class Watermark:
 
     async def advance(self) -> None:
         """Write it once. Raises StreamMissing, and what the database raises."""
-        info = await stream_info(self._client, self._source.stream)
-        earlier = info.ts
-        if not info.state.messages:
-            info = await stream_info(self._client, self._source.stream)
+        info, earlier = await self._state()
         _tell(self._source, info)
         try:
             if self._connection is None:
@@ -70,6 +75,19 @@ class Watermark:
         except BaseException:
             self.close()  # it may lead to a server that is a standby by now
             raise
+
+    async def _state(self) -> tuple[StreamInfo, datetime]:
+        """A state of the stream, and an instant before which everything accepted is in it. Raises StreamMissing."""
+        info = await stream_info(self._client, self._source.stream)
+        earlier, marker = info.ts, 0
+        if info.state.messages:
+            return info, earlier
+        if info.config.num_replicas > 1 and self._source.table is not None:
+            marker = await publish_marker(self._client, self._source.name)
+        info = await stream_info(self._client, self._source.stream)
+        if info.state.last_seq < marker:
+            raise StreamMissing(f"{self._source.stream}: the server that answered lacks message {marker}")
+        return info, earlier
 
     def close(self) -> None:
         """Close the connection, if there is one."""
