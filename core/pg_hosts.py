@@ -14,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import asyncpg
+
+from core.errors import SluiceError
 
 NEXT_HOST_SECONDS: Final = 0.3
 DEAD_SECONDS: Final = 8
@@ -31,7 +33,10 @@ _KEEPALIVE: Final = (
 )
 _PREFER_STANDBY: Final = "prefer-standby"
 _ATTRIBUTES: Final = re.compile(r"(?<=[?&])target_session_attrs=([a-z-]+)")
+Accept: TypeAlias = "Callable[[asyncpg.Connection[Any]], Awaitable[None]]"
+"""Raises if a connection is not to be used."""
 _OF_ONE_HOST: Final = ("primary", "read-write")  # where the order of the hosts is no preference
+_ANSWERS: Final = (asyncpg.PostgresError, SluiceError)
 _last_used: dict[str, str] = {}  # of each such DSN, the host that was connected to last
 
 
@@ -43,8 +48,15 @@ def hosts_of(dsn: str) -> list[str]:
     return [f"{scheme}{separator}{login}{at}{host}{rest[len(authority) :]}" for host in hosts.split(",")]
 
 
-async def connect(dsn: str, *, timeout: float = 5.0, **options: Any) -> asyncpg.Connection[Any]:  # noqa: ASYNC109  # a pool passes it
-    """As asyncpg.connect, and `timeout` (seconds) is each host's own.
+async def connect(
+    dsn: str,
+    *,
+    timeout: float = 5.0,  # noqa: ASYNC109  # a pool passes it
+    accept: Accept | None = None,
+    **options: Any,
+) -> asyncpg.Connection[Any]:
+    """As asyncpg.connect, and `timeout` (seconds) is each host's own. A connection for which `accept` raises
+    is not used, and the next host is asked.
 
     Raises the error that says most, if no host accepts.
     """
@@ -54,17 +66,21 @@ async def connect(dsn: str, *, timeout: float = 5.0, **options: Any) -> asyncpg.
     if attributes == _PREFER_STANDBY and len(hosts) > 1:
         with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InternalClientError):
             return await _first(
-                [_ATTRIBUTES.sub("target_session_attrs=standby", host) for host in hosts], timeout, options
+                [_ATTRIBUTES.sub("target_session_attrs=standby", host) for host in hosts], timeout, accept, options
             )
         hosts = [_ATTRIBUTES.sub("target_session_attrs=any", host) for host in hosts]
     if attributes not in _OF_ONE_HOST:
-        return await _first(hosts, timeout, options)
+        return await _first(hosts, timeout, accept, options)
     hosts.sort(key=lambda host: host != _last_used.get(dsn))
-    return await _first(hosts, timeout, options, use=lambda host: _last_used.update({dsn: host}))
+    return await _first(hosts, timeout, accept, options, use=lambda host: _last_used.update({dsn: host}))
 
 
 async def _first(
-    hosts: list[str], seconds: float, options: dict[str, Any], use: Callable[[str], None] = lambda _: None
+    hosts: list[str],
+    seconds: float,
+    accept: Accept | None,
+    options: dict[str, Any],
+    use: Callable[[str], None] = lambda _: None,
 ) -> asyncpg.Connection[Any]:
     """The first connection to any of these hosts; `use` is called with its host."""
     left = list(hosts)
@@ -74,7 +90,7 @@ async def _first(
         while left or asked:
             if left:
                 host = left.pop(0)
-                asked[asyncio.create_task(asyncpg.connect(host, timeout=seconds, **options))] = host
+                asked[asyncio.create_task(_one(host, seconds, accept, options))] = host
             done, _ = await asyncio.wait(
                 asked, timeout=NEXT_HOST_SECONDS if left else None, return_when=asyncio.FIRST_COMPLETED
             )
@@ -84,14 +100,25 @@ async def _first(
                     del asked[task]
                     continue
                 use(asked.pop(task))
-                connection = task.result()
-                notice_death(connection)
-                return connection
+                return task.result()
         raise _most_telling(errors)
     finally:
         for task in asked:
             task.add_done_callback(_let_go)
             task.cancel()
+
+
+async def _one(host: str, seconds: float, accept: Accept | None, options: dict[str, Any]) -> asyncpg.Connection[Any]:
+    connection: asyncpg.Connection[Any] = await asyncpg.connect(host, timeout=seconds, **options)
+    notice_death(connection)
+    if accept is not None:
+        try:
+            async with asyncio.timeout(seconds):
+                await accept(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+    return connection
 
 
 def notice_death(connection: asyncpg.Connection[Any]) -> None:
@@ -107,9 +134,7 @@ def notice_death(connection: asyncpg.Connection[Any]) -> None:
 
 def _most_telling(errors: Iterable[BaseException]) -> BaseException:
     """The error of a host that answered, if any did."""
-    return min(
-        errors, key=lambda error: (not isinstance(error, asyncpg.PostgresError), isinstance(error, TimeoutError))
-    )
+    return min(errors, key=lambda error: (not isinstance(error, _ANSWERS), isinstance(error, TimeoutError)))
 
 
 def _let_go(task: asyncio.Task[asyncpg.Connection[Any]]) -> None:

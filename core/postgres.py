@@ -85,12 +85,17 @@ def migrations() -> list[Migration]:
 
 
 async def connect(
-    dsn: str, *, name: str, patience_seconds: float = 60.0, command_seconds: float | None = None
+    dsn: str,
+    *,
+    name: str,
+    patience_seconds: float = 60.0,
+    command_seconds: float | None = None,
+    accept: pg_hosts.Accept | None = None,
 ) -> Connection:
     """Connect, and wait for a server that is still starting.
 
     `name` is what pg_stat_activity shows. A command without an answer for `command_seconds` raises TimeoutError: of a
-    server that vanished without a word nothing else is heard.
+    server that vanished without a word nothing else is heard. A host for which `accept` raises is passed by.
 
     Raises the last error when patience ends, and at once Misconfigured where waiting does not mend it (a wrong
     password, an unknown database, a DSN that is none, a session that cannot have the settings of SESSION).
@@ -99,7 +104,7 @@ async def connect(
     pauses = backoff(0.05, 1.0)
     while True:
         try:
-            return await _connect(dsn, name, command_seconds)
+            return await _connect(dsn, name, command_seconds, accept)
         except REJECTED as error:
             raise Misconfigured(f"PostgreSQL cannot be used as {name}: {error}") from error
         except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError) as error:
@@ -112,10 +117,14 @@ async def connect(
         await asyncio.sleep(pause)
 
 
-async def _connect(dsn: str, name: str, command_seconds: float | None) -> Connection:
+async def _connect(dsn: str, name: str, command_seconds: float | None, accept: pg_hosts.Accept | None) -> Connection:
     # Only what poolers let through: settings come after.
     connection = await pg_hosts.connect(
-        dsn, server_settings={"application_name": name}, timeout=CONNECT_SECONDS, command_timeout=command_seconds
+        dsn,
+        server_settings={"application_name": name},
+        timeout=CONNECT_SECONDS,
+        command_timeout=command_seconds,
+        accept=accept,
     )
     try:
         if await _backend(connection) != connection.get_server_pid():

@@ -23,6 +23,7 @@ from collector import metrics
 from collector.maintenance.state import StateReport
 from collector.sources.source import Source
 from core import postgres
+from core.fence import Fence
 from core.health import Readiness
 from core.jetstream import StreamInfo, StreamMissing, publish_marker, stream_info
 from core.periodic import periodically
@@ -35,10 +36,12 @@ COMMAND_SECONDS: Final = 20.0  # of a server that vanished without a word nothin
 _SQL: Final = statements("maintenance")
 
 
-async def keep_watermark(client: Client, dsn: str, source: Source, readiness: Readiness) -> None:
+async def keep_watermark(
+    client: Client, dsn: str, source: Source, readiness: Readiness, fence: Fence | None = None
+) -> None:
     """Write the watermark and the state of a source for ever. Both are stale while that fails."""
     report = StateReport(client, source, readiness)
-    watermark = Watermark(client, dsn, source, report)
+    watermark = Watermark(client, dsn, source, report, fence)
     try:
         await periodically(
             metrics.step(source.name, "watermark", readiness), watermark.advance, EVERY_SECONDS, AGAIN_SECONDS
@@ -50,7 +53,10 @@ async def keep_watermark(client: Client, dsn: str, source: Source, readiness: Re
 class Watermark:
     """Writes one source's watermark over a connection that it keeps."""
 
-    def __init__(self, client: Client, dsn: str, source: Source, report: StateReport) -> None:
+    def __init__(
+        self, client: Client, dsn: str, source: Source, report: StateReport, fence: Fence | None = None
+    ) -> None:
+        self._fence = fence
         self._client = client
         self._dsn = dsn
         self._source = source
@@ -64,8 +70,14 @@ class Watermark:
         try:
             if self._connection is None:
                 self._connection = await postgres.connect(
-                    self._dsn, name="sluice-watermark", patience_seconds=5, command_seconds=COMMAND_SECONDS
+                    self._dsn,
+                    name="sluice-watermark",
+                    patience_seconds=5,
+                    command_seconds=COMMAND_SECONDS,
+                    accept=self._fence.accept if self._fence else None,
                 )
+            elif self._fence is not None:
+                self._fence.check(self._connection)
             await self._connection.execute(_SQL["note_life"], self._source.stream, info.created, info.state.last_seq)
             if self._source.table is not None:
                 await self._connection.execute(

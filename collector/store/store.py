@@ -26,6 +26,7 @@ from core import faults, postgres
 from core.errors import RetryableError
 from core.events import wire
 from core.events.dead_reasons import StoreReason
+from core.fence import Fence
 from core.pg_errors import ErrorClass, classify
 from core.postgres import Connection
 from sql import statements
@@ -46,8 +47,9 @@ class NotReplicated(RetryableError):
 class Store:
     """The writing side of one collector: one connection, one shard, and whose turn it is to write (`turn`)."""
 
-    def __init__(self, dsn: str, source: Source, parse: Parser) -> None:
+    def __init__(self, dsn: str, source: Source, parse: Parser, fence: Fence | None = None) -> None:
         self._dsn = dsn
+        self._fence = fence
         self._source = source
         self._parse = parse
         self.turn = DirectCopyBackoff()
@@ -204,6 +206,8 @@ class Store:
 
     async def _connected(self) -> Connection:
         if self._connection is not None and not self._connection.is_closed():
+            if self._fence is not None:
+                self._fence.check(self._connection)
             return self._connection
         await self.close()
         connection = await postgres.connect(
@@ -211,6 +215,7 @@ class Store:
             name=f"sluice-collector-{self._source.name}",
             patience_seconds=5,
             command_seconds=COMMAND_SECONDS,
+            accept=self._fence.accept if self._fence else None,
         )
         # Where the connection is lost while a COPY waits to write more, asyncpg 0.32 does not wake it: it would hang.
         resume = connection._protocol.resume_writing  # type: ignore[attr-defined]
