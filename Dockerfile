@@ -33,8 +33,9 @@ COPY sql sql
 COPY gateway gateway
 COPY collector collector
 COPY reporter reporter
-# For operators: python -m ops doctor, dead-letters, drain and so on, with the services' own variables.
+# For operators: sluice doctor, sluice dead-letters, sluice drain and so on, with the variables of the services.
 COPY ops ops
+COPY ops/sluice /opt/sluice/bin/sluice
 COPY --from=native /build/target/release/lib_native.so core/_native.abi3.so
 # Compiled now: the file system is read-only later, and every start would compile anew.
 RUN rm -rf core/native/src core/native/.cargo core/native/*.toml core/native/Cargo.lock \

@@ -1,7 +1,7 @@
-"""Ask a service whether it is ready: `python -m core.probe http://127.0.0.1:8080 …`, a container's health check.
+"""The command `python -m core.probe http://127.0.0.1:8080 …`: a container's health check.
 
-Exit code 0 when one of the addresses answers /health/ready with 200; else 1, and what is missing on standard output,
-where `docker inspect` shows it. Standard library alone: it is started every few seconds.
+Exit code 0 if one of the addresses answers /health/ready with 200; otherwise 1, with the missing needs on standard
+output, which `docker inspect` shows. Uses only the standard library, because it is started every few seconds.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from core import ask
+from core import http_client
 
 ANSWER_SECONDS = 2.0
 
 
 def probe(address: str) -> tuple[bool, str]:
-    """Whether the service at http://host:port is ready, and what it said."""
+    """Return whether the service at http://host:port is ready, and its response."""
     try:
-        status, body = ask.get(f"{address}/health/ready", seconds=ANSWER_SECONDS)
+        status, body = http_client.get(f"{address}/health/ready", seconds=ANSWER_SECONDS)
     except OSError as error:
         return False, f"{address}: {error}"
     return status == 200, body.decode(errors="replace")
 
 
 def main(addresses: Sequence[str]) -> int:
-    """The exit code of the command."""
+    """Run the command and return its exit code."""
     if not addresses:
         sys.stderr.write("usage: python -m core.probe http://HOST:PORT …\n")
         return 2

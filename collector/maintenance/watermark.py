@@ -1,15 +1,16 @@
-"""Tell the reports how fresh they are: up to which instant everything accepted is stored.
+"""Record the watermark of a source: the instant up to which all accepted events are stored.
 
-    stream holds messages --> the instant of the first one
-    stream is empty       --> the instant of an earlier answer
-                              \\--several copies--> ... if a marker that was published since is in the state, too
+    stream holds messages          instant of the first message
+    stream is empty, one copy      server time of the response before the one that showed it empty
+    stream is empty, more copies   the same, if the state includes a marker that was published in between
 
-In a work queue a message stays until a collector confirms it, which is after its commit. So everything before the first
-message is stored, also in the state of a server that has lost the other ones: its state is an earlier one. An empty
-state of such a server proves nothing: the others may accept messages. So with several copies of a stream, a marker is
-published first. Only a quorum confirms it, and no state has its sequence without every message accepted before it.
+A work queue keeps a message until a collector acknowledges it, after its commit. Therefore everything before the first
+message is stored. This also holds for the state of a server that lost its quorum: the state is old, but it was true. An
+empty state of such a server proves nothing, because the other servers may accept messages. So a marker, a message
+without events, is published first. Only a quorum confirms it, and every state with its sequence includes all messages
+that were accepted before it.
 
-The watermark is JetStream's clock alone. It goes stale if collectors die or there is no quorum, and is never wrong.
+Only JetStream's clock is used. Without collectors or without a quorum the watermark becomes stale, but never wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Final
 from nats.aio.client import Client
 
 from collector import metrics
-from collector.maintenance.state import StateReport
+from collector.maintenance.state import StateRecorder
 from collector.sources.source import Source
 from core import postgres
 from core.fence import Fence
@@ -32,16 +33,15 @@ from sql import statements
 
 EVERY_SECONDS: Final = 0.25
 AGAIN_SECONDS: Final = 1.0
-COMMAND_SECONDS: Final = 20.0  # of a server that vanished without a word nothing else is heard
+COMMAND_SECONDS: Final = 20.0  # detects a dead peer (a half-open TCP connection)
 _SQL: Final = statements("maintenance")
 
 
-async def keep_watermark(
+async def advance_watermark(
     client: Client, dsn: str, source: Source, readiness: Readiness, fence: Fence | None = None
 ) -> None:
-    """Write the watermark and the state of a source for ever. Both are stale while that fails."""
-    report = StateReport(client, source, readiness)
-    watermark = Watermark(client, dsn, source, report, fence)
+    """Record the watermark and the state of a source until cancelled. Both are stale while that fails."""
+    watermark = Watermark(client, dsn, source, StateRecorder(client, source, readiness), fence)
     try:
         await periodically(
             metrics.step(source.name, "watermark", readiness), watermark.advance, EVERY_SECONDS, AGAIN_SECONDS
@@ -51,22 +51,22 @@ async def keep_watermark(
 
 
 class Watermark:
-    """Writes one source's watermark over a connection that it keeps."""
+    """Records one source's watermark and state, over one connection."""
 
     def __init__(
-        self, client: Client, dsn: str, source: Source, report: StateReport, fence: Fence | None = None
+        self, client: Client, dsn: str, source: Source, state: StateRecorder, fence: Fence | None = None
     ) -> None:
         self._fence = fence
         self._client = client
         self._dsn = dsn
         self._source = source
-        self._report = report
+        self._state = state
         self._connection: Connection | None = None
 
     async def advance(self) -> None:
-        """Write it once. Raises StreamMissing, and what the database raises."""
-        info, earlier = await self._state()
-        _tell(self._source, info)
+        """Record them once. Raises StreamMissing, and what the database raises."""
+        info, earlier = await self._read_state()
+        _record_metrics(self._source, info)
         try:
             if self._connection is None:
                 self._connection = await postgres.connect(
@@ -78,18 +78,23 @@ class Watermark:
                 )
             elif self._fence is not None:
                 self._fence.check(self._connection)
-            await self._connection.execute(_SQL["note_life"], self._source.stream, info.created, info.state.last_seq)
+            await self._connection.execute(
+                _SQL["record_stream_life"], self._source.stream, info.created, info.state.last_seq
+            )
             if self._source.table is not None:
                 await self._connection.execute(
                     _SQL["advance_watermark"], self._source.name, info.stored_until(earlier), info.state.messages
                 )
-            await self._report.write(self._connection, info)
+            await self._state.record(self._connection, info)
         except BaseException:
-            self.close()  # it may lead to a server that is a standby by now
+            self.close()  # its server may be a standby by now
             raise
 
-    async def _state(self) -> tuple[StreamInfo, datetime]:
-        """A state of the stream, and an instant before which everything accepted is in it. Raises StreamMissing."""
+    async def _read_state(self) -> tuple[StreamInfo, datetime]:
+        """Return a state of the stream, and an instant. All messages accepted before the instant are in the state.
+
+        Raises StreamMissing.
+        """
         info = await stream_info(self._client, self._source.stream)
         earlier, marker = info.ts, 0
         if info.state.messages:
@@ -108,6 +113,6 @@ class Watermark:
             connection.terminate()
 
 
-def _tell(source: Source, info: StreamInfo) -> None:
+def _record_metrics(source: Source, info: StreamInfo) -> None:
     metrics.pending_messages.labels(source.name).set(info.state.messages)
     metrics.lag_seconds.labels(source.name).set(max(0.0, (info.ts - info.stored_until(info.ts)).total_seconds()))

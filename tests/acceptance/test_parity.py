@@ -125,7 +125,7 @@ async def test_the_load_goes_through_the_edge_and_nothing_is_lost(running: Runni
     finally:
         await connection.close()
         await client.close()
-    assert not ledger.wrong(), ledger.wrong()
+    assert not ledger.problems(), ledger.problems()
     assert ledger.events("stored") == sent["accepted"]
     assert ledger.streams["REJECTED"].stored == sent["rejected"]
     assert sent["accepted"] + sent["rejected"] == sent["events_sent"]

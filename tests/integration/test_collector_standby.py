@@ -75,7 +75,7 @@ async def test_a_cancelled_wait_for_the_standby_is_an_error(
                 await in_time(saving)
             assert classify(raised.value) is ErrorClass.RETRY
         await wait_for("")
-        assert (await store.store.save([entry])).left_out == 1
+        assert (await store.store.save([entry])).skipped_messages == 1
 
 
 async def test_a_commit_that_timed_out_is_not_the_end_of_its_batch(
@@ -92,4 +92,4 @@ async def test_a_commit_that_timed_out_is_not_the_end_of_its_batch(
                 await in_time(store.store.save([entry]))
             await store.store.close()
         await wait_for("")
-        assert (await store.store.save([entry])).left_out == 1
+        assert (await store.store.save([entry])).skipped_messages == 1

@@ -67,7 +67,6 @@ async def test_a_connection_ends_when_a_newer_timeline_is_found(
     assert await connection.fetchval("SELECT count(*) FROM receipts") == 1
 
 
-
 async def test_without_jetstream_no_database_is_used(database: Database, fresh_nats: FreshNats) -> None:
     """It is not known then whether it is the newest primary, and there is nothing to store."""
     async with connected(fresh_nats) as client:

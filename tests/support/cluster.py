@@ -24,7 +24,7 @@ from typing import Any, Final
 import asyncpg
 import httpx
 
-from core import ask, jetstream, postgres
+from core import http_client, jetstream, postgres
 from core.events.subjects import stream_of
 from core.postgres import Connection
 from ops.ledger import read_ledger, until_stored
@@ -171,7 +171,7 @@ class Cluster:
     async def monitor(self, host: str, path: str) -> Any:
         """A page of a NATS server's monitor."""
         url = f"http://{self.network.address(host)}:{MONITOR_PORT}{path}"
-        return json.loads((await asyncio.to_thread(ask.get, url, seconds=2.0))[1])
+        return json.loads((await asyncio.to_thread(http_client.get, url, seconds=2.0))[1])
 
     async def leader(self, source: str, hosts: Sequence[str] = NATS_HOSTS) -> str | None:
         """The host that leads a source's stream, as these servers say."""
@@ -274,7 +274,7 @@ class Cluster:
             assert not waiting, f"{waiting} messages are not stored"
             async with self.database() as connection:
                 assert (await self.oracle.judge(connection)).wrong() == []
-                assert (await read_ledger(client, connection)).wrong() == []
+                assert (await read_ledger(client, connection)).problems() == []
         finally:
             await client.close()
 
