@@ -15,9 +15,12 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,15 +30,18 @@ import httpx
 from core import http_client, jetstream, postgres
 from core.events.subjects import stream_of
 from core.postgres import Connection
+from core.sources import SourceName
 from ops.ledger import read_ledger, until_stored
 from ops.local import Program, Supervisor, child
 from ops.local import nats as local_nats
 from ops.local.ports import free_port
 from ops.local.postgres import SETTINGS, Postgres, Role, find_binaries
 from ops.local.ready import answers_ok
-from tests.support.events import Event, encoded
-from tests.support.network import NETS, Net, Network
+from tests.support.events import MAKERS, Event, encoded, rfc3339
+from tests.support.freshness import Watched, watching
+from tests.support.network import Network
 from tests.support.oracle import Oracle
+from tests.support.tally import Tally
 from tests.support.waiting import eventually
 
 HOSTS: Final = ("n1", "n2", "n3", "p1", "p2", "g1", "g2", "c1", "c2", "r1")
@@ -45,6 +51,7 @@ WELL_AGAIN_SECONDS: Final = 30.0
 """What is promised once a quorum exists again."""
 NATS_PORT, MONITOR_PORT, ROUTE_PORT = 4222, 8222, 6222
 POSTGRES_PORT, SERVICE_PORT = 5432, 8080
+PAUSE_SECONDS: Final = 0.05  # of the load: a rate, not a wait
 SERVERS_USER: Final = child.OVERFLOW_ID
 SMALL_STREAMS: Final = {"STREAM_MAX_BYTES": str(1 << 30), "REJECTED_STREAM_MAX_BYTES": str(1 << 28)}
 
@@ -57,10 +64,11 @@ class Cluster:
         self.supervisor = supervisor
         self.oracle = Oracle()
         self.primary = "p1"
-        self._folder = folder
+        self.folder = folder
         self._database = Postgres(folder / "p1", free_port())  # its passwords; it listens there while it is made
         self._ports: dict[str, tuple[str, int]] = {}
         self._next_port = SERVICE_PORT
+        self._judged = 0
         self._http: httpx.AsyncClient
 
     # --- servers
@@ -82,7 +90,7 @@ class Cluster:
     async def _start_nats(self, host: str) -> None:
         address, private = self.network.address(host), self.network.address(host, "private")
         routes = ",".join(f"nats://{self.network.address(other, 'private')}:{ROUTE_PORT}" for other in NATS_HOSTS)
-        store = self._folder / host
+        store = self.folder / host
         store.mkdir(mode=0o700)
         argv: list[str | Path] = [
             *self.network.on(host), local_nats.find_binary(),
@@ -113,7 +121,7 @@ class Cluster:
         await self.start_database("p2", following="p1")
 
     def _data(self, host: str) -> Path:
-        return self._folder / host / "postgres"
+        return self.folder / host / "postgres"
 
     async def start_database(self, host: str, *, following: str | None = None, **settings: str) -> None:
         """Start the server of a host, as a standby of another one or by itself."""
@@ -266,14 +274,20 @@ class Cluster:
         finally:
             connection.terminate()
 
-    async def judge(self) -> None:
+    async def judge(self, tally: Tally) -> None:
         """Fail unless everything accepted is stored once, rollups equal the rows and the ledger balances."""
         client = await jetstream.connect(self.nats_url(), name="tests")
         try:
             waiting = await until_stored(client, WELL_AGAIN_SECONDS * 2)
             assert not waiting, f"{waiting} messages are not stored"
             async with self.database() as connection:
-                assert (await self.oracle.judge(connection)).wrong() == []
+                judgement = await self.oracle.judge(connection)
+                tally.count(events=len(self.oracle) - self._judged)
+                tally.count(
+                    **{name: len(getattr(judgement, name)) for name in ("lost", "doubled", "altered", "unknown")}
+                )
+                self._judged = len(self.oracle)
+                assert judgement.wrong() == []
                 assert (await read_ledger(client, connection)).problems() == []
         finally:
             await client.close()
@@ -307,4 +321,61 @@ async def running(folder: Path, network: Network) -> AsyncIterator[Cluster]:
         yield cluster
 
 
-__all__ = ["HOSTS", "NETS", "Cluster", "Net", "running"]
+async def fresh_until(cluster: Cluster, source: str) -> datetime | None:
+    """Up to which instant reports claim to be complete, if one is answered."""
+    now = datetime.now(UTC)
+    report = await cluster.report(
+        **{"from": rfc3339(now - timedelta(days=1)), "to": rfc3339(now + timedelta(days=1)), "source": source}
+    )
+    until = report["freshness"][source]["storedUntil"] if report else None
+    return datetime.fromisoformat(until) if until else None
+
+
+async def goes_on(cluster: Cluster, tally: Tally, *, seconds: float = WELL_AGAIN_SECONDS) -> None:
+    """Events of both sources are accepted, and reports are complete past them."""
+    began = time.monotonic()
+
+    async def accepted() -> bool:
+        return await cluster.post([make() for make in MAKERS.values()]) == 202
+
+    await eventually(accepted, what="events are accepted", seconds=seconds)
+    instant = datetime.now(UTC)
+
+    async def fresh() -> bool:
+        untils = [await fresh_until(cluster, source) for source in MAKERS]
+        return all(until is not None and until > instant for until in untils)
+
+    left = seconds - (time.monotonic() - began)
+    await eventually(fresh, what="reports are complete past what was accepted", seconds=left, every=0.1)
+    tally.most(recovery_seconds_max=time.monotonic() - began)
+
+
+async def waiting_in(cluster: Cluster, source: str, hosts: tuple[str, ...] = NATS_HOSTS) -> int:
+    """Messages in a source's stream, as its leader says."""
+    leader = await cluster.leader(source, hosts)
+    page = await cluster.monitor(leader or hosts[0], "/jsz?streams=true")
+    (stream,) = [one for one in page["account_details"][0]["stream_detail"] if one["name"] == stream_of(source)]
+    return int(stream["state"]["messages"])
+
+
+@asynccontextmanager
+async def load(cluster: Cluster) -> AsyncIterator[Watched]:
+    """Post events of each source to both gateways, and ask for reports, until the end. No report may claim too much."""
+    at = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
+    query = {"from": rfc3339(at), "to": rfc3339(at + timedelta(seconds=1))}
+
+    async def post(watched: Watched, source: SourceName) -> None:
+        gateways = cycle(("gateway-1", "gateway-2"))
+        while True:
+            if await cluster.post([MAKERS[source](at=at) for _ in range(10)], next(gateways)) == 202:
+                watched.answered[source] += [datetime.now(UTC)] * 10
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def ask(watched: Watched, source: SourceName) -> None:
+        while True:
+            if report := await cluster.report(**query, source=source):
+                watched.check(source, dict(report))
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async with watching(post, ask, more_reports_than=10) as watched:
+        yield watched
