@@ -40,6 +40,9 @@ MARKER_TIMEOUT_SECONDS = 2.0
 CONNECT_TIMEOUT_SECONDS = 1  # for each server, if there are several
 ONLY_SERVER_TIMEOUT_SECONDS = 5
 PING_SECONDS = 2
+QUORUM_EVERY_SECONDS = 1.0
+QUORUM_FAILURES = 3  # in turn, before another server is tried
+QUORUM_MAX_FAILURES = 24  # the same if other servers have no quorum either
 # err_codes of a publish without room: the stream is at its limit; the server or the account is out of storage.
 NO_ROOM = frozenset({10077, 10023, 10047})
 # Settings of an existing stream that may differ: they change neither what is stored and acknowledged nor when.
@@ -138,6 +141,12 @@ async def connect(where: Settings | str, *, name: str, readiness: Readiness | No
             logged, logged_at = text, time.monotonic()
             log.warning("NATS error", error=text)
 
+    watching: list[asyncio.Task[None]] = []
+
+    async def on_close() -> None:
+        for task in watching:
+            task.cancel()
+
     client = Client()
     client._public_nkey = public_nkey(settings)  # nats-py 2.16.0 sets it only with `nkeys`, which has no wheel
     if not servers[0].startswith(("ws://", "wss://")):
@@ -153,9 +162,37 @@ async def connect(where: Settings | str, *, name: str, readiness: Readiness | No
         disconnected_cb=on_disconnect,
         reconnected_cb=on_reconnect,
         error_cb=on_error,
+        closed_cb=on_close,
         **{**credentials, **options},
     )
+    if len(servers) > 1:
+        watching.append(asyncio.create_task(_leave_without_quorum(client)))
     return client
+
+
+async def _leave_without_quorum(client: Client) -> None:
+    """Connect to another server whenever the present one has lost the quorum of JetStream.
+
+    A server that is cut off from the others keeps its clients, and would never again acknowledge a message of theirs.
+    """
+    limit, failures = QUORUM_FAILURES, 0
+    while True:
+        await asyncio.sleep(QUORUM_EVERY_SECONDS)
+        if not client.is_connected:
+            failures = 0
+            continue
+        try:
+            # Only the leader of all servers answers, or a server that knows no leader, with an error.
+            await api_request(client, "INFO", timeout_seconds=QUORUM_EVERY_SECONDS)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
+            failures += 1
+        else:
+            limit, failures = QUORUM_FAILURES, 0
+        if failures >= limit and client.is_connected:
+            url = client.connected_url
+            log.warning("NATS server without a quorum: connecting to another one", server=url.netloc if url else "")
+            limit, failures = min(2 * limit, QUORUM_MAX_FAILURES), 0
+            await client.force_reconnect()
 
 
 def declared_streams(settings: Settings) -> list[StreamConfig]:

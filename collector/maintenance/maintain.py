@@ -86,7 +86,7 @@ class Maintenance:
                 if connection is None:
                     connection = await self._connect()
                 if not await step.attempt(run(connection)):  # the connection may be in any state
-                    connection.terminate()
+                    await postgres.close(connection)  # cancels a session that waits for a synchronous standby
                     connection = None
         finally:
             if connection is not None:

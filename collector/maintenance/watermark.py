@@ -86,9 +86,15 @@ class Watermark:
                     _SQL["advance_watermark"], self._source.name, info.stored_until(earlier), info.state.messages
                 )
             await self._state.record(self._connection, info)
-        except BaseException:
-            self.close()  # its server may be a standby by now
+        except Exception:
+            await self._give_up()  # its server may be a standby by now
             raise
+
+    async def _give_up(self) -> None:
+        # Not terminated: a session that waits for a synchronous standby would never notice, and each one counts.
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await postgres.close(connection)
 
     async def _read_state(self) -> tuple[StreamInfo, datetime]:
         """Return a state of the stream, and an instant. All messages accepted before the instant are in the state.

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.support.cluster import NATS_HOSTS, WELL_AGAIN_SECONDS, Cluster, goes_on, load
+from tests.support.events import facebook
 from tests.support.host_faults import FAULTS, killed, started
 from tests.support.tally import Tally
 from tests.support.waiting import eventually
@@ -41,7 +42,7 @@ async def test_two_nats_hosts(cluster: Cluster, tally: Tally) -> None:
         lost = datetime.now(UTC)
 
         async def nothing_is_accepted() -> bool:
-            return await cluster.post([b"{}"]) in (503, None)
+            return await cluster.post([facebook()]) in (503, None)
 
         await eventually(nothing_is_accepted, what="requests are turned away", seconds=WELL_AGAIN_SECONDS)
         assert all(until < lost for until in watched.until.values())
