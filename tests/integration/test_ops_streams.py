@@ -105,6 +105,7 @@ async def edited(client: Client, **settings: Any) -> None:
         ({"inactive_threshold": 3_600_000_000_000}, "inactive_threshold is 3600000000000, declared 0"),
         ({"headers_only": True}, "headers_only is True, not declared"),
         ({"filter_subject": "events.nothing"}, "filter_subject is events.nothing, not declared"),
+        ({"num_replicas": 1}, "num_replicas is 1, not declared"),
     ],
 )
 async def test_a_consumer_that_differs_is_reported_and_repaired(
