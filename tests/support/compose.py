@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -59,3 +60,17 @@ def start_order(project: Mapping[str, Any], wanted: tuple[str, ...]) -> Iterator
 
     for name in wanted:
         yield from visit(name, ())
+
+
+def images() -> set[str]:
+    """The images that the compose files name, without our own."""
+    environments = (
+        resolve(BASE, f"docker-compose.{name}.yml", env={"SLUICE_IMAGE": "sluice:1"}) for name in ENVIRONMENTS
+    )
+    named = {service["image"] for project in environments for service in project["services"].values()}
+    return {image for image in named if not image.startswith("sluice")}
+
+
+def base_images() -> dict[str, str]:
+    """The Dockerfile's base images, by their argument."""
+    return dict(re.findall(r"^ARG (\w+_IMAGE)=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))

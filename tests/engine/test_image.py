@@ -1,0 +1,5 @@
+"""The image."""
+
+
+def test_nothing() -> None:
+    pass
