@@ -21,8 +21,8 @@ COPY requirements.lock ./
 RUN python -m venv --without-pip /opt/sluice \
  && pip --python /opt/sluice/bin/python install --no-cache-dir --no-deps --only-binary :all: --require-hashes -r requirements.lock
 
-# --- the code, as the image holds it: without the native module's sources, compiled, and readable whatever the
-#     checkout's modes are. The layers of this stage are not in the image.
+# --- the code as the image holds it: without the native module's sources, compiled, and readable whatever the modes of
+#     the checkout are. The layers of this stage are not in the image.
 FROM ${PYTHON_IMAGE} AS code
 WORKDIR /app
 COPY core core
@@ -31,7 +31,9 @@ COPY gateway gateway
 COPY collector collector
 COPY reporter reporter
 COPY ops ops
-RUN rm -rf core/native
+# A list of what is wanted, by suffix: a secret or a cache that lies in one of these folders is not on it.
+RUN find . -type f ! -name '*.py' ! -name '*.sql' ! -name '*.css' ! -name '*.html' ! -name '*.js' -delete \
+ && find . -name '.?*' -prune -exec rm -rf {} + && find . -type d -empty -delete
 COPY --from=native /build/target/release/lib_native.so core/_native.abi3.so
 # The file system is read-only later: each start would compile again.
 RUN python -m compileall -q . && chmod -R u=rwX,go=rX .
@@ -39,6 +41,7 @@ RUN python -m compileall -q . && chmod -R u=rwX,go=rX .
 FROM ${PYTHON_IMAGE} AS load
 WORKDIR /app
 COPY bench bench
+RUN find . -type f ! -name '*.py' -delete && find . -type d -empty -delete
 RUN python -m compileall -q . && chmod -R u=rwX,go=rX .
 
 # --- what runs

@@ -102,9 +102,9 @@ class OwnEngine:
             path = self.folder / name
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         for group in (*Path("/sys/fs/cgroup").glob(CGROUP), *Path("/sys/fs/cgroup").glob(f"*/{CGROUP}")):
-            for path, _, _ in os.walk(group, topdown=False):
+            for left, _, _ in os.walk(group, topdown=False):
                 with suppress(OSError):
-                    Path(path).rmdir()
+                    Path(left).rmdir()
 
     # --- packages
 
@@ -219,7 +219,7 @@ class OwnEngine:
     def _bootstrap(self, suite: str) -> None:
         (self.folder / "temporary").mkdir(exist_ok=True)
         paths = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale")]
-        command = [
+        command: list[str | Path] = [
             *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", *paths),
             *('--aptopt=Acquire::Check-Valid-Until "false"', '--aptopt=APT::Install-Recommends "false"'),
             f'--essential-hook=mkdir -p "$1/etc/postgresql-common"; echo "{NO_CLUSTER}" > "$1/{CLUSTERS}"',

@@ -16,6 +16,7 @@ BASE = "docker-compose.yml"
 ENVIRONMENTS = ("override", "staging", "production")
 
 Service = dict[str, Any]
+SECONDS = {"s": 1.0, "m": 60.0}
 
 
 def built(name: str) -> Path:
@@ -74,3 +75,8 @@ def images() -> set[str]:
 def base_images() -> dict[str, str]:
     """The Dockerfile's base images, by their argument."""
     return dict(re.findall(r"^ARG (\w+_IMAGE)=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
+
+
+def seconds(duration: str) -> float:
+    """Return a duration of compose's in seconds: 1m30s is 90."""
+    return sum(float(number) * SECONDS[unit] for number, unit in re.findall(r"([\d.]+)([sm])", duration))
