@@ -35,8 +35,9 @@ COPY ops ops
 RUN find . -type f ! -name '*.py' ! -name '*.sql' ! -name '*.css' ! -name '*.html' ! -name '*.js' -delete \
  && find . -name '.?*' -prune -exec rm -rf {} + && find . -type d -empty -delete
 COPY --from=native /build/target/release/lib_native.so core/_native.abi3.so
-# The file system is read-only later: each start would compile again.
-RUN python -m compileall -q . && chmod -R u=rwX,go=rX .
+# The operators' command. The file system is read-only later: without compiled files each start would compile again.
+RUN mkdir bin && printf '#!/bin/sh\nexec python -m ops "$@"\n' > bin/sluice && chmod +x bin/sluice \
+ && python -m compileall -q . && chmod -R u=rwX,go=rX .
 
 FROM ${PYTHON_IMAGE} AS load
 WORKDIR /app
@@ -51,7 +52,7 @@ COPY --from=dependencies /opt/sluice /opt/sluice
 COPY --from=code /app /app
 WORKDIR /app
 # Addresses inside a container. Services write only to /tmp, which may be a tmpfs.
-ENV PATH=/opt/sluice/bin:$PATH \
+ENV PATH=/opt/sluice/bin:/app/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     GATEWAY_HOST=0.0.0.0 GATEWAY_PORT=8080 \

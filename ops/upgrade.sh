@@ -20,12 +20,13 @@ fail() { log "$*"; exit 1; }
 compose() { docker compose "$@"; }
 ids() { compose ps --quiet --no-trunc "$1" | sort; }
 
-# Whether a container runs the image and the settings that the files name now.
+# Whether a container runs the image and the settings that the files name now. Equal settings name the same image, but
+# its tag may have moved.
 is_current() { # SERVICE CONTAINER
     wanted=$(compose config --hash "$1" | cut -d ' ' -f 2)
-    image=$(docker image inspect --format '{{.Id}}' "$(compose config --images "$1" | head -n 1)")
-    set -- "$(docker inspect --format '{{index .Config.Labels "com.docker.compose.config-hash"}} {{.Image}}' "$2")"
-    [ "$1" = "$wanted $image" ]
+    image=$(docker image inspect --format '{{.Id}}' "$(docker inspect --format '{{.Config.Image}}' "$2")" 2> /dev/null)
+    found=$(docker inspect --format '{{index .Config.Labels "com.docker.compose.config-hash"}} {{.Image}}' "$2")
+    [ "$found" = "$wanted $image" ]
 }
 
 await_healthy() { # CONTAINER

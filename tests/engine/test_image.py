@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine import sbom
 from tests.engine.conftest import Figures
-from tests.engine.project import CommandFailed, docker, inspect
+from tests.engine.project import CommandFailed, build, docker, inspect
 from tests.support.compose import ROOT
 
 IMAGE = "sluice:dev"
@@ -52,17 +54,13 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     docker("image", "rm", "--force", "sluice:test", "sluice:test-load")
 
 
-def build(checkout: Path, *words: str, target: str = "services", tag: str = "sluice:test") -> None:
-    docker("build", "--quiet", *words, "--target", target, "--tag", tag, ".", folder=checkout)
-
-
 def test_no_secret_of_the_checkout_is_in_an_image(checkout: Path) -> None:
     """Built from a tree full of decoys, neither image holds one of them."""
     for name in DECOYS:
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         (checkout / name).write_text(DECOY)
-    build(checkout)
-    build(checkout, target="stand-in", tag="sluice:test-load")
+    build("sluice:test", folder=checkout)
+    build("sluice:test-load", target="stand-in", folder=checkout)
     for image in ("sluice:test", "sluice:test-load"):
         found = in_image(
             "sh", "-c", f"grep -rl --binary-files=text {DECOY} /app /opt /build /tmp 2>/dev/null; true", image=image
@@ -75,18 +73,18 @@ def test_a_checkout_for_its_owner_only_gives_an_image_that_starts(checkout: Path
     """Modes are set in the build: a umask of 077 does not matter."""
     for path in checkout.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
-    build(checkout)
+    build("sluice:test", folder=checkout)
     assert in_image("python", "-c", "import gateway.app, collector, reporter, ops", image="sluice:test") == ""
 
 
 def test_two_versions_share_their_layers(checkout: Path) -> None:
     """A release adds no layer if nothing but its number changed, and only the code's if the code changed."""
     layers = inspect(IMAGE)["RootFS"]["Layers"]
-    build(checkout, "--build-arg", "VERSION=2.0.0")
+    build("sluice:test", "--build-arg", "VERSION=2.0.0", folder=checkout)
     assert inspect("sluice:test")["Config"]["Labels"]["org.opencontainers.image.version"] == "2.0.0"
     assert inspect("sluice:test")["RootFS"]["Layers"] == layers
     (checkout / "core" / "version_test.py").write_text("VERSION = 1\n")
-    build(checkout)
+    build("sluice:test", folder=checkout)
     changed = inspect("sluice:test")["RootFS"]["Layers"]
     assert sum(one != other for one, other in zip(layers, changed, strict=True)) == 1
 
@@ -152,3 +150,12 @@ def test_a_health_check_costs_little() -> None:
 def test_every_command_finds_what_it_imports(module: str) -> None:
     """With the locked packages and the copied code alone."""
     assert in_image("python", "-c", f"import {module}") == ""
+
+
+def test_every_distribution_in_the_image_is_locked(figures: Figures) -> None:
+    """Nothing is installed but what requirements.lock pins, in those versions; the SBOM names all of it."""
+    lock = (ROOT / "requirements.lock").read_text()
+    locked = dict(re.findall(r"^([a-z0-9._-]+)==([^ ;]+)", lock, re.MULTILINE))
+    installed = sbom.python_distributions(IMAGE)
+    assert {name: locked.get(name) for name in installed} == installed
+    figures.add(f"SBOM: {sbom.write(IMAGE)} components in .sluice/sbom.json")

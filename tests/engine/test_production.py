@@ -11,7 +11,7 @@ import pytest
 
 from tests.engine.conftest import Figures
 from tests.engine.load import Sent, load
-from tests.engine.project import CommandFailed, Project, docker, inspect, project, run
+from tests.engine.project import CommandFailed, Project, build, docker, inspect, project, run
 from tests.support.oracle import Oracle
 from tests.support.waiting import eventually
 
@@ -146,7 +146,7 @@ def image_of(production: Project, service: str) -> set[str]:
 
 async def test_an_upgrade_loses_nothing(production: Project, oracle: Oracle, figures: Figures) -> None:
     """`ops/upgrade.sh` replaces every container of ours one by one under load: each POST is answered 202."""
-    docker("build", "--quiet", "--build-arg", "VERSION=next", "--target", "services", "--tag", "sluice:next", ".")
+    build("sluice:next", "--build-arg", "VERSION=next")
     new = inspect("sluice:next")["Id"]
     assert image_of(production, "gateway") == {inspect("sluice:dev")["Id"]}
     production.variables["SLUICE_IMAGE"] = "sluice:next"
