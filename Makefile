@@ -129,7 +129,7 @@ lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
 	@$(LOCK) --extra local -c requirements.lock -o requirements-local.lock
 	@$(LOCK) --extra local --extra dev -c requirements-local.lock -o requirements-dev.lock
 
-reset-data: $(VENV)/ready-local ## delete the local stack's data (.sluice); refused while the stack runs
+reset-data: $(VENV)/ready-local ## delete the local stack's data (.sluice); rejected while the stack runs
 	@$(RUN) -m ops reset-data
 
 BUILT := core/_native*.so core/native/target ops/tools/bin build *.egg-info .mypy_cache .ruff_cache .pytest_cache \

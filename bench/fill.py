@@ -32,7 +32,7 @@ from collector.parse.parsed import Parser
 from collector.sources import SOURCES as COLLECTED
 from collector.store.batch import Entry
 from collector.store.batch import Path as Way
-from collector.store.write import Write
+from collector.store.write import BatchWriter
 from core import postgres
 from core.errors import Misconfigured, SluiceError
 from core.events import subjects, wire
@@ -121,8 +121,8 @@ class Made:
         part = wire.Part("fill", None, at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), len(lines))
         message = Message(wire.encode([part], lines), sequence, _PUBLISHED, len(lines), first_delivery=True, reply="")
         parsed = self._parsers[source](message.body, sequence)
-        if parsed.rejects or len(parsed.days) != 1:
-            raise AssertionError(f"the events that were made are not what was meant: {parsed.rejects[:1]}")
+        if parsed.invalid or len(parsed.days) != 1:
+            raise AssertionError(f"the events that were made are not what was meant: {parsed.invalid[:1]}")
         return Entry(message, parsed)
 
 
@@ -190,7 +190,7 @@ async def _store_day(
     """One source's day in one transaction, as a collector writes a batch."""
     await connection.fetchval(_PARTITIONS["ensure"], f"{source}_events", day.start.date())
     async with connection.transaction():
-        write = Write(connection, COLLECTED[source], _SHARD, below_floor=set())
+        write = BatchWriter(connection, COLLECTED[source], _SHARD, below_floor=set())
         stored: Counter[int] = Counter()
         while (entry := await queue.get()) is not None:
             stored += await write.rows([entry], Way.DIRECT)
@@ -208,28 +208,30 @@ def check_room(folder: Path, events: int) -> None:
         )
 
 
-async def _check_days(chosen: OperatorSettings, days: int) -> None:
+async def _check_days(settings: OperatorSettings, days: int) -> None:
     """Raises Misconfigured where the days reach below the floor: what was dropped is never stored again."""
-    async with to_database(chosen) as connection:
+    async with to_database(settings) as connection:
         floor = await connection.fetchval(_SQL["floor"])
     if days > (most := (datetime.now(UTC).date() - floor).days):
         raise Misconfigured(f"--days: {days} reaches before {floor}, and what lies before was dropped: at most {most}")
 
 
-async def run(chosen: OperatorSettings, events: int, days: int, values: str, *, yes: bool) -> int:
+async def run(settings: OperatorSettings, events: int, days: int, values: str, *, yes: bool) -> int:
     """The operator's command; its exit code. Outside the local stack it asks first.
 
     Raises NoRoom, StackError, Misconfigured or NotConfirmed.
     """
-    if days >= chosen.retention_days:
+    if days >= settings.retention_days:
         raise Misconfigured(
-            f"--days: {days} reaches past RETENTION_DAYS ({chosen.retention_days}): it would be dropped"
+            f"--days: {days} reaches past RETENTION_DAYS ({settings.retention_days}): it would be dropped"
         )
-    if chosen.sluice_migrate_dsn and meant_locally() is None:
-        confirm(f"store {plural(events, 'made event')} in the database at {where(chosen.sluice_migrate_dsn)}", yes=yes)
+    if settings.sluice_migrate_dsn and meant_locally() is None:
+        confirm(
+            f"store {plural(events, 'made event')} in the database at {where(settings.sluice_migrate_dsn)}", yes=yes
+        )
     began = time.monotonic()
-    async with _database(chosen, events) as dsn:
-        await _check_days(msgspec.structs.replace(chosen, sluice_migrate_dsn=dsn), days)
+    async with _database(settings, events) as dsn:
+        await _check_days(msgspec.structs.replace(settings, sluice_migrate_dsn=dsn), days)
         stored = await fill(dsn, events, days, values=values)
     seconds = time.monotonic() - began
     sys.stdout.write(
@@ -241,12 +243,12 @@ async def run(chosen: OperatorSettings, events: int, days: int, values: str, *, 
 
 
 @asynccontextmanager
-async def _database(chosen: OperatorSettings, events: int) -> AsyncIterator[str]:
+async def _database(settings: OperatorSettings, events: int) -> AsyncIterator[str]:
     """The system that is meant; where that is none, the local stack's database, started for as long as needed."""
-    if chosen.sluice_migrate_dsn is not None:
+    if settings.sluice_migrate_dsn is not None:
         if meant_locally() is not None:
             check_room(local_folder(), events)
-        yield chosen.sluice_migrate_dsn
+        yield settings.sluice_migrate_dsn
         return
     async with Servers(local_folder()) as servers:
         check_room(servers.folder, events)

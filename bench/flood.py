@@ -212,13 +212,13 @@ def main() -> None:
     come_first(os.getpid())
     began_cpu = time.process_time()
     flood.run(options.seconds)
-    refused = flood.seconds.get(503, [])
+    rejected = flood.seconds.get(503, [])
     counts: dict[str, Any] = {
         "events_a_body": options.events,
         "events_per_second": round(sum(map(len, flood.seconds.values())) * options.events / options.seconds),
         "answered": {str(status): len(took) for status, took in sorted(flood.seconds.items())},
-        "refused_p50_ms": round(1000 * percentile(refused, 50), 1),
-        "refused_p99_ms": round(1000 * percentile(refused, 99), 1),
+        "rejected_p50_ms": round(1000 * percentile(rejected, 50), 1),
+        "rejected_p99_ms": round(1000 * percentile(rejected, 99), 1),
         "retry_after_seconds": {str(seconds): number for seconds, number in sorted(flood.retry_after.items())},
         "accepted": flood.accepted,
         "unanswered": flood.failed,

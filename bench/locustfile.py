@@ -35,7 +35,7 @@ class Sender(FastHttpUser):
         content = bodies.body(rng.randint(*self.sizes)).content
         name = type(self).__name__
         with self.client.post("/events", content, headers=HEADERS, name=name, catch_response=True) as answer:  # type: ignore[arg-type]  # bytes are fine
-            if answer.status_code == 202:  # also with a corrupt event: that one is refused alone
+            if answer.status_code == 202:  # also with a corrupt event: that one is rejected alone
                 answer.success()
             else:
                 answer.failure(f"answered {answer.status_code}")

@@ -5,7 +5,7 @@
     capacity --> flood at twice that, probes beside it --> all stored --> serving again
 
 The gateway stands behind the edge, as it does in production; with --bare, or where no nginx is installed, it does not.
-Capacity is what it accepts from connections that are few enough to be never refused. Half of the flood comes in small
+Capacity is what it accepts from connections that are few enough to be never rejected. Half of the flood comes in small
 bodies, half in large ones (`bench/flood.py`: bodies made before, never late). Probes post on new connections and time
 the answer from the last byte of the body. Figures go to bench/results/overload.json; the exit code is 1 where something
 that was accepted is not stored.

@@ -24,7 +24,7 @@ class NotAnswered(Exception):
 
 
 class Busy(NotAnswered):
-    """It was refused for lack of room or time: 503 or 504."""
+    """It was rejected for lack of room or time: 503 or 504."""
 
 
 @dataclass
@@ -33,14 +33,14 @@ class Costs:
 
     server: list[float] = field(default_factory=list)
     client: list[float] = field(default_factory=list)
-    refused: int = 0  # 503 and 504
+    rejected: int = 0  # 503 and 504
     seconds: float = 0.0
 
     def add(self, other: Costs) -> None:
         """Count these too."""
         self.server += other.server
         self.client += other.client
-        self.refused += other.refused
+        self.rejected += other.rejected
         self.seconds += other.seconds
 
     def figures(self) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Costs:
             "client_p50_ms": quantile(self.client, 0.50),
             "client_p99_ms": quantile(self.client, 0.99),
             "answers": len(self.server),
-            "refused": self.refused,
+            "rejected": self.rejected,
             "answers_per_second": round(len(self.server) / self.seconds, 1) if self.seconds else None,
         }
 
@@ -140,7 +140,7 @@ async def read(
                 try:
                     server, _ = await reader.ask(draw())
                 except Busy:
-                    costs.refused += 1
+                    costs.rejected += 1
                     continue
                 took = time.perf_counter() - asked
                 costs.client.append(took * 1000)

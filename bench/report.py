@@ -105,8 +105,8 @@ def _page(found: dict[str, Any], summary: dict[str, Any]) -> str:
         ("freshness, median", f"{summary['freshness_p50_seconds']} s"),
         ("freshness, p99", f"{summary['freshness_p99_seconds']} s"),
         ("flood of the capacity", f"{overload['flood_of_capacity']:.0%}"),
-        ("503 for small bodies in that flood, p99", f"{overload['small']['refused_p99_ms']} ms"),
-        ("503 for 4 MB bodies, p99", f"{overload['large']['refused_p99_ms']} ms"),
+        ("503 for small bodies in that flood, p99", f"{overload['small']['rejected_p99_ms']} ms"),
+        ("503 for 4 MB bodies, p99", f"{overload['large']['rejected_p99_ms']} ms"),
     ]
     memory = [
         (name, f"{told['most_mb']} MB", f"{told['slope_mb_per_minute']:+} MB a minute")

@@ -68,7 +68,7 @@ async def run(rounds: int, seconds: float, sweep_seconds: float, distinct: int) 
             "seconds": seconds,
             "connections": CONNECTIONS,
             "workers": load(GatewaySettings).gateway_workers,
-            "pin": load(GatewaySettings).gateway_pin,
+            "pin": load(GatewaySettings).gateway_cpu_pinning,
             "sync_interval": "always",
         },
         "single_post_of_noop": round(

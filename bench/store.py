@@ -9,11 +9,10 @@ a second of events a batch. fsync, full_page_writes and synchronous_commit are o
 - direct: receipts, COPY straight into the leaf, rollups from the parser's counts.
 - bare: COPY into the keyed leaf and nothing else, a transaction a batch: the *ceiling*.
 
-Then, for several shares of rows that were stored before, the path that the collector chooses (`chosen`) and the staged
-one alone, with what they leave in the leaf. Medians go to bench/results/store.json; `cpu` is the backend's own, which
-other load on the machine disturbs less than the clock.
-
-Its own weakness: every batch has the same texts but for the ids, and tables are empty at the start of each run.
+Then, for several shares of rows that were stored before, the path that the collector selects (`selected`) and the
+staged one alone, with what they leave in the leaf. Medians go to bench/results/store.json; `cpu` is the backend's
+own, which other load on the machine disturbs less than the clock. Its own weakness: every batch has the same texts
+but for the ids, and tables are empty at the start of each run.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ from collector.sources import SOURCES
 from collector.store.batch import Entry
 from collector.store.batch import Path as WritePath
 from collector.store.store import Store
-from collector.store.write import Turn, leaf
+from collector.store.write import DirectCopyBackoff, leaf
 from core import postgres
 from core.events import wire
 from core.events.contract import Contract
@@ -74,7 +73,7 @@ class Run(NamedTuple):
     cpu: float
 
 
-class Staged(Turn):
+class Staged(DirectCopyBackoff):
     """The staged path alone."""
 
     def take(self) -> WritePath:
@@ -237,21 +236,21 @@ async def measure(rounds: int, *, short: bool) -> dict[str, Any]:
 
 async def _at(bench: Bench, share: float, rounds: int, batches: int) -> dict[str, Any]:
     """Both ways at one share of repeats."""
-    chosen, staged = [], []
+    selected, staged = [], []
     left: dict[str, dict[str, int]] = {}
     for _ in range(rounds):
-        chosen.append(await bench.run("direct", batches, share))
-        left["chosen"] = await bench.left_behind()
+        selected.append(await bench.run("direct", batches, share))
+        left["selected"] = await bench.left_behind()
         staged.append(await bench.run("staged", batches, share))
         left["staged"] = await bench.left_behind()
-        print(f"repeats {share:8.3%}: chosen {_told(chosen[-1])}   staged {_told(staged[-1])}", flush=True)
+        print(f"repeats {share:8.3%}: selected {_told(selected[-1])}   staged {_told(staged[-1])}", flush=True)
     return {
         "share": share,
-        "chosen_rows_per_second": round(median(run.rows_per_second for run in chosen)),
+        "selected_rows_per_second": round(median(run.rows_per_second for run in selected)),
         "staged_rows_per_second": round(median(run.rows_per_second for run in staged)),
-        "chosen_of_staged": _ratio(chosen, staged),
+        "selected_of_staged": _ratio(selected, staged),
         "backend_cpu_us_per_row": {
-            "chosen": round(median(run.cpu for run in chosen), 2),
+            "selected": round(median(run.cpu for run in selected), 2),
             "staged": round(median(run.cpu for run in staged), 2),
         },
         "left_behind": left,

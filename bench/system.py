@@ -42,10 +42,10 @@ class System:
     client: Client
     owner: Connection
 
-    async def publish(self, *options: str, name: str = "publisher", refusals: bool = False) -> dict[str, Any]:
+    async def publish(self, *options: str, name: str = "publisher", rejections: bool = False) -> dict[str, Any]:
         """Run the publisher to its end; its counts. Raises SystemExit where it fails or gets no answer.
 
-        Also where an answer is not 202, unless `refusals` are expected: then it may be 503. Two that run at once need
+        Also where an answer is not 202, unless `rejections` are expected: then it may be 503. Two that run at once need
         two names.
         """
         counts = self.servers.folder / f"{name}.json"
@@ -60,7 +60,7 @@ class System:
             if process.returncode is None:
                 process.kill()
         sent: dict[str, Any] = orjson.loads(await asyncio.to_thread(counts.read_bytes))
-        if set(sent["answered"]) - ({"202", "503"} if refusals else {"202"}) or sent["unanswered"]:
+        if set(sent["answered"]) - ({"202", "503"} if rejections else {"202"}) or sent["unanswered"]:
             raise SystemExit(f"not every POST was answered 202: {sent['answered']} {sent['failures']}")
         return sent
 

@@ -1,4 +1,4 @@
-"""Run a collector: `python -m collector --source SOURCE|refused [--parser auto|native|python]`."""
+"""Run a collector: `python -m collector --source SOURCE|rejected [--parser auto|native|python]`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import asyncio
 import structlog
 
 from collector import metrics
-from collector.collect import Collect
+from collector.collect import Collector
 from collector.fetch import Fetcher
 from collector.maintenance import ledger, maintain
 from collector.maintenance.stranded import free_stranded
@@ -18,9 +18,10 @@ from collector.settings import CollectorSettings
 from collector.sources import SOURCES
 from collector.sources.source import Source
 from collector.store.store import Store
-from core import health, health_server, jetstream, lifecycle, listen, logs, postgres, settings, tracing
+from core import health, health_server, jetstream, lifecycle, listen, logs, postgres, tracing
 from core.events.contract import Contract
-from core.metrics import tell_build
+from core.metrics import record_build_info
+from core.settings import load, warn_of_unknown
 
 log = structlog.get_logger()
 
@@ -43,58 +44,58 @@ def main() -> None:
 
 async def collect(source: Source, choice: Choice, stop: asyncio.Event) -> None:
     """Start everything, collect until told to stop, end everything."""
-    chosen = settings.load(CollectorSettings)
-    maintain.check_retention(chosen)
-    logs.configure(f"collector-{source.name}", chosen.log_level)
-    settings.warn_of_unknown(CollectorSettings)
-    tracing.start(f"collector-{source.name}", chosen)
-    tell_build()
+    settings = load(CollectorSettings)
+    maintain.check_retention(settings)
+    logs.configure(f"collector-{source.name}", settings.log_level)
+    warn_of_unknown(CollectorSettings)
+    tracing.start(f"collector-{source.name}", settings)
+    record_build_info()
     parser, parse = choose(
         choice,
         source,
-        Contract(max_age_days=chosen.max_event_age_days, max_ahead_seconds=chosen.max_event_ahead_seconds),
+        Contract(max_age_days=settings.max_event_age_days, max_ahead_seconds=settings.max_event_ahead_seconds),
     )
     metrics.parser_in_use.labels(source.name, parser).set(1)
-    log.info("parser chosen", parser=parser, asked_for=choice)
+    log.info("parser selected", parser=parser, asked_for=choice)
     metrics.begin(source.name)
 
     readiness = health.Readiness("postgres", "nats", "collecting")
     port, stop_serving = health_server.serve(
-        listen.resolve("COLLECTOR_HOST", chosen.collector_host), chosen.collector_port, readiness
+        listen.resolve("COLLECTOR_HOST", settings.collector_host), settings.collector_port, readiness
     )
     log.info("serving health and metrics", port=port)
 
-    migrated = postgres.prepare_schema(chosen.collector_dsn, chosen.sluice_migrate_dsn, stop)
+    migrated = postgres.prepare_schema(settings.collector_dsn, settings.sluice_migrate_dsn, stop)
     await lifecycle.unless_stopped(stop, migrated)
-    readiness.fine("postgres")
-    connected = jetstream.connect(chosen, name=f"collector-{source.name}", readiness=readiness)
+    readiness.set_ready("postgres")
+    connected = jetstream.connect(settings, name=f"collector-{source.name}", readiness=readiness)
     client = await lifecycle.unless_stopped(stop, connected)
-    await lifecycle.unless_stopped(stop, jetstream.ensure_streams_when_up(client, chosen))
-    readiness.fine("nats")
+    await lifecycle.unless_stopped(stop, jetstream.ensure_streams_when_up(client, settings))
+    readiness.set_ready("nats")
 
-    store = Store(chosen.collector_dsn, source, parse)
+    store = Store(settings.collector_dsn, source, parse)
     fetcher = Fetcher(
         client, source.stream, source.name,
-        ack_wait_seconds=chosen.collector_ack_wait_seconds, batch_rows=chosen.collector_batch_rows,
+        ack_wait_seconds=settings.collector_ack_wait_seconds, batch_rows=settings.collector_batch_rows,
     )  # fmt: skip
-    flow = Collect(
+    flow = Collector(
         source.name, fetcher, parse, store, readiness,
-        batch_rows=chosen.collector_batch_rows, linger_seconds=chosen.collector_batch_milliseconds / 1000,
+        batch_rows=settings.collector_batch_rows, linger_seconds=settings.collector_batch_milliseconds / 1000,
     )  # fmt: skip
     await fetcher.start()
     beside = [
-        asyncio.create_task(keep_watermark(client, chosen.collector_dsn, source, readiness)),
+        asyncio.create_task(keep_watermark(client, settings.collector_dsn, source, readiness)),
         asyncio.create_task(free_stranded(client, source, readiness)),
-        asyncio.create_task(ledger.watch(client, chosen.collector_dsn, source, readiness)),
-        asyncio.create_task(maintain.maintain(client, source, chosen, readiness)),
+        asyncio.create_task(ledger.watch(client, settings.collector_dsn, source, readiness)),
+        asyncio.create_task(maintain.maintain(client, source, settings, readiness)),
     ]
-    readiness.fine("collecting")
+    readiness.set_ready("collecting")
     log.info("collecting", source=source.name, stream=source.stream, parser=parser)
     try:
-        await _until_stopped(asyncio.create_task(flow.run(stop)), stop, chosen.collector_drain_seconds)
+        await _until_stopped(asyncio.create_task(flow.run(stop)), stop, settings.collector_drain_seconds)
     except Exception as error:  # the process ends, and whoever watches it starts another one
         log.critical("failed: the process ends", error=repr(error))
-        readiness.missing("collecting", repr(error))
+        readiness.set_not_ready("collecting", repr(error))
         raise
     finally:
         await lifecycle.cancelled(beside)

@@ -48,7 +48,7 @@ GIVE_BACK_AFTER: Final = 2  # tries that failed: the first one may find a line t
 log = structlog.get_logger()
 
 
-class Collect:
+class Collector:
     """The flow of one source, from its stream into its table."""
 
     def __init__(
@@ -182,8 +182,8 @@ class Collect:
     def _works(self) -> None:
         """A transaction has committed: the source is not stopped, and the next transaction may be a little larger."""
         self._most_messages = min(self._most_messages + max(1, self._most_messages // 8), self._batch_rows)
-        self._readiness.fine("postgres")
-        self._readiness.fine("collecting")
+        self._readiness.set_ready("postgres")
+        self._readiness.set_ready("collecting")
         metrics.stopped.labels(self._source).set(0)
 
     def _judged(self, error: Exception, pause_seconds: float) -> float:
@@ -193,13 +193,13 @@ class Collect:
             reason = ErrorClass.FATAL
         metrics.retries.labels(self._source, reason.value).inc()
         if reason is not ErrorClass.FATAL:
-            self._readiness.missing("postgres", repr(error))
+            self._readiness.set_not_ready("postgres", repr(error))
             log.warning(
                 "storing again",
                 reason=reason.value, error=repr(error), pause_seconds=pause_seconds, **unknown_trace(error),
             )  # fmt: skip
             return pause_seconds
-        self._readiness.missing("collecting", repr(error))
+        self._readiness.set_not_ready("collecting", repr(error))
         metrics.stopped.labels(self._source).set(1)
         log.critical(
             "stopped: nothing is confirmed until a try succeeds", error=repr(error), again_seconds=self._stopped_pause

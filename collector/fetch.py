@@ -169,7 +169,7 @@ class Fetcher:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._asking.wait()
-            await asyncio.sleep(PAUSE_SECONDS)  # a server that refuses at once is not asked without a pause
+            await asyncio.sleep(PAUSE_SECONDS)  # a server that rejects at once is not asked without a pause
 
     async def _ask(self, pull: Pull) -> None:
         try:

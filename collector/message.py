@@ -9,7 +9,7 @@ from datetime import datetime
 @dataclass(slots=True, eq=False)
 class Message:
     """One message. published_at is JetStream's instant of it; events is what its sender counted; replayed tells that
-    all of them were letters before."""
+    all of them were dead letters before."""
 
     body: bytes
     sequence: int

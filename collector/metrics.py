@@ -57,7 +57,7 @@ ledger_uncounted = Gauge(
     ["source"],
 )
 stranded = Counter(
-    "collector_consumers_remade", "Consumers made again to free messages that JetStream had stranded", ["source"]
+    "collector_consumers_recreated", "Consumers made again to free messages that JetStream had stranded", ["source"]
 )
 step_success = Gauge(
     "collector_step_success_timestamp_seconds",

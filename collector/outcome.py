@@ -38,15 +38,15 @@ def count_stored(source: str, entries: list[Entry], outcome: Outcome) -> None:
 
 def _log_dead_letters(source: str, outcome: Outcome) -> None:
     """One line a batch, however many there are: `dead_letters` holds each with its way."""
-    if not outcome.letters:
+    if not outcome.dead_letters:
         return
-    reasons = Counter(letter.reason.value for letter in outcome.letters)
+    reasons = Counter(dead_letter.reason.value for dead_letter in outcome.dead_letters)
     for reason, events in reasons.items():
         metrics.failed.labels(source, reason).inc(events)
-    first = outcome.letters[0]
+    first = outcome.dead_letters[0]
     log.warning(
-        "dead letters",
-        events=len(outcome.letters),
+        "dead_letters",
+        events=len(outcome.dead_letters),
         reasons=dict(reasons),
         first={
             "correlationId": first.correlation_id,

@@ -11,7 +11,7 @@ from core.settings import Dsn, OwnerDsn, Port, Seconds, Settings
 RETENTION_MARGIN_DAYS: Final = 4
 """A day of events is kept this much longer than an event of it can be accepted."""
 LEAST_RETENTION_DAYS: Final = 1 + RETENTION_MARGIN_DAYS
-"""With the least MAX_EVENT_AGE_DAYS. The database refuses to drop a later day (`drop_days` in sql/migrations)."""
+"""With the least MAX_EVENT_AGE_DAYS. The database rejects to drop a later day (`drop_days` in sql/migrations)."""
 
 
 class CollectorSettings(Settings, frozen=True, kw_only=True):
@@ -39,6 +39,6 @@ class CollectorSettings(Settings, frozen=True, kw_only=True):
         ),
     ] = 90
     receipt_retention_days: Annotated[int, Meta(ge=3, le=365, description="Days of receipts kept one by one")] = 3
-    letter_retention_days: Annotated[
-        int, Meta(ge=1, le=3650, description="Days that refused events and dead letters are kept")
+    dead_letter_retention_days: Annotated[
+        int, Meta(ge=1, le=3650, description="Days that rejected events and dead letters are kept")
     ] = 90

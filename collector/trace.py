@@ -36,4 +36,4 @@ def tell_requests(spans: Spans, source: str, entries: Iterable[Entry], steps: St
             "sluice.correlation_id": part.correlation_id,
             "sluice.events": part.events,
         }
-        spans.tell(f"process {source}", part.traceparent, "CONSUMER", steps, told)
+        spans.record(f"process {source}", part.traceparent, "CONSUMER", steps, told)

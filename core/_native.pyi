@@ -18,8 +18,8 @@ class Counts:
         """All of these together, as the `Counts` of `collector/parse/rollup.py`. Raises ValueError where they are of
         two parsers."""
 
-class Door:
-    """What reads arrays of events at the gateway's door.
+class BatchReader:
+    """What reads arrays of events at the gateway's reader.
 
     instant      the key of the instant that the window of time is about
     most_bytes   an event of more is not taken
@@ -27,7 +27,7 @@ class Door:
     Raises ValueError where the shapes do not fit together.
     """
 
-    def __new__(cls, instant: str, most_bytes: int, sources: Sequence[EventSource]) -> Door: ...
+    def __new__(cls, instant: str, most_bytes: int, sources: Sequence[EventSource]) -> BatchReader: ...
     def read(
         self, body: bytes, start: int, enough: int, earliest: int, latest: int
     ) -> tuple[int | None, Mapping[str, tuple[int, bytes]]]:

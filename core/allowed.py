@@ -30,7 +30,7 @@ def allowed(declared: Any) -> str:
 
 
 def hint(value: str) -> str:
-    """Why a value that looks right is refused: quotes, invisible characters, white space; empty if none of these."""
+    """Why a value that looks right is rejected: quotes, invisible characters, white space; empty if none of these."""
     if value[0] in QUOTES or value[-1] in QUOTES:
         return "; it is in quotes, which are part of it here: write it without"
     if not value.isprintable():

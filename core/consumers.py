@@ -65,7 +65,7 @@ async def ensure_consumer(client: Client, collected: str, wanted: ConsumerConfig
 
 
 async def apply_consumer(client: Client, collected: str, wanted: ConsumerConfig) -> None:
-    """Change an existing consumer to its declaration; its pause stays. Raises APIError where JetStream refuses."""
+    """Change an existing consumer to its declaration; its pause stays. Raises APIError where JetStream rejects."""
     name = f"{stream_of(collected)}.{wanted.durable_name}"
     found = (await ask(client, f"CONSUMER.INFO.{name}"))["config"]
     config = {key: found[key] for key in FREE & found.keys()} | msgspec.to_builtins(wanted.as_dict())

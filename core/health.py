@@ -15,11 +15,11 @@ class Readiness:
     def __init__(self, *needed: str) -> None:
         self._missing: dict[str, str] = dict.fromkeys(needed, "starting")
 
-    def fine(self, name: str) -> None:
+    def set_ready(self, name: str) -> None:
         """This need is met."""
         self._missing.pop(name, None)
 
-    def missing(self, name: str, reason: str) -> None:
+    def set_not_ready(self, name: str, reason: str) -> None:
         """This need is not met."""
         self._missing[name] = reason
 

@@ -1,6 +1,6 @@
 """NATS JetStream: the streams that Sluice declares, and what a stream says of itself.
 
-Every stream is a work queue (a message stays until a collector confirms it), on disk, and refuses new messages
+Every stream is a work queue (a message stays until a collector confirms it), on disk, and rejects new messages
 when it is full: what was accepted is never thrown out to make room.
 """
 
@@ -20,7 +20,7 @@ from nats.aio.client import Client
 from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
 from core.errors import SluiceError
-from core.events.subjects import COLLECTED, REFUSED, stream_of, stream_subjects
+from core.events.subjects import COLLECTED, REJECTED, stream_of, stream_subjects
 from core.frames import receive_frames
 from core.health import Readiness
 from core.nats_login import login, public_nkey
@@ -29,7 +29,7 @@ from core.settings import Settings
 log = structlog.get_logger()
 
 MICROSECOND = timedelta(microseconds=1)
-# Longer than a publish is ever tried again (GATEWAY_PUBLISH_SECONDS, 15 by default).
+# Longer than a publish is ever tried again (GATEWAY_PUBLISH_TIMEOUT_SECONDS, 15 by default).
 DUPLICATE_WINDOW_SECONDS = 120
 TELL_AGAIN_SECONDS = 10.0
 # err_codes of a publish that finds no room: the stream is at its limit; server or account are out of storage.
@@ -97,12 +97,12 @@ async def connect(where: Settings | str, *, name: str, readiness: Readiness | No
         if not client.is_closed:
             log.warning("NATS connection lost")
             if readiness is not None:
-                readiness.missing("nats", "connection lost")
+                readiness.set_not_ready("nats", "connection lost")
 
     async def back() -> None:
         log.info("NATS connection back")
         if readiness is not None:
-            readiness.fine("nats")
+            readiness.set_ready("nats")
 
     told, told_at = "", 0.0
 
@@ -143,7 +143,7 @@ def declared(settings: Settings) -> list[StreamConfig]:
             storage=StorageType.FILE,
             discard=DiscardPolicy.NEW,
             max_msgs=-1,
-            max_bytes=settings.refused_stream_max_bytes if collected == REFUSED else settings.stream_max_bytes,
+            max_bytes=settings.rejected_stream_max_bytes if collected == REJECTED else settings.stream_max_bytes,
             duplicate_window=DUPLICATE_WINDOW_SECONDS,
             num_replicas=settings.stream_replicas,
         )
@@ -154,7 +154,7 @@ def declared(settings: Settings) -> list[StreamConfig]:
 async def ensure_streams(client: Client, settings: Settings) -> dict[str, list[str]]:
     """Make the streams that are missing. What differs in one that stands is told, never changed.
 
-    The drift by stream: {"REFUSED": ["max_bytes is 1, declared 2"]}.
+    The drift by stream: {"REJECTED": ["max_bytes is 1, declared 2"]}.
     """
     js = client.jetstream()
     drift: dict[str, list[str]] = {}

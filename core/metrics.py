@@ -58,7 +58,7 @@ spans_exported = Counter(
 )
 
 
-def tell_build() -> None:
+def record_build_info() -> None:
     """Set sluice_build_info and sluice_start_time_seconds for the service that starts now."""
     build_info.labels(VERSION, platform.python_version()).set(1)
     start_time.set(time.time())

@@ -1,6 +1,6 @@
 """Bring the schema up to date and end: `python -m core.migrate`, for a step of its own before the services start.
 
-    SLUICE_MIGRATE_DSN --migrations, as the owner--> exit 0; a DSN that is missing or refused, a changed file: exit 2
+    SLUICE_MIGRATE_DSN --migrations, as the owner--> exit 0; a DSN that is missing or rejected, a changed file: exit 2
 
 Safe to run at any time and by several at once (core/postgres.py): one works, the others find nothing to do.
 """

@@ -57,11 +57,11 @@ class Step:
         except Exception as error:
             self._log(error)
             if self._readiness and (not isinstance(error, self._expected) or self._needs_operator(error)):
-                self._readiness.missing(self.name, repr(error))
+                self._readiness.set_not_ready(self.name, repr(error))
             return False
         self._succeeded(time.time())
         if self._readiness:
-            self._readiness.fine(self.name)
+            self._readiness.set_ready(self.name)
         if self._failing:
             self._failing = ""
             log.info("step succeeds again", step=self.name)

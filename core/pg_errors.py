@@ -17,7 +17,7 @@ from typing import Final
 
 import asyncpg
 
-from core.errors import Misconfigured, OurFault
+from core.errors import FatalError, Misconfigured
 
 
 class ErrorClass(Enum):
@@ -100,7 +100,7 @@ def may_read_again(error: BaseException) -> bool:
 
 
 def _listed(error: BaseException) -> ErrorClass | None:
-    if isinstance(error, OurFault | Misconfigured):
+    if isinstance(error, FatalError | Misconfigured):
         return ErrorClass.FATAL
     # The schema has changed: class 0A, but a new connection plans its statements anew.
     if isinstance(error, (*_CONNECTION_LOST, asyncpg.InvalidCachedStatementError)):

@@ -26,7 +26,7 @@ _SESSION = statements("session")
 log = structlog.get_logger()
 
 # What only an operator mends.
-REFUSED = (
+REJECTED = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.ClientConfigurationError,
@@ -99,7 +99,7 @@ async def connect(
     while True:
         try:
             return await _connect(dsn, name, command_seconds)
-        except REFUSED as error:
+        except REJECTED as error:
             raise Misconfigured(f"PostgreSQL cannot be used as {name}: {error}") from error
         except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError) as error:
             raise Misconfigured(f"{name}: {POOLED}") from error
@@ -118,7 +118,7 @@ async def _connect(dsn: str, name: str, command_seconds: float | None) -> Connec
     )
     try:
         if await _backend(connection) != connection.get_server_pid():
-            await _refuse_shared_backends(dsn, name, connection)
+            await _reject_shared_backends(dsn, name, connection)
         await set_session(connection, SESSION, _OF_WRITERS)
     except BaseException:
         connection.terminate()
@@ -131,7 +131,7 @@ async def _backend(connection: Connection) -> int:
     return pid
 
 
-async def _refuse_shared_backends(dsn: str, name: str, connection: Connection) -> None:
+async def _reject_shared_backends(dsn: str, name: str, connection: Connection) -> None:
     """A pooler answers instead of PostgreSQL. Raises Misconfigured unless each session keeps a backend of its own."""
     other = await asyncpg.connect(dsn, server_settings={"application_name": name}, timeout=CONNECT_SECONDS)
     pairs: set[tuple[int, int]] = set()

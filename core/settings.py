@@ -74,7 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nats_key: Annotated[str | None, Meta(description="Its key (NATS_KEY_FILE)")] = None
     max_event_age_days: Annotated[
         int,
-        Meta(ge=1, le=365, description="An event older than this is refused, at the door and when storing"),
+        Meta(ge=1, le=365, description="An event older than this is rejected, at the door and when storing"),
     ] = 7
     max_event_ahead_seconds: Annotated[
         int, Meta(ge=0, le=86_400, description="How far an event's timestamp may lie ahead of our clock")
@@ -86,7 +86,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="Room of each EVENTS_ stream; the default holds 30 minutes of the publisher's load",
         ),
     ] = 11 * 1024 * MEBIBYTE
-    refused_stream_max_bytes: Annotated[int, Meta(ge=MEBIBYTE, description="Room of the stream REFUSED")] = (
+    rejected_stream_max_bytes: Annotated[int, Meta(ge=MEBIBYTE, description="Room of the stream REJECTED")] = (
         1024 * MEBIBYTE
     )
     stream_replicas: Annotated[
@@ -131,9 +131,20 @@ ELSEWHERE: Final = frozenset(
 # What Kubernetes sets in every pod for a Service that is called gateway, reporter or nats.
 _SERVICE_LINK: Final = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_[0-9]+_(TCP|UDP)|_PORT$")
 
+RENAMED: Final = {
+    "GATEWAY_PIN": "GATEWAY_CPU_PINNING",
+    "GATEWAY_PIN_OFFSET": "GATEWAY_CPU_PINNING_OFFSET",
+    "GATEWAY_PUBLISH_SECONDS": "GATEWAY_PUBLISH_TIMEOUT_SECONDS",
+    "GATEWAY_SIGNATURE_SECONDS": "GATEWAY_SIGNATURE_TOLERANCE_SECONDS",
+    "LETTER_RETENTION_DAYS": "DEAD_LETTER_RETENTION_DAYS",
+    "REFUSED_STREAM_MAX_BYTES": "REJECTED_STREAM_MAX_BYTES",
+    "REPORTER_STATEMENT_SECONDS": "REPORTER_STATEMENT_TIMEOUT_SECONDS",
+}
+"""Settings of earlier versions. A service that finds one does not start: it would silently use the default instead."""
+
 log = structlog.get_logger()
 
-Chosen = TypeVar("Chosen", bound=Settings)
+AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 def nats_at(url: str) -> dict[str, str]:
@@ -141,14 +152,18 @@ def nats_at(url: str) -> dict[str, str]:
     return {**{f"{name}{suffix}": "" for name in NATS_LOGIN for suffix in ("", "_FILE")}, "NATS_URL": url}
 
 
-def load(kind: type[Chosen], environment: Mapping[str, str] = os.environ) -> Chosen:
+def load(settings_type: type[AnySettings], environment: Mapping[str, str] = os.environ) -> AnySettings:
     """Read the settings of one service. White space around a value, also the line end of a file, does not belong to it.
 
     Raises Misconfigured with each wrong variable's name and what is allowed, never with what it holds.
     """
     values: dict[str, Any] = {}
-    wrong: list[str] = []
-    for field in msgspec.structs.fields(kind):
+    wrong = [
+        f"{old} was renamed: set {new} instead"
+        for old, new in RENAMED.items()
+        if new.lower() in settings_type.__struct_fields__ and (environment.get(old) or environment.get(f"{old}_FILE"))
+    ]
+    for field in msgspec.structs.fields(settings_type):
         variable = field.name.upper()
         if not (value := _read(variable, environment)):
             continue
@@ -162,7 +177,7 @@ def load(kind: type[Chosen], environment: Mapping[str, str] = os.environ) -> Cho
             wrong.append(f"{variable}: has to be {allowed(field.type)}{example}{hint(value)}")
     if wrong:
         raise Misconfigured(" | ".join(wrong))
-    return kind(**values)
+    return settings_type(**values)
 
 
 def _read(variable: str, environment: Mapping[str, str]) -> str:
@@ -181,18 +196,18 @@ def _read(variable: str, environment: Mapping[str, str]) -> str:
         raise Misconfigured(f"{variable}_FILE: cannot read {which}: {why}") from error
 
 
-def variables(*kinds: type[Settings]) -> set[str]:
+def variables(*settings_types: type[Settings]) -> set[str]:
     """The variables of these settings."""
-    return {field.name.upper() for kind in kinds for field in msgspec.structs.fields(kind)}
+    return {field.name.upper() for settings_type in settings_types for field in msgspec.structs.fields(settings_type)}
 
 
-def unknown(*kinds: type[Settings], environment: Mapping[str, str] = os.environ) -> dict[str, str | None]:
-    """Variables that look like settings of these kinds and are none, each with the most similar known name.
+def unknown(*settings_types: type[Settings], environment: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+    """Variables that look like settings of these services and are none, each with the most similar known name.
 
     A variable looks like a setting of theirs if it begins with SLUICE_ or NATS_, or with a service's name that one of
     their settings begins with. The variables of another service are left to that service and to `python -m ops`.
     """
-    theirs = variables(*kinds)
+    theirs = variables(*settings_types)
     prefixes = (*PREFIXES, *(prefix for prefix in SERVICE_PREFIXES if any(name.startswith(prefix) for name in theirs)))
     known = theirs | ELSEWHERE
     known |= {f"{name}_FILE" for name in known}
@@ -203,7 +218,7 @@ def unknown(*kinds: type[Settings], environment: Mapping[str, str] = os.environ)
     }
 
 
-def warn_of_unknown(kind: type[Settings], environment: Mapping[str, str] = os.environ) -> None:
-    """Log one line for all variables that look like settings of this kind and are none."""
-    if found := unknown(kind, environment=environment):
+def warn_of_unknown(settings_type: type[Settings], environment: Mapping[str, str] = os.environ) -> None:
+    """Log one line for all variables that look like settings of this service and are none."""
+    if found := unknown(settings_type, environment=environment):
         log.warning("variables that are no settings", variables=found)

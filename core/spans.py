@@ -57,7 +57,7 @@ class Spans:
         span = self._tracer.start_span(name, context, SpanKind[kind], start_time=began)  # never in the thread's context
         return Span(self._tracer, span) if span.is_recording() else None
 
-    def tell(
+    def record(
         self,
         name: str,
         traceparent: str | None,

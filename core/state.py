@@ -14,14 +14,14 @@ import asyncpg
 import msgspec
 from msgspec import Meta
 
-from core.events.subjects import REFUSED, stream_of
+from core.events.subjects import REJECTED, stream_of
 from core.postgres import AnyConnection
 from sql import statements
 
 _SQL: Final = statements("state")
 
 Level = Literal["good", "warn", "bad"]
-CheckName = Literal["lost", "requests", "room in streams", "collectors", "stopped", "paused", "lag", "dead letters"]
+CheckName = Literal["lost", "requests", "room in streams", "collectors", "stopped", "paused", "lag", "dead_letters"]
 
 MAX_LAG_SECONDS: Final = 30.0
 MAX_FULL: Final = 0.8
@@ -35,7 +35,7 @@ TURNED_AWAY_SECONDS: Final = 60.0
 class StateProblem(msgspec.Struct, frozen=True):
     """One thing that is wrong or not known."""
 
-    part: Annotated[str, Meta(description="gateway, a source, or refused")]
+    part: Annotated[str, Meta(description="gateway, a source, or rejected")]
     check: Annotated[CheckName, Meta(description="The check of `python -m ops doctor` that says what to do")]
     level: Level
     title: Annotated[str, Meta(description="The same words while the problem lasts")]
@@ -43,7 +43,7 @@ class StateProblem(msgspec.Struct, frozen=True):
 
 
 class SourceFacts(NamedTuple):
-    """What is known of one source, or of the refused events."""
+    """What is known of one source, or of the rejected events."""
 
     name: str
     lag_seconds: float | None  # age of the oldest message that is not stored; None: not known
@@ -81,13 +81,13 @@ def problems(
         found += _of_source(source, max_lag_seconds)
     for (name, reason), events in dead.items():
         text = f"{_plural(events, 'accepted event')} of {name} could not be stored: {reason}"
-        found.append(StateProblem(name, "dead letters", "warn", f"Events of {name} could not be stored", text))
+        found.append(StateProblem(name, "dead_letters", "warn", f"Events of {name} could not be stored", text))
     return sorted(found, key=lambda problem: problem.level != "bad")
 
 
 def _of_source(source: SourceFacts, max_lag_seconds: float) -> list[StateProblem]:
     name, stream = source.name, stream_of(source.name)
-    serious: Level = "warn" if name == REFUSED else "bad"  # accepted events are stored all the same
+    serious: Level = "warn" if name == REJECTED else "bad"  # accepted events are stored all the same
     found: list[StateProblem] = []
 
     def add(check: CheckName, level: Level, title: str, text: str) -> None:
@@ -97,7 +97,7 @@ def _of_source(source: SourceFacts, max_lag_seconds: float) -> list[StateProblem
         text = f"{_plural(source.lost, 'message')} of {name} lost: published, and never stored"
         add("lost", "bad", f"Messages of {name} are lost", text)
     if source.stream_max_bytes and (share := source.stream_bytes / source.stream_max_bytes) > MAX_FULL:
-        consequence = "" if name == REFUSED else "; when it is full, requests get 503"
+        consequence = "" if name == REJECTED else "; when it is full, requests get 503"
         add("room in streams", serious, f"{stream} is nearly full", f"{stream} is {share:.0%} full{consequence}")
     if source.stopped:
         title = f"A collector of {name} stopped"
@@ -109,7 +109,7 @@ def _of_source(source: SourceFacts, max_lag_seconds: float) -> list[StateProblem
     if source.lag_seconds is not None and source.lag_seconds > max_lag_seconds:
         text = f"{stream}: {_plural(source.waiting, 'message')} waiting, the oldest {source.lag_seconds:.1f} s"
         add("lag", serious, f"{name} is more than {max_lag_seconds:g} s behind", text)
-    if source.lag_seconds is None and name != REFUSED and not source.collected:
+    if source.lag_seconds is None and name != REJECTED and not source.collected:
         add("lag", "warn", f"How far {name} is behind is not known yet", f"{name} has no watermark yet")
     return found
 
@@ -121,10 +121,10 @@ async def read_sources(connection: AnyConnection) -> dict[str, asyncpg.Record]:
 
 
 async def read_gateways(connection: AnyConnection) -> GatewayFacts:
-    """What gateways reported, as the collector of refused events wrote it down."""
+    """What gateways reported, as the collector of rejected events wrote it down."""
     row = await connection.fetchrow(_SQL["gateways"])
     if row is None or row["unseen_seconds"] > MAX_SILENCE_SECONDS:
-        return GatewayFacts(0, "gateways report through the collector of refused events, which is silent")
+        return GatewayFacts(0, "gateways report through the collector of rejected events, which is silent")
     silent = row["silent_seconds"]
     if silent is None:
         return GatewayFacts(row["turned_away"], "no gateway has reported yet")

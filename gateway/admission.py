@@ -1,8 +1,8 @@
 """How much may be in flight: the bytes of all bodies that a worker holds, each until its answer, and of what is made of
-them: elements while they are read, copies of refused events.
+them: elements while they are read, copies of rejected events.
 
 Invariant: held <= the worker's share, unless one request alone needs more than it. (A body up to the size limit is
-legal: an idle worker takes it.) What finds no room is refused at once and costs nothing more.
+legal: an idle worker takes it.) What finds no room is rejected at once and costs nothing more.
 
 Each body is charged REQUEST_BYTES beside its own, for what its task, headers and answer take: otherwise a flood of
 tiny requests would be free.
@@ -18,7 +18,7 @@ from typing import Final, Self
 import structlog
 
 from gateway import metrics
-from gateway.refusal import Overloaded
+from gateway.rejection import Overloaded
 
 REQUEST_BYTES: Final = 4096
 LEFT_PART: Final = 16  # one part in so many of the share is left to bodies by what may as well be left out
@@ -28,7 +28,7 @@ RATE_SECONDS: Final = 3.0  # over which the rate is smoothed
 log = structlog.get_logger()
 
 
-class Hold:
+class Reservation:
     """The room that one request holds while its `with` block lasts."""
 
     __slots__ = ("_admission", "_body_bytes", "bytes")
@@ -72,14 +72,14 @@ class Admission:
         self._rate = 0.0  # bytes answered a second of late; 0 while nothing is known
         self._learned_bytes = 0
         self._learned = time.monotonic()
-        self._refused = 0
+        self._rejected = 0
         self._told = 0.0
 
-    def hold(self, body_bytes: int) -> Hold:
+    def hold(self, body_bytes: int) -> Reservation:
         """Room for a body, held in a `with` block, whose start raises Overloaded where there is none."""
-        return Hold(self, body_bytes)
+        return Reservation(self, body_bytes)
 
-    def take(self, hold: Hold, more_bytes: int) -> None:
+    def take(self, hold: Reservation, more_bytes: int) -> None:
         """Give more room to one request. Raises Overloaded."""
         if not self.fits(hold, more_bytes, self.share_bytes):
             self._tell()
@@ -90,7 +90,7 @@ class Admission:
         hold.bytes += more_bytes
         self.held_bytes += more_bytes
 
-    def fits(self, hold: Hold, more_bytes: int, most_bytes: int) -> bool:
+    def fits(self, hold: Reservation, more_bytes: int, most_bytes: int) -> bool:
         """Whether one request may have more room: while it is alone, or while no more than that is held by all."""
         return self.held_bytes == hold.bytes or self.held_bytes + more_bytes <= most_bytes
 
@@ -116,8 +116,8 @@ class Admission:
         metrics.requests_in_flight.set(self.requests)
 
     def _tell(self) -> None:
-        # One line a second at most: a flood of refusals is no reason for a flood of lines.
-        self._refused += 1
+        # One line a second at most: a flood of rejections is no reason for a flood of lines.
+        self._rejected += 1
         if (now := time.monotonic()) - self._told >= 1:
-            log.warning("no room for bodies", held_bytes=self.held_bytes, refused=self._refused)
-            self._told, self._refused = now, 0
+            log.warning("no room for bodies", held_bytes=self.held_bytes, rejected=self._rejected)
+            self._told, self._rejected = now, 0

@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from core.correlation import HEADER
-from core.errors import StreamFull, StreamUnreachable, TryAgain
+from core.errors import RetryableError, StreamFull, StreamUnreachable
 from gateway.batch import Batch
-from gateway.refusal import Doubled, NotServing, Overloaded, Refusal, Refused
+from gateway.rejection import NotServing, Overloaded, Rejected, Rejection, UnexpectedDuplicate
 
 
 class Answer(NamedTuple):
@@ -22,34 +22,38 @@ class Answer(NamedTuple):
     body: bytes
 
 
-REFUSALS: Final[dict[Refusal, tuple[int, str]]] = {
-    Refusal.EMPTY_BODY: (400, "The body is empty"),
-    Refusal.NO_EVENTS: (400, "The body holds no event"),
-    Refusal.NOT_JSON: (400, "The body is not JSON"),
-    Refusal.NOT_EVENTS: (400, "The body is neither an array nor an object"),
-    Refusal.NOT_GZIP: (400, "The body is not gzip"),
-    Refusal.TRUNCATED: (400, "The body is not as long as announced"),
-    Refusal.TOO_LARGE: (413, "The body is too large"),
-    Refusal.TOO_MANY_EVENTS: (413, "The body holds too many events"),
-    Refusal.UNSUPPORTED_TYPE: (415, "This Content-Type is not taken"),
-    Refusal.UNSUPPORTED_ENCODING: (415, "This Content-Encoding is not taken"),
-    Refusal.UNKNOWN_PATH: (404, "There is nothing here"),
-    Refusal.WRONG_METHOD: (405, "This method is not taken"),
-    Refusal.UNSIGNED: (401, "The request is not signed"),
-    Refusal.BAD_SIGNATURE: (401, "The signature does not hold"),
-    Refusal.STALE_SIGNATURE: (401, "The signature is too old, or too new"),
-    Refusal.FOREIGN_SOURCE: (403, "The request holds events that it may not hold"),
-    Refusal.NOT_VERIFIED: (403, "The verify token is not known"),
+REJECTIONS: Final[dict[Rejection, tuple[int, str]]] = {
+    Rejection.EMPTY_BODY: (400, "The body is empty"),
+    Rejection.NO_EVENTS: (400, "The body holds no event"),
+    Rejection.NOT_JSON: (400, "The body is not JSON"),
+    Rejection.NOT_EVENTS: (400, "The body is neither an array nor an object"),
+    Rejection.NOT_GZIP: (400, "The body is not gzip"),
+    Rejection.TRUNCATED: (400, "The body is not as long as announced"),
+    Rejection.TOO_LARGE: (413, "The body is too large"),
+    Rejection.TOO_MANY_EVENTS: (413, "The body holds too many events"),
+    Rejection.UNSUPPORTED_TYPE: (415, "This Content-Type is not taken"),
+    Rejection.UNSUPPORTED_ENCODING: (415, "This Content-Encoding is not taken"),
+    Rejection.UNKNOWN_PATH: (404, "There is nothing here"),
+    Rejection.WRONG_METHOD: (405, "This method is not taken"),
+    Rejection.UNSIGNED: (401, "The request is not signed"),
+    Rejection.BAD_SIGNATURE: (401, "The signature does not hold"),
+    Rejection.STALE_SIGNATURE: (401, "The signature is too old, or too new"),
+    Rejection.FOREIGN_SOURCE: (403, "The request holds events that it may not hold"),
+    Rejection.NOT_VERIFIED: (403, "The verify token is not known"),
 }
 _MAY_SEND_AGAIN: Final = "Part of the request may be stored already. The whole may safely be sent again: "
 _STORED_ONCE: Final = "each event is stored once."
 # Error -> name in `type`, title, what to add to its own words.
-TRY_AGAIN: Final[dict[type[TryAgain], tuple[str, str, str]]] = {
+TRY_AGAIN: Final[dict[type[RetryableError], tuple[str, str, str]]] = {
     Overloaded: ("overloaded", "Too much is in flight", "Nothing of it is stored."),
     NotServing: ("not_serving", "The gateway is not serving", "Nothing of it is stored."),
     StreamFull: ("stream_full", "The stream has no room", _MAY_SEND_AGAIN + _STORED_ONCE),
     StreamUnreachable: ("stream_unreachable", "The stream did not confirm in time", _MAY_SEND_AGAIN + _STORED_ONCE),
-    Doubled: ("doubled", "The stream confirmed something else", _MAY_SEND_AGAIN + _STORED_ONCE),
+    UnexpectedDuplicate: (
+        "unexpected_duplicate",
+        "The stream confirmed something else",
+        _MAY_SEND_AGAIN + _STORED_ONCE,
+    ),
 }
 _JSON: Final = "application/json"
 _PROOFS: Final = 'Signature realm="events", Bearer realm="events"'  # whichever this gateway demands
@@ -62,26 +66,26 @@ def batch(decoded: Batch, correlation_id: str) -> Answer:
     counts = {
         "correlationId": correlation_id,
         "accepted": decoded.accepted_events,
-        "refused": decoded.refused_events,
+        "rejected": decoded.rejected_events,
         "errors": decoded.told,
     }
     if decoded.accepted_events:
         return Answer(202, {"Content-Type": _JSON, HEADER: correlation_id}, _encode(counts))
-    detail = f"none of {decoded.refused_events} events holds to the contract: see `errors`, and /docs for every field"
+    detail = f"none of {decoded.rejected_events} events holds to the contract: see `errors`, and /docs for every field"
     return _problem(422, "nothing_accepted", "No event was accepted", detail, correlation_id, more=counts)
 
 
-def refused(error: Refused, correlation_id: str, **headers: str) -> Answer:
-    """The answer to a request that is refused as a whole."""
-    status, title = REFUSALS[error.refusal]
-    if error.refusal is Refusal.UNSUPPORTED_ENCODING:
+def rejected(error: Rejected, correlation_id: str, **headers: str) -> Answer:
+    """The answer to a request that is rejected as a whole."""
+    status, title = REJECTIONS[error.rejection]
+    if error.rejection is Rejection.UNSUPPORTED_ENCODING:
         headers["Accept-Encoding"] = "gzip"
     if status == 401:
         headers["WWW-Authenticate"] = _PROOFS
-    return _problem(status, error.refusal.value, title, error.detail, correlation_id, headers=headers)
+    return _problem(status, error.rejection.value, title, error.detail, correlation_id, headers=headers)
 
 
-def try_again(error: TryAgain, correlation_id: str) -> Answer:
+def try_again(error: RetryableError, correlation_id: str) -> Answer:
     """503, with what may be stored and when to come again."""
     name, title, advice = TRY_AGAIN[type(error)]
     headers = {"Retry-After": str(error.retry_after_seconds)}

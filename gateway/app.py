@@ -1,6 +1,6 @@
 """One worker: Robyn in front, the parts of the gateway behind. `gateway.routes` says what is answered.
 
-    spare --slot--> connecting to NATS, not ready -> serving --told to stop--> not ready, still serving -> refusing
+    spare --slot--> connecting to NATS, not ready -> serving --told to stop--> not ready, still serving -> rejecting
                                                        -> nothing in flight -> not listening -> exit 0
 
 What runs beside the requests (the link to JetStream, the metrics) runs as long as the worker. Where it fails the worker
@@ -36,7 +36,7 @@ from core.settings import load
 from gateway.admission import Admission
 from gateway.link import Link
 from gateway.publish import Publisher
-from gateway.receive import Door
+from gateway.receive import IngestHandler
 from gateway.robyn_api import FunctionInfo, HttpMethod, Server, SocketHeld
 from gateway.routes import Route, Routes, measure
 from gateway.settings import GatewaySettings
@@ -62,8 +62,8 @@ class Worker:
         signatures = Signatures(settings)
         self._admission = Admission(settings.gateway_max_in_flight_bytes // settings.gateway_workers)
         self._link = Link(settings, publisher)
-        self._door = Door(settings, self._admission, signatures, publisher)
-        self._routes = Routes(self._door, self._admission, signatures, self._link)
+        self._handler = IngestHandler(settings, self._admission, signatures, publisher)
+        self._routes = Routes(self._handler, self._admission, signatures, self._link)
         self._held = SocketHeld(settings.gateway_host, settings.gateway_port)
         self._listener = _listening()
         self._background: set[asyncio.Task[None]] = set()
@@ -85,8 +85,8 @@ class Worker:
 
     async def _start(self) -> None:
         """Robyn calls this on the event loop before it takes requests."""
-        if self._settings.gateway_pin == "auto":
-            _pin(self._settings.gateway_pin_offset + self._slot)
+        if self._settings.gateway_cpu_pinning == "auto":
+            _pin(self._settings.gateway_cpu_pinning_offset + self._slot)
         loop = asyncio.get_running_loop()
         if stat.S_ISFIFO(os.fstat(0).st_mode) or stat.S_ISSOCK(os.fstat(0).st_mode):
             loop.add_reader(0, self._stop)  # our parent writes no more: it has closed the pipe, or ended
@@ -103,7 +103,7 @@ class Worker:
             slot=self._slot,
             pid=os.getpid(),
             port=self._settings.gateway_port,
-            reader=self._door.reader,
+            reader=self._handler.reader,
         )
 
     def _run_in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -136,10 +136,10 @@ class Worker:
         with contextlib.suppress(OSError):
             loop.remove_reader(0)
         until = loop.time() + self._settings.gateway_drain_seconds
-        self._link.missing("serving", "draining")
+        self._link.set_not_ready("serving", "draining")
         log.info("worker draining", slot=self._slot, in_flight=self._admission.requests)
         await asyncio.sleep(min(ANNOUNCE_SECONDS, self._settings.gateway_drain_seconds / 4))
-        self._door.draining = True
+        self._handler.draining = True
         quiet = loop.time()
         while loop.time() < min(quiet + QUIET_SECONDS, until):
             await asyncio.sleep(0.01)

@@ -1,6 +1,6 @@
-"""What became of a request's events: accepted ones in blocks ready to publish, refused ones with their reasons.
+"""What became of a request's events: accepted ones in blocks ready to publish, rejected ones with their reasons.
 
-Invariant: what the answer lists and what is kept of refused events is bounded, and what is kept is held by admission.
+Invariant: what the answer lists and what is kept of rejected events is bounded, and what is kept is held by admission.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Final, NamedTuple, Self
 
 import msgspec
 
-from core.events import refused
+from core.events import rejected
 from core.events.contract import Invalid, Reason
 from core.events.violations import Violation
 from core.sources import SOURCES, SourceName
 from core.sources.fields import MAX_ID_BYTES
-from gateway.admission import Hold
+from gateway.admission import Reservation
 
-TOLD_MOST: Final = 100  # refused events that the answer lists
-OTHERS_MOST: Final = 100  # violations that the answer lists beside the first one of each of these events
-KEPT_MOST: Final = 10_000  # refused events of one request that are kept, and their bytes
+MAX_LISTED_ERRORS: Final = 100  # rejected events that the answer lists
+MAX_LISTED_VIOLATIONS: Final = 100  # violations that the answer lists beside the first one of each of these events
+KEPT_MOST: Final = 10_000  # rejected events of one request that are kept, and their bytes
 KEPT_MOST_BYTES: Final = 8 * 1024 * 1024
 RECORD_BYTES: Final = 256  # what a kept one takes beside its bytes: objects, and places in queues
 
@@ -37,8 +37,8 @@ class Block(NamedTuple):
         return cls(len(lines), lines[0] if len(lines) == 1 else b"\n".join(lines))
 
 
-class Told(msgspec.Struct, rename="camel"):
-    """One refused event as the answer lists it, with its first violation. path is a JSON path.
+class EventError(msgspec.Struct, rename="camel"):
+    """One rejected event as the answer lists it, with its first violation. path is a JSON path.
 
     index counts the body's events from 0. violations is how many violations the event has. others are those after the
     first, as far as the answer has room for them.
@@ -55,13 +55,13 @@ class Told(msgspec.Struct, rename="camel"):
 
 
 Explain = Callable[[bytes, Invalid], list[Violation]]
-"""Finds all violations of a refused event, the first one first."""
+"""Finds all violations of a rejected event, the first one first."""
 
 
 class Batch:
     """What became of a request's events: of each source or reason that there is among them, how many.
 
-    `hold` is the room of the request. no_room says whether there was too little of it to keep all refused events.
+    `hold` is the room of the request. no_room says whether there was too little of it to keep all rejected events.
     """
 
     __slots__ = (
@@ -77,13 +77,13 @@ class Batch:
         "told",
     )
 
-    def __init__(self, hold: Hold) -> None:
+    def __init__(self, hold: Reservation) -> None:
         self._hold = hold
         self.events = 0
         self.accepted: dict[SourceName, int] = {}
         self.blocks: dict[SourceName, list[Block]] = {}
         self.reasons: dict[Reason, int] = defaultdict(int)
-        self.told: list[Told] = []
+        self.told: list[EventError] = []
         self.kept: dict[SourceName | None, list[Block]] = defaultdict(list)
         self.kept_events = 0
         self.kept_bytes = 0
@@ -94,23 +94,23 @@ class Batch:
         self.accepted[source] = self.accepted.get(source, 0) + block.events
         self.blocks.setdefault(source, []).append(block)
 
-    def refuse(self, index: int, raw: bytes, why: Invalid, explain: Explain) -> None:
+    def reject(self, index: int, raw: bytes, why: Invalid, explain: Explain) -> None:
         """This event breaks the contract: count it, list it among the first, keep it while there is room."""
         self.reasons[why.reason] += 1
         keep = not self.no_room and self.kept_events < KEPT_MOST and self.kept_bytes < KEPT_MOST_BYTES
-        if not keep and len(self.told) >= TOLD_MOST:
+        if not keep and len(self.told) >= MAX_LISTED_ERRORS:
             return
-        record = refused.refused(raw, why)
-        if len(self.told) < TOLD_MOST:
+        record = rejected.rejected(raw, why)
+        if len(self.told) < MAX_LISTED_ERRORS:
             event_id = record.event_id and record.event_id[:MAX_ID_BYTES]
             first, *others = explain(raw, why)
-            left = OTHERS_MOST - sum(len(listed.others) for listed in self.told)
-            listed = Told(
+            left = MAX_LISTED_VIOLATIONS - sum(len(listed.others) for listed in self.told)
+            listed = EventError(
                 index, event_id, why.reason, why.path, why.detail, first.allowed, 1 + len(others), others[:left]
             )
             self.told.append(listed)
         if keep:
-            line = refused.encode(record)
+            line = rejected.encode(record)
             if not self._hold.spare(len(line) + RECORD_BYTES):
                 self.no_room = True
                 return
@@ -128,5 +128,5 @@ class Batch:
         return sum(self.accepted.values())
 
     @property
-    def refused_events(self) -> int:
+    def rejected_events(self) -> int:
         return sum(self.reasons.values())

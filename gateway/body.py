@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from enum import Enum, auto
 from typing import Final
 
-from gateway.admission import Hold
-from gateway.refusal import Refusal, Refused
+from gateway.admission import Reservation
+from gateway.rejection import Rejected, Rejection
 
 PIECE_BYTES: Final = 256 * 1024  # inflated at a time: under a millisecond
 INLINE_BYTES: Final = 16 * 1024  # compressed: a thread costs more than these
@@ -52,20 +52,20 @@ class Form(Enum):
 
 
 def form_of(content_type: str | None) -> Form:
-    """The form that a Content-Type announces. Raises Refused for a type that cannot hold events."""
+    """The form that a Content-Type announces. Raises Rejected for a type that cannot hold events."""
     kind = (content_type or "").partition(";")[0].strip().lower()
     if kind in _NDJSON:
         return Form.LINES
     if kind.partition("/")[0] in _FOREIGN:
-        raise Refused(
-            Refusal.UNSUPPORTED_TYPE,
+        raise Rejected(
+            Rejection.UNSUPPORTED_TYPE,
             f"send the events as the body itself, as application/json, not as {kind}",
         )
     return Form.JSON
 
 
 def announced_bytes(headers: Mapping[str, str], most_bytes: int) -> int | None:
-    """What Content-Length says. None where the body came in chunks. Raises Refused for more than the limit."""
+    """What Content-Length says. None where the body came in chunks. Raises Rejected for more than the limit."""
     text = headers.get("content-length", "")
     announced = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
     if announced is not None and announced > most_bytes:
@@ -74,19 +74,19 @@ def announced_bytes(headers: Mapping[str, str], most_bytes: int) -> int | None:
 
 
 def raw(body: bytes | str, announced: int | None, most_bytes: int) -> bytes:
-    """The body as the bytes that came, as many as were announced and within the limit. Raises Refused."""
+    """The body as the bytes that came, as many as were announced and within the limit. Raises Rejected."""
     content = body.encode() if isinstance(body, str) else body
     if announced is not None and len(content) != announced:
-        raise Refused(Refusal.TRUNCATED, f"{announced} bytes were announced and {len(content)} came")
+        raise Rejected(Rejection.TRUNCATED, f"{announced} bytes were announced and {len(content)} came")
     if len(content) > most_bytes:
         raise too_large(most_bytes)
     return content
 
 
-async def plain(content: bytes, headers: Mapping[str, str], hold: Hold, most_bytes: int) -> bytes:
+async def plain(content: bytes, headers: Mapping[str, str], hold: Reservation, most_bytes: int) -> bytes:
     """A raw body as UTF-8, inflated if it is gzip by its header or its first bytes, and not empty.
 
-    `hold` has room for what was announced; it grows where the body turns out larger. Raises Refused and Overloaded.
+    `hold` has room for what was announced; it grows where the body turns out larger. Raises Rejected and Overloaded.
     """
     encoding = headers.get("content-encoding", "").strip().lower()
     if not encoding and content.startswith(_PLAIN):
@@ -94,12 +94,12 @@ async def plain(content: bytes, headers: Mapping[str, str], hold: Hold, most_byt
     if encoding in ("gzip", "x-gzip") or (encoding in ("", "identity") and content.startswith(_GZIP)):
         content = await _inflate(content, hold, most_bytes)
     elif encoding not in ("", "identity"):
-        raise Refused(Refusal.UNSUPPORTED_ENCODING, f"send gzip or no Content-Encoding, not {encoding}")
+        raise Rejected(Rejection.UNSUPPORTED_ENCODING, f"send gzip or no Content-Encoding, not {encoding}")
     head = content[:4]
     if not head.isascii() or b"\0" in head:
         content = await _as_utf_8(content, hold, most_bytes)
     if not content or content.isspace():
-        raise Refused(Refusal.EMPTY_BODY, "the body is empty")
+        raise Rejected(Rejection.EMPTY_BODY, "the body is empty")
     return content
 
 
@@ -108,15 +108,15 @@ def hint(content: bytes) -> str:
     return next((f"; {advice}" for begins, advice in _HINTS if begins.match(content)), "")
 
 
-def too_large(most_bytes: int) -> Refused:
-    """The refusal of a body past the limit, announced or found."""
-    return Refused(
-        Refusal.TOO_LARGE, f"a body holds at most {most_bytes} bytes, counted again after inflating and decoding"
+def too_large(most_bytes: int) -> Rejected:
+    """The rejection of a body past the limit, announced or found."""
+    return Rejected(
+        Rejection.TOO_LARGE, f"a body holds at most {most_bytes} bytes, counted again after inflating and decoding"
     )
 
 
-async def _as_utf_8(content: bytes, hold: Hold, most_bytes: int) -> bytes:
-    """Decode UTF-16 and UTF-32, with or without a byte order mark; remove UTF-8's. Raises Refused and Overloaded."""
+async def _as_utf_8(content: bytes, hold: Reservation, most_bytes: int) -> bytes:
+    """Decode UTF-16 and UTF-32, with or without a byte order mark; remove UTF-8's. Raises Rejected and Overloaded."""
     encoding = json.detect_encoding(content[:4])
     if encoding.startswith("utf-8"):
         return content.removeprefix(codecs.BOM_UTF8)
@@ -127,7 +127,7 @@ async def _as_utf_8(content: bytes, hold: Hold, most_bytes: int) -> bytes:
         try:
             piece = decode(content[at : at + PIECE_BYTES], at + PIECE_BYTES >= len(content)).encode()
         except UnicodeError as error:
-            raise Refused(Refusal.NOT_JSON, f"the body begins as {encoding.upper()} and is not: {error}") from None
+            raise Rejected(Rejection.NOT_JSON, f"the body begins as {encoding.upper()} and is not: {error}") from None
         size += len(piece)
         if size > most_bytes:
             raise too_large(most_bytes)
@@ -137,8 +137,8 @@ async def _as_utf_8(content: bytes, hold: Hold, most_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
-async def _inflate(packed: bytes, hold: Hold, most_bytes: int) -> bytes:
-    """Inflate gzip, of one member or several. Raises Refused and Overloaded."""
+async def _inflate(packed: bytes, hold: Reservation, most_bytes: int) -> bytes:
+    """Inflate gzip, of one member or several. Raises Rejected and Overloaded."""
     pieces: list[bytes] = []
     size = 0
     inflating = _inflated(packed)
@@ -157,7 +157,7 @@ async def _inflate(packed: bytes, hold: Hold, most_bytes: int) -> bytes:
 
 
 def _inflated(packed: bytes) -> Iterator[bytes]:
-    """What gzip inflates to in pieces of PIECE_BYTES, the last one shorter or not there. Raises Refused."""
+    """What gzip inflates to in pieces of PIECE_BYTES, the last one shorter or not there. Raises Rejected."""
     view = memoryview(packed)
     at, members = 0, 1
     inflater = zlib.decompressobj(wbits=31)
@@ -168,7 +168,7 @@ def _inflated(packed: bytes) -> Iterator[bytes]:
         try:
             some = inflater.decompress(window, room)
         except zlib.error as error:
-            raise Refused(Refusal.NOT_GZIP, f"the body is not gzip: {error}") from None
+            raise Rejected(Rejection.NOT_GZIP, f"the body is not gzip: {error}") from None
         at += len(window) - len(inflater.unused_data if inflater.eof else inflater.unconsumed_tail)
         found.append(some)
         room -= len(some)
@@ -176,10 +176,10 @@ def _inflated(packed: bytes) -> Iterator[bytes]:
             if at == len(packed):
                 break
             if (members := members + 1) > MEMBERS_MOST:
-                raise Refused(Refusal.TOO_LARGE, f"gzip of at most {MEMBERS_MOST} members is taken")
+                raise Rejected(Rejection.TOO_LARGE, f"gzip of at most {MEMBERS_MOST} members is taken")
             inflater = zlib.decompressobj(wbits=31)
         elif not window and not some:
-            raise Refused(Refusal.NOT_GZIP, "the gzip stream ends too early")
+            raise Rejected(Rejection.NOT_GZIP, "the gzip stream ends too early")
         if not room:
             yield b"".join(found)
             found, room = [], PIECE_BYTES

@@ -2,7 +2,7 @@
 
 Invariant: it is static, public text, derived from the contract: no request, event or setting is in it. The page loads
 nothing from elsewhere, and its content security policy allows its own script and style alone. An instant in an example
-is the present, because the contract refuses old events.
+is the present, because the contract rejects old events.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgspec
 from core.events.examples import AT, EXAMPLES
 from core.events.reference import MEANINGS, rows, schema
 from gateway import openapi
-from gateway.batch import TOLD_MOST
+from gateway.batch import MAX_LISTED_ERRORS
 
 _FOLDER: Final = Path(__file__).parent
 
@@ -59,7 +59,7 @@ def _page(answers: dict[str, Any]) -> Document:
         examples=msgspec.json.encode({"now": AT, **EXAMPLES}).decode(),
         fields=_table((f"`{row.path}`", row.events, row.kind, row.allowed) for row in rows()),
         answers=_table((status, answer["description"]) for status, answer in sorted(answers.items())),
-        listed=TOLD_MOST,
+        listed=MAX_LISTED_ERRORS,
         reasons=_table((f"`{reason}`", meaning) for reason, meaning in MEANINGS.items()),
     )
     policy = (

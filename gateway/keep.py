@@ -1,4 +1,4 @@
-"""Keep what is refused in the stream REFUSED: copies of refused events, and bodies that are refused as a whole.
+"""Keep what is rejected in the stream REJECTED: copies of rejected events, and bodies that are rejected as a whole.
 
 Invariant: it never fails a request. An event or a body without a copy is counted by its reason.
 """
@@ -11,52 +11,54 @@ from typing import Final
 
 import structlog
 
-from core.errors import StreamFull, TryAgain
-from core.events.refused import encode, refused_body
+from core.errors import RetryableError, StreamFull
+from core.events.rejected import encode, rejected_body
 from core.sources import SourceName
 from gateway import metrics
-from gateway.admission import Hold
+from gateway.admission import Reservation
 from gateway.batch import RECORD_BYTES, Batch, Block
 from gateway.correlation import Origin
 from gateway.publish import Publisher
-from gateway.refusal import NotKept, Refusal
+from gateway.rejection import NotKept, Rejection
 
-# Refused events are worth waiting for, but not as long as accepted ones.
+# Rejected events are worth waiting for, but not as long as accepted ones.
 KEEP_SECONDS: Final = 5.0
 HASH_INLINE_BYTES: Final = 1024 * 1024  # some 1 ms; a thread hashes more
 
 log = structlog.get_logger()
 
 
-class RefusedStore:
-    """Keeps refused events and bodies of one worker."""
+class RejectedStore:
+    """Keeps rejected events and bodies of one worker."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
 
     async def keep_events(self, origin: Origin, batch: Batch) -> None:
-        """Keep the refused events of a batch, as far as there was room for copies."""
-        if left_out := batch.refused_events - batch.kept_events:
-            metrics.unkept[NotKept.NO_ROOM if batch.no_room else NotKept.TOO_MANY].inc(left_out)
+        """Keep the rejected events of a batch, as far as there was room for copies."""
+        if left_out := batch.rejected_events - batch.kept_events:
+            metrics.not_kept[NotKept.NO_ROOM if batch.no_room else NotKept.TOO_MANY].inc(left_out)
         await self._publish(origin, batch.kept, batch.kept_events)
 
-    async def keep_body(self, origin: Origin, content: bytes, refusal: Refusal, detail: str, hold: Hold) -> None:
-        """Keep a body that is refused as a whole, within the limits for refused events."""
+    async def keep_body(
+        self, origin: Origin, content: bytes, rejection: Rejection, detail: str, hold: Reservation
+    ) -> None:
+        """Keep a body that is rejected as a whole, within the limits for rejected events."""
         if len(content) > HASH_INLINE_BYTES:
-            record = await asyncio.to_thread(refused_body, content, refusal.value, detail)
+            record = await asyncio.to_thread(rejected_body, content, rejection.value, detail)
         else:
-            record = refused_body(content, refusal.value, detail)
+            record = rejected_body(content, rejection.value, detail)
         line = encode(record)
         if hold.spare(len(line) + RECORD_BYTES):
             await self._publish(origin, {None: [Block(1, line)]}, 1)
         else:
-            metrics.unkept[NotKept.NO_ROOM].inc()
+            metrics.not_kept[NotKept.NO_ROOM].inc()
 
     async def _publish(self, origin: Origin, records: Mapping[SourceName | None, list[Block]], count: int) -> None:
         try:
-            await self._publisher.publish_refused(origin, records, KEEP_SECONDS)
-        except TryAgain as error:
-            metrics.unkept[NotKept.STREAM_FULL if isinstance(error, StreamFull) else NotKept.UNREACHABLE].inc(count)
+            await self._publisher.publish_rejected(origin, records, KEEP_SECONDS)
+        except RetryableError as error:
+            metrics.not_kept[NotKept.STREAM_FULL if isinstance(error, StreamFull) else NotKept.UNREACHABLE].inc(count)
             log.warning(
-                "refused events not kept", correlation_id=origin.correlation_id, events=count, error=repr(error)
+                "rejected events not kept", correlation_id=origin.correlation_id, events=count, error=repr(error)
             )

@@ -2,8 +2,9 @@
 
     connecting --connected, streams there--> ready --connection lost--> not ready --back, streams there--> ready
 
-While it is not, at the start as later, the publisher holds on to what it has, for as long as GATEWAY_PUBLISH_SECONDS:
-neither a worker that starts nor a short outage costs a sender that never retries anything.
+While it is not, at the start as later, the publisher holds on to what it has, for as long as
+GATEWAY_PUBLISH_TIMEOUT_SECONDS: neither a worker that starts nor a short outage costs a sender that never retries
+anything.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from core.events.subjects import GATEWAY_STATE_SUBJECT
 from core.health import Readiness
 from core.periodic import Step, periodically
 from gateway import metrics
-from gateway.commit import MESSAGE_MOST_BYTES
+from gateway.batching import MESSAGE_MOST_BYTES
 from gateway.publish import Publisher
 from gateway.settings import GatewaySettings
 
@@ -41,19 +42,21 @@ class Link:
         self._readiness = Readiness("nats", "streams")
         self._reported = 0  # requests turned away, up to the last report
 
-    def missing(self, name: str, reason: str) -> None:
+    def set_not_ready(self, name: str, reason: str) -> None:
         """Not ready any more, for a reason that lies elsewhere."""
-        self._readiness.missing(name, reason)
+        self._readiness.set_not_ready(name, reason)
 
     def answer(self) -> tuple[int, bytes]:
         """Status and JSON body of /health/ready."""
         if self._client is None or not self._client.is_connected:
-            self._readiness.missing("nats", "not connected")
+            self._readiness.set_not_ready("nats", "not connected")
         elif self._client.max_payload < MESSAGE_MOST_BYTES:
             allowed = self._client.max_payload
-            self._readiness.missing("nats", f"max_payload is {allowed}, a message has up to {MESSAGE_MOST_BYTES} bytes")
+            self._readiness.set_not_ready(
+                "nats", f"max_payload is {allowed}, a message has up to {MESSAGE_MOST_BYTES} bytes"
+            )
         else:
-            self._readiness.fine("nats")
+            self._readiness.set_ready("nats")
         return self._readiness.answer()
 
     async def keep(self) -> None:
@@ -82,9 +85,9 @@ class Link:
             await jetstream.ensure_streams(client, self._settings)
             await self._publisher.serve(client)
         except Exception as error:
-            self._readiness.missing("streams", repr(error))
+            self._readiness.set_not_ready("streams", repr(error))
             raise
-        self._readiness.fine("streams")
+        self._readiness.set_ready("streams")
         self._seen = reconnects
 
     async def _report(self) -> None:

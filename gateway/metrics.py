@@ -4,7 +4,7 @@ What every request adds to is added up in plain numbers first, and handed on fou
 of this worker (`flush`): an increment in the folder that workers share costs 1.5 µs, and a request would need a dozen.
 
 The door's ledger, once nothing is in flight:
-    events received = accepted + failed + unanswered
+    events received = accepted + failed + unconfirmed
 and everything that is accepted was processed: events processed >= accepted.
 """
 
@@ -21,22 +21,24 @@ from prometheus_client import Counter, Gauge, Histogram
 from core.events.contract import Reason
 from core.metrics import BATCH_BUCKETS, DURATION_BUCKETS
 from core.sources import SOURCES, SourceName
-from gateway.refusal import NotKept, Refusal
+from gateway.rejection import NotKept, Rejection
 
 _received = Counter("gateway_events_received", "Events found in bodies that were read to their end")
 _accepted = Counter("gateway_events_accepted", "Events that hold to the contract, in requests answered 202", ["source"])
 _processed = Counter("gateway_events_processed", "Events published and acknowledged by JetStream", ["source"])
-_failed = Counter("gateway_events_failed", "Events refused because they break the contract", ["reason"])
-_unanswered = Counter(
-    "gateway_events_unanswered",
+_failed = Counter("gateway_events_failed", "Events rejected because they break the contract", ["reason"])
+_unconfirmed = Counter(
+    "gateway_events_unconfirmed",
     "Events that hold to the contract, in requests answered 503: stored once or not at all",
     ["source"],
 )
-_unkept = Counter(
-    "gateway_refused_unkept", "Refused events and bodies of which no copy reached the stream REFUSED", ["reason"]
+_not_kept = Counter(
+    "gateway_rejected_events_not_kept",
+    "Rejected events and bodies of which no copy reached the stream REJECTED",
+    ["reason"],
 )
 _requests = Counter("gateway_requests", "Requests to POST /events that were answered", ["status"])
-_refusals = Counter("gateway_requests_refused", "Requests refused as a whole, whatever their events", ["refusal"])
+_rejections = Counter("gateway_requests_rejected", "Requests rejected as a whole, whatever their events", ["rejection"])
 _stages = Histogram(
     "gateway_stage_seconds",
     "Time of one request in each step: receive reads the body, decode validates its events, publish waits for PubAcks",
@@ -95,10 +97,12 @@ class Spread:
 received: Final = Count(_received)
 accepted: Final[dict[SourceName, Count]] = {source: Count(_accepted.labels(source)) for source in SOURCES}
 processed: Final[dict[SourceName, Count]] = {source: Count(_processed.labels(source)) for source in SOURCES}
-unanswered: Final[dict[SourceName, Count]] = {source: Count(_unanswered.labels(source)) for source in SOURCES}
+unconfirmed: Final[dict[SourceName, Count]] = {source: Count(_unconfirmed.labels(source)) for source in SOURCES}
 failed: Final[dict[Reason, Counter]] = {reason: _failed.labels(reason.value) for reason in Reason}
-unkept: Final[dict[NotKept, Counter]] = {reason: _unkept.labels(reason.value) for reason in NotKept}
-refusals: Final[dict[Refusal, Counter]] = {refusal: _refusals.labels(refusal.value) for refusal in Refusal}
+not_kept: Final[dict[NotKept, Counter]] = {reason: _not_kept.labels(reason.value) for reason in NotKept}
+rejections: Final[dict[Rejection, Counter]] = {
+    rejection: _rejections.labels(rejection.value) for rejection in Rejection
+}
 requests: Final[dict[int, Count]] = {
     status: Count(_requests.labels(str(status))) for status in (202, 400, 401, 403, 413, 415, 422, 500, 503)
 }
@@ -117,9 +121,10 @@ batch_events: Final = Spread(
     Histogram("gateway_batch_events", "Events in one published message", buckets=BATCH_BUCKETS)
 )
 publish_retries = Counter("gateway_publish_retries", "Attempts to publish a message again after no PubAck came")
-publish_full = Counter("gateway_publish_full", "Messages that a stream refused because it has no room")
-publish_doubled = Counter(
-    "gateway_publish_doubled", "First attempts that JetStream called a duplicate: must stay 0, see the runbook"
+publish_full = Counter("gateway_publish_full", "Messages that a stream rejected because it has no room")
+publish_unexpected_duplicates = Counter(
+    "gateway_publish_unexpected_duplicates",
+    "First attempts that JetStream called a duplicate: must stay 0, see the runbook",
 )
 reader_in_use = Gauge(
     "gateway_reader_info",
@@ -155,7 +160,7 @@ class Stages:
 
 _ADDED_UP: Final[tuple[Count | Spread, ...]] = (
     received,
-    *(count for counts in (accepted, processed, unanswered, requests) for count in counts.values()),
+    *(count for counts in (accepted, processed, unconfirmed, requests) for count in counts.values()),
     publish_seconds,
     batch_events,
     *(Stages.RECEIVE, Stages.DECODE, Stages.PUBLISH, Stages.ANSWER),

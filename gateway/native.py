@@ -51,7 +51,7 @@ def reader(contract: Contract) -> Reader | None:
     """What reads events that hold to the contract; None where the native module is not built."""
     if native.NOT_BUILT:
         return None
-    door = native.Door("timestamp", MAX_EVENT_BYTES, [_described(source) for source in sources.SOURCES.values()])
+    door = native.BatchReader("timestamp", MAX_EVENT_BYTES, [_described(source) for source in sources.SOURCES.values()])
 
     def read(content: bytes, at: int, received: int) -> Run:
         go_on, blocks = door.read(content, at, PIECE_BYTES, *contract.window(received))

@@ -11,18 +11,18 @@ from core.events.examples import EXAMPLES
 from core.events.reference import MEANINGS, schema
 from core.metrics import VERSION
 from core.sources import SOURCES
-from gateway.answer import REFUSALS, TRY_AGAIN
-from gateway.batch import OTHERS_MOST, TOLD_MOST, Told
+from gateway.answer import REJECTIONS, TRY_AGAIN
+from gateway.batch import MAX_LISTED_ERRORS, MAX_LISTED_VIOLATIONS, EventError
 
 _TITLES: Final = " and ".join(source.title for source in SOURCES.values())
 _DESCRIPTION: Final = f"""\
-Ad-funnel events from {_TITLES}. Events are validated one by one: an invalid event is refused with a reason \
+Ad-funnel events from {_TITLES}. Events are validated one by one: an invalid event is rejected with a reason \
 and kept for inspection, and the rest of the batch is stored. 202 means that every accepted event is on disk.
 
 An event is stored once, however often it is sent: source, `eventId` and `timestamp` in microseconds identify it.
 
-**Errors** are problem documents (RFC 9457). An answer lists the first {TOLD_MOST} refused events, each with how many \
-violations it has, and up to {OTHERS_MOST} violations after the first ones."""
+**Errors** are problem documents (RFC 9457). An answer lists the first {MAX_LISTED_ERRORS} rejected events, each \
+with how many violations it has, and up to {MAX_LISTED_VIOLATIONS} violations after the first ones."""
 
 _HEADERS: Final = (
     ("X-Correlation-Id", "Your name for the request: in the answer, in logs and beside each stored event."),
@@ -43,8 +43,8 @@ def document() -> dict[str, Any]:
     """The document. Instants in its examples are `examples.AT`."""
     event = schema()
     definitions = {name: {"title": name, **shape} for name, shape in event["$defs"].items()}
-    (_, answered) = msgspec.json.schema_components((Told,), ref_template="#/components/schemas/{name}")
-    answered["RefusedEvent"] = answered.pop("Told") | {"title": "RefusedEvent"}
+    (_, answered) = msgspec.json.schema_components((EventError,), ref_template="#/components/schemas/{name}")
+    answered["RejectedEvent"] = answered.pop("EventError") | {"title": "RejectedEvent"}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Sluice events", "version": VERSION, "description": _DESCRIPTION},
@@ -94,21 +94,21 @@ def _operation() -> dict[str, Any]:
         },
         "responses": {
             "202": _response("At least one event was accepted, and every accepted event is on disk.", "Counts"),
-            **{status: _refusal(status, words) for status, words in _refusals().items()},
+            **{status: _rejection(status, words) for status, words in _rejections().items()},
             "422": _response(
                 "No event was accepted: `errors` says why.", "NothingAccepted", "application/problem+json"
             ),
-            "500": _refusal("500", "`unexpected`: a defect of the gateway. The whole may safely be sent again."),
-            "503": _refusal("503", _names((name, title) for name, title, _ in TRY_AGAIN.values())),
+            "500": _rejection("500", "`unexpected`: a defect of the gateway. The whole may safely be sent again."),
+            "503": _rejection("503", _names((name, title) for name, title, _ in TRY_AGAIN.values())),
         },
     }
 
 
-def _refusals() -> dict[str, str]:
-    """The statuses of requests that are refused as a whole, each with the types of its problems."""
+def _rejections() -> dict[str, str]:
+    """The statuses of requests that are rejected as a whole, each with the types of its problems."""
     of_status: dict[int, list[tuple[str, str]]] = defaultdict(list)
-    for refusal, (status, title) in REFUSALS.items():
-        of_status[status].append((refusal.value, title))
+    for rejection, (status, title) in REJECTIONS.items():
+        of_status[status].append((rejection.value, title))
     return {str(status): _names(named) for status, named in sorted(of_status.items()) if status not in (404, 405)}
 
 
@@ -116,7 +116,7 @@ def _names(named: Any) -> str:
     return "; ".join(f"`{name}`: {title}" for name, title in named)
 
 
-def _refusal(status: str, words: str) -> dict[str, Any]:
+def _rejection(status: str, words: str) -> dict[str, Any]:
     response = _response(words, "Problem", "application/problem+json")
     if status == "503":
         response["headers"] = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
@@ -131,8 +131,8 @@ def _counts() -> dict[str, Any]:
     reasons = "; ".join(f"`{reason.value}`: {meaning}" for reason, meaning in MEANINGS.items())
     return {
         "accepted": {"type": "integer"},
-        "refused": {"type": "integer"},
-        "errors": {"type": "array", "description": reasons, "items": {"$ref": "#/components/schemas/RefusedEvent"}},
+        "rejected": {"type": "integer"},
+        "errors": {"type": "array", "description": reasons, "items": {"$ref": "#/components/schemas/RejectedEvent"}},
     }
 
 

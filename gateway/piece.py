@@ -40,7 +40,7 @@ class Rules:
         return self._folded
 
     def explain(self, raw: bytes, why: Invalid) -> list[Violation]:
-        """Return all violations of a refused event, the first one first."""
+        """Return all violations of a rejected event, the first one first."""
         return violations(raw, why, self.received_at, self.contract)
 
 
@@ -52,7 +52,7 @@ class Piece(Protocol):
     @property
     def object_bytes(self) -> int: ...
     def read_into(self, batch: Batch, rules: Rules) -> Iterable[None]:
-        """Accept or refuse each of these events, with a pause at the end of each slice of work."""
+        """Accept or reject each of these events, with a pause at the end of each slice of work."""
 
 
 class Elements:
@@ -81,8 +81,8 @@ class Elements:
                 else:
                     lines[event.source].append(one_line(raw) if folded else raw)
                     continue
-            batch.refuse(index, raw, why, rules.explain)
-            if time.perf_counter() > until:  # valid events are bounded by their bytes, refused ones are not
+            batch.reject(index, raw, why, rules.explain)
+            if time.perf_counter() > until:  # valid events are bounded by their bytes, rejected ones are not
                 yield
                 until = time.perf_counter() + SLICE_SECONDS
         for source, accepted in lines.items():

@@ -20,15 +20,15 @@ import structlog
 from nats.aio.client import Client
 
 from core.errors import StreamFull
-from core.events.subjects import EVENTS_HEADER, MESSAGE_ID_HEADER, events_subject, refused_subject
+from core.events.subjects import EVENTS_HEADER, MESSAGE_ID_HEADER, events_subject, rejected_subject
 from core.jetstream import NO_ROOM
 from core.sources import SOURCES, SourceName
 from gateway import metrics
 from gateway.batch import Block
-from gateway.commit import Lane, Message, Waiting
+from gateway.batching import Message, PendingRequest, SubjectBatcher
 from gateway.correlation import Origin
 from gateway.puback import NoPubAck, NoStream, PubAcks
-from gateway.refusal import Doubled, NotServing
+from gateway.rejection import NotServing, UnexpectedDuplicate
 
 ATTEMPT_SECONDS: Final = 2.5
 PAUSE_SECONDS: Final = 0.1
@@ -44,13 +44,14 @@ class Publisher:
         self._client: Client | None = None
         self._acks: PubAcks | None = None
         self._serving = asyncio.Event()
-        self._lanes: Final[dict[SourceName, Lane]] = {
-            source: Lane(events_subject(source), self._deliver, metrics.processed[source]) for source in SOURCES
+        self._lanes: Final[dict[SourceName, SubjectBatcher]] = {
+            source: SubjectBatcher(events_subject(source), self._deliver, metrics.processed[source])
+            for source in SOURCES
         }
-        self._refused_lanes: Final[dict[SourceName | None, Lane]] = {
-            source: Lane(refused_subject(source), self._deliver) for source in (*SOURCES, None)
+        self._rejected_lanes: Final[dict[SourceName | None, SubjectBatcher]] = {
+            source: SubjectBatcher(rejected_subject(source), self._deliver) for source in (*SOURCES, None)
         }
-        self._waiting: set[Waiting] = set()
+        self._waiting: set[PendingRequest] = set()
         self._looking = False
         self.stream_missing = False
         """Whether nothing answered for a subject: its stream may be gone."""
@@ -67,21 +68,25 @@ class Publisher:
         """Publish accepted events by source; return when each is on JetStream's disk.
 
         The lists are empty afterwards: a block is let go of as soon as it is stored.
-        Raises StreamFull, Doubled, and, when PubAcks are missing after `seconds`, StreamUnreachable: some of the
-        blocks may be stored then. Raises NotServing when the first `serve` has not come so long; nothing was published.
+        Raises StreamFull, UnexpectedDuplicate, and, when PubAcks are missing after `seconds`, StreamUnreachable: some
+        of the blocks may be stored then. Raises NotServing when the first `serve` has not come so long; nothing was
+        published.
         """
         await self._publish(origin, [(self._lanes[source], blocks[source]) for source in blocks], seconds)
 
-    async def publish_refused(
+    async def publish_rejected(
         self, origin: Origin, records: Mapping[SourceName | None, list[Block]], seconds: float
     ) -> None:
-        """Publish records of refused events by source, None where it could not be read; all else is as in `publish`."""
-        await self._publish(origin, [(self._refused_lanes[source], records[source]) for source in records], seconds)
+        """Publish records of rejected events by source, None where it could not be read; all else is as in
+        `publish`."""
+        await self._publish(origin, [(self._rejected_lanes[source], records[source]) for source in records], seconds)
 
-    async def _publish(self, origin: Origin, by_lane: Sequence[tuple[Lane, list[Block]]], seconds: float) -> None:
+    async def _publish(
+        self, origin: Origin, by_lane: Sequence[tuple[SubjectBatcher, list[Block]]], seconds: float
+    ) -> None:
         if not self._serving.is_set():
             await self._reached(seconds)
-        request = Waiting(origin, sum([len(blocks) for _, blocks in by_lane]), seconds)
+        request = PendingRequest(origin, sum([len(blocks) for _, blocks in by_lane]), seconds)
         for lane, blocks in by_lane:
             lane.add(request, blocks)
             blocks.clear()
@@ -134,9 +139,9 @@ class Publisher:
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             if duplicate and not attempts:
-                metrics.publish_doubled.inc()
+                metrics.publish_unexpected_duplicates.inc()
                 log.error("first attempt called a duplicate", subject=message.subject, id=message.id)
-                message.fail(Doubled("JetStream called a new message a duplicate"))
+                message.fail(UnexpectedDuplicate("JetStream called a new message a duplicate"))
                 return
             metrics.publish_seconds.observe(time.perf_counter() - began)
             metrics.batch_events.observe(message.events)

@@ -1,8 +1,8 @@
 """The way of one request: receive -> decode -> publish -> answer.
 
     body --receive--> plain bytes --decode--> blocks of valid events --publish--> on disk --answer--> 202
-      \\--no room: 503                \\--refused events --> REFUSED       \\--no PubAck: 503
-       \\--none at all: body --> REFUSED, 4xx
+      \\--no room: 503                \\--rejected events --> REJECTED       \\--no PubAck: 503
+       \\--none at all: body --> REJECTED, 4xx
         \\--of a sender that may not: 4xx
 
 Invariant: 202 is answered only when every message that holds an event of this request has its PubAck, and nothing is
@@ -19,15 +19,15 @@ import structlog
 
 from core.events.contract import Contract
 from gateway import metrics, native
-from gateway.admission import Admission, Hold
+from gateway.admission import Admission, Reservation
 from gateway.answer import Answer
 from gateway.batch import Batch
 from gateway.body import Form, announced_bytes, form_of, plain, raw
 from gateway.correlation import Origin
-from gateway.decode import SMALLEST_EVENT_BYTES, Decode
-from gateway.keep import RefusedStore
+from gateway.decode import SMALLEST_EVENT_BYTES, Decoder
+from gateway.keep import RejectedStore
 from gateway.publish import Publisher
-from gateway.refusal import KEPT_BODIES, NotServing, Refused
+from gateway.rejection import KEPT_BODIES, NotServing, Rejected
 from gateway.scope import DECODE, PUBLISH, RECEIVE, AccessLog, RequestScope
 from gateway.settings import GatewaySettings
 from gateway.signature import Signatures
@@ -35,30 +35,30 @@ from gateway.signature import Signatures
 log = structlog.get_logger()
 
 
-class Door:
+class IngestHandler:
     """Takes the requests of one worker."""
 
     def __init__(
         self, settings: GatewaySettings, admission: Admission, signatures: Signatures, publisher: Publisher
     ) -> None:
         self._most_bytes = settings.gateway_max_body_bytes
-        self._publish_seconds = settings.gateway_publish_seconds
+        self._publish_seconds = settings.gateway_publish_timeout_seconds
         self._admission = admission
         self._signatures = signatures
         self._publisher = publisher
-        self._refused_store = RefusedStore(publisher)
+        self._rejected_store = RejectedStore(publisher)
         contract = Contract(
             max_age_days=settings.max_event_age_days, max_ahead_seconds=settings.max_event_ahead_seconds
         )
         reader = native.reader(contract)
         most_events = max(1, self._most_bytes // SMALLEST_EVENT_BYTES)
-        self._decode = Decode(contract, most_events=most_events, reader=reader)
+        self._decode = Decoder(contract, most_events=most_events, reader=reader)
         self.reader: Final[Literal["native", "python"]] = "native" if reader else "python"
         """What reads arrays of events."""
         metrics.reader_in_use.labels(self.reader).set(1)
         self._access_log = AccessLog()
         self.draining = False
-        """Set to refuse everything that comes from now on."""
+        """Set to reject everything that comes from now on."""
 
     async def receive(self, headers: Mapping[str, str], body: bytes | str) -> Answer:
         """Take one request to POST /events. `headers` has lower-case names. Never raises.
@@ -83,44 +83,47 @@ class Door:
         return scope.answered
 
     def _announced(self, headers: Mapping[str, str]) -> int | None:
-        """How long a body says it is. Raises NotServing, and Refused for what is too large."""
+        """How long a body says it is. Raises NotServing, and Rejected for what is too large."""
         if self.draining:
             raise NotServing("this gateway is about to end")
         return announced_bytes(headers, self._most_bytes)
 
     async def _read(
-        self, scope: RequestScope, headers: Mapping[str, str], content: bytes, form: Form, hold: Hold
+        self, scope: RequestScope, headers: Mapping[str, str], content: bytes, form: Form, hold: Reservation
     ) -> Batch:
-        """Read the events of a body whose sender may send. Raises TryAgain, and Refused after it kept the body."""
+        """Read the events of a body whose sender may send. Raises RetryableError, and Rejected after it kept the
+        body."""
         try:
             content = await plain(content, headers, hold, self._most_bytes)
             scope.done(RECEIVE)
             return await self._decode(content, form, scope.origin.received, hold)
-        except Refused as error:
-            if error.refusal in KEPT_BODIES:
-                await self._refused_store.keep_body(scope.origin, content, error.refusal, error.detail, hold)
+        except Rejected as error:
+            if error.rejection in KEPT_BODIES:
+                await self._rejected_store.keep_body(scope.origin, content, error.rejection, error.detail, hold)
             raise
 
     async def _publish(self, origin: Origin, batch: Batch) -> None:
-        """Publish what was accepted, and keep what was refused beside it. Raises TryAgain.
+        """Publish what was accepted, and keep what was rejected beside it. Raises RetryableError.
 
-        Counts the door's ledger: received = accepted + failed + unanswered.
+        Counts the door's ledger: received = accepted + failed + unconfirmed.
         """
         metrics.received.inc(batch.events)
         if batch.reasons:
             for reason, events in batch.reasons.items():
                 metrics.failed[reason].inc(events)
-            log.info("events refused", correlation_id=origin.correlation_id, refused=batch.reasons, events=batch.events)
-        ledger = metrics.unanswered
+            log.info(
+                "events rejected", correlation_id=origin.correlation_id, rejected=batch.reasons, events=batch.events
+            )
+        ledger = metrics.unconfirmed
         try:
             if not batch.reasons:
                 await self._publisher.publish(origin, batch.blocks, self._publish_seconds)
             elif not batch.blocks:
-                await self._refused_store.keep_events(origin, batch)
+                await self._rejected_store.keep_events(origin, batch)
             else:
                 await asyncio.gather(
                     self._publisher.publish(origin, batch.blocks, self._publish_seconds),
-                    self._refused_store.keep_events(origin, batch),
+                    self._rejected_store.keep_events(origin, batch),
                 )
             ledger = metrics.accepted
         finally:

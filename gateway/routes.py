@@ -20,10 +20,10 @@ from gateway.answer import Answer
 from gateway.correlation import origin
 from gateway.documentation import Document, documents
 from gateway.link import Link
-from gateway.receive import Door
-from gateway.refusal import Refusal, Refused
+from gateway.receive import IngestHandler
+from gateway.rejection import Rejected, Rejection
 from gateway.robyn_api import Request, Response
-from gateway.scope import refuse
+from gateway.scope import reject
 from gateway.signature import Signatures
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
@@ -44,8 +44,8 @@ class Route(NamedTuple):
 class Routes:
     """The routes of one worker."""
 
-    def __init__(self, door: Door, admission: Admission, signatures: Signatures, link: Link) -> None:
-        self._door = door
+    def __init__(self, door: IngestHandler, admission: Admission, signatures: Signatures, link: Link) -> None:
+        self._handler = door
         self._admission = admission
         self._signatures = signatures
         self._link = link
@@ -58,7 +58,7 @@ class Routes:
             "/events": events,
             "/health/live": {"GET": self._live, "HEAD": self._live},
             "/health/ready": {"GET": self._ready, "HEAD": self._ready},
-            "/health/room": {"GET": self._room},
+            "/health/capacity": {"GET": self._room},
             "/metrics": {"GET": self._metrics},
             **{path: dict.fromkeys(("GET", "HEAD"), _serve(document)) for path, document in documents().items()},
             "/": {},
@@ -69,7 +69,7 @@ class Routes:
                 yield Route(method, path, handlers.get(method) or _not_here(method, pages, ", ".join(handlers)))
 
     async def _events(self, request: Request) -> Response:
-        return _response(await self._door.receive(request.headers.to_dict(), _take_body(request)))
+        return _response(await self._handler.receive(request.headers.to_dict(), _take_body(request)))
 
     async def _challenge(self, request: Request) -> Response:
         """Answer Meta's question whether we know its verify token."""
@@ -79,8 +79,8 @@ class Routes:
             text = self._signatures.challenge(
                 mode=query.get("hub.mode"), token=query.get("hub.verify_token"), challenge=query.get("hub.challenge")
             )
-        except Refused as error:
-            return _refused(error, correlation_id)
+        except Rejected as error:
+            return _rejected(error, correlation_id)
         return _response(answer.challenge(text, correlation_id))
 
     async def _live(self, _: Request) -> Response:
@@ -91,7 +91,7 @@ class Routes:
         return Response(status, {"Content-Type": "application/json", **_NOT_KEPT}, body)
 
     async def _room(self, request: Request) -> Response:
-        """When a body that found no room may come again, for an edge that refused one itself."""
+        """When a body that found no room may come again, for an edge that rejected one itself."""
         return _response(answer.room(self._admission.wait_seconds(), _correlation_id(request)))
 
     async def _metrics(self, _: Request) -> Response:
@@ -108,16 +108,16 @@ def measure(admission: Admission) -> None:
 def _not_here(method: str, pages: Mapping[str, Mapping[str, Handler]], allowed: str = "") -> Handler:
     """Answers 405 with what is allowed on this path, or 404. A path that spells a page in another way is served."""
 
-    async def refuse_it(request: Request) -> Response:
+    async def reject_it(request: Request) -> Response:
         if not allowed and (handlers := pages.get(_normal(request.url.path))):
             handler = handlers.get(method) or _not_here(method, pages, ", ".join(handlers))
             return await handler(request)
         if allowed:
-            error = Refused(Refusal.WRONG_METHOD, f"{request.url.path} takes {allowed}")
-            return _refused(error, _correlation_id(request), Allow=allowed)
-        return _refused(Refused(Refusal.UNKNOWN_PATH, "events are sent to POST /events"), _correlation_id(request))
+            error = Rejected(Rejection.WRONG_METHOD, f"{request.url.path} takes {allowed}")
+            return _rejected(error, _correlation_id(request), Allow=allowed)
+        return _rejected(Rejected(Rejection.UNKNOWN_PATH, "events are sent to POST /events"), _correlation_id(request))
 
-    return refuse_it
+    return reject_it
 
 
 def _normal(path: str) -> str:
@@ -129,10 +129,10 @@ def _correlation_id(request: Request) -> str:
     return origin(request.headers.to_dict()).correlation_id
 
 
-def _refused(error: Refused, correlation_id: str, **headers: str) -> Response:
-    """Refuse a request as a whole: count it, log it, say why."""
-    answered = refuse(error, correlation_id, **headers)
-    log.info("request", correlation_id=correlation_id, status=answered.status, refusal=error.refusal.value)
+def _rejected(error: Rejected, correlation_id: str, **headers: str) -> Response:
+    """Reject a request as a whole: count it, log it, say why."""
+    answered = reject(error, correlation_id, **headers)
+    log.info("request", correlation_id=correlation_id, status=answered.status, rejection=error.rejection.value)
     return _response(answered)
 
 

@@ -17,14 +17,14 @@ import structlog
 
 from core import faults, tracing
 from core.access import Sampler
-from core.errors import TryAgain
+from core.errors import RetryableError
 from gateway import answer, metrics
 from gateway.answer import Answer
 from gateway.batch import Batch
 from gateway.correlation import Origin, origin
 from gateway.faults import Point
 from gateway.metrics import Spread, Stages
-from gateway.refusal import Refused
+from gateway.rejection import Rejected
 
 if TYPE_CHECKING:
     from core.spans import Span
@@ -100,8 +100,8 @@ class RequestScope:
         """Answer with the counts of a batch."""
         self.answered = answer.batch(batch, self.origin.correlation_id)
         if self._span is not None:
-            self._span.note({"sluice.accepted": batch.accepted_events, "sluice.refused": batch.refused_events})
-        self._said |= {"accepted": batch.accepted_events, "refused": batch.refused_events}
+            self._span.note({"sluice.accepted": batch.accepted_events, "sluice.rejected": batch.rejected_events})
+        self._said |= {"accepted": batch.accepted_events, "rejected": batch.rejected_events}
 
     def __enter__(self) -> Self:
         return self
@@ -118,10 +118,10 @@ class RequestScope:
 
     def _fail(self, error: Exception) -> None:
         correlation_id = self.origin.correlation_id
-        if isinstance(error, Refused):
-            self._said["refusal"] = error.refusal.value
-            self.answered = refuse(error, correlation_id)
-        elif isinstance(error, TryAgain):
+        if isinstance(error, Rejected):
+            self._said["rejection"] = error.rejection.value
+            self.answered = reject(error, correlation_id)
+        elif isinstance(error, RetryableError):
             self._said["error"] = repr(error)
             self.answered = answer.try_again(error, correlation_id)
         else:
@@ -143,7 +143,7 @@ class RequestScope:
             self._span.end(failed=status >= 500)
 
 
-def refuse(error: Refused, correlation_id: str, **headers: str) -> Answer:
-    """Count a request that is refused as a whole, and return its answer."""
-    metrics.refusals[error.refusal].inc()
-    return answer.refused(error, correlation_id, **headers)
+def reject(error: Rejected, correlation_id: str, **headers: str) -> Answer:
+    """Count a request that is rejected as a whole, and return its answer."""
+    metrics.rejections[error.rejection].inc()
+    return answer.rejected(error, correlation_id, **headers)

@@ -19,11 +19,11 @@ class _GatewaySettings(Settings, frozen=True, kw_only=True):
     ] = "127.0.0.1"
     gateway_port: Annotated[Port, Meta(description="Port of POST /events, health and metrics")] = 8080
     gateway_workers: Annotated[int, Meta(ge=1, le=64, description="Robyn processes that share the port")] = 2
-    gateway_pin: Annotated[
+    gateway_cpu_pinning: Annotated[
         Literal["auto", "off"],
         Meta(description="Whether each worker is pinned to one of the cores it may use"),
     ] = "off"
-    gateway_pin_offset: Annotated[
+    gateway_cpu_pinning_offset: Annotated[
         int,
         Meta(ge=0, description="First core of this instance, so that replicas on one machine do not stack"),
     ] = 0
@@ -34,9 +34,11 @@ class _GatewaySettings(Settings, frozen=True, kw_only=True):
         Positive,
         Meta(description="Bytes of bodies held by all workers together; past it the answer is 503 at once"),
     ] = 128 * MEBIBYTE
-    gateway_publish_seconds: Annotated[Seconds, Meta(description="How long a missing PubAck is asked for again")] = 15.0
+    gateway_publish_timeout_seconds: Annotated[
+        Seconds, Meta(description="How long a missing PubAck is asked for again")
+    ] = 15.0
     gateway_drain_seconds: Annotated[Seconds, Meta(description="Longest stop after SIGTERM")] = 20.0
-    gateway_signature_seconds: Annotated[
+    gateway_signature_tolerance_seconds: Annotated[
         Seconds, Meta(description="How far the time in a signature may lie from our clock")
     ] = 300.0
     gateway_meta_verify_token: Annotated[

@@ -3,12 +3,12 @@
 A source may demand a proof (GATEWAY_FACEBOOK_SCHEME, GATEWAY_TIKTOK_SCHEME; off by default). A request is for all or
 some sources, and what it may hold follows from what it proves:
 
-    no proof ------------------> events of the sources that demand none; where each demands one: refused (401)
+    no proof ------------------> events of the sources that demand none; where each demands one: rejected (401)
     a proof that holds --------> those, and events of the sources whose scheme and secret it was made with
-    proofs, none of which holds: refused (401), even where a source demands none
+    proofs, none of which holds: rejected (401), even where a source demands none
 
-Invariant: no event of a source that demands a proof is published, and no refused one kept, from a request without it.
-What a request holds is known after decoding: one event of a source that it may not hold refuses it whole (403).
+Invariant: no event of a source that demands a proof is published, and no rejected one kept, from a request without it.
+What a request holds is known after decoding: one event of a source that it may not hold rejects it whole (403).
 
 Each secret is tried in constant time and none ends the search. A proof is no guard against sending the same again:
 each event is stored once, however often it comes.
@@ -30,7 +30,7 @@ from typing import Final, NamedTuple
 
 from core.errors import Misconfigured
 from core.sources import SOURCES, SourceName
-from gateway.refusal import Refusal, Refused
+from gateway.rejection import Rejected, Rejection
 from gateway.settings import GatewaySettings
 
 INLINE_BYTES: Final = 64 * 1024  # hashed on the event loop: 0.1 ms; a thread costs more
@@ -138,7 +138,7 @@ class Signatures:
     """Holds requests to what the settings demand. Raises Misconfigured."""
 
     def __init__(self, settings: GatewaySettings, clock: Callable[[], float] = time.time) -> None:
-        self._tolerance_seconds = settings.gateway_signature_seconds
+        self._tolerance_seconds = settings.gateway_signature_tolerance_seconds
         self._clock = clock
         self._token = settings.gateway_meta_verify_token
         self._demands: dict[Demand, set[SourceName]] = defaultdict(set)
@@ -148,17 +148,17 @@ class Signatures:
         self._free = _EVERY.difference(*self._demands.values())
 
     async def check(self, headers: Headers, body: bytes) -> frozenset[SourceName]:
-        """The sources of which this request may hold events. `headers` has lower-case names. Raises Refused."""
+        """The sources of which this request may hold events. `headers` has lower-case names. Raises Rejected."""
         if not self._demands:
             return _EVERY
         proved: set[SourceName] = set()
-        why: Refused | None = None
+        why: Rejected | None = None
         for demand, sources in self._demands.items():
             try:
                 if proof := _PROOFS[demand.scheme](headers):
                     await self._hold(proof, demand, body)
                     proved |= sources
-            except Refused as error:
+            except Rejected as error:
                 why = why or error
         if proved:
             return self._free | proved
@@ -169,14 +169,14 @@ class Signatures:
                 del why  # its traceback holds this frame, with the body
         if not self._free:
             schemes = ", ".join(sorted({demand.scheme for demand in self._demands}))
-            raise Refused(Refusal.UNSIGNED, f"this gateway takes signed requests alone; schemes: {schemes}")
+            raise Rejected(Rejection.UNSIGNED, f"this gateway takes signed requests alone; schemes: {schemes}")
         return self._free
 
     async def _hold(self, proof: Proof, demand: Demand, body: bytes) -> None:
-        """Raises Refused where the proof does not hold."""
+        """Raises Rejected where the proof does not hold."""
         if proof.signed_at is not None and abs(self._clock() - proof.signed_at) > self._tolerance_seconds:
-            raise Refused(
-                Refusal.STALE_SIGNATURE,
+            raise Rejected(
+                Rejection.STALE_SIGNATURE,
                 f"the signature's time lies more than {self._tolerance_seconds:g} s from this gateway's clock",
             )
         if proof.prefix is None:
@@ -193,10 +193,10 @@ class Signatures:
             raise _bad("the key is not known" if proof.prefix is None else "the signature is not one of this body")
 
     def only(self, allowed: frozenset[SourceName], held: set[SourceName]) -> None:
-        """Raises Refused where a request holds events of a source that it may not hold."""
+        """Raises Rejected where a request holds events of a source that it may not hold."""
         if foreign := held - allowed:
             names = ", ".join(sorted(foreign))
-            raise Refused(Refusal.FOREIGN_SOURCE, f"this request does not prove that it may hold events of {names}")
+            raise Rejected(Rejection.FOREIGN_SOURCE, f"this request does not prove that it may hold events of {names}")
 
     @property
     def answers_challenges(self) -> bool:
@@ -204,10 +204,10 @@ class Signatures:
         return self._token is not None
 
     def challenge(self, mode: str | None, token: str | None, challenge: str | None) -> str:
-        """The answer to Meta's question before it sends anything (`hub.mode` and so on). Raises Refused."""
+        """The answer to Meta's question before it sends anything (`hub.mode` and so on). Raises Rejected."""
         known = hmac.compare_digest(_digest(self._token or ""), _digest(token or ""))
         if not (self._token and known and mode == "subscribe" and challenge and _CHALLENGE.fullmatch(challenge)):
-            raise Refused(Refusal.NOT_VERIFIED, "hub.mode, hub.verify_token or hub.challenge is not as it should be")
+            raise Rejected(Rejection.NOT_VERIFIED, "hub.mode, hub.verify_token or hub.challenge is not as it should be")
         return challenge
 
 
@@ -256,5 +256,5 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode(errors="replace")).digest()
 
 
-def _bad(detail: str) -> Refused:
-    return Refused(Refusal.BAD_SIGNATURE, detail)
+def _bad(detail: str) -> Rejected:
+    return Rejected(Rejection.BAD_SIGNATURE, detail)

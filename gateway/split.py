@@ -6,7 +6,7 @@
 An array is read in pieces of about PIECE_BYTES. A cut is a guess that proves itself: a piece that starts between two
 elements and is, put in brackets, an array, ends between two elements too. Where it is none (text with a lone
 surrogate, nesting without end, a grammar error) that piece alone is taken apart by its brackets and strings, and
-whatever stands between two commas goes on as one event, to be refused on its own.
+whatever stands between two commas goes on as one event, to be rejected on its own.
 
 A body that begins with an object is one event, NDJSON, or objects without anything but space between them. Objects are
 read in pieces as well; a piece that msgspec does not read is taken apart by its brackets and strings.
@@ -32,7 +32,7 @@ from gateway.body import Form, hint
 from gateway.brackets import CLOSE_ARRAY, marks
 from gateway.native import Run
 from gateway.piece import Elements, Piece
-from gateway.refusal import Refusal, Refused
+from gateway.rejection import Rejected, Rejection
 
 PIECE_BYTES: Final = 128 * 1024
 REACH_BYTES: Final = MAX_EVENT_BYTES + 1024  # the next cut is at most one event away
@@ -56,7 +56,7 @@ def split(content: bytes, form: Form, read: Callable[[bytes, int], Run] | None =
     """The events of a body in the order in which they stand, a piece of them at a time, which may hold none.
 
     An event may be anything: what it is worth is the contract's question. `read`, if there is one, takes runs of valid
-    events of an array. The bytes decide what a body is; `form` decides only if they do not. Raises Refused if the body
+    events of an array. The bytes decide what a body is; `form` decides only if they do not. Raises Rejected if the body
     is neither an array nor an object, or is an array that does not close.
     """
     if form is Form.LINES and not _is_array(content):
@@ -76,8 +76,8 @@ def split(content: bytes, form: Form, read: Callable[[bytes, int], Run] | None =
         try:
             _is_json(content)
         except (ValueError, RecursionError) as error:
-            raise Refused(Refusal.NOT_JSON, f"the body is not JSON: {error}{hint(content)}") from None
-        raise Refused(Refusal.NOT_EVENTS, "the body is JSON, but neither an array of events nor one event")
+            raise Rejected(Rejection.NOT_JSON, f"the body is not JSON: {error}{hint(content)}") from None
+        raise Rejected(Rejection.NOT_EVENTS, "the body is JSON, but neither an array of events nor one event")
 
 
 def _is_array(content: bytes) -> bool:
@@ -207,7 +207,7 @@ def _take_apart(content: bytes, at: int, size: int) -> Generator[Elements, None,
         if start >= go_on and _OBJECT.match(content, start):
             yield Elements(found)
             return start
-    raise Refused(Refusal.NOT_JSON, "the array does not close: a bracket or a quote is missing")
+    raise Rejected(Rejection.NOT_JSON, "the array does not close: a bracket or a quote is missing")
 
 
 def _take_objects_apart(content: bytes, at: int, until: int) -> Generator[Elements, None, int]:

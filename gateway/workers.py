@@ -8,7 +8,7 @@ A spare is a worker that has imported everything and waits for the number of its
 always ready, because Robyn aborts its process on a body that actix cannot read (docs/workarounds.md).
 
 Invariant: the port is ours from before the first worker to after the last. The parent binds it without listening, so
-that it stays reserved while workers come and go, and so that another program's port is refused instead of shared.
+that it stays reserved while workers come and go, and so that another program's port is rejected instead of shared.
 A worker ends when the pipe to its standard input closes: so it is told to stop, and so it does not outlive its parent,
 however that ends. It is never told by a signal: Robyn's HTTP server has handlers of its own for those, which would
 close connections under the requests that are on their way.
@@ -35,7 +35,7 @@ from core.backoff import backoff
 from core.errors import Misconfigured
 from core.lifecycle import run as run_service
 from core.lifecycle import until
-from core.metrics import fold_ended, tell_build
+from core.metrics import fold_ended, record_build_info
 from core.nats_login import login
 from core.settings import load, warn_of_unknown
 from gateway import metrics
@@ -71,7 +71,7 @@ async def _main(stop: asyncio.Event) -> None:
     settings = load(GatewaySettings)
     logs.configure("gateway", settings.log_level)
     warn_of_unknown(GatewaySettings)
-    tell_build()
+    record_build_info()
     Signatures(settings)  # what is wrong with it is told once, not by each worker over and over
     login(settings)
     address = listen.resolve("GATEWAY_HOST", settings.gateway_host)

@@ -50,14 +50,14 @@ def command_line() -> argparse.ArgumentParser:
     _fill(group)
     report.options(group_of(group, "report", "show a report of the last 24 hours, or of any range"))
     doctor.options(command(group, "doctor", "check everything, and say what mends what is wrong"))
-    what = "events that could not be stored (dead) or were refused at the door (refused)"
+    what = "events that could not be stored (dead) or were rejected at the door (rejected)"
     dead_letters.options(group_of(group, "dead-letters", f"work with {what}"))
     _sources(group)
     _partitions(group_of(group, "partitions", "list, make, index and drop the daily partitions"))
     _countries(group_of(group, "countries", "work with the registry of countries that have rollups of their own"))
     _streams(group_of(group, "streams", "compare the streams with what is declared"))
     migrate = command(group, "migrate", "bring the database's schema up to date; safe at any time")
-    migrate.set_defaults(run=lambda chosen, _: commands.migrate(chosen))
+    migrate.set_defaults(run=lambda settings, _: commands.migrate(settings))
     return parser
 
 
@@ -74,10 +74,10 @@ def _fill(group: Any) -> None:
     parser.set_defaults(run=_run_fill)
 
 
-async def _run_fill(chosen: OperatorSettings, options: argparse.Namespace) -> int:
+async def _run_fill(settings: OperatorSettings, options: argparse.Namespace) -> int:
     with from_a_checkout():
         fill = import_module("bench.fill")  # by its name: bench stands above ops, and an image holds no bench
-    code: int = await fill.run(chosen, options.events, options.days, options.values, yes=options.yes)
+    code: int = await fill.run(settings, options.events, options.days, options.values, yes=options.yes)
     return code
 
 
@@ -86,9 +86,9 @@ def _sources(group: Any) -> None:
         group, "pause", "let the collectors of a source fetch nothing more, until resume",
         "All of them, and over restarts. Events are accepted meanwhile and wait in the stream.",
     )  # fmt: skip
-    paused.set_defaults(run=lambda chosen, options: commands.pause_sources(chosen, options.sources))
+    paused.set_defaults(run=lambda settings, options: commands.pause_sources(settings, options.sources))
     resumed = command(group, "resume", "let the collectors of a source go on")
-    resumed.set_defaults(run=lambda chosen, options: commands.resume_sources(chosen, options.sources))
+    resumed.set_defaults(run=lambda settings, options: commands.resume_sources(settings, options.sources))
     for parser in (paused, resumed):
         parser.add_argument("sources", nargs="+", choices=COLLECTED, metavar="SOURCE", help=", ".join(COLLECTED))
     drained = command(
@@ -97,33 +97,35 @@ def _sources(group: Any) -> None:
     drained.add_argument("--source", choices=COLLECTED, action="append", help="of this source only; may be repeated")
     drained.add_argument("--timeout", type=seconds, default=600.0, metavar="SECONDS", help="give up then, code 1 (600)")
     drained.set_defaults(
-        run=lambda chosen, options: commands.drain(chosen, options.source or COLLECTED, options.timeout)
+        run=lambda settings, options: commands.drain(settings, options.source or COLLECTED, options.timeout)
     )
 
 
 def _partitions(group: Any) -> None:
     listed = command(group, "list", "list the days that have a partition")
     format_(listed)
-    listed.set_defaults(run=lambda chosen, options: commands.list_partitions(chosen, as_json=options.format == "json"))
+    listed.set_defaults(
+        run=lambda settings, options: commands.list_partitions(settings, as_json=options.format == "json")
+    )
     made = command(group, "ensure", "make the partitions ahead that are missing, and attach those that are detached")
     made.add_argument("--days", type=days, metavar="N", help="how many days ahead (PARTITIONS_AHEAD_DAYS)")
     dry_run(made)
     made.set_defaults(
-        run=lambda chosen, options: commands.ensure_partitions(chosen, options.days, dry_run=options.dry_run)
+        run=lambda settings, options: commands.ensure_partitions(settings, options.days, dry_run=options.dry_run)
     )
     indexed = command(
         group, "index", "build the index on campaigns of partitions that are older than it",
         "One partition after the other, while it is written and read; may be interrupted and run again.",
     )  # fmt: skip
     dry_run(indexed)
-    indexed.set_defaults(run=lambda chosen, options: commands.index_partitions(chosen, dry_run=options.dry_run))
+    indexed.set_defaults(run=lambda settings, options: commands.index_partitions(settings, dry_run=options.dry_run))
     gone = command(group, "drop", "drop old days with their events, for good", "Reports keep their counts, by rollups.")
     gone.add_argument("--older-than", type=days, required=True, metavar="DAYS", help="days to keep, such as 90")
     dry_run(gone)
     yes(gone)
     gone.set_defaults(
-        run=lambda chosen, options: commands.drop_partitions(
-            chosen, options.older_than, dry_run=options.dry_run, yes=options.yes
+        run=lambda settings, options: commands.drop_partitions(
+            settings, options.older_than, dry_run=options.dry_run, yes=options.yes
         )
     )
 
@@ -136,20 +138,20 @@ def _countries(group: Any) -> None:
     dry_run(rebuilt)
     yes(rebuilt)
     rebuilt.set_defaults(
-        run=lambda chosen, options: commands.rebuild_countries(chosen, dry_run=options.dry_run, yes=options.yes)
+        run=lambda settings, options: commands.rebuild_countries(settings, dry_run=options.dry_run, yes=options.yes)
     )
 
 
 def _streams(group: Any) -> None:
     listed = command(group, "list", "list the streams, and where they are not as declared")
     format_(listed)
-    listed.set_defaults(run=lambda chosen, options: commands.list_streams(chosen, as_json=options.format == "json"))
+    listed.set_defaults(run=lambda settings, options: commands.list_streams(settings, as_json=options.format == "json"))
     applied = command(group, "apply", "make the streams as they are declared")
     dry_run(applied)
     yes(applied)
     applied.set_defaults(
-        run=lambda chosen, options: commands.apply_streams(chosen, dry_run=options.dry_run, yes=options.yes)
+        run=lambda settings, options: commands.apply_streams(settings, dry_run=options.dry_run, yes=options.yes)
     )
     accepted = command(group, "accept-loss", "take what doctor tells as lost as known", "It stays in the ledger.")
     yes(accepted)
-    accepted.set_defaults(run=lambda chosen, options: commands.accept_losses(chosen, yes=options.yes))
+    accepted.set_defaults(run=lambda settings, options: commands.accept_losses(settings, yes=options.yes))

@@ -3,8 +3,9 @@
     stream   messages published = receipts + messages still in the stream
     store    each receipt's events = stored + repeated + dead (the database holds it as a constraint)
     rollups  events stored, by the receipts = events counted by the rollups; rows = rollups of the days not dropped
-    letters  dead events, by the receipts = letters kept + replayed + discarded; so for what was refused at the door
-    lost     what is published and neither has a receipt nor waits: deleted by somebody, with its stream or out of it
+    dead letters  dead events, by the receipts = dead letters kept + replayed + discarded; so for what was rejected at
+    the door lost     what is published and neither has a receipt nor waits: deleted by somebody, with its stream or
+    out of it
 
 Read while events flow, a message between commit and confirmation stands on both sides; at rest all must be equal.
 """
@@ -18,7 +19,7 @@ from typing import Final
 
 from nats.aio.client import Client
 
-from core.events.subjects import COLLECTED, REFUSED, stream_of
+from core.events.subjects import COLLECTED, REJECTED, stream_of
 from core.jetstream import StreamInfo, stream_info
 from core.postgres import Connection
 from core.sources import SOURCES
@@ -50,7 +51,7 @@ class StreamLedger:
 
 
 @dataclass(frozen=True)
-class LetterLedger:
+class DeadLetterLedger:
     """Letters of one kind and stream: how many the receipts say there are, and what became of them."""
 
     counted: int
@@ -71,11 +72,11 @@ class SourceLedger:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The ledger at one moment, by stream and by source. Letters are those of a stream, and "refused" at the door."""
+    """The ledger at one moment, by stream and by source. Letters are those of a stream, and "rejected" at the door."""
 
     streams: dict[str, StreamLedger]
     sources: dict[str, SourceLedger]
-    letters: dict[str, LetterLedger] = field(default_factory=dict)
+    dead_letters: dict[str, DeadLetterLedger] = field(default_factory=dict)
 
     def wrong(self) -> list[str]:
         """What does not balance, a sentence each; empty where all is well."""
@@ -95,9 +96,9 @@ class Ledger:
                 found.append(f"{name}: {source.stored} events stored, but the rollups count {source.rolled_up}")
             if source.rows != source.rolled_up_from_floor:
                 found.append(f"{name}: {source.rows} rows, but the rollups count {source.rolled_up_from_floor}")
-        for name, letters in self.letters.items():
-            if letters.counted != letters.kept + letters.replayed + letters.discarded:
-                found.append(f"{name}: {letters.counted} letters in receipts, but {letters}")
+        for name, dead_letters in self.dead_letters.items():
+            if dead_letters.counted != dead_letters.kept + dead_letters.replayed + dead_letters.discarded:
+                found.append(f"{name}: {dead_letters.counted} dead letters in receipts, but {dead_letters}")
         return found
 
     def events(self, what: str) -> int:
@@ -120,7 +121,7 @@ async def read_ledger(client: Client, connection: Connection) -> Ledger:
             rolled_up_from_floor=await connection.fetchval(_SQL["rolled_up_from"], source),
             rows=await connection.fetchval(_SQL["rows"].format(table=SOURCES[source].table)),
         )
-    return Ledger(streams, sources, await read_letters(connection))
+    return Ledger(streams, sources, await read_dead_letters(connection))
 
 
 async def read_stream(connection: Connection, name: str, info: StreamInfo) -> StreamLedger:
@@ -133,15 +134,15 @@ async def read_stream(connection: Connection, name: str, info: StreamInfo) -> St
     return StreamLedger(published=info.state.last_seq, waiting=info.state.messages, **dict(receipts), **dict(lost))
 
 
-async def read_letters(connection: Connection) -> dict[str, LetterLedger]:
-    """The letters of every stream, and those of the door as "refused"."""
-    found: dict[str, LetterLedger] = {}
+async def read_dead_letters(connection: Connection) -> dict[str, DeadLetterLedger]:
+    """The dead letters of every stream, and those of the door as "rejected"."""
+    found: dict[str, DeadLetterLedger] = {}
     for name in map(stream_of, COLLECTED):
-        row = await connection.fetchrow(_SQL["letters"], "dead", name)
-        found[name] = LetterLedger(await connection.fetchval(_SQL["dead_in_all"], name), **dict(row or {}))
-    row = await connection.fetchrow(_SQL["letters"], "refused", stream_of(REFUSED))
-    counted = await connection.fetchval(_SQL["stored_in_all"], stream_of(REFUSED))
-    return {**found, REFUSED: LetterLedger(counted, **dict(row or {}))}
+        row = await connection.fetchrow(_SQL["dead_letters"], "dead", name)
+        found[name] = DeadLetterLedger(await connection.fetchval(_SQL["dead_in_all"], name), **dict(row or {}))
+    row = await connection.fetchrow(_SQL["dead_letters"], "rejected", stream_of(REJECTED))
+    counted = await connection.fetchval(_SQL["stored_in_all"], stream_of(REJECTED))
+    return {**found, REJECTED: DeadLetterLedger(counted, **dict(row or {}))}
 
 
 async def accept_loss(connection: Connection, name: str, info: StreamInfo) -> int:

@@ -117,9 +117,9 @@ async def _save(folder: Path) -> None:
 
 
 async def _restore(folder: Path, *, yes: bool) -> None:
-    chosen = operator_settings()
-    confirm(f"restore the streams of {folder} into NATS at {where(chosen.nats_url)}", yes=yes)
-    async with connected(chosen) as (client, connection):
+    settings = operator_settings()
+    confirm(f"restore the streams of {folder} into NATS at {where(settings.nats_url)}", yes=yes)
+    async with connected(settings) as (client, connection):
         for stream in STREAMS:
             print(f"{stream}: {await restore(client, connection, stream, folder):,} messages restored")
 

@@ -12,7 +12,7 @@ from granian.server.embed import Server
 
 from core import lifecycle, listen, logs, tracing
 from core.errors import Misconfigured
-from core.metrics import tell_build
+from core.metrics import record_build_info
 from core.postgres import prepare_schema
 from core.settings import load, warn_of_unknown
 from reporter.app import create_app
@@ -35,7 +35,7 @@ async def main(stop: asyncio.Event) -> None:
     logs.configure("reporter", settings.log_level)
     warn_of_unknown(ReporterSettings)
     tracing.start("reporter", settings)
-    tell_build()
+    record_build_info()
     address = listen.resolve("REPORTER_HOST", settings.reporter_host)
     await prepare_schema(settings.reporter_dsn, settings.sluice_migrate_dsn, stop)
     if stop.is_set():

@@ -20,11 +20,11 @@ from reporter.correlate import correlated
 from reporter.endpoint import Endpoint, Reading
 from reporter.failure import failure
 from reporter.pipeline import Pipeline, read_pipeline
-from reporter.query import Asked
+from reporter.query import QueryParams
 from reporter.read import Pool, check, read_again
 from reporter.reports import FILES, REPORTS
 from reporter.settings import ReporterSettings
-from reporter.share import Shared
+from reporter.share import SingleFlight
 
 Asking = Request[Any, Any, State]
 
@@ -32,7 +32,7 @@ Asking = Request[Any, Any, State]
 def create_app(pool: Pool, settings: ReporterSettings) -> ASGIApp:
     """The ASGI application over a pool of connections that can only read."""
     metrics.watch(pool)
-    readings = Shared[Reading]()
+    readings = SingleFlight[Reading]()
     app = Litestar(
         route_handlers=[
             *(Endpoint(report, pool, settings, readings).route() for report in (*REPORTS, *FILES)),
@@ -65,7 +65,7 @@ def failed(_: Asking, error: Exception) -> Response[bytes]:
 
 @get("/pipeline")
 async def pipeline(request: Asking) -> Response[Pipeline]:
-    Asked(request.scope["query_string"], ())
+    QueryParams(request.scope["query_string"], ())
     state = await read_again(lambda: read_pipeline(request.app.state.pool))
     return Response(state, headers=answer.NOT_KEPT)
 

@@ -29,11 +29,11 @@ from reporter import answer, formats, metrics
 from reporter.correlate import current
 from reporter.failure import failure
 from reporter.parameters import AFTER, BOM
-from reporter.query import Asked
+from reporter.query import QueryParams
 from reporter.read import Pool, read_again, snapshot, statement
 from reporter.reports.report import Answer, AnyReport
 from reporter.settings import ReporterSettings
-from reporter.share import Shared
+from reporter.share import SingleFlight
 
 KEPT_QUERIES = 64  # of dashboards, that ask the same again and again; the largest take a megabyte
 ALLOWED = {"Allow": "GET, OPTIONS"}
@@ -54,7 +54,7 @@ class Endpoint:
     report: AnyReport
     pool: Pool
     settings: ReporterSettings
-    readings: Shared[Reading]
+    readings: SingleFlight[Reading]
 
     def route(self) -> ASGIRouteHandler:
         """The route to it."""
@@ -79,8 +79,10 @@ class Endpoint:
         steps = Steps()
         try:
             kind = formats.CSV if self.report.is_file else answer.media_type(_text(sent.get(b"accept")))
-            asked = scope["query_string"]
-            reading = await self.readings.read((self.report.path, kind, asked), lambda: self._read(kind, asked, steps))
+            params = scope["query_string"]
+            reading = await self.readings.read(
+                (self.report.path, kind, params), lambda: self._read(kind, params, steps)
+            )
             if not steps.ended:
                 steps.done("shared")  # the reading of another request
             response = _response(kind, reading, _text(sent.get(b"if-none-match")))
@@ -100,12 +102,12 @@ class Endpoint:
                 "sluice.correlation_id": current() or "",
             }
             traceparent = _text(sent.get(b"traceparent"))
-            tracing.spans.tell(f"GET {scope['path']}", traceparent, "SERVER", steps, attributes, failed=status >= 500)
+            tracing.spans.record(f"GET {scope['path']}", traceparent, "SERVER", steps, attributes, failed=status >= 500)
         return response
 
-    async def _read(self, kind: str, asked: bytes, steps: Steps) -> Reading:
+    async def _read(self, kind: str, params: bytes, steps: Steps) -> Reading:
         """query -> read -> answer. Raises what `answer.problem` explains."""
-        query, with_bom = _understood(self.report, asked, self.settings)
+        query, with_bom = _parse(self.report, params, self.settings)
         steps.done("query")
         moment = statement if query.in_one_statement else snapshot
 
@@ -116,7 +118,7 @@ class Endpoint:
         found = await read_again(read)
         steps.done("read")
         closed = answer.is_closed(found, timedelta(days=self.settings.max_event_age_days))
-        following = f"{self.report.path}?{_next(asked, found.next)}" if found.next else None
+        following = f"{self.report.path}?{_next(params, found.next)}" if found.next else None
         encoded = formats.json(found)  # of every format: the entity tag comes from it
         headers = answer.headers(found, answer.entity_tag(kind, found, encoded), closed=closed, following=following)
         if kind != formats.CSV:
@@ -128,10 +130,10 @@ class Endpoint:
 
 
 @lru_cache(KEPT_QUERIES)
-def _understood(report: AnyReport, query_string: bytes, settings: ReporterSettings) -> tuple[Any, bool]:
+def _parse(report: AnyReport, query_string: bytes, settings: ReporterSettings) -> tuple[Any, bool]:
     """The query of a URL, and whether a byte order mark is asked for. It means the same whenever it is asked; only what
     is cheapest to read may change with the hour, and what was cheapest once stays exact. Raises BadQuery."""
-    given = Asked(query_string, report.parameters)
+    given = QueryParams(query_string, report.parameters)
     return report.ask(given, settings), given.get(BOM) or False
 
 
@@ -149,6 +151,6 @@ def _text(header: bytes | None) -> str | None:
     return None if header is None else header.decode("latin-1")
 
 
-def _next(asked: bytes, after: str) -> str:
-    kept = [(name, value) for name, value in parse_qsl(asked.decode(), keep_blank_values=True) if name != AFTER.name]
+def _next(params: bytes, after: str) -> str:
+    kept = [(name, value) for name, value in parse_qsl(params.decode(), keep_blank_values=True) if name != AFTER.name]
     return urlencode([*kept, (AFTER.name, after)])

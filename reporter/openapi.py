@@ -131,7 +131,7 @@ def _pipeline() -> dict[str, Any]:
     return {
         "operationId": "getPipeline",
         "summary": "The pipeline",
-        "description": "Its state, as the database knows it: rates, lag, refused and dead events, the ledger of the "
+        "description": "Its state, as the database knows it: rates, lag, rejected and dead events, the ledger of the "
         "newest messages. Cheap: ask every two seconds.",
         "responses": _responses("The state", {JSON: {"schema": _reference(Pipeline)}}, _WITHOUT_ACCEPT),
     }

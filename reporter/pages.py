@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from reporter.parameters import AFTER, LIMIT
-from reporter.query import Asked, BadQuery
+from reporter.query import BadQuery, QueryParams
 
 Row = TypeVar("Row")
 
@@ -25,10 +25,10 @@ class Page(msgspec.Struct, frozen=True):
     after: list[Any] | None
 
 
-def page(asked: Asked) -> Page:
+def page(params: QueryParams) -> Page:
     """Raises BadQuery."""
-    limit = asked.get(LIMIT)
-    if (text := asked.get(AFTER)) is None:
+    limit = params.get(LIMIT)
+    if (text := params.get(AFTER)) is None:
         return Page(limit, None)
     try:
         after = msgspec.json.decode(urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4)), type=list[Any])
@@ -37,18 +37,18 @@ def page(asked: Asked) -> Page:
     return Page(limit, after)
 
 
-def cut(rows: Sequence[Row], asked: Page, key: Callable[[Row], Sequence[Any]]) -> tuple[list[Row], str | None]:
+def cut(rows: Sequence[Row], params: Page, key: Callable[[Row], Sequence[Any]]) -> tuple[list[Row], str | None]:
     """The rows of the page, and what to ask for the next one; None where there is none.
 
     Raises BadQuery where the row that the page begins after is not there.
     """
     start = 0
-    if asked.after is not None:
+    if params.after is not None:
         keys = (msgspec.to_builtins(list(key(row))) for row in rows)
-        start = next((number for number, found in enumerate(keys, start=1) if found == asked.after), 0)
+        start = next((number for number, found in enumerate(keys, start=1) if found == params.after), 0)
         if not start:
             raise BadQuery(AFTER.name, "is of another query: it has to be `next` of the same one's page before")
-    if asked.limit is None or start + asked.limit >= len(rows):
+    if params.limit is None or start + params.limit >= len(rows):
         return list(rows[start:]), None
-    found = list(rows[start : start + asked.limit])
+    found = list(rows[start : start + params.limit])
     return found, urlsafe_b64encode(msgspec.json.encode(list(key(found[-1])))).rstrip(b"=").decode()

@@ -14,7 +14,7 @@ from core.sources.fields import MINUTE_PATTERN, SECOND_PATTERN, ZONE_PATTERN
 from reporter.buckets import Interval, begins_bucket, bounds, day_start, previous
 from reporter.cover import Cover, cover
 from reporter.parameters import COMPARE, FROM, INTERVAL, MINUTE_RANGE_HOURS, TIME_ZONE, TO
-from reporter.query import MOST_ROWS, Asked, BadQuery, Parameter
+from reporter.query import MOST_ROWS, BadQuery, Parameter, QueryParams
 
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2101, 1, 1, tzinfo=UTC)
@@ -75,13 +75,13 @@ class Period(NamedTuple):
         return self._replace(end=at, bounds=(*(self.bounds[: bisect_left(self.bounds, at)] or self.bounds[:1]), at))
 
 
-def period_of(asked: Asked, groups: int = 1) -> Period:
+def period_of(params: QueryParams, groups: int = 1) -> Period:
     """`from`, `to`, `timeZone` and, where the report has it, `interval`. groups: rows that each bucket has."""
-    zone = asked.get(TIME_ZONE) or _UTC
-    start, end = (_instant(asked, parameter, zone) for parameter in (FROM, TO))
+    zone = params.get(TIME_ZONE) or _UTC
+    start, end = (_instant(params, parameter, zone) for parameter in (FROM, TO))
     if start >= end:
         raise BadQuery("to", f"has to lie after from: {end.isoformat()} is not after {start.isoformat()}")
-    interval = asked.get(INTERVAL)
+    interval = params.get(INTERVAL)
     if interval == "minute" and (end - start).total_seconds() > MINUTE_RANGE_HOURS * 3600:
         longer = [name for name in get_args(Interval) if name != "minute"]
         raise BadQuery("interval", f"minute is for ranges up to {MINUTE_RANGE_HOURS} hours", longer)
@@ -96,9 +96,9 @@ def period_of(asked: Asked, groups: int = 1) -> Period:
     return Period(start, end, zone, interval, cut)
 
 
-def previous_of(asked: Asked, period: Period) -> Period | None:
+def previous_of(params: QueryParams, period: Period) -> Period | None:
     """The period before this one, where it is to be compared with."""
-    if asked.get(COMPARE) is None:
+    if params.get(COMPARE) is None:
         return None
     interval = period.interval if len(period.bounds) > 2 else None  # one bucket stands beside one
     start, end = previous(period.bounds, interval, period.zone)
@@ -107,9 +107,9 @@ def previous_of(asked: Asked, period: Period) -> Period | None:
     return Period(start, end, period.zone, interval, tuple(bounds(start, end, interval, period.zone)))
 
 
-def _instant(asked: Asked, parameter: Parameter[str], zone: ZoneInfo) -> datetime:
+def _instant(params: QueryParams, parameter: Parameter[str], zone: ZoneInfo) -> datetime:
     # A + that is not written as %2B arrives as a space, and an instant holds no other one.
-    name, text = parameter.name, asked.required(parameter).replace(" ", "+")
+    name, text = parameter.name, params.required(parameter).replace(" ", "+")
     try:
         if _DATE.fullmatch(text):
             at = day_start(date.fromisoformat(text), zone)

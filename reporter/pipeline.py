@@ -1,4 +1,4 @@
-"""The pipeline's state as the database knows it: rates, lag, letters, and the ledger of the newest messages.
+"""The pipeline's state as the database knows it: rates, lag, dead letters, and the ledger of the newest messages.
 
 Cheap enough to be asked every two seconds by everybody: what is read is bounded, whatever the tables hold. So the
 ledger here is of the newest messages alone; `python -m ops doctor` balances the whole.
@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from core import state
-from core.events.subjects import COLLECTED, REFUSED, stream_of
+from core.events.subjects import COLLECTED, REJECTED, stream_of
 from core.sources import SOURCES, SourceName
 from core.state import MAX_SILENCE_SECONDS, Level, SourceFacts, StateProblem
 from reporter.freshness import Freshness, Instant
@@ -21,14 +21,14 @@ from sql import statements
 
 MESSAGES: Final = 4000
 RATE_SECONDS: Final = 15
-LETTERS: Final = 10_000
+DEAD_LETTERS: Final = 10_000
 
 _SQL: Final = statements("report_pipeline")
 _STATE: Final = statements("state")
 _STREAMS: Final = tuple(stream_of(collected) for collected in COLLECTED)
 
 Rate = Annotated[float, Meta(description=f"Events a second, over {RATE_SECONDS} seconds")]
-Letters = Annotated[int, Meta(description=f"Of the last 24 hours; {LETTERS} says that many or more")]
+DeadLetters = Annotated[int, Meta(description=f"Of the last 24 hours; {DEAD_LETTERS} says that many or more")]
 
 
 class Ledger(msgspec.Struct, rename="camel", frozen=True):
@@ -62,9 +62,9 @@ class Pipeline(msgspec.Struct, rename="camel", frozen=True):
 
     read_at: Instant
     sources: dict[SourceName, SourceState]
-    refused_per_second: Rate
-    refused: Letters
-    dead: Letters
+    rejected_per_second: Rate
+    rejected: DeadLetters
+    dead: DeadLetters
     level: Annotated[Level, Meta(description="The worst of the problems; good: all is known, and well")]
     problems: Annotated[list[StateProblem], Meta(description="What is wrong or not known, the worst first")]
     stale: Annotated[bool, Meta(description="Whether figures above are out of date: see observedAt of each source")]
@@ -75,35 +75,35 @@ async def read_pipeline(pool: Pool) -> Pipeline:
     async with snapshot(pool, list(SOURCES)) as seen:
         found = await seen.connection.fetch(_SQL["streams"], _STREAMS, (*SOURCES, None), MESSAGES, RATE_SECONDS)
         totals = {row["source"]: row["events"] for row in await seen.connection.fetch(_SQL["totals"])}
-        letters = await seen.connection.fetchrow(_SQL["letters"], LETTERS)
+        dead_letters = await seen.connection.fetchrow(_SQL["dead_letters"], DEAD_LETTERS)
         noted = await state.read_sources(seen.connection)
         gateways = await state.read_gateways(seen.connection)
         dead = {
             (row["source"], row["reason"]): row["events"]
-            for row in await seen.connection.fetch(_STATE["dead"], LETTERS)
+            for row in await seen.connection.fetch(_STATE["dead"], DEAD_LETTERS)
         }
-    assert letters is not None
+    assert dead_letters is not None
     streams = {row["stream"]: row for row in found}
     sources: dict[SourceName, SourceState] = {
         source: _source(streams[stream_of(source)], totals.get(source, 0), seen.freshness[source]) for source in SOURCES
     }
     facts = [_facts(source, noted.get(source), sources[source]) for source in SOURCES]
-    facts.append(_facts(REFUSED, noted.get(REFUSED), None))
+    facts.append(_facts(REJECTED, noted.get(REJECTED), None))
     problems = state.problems(facts, gateways, dead)
     return Pipeline(
-        read_at=letters["read_at"],
+        read_at=dead_letters["read_at"],
         sources=sources,
-        refused_per_second=round(streams[stream_of(REFUSED)]["stored_per_second"], 1),
-        refused=letters["refused"],
-        dead=letters["dead"],
+        rejected_per_second=round(streams[stream_of(REJECTED)]["stored_per_second"], 1),
+        rejected=dead_letters["rejected"],
+        dead=dead_letters["dead"],
         level=state.level(problems),
         problems=problems,
-        stale=any(fact.collected for fact in facts if fact.name != REFUSED),
+        stale=any(fact.collected for fact in facts if fact.name != REJECTED),
     )
 
 
 def _facts(name: str, noted: Any, source: SourceState | None) -> SourceFacts:
-    """What the database knows of a source, or of the refused events."""
+    """What the database knows of a source, or of the rejected events."""
     silent = None if noted is None else noted["silent_seconds"]
     if silent is None:
         collected = f"no collector of {name} has reported yet"

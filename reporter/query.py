@@ -120,7 +120,7 @@ class Whole(Parameter[int]):
         return int(text)
 
 
-class Asked:
+class QueryParams:
     """The parameters of one request: each is known, and stands once unless it is a list."""
 
     def __init__(self, query_string: bytes, known: Sequence[AnyParameter]) -> None:

@@ -41,7 +41,9 @@ async def open_pool(settings: ReporterSettings) -> Pool:
     session = {
         **SESSION,
         "default_transaction_read_only": "on",
-        "statement_timeout": str(max(1, round(settings.reporter_statement_seconds * 1000))),  # 0 would mean none
+        "statement_timeout": str(
+            max(1, round(settings.reporter_statement_timeout_seconds * 1000))
+        ),  # 0 would mean none
         # Rollups are read by ranges of their keys whatever is asked: planned once. For rows see `plan_rows`.
         "plan_cache_mode": "force_generic_plan",
         "enable_seqscan": "off",
@@ -58,7 +60,7 @@ async def open_pool(settings: ReporterSettings) -> Pool:
         min_size=1,
         max_size=settings.reporter_connections,
         timeout=5,
-        command_timeout=settings.reporter_statement_seconds + PATIENCE_SECONDS,
+        command_timeout=settings.reporter_statement_timeout_seconds + PATIENCE_SECONDS,
         server_settings={"application_name": "sluice-reporter"},
         init=prepare,
         reset=_as_it_is,
@@ -90,19 +92,19 @@ async def check(pool: Pool, readiness: Readiness) -> None:
     if not asking.done():
         asking.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         asking.cancel()
-        readiness.missing("postgres", "no answer in time: it is away, or all connections are busy")
+        readiness.set_not_ready("postgres", "no answer in time: it is away, or all connections are busy")
         return
     try:
         found = asking.result()
     except Exception as error:
-        readiness.missing("postgres", str(error) or repr(error))
+        readiness.set_not_ready("postgres", str(error) or repr(error))
         log.debug("not ready", error=repr(error), **unknown_trace(error))
         return
-    readiness.fine("postgres")
+    readiness.set_ready("postgres")
     if found >= wanted:
-        readiness.fine("schema")
+        readiness.set_ready("schema")
     else:
-        readiness.missing("schema", f"version {found}, this program needs {wanted}")
+        readiness.set_not_ready("schema", f"version {found}, this program needs {wanted}")
 
 
 @asynccontextmanager

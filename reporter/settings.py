@@ -19,9 +19,9 @@ class ReporterSettings(Settings, frozen=True, kw_only=True):
     reporter_host: Annotated[str, Meta(description="The same for the reporter")] = "127.0.0.1"
     reporter_port: Annotated[Port, Meta(description="Port of the reports, health and metrics")] = 8081
     reporter_connections: Annotated[int, Meta(ge=1, le=100, description="Most connections to PostgreSQL")] = 8
-    reporter_statement_seconds: Annotated[Seconds, Meta(description="A report that takes longer is answered 504")] = (
-        10.0
-    )
+    reporter_statement_timeout_seconds: Annotated[
+        Seconds, Meta(description="A report that takes longer is answered 504")
+    ] = 10.0
     reporter_rows_range_hours: Annotated[
         int,
         Meta(

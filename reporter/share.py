@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 Found = TypeVar("Found")
 
 
-class Shared(Generic[Found]):
+class SingleFlight(Generic[Found]):
     """Readings that run, and those that wait for them."""
 
     def __init__(self) -> None:

@@ -1,39 +1,39 @@
--- What an operator asks of letters. The parameters $1 to $7 of the first three are those of chosen_letters.
+-- What an operator asks of dead letters. The parameters $1 to $7 of the first three are those of filter_dead_letters.
 
 -- name: groups
-SELECT kind, source, reason, outcome::text, count(*) AS letters, min(stored_at) AS oldest, max(stored_at) AS newest,
+SELECT kind, source, reason, outcome::text, count(*) AS dead_letters, min(stored_at) AS oldest, max(stored_at) AS newest,
        max(id) AS last
-FROM chosen_letters($1, $2, $3, $4, $5, $6, $7)
+FROM filter_dead_letters($1, $2, $3, $4, $5, $6, $7)
 GROUP BY 1, 2, 3, 4
 ORDER BY 1, 2, 3, 4
 
 -- name: newest
 SELECT kind, id, stored_at, source, reason, path, detail, event_id, correlation_id, length, outcome::text
-FROM chosen_letters($1, $2, $3, $4, $5, $6, $7)
+FROM filter_dead_letters($1, $2, $3, $4, $5, $6, $7)
 ORDER BY stored_at DESC, kind, id DESC
 LIMIT $8
 
 -- name: page
--- By id, so that letters that stay as they are do not come again; up to $9, so that those which the work itself may
+-- By id, so that dead letters that stay as they are do not come again; up to $9, so that those which the work itself may
 -- bring are left for another time.
 SELECT kind, id, received_at, source, stream, position, length, correlation_id, event
-FROM chosen_letters($1, $2, $3, $4, $5, $6, $7)
+FROM filter_dead_letters($1, $2, $3, $4, $5, $6, $7)
 WHERE id > $8 AND id <= $9
 ORDER BY id
 LIMIT $10
 
 -- name: one
-SELECT *, outcome::text AS became FROM letters WHERE kind = $1 AND id = $2
+SELECT *, outcome::text AS became FROM all_dead_letters WHERE kind = $1 AND id = $2
 
 -- name: lock
 -- One at a time replays or discards; the session holds it until it ends.
-SELECT pg_try_advisory_lock(hashtext('sluice.letters'))
+SELECT pg_try_advisory_lock(hashtext('sluice.dead_letters'))
 
 -- name: close_dead
 UPDATE dead_letters SET outcome = $2, outcome_at = now(), replayed_as = $3 WHERE id = ANY ($1) AND outcome = 'kept'
 
--- name: close_refused
-UPDATE refused_events SET outcome = $2, outcome_at = now(), replayed_as = $3 WHERE id = ANY ($1) AND outcome = 'kept'
+-- name: close_rejected
+UPDATE rejected_events SET outcome = $2, outcome_at = now(), replayed_as = $3 WHERE id = ANY ($1) AND outcome = 'kept'
 
 -- name: became
 -- What receipts say of these messages of a stream's present life, which began at $3.

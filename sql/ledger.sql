@@ -61,13 +61,13 @@ FROM (
     SELECT dead FROM receipt_totals WHERE stream = $1
 ) AS lives
 
--- name: letters
--- What became of the letters of a kind that a stream gave, those past their retention included.
-SELECT coalesce(sum(letters) FILTER (WHERE outcome = 'kept'), 0)::bigint AS kept,
-       coalesce(sum(letters) FILTER (WHERE outcome = 'replayed'), 0)::bigint AS replayed,
-       coalesce(sum(letters) FILTER (WHERE outcome = 'discarded'), 0)::bigint AS discarded
+-- name: dead_letters
+-- What became of the dead letters of a kind that a stream gave, those past their retention included.
+SELECT coalesce(sum(dead_letters) FILTER (WHERE outcome = 'kept'), 0)::bigint AS kept,
+       coalesce(sum(dead_letters) FILTER (WHERE outcome = 'replayed'), 0)::bigint AS replayed,
+       coalesce(sum(dead_letters) FILTER (WHERE outcome = 'discarded'), 0)::bigint AS discarded
 FROM (
-    SELECT outcome, count(*) AS letters FROM letters WHERE kind = $1 AND stream = $2 GROUP BY outcome
+    SELECT outcome, count(*) AS dead_letters FROM all_dead_letters WHERE kind = $1 AND stream = $2 GROUP BY outcome
     UNION ALL
-    SELECT outcome, letters FROM letter_totals WHERE kind = $1 AND stream = $2
+    SELECT outcome, dead_letters FROM dead_letter_totals WHERE kind = $1 AND stream = $2
 ) AS every

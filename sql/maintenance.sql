@@ -42,20 +42,20 @@ WITH old AS (
         SELECT ctid FROM dead_letters WHERE stored_at < now() - $1::interval LIMIT 10000))
     RETURNING stream, outcome
 )
-INSERT INTO letter_totals AS kept (kind, stream, outcome, letters)
+INSERT INTO dead_letter_totals AS kept (kind, stream, outcome, dead_letters)
 SELECT 'dead', stream, outcome, count(*) FROM old GROUP BY stream, outcome ORDER BY stream, outcome
-ON CONFLICT (kind, stream, outcome) DO UPDATE SET letters = kept.letters + excluded.letters
+ON CONFLICT (kind, stream, outcome) DO UPDATE SET dead_letters = kept.dead_letters + excluded.dead_letters
 
--- name: drop_old_refused_events
+-- name: drop_old_rejected_events
 WITH old AS (
-    DELETE FROM refused_events
+    DELETE FROM rejected_events
     WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM refused_events WHERE stored_at < now() - $1::interval LIMIT 10000))
-    RETURNING 'REFUSED' AS stream, outcome
+        SELECT ctid FROM rejected_events WHERE stored_at < now() - $1::interval LIMIT 10000))
+    RETURNING 'REJECTED' AS stream, outcome
 )
-INSERT INTO letter_totals AS kept (kind, stream, outcome, letters)
-SELECT 'refused', stream, outcome, count(*) FROM old GROUP BY stream, outcome ORDER BY stream, outcome
-ON CONFLICT (kind, stream, outcome) DO UPDATE SET letters = kept.letters + excluded.letters
+INSERT INTO dead_letter_totals AS kept (kind, stream, outcome, dead_letters)
+SELECT 'rejected', stream, outcome, count(*) FROM old GROUP BY stream, outcome ORDER BY stream, outcome
+ON CONFLICT (kind, stream, outcome) DO UPDATE SET dead_letters = kept.dead_letters + excluded.dead_letters
 
 -- name: advance_watermark
 -- Several collectors of a source write it: it only ever goes forward. With an older instant, nothing changes.

@@ -1,8 +1,8 @@
 -- The pipeline's state, cheap enough to be asked every two seconds: no statement here reads more than a bounded number
--- of the newest receipts and letters, however many there are.
+-- of the newest receipts and dead letters, however many there are.
 
 -- name: streams
--- One row a stream ($1, each with its source in $2: NULL for what the door refused), of its newest messages: at most $3
+-- One row a stream ($1, each with its source in $2: NULL for what the door rejected), of its newest messages: at most $3
 -- that have a sequence number, of one day (receipts are kept longer, so none of them can be gone).
 -- Rates are of the last $4 seconds, or less where $3 messages do not reach back so far; what was accepted is counted up
 -- to the watermark, before which nothing accepted is missing. For the same reason a number without a receipt below one
@@ -51,11 +51,11 @@ FROM unnest($1::text[]) AS asked (stream) LEFT JOIN summed USING (stream) LEFT J
 -- All events that the reports count, by source: weeks alone, some rows for each.
 SELECT source::text, sum(events)::bigint AS events FROM event_totals WHERE unit = 'week' GROUP BY source
 
--- name: letters
+-- name: dead_letters
 -- Letters of the last 24 hours; $1 says "that many, or more". In order, so that it is the index that stops at $1.
 SELECT (SELECT count(*) FROM (
-            SELECT FROM refused_events WHERE stored_at > now() - interval '24 hours' ORDER BY stored_at DESC LIMIT $1
-        ) AS refused) AS refused,
+            SELECT FROM rejected_events WHERE stored_at > now() - interval '24 hours' ORDER BY stored_at DESC LIMIT $1
+        ) AS rejected) AS rejected,
        (SELECT count(*) FROM (
             SELECT FROM dead_letters WHERE stored_at > now() - interval '24 hours' ORDER BY stored_at DESC LIMIT $1
         ) AS dead) AS dead,

@@ -35,10 +35,10 @@ WHERE receipts.stream = $1
 -- {table} is the partitioned table of the source's events.
 CREATE TEMPORARY TABLE staging (LIKE {table} INCLUDING DEFAULTS) ON COMMIT DELETE ROWS
 
--- name: staging_refused
+-- name: staging_rejected
 CREATE TEMPORARY TABLE staging ON COMMIT DELETE ROWS AS
 SELECT received_at, stream_sequence, length, source, reason, path, detail, event_id, correlation_id, sha256, event
-FROM refused_events
+FROM rejected_events
 WITH NO DATA
 
 -- name: empty_staging
@@ -87,9 +87,9 @@ GROUP BY 1, 3, 4
 ORDER BY 3, 1, 4
 ON CONFLICT (source, dimension, bucket, value, shard) DO UPDATE SET events = kept.events + excluded.events
 
--- name: merge_refused
+-- name: merge_rejected
 WITH inserted AS (
-    INSERT INTO refused_events (received_at, stream_sequence, length, source, reason, path, detail, event_id,
+    INSERT INTO rejected_events (received_at, stream_sequence, length, source, reason, path, detail, event_id,
                                 correlation_id, sha256, event)
     SELECT * FROM staging
     RETURNING stream_sequence
@@ -99,7 +99,7 @@ SELECT stream_sequence, count(*) AS stored FROM inserted GROUP BY stream_sequenc
 -- name: keep_dead_letters
 INSERT INTO dead_letters (stream, source, published_at, stream_sequence, received_at, position, reason, path, detail,
                           correlation_id, event)
-SELECT $1, $2, letter.*
+SELECT $1, $2, dead_letter.*
 FROM unnest($3::timestamptz[], $4::bigint[], $5::timestamptz[], $6::integer[], $7::text[], $8::text[], $9::text[],
-            $10::text[], $11::bytea[]) AS letter
+            $10::text[], $11::bytea[]) AS dead_letter
 ON CONFLICT (stream, stream_sequence, published_at, position) DO NOTHING

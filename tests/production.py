@@ -41,7 +41,7 @@ class Outcomes:
             self.counts[self._areas[ROOT / report.location[0]]][report.outcome] += 1
 
 
-def chosen(short: bool) -> dict[str, list[Path]]:
+def files_of(short: bool) -> dict[str, list[Path]]:
     """The test files of each area."""
     found = {area: [path for glob in globs for path in (ROOT / "tests").glob(glob)] for area, globs in AREAS.items()}
     if short:
@@ -52,7 +52,7 @@ def chosen(short: bool) -> dict[str, list[Path]]:
 def main() -> int:
     """Run, print, and give pytest's exit code."""
     short = os.environ.get("SHORT", "") not in ("", "0")
-    files = chosen(short)
+    files = files_of(short)
     outcomes = Outcomes({path: area for area, paths in files.items() for path in paths})
     code = pytest.main(["-q", *(str(path) for paths in files.values() for path in paths)], plugins=[outcomes])
     table = Table("checked", "passed", "failed", "skipped", title="Production check", title_justify="left")

@@ -86,7 +86,7 @@ def test_parse(benchmark: BenchmarkFixture, source: str, name: str) -> None:
     """A message of 1,000 events into binary COPY rows."""
     body, parse = message(source), parser(source, name)
     parsed = benchmark(parse, body, 7)
-    assert (parsed.events, parsed.rejects) == (EVENTS, [])
+    assert (parsed.events, parsed.invalid) == (EVENTS, [])
     tell(benchmark, len(body))
 
 
@@ -94,16 +94,16 @@ def test_parse(benchmark: BenchmarkFixture, source: str, name: str) -> None:
 def test_parse_a_message_of_one_event(benchmark: BenchmarkFixture, name: str) -> None:
     """What a message costs beside its events; the table's unit is then one event."""
     body, parse = message("facebook", 1), parser("facebook", name)
-    assert benchmark(parse, body, 7).rejects == []
+    assert benchmark(parse, body, 7).invalid == []
     tell(benchmark, len(body), events=1)
 
 
 @pytest.mark.parametrize("name", ["python", "native"])
-def test_parse_what_is_refused(benchmark: BenchmarkFixture, name: str) -> None:
+def test_parse_what_is_rejected(benchmark: BenchmarkFixture, name: str) -> None:
     """A flood of events that all break the contract: the native parser asks Python about each."""
     body = message("facebook").replace(b'"gender":"', b'"gender":"x')
     parsed = benchmark(parser("facebook", name), body, 7)
-    assert len(parsed.rejects) == EVENTS
+    assert len(parsed.invalid) == EVENTS
     tell(benchmark, len(body))
 
 

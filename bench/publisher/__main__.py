@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_seconds,
         default=3600.0,
         metavar="S",
-        help="how far in the past, at most 6 days: older than 7 is refused (default 3600)",
+        help="how far in the past, at most 6 days: older than 7 is rejected (default 3600)",
     )
 
     told = parser.add_argument_group("what is told")

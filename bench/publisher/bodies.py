@@ -39,7 +39,7 @@ class Body:
 
     @property
     def invalid(self) -> int:
-        """How many of the events the contract refuses: 1 or 0."""
+        """How many of the events the contract rejects: 1 or 0."""
         return int(self.corruption is not None and self.corruption.fault is not None)
 
     def valid_keys(self) -> list[tuple[str, str, str]]:

@@ -1,7 +1,7 @@
 """Single events as the publisher makes them, and the sixteen ways in which it corrupts one.
 
 Invariant: `make` returns what the contract allows, keys in the publisher's order; `corrupt` changes exactly what
-the publisher would have changed and says whether the contract then refuses the event, and where.
+the publisher would have changed and says whether the contract then rejects the event, and where.
 """
 
 from collections.abc import Callable

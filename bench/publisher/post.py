@@ -25,10 +25,10 @@ class Answer:
     failure: str | None = None
 
     def counts(self) -> tuple[int, int] | None:
-        """(accepted, refused) where the answer tells them."""
+        """(accepted, rejected) where the answer tells them."""
         try:
             document = orjson.loads(self.payload)
-            return int(document["accepted"]), int(document["refused"])
+            return int(document["accepted"]), int(document["rejected"])
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -50,7 +50,7 @@ class Poster:
         self._idle: list[tuple[float, StreamReader, StreamWriter]] = []
 
     async def post(self, content: bytes) -> Answer:
-        """Posts once. Reads while it sends: a server may refuse a body before it has read it."""
+        """Posts once. Reads while it sends: a server may reject a body before it has read it."""
         started = time.perf_counter()
         try:
             reader, writer = await self._connection()

@@ -1,6 +1,6 @@
 """Counts what a publisher sent and what was answered, and tells it while it runs and at the end.
 
-Invariant: posts = answered + unanswered + in flight; what has no answer counts neither as accepted nor as refused.
+Invariant: posts = answered + unanswered + in flight; what has no answer counts neither as accepted nor as rejected.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ class Tally:
     in_flight: int = 0
     most_in_flight: int = 0
     accepted: int = 0
-    refused: int = 0
+    rejected: int = 0
     unexpected_answers: int = 0  # 2xx whose counts are not those of the body
     most_behind_seconds: float = 0.0  # a POST left that long after its time
     seconds: float = 0.0
@@ -71,7 +71,7 @@ class Tally:
         counts = answer.counts()
         if counts:
             self.accepted += counts[0]
-            self.refused += counts[1]
+            self.rejected += counts[1]
         if answer.status // 100 == 2 and counts != (body.events - body.invalid, body.invalid):
             self.unexpected_answers += 1
 
@@ -95,7 +95,7 @@ class Tally:
             "bytes": self.bytes_sent,
             "answered": {str(status): number for status, number in sorted(self.answered.items())},
             "accepted": self.accepted,
-            "refused": self.refused,
+            "rejected": self.rejected,
             "unanswered": self.unanswered,
             "failures": dict(self.failures),
             "expected_invalid": self.expected_invalid,

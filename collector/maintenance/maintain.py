@@ -1,6 +1,6 @@
 """What a collector does beside storing: partitions ahead, retention, and ending sessions that are stuck.
 
-    round: pause -> sessions -> partitions -> retention -> countries -> receipts -> dead_letters -> refused_events
+    round: pause -> sessions -> partitions -> retention -> countries -> receipts -> dead_letters -> rejected_events
 
 Every collector does all of it: each step is safe beside another collector doing the same. Invariant: a step that fails
 keeps no other one from its work. It is logged, tried again next round, and the metric of its last success grows old.
@@ -64,7 +64,7 @@ class Maintenance:
             works |= {"partitions": self._partitions, "retention": self._retention, "countries": self._countries}
         works |= {"receipts": self._receipts, "dead_letters": self._dead_letters}
         if source.table is None:
-            works["refused_events"] = self._refused_events
+            works["rejected_events"] = self._rejected_events
         self._steps = [(metrics.step(source.name, name, readiness), work) for name, work in works.items()]
 
     async def round(self) -> None:
@@ -123,14 +123,14 @@ class Maintenance:
         )
 
     async def _dead_letters(self, connection: Connection) -> None:
-        await connection.execute(_SQL["drop_old_dead_letters"], self._letters_kept)
+        await connection.execute(_SQL["drop_old_dead_letters"], self._dead_letters_kept)
 
-    async def _refused_events(self, connection: Connection) -> None:
-        await connection.execute(_SQL["drop_old_refused_events"], self._letters_kept)
+    async def _rejected_events(self, connection: Connection) -> None:
+        await connection.execute(_SQL["drop_old_rejected_events"], self._dead_letters_kept)
 
     @property
-    def _letters_kept(self) -> timedelta:
-        return timedelta(days=self._settings.letter_retention_days)
+    def _dead_letters_kept(self) -> timedelta:
+        return timedelta(days=self._settings.dead_letter_retention_days)
 
     async def _countries(self, connection: Connection) -> None:
         places = await connection.fetchval(_COUNTRIES["free_places"])

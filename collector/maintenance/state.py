@@ -1,6 +1,6 @@
 """Report a source's state to the database once a second: how full its stream is, whether it is paused or stopped.
 
-The collector of refused events also listens to the gateways, so that the page can say whether they turn requests away.
+The collector of rejected events also listens to the gateways, so that the page can say whether they turn requests away.
 What is not reported any more goes stale, and `core/state.py` judges that as a problem.
 """
 
@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from collector.sources.source import Source
-from core.events.subjects import GATEWAY_STATE_SUBJECT, REFUSED, consumer_of
+from core.events.subjects import GATEWAY_STATE_SUBJECT, REJECTED, consumer_of
 from core.health import Readiness
 from core.jetstream import StreamInfo
 from core.postgres import Connection
@@ -48,7 +48,7 @@ class StateReport:
             return
         self._begun = now
         try:
-            if self._source.name == REFUSED and not self._listening:
+            if self._source.name == REJECTED and not self._listening:
                 await self._client.subscribe(GATEWAY_STATE_SUBJECT, cb=self._hear)
                 self._listening = True
             consumer = await self._client.jetstream().consumer_info(

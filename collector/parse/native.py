@@ -1,7 +1,7 @@
 """The native parser: it reads the lines that it can prove to be valid, and asks the Python one about the others.
 
     message --native--> rows
-       \\--a line that is not proved to be valid--> python --> its row, or its reject
+       \\--a line that is not proved to be valid--> python --> its row, or its invalid event
 
 Invariant: both parsers give the same for every message. The native one never says what is wrong with a line, nor reads
 a header: the reference does, so that both agree by construction.
@@ -13,8 +13,8 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from collector.parse import native_schema
-from collector.parse.parsed import Parsed, Parser, Reject, Rows
-from collector.parse.python import python_parser, rejected, row_reader
+from collector.parse.parsed import InvalidEvent, Parsed, Parser, Rows
+from collector.parse.python import invalid_event, python_parser, row_reader
 from collector.parse.rollup import Seen, total
 from collector.parse.row import closing
 from collector.sources.source import Source
@@ -52,14 +52,14 @@ def native_parser(source: Source, contract: Contract) -> Parser:
         return Request(part.events, earliest, latest, closing(part, sequence))
 
     def parse(message: bytes, sequence: int) -> Parsed:
-        rejects: list[Reject] = []
+        invalid: list[InvalidEvent] = []
         asked: Seen = defaultdict(list)
 
         def ask(position: int, request: int, line: bytes) -> tuple[int, bytes] | None:
             try:
                 return row(line, instant(parts[request].received_at), requests[request].end, asked)
             except Invalid as why:
-                rejects.append(rejected(position, why))
+                invalid.append(invalid_event(position, why))
             return None
 
         try:
@@ -72,7 +72,7 @@ def native_parser(source: Source, contract: Contract) -> Parser:
         return Parsed(
             events,
             {day: Rows(count, copy) for day, (count, copy) in found.items()},
-            rejects,
+            invalid,
             total([counts, counted(asked)]) if asked else counts,
         )
 

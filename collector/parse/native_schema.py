@@ -1,7 +1,7 @@
 """Tell the native parser of a source: its keys with what they may be, and the layout of its rows.
 
 Everything is derived from the source's declaration in `core/sources`. What the native parser could not hold to the
-contract is refused here, so that it is never guessed.
+contract is rejected here, so that it is never guessed.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class Rows:
     copy: bytes
 
 
-class Reject(NamedTuple):
+class InvalidEvent(NamedTuple):
     """A line that cannot become a row. position counts the message's events from 0; -1 is the whole message."""
 
     position: int
@@ -29,15 +29,15 @@ class Reject(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """What a message holds: its events are the rows of all days and the rejects.
+    """What a message holds: its events are the rows of all days and the invalid.
 
     The days count from 2000-01-01; a source that is not partitioned has day 0 alone. A message that cannot be read
-    counts as one event, its own reject. counts are what its rows add to the rollups.
+    counts as one event, its own invalid. counts are what its rows add to the rollups.
     """
 
     events: int
     days: dict[int, Rows]
-    rejects: list[Reject]
+    invalid: list[InvalidEvent]
     counts: Counts | native.Counts
 
 

@@ -2,7 +2,7 @@
 
 A row is its count of fields (16 bits), then for each field its length (32 bits) and its bytes; NULL has the
 length -1. All numbers are big-endian. Source: PostgreSQL's manual, "COPY", binary format, and the types' `recv`
-functions. An encoder takes a decoded value and gives the whole field. `core/native/src/copying.rs` writes the
+functions. An encoder takes a decoded value and gives the whole field. `core/native/src/pg_copy.rs` writes the
 same bytes.
 """
 

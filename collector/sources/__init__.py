@@ -1,14 +1,14 @@
-"""What a collector can be started for: the events of each source, and the refused events."""
+"""What a collector can be started for: the events of each source, and the rejected events."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from collector.sources import refused
+from collector.sources import rejected
 from collector.sources.source import Source, of_events
 from core.sources import SOURCES as DECLARED
 
 SOURCES: Final[dict[str, Source]] = {
     **{name: of_events(name) for name in DECLARED},
-    refused.SOURCE.name: refused.SOURCE,
+    rejected.SOURCE.name: rejected.SOURCE,
 }

@@ -1,4 +1,4 @@
-"""What the collector has to know of what it collects: the events of a source, or the refused events."""
+"""What the collector has to know of what it collects: the events of a source, or the rejected events."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Audience:
 class Source:
     """What one collector stores.
 
-    name         of the source, or `refused`
+    name         of the source, or `rejected`
     stream       that it reads
     reader       makes what reads a line of a message
     shapes       the structs that a line is read into

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from collector.message import Message
-from collector.parse.parsed import Parsed, Parser, Reject
+from collector.parse.parsed import InvalidEvent, Parsed, Parser
 from core.events import wire
 from core.events.dead_reasons import DeadReason
 from core.sources.fields import instant, moment_of
@@ -25,7 +25,7 @@ class Path(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """A dead letter: an accepted event that could not be stored."""
 
     published_at: datetime
@@ -64,31 +64,31 @@ class Outcome:
 
     events: int = 0
     stored: int = 0
-    letters: list[Letter] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
     left_out: int = 0
     path: Path | None = None
     conflicts: int = 0
 
     @property
     def repeated(self) -> int:
-        return self.events - self.stored - len(self.letters)
+        return self.events - self.stored - len(self.dead_letters)
 
 
-def letter(message: Message, reject: Reject) -> Letter:
-    """The dead letter of one rejected event, or of a message that cannot be read at all."""
+def dead_letter(message: Message, invalid: InvalidEvent) -> DeadLetter:
+    """The dead letter of one invalid event, or of a message that cannot be read at all."""
     part: wire.Part | None = None
     event = message.body
-    if reject.position >= 0:
+    if invalid.position >= 0:
         parts, lines = wire.decode(message.body)
-        part, event = wire.part_of(parts, reject.position), lines[reject.position]
-    return Letter(
+        part, event = wire.part_of(parts, invalid.position), lines[invalid.position]
+    return DeadLetter(
         published_at=message.published_at,
         stream_sequence=message.sequence,
         received_at=moment_of(instant(part.received_at)) if part else None,
-        position=reject.position,
-        reason=reject.reason,
-        path=reject.path,
-        detail=reject.detail,
+        position=invalid.position,
+        reason=invalid.reason,
+        path=invalid.path,
+        detail=invalid.detail,
         correlation_id=part.correlation_id if part else None,
         event=event,
     )

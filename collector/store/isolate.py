@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from collector.parse.parsed import Parser, Reject
-from collector.store.batch import Entry, Letter, Path, around, halve, letter
-from collector.store.write import Poison, Write
-from core.errors import OurFault
+from collector.parse.parsed import InvalidEvent, Parser
+from collector.store.batch import DeadLetter, Entry, Path, around, dead_letter, halve
+from collector.store.write import BatchWriter, Poison
+from core.errors import FatalError
 from core.events.dead_reasons import StoreReason
 
 MOST_DEAD: Final = 10
@@ -28,7 +28,7 @@ class DeadLimit:
     If a batch has more, the fault is ours, not theirs: nothing of it is stored. Replayed dead letters that die again
     are not counted, however many there are.
 
-    Raises OurFault if the events that break the contract are too many.
+    Raises FatalError if the events that break the contract are too many.
     """
 
     def __init__(self, entries: list[Entry]) -> None:
@@ -36,31 +36,31 @@ class DeadLimit:
         self._most = max(MOST_DEAD, int(fresh * MOST_DEAD_SHARE))
         self._dead = 0
         for entry in entries:
-            for reject in entry.parsed.rejects:
-                self.count(entry, f"{reject.reason} at {reject.path}")
+            for event in entry.parsed.invalid:
+                self.count(entry, f"{event.reason} at {event.path}")
 
     def count(self, entry: Entry, why: str) -> None:
-        """Count one more event of this entry. Raises OurFault if it is one too many."""
+        """Count one more event of this entry. Raises FatalError if it is one too many."""
         self._dead += not entry.message.replayed
         if self._dead > self._most:
-            raise OurFault(f"more than {self._most} events of one batch cannot be stored: {why}")
+            raise FatalError(f"more than {self._most} events of one batch cannot be stored: {why}")
 
 
-class Isolation:
-    """A batch that holds poison, taken apart. letters are the dead letters found."""
+class PoisonIsolator:
+    """A batch that holds poison, taken apart. dead letters are the dead letters found."""
 
-    def __init__(self, parse: Parser, write: Write, limit: DeadLimit) -> None:
+    def __init__(self, parse: Parser, write: BatchWriter, limit: DeadLimit) -> None:
         self._parse = parse
         self._write = write
         self._limit = limit
         self._path = Path.DIRECT if write.can_go_direct else Path.STAGED
-        self.letters: list[Letter] = []
+        self.dead_letters: list[DeadLetter] = []
 
     async def store(self, entries: list[Entry], poison: Poison) -> Counter[int]:
         """Store the events of these entries, except those that PostgreSQL rejects; `poison` is why all together
         failed. Return the rows inserted by stream sequence.
 
-        Raises OurFault, or the error of a try that was not poison.
+        Raises FatalError, or the error of a try that was not poison.
         """
         if len(entries) == 1 and entries[0].parsed.events == 1:
             self._bury(entries[0], poison)
@@ -80,6 +80,6 @@ class Isolation:
         return halve(entries, self._parse)
 
     def _bury(self, entry: Entry, poison: Poison) -> None:
-        reject = Reject(entry.start, StoreReason.UNSTORABLE, "$", poison.detail)
-        self.letters.append(letter(entry.message, reject))
-        self._limit.count(entry, reject.detail)
+        event = InvalidEvent(entry.start, StoreReason.UNSTORABLE, "$", poison.detail)
+        self.dead_letters.append(dead_letter(entry.message, event))
+        self._limit.count(entry, event.detail)

@@ -17,11 +17,11 @@ import asyncpg
 import structlog
 
 from collector.faults import Point
-from collector.parse.parsed import Parser, Reject
+from collector.parse.parsed import InvalidEvent, Parser
 from collector.sources.source import Source
-from collector.store.batch import Entry, Letter, Outcome, Path, letter
-from collector.store.isolate import DeadLimit, Isolation
-from collector.store.write import COMMAND_SECONDS, Poison, Turn, Write, day_of, staging
+from collector.store.batch import DeadLetter, Entry, Outcome, Path, dead_letter
+from collector.store.isolate import DeadLimit, PoisonIsolator
+from collector.store.write import COMMAND_SECONDS, BatchWriter, DirectCopyBackoff, Poison, day_of, staging
 from core import faults, postgres
 from core.events import wire
 from core.events.dead_reasons import StoreReason
@@ -45,7 +45,7 @@ class Store:
         self._dsn = dsn
         self._source = source
         self._parse = parse
-        self.turn = Turn()
+        self.turn = DirectCopyBackoff()
         self._connection: Connection | None = None
         self._shard = 0
         self._leaves: set[int] = set()
@@ -60,7 +60,7 @@ class Store:
     async def save(self, entries: list[Entry]) -> Outcome:
         """Store one batch; when this returns it has committed.
 
-        Raises TooSlow, OurFault, or what the database raised (see `core.pg_errors`). Nothing of the batch is stored
+        Raises TooSlow, FatalError, or what the database raised (see `core.pg_errors`). Nothing of the batch is stored
         then.
         """
         connection = await self._connected()
@@ -81,26 +81,26 @@ class Store:
         if not fresh:
             return outcome
         limit = DeadLimit(fresh)
-        letters = [letter(entry.message, reject) for entry in fresh for reject in entry.parsed.rejects]
-        letters += [found for entry in fresh for found in self._too_late(entry, below_floor)]
-        write = Write(connection, self._source, self._shard, below_floor)
+        dead_letters = [dead_letter(entry.message, event) for entry in fresh for event in entry.parsed.invalid]
+        dead_letters += [found for entry in fresh for found in self._too_late(entry, below_floor)]
+        write = BatchWriter(connection, self._source, self._shard, below_floor)
         path = self.turn.take() if write.can_go_direct else Path.STAGED
         try:
             stored = await write.rows(fresh, path)
         except Poison as poison:
-            isolation = Isolation(self._parse, write, limit)
+            isolation = PoisonIsolator(self._parse, write, limit)
             stored = await isolation.store(fresh, poison)
-            letters += isolation.letters
+            dead_letters += isolation.dead_letters
         if path is Path.DIRECT:
             self.turn.tell(conflicts=write.conflicts)
         await write.counts()
         if faults.ARMED:
             faults.reached(Point.MERGED)
-        await self._keep_letters(connection, letters)
-        await self._correct_receipts(connection, fresh, stored, letters)
+        await self._keep_dead_letters(connection, dead_letters)
+        await self._correct_receipts(connection, fresh, stored, dead_letters)
         outcome.events = sum(entry.parsed.events for entry in fresh)
         outcome.stored = stored.total()
-        outcome.letters = letters
+        outcome.dead_letters = dead_letters
         outcome.path = Path.STAGED if write.staged else Path.DIRECT
         outcome.conflicts = write.conflicts
         return outcome
@@ -117,28 +117,28 @@ class Store:
         taken = {row["stream_sequence"] for row in rows}
         return [entry for entry in entries if entry.message.sequence in taken]
 
-    async def _keep_letters(self, connection: Connection, letters: list[Letter]) -> None:
-        if not letters:
+    async def _keep_dead_letters(self, connection: Connection, dead_letters: list[DeadLetter]) -> None:
+        if not dead_letters:
             return
         await connection.execute(
             _SQL["keep_dead_letters"],
             self._source.stream,
             self._source.name,
-            [letter.published_at for letter in letters],
-            [letter.stream_sequence for letter in letters],
-            [letter.received_at for letter in letters],
-            [letter.position for letter in letters],
-            [letter.reason for letter in letters],
-            [letter.path for letter in letters],
-            [letter.detail for letter in letters],
-            [letter.correlation_id for letter in letters],
-            [letter.event for letter in letters],
+            [dead_letter.published_at for dead_letter in dead_letters],
+            [dead_letter.stream_sequence for dead_letter in dead_letters],
+            [dead_letter.received_at for dead_letter in dead_letters],
+            [dead_letter.position for dead_letter in dead_letters],
+            [dead_letter.reason for dead_letter in dead_letters],
+            [dead_letter.path for dead_letter in dead_letters],
+            [dead_letter.detail for dead_letter in dead_letters],
+            [dead_letter.correlation_id for dead_letter in dead_letters],
+            [dead_letter.event for dead_letter in dead_letters],
         )
 
     async def _correct_receipts(
-        self, connection: Connection, entries: list[Entry], stored: Counter[int], letters: Iterable[Letter]
+        self, connection: Connection, entries: list[Entry], stored: Counter[int], dead_letters: Iterable[DeadLetter]
     ) -> None:
-        dead = Counter(found.stream_sequence for found in letters)
+        dead = Counter(found.stream_sequence for found in dead_letters)
         differing = [entry for entry in entries if stored[entry.message.sequence] != entry.parsed.events]
         if not differing:
             return
@@ -156,7 +156,7 @@ class Store:
             [dead[sequence] for sequence in sequences],
         )
 
-    def _too_late(self, entry: Entry, below_floor: set[int]) -> Iterable[Letter]:
+    def _too_late(self, entry: Entry, below_floor: set[int]) -> Iterable[DeadLetter]:
         """The events of days whose partition was dropped, one by one. Rare: a stream older than the retention."""
         if below_floor.isdisjoint(entry.parsed.days):
             return
@@ -164,8 +164,8 @@ class Store:
         for position in range(len(lines)):
             one = self._parse(wire.cut(parts, lines, position, position + 1), entry.message.sequence)
             if not below_floor.isdisjoint(one.days):
-                yield letter(
-                    entry.message, Reject(position, StoreReason.BELOW_FLOOR, "$.timestamp", "its day was dropped")
+                yield dead_letter(
+                    entry.message, InvalidEvent(position, StoreReason.BELOW_FLOOR, "$.timestamp", "its day was dropped")
                 )
 
     async def _ensure_leaves(self, connection: Connection, entries: list[Entry]) -> set[int]:

@@ -45,7 +45,7 @@ COPY_SECONDS: Final = COMMAND_SECONDS
 CONFLICTS: Final = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError)
 
 
-class Turn:
+class DirectCopyBackoff:
     """Whose turn it is. After a conflict the staged path serves the next batches, 1, 2, 4 and so on up to 64: where
     repeats are common, a COPY that is taken back costs more than it saves. A success of the direct path ends that."""
 
@@ -76,7 +76,7 @@ class Poison(Exception):
         super().__init__(self.detail)
 
 
-class Write:
+class BatchWriter:
     """What writes within one transaction. `rows` may be called for parts of a batch, `counts` once at the end.
 
     conflicts   how often the direct path met a repeat
@@ -97,7 +97,7 @@ class Write:
 
     @property
     def can_go_direct(self) -> bool:
-        """Refused events are few and of one table: they are always staged."""
+        """Rejected events are few and of one table: they are always staged."""
         return self._source.table is not None
 
     async def rows(self, entries: list[Entry], path: Path) -> Counter[int]:
@@ -170,7 +170,7 @@ class Write:
         self._staging_in_use = True
         await self._copy_into("staging", entries, day)
         if self._source.table is None:
-            rows = await self._connection.fetch(_SQL["merge_refused"])
+            rows = await self._connection.fetch(_SQL["merge_rejected"])
         else:
             merge = _SOURCES[f"merge_{self._source.name}"]
             await self._learn(self._total(entry.parsed.counts for entry in entries), day)
@@ -209,7 +209,7 @@ class Write:
 
 def staging(source: Source) -> str:
     """The statement that makes the session's staging table."""
-    return _SQL["staging"].format(table=source.table) if source.table else _SQL["staging_refused"]
+    return _SQL["staging"].format(table=source.table) if source.table else _SQL["staging_rejected"]
 
 
 def leaf(source: Source, day: int) -> str:

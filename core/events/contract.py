@@ -4,7 +4,7 @@
        \\______________________________________________________________ Invalid(reason, path, detail)
 
 The gateway asks this at the door and the collector's Python parser asks it again when storing, so that both
-agree to the letter. The usual event takes the short way; only a refused one is read twice, to say why.
+agree to the letter. The usual event takes the short way; only a rejected one is read twice, to say why.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SECOND_MICROSECONDS: Final = 1_000_000
 
 
 class Reason(StrEnum):
-    """Why an event is refused: the closed list. Metrics, answers, refused events and dead letters use it."""
+    """Why an event is rejected: the closed list. Metrics, answers, rejected events and dead letters use it."""
 
     MALFORMED = "malformed"
     TOO_DEEP = "too_deep"
@@ -105,7 +105,7 @@ class Contract:
     def read(self, raw: bytes, received_at: int, source: SourceName | None = None) -> Event:
         """The event in `raw`, one JSON object.
 
-        received_at is in microseconds since 2000. Where `source` is given, another source is refused.
+        received_at is in microseconds since 2000. Where `source` is given, another source is rejected.
         Raises Invalid.
         """
         size = len(raw)
@@ -266,11 +266,11 @@ def _only_surrogates_are_wrong(raw: bytes) -> bool:
     if b"\\u" not in raw:  # they can only come as escapes
         return False
 
-    def refuse(constant: str) -> None:
+    def reject(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
 
     try:
-        json.loads(raw.decode(), parse_constant=refuse)
+        json.loads(raw.decode(), parse_constant=reject)
     except (ValueError, RecursionError):
         return False
     return True

@@ -6,17 +6,17 @@ from typing import Final
 
 from core.sources import SOURCES, SourceName
 
-REFUSED: Final = "refused"
+REJECTED: Final = "rejected"
 UNKNOWN: Final = "unknown"
-COLLECTED: Final = (*SOURCES, REFUSED)
-"""What collectors fetch, each from a stream of its own: the events of each source, and refused events."""
+COLLECTED: Final = (*SOURCES, REJECTED)
+"""What collectors fetch, each from a stream of its own: the events of each source, and rejected events."""
 
 GATEWAY_STATE_SUBJECT: Final = "sluice.gateway_state"
 """Where gateway workers report, once a second, how many requests they answered 500 or 503. No stream keeps it."""
 
 # Headers of a message.
 EVENTS_HEADER: Final = "Sluice-Events"
-REPLAYED_HEADER: Final = "Sluice-Replayed"  # whose events were all letters before
+REPLAYED_HEADER: Final = "Sluice-Replayed"  # whose events were all dead letters before
 MESSAGE_ID_HEADER: Final = "Nats-Msg-Id"
 
 
@@ -25,19 +25,19 @@ def events_subject(source: SourceName) -> str:
     return f"events.{source}"
 
 
-def refused_subject(source: SourceName | None) -> str:
-    """Where refused events are published; the source is None where it could not be read."""
-    return f"{REFUSED}.{source or UNKNOWN}"
+def rejected_subject(source: SourceName | None) -> str:
+    """Where rejected events are published; the source is None where it could not be read."""
+    return f"{REJECTED}.{source or UNKNOWN}"
 
 
 def stream_of(collected: str) -> str:
-    """The stream that a collector of a source, or of `refused`, reads."""
-    return "REFUSED" if collected == REFUSED else f"EVENTS_{collected.upper()}"
+    """The stream that a collector of a source, or of `rejected`, reads."""
+    return "REJECTED" if collected == REJECTED else f"EVENTS_{collected.upper()}"
 
 
 def stream_subjects(collected: str) -> list[str]:
     """The subjects that this stream takes."""
-    return [f"{REFUSED}.*"] if collected == REFUSED else [f"events.{collected}"]
+    return [f"{REJECTED}.*"] if collected == REJECTED else [f"events.{collected}"]
 
 
 def consumer_of(collected: str) -> str:

@@ -1,4 +1,4 @@
-"""Find everything that is wrong with an event that was refused, with what is allowed instead.
+"""Find everything that is wrong with an event that was rejected, with what is allowed instead.
 
     raw --keys of the contract alone--> fields --each by itself--> violations
 
@@ -52,7 +52,7 @@ class _Node(NamedTuple):
 
 
 def violations(raw: bytes, why: Invalid, received_at: int, contract: Contract) -> list[Violation]:
-    """All violations of an event that `contract` refused for `why`, which is the first of them.
+    """All violations of an event that `contract` rejected for `why`, which is the first of them.
 
     received_at is in microseconds since 2000. Never raises.
     """

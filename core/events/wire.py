@@ -8,7 +8,7 @@ Version 1: the first line is a JSON object, then comes one event a line.
 
 A part is what one request gave: the first `events` lines belong to the first part, and so on. An event's bytes
 stand as they were received; only one that holds a line break is compacted first (`one_line`).
-Messages of the stream REFUSED have the same form, with one refused event (`core.events.refused`) a line.
+Messages of the stream REJECTED have the same form, with one rejected event (`core.events.rejected`) a line.
 """
 
 from __future__ import annotations

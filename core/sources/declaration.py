@@ -18,7 +18,7 @@ from core.sources.shape import Key, keys
 Stage = Literal["top", "bottom"]
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 AT: Final = "2000-01-01T00:00:00.000Z"
-"""A placeholder for each instant of an example. What shows one replaces it by the present: old events are refused."""
+"""A placeholder for each instant of an example. What shows one replaces it by the present: old events are rejected."""
 
 REGISTERED: Final = "country"
 """The one dimension of free text that has a registry of its values (`known_countries`)."""

@@ -25,7 +25,7 @@ class ColumnType(StrEnum):
 
 
 class Field(NamedTuple):
-    """A key and what its value has to be, in the order in which the native module takes it (`Kind` of `copying.rs`).
+    """A key and what its value has to be, in the order in which the native module takes it (`Kind` of `pg_copy.rs`).
 
     least and most are a number's limits, or a text's in bytes of UTF-8; labels are those of a closed list.
     """

@@ -20,9 +20,9 @@ from ops.settings import OperatorSettings
 DRY_RUN: Final = "(dry run: nothing was changed)"
 
 
-async def list_partitions(chosen: OperatorSettings, *, as_json: bool) -> int:
+async def list_partitions(settings: OperatorSettings, *, as_json: bool) -> int:
     """Print every day that has a partition."""
-    async with to_database(chosen) as connection:
+    async with to_database(settings) as connection:
         found = await partitions.read(connection)
     if as_json:
         print_json([partition._asdict() for partition in found])
@@ -39,10 +39,10 @@ async def list_partitions(chosen: OperatorSettings, *, as_json: bool) -> int:
     return 0
 
 
-async def ensure_partitions(chosen: OperatorSettings, days: int | None, *, dry_run: bool) -> int:
+async def ensure_partitions(settings: OperatorSettings, days: int | None, *, dry_run: bool) -> int:
     """Make the days ahead that are missing, and attach those that are detached; 1 where that is not done."""
-    days = chosen.partitions_ahead_days if days is None else days
-    async with to_database(chosen) as connection:
+    days = settings.partitions_ahead_days if days is None else days
+    async with to_database(settings) as connection:
         missing = await partitions.missing(connection, days)
         if dry_run:
             for name, day, detached in missing:
@@ -69,10 +69,10 @@ def _print_changes(changes: Sequence[partitions.Change]) -> None:
         console().print(escape(f"{name} {day} {done}" + (f": {error}" if error else "")))
 
 
-async def drop_partitions(chosen: OperatorSettings, days: int, *, dry_run: bool, yes: bool) -> int:
+async def drop_partitions(settings: OperatorSettings, days: int, *, dry_run: bool, yes: bool) -> int:
     """Drop the days that are older."""
-    async with to_database(chosen) as connection:
-        floor, found = await partitions.old(connection, days, chosen)
+    async with to_database(settings) as connection:
+        floor, found = await partitions.old(connection, days, settings)
         for partition in found:
             console().print(f"{partition.table} {partition.day}  {partition.bytes / MEBIBYTE:,.1f} MiB")
         if dry_run or not found:
@@ -90,9 +90,9 @@ async def drop_partitions(chosen: OperatorSettings, days: int, *, dry_run: bool,
     return 1 if left else 0
 
 
-async def index_partitions(chosen: OperatorSettings, *, dry_run: bool) -> int:
+async def index_partitions(settings: OperatorSettings, *, dry_run: bool) -> int:
     """Build the index on campaigns of each partition that lacks it, newest first."""
-    async with to_database(chosen) as connection:
+    async with to_database(settings) as connection:
         lacking = await partitions.without_index(connection)
         if dry_run:
             console().print(f"{plural(len(lacking), 'partition')} would be indexed {DRY_RUN}")
@@ -105,9 +105,9 @@ async def index_partitions(chosen: OperatorSettings, *, dry_run: bool) -> int:
     return 0
 
 
-async def rebuild_countries(chosen: OperatorSettings, *, dry_run: bool, yes: bool) -> int:
+async def rebuild_countries(settings: OperatorSettings, *, dry_run: bool, yes: bool) -> int:
     """Give the places of the registry of countries to the most frequent ones, and count the kept days accordingly."""
-    async with to_database(chosen) as connection:
+    async with to_database(settings) as connection:
         if not dry_run:
             confirm("rebuild the registry of countries from the rows of all kept days", yes=yes)
         rebuilt = await (countries.look(connection) if dry_run else countries.rebuild(connection))
@@ -118,10 +118,10 @@ async def rebuild_countries(chosen: OperatorSettings, *, dry_run: bool, yes: boo
     return 0
 
 
-async def list_streams(chosen: OperatorSettings, *, as_json: bool) -> int:
+async def list_streams(settings: OperatorSettings, *, as_json: bool) -> int:
     """Print every stream, and where it is not as declared."""
-    async with to_nats(chosen) as client:
-        found = await streams.read(client, chosen)
+    async with to_nats(settings) as client:
+        found = await streams.read(client, settings)
     if as_json:
         print_json([
             {"stream": one.name, "drift": one.drift, **({} if one.info is None else {
@@ -141,10 +141,10 @@ async def list_streams(chosen: OperatorSettings, *, as_json: bool) -> int:
     return 0
 
 
-async def apply_streams(chosen: OperatorSettings, *, dry_run: bool, yes: bool) -> int:
+async def apply_streams(settings: OperatorSettings, *, dry_run: bool, yes: bool) -> int:
     """Make streams as they are declared."""
-    async with to_nats(chosen) as client:
-        differing = [stream for stream in await streams.read(client, chosen) if stream.drift]
+    async with to_nats(settings) as client:
+        differing = [stream for stream in await streams.read(client, settings) if stream.drift]
         for stream in differing:
             console().print(f"{stream.name}: {escape('; '.join(stream.drift))}")
         if dry_run or not differing:
@@ -152,18 +152,18 @@ async def apply_streams(chosen: OperatorSettings, *, dry_run: bool, yes: bool) -
             return 0
         confirm(f"change {plural(len(differing), 'stream')}", yes=yes)
         for stream in differing:
-            await streams.apply(client, stream, chosen)
-        left = [stream for stream in await streams.read(client, chosen) if stream.drift]
+            await streams.apply(client, stream, settings)
+        left = [stream for stream in await streams.read(client, settings) if stream.drift]
     for stream in left:
         console().print(f"still, {stream.name}: {escape('; '.join(stream.drift))}")
     console().print(f"{plural(len(differing) - len(left), 'stream')} as declared now")
     return 1 if left else 0
 
 
-async def accept_losses(chosen: OperatorSettings, *, yes: bool) -> int:
+async def accept_losses(settings: OperatorSettings, *, yes: bool) -> int:
     """Take what is lost as known: it stays in the ledger and is no fault any more."""
-    async with connected(chosen) as (client, connection):
-        names = [str(wanted.name) for wanted in declared(chosen)]
+    async with connected(settings) as (client, connection):
+        names = [str(wanted.name) for wanted in declared(settings)]
         confirm("accept that what `doctor` tells as lost is lost", yes=yes)
         for name in names:
             accepted = await accept_loss(connection, name, await stream_info(client, name))
@@ -171,25 +171,25 @@ async def accept_losses(chosen: OperatorSettings, *, yes: bool) -> int:
     return 0
 
 
-async def pause_sources(chosen: OperatorSettings, sources: Sequence[str]) -> int:
+async def pause_sources(settings: OperatorSettings, sources: Sequence[str]) -> int:
     """Pause these sources."""
-    async with to_nats(chosen) as client:
+    async with to_nats(settings) as client:
         for source in sources:
             console().print(await pause.pause(client, source))
     return 0
 
 
-async def resume_sources(chosen: OperatorSettings, sources: Sequence[str]) -> int:
+async def resume_sources(settings: OperatorSettings, sources: Sequence[str]) -> int:
     """Let these sources go on."""
-    async with to_nats(chosen) as client:
+    async with to_nats(settings) as client:
         for source in sources:
             console().print(await pause.resume(client, source))
     return 0
 
 
-async def drain(chosen: OperatorSettings, sources: Sequence[str], seconds: float) -> int:
+async def drain(settings: OperatorSettings, sources: Sequence[str], seconds: float) -> int:
     """Wait until what is accepted by now is stored; 1 where that takes longer."""
-    async with to_nats(chosen) as client:
+    async with to_nats(settings) as client:
         drained = await pause.drain(client, tuple(sources), seconds)
     console().print(
         "everything that was accepted is stored" if drained
@@ -198,11 +198,11 @@ async def drain(chosen: OperatorSettings, sources: Sequence[str], seconds: float
     return 0 if drained else 1
 
 
-async def migrate(chosen: OperatorSettings) -> int:
+async def migrate(settings: OperatorSettings) -> int:
     """Bring the schema up to date."""
-    if not chosen.sluice_migrate_dsn:
+    if not settings.sluice_migrate_dsn:
         raise Misconfigured("SLUICE_MIGRATE_DSN is not set, and no local stack runs in .sluice")
-    async with to_database(chosen):
-        version = await postgres.migrate(chosen.sluice_migrate_dsn)
+    async with to_database(settings):
+        version = await postgres.migrate(settings.sluice_migrate_dsn)
     console().print(f"the schema is at version {version}")
     return 0

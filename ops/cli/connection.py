@@ -108,36 +108,36 @@ def where(url: str) -> str:
 
 
 @asynccontextmanager
-async def connected(chosen: OperatorSettings) -> AsyncIterator[tuple[Client, Connection]]:
+async def connected(settings: OperatorSettings) -> AsyncIterator[tuple[Client, Connection]]:
     """A client of JetStream and a connection of the owner's. Raises Unreachable, also for what breaks on the way."""
-    async with to_nats(chosen) as client, to_database(chosen) as connection:
+    async with to_nats(settings) as client, to_database(settings) as connection:
         yield client, connection
 
 
 @asynccontextmanager
-async def to_nats(chosen: OperatorSettings) -> AsyncIterator[Client]:
+async def to_nats(settings: OperatorSettings) -> AsyncIterator[Client]:
     """A client of JetStream. Raises Unreachable."""
-    connecting = asyncio.create_task(jetstream.connect(chosen, name="sluice-operator"))
+    connecting = asyncio.create_task(jetstream.connect(settings, name="sluice-operator"))
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             client = await connecting
     except (OSError, TimeoutError, nats.errors.Error) as error:
-        raise Unreachable("NATS", chosen.nats_url, "NATS_URL", error) from error
+        raise Unreachable("NATS", settings.nats_url, "NATS_URL", error) from error
     try:
         yield client
     except nats.js.errors.APIError as error:
-        raise SluiceError(f"JetStream refused: {error.description}") from error
+        raise SluiceError(f"JetStream rejected: {error.description}") from error
     except (jetstream.StreamMissing, nats.errors.Error) as error:
-        raise Unreachable("NATS", chosen.nats_url, "NATS_URL", error) from error
+        raise Unreachable("NATS", settings.nats_url, "NATS_URL", error) from error
     finally:
         with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
             await client.close()
 
 
 @asynccontextmanager
-async def to_database(chosen: OperatorSettings) -> AsyncIterator[Connection]:
-    """A connection as the owner. Raises Unreachable, or Misconfigured where there is no DSN or it is refused."""
-    if not (dsn := chosen.sluice_migrate_dsn):
+async def to_database(settings: OperatorSettings) -> AsyncIterator[Connection]:
+    """A connection as the owner. Raises Unreachable, or Misconfigured where there is no DSN or it is rejected."""
+    if not (dsn := settings.sluice_migrate_dsn):
         raise Misconfigured(
             "SLUICE_MIGRATE_DSN is not set, and no local stack runs in .sluice: commands use the owner's connection"
         )

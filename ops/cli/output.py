@@ -107,7 +107,7 @@ def moment(instant: datetime | None) -> str:
 
 
 def plural(count: int, what: str) -> str:
-    """`1 letter`, `2 letters`."""
+    """`1 dead letter`, `2 dead letters`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 

@@ -104,13 +104,13 @@ async def index(connection: Connection, lacking: asyncpg.Record) -> None:
         raise SluiceError(f"{lacking['partition']} was dropped meanwhile: run the command again") from None
 
 
-async def old(connection: Connection, days: int, chosen: OperatorSettings) -> tuple[date, list[Partition]]:
+async def old(connection: Connection, days: int, settings: OperatorSettings) -> tuple[date, list[Partition]]:
     """The new floor when all older than so many days are dropped, and those it would cost. Raises SluiceError."""
-    least = chosen.max_event_age_days + RETENTION_MARGIN_DAYS
+    least = settings.max_event_age_days + RETENTION_MARGIN_DAYS
     if days < least:
         raise SluiceError(
             f"--older-than {days}: at least {least}, or events could still be accepted for a dropped day "
-            f"(MAX_EVENT_AGE_DAYS is {chosen.max_event_age_days})"
+            f"(MAX_EVENT_AGE_DAYS is {settings.max_event_age_days})"
         )
     floor = await connection.fetchval(_TODAY) - timedelta(days=days)
     return floor, [one for one in await read(connection) if one.day < floor and one.attached]

@@ -1,7 +1,7 @@
 """`ops report`: the reporter's reports in a terminal, asked for over HTTP like everybody else's.
 
 The options are the parameters that the reports declare, so there is none that the reporter does not know; their values
-are the reporter's to judge. What it refuses is told in one sentence, code 2.
+are the reporter's to judge. What it rejects is told in one sentence, code 2.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ REPORTS: Final[tuple[tuple[AnyReport, str], ...]] = (
 ACCEPT: Final = {"text": "application/json", "json": "application/json", "csv": "text/csv"}
 SINCE: Final = "24h"
 PATIENCE_SECONDS: Final = 120.0
-"""Longer than any report may take: the reporter gives up by itself (REPORTER_STATEMENT_SECONDS)."""
+"""Longer than any report may take: the reporter gives up by itself (REPORTER_STATEMENT_TIMEOUT_SECONDS)."""
 PART: Final = "~"
 _AGO: Final = re.compile(r"[0-9]{1,6}[smhd]")
 
@@ -53,7 +53,7 @@ def options(group: Any) -> None:
         for parameter in report.parameters:
             _option(parser, parameter)
         parser.add_argument("--format", choices=tuple(ACCEPT), default="text", help="for people, or for programs")
-        parser.set_defaults(run=lambda chosen, given, report=report: run(chosen, report, given))
+        parser.set_defaults(run=lambda settings, given, report=report: run(settings, report, given))
 
 
 def _option(parser: argparse.ArgumentParser, parameter: AnyParameter) -> None:
@@ -70,17 +70,17 @@ def _option(parser: argparse.ArgumentParser, parameter: AnyParameter) -> None:
     parser.add_argument(name, dest=parameter.name, metavar="WHEN" if parameter.required else "VALUE", help=words)
 
 
-async def run(chosen: OperatorSettings, report: AnyReport, given: argparse.Namespace) -> int:
-    """Ask for a report and print it; 2 where the reporter refuses the query. Raises Unreachable."""
+async def run(settings: OperatorSettings, report: AnyReport, given: argparse.Namespace) -> int:
+    """Ask for a report and print it; 2 where the reporter rejects the query. Raises Unreachable."""
     query = {parameter.name: getattr(given, parameter.name) for parameter in report.parameters}
     query |= {"from": _when(query["from"] or SINCE), "to": _when(query["to"] or "0s")}
-    address = f"{chosen.reporter_url.rstrip('/')}/reports/{report.name}?" + urlencode(
+    address = f"{settings.reporter_url.rstrip('/')}/reports/{report.name}?" + urlencode(
         {name: value for name, value in query.items() if value is not None}
     )
     try:
         status, body = await asyncio.to_thread(ask.get, address, seconds=PATIENCE_SECONDS, accept=ACCEPT[given.format])
     except OSError as error:
-        raise Unreachable("the reporter", chosen.reporter_url, "REPORTER_URL", error) from error
+        raise Unreachable("the reporter", settings.reporter_url, "REPORTER_URL", error) from error
     if status != 200:
         said = _problem(status, body)
         if status >= 500:

@@ -1,4 +1,5 @@
-"""The commands `dead-letters list|show|replay|discard`: what they print and ask. The work is in letters and replay."""
+"""The commands `dead-letters list|show|replay|discard`: what they print and ask. The work is in dead letters and
+replay."""
 
 from __future__ import annotations
 
@@ -20,38 +21,40 @@ from core.postgres import Connection
 from ops.cli.connection import connected, to_database
 from ops.cli.output import confirm, console, moment, plural, print_json, progress, safe, table
 from ops.cli.pause import until_confirmed
-from ops.dead_letters import letters
-from ops.dead_letters.letters import Name, Which
-from ops.dead_letters.replay import PAGE_LETTERS, Pace, Replay, replay
+from ops.dead_letters import records
+from ops.dead_letters.records import DeadLetterFilter, DeadLetterId
+from ops.dead_letters.replay import PAGE_DEAD_LETTERS, Pace, Replay, replay
 from ops.settings import OperatorSettings
 
 WIDE: Final = 110
 
 
-async def list_(chosen: OperatorSettings, which: Which, *, most: int, by_reason: bool, as_json: bool) -> int:
-    """Print the newest of these letters, or how many there are by reason."""
-    async with to_database(chosen) as connection:
-        groups = await letters.groups(connection, which)
-        rows = [] if by_reason else await letters.newest(connection, which, most)
+async def list_(
+    settings: OperatorSettings, which: DeadLetterFilter, *, most: int, by_reason: bool, as_json: bool
+) -> int:
+    """Print the newest of these dead letters, or how many there are by reason."""
+    async with to_database(settings) as connection:
+        groups = await records.groups(connection, which)
+        rows = [] if by_reason else await records.newest(connection, which, most)
     if as_json:
         print_json([_plain(row) for row in (groups if by_reason else rows)])
         return 0
-    total = sum(row["letters"] for row in groups)
+    total = sum(row["dead_letters"] for row in groups)
     if by_reason:
         console().print(_groups_table(groups))
     elif rows:
         narrow = console().width < WIDE
-        console().print(_letters_table(rows, narrow=narrow))
+        console().print(_dead_letters_table(rows, narrow=narrow))
     kind = "" if which.outcome is None else f"{which.outcome} "
     more = f", the newest {len(rows)} shown (--limit)" if not by_reason and len(rows) < total else ""
-    console().print(f"{plural(total, f'{kind}letter')}{more}")
+    console().print(f"{plural(total, f'{kind}dead letter')}{more}")
     return 0
 
 
-async def show(chosen: OperatorSettings, name: Name, *, as_json: bool) -> int:
-    """Print all that is known of one letter, its event too."""
-    async with to_database(chosen) as connection:
-        row = dict(await letters.one(connection, name))
+async def show(settings: OperatorSettings, name: DeadLetterId, *, as_json: bool) -> int:
+    """Print all that is known of one dead letter, its event too."""
+    async with to_database(settings) as connection:
+        row = dict(await records.one(connection, name))
     event: bytes = row.pop("event")
     row["outcome"] = row.pop("became")
     row["sha256"] = row["sha256"].hex()
@@ -76,53 +79,60 @@ async def show(chosen: OperatorSettings, name: Name, *, as_json: bool) -> int:
     return 0
 
 
-async def discard(chosen: OperatorSettings, which: Which, *, dry_run: bool, yes: bool) -> int:
-    """Close these letters without sending them anywhere."""
-    async with to_database(chosen) as connection:
-        for name in await letters.closed_already(connection, which.names, "discarded"):
+async def discard(settings: OperatorSettings, which: DeadLetterFilter, *, dry_run: bool, yes: bool) -> int:
+    """Close these dead letters without sending them anywhere."""
+    async with to_database(settings) as connection:
+        for name in await records.closed_already(connection, which.names, "discarded"):
             console().print(f"{name} is discarded already")
-        groups = await letters.groups(connection, which)
-        total = sum(row["letters"] for row in groups)
+        groups = await records.groups(connection, which)
+        total = sum(row["dead_letters"] for row in groups)
         if not total:
-            console().print("no kept letter is meant: nothing to do")
+            console().print("no kept dead letter is meant: nothing to do")
             return 0
         console().print(_groups_table(groups))
         if dry_run:
-            console().print(f"{plural(total, 'letter')} would be discarded (dry run: nothing was changed)")
+            console().print(f"{plural(total, 'dead letter')} would be discarded (dry run: nothing was changed)")
             return 0
-        confirm(f"discard {plural(total, 'letter')} for good", yes=yes)
-        await letters.take(connection)
+        confirm(f"discard {plural(total, 'dead letter')} for good", yes=yes)
+        await records.take(connection)
         closed = 0
         with progress("discarding", total) as advance:
-            async for page in letters.pages(connection, which, PAGE_LETTERS):
-                closed += await letters.close(connection, [letter.name for letter in page], "discarded")
+            async for page in records.pages(connection, which, PAGE_DEAD_LETTERS):
+                closed += await records.close(connection, [dead_letter.name for dead_letter in page], "discarded")
                 advance(closed)
-    console().print(f"{plural(closed, 'letter')} discarded")
+    console().print(f"{plural(closed, 'dead letter')} discarded")
     return 0
 
 
 async def replay_(
-    chosen: OperatorSettings, which: Which, *, dry_run: bool, rate: int, most: int | None, wait: float, as_json: bool
+    settings: OperatorSettings,
+    which: DeadLetterFilter,
+    *,
+    dry_run: bool,
+    rate: int,
+    most: int | None,
+    wait: float,
+    as_json: bool,
 ) -> int:
-    """Send these letters out again, then say what became of them. 1 where some of that is not stored."""
-    async with connected(chosen) as (client, connection):
-        already = await letters.closed_already(connection, which.names, "replayed")
-        groups = await letters.groups(connection, which)
-        total = sum(row["letters"] for row in groups)
+    """Send these dead letters out again, then say what became of them. 1 where some of that is not stored."""
+    async with connected(settings) as (client, connection):
+        already = await records.closed_already(connection, which.names, "replayed")
+        groups = await records.groups(connection, which)
+        total = sum(row["dead_letters"] for row in groups)
         total = total if most is None else min(total, most)
         if not dry_run:
-            await letters.take(connection)
+            await records.take(connection)
         stop = _told_to_stop()
         with progress("looking" if dry_run else "replaying", total) as advance:
             run = await replay(
                 None if dry_run else client, connection, which,
-                Contract(max_age_days=chosen.max_event_age_days, max_ahead_seconds=chosen.max_event_ahead_seconds),
-                pace=Pace(rate), page_letters=min(PAGE_LETTERS, rate), most=most, stop=stop,
+                Contract(max_age_days=settings.max_event_age_days, max_ahead_seconds=settings.max_event_ahead_seconds),
+                pace=Pace(rate), page_dead_letters=min(PAGE_DEAD_LETTERS, rate), most=most, stop=stop,
                 told=lambda run: advance(run.seen, f"{sum(run.unfit.values()):,} stay kept"),
             )  # fmt: skip
         became = await _became(client, connection, run, wait, stop)
     figures = {
-        "chosen": total, "seen": run.seen, "replayed": run.replayed, "dry_run": dry_run, **became,
+        "selected": total, "seen": run.seen, "replayed": run.replayed, "dry_run": dry_run, **became,
         "kept": sum(run.unfit.values()), "kept_by_reason": dict(run.unfit), "already": [str(name) for name in already],
     }  # fmt: skip
     if as_json:
@@ -149,7 +159,7 @@ async def _became(
     total = {"stored": 0, "repeated": 0, "dead_again": 0, "waiting_messages": 0}
     for collected, sequences in run.sent.items():
         created = (await stream_info(client, stream_of(collected))).created
-        row = await letters.became(connection, stream_of(collected), sequences, created)
+        row = await records.became(connection, stream_of(collected), sequences, created)
         total["stored"] += row["stored"]
         total["repeated"] += row["repeated"]
         total["dead_again"] += row["dead"]
@@ -161,41 +171,41 @@ def _print_replay(figures: dict[str, Any]) -> None:
     out = console()
     for name in figures["already"]:
         out.print(f"{name} is replayed already")
-    if not figures["chosen"]:
-        out.print("no kept letter is meant: nothing to do")
+    if not figures["selected"]:
+        out.print("no kept dead letter is meant: nothing to do")
         return
     said = "would be replayed (dry run: nothing was changed)" if figures["dry_run"] else "replayed"
-    out.print(f"{plural(figures['replayed'], 'letter')} {said}")
+    out.print(f"{plural(figures['replayed'], 'dead letter')} {said}")
     if not figures["dry_run"] and figures["replayed"]:
         out.print(
             f"  of their events {figures['stored']:,} stored, {figures['repeated']:,} stood already, "
-            f"{figures['dead_again']:,} dead again (new letters)"
+            f"{figures['dead_again']:,} dead again (new dead letters)"
         )
     if figures["waiting_messages"]:
         out.print(
             f"  {plural(figures['waiting_messages'], 'message')} not stored yet: python -m ops drain waits for them"
         )
     for reason, count in sorted(figures["kept_by_reason"].items()):
-        out.print(f"{plural(count, 'letter')} not fit, kept: {reason}")
-    if figures["seen"] < figures["chosen"]:
-        out.print(f"stopped after {figures['seen']:,} of {figures['chosen']:,}: run it again to go on")
+        out.print(f"{plural(count, 'dead letter')} not fit, kept: {reason}")
+    if figures["seen"] < figures["selected"]:
+        out.print(f"stopped after {figures['seen']:,} of {figures['selected']:,}: run it again to go on")
 
 
-def _letters_table(rows: list[asyncpg.Record], *, narrow: bool) -> Table:
-    """The letters; a narrow terminal has no room for what is wrong in words (`show` tells it)."""
+def _dead_letters_table(rows: list[asyncpg.Record], *, narrow: bool) -> Table:
+    """The dead letters; a narrow terminal has no room for what is wrong in words (`show` tells it)."""
     more = [*_outcome(rows), "path", *(() if narrow else ("detail",))]
     names = ["source", "reason", *more]
     cells = [
-        [str(Name(row["kind"], row["id"])), moment(row["stored_at"]), *(safe(row[name]) for name in names)]
+        [str(DeadLetterId(row["kind"], row["id"])), moment(row["stored_at"]), *(safe(row[name]) for name in names)]
         for row in rows
     ]
-    return table(["letter", "kept (UTC)", *names], cells, cut=("path", "detail"))
+    return table(["dead letter", "kept (UTC)", *names], cells, cut=("path", "detail"))
 
 
 def _groups_table(groups: list[asyncpg.Record]) -> Table:
     names = ["kind", "source", "reason", *_outcome(groups)]
-    cells = [[*(row[name] for name in names), f"{row['letters']:,}", moment(row["oldest"])] for row in groups]
-    return table([*names, "letters", "oldest (UTC)"], cells)
+    cells = [[*(row[name] for name in names), f"{row['dead_letters']:,}", moment(row["oldest"])] for row in groups]
+    return table([*names, "dead_letters", "oldest (UTC)"], cells)
 
 
 def _outcome(rows: list[asyncpg.Record]) -> list[str]:
@@ -204,10 +214,10 @@ def _outcome(rows: list[asyncpg.Record]) -> list[str]:
 
 
 def _plain(row: asyncpg.Record | dict[str, Any]) -> dict[str, Any]:
-    """A row for a program, with the letter's name where it is one."""
+    """A row for a program, with the dead letter's name where it is one."""
     plain = dict(row)
     if "id" in plain and "kind" in plain:
-        plain = {"name": str(Name(plain["kind"], plain.pop("id"))), **plain}
+        plain = {"name": str(DeadLetterId(plain["kind"], plain.pop("id"))), **plain}
     plain.pop("last", None)
     return plain
 

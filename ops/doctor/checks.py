@@ -70,9 +70,9 @@ async def service(name: str, url: str, mend: str) -> Check:
     return Check(name, "wrong", found, mend, tuple(needs) if len(needs) == len(missing) else ())
 
 
-async def nats_fsync(chosen: OperatorSettings) -> tuple[Check, Path | None]:
+async def nats_fsync(settings: OperatorSettings) -> tuple[Check, Path | None]:
     """Whether JetStream has everything on disk before it confirms; and the folder that it tells."""
-    name, url = "NATS fsync", f"{chosen.nats_monitor_url.rstrip('/')}/varz"
+    name, url = "NATS fsync", f"{settings.nats_monitor_url.rstrip('/')}/varz"
     try:
         told = orjson.loads((await get(url))[1])
         config = told["jetstream"]["config"]
@@ -85,9 +85,9 @@ async def nats_fsync(chosen: OperatorSettings) -> tuple[Check, Path | None]:
     return judged(name, wrong, mend, f"sync_interval is always, NATS {told['version']}"), store
 
 
-async def nats_health(chosen: OperatorSettings) -> Check:
+async def nats_health(settings: OperatorSettings) -> Check:
     """Whether JetStream can write. A stream whose disk was full once takes nothing until NATS is restarted."""
-    name, url = "NATS health", f"{chosen.nats_monitor_url.rstrip('/')}/healthz"
+    name, url = "NATS health", f"{settings.nats_monitor_url.rstrip('/')}/healthz"
     try:
         told = orjson.loads((await get(url))[1])
         wrong = [] if told["status"] == "ok" else [str(told.get("error") or told["status"])]

@@ -54,7 +54,7 @@ RUNBOOKS: Final = {
     "lag": "CollectorLag",
     "stopped": "CollectorStopped",
     "partitions": "PartitionsRunningOut",
-    "dead letters": "DeadLetters",
+    "dead_letters": "DeadLetters",
     "lost": "LedgerUnbalanced",
     "ledger": "LedgerUnbalanced",
     "disk": "DiskFilling",
@@ -84,8 +84,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     format_(parser)
     parser.set_defaults(
-        run=lambda chosen, options: doctor(
-            chosen,
+        run=lambda settings, options: doctor(
+            settings,
             most_lag_seconds=options.lag,
             disks=options.disk,
             compare_days=options.compare_days,
@@ -96,7 +96,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 async def doctor(
-    chosen: OperatorSettings,
+    settings: OperatorSettings,
     *,
     most_lag_seconds: float,
     disks: Sequence[Path],
@@ -106,7 +106,7 @@ async def doctor(
 ) -> int:
     """Print all checks; the exit code."""
     compared = (compare_days, compare_seconds)
-    found = await look(chosen, most_lag_seconds, disks or _local_disks(), compared)
+    found = await look(settings, most_lag_seconds, disks or _local_disks(), compared)
     if as_json:
         print_json({"ok": _well(found), "checks": [check._asdict() for check in found]})
     else:
@@ -115,7 +115,7 @@ async def doctor(
 
 
 async def look(
-    chosen: OperatorSettings,
+    settings: OperatorSettings,
     most_lag_seconds: float,
     disks: Sequence[Path],
     compared: tuple[int, float] = (compare.DAYS, compare.SECONDS),
@@ -124,17 +124,17 @@ async def look(
 
     compared: so many days of rows are compared with their rollups, for at most so many seconds.
     """
-    services, asked = await asyncio.gather(
+    services, params = await asyncio.gather(
         asyncio.gather(
-            checks.service("gateway", chosen.gateway_url, f"{START}, or set GATEWAY_URL"),
-            checks.service("reporter", chosen.reporter_url, f"{START}, or set REPORTER_URL"),
-            checks.nats_fsync(chosen),
-            checks.nats_health(chosen),
+            checks.service("gateway", settings.gateway_url, f"{START}, or set GATEWAY_URL"),
+            checks.service("reporter", settings.reporter_url, f"{START}, or set REPORTER_URL"),
+            checks.nats_fsync(settings),
+            checks.nats_health(settings),
         ),
-        _servers(chosen, most_lag_seconds, compared),
+        _servers(settings, most_lag_seconds, compared),
     )
     gateway, reporter, (fsync, store), health = services
-    reached, held = asked
+    reached, held = params
     here = [store] if store is not None and await asyncio.to_thread(store.exists) else []  # else another machine's
     found = [*reached, gateway, reporter, fsync, health, *held]
     missing = [
@@ -146,7 +146,7 @@ async def look(
 
 
 async def _servers(
-    chosen: OperatorSettings, most_lag_seconds: float, compared: tuple[int, float]
+    settings: OperatorSettings, most_lag_seconds: float, compared: tuple[int, float]
 ) -> tuple[list[Check], list[Check]]:
     """Whether both servers are there; and what they hold, as far as they are."""
     reached: list[Check] = []
@@ -156,26 +156,26 @@ async def _servers(
     async with AsyncExitStack() as opened:
         client = connection = None
         try:
-            client = await opened.enter_async_context(to_nats(chosen))
-            reached.append(Check("NATS", "ok", f"{where(chosen.nats_url)} answers"))
+            client = await opened.enter_async_context(to_nats(settings))
+            reached.append(Check("NATS", "ok", f"{where(settings.nats_url)} answers"))
         except SluiceError as error:
             reached.append(Check("NATS", "wrong", getattr(error, "what", str(error)), f"{START}, or set NATS_URL"))
         try:
-            connection = await opened.enter_async_context(to_database(chosen))
-            reached.append(Check("PostgreSQL", "ok", f"{where(chosen.sluice_migrate_dsn or '')} answers"))
+            connection = await opened.enter_async_context(to_database(settings))
+            reached.append(Check("PostgreSQL", "ok", f"{where(settings.sluice_migrate_dsn or '')} answers"))
         except SluiceError as error:
             mend = f"{START}, or set SLUICE_MIGRATE_DSN"
             reached.append(Check("PostgreSQL", "wrong", getattr(error, "what", str(error)), mend))
         if client is not None:
             async with _trying("streams", held):
-                made, facts = await examine.of_nats(client, chosen)
+                made, facts = await examine.of_nats(client, settings)
                 held += made
         if connection is not None:
             async with _trying("PostgreSQL fsync", held):
-                held += await examine.of_postgres(connection, chosen)
+                held += await examine.of_postgres(connection, settings)
         schema_is_right = any(check.check == "schema" and check.state == "ok" for check in held)
         if connection is not None and schema_is_right:
-            async with _trying("dead letters", held):
+            async with _trying("dead_letters", held):
                 known = await examine.noted(connection)
         held += examine.of_state(facts, known, most_lag_seconds)
         if client is not None and connection is not None and schema_is_right:

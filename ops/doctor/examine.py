@@ -16,7 +16,7 @@ from nats.js.api import ConsumerInfo
 
 from core import postgres, state
 from core.errors import SluiceError
-from core.events.subjects import COLLECTED, REFUSED, stream_of
+from core.events.subjects import COLLECTED, REJECTED, stream_of
 from core.jetstream import StreamMissing, stream_info
 from core.postgres import Connection
 from core.sources import SOURCES
@@ -24,9 +24,9 @@ from core.state import CheckName, GatewayFacts, SourceFacts, StateProblem
 from ops.cli import countries, partitions, streams
 from ops.cli.output import plural
 from ops.cli.pause import consumer
-from ops.dead_letters.letters import Which, groups
+from ops.dead_letters.records import DeadLetterFilter, groups
 from ops.doctor.checks import Check, clock, judged
-from ops.ledger import read_letters, read_stream
+from ops.ledger import read_dead_letters, read_stream
 from ops.schema import differences
 from ops.settings import OperatorSettings
 from sql import statements
@@ -38,14 +38,14 @@ ROLES: Final = ("sluice_owner", "sluice_collector")
 _LOST: Final = "a commit may be lost"
 HARMFUL: Final = {
     "synchronous_commit": dict.fromkeys(("off", "local", "remote_write"), _LOST),
-    "session_replication_role": {"replica": "triggers are skipped: collectors refuse to start"},
+    "session_replication_role": {"replica": "triggers are skipped: collectors reject to start"},
     "default_transaction_read_only": {"on": "collectors wait until it is off"},
 }
 """Settings that a role or a database must not have, each with its values and what they do."""
 PROGRAMS: Final = {
     "gateway": "gateway",
     **{name: source.collector for name, source in SOURCES.items()},
-    REFUSED: "refused-collector",
+    REJECTED: "rejected-collector",
 }
 # A check whose server, schema or collector is not well follows from that, whatever it says itself.
 _BOTH: Final = ("NATS", "PostgreSQL", "schema")
@@ -65,7 +65,7 @@ NEEDS: Final[dict[str, tuple[str, ...]]] = {
     "partitions": ("PostgreSQL", "schema", "columns"),
     "index": ("PostgreSQL", "schema"),
     "countries": ("PostgreSQL", "schema"),
-    "dead letters": ("PostgreSQL", "schema"),
+    "dead_letters": ("PostgreSQL", "schema"),
     "lost": (*_BOTH, "columns"),
     "ledger": (*_BOTH, "columns"),
     "rows": ("PostgreSQL", "schema", "columns"),
@@ -76,9 +76,9 @@ _MIGRATIONS: Final = statements("migrations")
 _SQL: Final = statements("doctor")
 
 
-async def of_nats(client: Client, chosen: OperatorSettings) -> tuple[list[Check], list[SourceFacts]]:
+async def of_nats(client: Client, settings: OperatorSettings) -> tuple[list[Check], list[SourceFacts]]:
     """Whether the streams are as declared; and what streams and consumers say of each source."""
-    found = await streams.read(client, chosen)
+    found = await streams.read(client, settings)
     drift = [f"{stream.name} {what}" for stream in found for what in stream.drift]
     facts = []
     for collected, stream in zip(COLLECTED, found, strict=True):
@@ -116,7 +116,10 @@ class Noted(NamedTuple):
 
 async def noted(connection: Connection) -> Noted:
     """Read it."""
-    dead = {(row["source"], row["reason"]): row["letters"] for row in await groups(connection, Which(kind="dead"))}
+    dead = {
+        (row["source"], row["reason"]): row["dead_letters"]
+        for row in await groups(connection, DeadLetterFilter(kind="dead"))
+    }
     stopped = {name: row["stopped"] for name, row in (await state.read_sources(connection)).items() if row["stopped"]}
     return Noted(await state.read_gateways(connection), stopped, dead)
 
@@ -136,13 +139,13 @@ def of_state(facts: Sequence[SourceFacts] | None, known: Noted | None, max_lag_s
         "paused": "no source is",
         "lag": "; ".join(said for said, source in zip(waiting, sources, strict=True) if source.waiting)
         or "no message waits",
-        "dead letters": "none is open",
+        "dead_letters": "none is open",
     }
     unknown = {
         check
         for check in ok
-        if (facts is None and check not in ("requests", "dead letters"))
-        or (known is None and check in ("requests", "stopped", "dead letters"))
+        if (facts is None and check not in ("requests", "dead_letters"))
+        or (known is None and check in ("requests", "stopped", "dead_letters"))
     }
     return [
         Check(check, "unknown", "not known", needs=NEEDS[check]) if check in unknown else _of(check, found, ok[check])
@@ -161,7 +164,7 @@ def _of(check: CheckName, found: Sequence[StateProblem], ok: str) -> Check:
         "stopped": "remove the cause; the collector retries every minute",
         "paused": "; ".join(f"python -m ops resume {name}" for name in names),
         "lag": "see the checks `collectors` and `paused`; run more collectors of the source",
-        "dead letters": "python -m ops dead-letters list --kind dead; then replay or discard them",
+        "dead_letters": "python -m ops dead-letters list --kind dead; then replay or discard them",
     }
     made = judged(check, [problem.text for problem in mine], mends[check], ok)
     return made._replace(needs=NEEDS[check], programs=tuple(dict.fromkeys(PROGRAMS[name] for name in names)))
@@ -173,7 +176,7 @@ def _active(info: ConsumerInfo) -> bool:
     return last is not None and datetime.now(UTC) - last < ACTIVE
 
 
-async def of_postgres(connection: Connection, chosen: OperatorSettings) -> list[Check]:
+async def of_postgres(connection: Connection, settings: OperatorSettings) -> list[Check]:
     """Its durability, the schema, the columns, the days ahead, their indexes and the room for countries."""
     checks = [await _postgres_fsync(connection), await _role_settings(connection)]
     schema = await _schema(connection)
@@ -182,14 +185,14 @@ async def of_postgres(connection: Connection, chosen: OperatorSettings) -> list[
         return checks
     migrate = "write a migration that makes them as declared (docs/add-a-source.md), then: python -m ops migrate"
     checks.append(judged("columns", await differences(connection), migrate, "as the sources declare them"))
-    missing = await partitions.missing(connection, chosen.partitions_ahead_days)
+    missing = await partitions.missing(connection, settings.partitions_ahead_days)
     days = [
         f"the table of {table} for {day} is detached: its rows are in no report (an archive needs another name)"
         if detached else f"{table} has none for {day}"
         for table, day, detached in missing
     ]  # fmt: skip
     told = [*days[:3], *([f"{len(days) - 3} more"] if len(days) > 3 else [])]
-    ahead = f"{chosen.partitions_ahead_days} days ahead"
+    ahead = f"{settings.partitions_ahead_days} days ahead"
     checks.append(judged("partitions", told, "python -m ops partitions ensure", ahead))
     lacking = await partitions.without_index(connection)
     slow = [f"reports of one campaign are slow: {plural(len(lacking), 'day')} without their index"] if lacking else []
@@ -261,15 +264,15 @@ async def of_ledger(client: Client, connection: Connection) -> list[Check]:
             counted = await connection.fetchval(_LEDGER["rolled_up"], source)
             if stored != counted:
                 unlike.append(f"{source}: {stored:,} events stored, but the rollups count {counted:,}")
-        for name, letters in (await read_letters(connection)).items():
-            if letters.counted != letters.kept + letters.replayed + letters.discarded:
-                unlike.append(f"{name}: {letters.counted:,} letters by the receipts, but {letters}")
+        for name, dead_letters in (await read_dead_letters(connection)).items():
+            if dead_letters.counted != dead_letters.kept + dead_letters.replayed + dead_letters.discarded:
+                unlike.append(f"{name}: {dead_letters.counted:,} dead letters by the receipts, but {dead_letters}")
     accept = "ask the senders for them again, then: python -m ops streams accept-loss"
     nothing = f"nothing but {plural(known, 'message')} that you know of" if known else "nothing"
     defect = "a defect: keep the database as it is, and report it"
     return [
         judged("lost", lost, accept, nothing),
-        judged("ledger", unlike, defect, "receipts, rollups and letters agree"),
+        judged("ledger", unlike, defect, "receipts, rollups and dead letters agree"),
     ]
 
 
@@ -277,7 +280,7 @@ async def clocks(client: Client, connection: Connection) -> list[Check]:
     """Compare the servers' clocks with ours. A slow answer is no skew: it counts as from the middle of its way."""
 
     async def of_nats() -> datetime:
-        return (await stream_info(client, stream_of(REFUSED))).ts
+        return (await stream_info(client, stream_of(REJECTED))).ts
 
     async def of_postgres() -> datetime:
         now: datetime = await connection.fetchval(_SQL["clock"])

@@ -48,7 +48,7 @@ def board(
 
 
 def _variables(instances: str) -> list[Any]:
-    def asked(name: str, label: str, query: str) -> dashboard.QueryVariable:
+    def params(name: str, label: str, query: str) -> dashboard.QueryVariable:
         return (
             dashboard.QueryVariable(name)
             .label(label)
@@ -64,8 +64,8 @@ def _variables(instances: str) -> list[Any]:
 
     return [
         dashboard.DatasourceVariable("environment").label("Environment").type("prometheus"),
-        asked("source", "Source", "label_values(collector_events_accepted_total, source)"),
-        asked("instance", "Instance", f"label_values(up{{{instances}}}, instance)"),
+        params("source", "Source", "label_values(collector_events_accepted_total, source)"),
+        params("instance", "Instance", f"label_values(up{{{instances}}}, instance)"),
         # Where people read ops/runbooks: SLUICE_RUNBOOKS_URL=… python -m ops.grafana writes it into the dashboards.
         dashboard.ConstantVariable("runbooks").value(os.environ.get("SLUICE_RUNBOOKS_URL") or "ops/runbooks"),
     ]

@@ -176,7 +176,7 @@ def collectors() -> Dashboard:
         names(
             "Parser in use",
             (f"sum by (source, parser) (collector_parser_info{_OF})", "{{source}}: {{parser}}"),
-            meaning="The native one costs a tenth of Python's; what is refused is kept as it came, and needs none",
+            meaning="The native one costs a tenth of Python's; what is rejected is kept as it came, and needs none",
             orange=f"/^({'|'.join(SOURCES)}): python/",
             width=8,
             height=9,

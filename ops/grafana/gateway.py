@@ -43,25 +43,25 @@ def gateway() -> Dashboard:
             "Failed",
             EXACT,
             f"sum(increase(gateway_events_failed_total{_OF}[$__range]))",
-            meaning="Events that break the contract: refused, and kept with their reason",
+            meaning="Events that break the contract: rejected, and kept with their reason",
             odd_from=1,
             runbook="EventsFailing",
         ),
         number(
             "Unanswered",
             EXACT,
-            f"sum(increase(gateway_events_unanswered_total{_BY_SOURCE}[$__range]))",
+            f"sum(increase(gateway_events_unconfirmed_total{_BY_SOURCE}[$__range]))",
             meaning="Valid events in requests answered 503: the sender has to send them again",
             bad_from=1,
             runbook="RequestsTurnedAway",
         ),
         number(
-            "Refused and not kept",
+            "Rejected and not kept",
             EXACT,
-            f"sum(increase(gateway_refused_unkept_total{_OF}[$__range]))",
-            meaning="Refused events of which no copy reached the stream REFUSED",
+            f"sum(increase(gateway_rejected_events_not_kept_total{_OF}[$__range]))",
+            meaning="Rejected events of which no copy reached the stream REJECTED",
             bad_from=1,
-            runbook="RefusedNotKept",
+            runbook="RejectedNotKept",
         ),
         number(
             "Worker restarts",
@@ -81,7 +81,7 @@ def gateway() -> Dashboard:
             stacked=True,
         ),
         curves(
-            "Refused events",
+            "Rejected events",
             EVENTS_A_SECOND,
             (f"sum by (reason) (rate(gateway_events_failed_total{_OF}[$__rate_interval])) > 0", "{{reason}}"),
             meaning="By reason, those that occur",
@@ -97,9 +97,9 @@ def gateway() -> Dashboard:
             runbook="RequestsTurnedAway",
         ),
         curves(
-            "Requests refused as a whole",
+            "Requests rejected as a whole",
             REQUESTS_A_SECOND,
-            (f"sum by (refusal) (rate(gateway_requests_refused_total{_OF}[$__rate_interval]))", "{{refusal}}"),
+            (f"sum by (rejection) (rate(gateway_requests_rejected_total{_OF}[$__rate_interval]))", "{{rejection}}"),
             meaning="Whatever their events: not JSON, too large, no signature",
             runbook="SignatureFailures",
         ),
@@ -130,9 +130,9 @@ def gateway() -> Dashboard:
             EVENTS_A_SECOND,
             *(
                 (f"sum(rate(gateway_publish_{what}_total{_OF}[$__rate_interval]))", what)
-                for what in ("retries", "full", "doubled")
+                for what in ("retries", "full", "unexpected_duplicates")
             ),
-            meaning="Messages a second: published again, refused by a full stream, called a duplicate (must stay 0)",
+            meaning="Messages a second: published again, rejected by a full stream, called a duplicate (must stay 0)",
             usually_zero=True,
         ),
     ]

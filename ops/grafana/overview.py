@@ -58,12 +58,12 @@ def overview() -> Dashboard:
     accepted = "collector_events_accepted_total" + '{source=~"$source"}'
     stored, repeated, failed = (accepted.replace("accepted", what) for what in ("processed", "repeated", "failed"))
     ledger = [
-        _ledger("Door: received", "gateway_events_received_total", "At the door, since the services started"),
+        _ledger("IngestHandler: received", "gateway_events_received_total", "At the door, since the services started"),
         _ledger("= accepted", f"gateway_events_accepted_total{_OF}", "Answered 202"),
-        _ledger("+ refused", "gateway_events_failed_total", "Break the contract; kept with their reason", odd=1),
+        _ledger("+ rejected", "gateway_events_failed_total", "Break the contract; kept with their reason", odd=1),
         _ledger(
-            "+ unanswered",
-            f"gateway_events_unanswered_total{_OF}",
+            "+ unconfirmed",
+            f"gateway_events_unconfirmed_total{_OF}",
             "Answered 503",
             bad=1,
             runbook="RequestsTurnedAway",

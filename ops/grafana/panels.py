@@ -2,7 +2,7 @@
 
 `$environment` is a data source: each environment has a Prometheus of its own. Every panel says in its description what
 it means. Colours mean the same everywhere: blue is a figure without a judgement, green is as it should be, orange is
-refused, repeated or slower than it could be, red is lost, late or a limit; a source has one colour in all panels. A
+rejected, repeated or slower than it could be, red is lost, late or a limit; a source has one colour in all panels. A
 dashed line is a limit, or where an alert begins.
 """
 
@@ -36,7 +36,7 @@ Query = tuple[str, str]
 
 _SOURCES: Final = {
     f"/^(EVENTS_)?{source.name}|^{source.short_name}-/i": source.color for source in SOURCES.values()
-} | {"/^refused/i": "orange"}
+} | {"/^rejected/i": "orange"}
 # The colours of series by their legend: by what its label may say, or by the word that it is.
 _COLOURS: Final[dict[str, dict[str, str]]] = {
     "{{source}}": _SOURCES,

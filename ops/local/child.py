@@ -3,7 +3,7 @@
 Invariant: a child gets its death signal when the thread that started it ends, in whatever way: nothing is left
 running behind a supervisor that was killed. (The child's own children are its own business.)
 
-PostgreSQL refuses to run as root. Who it runs as instead:
+PostgreSQL rejects to run as root. Who it runs as instead:
 
     we are not root ------------------------------> ourselves
     root, user namespaces allowed ----------------> root outside, uid 65534 inside a namespace of its own:

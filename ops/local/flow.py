@@ -43,7 +43,7 @@ class Sample:
 
     at: float
     accepted: float = 0
-    refused: float = 0
+    rejected: float = 0
     stored: dict[str, float] = field(default_factory=dict)
     repeated: float = 0
     dead: float = 0
@@ -80,7 +80,7 @@ class Flow:
         return Sample(
             at=time.monotonic(),
             accepted=gateway.get("gateway_events_accepted_total", 0),
-            refused=gateway.get("gateway_events_failed_total", 0),
+            rejected=gateway.get("gateway_events_failed_total", 0),
             stored={
                 name: metrics.get("collector_events_processed_total", 0)
                 for name, metrics in zip(COLLECTORS, collectors, strict=True)
@@ -153,7 +153,7 @@ def line(before: Sample, now: Sample) -> str:
     stored = (sum(now.stored.values()) - sum(before.stored.values())) / seconds
     memory = sum(now.rss_bytes.values()) / MEBIBYTE
     return (
-        f"accepted {(now.accepted - before.accepted) / seconds:9,.0f}/s   refused {now.refused:6,.0f}   "
+        f"accepted {(now.accepted - before.accepted) / seconds:9,.0f}/s   rejected {now.rejected:6,.0f}   "
         f"stored {stored:9,.0f}/s   total {sum(now.stored.values()):13,.0f}   repeated {now.repeated:7,.0f}   "
         f"dead {now.dead:4,.0f}   waiting {now.waiting:5,.0f} messages   lag {now.lag_seconds:5.2f} s   "
         f"memory {memory:5,.0f} MB   {_summary(now)}"
@@ -182,7 +182,7 @@ def table(before: Sample, now: Sample) -> Table:
     shown.add_column("")
     rates = {"gateway": (now.accepted - before.accepted) / seconds}
     totals = {"gateway": now.accepted, **now.stored}
-    remarks = {"gateway": f"{now.refused:,.0f} refused"}
+    remarks = {"gateway": f"{now.rejected:,.0f} rejected"}
     wrong = _wrong(now)
     for name, stored in now.stored.items():
         rates[name] = (stored - before.stored.get(name, 0)) / seconds

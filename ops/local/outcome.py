@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from core.events.subjects import REFUSED, stream_of
+from core.events.subjects import REJECTED, stream_of
 from core.settings import MEBIBYTE
 from ops.ledger import Ledger
 from ops.local.tables import ledger_table
@@ -38,8 +38,8 @@ class Outcome:
 
     @property
     def kept(self) -> int:
-        """Refused events of this run that are stored with their reason."""
-        return self.after.streams[stream_of(REFUSED)].stored - self.before.streams[stream_of(REFUSED)].stored
+        """Rejected events of this run that are stored with their reason."""
+        return self.after.streams[stream_of(REJECTED)].stored - self.before.streams[stream_of(REJECTED)].stored
 
     @property
     def lost(self) -> int:
@@ -53,7 +53,7 @@ class Outcome:
         return {
             "sent": self.sent["events_sent"],
             "accepted": self.sent["accepted"],
-            "refused": self.sent["refused"],
+            "rejected": self.sent["rejected"],
             "stored": self.since("stored"),
             "repeated": self.since("repeated"),
             "dead": self.since("dead"),
@@ -86,12 +86,12 @@ class Outcome:
 
     def _unequal_counts(self) -> list[str]:
         """Where every POST was answered 202, both sides of the door must count the same."""
-        sent, accepted, refused = self.sent["events_sent"], self.sent["accepted"], self.sent["refused"]
+        sent, accepted, rejected = self.sent["events_sent"], self.sent["accepted"], self.sent["rejected"]
         pairs = [
-            ("events sent", sent, "accepted and refused", accepted + refused),
+            ("events sent", sent, "accepted and rejected", accepted + rejected),
             ("events accepted", accepted, "in receipts", self.since("events")),
-            ("events refused", refused, "that broke the contract", self.sent["expected_invalid"]),
-            ("events refused", refused, "kept with their reason", self.kept),
+            ("events rejected", rejected, "that broke the contract", self.sent["expected_invalid"]),
+            ("events rejected", rejected, "kept with their reason", self.kept),
         ]
         return [f"{one:,} {what}, but {other:,} {where}" for what, one, where, other in pairs if one != other]
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from collector.settings import CollectorSettings
 from core import listen
-from core.events.subjects import REFUSED
+from core.events.subjects import REJECTED
 from core.settings import Settings, load, nats_at
 from core.sources import SOURCES
 from gateway.settings import GatewaySettings
@@ -25,7 +25,7 @@ SETTINGS: Final[dict[str, type[Settings]]] = {
     "collector": CollectorSettings,
     "reporter": ReporterSettings,
 }
-COLLECTORS: Final = {source.collector: name for name, source in SOURCES.items()} | {"refused-collector": REFUSED}
+COLLECTORS: Final = {source.collector: name for name, source in SOURCES.items()} | {"rejected-collector": REJECTED}
 GATEWAY_PORT: Final = 8080
 REPORTER_PORT: Final = 8081
 

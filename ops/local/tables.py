@@ -8,8 +8,8 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from core.events.subjects import REFUSED, stream_of
-from ops.dead_letters.letters import OUTCOMES
+from core.events.subjects import REJECTED, stream_of
+from ops.dead_letters.records import OUTCOMES
 from ops.ledger import Ledger
 
 MOST_ROWS: Final = 16
@@ -19,22 +19,24 @@ MOST_VALUES: Final = 5
 def ledger_table(sent: dict[str, Any], before: Ledger, after: Ledger) -> Table:
     """The ledger since `before`, from the publisher's door to the rows."""
     shown = Table("where", "", title="Ledger", title_justify="left")
-    refused = after.streams[stream_of(REFUSED)].stored - before.streams[stream_of(REFUSED)].stored
+    rejected = after.streams[stream_of(REJECTED)].stored - before.streams[stream_of(REJECTED)].stored
     since = {what: after.events(what) - before.events(what) for what in ("events", "stored", "repeated", "dead")}
     messages = sum(stream.messages - before.streams[name].messages for name, stream in after.streams.items())
     published = sum(stream.published - before.streams[name].published for name, stream in after.streams.items())
     waiting = sum(stream.waiting for stream in after.streams.values())
-    shown.add_row("door", f"{sent['events_sent']:,} sent = {sent['accepted']:,} accepted + {sent['refused']:,} refused")
+    shown.add_row(
+        "door", f"{sent['events_sent']:,} sent = {sent['accepted']:,} accepted + {sent['rejected']:,} rejected"
+    )
     shown.add_row("stream", f"{published:,} messages published = {messages:,} receipts + {waiting:,} waiting")
     shown.add_row(
         "store",
         f"{since['events']:,} events in receipts = {since['stored']:,} stored + {since['repeated']:,} repeated "
         f"+ {since['dead']:,} dead",
     )
-    shown.add_row("refused", f"{refused:,} kept with their reason")
-    letters = [after.letters[stream_of(name)] for name in after.sources]
-    became = " + ".join(f"{sum(getattr(one, what) for one in letters):,} {what}" for what in OUTCOMES)
-    shown.add_row("letters", f"{sum(one.counted for one in letters):,} dead = {became}, all time")
+    shown.add_row("rejected", f"{rejected:,} kept with their reason")
+    dead_letters = [after.dead_letters[stream_of(name)] for name in after.sources]
+    became = " + ".join(f"{sum(getattr(one, what) for one in dead_letters):,} {what}" for what in OUTCOMES)
+    shown.add_row("dead_letters", f"{sum(one.counted for one in dead_letters):,} dead = {became}, all time")
     for name, source in after.sources.items():
         shown.add_row(name, f"{source.rows:,} rows = {source.rolled_up_from_floor:,} in the rollups, all time")
     return shown

@@ -50,7 +50,7 @@ function oldest(sources, problems) {
   return since.length ? Math.min(...since) : null;
 }
 
-function show({ sources, refused, refusedPerSecond, dead, level, problems, stale, readAt: at }) {
+function show({ sources, rejected, rejectedPerSecond, dead, level, problems, stale, readAt: at }) {
   accepted.push(sum(sources, ({ acceptedPerSecond }) => acceptedPerSecond));
   stored.push(sum(sources, ({ storedPerSecond }) => storedPerSecond));
   for (const kept of [accepted, stored]) kept.splice(0, kept.length - KEPT);
@@ -63,7 +63,7 @@ function show({ sources, refused, refusedPerSecond, dead, level, problems, stale
     tile("Accepted", `${rate(accepted.at(-1))}/s`, "events at the door", { line: sparkline(accepted) }),
     tile("Stored", `${rate(stored.at(-1))}/s`, `${count(sum(sources, ({ eventsStored }) => eventsStored))} in all`, { line: sparkline(stored) }),
     tile("Lag", seconds(most), pending === 1 ? "1 message waits" : `${count(pending)} messages wait`, { kind: most > BEHIND ? "bad" : "" }),
-    tile("Refused", many(refused), `in 24 hours · ${rate(refusedPerSecond)}/s`),
+    tile("Rejected", many(rejected), `in 24 hours · ${rate(rejectedPerSecond)}/s`),
     tile("Dead", many(dead), "in 24 hours", { kind: dead ? "warn" : "" }),
     tile("Ledger", lost ? `${count(lost)} lost` : "balances", `of ${count(messages)} messages`, { kind: lost ? "bad" : "good" }));
   const detail = document.getElementById("by-source");

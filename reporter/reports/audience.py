@@ -118,9 +118,9 @@ def ranked_rows(source: SourceName, dimension: str) -> str:
 def counted(by: Iterable[str], sources: Iterable[SourceName]) -> list[str]:
     """The dimensions that have to be read: those asked for, and those that count all events."""
     by = tuple(by)
-    asked = {_COARSER[key].name if (key := (source, name)) in _COARSER else name for source in sources for name in by}
+    params = {_COARSER[key].name if (key := (source, name)) in _COARSER else name for source in sources for name in by}
     rolled_up = {one.name for source in sources for one in SOURCES[source].counted}
-    return sorted((asked & rolled_up) | {_ALL_EVENTS[source] for source in sources})
+    return sorted((params & rolled_up) | {_ALL_EVENTS[source] for source in sources})
 
 
 def events(counts: Counts, source: SourceName) -> Counter[int]:

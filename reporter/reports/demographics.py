@@ -23,14 +23,14 @@ from reporter.figures import Snapshot, Statements
 from reporter.freshness import Freshness
 from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO
 from reporter.period import Period, period_of, previous_of
-from reporter.query import Asked, BadQuery, Several, Whole
+from reporter.query import BadQuery, QueryParams, Several, Whole
 from reporter.reports import audience
 from reporter.reports.audience import BY_DEFAULT, DIMENSIONS, OF, Counts, Dimension
 from reporter.reports.demographics_answer import (
     Audience,
     DemographicsAnswer,
     DemographicsTotals,
-    UnderstoodDemographics,
+    ResolvedDemographicsQuery,
 )
 from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, chosen, sources_of
 from reporter.reports.report import Figures, Query, Report, understood
@@ -69,7 +69,7 @@ _FIGURES: Final = Statements(
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemographicsQuery(Query[UnderstoodDemographics]):
+class DemographicsQuery(Query[ResolvedDemographicsQuery]):
     """A query for demographics. no_ranked: why ranked dimensions cannot be listed, or None."""
 
     no_ranked: str | None
@@ -87,22 +87,22 @@ class DemographicsQuery(Query[UnderstoodDemographics]):
         return _cover(self.understood, period)
 
 
-def ask(asked: Asked, settings: ReporterSettings) -> DemographicsQuery:
+def ask(params: QueryParams, settings: ReporterSettings) -> DemographicsQuery:
     """Raises BadQuery."""
-    kinds = chosen(asked)
+    kinds = chosen(params)
     sources = sources_of(kinds)
-    by = asked.get(GROUP_BY) or BY_DEFAULT
+    by = params.get(GROUP_BY) or BY_DEFAULT
     if not any(dimension in OF[source] for dimension in by for source in sources):
         known = [name for name in DIMENSIONS if any(name in OF[source] for source in sources)]
         raise BadQuery("groupBy", f"{','.join(by)} is not known of {' and '.join(sources)}", known)
-    top = asked.get(TOP) or USUAL_TOP
-    period = period_of(asked, groups=audience.values(by, sources, top))
-    previous = previous_of(asked, period)
-    repeated = UnderstoodDemographics(
+    top = params.get(TOP) or USUAL_TOP
+    period = period_of(params, groups=audience.values(by, sources, top))
+    previous = previous_of(params, period)
+    repeated = ResolvedDemographicsQuery(
         **understood(period, previous),
-        source=asked.get(SOURCE),
-        funnel_stage=asked.get(FUNNEL_STAGE),
-        event_type=asked.get(EVENT_TYPE),
+        source=params.get(SOURCE),
+        funnel_stage=params.get(FUNNEL_STAGE),
+        event_type=params.get(EVENT_TYPE),
         group_by=by,
         top=top,
     )
@@ -119,11 +119,11 @@ def ask(asked: Asked, settings: ReporterSettings) -> DemographicsQuery:
         previous=previous,
         sources=sources,
         no_ranked=f"{names} is listed for ranges up to {hours} hours: ask for a shorter one" if too_long else None,
-        page=pages.page(asked),
+        page=pages.page(params),
     )
 
 
-def _cover(understood: UnderstoodDemographics, period: Period) -> Cover:
+def _cover(understood: ResolvedDemographicsQuery, period: Period) -> Cover:
     """By rows alone where no rollup holds what is asked for."""
     return period.rows() if understood.funnel_stage or understood.event_type else period.cover()
 
@@ -142,9 +142,9 @@ async def count(
 ) -> Counted:
     """Each source's events by dimension and value, and by a dimension that all of its events have."""
     counts: Counts = defaultdict(dict)
-    asked = query.understood
-    wanted = audience.counted(asked.group_by, query.sources)
-    filters = (asked.funnel_stage, asked.event_type)
+    params = query.understood
+    wanted = audience.counted(params.group_by, query.sources)
+    filters = (params.funnel_stage, params.event_type)
     figures = await snapshot.figures(period, covered, _FIGURES, (wanted,), filters)
     for bucket, sign, source, (dimension, value, events) in figures:
         found = counts[bucket, source, dimension]
@@ -209,7 +209,7 @@ async def _count_ranked(
     snapshot: Snapshot, query: DemographicsQuery, period: Period, counts: Counts, listed: Counts | None = None
 ) -> str | None:
     """Add the most frequent values of each bucket, or those that `listed` has, and the rest; or return why not."""
-    asked = query.understood
+    params = query.understood
     if not query.ranked:
         return None
     if query.no_ranked is not None:
@@ -218,9 +218,9 @@ async def _count_ranked(
         if period.start < snapshot.floor:
             return f"{name} is listed for ranges from {snapshot.floor.isoformat()} on: older rows are not kept"
         known = None if listed is None else sorted(audience.values_of(listed, source, name))
-        top = asked.top if known is None else len(known)
+        top = params.top if known is None else len(known)
         found = await snapshot.in_time(
-            period, audience.ranked_rows(source, name), top, asked.funnel_stage, asked.event_type, known
+            period, audience.ranked_rows(source, name), top, params.funnel_stage, params.event_type, known
         )
         if found is None:
             return f"{name} took too long to count: ask for a shorter range"

@@ -14,10 +14,10 @@ from reporter.freshness import Freshness
 from reporter.reports import audience
 from reporter.reports.audience import DIMENSIONS, OF, Dimension
 from reporter.reports.kinds import EventType
-from reporter.reports.report import BucketEnd, BucketStart, Complete, Understood
+from reporter.reports.report import BucketEnd, BucketStart, Complete, ResolvedQuery
 
 
-class UnderstoodDemographics(Understood, frozen=True, kw_only=True):
+class ResolvedDemographicsQuery(ResolvedQuery, frozen=True, kw_only=True):
     """The query as it was understood."""
 
     source: SourceName | None
@@ -100,7 +100,7 @@ class ComparedLine(Line):
 class DemographicsAnswer(msgspec.Struct):
     """One row a bucket and source."""
 
-    query: UnderstoodDemographics
+    query: ResolvedDemographicsQuery
     freshness: dict[SourceName, Freshness]
     rows: list[Audience]
     totals: DemographicsTotals

@@ -17,8 +17,8 @@ from reporter.figures import Snapshot, Statements
 from reporter.freshness import Freshness
 from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO
 from reporter.period import Period, period_of, previous_of
-from reporter.query import Asked, Several
-from reporter.reports.events_answer import Dimension, EventsAnswer, EventsRow, EventsTotals, UnderstoodEvents
+from reporter.query import QueryParams, Several
+from reporter.reports.events_answer import Dimension, EventsAnswer, EventsRow, EventsTotals, ResolvedEventsQuery
 from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, Kind, chosen, sources_of
 from reporter.reports.report import Figures, Query, Report, understood
 from reporter.settings import ReporterSettings
@@ -42,25 +42,25 @@ _group: Final = cache(Kind.grouped)  # there are some dozens of kinds, and eight
 
 
 @dataclass(frozen=True, kw_only=True)
-class EventsQuery(Query[UnderstoodEvents]):
+class EventsQuery(Query[ResolvedEventsQuery]):
     """A query for events: rows are buckets of the period times groups."""
 
     groups: tuple[Kind, ...]
 
 
-def ask(asked: Asked, _settings: ReporterSettings) -> EventsQuery:
+def ask(params: QueryParams, _settings: ReporterSettings) -> EventsQuery:
     """Raises BadQuery."""
-    kinds = chosen(asked)
-    by = asked.get(GROUP_BY) or ()
+    kinds = chosen(params)
+    by = params.get(GROUP_BY) or ()
     groups = tuple(dict.fromkeys(kind.grouped(by) for kind in kinds))
-    period = period_of(asked, groups=len(groups))
-    previous = previous_of(asked, period)
+    period = period_of(params, groups=len(groups))
+    previous = previous_of(params, period)
     return EventsQuery(
-        understood=UnderstoodEvents(
+        understood=ResolvedEventsQuery(
             **understood(period, previous),
-            source=asked.get(SOURCE),
-            funnel_stage=asked.get(FUNNEL_STAGE),
-            event_type=asked.get(EVENT_TYPE),
+            source=params.get(SOURCE),
+            funnel_stage=params.get(FUNNEL_STAGE),
+            event_type=params.get(EVENT_TYPE),
             group_by=by,
         ),
         period=period,
@@ -68,15 +68,15 @@ def ask(asked: Asked, _settings: ReporterSettings) -> EventsQuery:
         previous=previous,
         sources=sources_of(kinds),
         groups=groups,
-        page=pages.page(asked),
+        page=pages.page(params),
     )
 
 
 async def count(snapshot: Snapshot, query: EventsQuery, period: Period, covered: Cover, _now: Counts | None) -> Counts:
     """Events by bucket and group."""
-    asked = query.understood
-    by = asked.group_by
-    filters = (asked.funnel_stage, asked.event_type, "funnelStage" in by, "eventType" in by)
+    params = query.understood
+    by = params.group_by
+    filters = (params.funnel_stage, params.event_type, "funnelStage" in by, "eventType" in by)
     counted: Counts = Counter()
     for bucket, sign, source, (stage, event_type, events) in await snapshot.figures(period, covered, _FIGURES, filters):
         counted[bucket, _group(Kind(source, stage, event_type), by)] += sign * events

@@ -12,12 +12,12 @@ from core.sources import SourceName
 from core.sources.declaration import Stage
 from reporter.freshness import Freshness
 from reporter.reports.kinds import EventType
-from reporter.reports.report import BucketEnd, BucketStart, Complete, Understood
+from reporter.reports.report import BucketEnd, BucketStart, Complete, ResolvedQuery
 
 Dimension = Literal["source", "funnelStage", "eventType"]
 
 
-class UnderstoodEvents(Understood, frozen=True, kw_only=True):
+class ResolvedEventsQuery(ResolvedQuery, frozen=True, kw_only=True):
     """The query as it was understood."""
 
     source: SourceName | None
@@ -55,7 +55,7 @@ class EventsTotals(msgspec.Struct, rename="camel"):
 class EventsAnswer(msgspec.Struct):
     """Counts of events, ordered by bucket and group; buckets without events are there, with 0."""
 
-    query: UnderstoodEvents
+    query: ResolvedEventsQuery
     freshness: dict[SourceName, Freshness]
     rows: list[EventsRow]
     totals: EventsTotals

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from core.sources import SOURCES, SourceName
 from core.sources.declaration import STAGES, Stage
 from reporter.parameters import SOURCE
-from reporter.query import Asked, BadQuery, Choice
+from reporter.query import BadQuery, Choice, QueryParams
 
 _TYPES: Final = [
     (name, stage, event_type)
@@ -51,9 +51,9 @@ EVENT_TYPE: Final = Choice[EventType](
 )
 
 
-def chosen(asked: Asked) -> list[Kind]:
+def chosen(params: QueryParams) -> list[Kind]:
     """The kinds that `source`, `funnelStage` and `eventType` let pass. Raises BadQuery where there is none."""
-    source, stage, event_type = asked.get(SOURCE), asked.get(FUNNEL_STAGE), asked.get(EVENT_TYPE)
+    source, stage, event_type = params.get(SOURCE), params.get(FUNNEL_STAGE), params.get(EVENT_TYPE)
     possible = [kind for kind in KINDS if source in {None, kind.source} and stage in {None, kind.funnel_stage}]
     kinds = [kind for kind in possible if event_type in (None, kind.event_type)]
     if not kinds:

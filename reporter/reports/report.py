@@ -19,7 +19,7 @@ from reporter.figures import Snapshot
 from reporter.freshness import Freshness, Instant
 from reporter.parameters import BOM
 from reporter.period import Period
-from reporter.query import AnyParameter, Asked
+from reporter.query import AnyParameter, QueryParams
 from reporter.settings import ReporterSettings
 
 BucketStart = Annotated[Instant, Meta(description="First instant of the bucket, with the time zone's offset")]
@@ -47,7 +47,7 @@ class Compared(msgspec.Struct, frozen=True, rename="camel"):
     ]
 
 
-class Understood(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+class ResolvedQuery(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """The query as it was understood; what was not given is null."""
 
     start: Annotated[Instant, Meta(description="Inclusive")] = msgspec.field(name="from")
@@ -57,14 +57,14 @@ class Understood(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     compare: Annotated[Compared | None, Meta(description="The previous period")]
 
 
-UnderstoodAs = TypeVar("UnderstoodAs", bound=Understood)
+Resolved = TypeVar("Resolved", bound=ResolvedQuery)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Query(Generic[UnderstoodAs]):
+class Query(Generic[Resolved]):
     """What a report was asked for, as it was understood."""
 
-    understood: UnderstoodAs
+    understood: Resolved
     """The query as the answer repeats it."""
     period: Period
     covered: Cover
@@ -116,7 +116,7 @@ class Answer(Protocol):
     """What a report says: a struct that is the JSON answer as it stands."""
 
     @property
-    def query(self) -> Understood:
+    def query(self) -> ResolvedQuery:
         """The query as it was understood."""
 
     freshness: dict[SourceName, Freshness]
@@ -160,7 +160,7 @@ class Report(Generic[AskedFor, Counted, Row]):
     description: str
     parameters: tuple[AnyParameter, ...]
     shape: type[msgspec.Struct]
-    ask: Callable[[Asked, ReporterSettings], AskedFor]
+    ask: Callable[[QueryParams, ReporterSettings], AskedFor]
     count: Callable[[Snapshot, AskedFor, Period, Cover, Counted | None], Awaitable[Counted]]
     rows: Callable[[AskedFor, Figures[Counted], datetime | None], list[Row]]
     key: Callable[[Row], list[Any]]

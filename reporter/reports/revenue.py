@@ -23,9 +23,9 @@ from reporter.figures import Snapshot, Statements
 from reporter.freshness import Freshness
 from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO
 from reporter.period import Period, period_of, previous_of
-from reporter.query import AnyParameter, Asked, BadQuery, Several, Text, Whole
+from reporter.query import AnyParameter, BadQuery, QueryParams, Several, Text, Whole
 from reporter.reports.report import Figures, Query, Report, understood
-from reporter.reports.revenue_answer import Dimension, RevenueAnswer, RevenueRow, RevenueTotals, UnderstoodRevenue
+from reporter.reports.revenue_answer import Dimension, ResolvedRevenueQuery, RevenueAnswer, RevenueRow, RevenueTotals
 from reporter.settings import ReporterSettings
 from sql import statements
 
@@ -65,7 +65,7 @@ TOP: Final = Whole(
 
 
 @dataclass(frozen=True, kw_only=True)
-class RevenueQuery(Query[UnderstoodRevenue]):
+class RevenueQuery(Query[ResolvedRevenueQuery]):
     """A query for revenue. Campaigns can only be read from the rows."""
 
     @property
@@ -93,30 +93,30 @@ class Paid:
         return sum(self.revenue.values(), _NOTHING)
 
 
-def ask(asked: Asked, settings: ReporterSettings) -> RevenueQuery:
+def ask(params: QueryParams, settings: ReporterSettings) -> RevenueQuery:
     """Raises BadQuery."""
-    source, campaign_id = asked.get(SOURCE), asked.get(CAMPAIGN_ID)
-    by = asked.get(GROUP_BY) or ()
+    source, campaign_id = params.get(SOURCE), params.get(CAMPAIGN_ID)
+    by = params.get(GROUP_BY) or ()
     sources = (source,) if source else tuple(SOURCES)
     if campaign_id is not None or "campaignId" in by:
         sources = _with_campaigns(sources, campaign_id or "", GROUP_BY if campaign_id is None else CAMPAIGN_ID)
-    top = asked.get(TOP) or USUAL_TOP if "campaignId" in by else None
-    if top is None and asked.has(TOP):
+    top = params.get(TOP) or USUAL_TOP if "campaignId" in by else None
+    if top is None and params.has(TOP):
         raise BadQuery("top", "is for groupBy=campaignId: how many campaigns are listed")
     for parameter in (LIMIT, AFTER):
-        if top is not None and asked.has(parameter):
+        if top is not None and params.has(parameter):
             raise BadQuery(
                 parameter.name, "is not for groupBy=campaignId: which campaigns are listed changes between pages"
             )
-    period = period_of(asked, groups=(top + 1 if top else 1) * (len(sources) if "source" in by else 1))
+    period = period_of(params, groups=(top + 1 if top else 1) * (len(sources) if "source" in by else 1))
     hours = settings.reporter_rows_range_hours
     if top is not None and campaign_id is None and period.end - period.start > timedelta(hours=hours):
         raise BadQuery(
             "groupBy", f"campaignId is for ranges up to {hours} hours: no rollup holds all campaigns", ("source",)
         )
-    previous = previous_of(asked, period)
+    previous = previous_of(params, period)
     return RevenueQuery(
-        understood=UnderstoodRevenue(
+        understood=ResolvedRevenueQuery(
             **understood(period, previous),
             source=sources[0] if len(sources) == 1 else None,
             campaign_id=campaign_id,
@@ -127,7 +127,7 @@ def ask(asked: Asked, settings: ReporterSettings) -> RevenueQuery:
         covered=period.cover(),
         previous=previous,
         sources=sources,
-        page=pages.page(asked),
+        page=pages.page(params),
     )
 
 
@@ -145,16 +145,16 @@ def _with_campaigns(sources: Sequence[SourceName], campaign_id: str, parameter: 
 
 async def count(snapshot: Snapshot, query: RevenueQuery, period: Period, covered: Cover, now: Paid | None) -> Paid:
     """Revenue by bucket and group. Of campaigns those of `now` are listed, without it those with most revenue."""
-    asked, paid = query.understood, Paid()
-    by_source = "source" in asked.group_by
-    if asked.campaign_id is not None:
-        campaign = asked.campaign_id if query.by_campaign else UNSET
-        for row in await snapshot.rows(period, _CAMPAIGNS["campaign"], asked.campaign_id, query.sources):
+    params, paid = query.understood, Paid()
+    by_source = "source" in params.group_by
+    if params.campaign_id is not None:
+        campaign = params.campaign_id if query.by_campaign else UNSET
+        for row in await snapshot.rows(period, _CAMPAIGNS["campaign"], params.campaign_id, query.sources):
             group = (row["source"] if by_source else UNSET, campaign)
             paid.add(row["bucket"], group, row["purchases"], row["revenue"])
     elif query.by_campaign:
         listed = None if now is None else [name for _, name in _groups(query, now) if isinstance(name, str)]
-        for row in await snapshot.rows(period, _CAMPAIGNS["campaigns"], asked.top, listed, query.sources):
+        for row in await snapshot.rows(period, _CAMPAIGNS["campaigns"], params.top, listed, query.sources):
             group = (row["source"] if by_source else UNSET, row["campaign"])
             paid.add(row["bucket"], group, row["purchases"], row["revenue"])
     else:
@@ -208,12 +208,12 @@ def answer(
 
 def _groups(query: RevenueQuery, paid: Paid) -> list[Group]:
     """The groups that each bucket has a row of: campaigns with most revenue first, the rest of them last."""
-    asked = query.understood
-    sources: Sequence[SourceName | UnsetType] = query.sources if "source" in asked.group_by else (UNSET,)
+    params = query.understood
+    sources: Sequence[SourceName | UnsetType] = query.sources if "source" in params.group_by else (UNSET,)
     if not query.by_campaign:
         return [(source, UNSET) for source in sources]
-    if asked.campaign_id is not None:
-        return [(source, asked.campaign_id) for source in sources]
+    if params.campaign_id is not None:
+        return [(source, params.campaign_id) for source in sources]
     of: defaultdict[str, Decimal] = defaultdict(Decimal)
     for (_, (_, campaign)), revenue in paid.revenue.items():
         if isinstance(campaign, str):

@@ -11,14 +11,14 @@ from msgspec import UNSET, Meta, UnsetType
 
 from core.sources import SourceName
 from reporter.freshness import Freshness
-from reporter.reports.report import BucketEnd, BucketStart, Complete, Understood
+from reporter.reports.report import BucketEnd, BucketStart, Complete, ResolvedQuery
 
 Dimension = Literal["source", "campaignId"]
 Revenue = Annotated[Decimal, Meta(description="Decimal string with two digits after the point")]
 Purchases = Annotated[int, Meta(description="Events that are purchases, with or without an amount")]
 
 
-class UnderstoodRevenue(Understood, frozen=True, kw_only=True):
+class ResolvedRevenueQuery(ResolvedQuery, frozen=True, kw_only=True):
     """The query as it was understood."""
 
     source: SourceName | None
@@ -57,7 +57,7 @@ class RevenueTotals(msgspec.Struct, kw_only=True, rename="camel"):
 class RevenueAnswer(msgspec.Struct):
     """Revenue, ordered by bucket and group; buckets without purchases are there, with 0.00."""
 
-    query: UnderstoodRevenue
+    query: ResolvedRevenueQuery
     freshness: dict[SourceName, Freshness]
     currency: Annotated[
         None, Meta(description="Always null: the events name no currency, amounts are added as they came")

@@ -27,10 +27,10 @@ SETTINGS = {
     "GATEWAY_TIKTOK_SCHEME": "key",
     "GATEWAY_TIKTOK_SECRETS": KEY,
     "GATEWAY_WORKERS": "1",
-    "GATEWAY_PUBLISH_SECONDS": "4",
+    "GATEWAY_PUBLISH_TIMEOUT_SECONDS": "4",
     "STREAM_MAX_BYTES": str(1024 * 1024),
     "PARTITIONS_AHEAD_DAYS": "1",
-    "REPORTER_STATEMENT_SECONDS": "0.5",
+    "REPORTER_STATEMENT_TIMEOUT_SECONDS": "0.5",
 }
 BROKEN = b'{"eventId": "broken"}'
 
@@ -46,7 +46,7 @@ async def test_every_alert_fires() -> None:
             await failing_step(system)
             await unsigned_requests(system)
             await slow_publishing(system)
-            await refused_events_not_kept(system)
+            await rejected_events_not_kept(system)
             await dead_letters(system)
             await invented_countries(system)
             await lost_message(system)
@@ -116,8 +116,8 @@ async def slow_publishing(system: System) -> None:
     await system.until_stored()
 
 
-async def refused_events_not_kept(system: System) -> None:
-    """RefusedNotKept: NATS stands still until the gateway gives up keeping a copy of what it refused."""
+async def rejected_events_not_kept(system: System) -> None:
+    """RejectedNotKept: NATS stands still until the gateway gives up keeping a copy of what it rejected."""
     async with standing_still(system.supervisor.pid("nats")):
         assert (await system.post([BROKEN])).status_code == 422
 
@@ -137,12 +137,12 @@ async def invented_countries(system: System) -> None:
 
 async def lost_message(system: System) -> None:
     """LedgerUnbalanced: somebody deletes a message that no collector has stored. TargetDown meanwhile."""
-    await system.supervisor.stop("refused-collector")
+    await system.supervisor.stop("rejected-collector")
     await system.post([BROKEN])
-    stream = stream_of("refused")
+    stream = stream_of("rejected")
     js = system.client.jetstream()
     await js.delete_msg(stream, (await js.stream_info(stream)).state.last_seq)
-    await system.supervisor.start_again("refused-collector")
+    await system.supervisor.start_again("rejected-collector")
 
 
 async def failing_reports(system: System) -> None:

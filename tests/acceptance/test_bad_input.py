@@ -73,7 +73,7 @@ BAD_BODIES: Mapping[str, tuple[bytes, dict[str, str], int, str, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_BODIES)
-async def test_a_bad_body_is_refused_for_what_is_wrong_with_it(system: System, name: str) -> None:
+async def test_a_bad_body_is_rejected_for_what_is_wrong_with_it(system: System, name: str) -> None:
     """POST /events names the fault in `type`, tells a person what to do in `detail`, and stores nothing."""
     body, headers, status, kind, detail = BAD_BODIES[name]
     answer = await system.http.post(system.services.endpoint, content=body, headers=ARRAY | headers)
@@ -82,11 +82,11 @@ async def test_a_bad_body_is_refused_for_what_is_wrong_with_it(system: System, n
     assert detail in found["detail"]
     if status == 422:
         assert found["accepted"] == 0
-        assert found["refused"] == len(found["errors"]) > 0
+        assert found["rejected"] == len(found["errors"]) > 0
         assert all(error["reason"] and error["path"] and error["detail"] for error in found["errors"])
 
 
-async def test_what_was_refused_stored_nothing_and_hindered_nothing(system: System) -> None:
+async def test_what_was_rejected_stored_nothing_and_hindered_nothing(system: System) -> None:
     """After all these bodies, a good event is the only one in any table."""
     for body, headers, _, _, _ in BAD_BODIES.values():
         await system.http.post(system.services.endpoint, content=body, headers=ARRAY | headers)
@@ -98,17 +98,24 @@ async def test_what_was_refused_stored_nothing_and_hindered_nothing(system: Syst
     assert stored == [good["eventId"]]
 
 
-async def test_a_body_that_is_refused_whole_is_a_letter(
+async def test_a_body_that_is_rejected_whole_is_a_dead_letter(
     system: System, settings: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An operator finds it in `dead-letters list`, under the answer's correlation ID. The ledger balances with it."""
     answer = await system.http.post(system.services.endpoint, content=b"hello", headers=ARRAY)
     await system.until_stored()
-    chosen = load(OperatorSettings, variables(system.servers, system.services, settings))
-    _, listed = await ops_json(chosen, capsys, "dead-letters", "list", "--reason", "not_json")
-    (letter,) = [letter for letter in listed if letter["correlation_id"] == answer.json()["correlationId"]]
-    assert (letter["kind"], letter["source"], letter["path"], letter["length"]) == ("refused", "unknown", "", 5)
-    _, shown = await ops_json(chosen, capsys, "dead-letters", "show", letter["name"])
+    operator_settings = load(OperatorSettings, variables(system.servers, system.services, settings))
+    _, listed = await ops_json(operator_settings, capsys, "dead-letters", "list", "--reason", "not_json")
+    (dead_letter,) = [
+        dead_letter for dead_letter in listed if dead_letter["correlation_id"] == answer.json()["correlationId"]
+    ]
+    assert (dead_letter["kind"], dead_letter["source"], dead_letter["path"], dead_letter["length"]) == (
+        "rejected",
+        "unknown",
+        "",
+        5,
+    )
+    _, shown = await ops_json(operator_settings, capsys, "dead-letters", "show", dead_letter["name"])
     assert shown["event"] == "hello"
     await system.ledger()
 
@@ -166,7 +173,7 @@ CLOSED = {"source", "funnelStage", "eventType", "groupBy"}
 
 
 @pytest.mark.parametrize("name", BAD_QUERIES)
-async def test_a_bad_query_is_refused_by_its_parameter(system: System, name: str) -> None:
+async def test_a_bad_query_is_rejected_by_its_parameter(system: System, name: str) -> None:
     """400 names the parameter, says what is wrong with it, and lists what is allowed where that is a closed list."""
     path, parameter, detail = BAD_QUERIES[name]
     found = problem(await system.get(path), 400)
@@ -189,7 +196,7 @@ async def test_the_reporter_has_no_other_pages(system: System) -> None:
     problem(await system.get("/reports/nothing"), 404)
 
 
-async def test_a_format_that_no_report_has_is_refused(system: System) -> None:
+async def test_a_format_that_no_report_has_is_rejected(system: System) -> None:
     """406 names the formats that there are."""
     url = f"{system.services.reports}/reports/events?{RANGE}"
     answer = await system.http.get(url, headers={"Accept": "image/png"})

@@ -47,7 +47,7 @@ RESULTS_OF_A_RUN = {
         "freshness_p99_seconds": 0.5,
         "memory": {"gateway": {"most_mb": 190.0, "slope_mb_per_minute": 0.1}},
     },
-    "overload": {"flood_of_capacity": 2.0, "small": {"refused_p99_ms": 30.0}, "large": {"refused_p99_ms": 60.0}},
+    "overload": {"flood_of_capacity": 2.0, "small": {"rejected_p99_ms": 30.0}, "large": {"rejected_p99_ms": 60.0}},
 }
 
 

@@ -46,8 +46,8 @@ wanted = [DemographicsGroupBy.AGEBAND, DemographicsGroupBy.COUNTRY]
 audience = get_demographics_report.sync(**asked, group_by=wanted, top=5)
 state = get_pipeline.sync(client=client)
 file = download_events_report.sync_detailed(**asked, bom=True)
-refused = get_events_report.sync(**{**asked, "to": "tomorrow"})
-assert isinstance(refused, Problem) and refused.parameter == "to", refused
+rejected = get_events_report.sync(**{**asked, "to": "tomorrow"})
+assert isinstance(rejected, Problem) and rejected.parameter == "to", rejected
 print(json.dumps({
     "rows": [row.to_dict() for row in events.rows],
     "previousRevenue": revenue.totals.previous_revenue,

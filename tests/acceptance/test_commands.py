@@ -24,9 +24,9 @@ from tests.support.processes import ROOT
 
 ADDRESS = re.compile(r"127\.0\.0\.1:(\d+)")
 FLOW = re.compile(r"accepted +([\d,]+)/s .* stored +([\d,]+)/s +total +([\d,]+) ")
-PROGRAMS = {"postgres", "nats", "reporter", "fb-collector", "ttk-collector", "refused-collector", "gateway"}
+PROGRAMS = {"postgres", "nats", "reporter", "fb-collector", "ttk-collector", "rejected-collector", "gateway"}
 FIGURES = {
-    "sent", "accepted", "refused", "stored", "repeated", "dead", "pending", "lost", "seconds", "stored_per_second",
+    "sent", "accepted", "rejected", "stored", "repeated", "dead", "pending", "lost", "seconds", "stored_per_second",
     "freshness_p50_seconds", "freshness_p99_seconds", "rss_bytes",
 }  # fmt: skip
 # A body of the default load holds 1,000 events or more, of 425 bytes on average: none is that small.
@@ -101,7 +101,7 @@ async def test_demo_shows_that_nothing_is_lost(folder: Path) -> None:
     assert "nothing lost, the ledger balances" in demo.text
     figures = json.loads((folder / ".sluice" / "demo.json").read_text())
     assert figures.keys() >= FIGURES
-    assert figures["sent"] == figures["accepted"] + figures["refused"] > 4_000
+    assert figures["sent"] == figures["accepted"] + figures["rejected"] > 4_000
     assert figures["stored"] == figures["accepted"]
     assert [figures[name] for name in ("repeated", "dead", "pending", "lost")] == [0, 0, 0, 0]
     assert figures["seconds"] >= 4

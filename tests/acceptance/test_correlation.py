@@ -1,4 +1,4 @@
-"""One correlation ID from door to row: in the answer, in the log, on the row, and on what was refused."""
+"""One correlation ID from door to row: in the answer, in the log, on the row, and on what was rejected."""
 
 import asyncio
 from typing import Any
@@ -48,17 +48,17 @@ async def test_the_senders_id_goes_from_door_to_row(system: System) -> None:
     assert line["service"] == "gateway"
 
 
-async def test_a_refused_event_keeps_it_too(system: System) -> None:
-    """It stands in refused_events beside the reason, and in the log; the good event of the same request has it."""
+async def test_a_rejected_event_keeps_it_too(system: System) -> None:
+    """It stands in rejected_events beside the reason, and in the log; the good event of the same request has it."""
     bad, good = without(facebook(), "data.user"), tiktok()
-    answer = await system.post([good, bad], ARRAY | {"X-Correlation-Id": "partly-refused"})
-    assert answer.json()["refused"] == 1
-    assert await stored_ids(system, good) == {"partly-refused"}
+    answer = await system.post([good, bad], ARRAY | {"X-Correlation-Id": "partly-rejected"})
+    assert answer.json()["rejected"] == 1
+    assert await stored_ids(system, good) == {"partly-rejected"}
     (row,) = await system.select(
-        "SELECT event_id, reason, path FROM refused_events WHERE correlation_id = 'partly-refused'"
+        "SELECT event_id, reason, path FROM rejected_events WHERE correlation_id = 'partly-rejected'"
     )
     assert tuple(row) == (bad["eventId"], "missing_field", "$.data.user")
-    assert "events refused" in {line["event"] for line in logged(system, "gateway", "partly-refused")}
+    assert "events rejected" in {line["event"] for line in logged(system, "gateway", "partly-rejected")}
 
 
 async def test_without_one_the_trace_is_taken(system: System) -> None:
@@ -89,11 +89,11 @@ async def test_requests_that_share_a_message_keep_their_own(system: System) -> N
         assert await stored_ids(system, event) == {name}
 
 
-async def test_a_refused_request_is_found_in_the_log(system: System) -> None:
+async def test_a_rejected_request_is_found_in_the_log(system: System) -> None:
     """Whoever was answered 400 can be helped: the ID of the answer leads to the reason in the log."""
     answer = await system.http.post(system.services.endpoint, content=b"nope", headers=ARRAY)
     (line,) = logged(system, "gateway", answer.json()["correlationId"])
-    assert (line["status"], line["refusal"]) == (400, "not_json")
+    assert (line["status"], line["rejection"]) == (400, "not_json")
 
 
 async def test_a_report_has_one_as_well(system: System) -> None:

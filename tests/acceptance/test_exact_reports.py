@@ -22,7 +22,7 @@ from bench.publisher.sender import Sender
 from core import postgres
 from core.sources import SOURCES
 from reporter.figures import Snapshot
-from reporter.query import Asked
+from reporter.query import QueryParams
 from reporter.read import Pool, open_pool, snapshot
 from reporter.reports import AnyReport
 from reporter.reports.demographics import DEMOGRAPHICS
@@ -51,7 +51,7 @@ class Moment:
 
     async def report(self, report: AnyReport, **query: str) -> Any:
         """The reporter's answer at this moment."""
-        asked = Asked(urlencode(query).encode(), report.parameters)
+        asked = QueryParams(urlencode(query).encode(), report.parameters)
         return await report.read(self.snapshot, report.ask(asked, ReporterSettings()))
 
     async def counted(self, source: str, start: datetime, end: datetime, *conditions: str) -> int:

@@ -75,7 +75,7 @@ async def test_every_form_is_taken(system: System, form: str) -> None:
     assert {**answer.json(), "correlationId": ""} == {
         "correlationId": "",
         "accepted": len(events),
-        "refused": 0,
+        "rejected": 0,
         "errors": [],
     }
 
@@ -112,7 +112,7 @@ async def test_each_event_stands_for_itself(system: System) -> None:
     answer = await system.post(mixed)
     assert answer.status_code == 202
     told = answer.json()
-    assert (told["accepted"], told["refused"]) == (len(good), len(bad))
+    assert (told["accepted"], told["rejected"]) == (len(good), len(bad))
     indexes = [*range(1, 7), *range(8, 14)]
     expected = [
         (index, event.get("eventId") or None if isinstance(event, dict) else None, reason, path)
@@ -130,18 +130,18 @@ async def test_the_answer_lists_a_hundred_and_counts_all(system: System) -> None
         system.services.endpoint, content=b"[" + b",".join([*bad, encoded(event)]) + b"]", headers=ARRAY
     )
     told = answer.json()
-    assert (told["accepted"], told["refused"]) == (1, 1000)
+    assert (told["accepted"], told["rejected"]) == (1, 1000)
     assert [error["index"] for error in told["errors"]] == list(range(100))
     await system.until_stored()
     (row,) = await system.select(
-        "SELECT count(*) AS kept FROM refused_events WHERE correlation_id = $1", told["correlationId"]
+        "SELECT count(*) AS kept FROM rejected_events WHERE correlation_id = $1", told["correlationId"]
     )
     assert row["kept"] == 1000
-    # The oracle takes answers that name all they refused: tell it of each event by itself.
-    accepted = {"accepted": 1, "refused": 0, "errors": []}
-    refused = {"accepted": 0, "refused": 1, "errors": [{"index": 0}]}
+    # The oracle takes answers that name all they rejected: tell it of each event by itself.
+    accepted = {"accepted": 1, "rejected": 0, "errors": []}
+    rejected = {"accepted": 0, "rejected": 1, "errors": [{"index": 0}]}
     for raw in bad:
-        system.oracle.answered([raw], 422, json.dumps(refused).encode())
+        system.oracle.answered([raw], 422, json.dumps(rejected).encode())
     system.oracle.answered([encoded(event)], 202, json.dumps(accepted).encode())
 
 

@@ -13,7 +13,7 @@ from tests.support.processes import ROOT
 from tests.support.system import running
 from tests.support.waiting import eventually
 
-SERVICES = ("gateway", "fb-collector", "ttk-collector", "refused-collector", "reporter")
+SERVICES = ("gateway", "fb-collector", "ttk-collector", "rejected-collector", "reporter")
 CHUNKED = b"POST /events HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 

@@ -20,7 +20,7 @@ from tests.support.system import ARRAY, System
 from tests.support.waiting import eventually
 
 WORD = "Zyzzogeton"
-KEY = f"{WORD}-a-key-of-many-letters"
+KEY = f"{WORD}-a-key-of-many-dead letters"
 SIGNED = {**ARRAY, "X-Api-Key": KEY}
 FIELDS = {
     "facebook": (
@@ -45,8 +45,8 @@ def settings() -> dict[str, str]:
         "GATEWAY_TIKTOK_SCHEME": "key",
         "GATEWAY_TIKTOK_SECRETS": KEY,
         "GATEWAY_META_VERIFY_TOKEN": f"{WORD}-token",
-        "GATEWAY_PUBLISH_SECONDS": "2",
-        "REPORTER_STATEMENT_SECONDS": "1",
+        "GATEWAY_PUBLISH_TIMEOUT_SECONDS": "2",
+        "REPORTER_STATEMENT_TIMEOUT_SECONDS": "1",
     }
 
 
@@ -59,7 +59,7 @@ def marked(make: object = facebook) -> bytes:
 
 
 def bad_bodies() -> list[tuple[bytes, dict[str, str]]]:
-    """Bodies that are refused, in whole or in part, each for a reason of its own."""
+    """Bodies that are rejected, in whole or in part, each for a reason of its own."""
     good = marked()
     bad = [encoded(changed(make(), path, WORD)) for make in (facebook, tiktok) for path in CLOSED]
     bad.append(encoded(changed(facebook(), "data.user.age", WORD)))
@@ -85,8 +85,8 @@ def bad_bodies() -> list[tuple[bytes, dict[str, str]]]:
 
 
 async def test_nothing_of_anybody_is_logged(system: System) -> None:
-    """Refusals of every kind, poison in the stream, both servers killed, wrong questions to the reporter: no log holds
-    the word, nor any password."""
+    """Rejections of every kind, poison in the stream, both servers killed, wrong questions to the reporter: no log
+    holds the word, nor any password."""
     url = system.services.endpoint
     for body, headers in bad_bodies():
         await system.http.post(url, content=body, headers=headers)

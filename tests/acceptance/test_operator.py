@@ -45,11 +45,11 @@ LAG_SECONDS = 30.0
 @pytest.fixture(scope="module")
 def settings() -> dict[str, str]:
     """Small streams, and one worker."""
-    return {"GATEWAY_WORKERS": "1", "STREAM_MAX_BYTES": str(1 << 30), "REFUSED_STREAM_MAX_BYTES": str(1 << 28)}
+    return {"GATEWAY_WORKERS": "1", "STREAM_MAX_BYTES": str(1 << 30), "REJECTED_STREAM_MAX_BYTES": str(1 << 28)}
 
 
 @pytest.fixture
-def chosen(system: System, settings: dict[str, str]) -> OperatorSettings:
+def operator_settings(system: System, settings: dict[str, str]) -> OperatorSettings:
     """What `ops up` tells of this system."""
     return load(OperatorSettings, variables(system.servers, system.services, settings))
 
@@ -62,31 +62,33 @@ async def owner(system: System) -> AsyncIterator[Owner]:
     await connection.close()
 
 
-async def wrong(chosen: OperatorSettings, lag_seconds: float = LAG_SECONDS) -> dict[str, Check]:
+async def wrong(operator_settings: OperatorSettings, lag_seconds: float = LAG_SECONDS) -> dict[str, Check]:
     """What doctor finds not to be ok."""
-    return {check.check: check for check in await doctor.look(chosen, lag_seconds, []) if check.state != "ok"}
+    return {
+        check.check: check for check in await doctor.look(operator_settings, lag_seconds, []) if check.state != "ok"
+    }
 
 
-async def mended(chosen: OperatorSettings, capsys: Capsys, check: Check, *more: str) -> None:
+async def mended(operator_settings: OperatorSettings, capsys: Capsys, check: Check, *more: str) -> None:
     """Run the command that a check names; it succeeds, and all is well."""
     arguments = shlex.split(check.mend[check.mend.index("python -m ops") :])[3:]
-    code, said = await ops(chosen, capsys, *arguments, *more)
+    code, said = await ops(operator_settings, capsys, *arguments, *more)
     assert code == 0, said
-    assert await wrong(chosen) == {}
+    assert await wrong(operator_settings) == {}
 
 
-async def test_all_is_well(system: System, chosen: OperatorSettings, capsys: Capsys) -> None:
+async def test_all_is_well(system: System, operator_settings: OperatorSettings, capsys: Capsys) -> None:
     """Every check is ok on a system that works, while events come in; for people and for programs; exit code 0."""
     await system.post([facebook(), tiktok()])
-    code, said = await ops(chosen, capsys, "doctor")
+    code, said = await ops(operator_settings, capsys, "doctor")
     assert (code, said.splitlines()[-1]) == (0, "all is well"), said
-    code, document = await ops_json(chosen, capsys, "doctor")
+    code, document = await ops_json(operator_settings, capsys, "doctor")
     assert (code, document["ok"]) == (0, True)
     names = [check["check"] for check in document["checks"]]
     assert len(names) == len(set(names)) == 26
 
 
-async def test_nothing_answers(chosen: OperatorSettings, capsys: Capsys) -> None:
+async def test_nothing_answers(operator_settings: OperatorSettings, capsys: Capsys) -> None:
     """Without a single server each is named, no check is passed over as ok, and no command ends in a traceback."""
     nowhere = {name: f"http://127.0.0.1:{free_port()}" for name in ("GATEWAY_URL", "REPORTER_URL", "NATS_MONITOR_URL")}
     nats, dsn = f"nats://127.0.0.1:{free_port()}", f"postgresql://o:secret@127.0.0.1:{free_port()}/sluice"
@@ -102,22 +104,22 @@ async def test_nothing_answers(chosen: OperatorSettings, capsys: Capsys) -> None
     assert "Traceback" not in errors
 
 
-async def test_services_that_are_down(system: System, chosen: OperatorSettings) -> None:
+async def test_services_that_are_down(system: System, operator_settings: OperatorSettings) -> None:
     """A gateway, a reporter and a collector that do not run are named; started again, all is well."""
-    for name, check in (("gateway", "gateway"), ("reporter", "reporter"), ("refused-collector", "collectors")):
+    for name, check in (("gateway", "gateway"), ("reporter", "reporter"), ("rejected-collector", "collectors")):
         await system.supervisor.stop(name)
 
         async def found(check: str = check) -> bool:
-            return check in await wrong(chosen)
+            return check in await wrong(operator_settings)
 
         await eventually(found, what=f"doctor misses {name}", seconds=60, every=0.3)
         await system.supervisor.start_again(name)
-        assert await wrong(chosen) == {}
+        assert await wrong(operator_settings) == {}
 
 
 @pytest.mark.parametrize("name", ["NATS", "PostgreSQL"])
 async def test_a_frozen_server_is_the_only_cause(
-    system: System, chosen: OperatorSettings, settings: dict[str, str], tmp_path: Path, name: str
+    system: System, operator_settings: OperatorSettings, settings: dict[str, str], tmp_path: Path, name: str
 ) -> None:
     """Of a server that does not answer any more, doctor names that server alone as a cause, with log and runbook, and
     folds what follows from it; `make up` shows in its state column that it does not answer."""
@@ -150,38 +152,38 @@ async def test_a_frozen_server_is_the_only_cause(
     assert states[program] == "does not answer"
 
     async def well() -> bool:
-        return not await wrong(chosen)
+        return not await wrong(operator_settings)
 
     await eventually(well, what="all is well again", seconds=60, every=0.3)
 
 
-async def test_partitions_ahead(chosen: OperatorSettings, capsys: Capsys, owner: Connection) -> None:
+async def test_partitions_ahead(operator_settings: OperatorSettings, capsys: Capsys, owner: Connection) -> None:
     """A day that lacks its partition is named, and made by the command that is named."""
     day = await owner.fetchval("SELECT ((now() AT TIME ZONE 'UTC')::date + 3)::date")
     await owner.execute(f"DROP TABLE tiktok_events_{day:%Y%m%d}")
-    check = (await wrong(chosen))["partitions"]
+    check = (await wrong(operator_settings))["partitions"]
     assert check.found == f"tiktok_events has none for {day}"
-    await mended(chosen, capsys, check)
+    await mended(operator_settings, capsys, check)
 
 
-async def test_streams_drift(system: System, chosen: OperatorSettings, capsys: Capsys) -> None:
+async def test_streams_drift(system: System, operator_settings: OperatorSettings, capsys: Capsys) -> None:
     """A stream that is not as declared is named with what differs, and made so by the command that is named."""
     js = system.client.jetstream()
     config: StreamConfig = (await js.stream_info("EVENTS_TIKTOK")).config
     config.max_bytes = 1 << 29
     await js.update_stream(config)
-    check = (await wrong(chosen))["streams"]
+    check = (await wrong(operator_settings))["streams"]
     assert check.found == f"EVENTS_TIKTOK max_bytes is {1 << 29}, declared {1 << 30}"
-    await mended(chosen, capsys, check, "--yes")
+    await mended(operator_settings, capsys, check, "--yes")
 
 
-async def test_pause_resume_drain(system: System, chosen: OperatorSettings, capsys: Capsys) -> None:
+async def test_pause_resume_drain(system: System, operator_settings: OperatorSettings, capsys: Capsys) -> None:
     """A paused source keeps what comes in, over restarts of collector and NATS, and is told; other sources go on."""
-    assert (await ops(chosen, capsys, "pause", "facebook"))[0] == 0
+    assert (await ops(operator_settings, capsys, "pause", "facebook"))[0] == 0
     await system.post([facebook(), tiktok()])
-    assert (await ops(chosen, capsys, "drain", "--source", "tiktok"))[0] == 0
+    assert (await ops(operator_settings, capsys, "drain", "--source", "tiktok"))[0] == 0
     with pytest.raises(SluiceError, match="facebook is paused"):
-        await ops(chosen, capsys, "drain")
+        await ops(operator_settings, capsys, "drain")
     await system.supervisor.wait_ready("nats", after=system.supervisor.kill("nats"))
     await system.supervisor.stop("fb-collector")
     await system.supervisor.start_again("fb-collector")
@@ -192,18 +194,20 @@ async def test_pause_resume_drain(system: System, chosen: OperatorSettings, caps
 
     await eventually(shown, what="the collector shows the pause", seconds=60)
     assert (await stream_info(system.client, "EVENTS_FACEBOOK")).state.messages == 1
-    found = await wrong(chosen, lag_seconds=0)
+    found = await wrong(operator_settings, lag_seconds=0)
     assert found.keys() == {"paused", "lag"}
     assert "EVENTS_FACEBOOK: 1 message waiting" in found["lag"].found
-    assert (await ops(chosen, capsys, *shlex.split(found["paused"].mend)[3:]))[0] == 0
-    assert (await ops(chosen, capsys, "drain"))[0] == 0
+    assert (await ops(operator_settings, capsys, *shlex.split(found["paused"].mend)[3:]))[0] == 0
+    assert (await ops(operator_settings, capsys, "drain"))[0] == 0
     assert (await stream_info(system.client, "EVENTS_FACEBOOK")).state.messages == 0
-    assert await wrong(chosen) == {}
+    assert await wrong(operator_settings) == {}
 
 
-async def test_a_deleted_streams_loss_is_told(system: System, chosen: OperatorSettings, capsys: Capsys) -> None:
+async def test_a_deleted_streams_loss_is_told(
+    system: System, operator_settings: OperatorSettings, capsys: Capsys
+) -> None:
     """What waited in a stream that somebody deleted is told, until somebody says that it is known."""
-    await ops(chosen, capsys, "pause", "facebook")
+    await ops(operator_settings, capsys, "pause", "facebook")
     async with httpx.AsyncClient() as http:  # behind the oracle's back: these are lost
         for _ in range(3):
             assert (await http.post(system.services.endpoint, json=[facebook()])).status_code == 202
@@ -221,24 +225,24 @@ async def test_a_deleted_streams_loss_is_told(system: System, chosen: OperatorSe
     await system.until_stored()
 
     async def collected() -> bool:
-        return (await wrong(chosen)).keys() == {"lost"}
+        return (await wrong(operator_settings)).keys() == {"lost"}
 
     await eventually(collected, what="all but the loss is well again", seconds=60, every=0.3)
-    check = (await wrong(chosen))["lost"]
+    check = (await wrong(operator_settings))["lost"]
     assert check.found.startswith("EVENTS_FACEBOOK: at least 3 messages deleted before they were stored")
-    await mended(chosen, capsys, check, "--yes")
-    _, document = await ops_json(chosen, capsys, "doctor")
+    await mended(operator_settings, capsys, check, "--yes")
+    _, document = await ops_json(operator_settings, capsys, "doctor")
     (lost,) = (check for check in document["checks"] if check["check"] == "lost")
     assert lost["found"] == "nothing but 3 messages that you know of"
 
 
-async def test_a_schema_that_is_not_there(system: System, chosen: OperatorSettings, capsys: Capsys) -> None:
+async def test_a_schema_that_is_not_there(system: System, operator_settings: OperatorSettings, capsys: Capsys) -> None:
     """An empty database is told, and migrated by the command that is named."""
     superuser = await postgres.connect(system.servers.dsn("postgres", "postgres"), name="tests")
     await superuser.execute("CREATE DATABASE t_doctor OWNER sluice_owner")
     await superuser.close()
     dsn = system.servers.dsn("sluice_owner", "t_doctor")
-    empty = load(OperatorSettings, {"NATS_URL": chosen.nats_url, "SLUICE_MIGRATE_DSN": dsn})
+    empty = load(OperatorSettings, {"NATS_URL": operator_settings.nats_url, "SLUICE_MIGRATE_DSN": dsn})
     found = await wrong(empty)
     assert found["schema"].found == "the database holds none"
     assert found["partitions"].state == found["ledger"].state == "unknown"
@@ -246,13 +250,13 @@ async def test_a_schema_that_is_not_there(system: System, chosen: OperatorSettin
     assert "schema" not in await wrong(empty)
 
 
-async def test_fsync_of_postgresql(system: System, chosen: OperatorSettings) -> None:
+async def test_fsync_of_postgresql(system: System, operator_settings: OperatorSettings) -> None:
     """A database that confirms what is not on disk is told, and the statements that are named mend it."""
     superuser = await postgres.connect(system.servers.dsn("postgres"), name="tests")
 
     async def told(wanted: bool) -> None:
         async def is_so() -> bool:
-            return ("PostgreSQL fsync" in await wrong(chosen)) is wanted
+            return ("PostgreSQL fsync" in await wrong(operator_settings)) is wanted
 
         await eventually(is_so, what=f"doctor tells of fsync: {wanted}", seconds=30)
 
@@ -260,7 +264,7 @@ async def test_fsync_of_postgresql(system: System, chosen: OperatorSettings) -> 
         await superuser.execute("ALTER SYSTEM SET fsync = off")
         await superuser.execute("SELECT pg_reload_conf()")
         await told(True)
-        check = (await wrong(chosen))["PostgreSQL fsync"]
+        check = (await wrong(operator_settings))["PostgreSQL fsync"]
         assert check.found == "fsync is off: a commit may be lost"
         for statement in shlex.split(check.mend)[5::2]:
             await superuser.execute(statement)
@@ -272,46 +276,46 @@ async def test_fsync_of_postgresql(system: System, chosen: OperatorSettings) -> 
 
 
 @pytest.mark.parametrize("of", ["ROLE sluice_collector", "ROLE sluice_owner IN DATABASE sluice", "DATABASE sluice"])
-async def test_a_harmful_setting_of_a_role(system: System, chosen: OperatorSettings, of: str) -> None:
+async def test_a_harmful_setting_of_a_role(system: System, operator_settings: OperatorSettings, of: str) -> None:
     """Doctor names it and the role or database, and its statement resets it. Reporters may have any."""
     superuser = await postgres.connect(system.servers.dsn("postgres"), name="tests")
     try:
         await superuser.execute(f"ALTER {of} SET synchronous_commit = off")
         await superuser.execute("ALTER ROLE sluice_reporter SET synchronous_commit = off")
-        check = (await wrong(chosen))["PostgreSQL settings"]
+        check = (await wrong(operator_settings))["PostgreSQL settings"]
         assert "synchronous_commit is off, a commit may be lost" in check.found
         assert check.found.count("synchronous_commit") == 1
         await superuser.execute(check.mend.removeprefix("as a superuser: "))
-        assert await wrong(chosen) == {}
+        assert await wrong(operator_settings) == {}
     finally:
         await superuser.execute(f"ALTER {of} RESET ALL")
         await superuser.execute("ALTER ROLE sluice_reporter RESET ALL")
         await superuser.close()
 
 
-async def test_fsync_of_nats(system: System, chosen: OperatorSettings, tmp_path: Path) -> None:
+async def test_fsync_of_nats(system: System, operator_settings: OperatorSettings, tmp_path: Path) -> None:
     """A NATS that confirms before it has written is told."""
     lazy = Nats(tmp_path, free_port(), free_port(), sync_always=False)
     program = lazy.program()
     await system.supervisor.start(type(program)(**{**vars(program), "name": "lazy-nats"}))
     try:
-        monitored = load(OperatorSettings, {**_variables(chosen), "NATS_MONITOR_URL": lazy.monitor_url})
+        monitored = load(OperatorSettings, {**_variables(operator_settings), "NATS_MONITOR_URL": lazy.monitor_url})
         assert (await wrong(monitored))["NATS fsync"].found == "a message is confirmed before it is on disk"
     finally:
         await system.supervisor.stop("lazy-nats")
 
 
-async def test_a_disk_that_is_full(chosen: OperatorSettings, tmp_path: Path) -> None:
+async def test_a_disk_that_is_full(operator_settings: OperatorSettings, tmp_path: Path) -> None:
     """A file system without room is told, with what is left."""
     require_tool("unshare")
     script = 'mount -t tmpfs -o size=1m none "$0" && head -c 1000000 /dev/zero > "$0/full"; exec "$@"'
     argv = ("unshare", "--map-root-user", "--mount", "sh", "-c", script, str(tmp_path))
-    process = await start(chosen, "doctor", "--format", "json", "--disk", str(tmp_path), through=argv)
+    process = await start(operator_settings, "doctor", "--format", "json", "--disk", str(tmp_path), through=argv)
     code, said, errors = await ended(process)
     assert code == 1, errors
     disks = [check for check in json.loads(said)["checks"] if check["check"] == "disk"]
     assert [check["state"] for check in disks if str(tmp_path) in check["found"]] == ["wrong"]
 
 
-def _variables(chosen: OperatorSettings) -> dict[str, str]:
-    return {"NATS_URL": chosen.nats_url, "SLUICE_MIGRATE_DSN": chosen.sluice_migrate_dsn or ""}
+def _variables(operator_settings: OperatorSettings) -> dict[str, str]:
+    return {"NATS_URL": operator_settings.nats_url, "SLUICE_MIGRATE_DSN": operator_settings.sluice_migrate_dsn or ""}

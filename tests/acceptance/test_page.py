@@ -42,7 +42,7 @@ def settings() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 async def filled(system: System) -> System:
-    """Events of both sources and stages at several hours, one of them refused."""
+    """Events of both sources and stages at several hours, one of them rejected."""
     events = [
         made(stage, at=NOON + timedelta(hours=hour))
         for hour in range(-5, 5)
@@ -50,7 +50,7 @@ async def filled(system: System) -> System:
         for stage in ("top", "top", "bottom")
     ]
     answer = await system.post([*events, b'{"eventId": "nothing else"}'])
-    assert answer.json()["refused"] == 1
+    assert answer.json()["rejected"] == 1
     await system.until_stored()
     return system
 
@@ -133,7 +133,7 @@ async def test_the_pipeline_is_shown(visit: Visit, tmp_path: Path) -> None:
     page = visit.page
     await expect(page.locator('[data-tile="Stored"]')).to_contain_text(f"{stored} in all")
     await expect(page.locator('[data-tile="Ledger"]')).to_contain_text("balances")
-    await expect(page.locator('[data-tile="Refused"] .value')).to_have_text("1")
+    await expect(page.locator('[data-tile="Rejected"] .value')).to_have_text("1")
     await expect(page.locator("#state")).to_have_text("All is well: stored within seconds, nothing lost")
     await page.get_by_text("By source, with the ledger").click()
     await expect(page.locator("#by-source tbody tr")).to_have_count(2)

@@ -26,7 +26,7 @@ RANGE = ("--from", DAY[0], "--to", DAY[1])
 ESCAPE = "\x1b[31mred"
 
 
-class Told(NamedTuple):
+class EventError(NamedTuple):
     """How a command ended, and what it said."""
 
     code: int
@@ -34,7 +34,7 @@ class Told(NamedTuple):
     err: str
 
 
-async def report(reporter: str, *arguments: str) -> Told:
+async def report(reporter: str, *arguments: str) -> EventError:
     """Run `python -m ops report …` against a reporter."""
     running = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "ops", "report", *arguments),
@@ -44,7 +44,7 @@ async def report(reporter: str, *arguments: str) -> Told:
         stderr=PIPE,
     )
     out, err = await in_time(running.communicate())
-    return Told(running.returncode or 0, out.decode(), err.decode())
+    return EventError(running.returncode or 0, out.decode(), err.decode())
 
 
 @pytest.fixture
@@ -107,8 +107,8 @@ async def test_reports_come_as_files(client: httpx.AsyncClient) -> None:
     saved_as = f"sluice-events-{DAY[0]}T154500-{DAY[0]}T171500.csv"
     assert file.headers["Content-Disposition"] == f'attachment; filename="{saved_as}"'
     for path, parameter in (("/reports/events.csv", "maybe"), ("/reports/events", "true")):
-        refused = await client.get(path, params=query | {"bom": parameter})
-        assert (refused.status_code, refused.json()["parameter"]) == (400, "bom")
+        rejected = await client.get(path, params=query | {"bom": parameter})
+        assert (rejected.status_code, rejected.json()["parameter"]) == (400, "bom")
     wrong = await client.get("/reports/events.csv", params={"from": DAY[0]})
     assert (wrong.status_code, wrong.json()["parameter"]) == (400, "to")
     assert "Content-Disposition" not in wrong.headers

@@ -20,7 +20,7 @@ EVENTS = 400  # so many fill a fifth of the stream
 @pytest.fixture(scope="module")
 def settings() -> dict[str, str]:
     """Streams that a few requests fill."""
-    return {"GATEWAY_WORKERS": "1", "STREAM_MAX_BYTES": str(STREAM_BYTES), "REFUSED_STREAM_MAX_BYTES": str(1 << 26)}
+    return {"GATEWAY_WORKERS": "1", "STREAM_MAX_BYTES": str(STREAM_BYTES), "REJECTED_STREAM_MAX_BYTES": str(1 << 26)}
 
 
 async def shown(system: System) -> set[tuple[str, str]]:
@@ -77,7 +77,7 @@ async def test_a_frozen_nats_is_not_called_well(system: System) -> None:
     pid = system.supervisor.pid("nats")
     os.kill(pid, signal.SIGSTOP)
     try:
-        silent = [(source, "collectors") for source in ("facebook", "tiktok", "refused")]
+        silent = [(source, "collectors") for source in ("facebook", "tiktok", "rejected")]
         await until_shown(system, *silent, ("gateway", "requests"), exactly=False, seconds=60)
         assert (await system.get("/pipeline")).json()["stale"] is True
         sample = await Flow(system.supervisor, system.services, system.servers).sample()
@@ -89,11 +89,11 @@ async def test_a_frozen_nats_is_not_called_well(system: System) -> None:
 
 async def test_a_collector_that_is_gone(system: System) -> None:
     """Of a source without a collector the page says that none reports; with it back, all is well again."""
-    await asyncio.gather(system.supervisor.stop("fb-collector"), system.supervisor.stop("refused-collector"))
+    await asyncio.gather(system.supervisor.stop("fb-collector"), system.supervisor.stop("rejected-collector"))
     await until_shown(
-        system, ("facebook", "collectors"), ("refused", "collectors"), ("gateway", "requests"),
+        system, ("facebook", "collectors"), ("rejected", "collectors"), ("gateway", "requests"),
         exactly=False, seconds=60,
     )  # fmt: skip
-    await system.supervisor.start_again("refused-collector")
+    await system.supervisor.start_again("rejected-collector")
     await system.supervisor.start_again("fb-collector")
     await until_shown(system, seconds=60)

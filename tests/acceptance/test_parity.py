@@ -27,18 +27,18 @@ from tests.support.containers import Container, Engine
 from tests.support.tools import require, require_tool
 
 SCALE = {"gateway": 3, "fb-collector": 2}
-WANTED = ("fb-collector", "ttk-collector", "refused-collector", "reporter", "stand-in", "operator")
+WANTED = ("fb-collector", "ttk-collector", "rejected-collector", "reporter", "stand-in", "operator")
 ASKED = {"stand-in", "operator"}  # run when they are asked
 SETTINGS = {
     "GATEWAY_WORKERS": "1",
     "STREAM_MAX_BYTES": str(1 << 30),
-    "REFUSED_STREAM_MAX_BYTES": str(1 << 28),
+    "REJECTED_STREAM_MAX_BYTES": str(1 << 28),
     "NATS_MAX_FILE_STORE": "4GB",
 }
 EXAMPLE = ROOT / ".env.example"
 POSTS = 6
 LOAD = ("--posts", str(POSTS), "--max-events", "20000", "--corrupt-share", "0.5", "--seed", "parity")
-OURS = ("gateway", "fb-collector", "ttk-collector", "refused-collector", "reporter")
+OURS = ("gateway", "fb-collector", "ttk-collector", "rejected-collector", "reporter")
 
 
 @dataclass
@@ -112,7 +112,7 @@ async def scraped(container: Container) -> dict[str, float]:
 
 
 async def test_the_load_goes_through_the_edge_and_nothing_is_lost(running: Running) -> None:
-    """Every POST is answered 202, and the ledger finds each accepted event stored once and each refused one kept."""
+    """Every POST is answered 202, and the ledger finds each accepted event stored once and each rejected one kept."""
     sent = running.sent
     assert sent["answered"] == {"202": POSTS}, sent
     (nats,) = running.engine.replicas("nats")
@@ -127,8 +127,8 @@ async def test_the_load_goes_through_the_edge_and_nothing_is_lost(running: Runni
         await client.close()
     assert not ledger.wrong(), ledger.wrong()
     assert ledger.events("stored") == sent["accepted"]
-    assert ledger.streams["REFUSED"].stored == sent["refused"]
-    assert sent["accepted"] + sent["refused"] == sent["events_sent"]
+    assert ledger.streams["REJECTED"].stored == sent["rejected"]
+    assert sent["accepted"] + sent["rejected"] == sent["events_sent"]
 
 
 async def test_operators_commands_run_in_their_container(running: Running) -> None:

@@ -35,7 +35,7 @@ class Load:
 
     @property
     def corrupted(self) -> list[tuple[Body, Answer]]:
-        """The POSTs whose last event is to be refused."""
+        """The POSTs whose last event is to be rejected."""
         return [(body, answer) for body, answer in self.posted if body.invalid]
 
 
@@ -60,21 +60,21 @@ async def load(system: System) -> Load:
 
 
 async def test_every_post_is_answered_with_its_counts(load: Load) -> None:
-    """202 for every POST, though each holds a corrupt event: all others are accepted, and nothing else is refused."""
+    """202 for every POST, though each holds a corrupt event: all others are accepted, and nothing else is rejected."""
     assert load.large.posts == LARGE_POSTS
     assert load.small.posts == SMALL_POSTS
     for tally in (load.large, load.small):
         assert tally.answered == {202: tally.posts}
         assert tally.unexpected_answers == 0
-        assert tally.refused == tally.expected_invalid
+        assert tally.rejected == tally.expected_invalid
         assert tally.accepted == tally.events_sent - tally.expected_invalid
 
 
 async def test_every_corruption_came_up(load: Load) -> None:
-    """The load is what it is meant to be: each function with each kind, and each of them refused at least once."""
+    """The load is what it is meant to be: each function with each kind, and each of them rejected at least once."""
     corruptions = {body.corruption for body, _ in load.posted if body.corruption}
-    refused = {(corruption.function, corruption.kind) for corruption in corruptions if corruption.fault}
-    assert refused == set(product(SOURCES, KINDS))
+    rejected = {(corruption.function, corruption.kind) for corruption in corruptions if corruption.fault}
+    assert rejected == set(product(SOURCES, KINDS))
 
 
 async def test_answers_name_the_corrupt_event_and_its_fault(load: Load) -> None:
@@ -88,11 +88,11 @@ async def test_answers_name_the_corrupt_event_and_its_fault(load: Load) -> None:
 
 
 async def test_corrupt_events_are_kept_with_their_reason(system: System, load: Load) -> None:
-    """refused_events holds each corrupt event, byte for byte, with the reason, the path and the request it came in."""
+    """rejected_events holds each corrupt event, byte for byte, with the reason, the path and the request it came in."""
     kept = {
         row["sha256"]: row
         for row in await system.select(
-            "SELECT sha256, event, length, reason, path, source, correlation_id FROM refused_events"
+            "SELECT sha256, event, length, reason, path, source, correlation_id FROM rejected_events"
         )
     }
     assert len(kept) == len(load.corrupted)
@@ -114,7 +114,7 @@ async def test_the_ledger_balances(system: System, load: Load) -> None:
     accepted = load.large.accepted + load.small.accepted
     assert ledger.events("events") == ledger.events("stored") == accepted
     assert ledger.events("repeated") == ledger.events("dead") == 0
-    assert ledger.streams["REFUSED"].stored == load.large.refused + load.small.refused
+    assert ledger.streams["REJECTED"].stored == load.large.rejected + load.small.rejected
 
 
 async def test_everything_is_conserved(system: System, load: Load) -> None:

@@ -163,7 +163,7 @@ async def test_sigterm_lets_reports_finish(database: Database) -> None:
             await eventually(lambda: owner.fetchval(waiting), what="the report waits for the lock")
             running.send_signal(signal.SIGTERM)
             async with httpx.AsyncClient(base_url=client.base_url) as another:
-                await eventually(lambda: _refused(another), what="the listener is shut")
+                await eventually(lambda: _rejected(another), what="the listener is shut")
         assert (await asked).status_code == 200
         assert await in_time(running.wait()) == 0
 
@@ -244,7 +244,7 @@ def _until_its_end(connection: socket.socket) -> bool:
     return True
 
 
-async def _refused(client: httpx.AsyncClient) -> bool:
+async def _rejected(client: httpx.AsyncClient) -> bool:
     try:
         await client.get("/health/live")
     except httpx.TransportError:

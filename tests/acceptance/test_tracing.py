@@ -55,7 +55,7 @@ async def test_one_trace_runs_from_the_sender_to_the_row(system: System, receive
         "http.response.status_code": 202,
         "sluice.correlation_id": trace_id,
         "sluice.accepted": 3,
-        "sluice.refused": 0,
+        "sluice.rejected": 0,
     }
     (publish,) = children(spans, request)
     assert (publish.service, publish.name, publish.kind) == ("gateway", "publish", "PRODUCER")
@@ -122,14 +122,14 @@ async def test_without_a_usable_traceparent_a_trace_begins_at_the_door(
     await receiver.trace(request.trace_id, 3 + len(STEPS))
 
 
-async def test_what_is_refused_is_traced_as_well(system: System, receiver: Receiver) -> None:
-    """Refused events go on in the same trace, into the collector that keeps them; a request that is refused as a whole
-    has its status. Neither is a failure of ours."""
+async def test_what_is_rejected_is_traced_as_well(system: System, receiver: Receiver) -> None:
+    """Rejected events go on in the same trace, into the collector that keeps them; a request that is rejected as a
+    whole has its status. Neither is a failure of ours."""
     trace_id, whole = new_trace(), new_trace()
     await system.post([facebook(), without(facebook(), "data.user")], sampled(trace_id))
     spans = await receiver.trace(trace_id, 2 + 2 * (1 + len(STEPS)))
-    assert {"process facebook", "process refused"} <= {span.name for span in spans}
-    assert (spans[0].attributes["sluice.accepted"], spans[0].attributes["sluice.refused"]) == (1, 1)
+    assert {"process facebook", "process rejected"} <= {span.name for span in spans}
+    assert (spans[0].attributes["sluice.accepted"], spans[0].attributes["sluice.rejected"]) == (1, 1)
 
     await system.send(b"no JSON", headers=sampled(whole))
     (request,) = await receiver.trace(whole, 1)
@@ -137,7 +137,7 @@ async def test_what_is_refused_is_traced_as_well(system: System, receiver: Recei
 
 
 async def test_a_report_is_traced(system: System, receiver: Receiver) -> None:
-    """Its span is the child of who asked, and query, read and answer are its own; one that is refused has no steps."""
+    """Its span is the child of who asked, and query, read and answer are its own; one that is rejected has no steps."""
     fine, wrong = new_trace(), new_trace()
     url = f"{system.services.reports}/reports/events"
     asked = {"from": "2026-11-21", "to": "2026-11-22"}

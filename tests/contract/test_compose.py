@@ -24,11 +24,11 @@ SERVICES: dict[str, type[Settings]] = {
     "gateway": GatewaySettings,
     "fb-collector": CollectorSettings,
     "ttk-collector": CollectorSettings,
-    "refused-collector": CollectorSettings,
+    "rejected-collector": CollectorSettings,
     "reporter": ReporterSettings,
 }
 OURS = (*SERVICES, "migrate", "operator", "stand-in")
-SCALED = ("gateway", "fb-collector", "ttk-collector", "refused-collector")
+SCALED = ("gateway", "fb-collector", "ttk-collector", "rejected-collector")
 # What ends by itself, and what serves nothing.
 UNCHECKED = {"migrate", "operator", "stand-in", "publisher", "edge-check"}
 ENDS = {"migrate", "edge-check"}
@@ -107,8 +107,8 @@ def test_a_health_check_waits_for_a_busy_machine(services: dict[str, Service]) -
 
 # Who shares a network with whom, of what must not: as ops/k8s/base/network.yaml has it.
 APART = (
-    ("gateway", {"postgres", "reporter", "fb-collector", "ttk-collector", "refused-collector", "migrate"}),
-    ("edge", {"postgres", "nats", "fb-collector", "ttk-collector", "refused-collector"}),
+    ("gateway", {"postgres", "reporter", "fb-collector", "ttk-collector", "rejected-collector", "migrate"}),
+    ("edge", {"postgres", "nats", "fb-collector", "ttk-collector", "rejected-collector"}),
     ("reporter", {"nats", "gateway"}),
 )
 

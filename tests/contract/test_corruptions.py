@@ -1,7 +1,7 @@
 """The publisher's sixteen corruptions over both sources and stages: the right reason and path, or none.
 
 The function is picked apart from the event's own source, so some change nothing or only add a key that is not
-listed: those events are valid, and refusing one would lose it.
+listed: those events are valid, and rejecting one would lose it.
 """
 
 from __future__ import annotations
@@ -105,10 +105,10 @@ def test_a_corruption_costs_one_event(
     parsed = python_parser(SOURCES[source], CONTRACT)(message(*good, corrupted(valid(shape), function, kind)), 1)
     kept = sum(day.count for day in parsed.days.values())
     if breaks is None:
-        assert (kept, parsed.rejects) == (3, [])
+        assert (kept, parsed.invalid) == (3, [])
     else:
         assert kept == 2
-        assert [(reject.position, reject.reason, reject.path) for reject in parsed.rejects] == [(2, *breaks)]
+        assert [(event.position, event.reason, event.path) for event in parsed.invalid] == [(2, *breaks)]
 
 
 def test_a_purchase_that_has_no_item_is_left_alone() -> None:

@@ -1,6 +1,6 @@
 """The JSON Schema and the contract agree: on valid events, on corruptions and at limits, as far as a schema can say.
 
-What the schema refuses, the contract refuses. What the contract refuses and the schema accepts is listed here.
+What the schema rejects, the contract rejects. What the contract rejects and the schema accepts is listed here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BEYOND = {
 
 
 def accepted(raw: bytes, at: int) -> Reason | None:
-    """None, or why the contract refuses it."""
+    """None, or why the contract rejects it."""
     try:
         CONTRACT.read(raw, at)
     except Invalid as why:
@@ -91,7 +91,7 @@ def test_valid_events() -> None:
 @pytest.mark.parametrize("function", MAKERS)
 @pytest.mark.parametrize("kind", range(1, 9))
 def test_corruptions(function: str, kind: int) -> None:
-    """The publisher's sixteen corruptions over all shapes: both refuse the same ones."""
+    """The publisher's sixteen corruptions over all shapes: both reject the same ones."""
     for source, stage in SHAPES:
         event = MAKERS[source](stage)
         corrupt(event, function, kind)  # type: ignore[arg-type]
@@ -110,7 +110,7 @@ def test_fields_that_are_missing_or_null_or_of_another_type(source: str, stage: 
 
 @pytest.mark.parametrize("shape", shapes(), ids=lambda shape: f"{shape.source}-{shape.stage}")
 def test_limits(shape: Any) -> None:
-    """At each limit both accept, and past it both refuse."""
+    """At each limit both accept, and past it both reject."""
     event = MAKERS[shape.source](shape.stage)
     for rule in shape.rules:
         match rule.kind:
@@ -139,7 +139,7 @@ def test_limits(shape: Any) -> None:
 
 
 def test_what_a_schema_cannot_say() -> None:
-    """The contract refuses these and the schema does not; docs/events.md lists them."""
+    """The contract rejects these and the schema does not; docs/events.md lists them."""
     event = MAKERS["facebook"]("bottom")
     for path, value in (
         ("data.user.name", "é" * 8_192),
@@ -161,7 +161,7 @@ def once(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def test_the_corpus() -> None:
-    """Nothing that the contract accepts is refused by the schema; both agree but on what a schema cannot say."""
+    """Nothing that the contract accepts is rejected by the schema; both agree but on what a schema cannot say."""
     differ = set()
     for line in corpus():
         reason = accepted(line, microseconds(RECEIVED))
@@ -183,7 +183,7 @@ _json = st.recursive(
 
 
 @given(st.sampled_from(SHAPES), st.data(), _json)
-def test_what_the_schema_refuses_the_contract_refuses(shape: tuple[str, str], data: st.DataObject, value: Any) -> None:
+def test_what_the_schema_rejects_the_contract_rejects(shape: tuple[str, str], data: st.DataObject, value: Any) -> None:
     """Any value in any field."""
     event: Event = MAKERS[shape[0]](shape[1])
     event = changed(event, data.draw(st.sampled_from(paths(event))), value)

@@ -20,7 +20,7 @@ SERVICES: dict[str, type[Settings]] = {
     "gateway": GatewaySettings,
     "fb-collector": CollectorSettings,
     "ttk-collector": CollectorSettings,
-    "refused-collector": CollectorSettings,
+    "rejected-collector": CollectorSettings,
     "reporter": ReporterSettings,
 }
 SECRETS = Path("/run/secrets/sluice")
@@ -136,8 +136,8 @@ def test_budgets_and_autoscalers_mean_something(manifests: list[Manifest]) -> No
     """Each chooses one workload; collectors grow with their own source's lag and with CPU, all others with CPU."""
     templates = {name: pod["metadata"]["labels"] for name, pod in pods(manifests).items()}
     for name, budget in named(manifests, "PodDisruptionBudget").items():
-        chosen = [each for each, labels in templates.items() if matches(budget["spec"]["selector"], labels)]
-        assert chosen == [name]
+        matching = [each for each, labels in templates.items() if matches(budget["spec"]["selector"], labels)]
+        assert matching == [name]
     scalers = named(manifests, "HorizontalPodAutoscaler")
     assert scalers.keys() == {"gateway", "fb-collector", "ttk-collector", "reporter"}
     for name, scaler in scalers.items():
@@ -154,13 +154,13 @@ def test_budgets_and_autoscalers_mean_something(manifests: list[Manifest]) -> No
 def test_services_find_their_pods(manifests: list[Manifest]) -> None:
     """Each chooses one workload's pods, and its port is one that they have, by name and number."""
     for name, service in named(manifests, "Service").items():
-        chosen = [
+        matching = [
             pod
             for pod in pods(manifests).values()
             if matches({"matchLabels": service["spec"]["selector"]}, pod["metadata"]["labels"])
         ]
-        assert len(chosen) == 1, name
-        ports = {p["name"]: p["containerPort"] for each in chosen[0]["spec"]["containers"] for p in each["ports"]}
+        assert len(matching) == 1, name
+        ports = {p["name"]: p["containerPort"] for each in matching[0]["spec"]["containers"] for p in each["ports"]}
         for port in service["spec"]["ports"]:
             assert port["targetPort"] in ports, name
             if service["spec"].get("clusterIP") == "None":
@@ -173,14 +173,14 @@ WAYS = {
     ("gateway", "nats", 4222),
     ("fb-collector", "nats", 4222),
     ("ttk-collector", "nats", 4222),
-    ("refused-collector", "nats", 4222),
+    ("rejected-collector", "nats", 4222),
     ("nats", "nats", 6222),
     ("operator", "nats", 4222),
     ("operator", "nats", 8222),
     ("operator", "gateway", 8080),
     ("operator", "reporter", 8081),
 }
-TO_DATABASE = {"fb-collector", "ttk-collector", "refused-collector", "reporter", "migrate", "operator"}
+TO_DATABASE = {"fb-collector", "ttk-collector", "rejected-collector", "reporter", "migrate", "operator"}
 
 
 def test_nobody_speaks_to_anybody_else(manifests: list[Manifest]) -> None:

@@ -34,7 +34,7 @@ async def connection(database: Database) -> AsyncIterator[Connection]:
     await connection.close()
 
 
-def refusal(event: Event | bytes, received_at: datetime | None = None) -> tuple[Reason, str]:
+def rejection(event: Event | bytes, received_at: datetime | None = None) -> tuple[Reason, str]:
     with pytest.raises(Invalid) as caught:
         CONTRACT.read(encoded(event), microseconds(received_at))
     return caught.value.reason, caught.value.path
@@ -76,7 +76,7 @@ async def stored(database: Database, connection: Connection, events: list[Event]
     source = events[0]["source"]
     async with storing(source, database, ANY_TIME) as store:
         outcome = await store.save(message(*events))
-    assert (outcome.stored, outcome.letters) == (len(events), [])
+    assert (outcome.stored, outcome.dead_letters) == (len(events), [])
     rows = await connection.fetch(f"SELECT * FROM {source}_events")
     by_id = {row["event_id"]: row for row in rows}
     await balanced(connection)
@@ -100,8 +100,8 @@ async def test_ids_of_200_bytes(database: Database, connection: Connection) -> N
         rows = await stored(database, connection, events)
         assert [row["event_id"] for row in rows] == [event["eventId"] for event in events]
         for text in widest(ID_BYTES):
-            assert refusal(MAKERS[source](event_id=text + "x")) == (Reason.TOO_LONG, "$.eventId")
-        assert refusal(changed(MAKERS[source](), "eventId", "")) == (Reason.EMPTY, "$.eventId")
+            assert rejection(MAKERS[source](event_id=text + "x")) == (Reason.TOO_LONG, "$.eventId")
+        assert rejection(changed(MAKERS[source](), "eventId", "")) == (Reason.EMPTY, "$.eventId")
 
 
 async def test_texts_of_8_kib(database: Database, connection: Connection) -> None:
@@ -113,7 +113,7 @@ async def test_texts_of_8_kib(database: Database, connection: Connection) -> Non
                 for text in (*widest(TEXT_BYTES), ""):
                     events.append(changed(MAKERS[source](stage), path, text))
                     wanted.append((column, text))
-                assert refusal(changed(MAKERS[source](stage), path, "é" * (TEXT_BYTES // 2) + "x")) == (
+                assert rejection(changed(MAKERS[source](stage), path, "é" * (TEXT_BYTES // 2) + "x")) == (
                     Reason.TOO_LONG,
                     f"$.{path}",
                 )
@@ -137,7 +137,7 @@ def test_no_text_holds_a_nul(source: str, stage: str) -> None:
     """A NUL, at the start, inside or at the end, is invalid text in every listed key; an escaped backslash is not."""
     for path in ("eventId", *texts_of(source, stage)):
         for text in ("\0", "a\0b", "ab\0"):
-            assert refusal(changed(MAKERS[source](stage), path, text)) == (Reason.INVALID_TEXT, f"$.{path}")
+            assert rejection(changed(MAKERS[source](stage), path, text)) == (Reason.INVALID_TEXT, f"$.{path}")
         CONTRACT.read(encoded(changed(MAKERS[source](stage), path, "a\\u0000")), microseconds())
 
 
@@ -166,11 +166,11 @@ def test_whole_numbers_past_their_limit(source: str, stage: str, path: str, _col
 
     for value in (-1, most + 1, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63), 10**400, -(10**400)):
         if not 0 <= value <= most:
-            assert refusal(changed(MAKERS[source](stage), path, value)) == (Reason.OUT_OF_RANGE, f"$.{path}")
+            assert rejection(changed(MAKERS[source](stage), path, value)) == (Reason.OUT_OF_RANGE, f"$.{path}")
     for digits in (b"1e200000", b"-1e200000"):
-        assert refusal(spelt(digits)) == (Reason.OUT_OF_RANGE, f"$.{path}")
+        assert rejection(spelt(digits)) == (Reason.OUT_OF_RANGE, f"$.{path}")
     for digits in (b"1e2", b"1.0", b"0.0", b"1e-200000"):
-        assert refusal(spelt(digits)) == (Reason.WRONG_TYPE, f"$.{path}")
+        assert rejection(spelt(digits)) == (Reason.WRONG_TYPE, f"$.{path}")
 
 
 AMOUNT = "data.engagement.purchaseAmount"
@@ -208,9 +208,9 @@ def test_any_other_spelling_is_no_amount(source: str) -> None:
             "1.5.5",
         ),
     ):
-        assert refusal(changed(event, AMOUNT, text)) == (Reason.INVALID_AMOUNT, f"$.{AMOUNT}"), text
+        assert rejection(changed(event, AMOUNT, text)) == (Reason.INVALID_AMOUNT, f"$.{AMOUNT}"), text
     for number in (203.95, 203, 0):
-        assert refusal(changed(event, AMOUNT, number)) == (Reason.WRONG_TYPE, f"$.{AMOUNT}")
+        assert rejection(changed(event, AMOUNT, number)) == (Reason.WRONG_TYPE, f"$.{AMOUNT}")
 
 
 async def test_a_day_of_the_largest_amounts_adds_up(database: Database, connection: Connection) -> None:
@@ -247,7 +247,7 @@ async def test_instants_of_the_years_2000_to_2100(database: Database, connection
             "2026-11-22",
         ):
             for path in ("timestamp", "data.engagement.actionTime"):
-                assert refusal(changed(MAKERS[source](stage), path, text)) == (Reason.INVALID_TIMESTAMP, f"$.{path}")
+                assert rejection(changed(MAKERS[source](stage), path, text)) == (Reason.INVALID_TIMESTAMP, f"$.{path}")
 
 
 async def test_an_event_is_the_same_however_its_instant_is_spelt(database: Database, connection: Connection) -> None:
@@ -263,7 +263,7 @@ async def test_an_event_is_the_same_however_its_instant_is_spelt(database: Datab
         event = MAKERS[source]()
         async with storing(source, database, ANY_TIME) as store:
             outcome = await store.save(message(*(changed(event, "timestamp", text) for text in spelt)))
-        assert (outcome.stored, outcome.repeated, outcome.letters) == (1, len(spelt) - 1, [])
+        assert (outcome.stored, outcome.repeated, outcome.dead_letters) == (1, len(spelt) - 1, [])
     await balanced(connection)
 
 
@@ -276,8 +276,8 @@ def test_the_window_of_time() -> None:
     step = timedelta(microseconds=1)
     for moment in (oldest, newest):
         CONTRACT.read(encoded(facebook(at=moment)), microseconds(NOON))
-    assert refusal(facebook(at=oldest - step), NOON) == (Reason.TOO_OLD, "$.timestamp")
-    assert refusal(facebook(at=newest + step), NOON) == (Reason.TOO_FAR_AHEAD, "$.timestamp")
+    assert rejection(facebook(at=oldest - step), NOON) == (Reason.TOO_OLD, "$.timestamp")
+    assert rejection(facebook(at=newest + step), NOON) == (Reason.TOO_FAR_AHEAD, "$.timestamp")
     ancient = changed(facebook(at=NOON), "data.engagement.actionTime", rfc3339(NOON - timedelta(days=3_000)))
     CONTRACT.read(encoded(ancient), microseconds(NOON))
 
@@ -289,4 +289,4 @@ def test_an_event_of_256_kib() -> None:
     for filled in (event + b" " * room, event[:-1] + b',"more":"' + b"x" * (room - 10) + b'"}'):
         assert len(filled) == MAX_EVENT_BYTES
         CONTRACT.read(filled, microseconds())
-        assert refusal(filled.replace(b"{", b"{ ", 1)) == (Reason.TOO_LARGE, "$")
+        assert rejection(filled.replace(b"{", b"{ ", 1)) == (Reason.TOO_LARGE, "$")

@@ -16,7 +16,7 @@ from tests.acceptance.test_reports import process
 from tests.support.stack import fresh_database
 
 EXAMPLES = 20  # requests made for each report, beside those of the document's own examples
-# A text that is no instant fits the schema's type and is refused all the same.
+# A text that is no instant fits the schema's type and is rejected all the same.
 LEFT_OUT = "positive_data_acceptance"
 
 

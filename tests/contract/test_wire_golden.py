@@ -55,11 +55,11 @@ def test_a_golden_message_is_written(source: str) -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_golden_message_gives_its_rows(source: str) -> None:
-    """The rows of each day and the rejects are the ones written down, to the byte."""
+    """The rows of each day and the invalid events are the ones written down, to the byte."""
     message, described = golden(source)
     parsed = python_parser(SOURCES[source], CONTRACT)(message, SEQUENCE)
     assert parsed.events == len(described["events"])
-    assert [list(reject) for reject in parsed.rejects] == described["rejects"]
+    assert [list(event) for event in parsed.invalid] == described["invalid"]
     assert {str(day): {"rows": rows.count, "copy": rows.copy.hex()} for day, rows in parsed.days.items()} == (
         described["days"]
     )

@@ -16,7 +16,7 @@ from tests.support.oracle import Oracle
 from tests.support.waiting import eventually
 
 KILL = "import os; os.kill(-1, 9)"  # every process but the container's first one, which ends with its child
-OURS = ("gateway", "fb-collector", "ttk-collector", "refused-collector", "reporter")
+OURS = ("gateway", "fb-collector", "ttk-collector", "rejected-collector", "reporter")
 
 
 @pytest.fixture(scope="module")

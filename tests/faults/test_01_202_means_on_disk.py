@@ -46,13 +46,13 @@ async def test_the_trace_tells_a_nats_that_does_not_sync(tmp_path: Path) -> None
 
 
 async def test_streams_are_kept_on_disk(system: FaultySystem) -> None:
-    """Every stream is a file, synced always, a work queue that refuses what it has no room for."""
+    """Every stream is a file, synced always, a work queue that rejects what it has no room for."""
     _, body = await ready.get(system.servers.nats.monitor_port, "/jsz?streams=true&config=true")
     told = json.loads(body)
     assert told["config"]["sync_always"] is True
     (account,) = told["account_details"]
     streams = {stream["name"]: stream["config"] for stream in account["stream_detail"]}
-    assert set(streams) == {"EVENTS_FACEBOOK", "EVENTS_TIKTOK", "REFUSED"}
+    assert set(streams) == {"EVENTS_FACEBOOK", "EVENTS_TIKTOK", "REJECTED"}
     for config in streams.values():
         kept = {key: config[key] for key in ("storage", "retention", "discard")}
         assert kept == {"storage": "file", "retention": "workqueue", "discard": "new"}

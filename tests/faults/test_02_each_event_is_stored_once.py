@@ -85,7 +85,7 @@ async def test_confirmations_that_are_never_heard(system: FaultySystem) -> None:
 async def test_a_collector_that_wakes_up_late(system: FaultySystem) -> None:
     """A collector stands still with a batch in its hands until another one has stored it; then it goes on and stores
     it again: its transaction finds the receipts."""
-    for source in ("facebook", "tiktok", "refused"):
+    for source in ("facebook", "tiktok", "rejected"):
         await system.also(f"{source}-2", "collector", "--source", source)
     async with load(system) as sender:
         with system.armed("collector.parsed", "stop") as fired:

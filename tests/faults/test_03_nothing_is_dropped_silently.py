@@ -1,5 +1,5 @@
-"""Promise 3: nothing is dropped silently. What finds no room is refused, what a consumer forgot is delivered again, and
-what somebody deletes the ledger tells as lost. The ledger is read after every test of this folder."""
+"""Promise 3: nothing is dropped silently. What finds no room is rejected, what a consumer forgot is delivered again,
+and what somebody deletes the ledger tells as lost. The ledger is read after every test of this folder."""
 
 import asyncio
 import signal
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from core import postgres
-from core.events.subjects import REFUSED, consumer_of, stream_of
+from core.events.subjects import REJECTED, consumer_of, stream_of
 from core.jetstream import StreamMissing, stream_info
 from core.sources import SOURCES
 from ops.ledger import read_ledger
@@ -34,7 +34,7 @@ async def test_a_consumer_is_deleted(system: FaultySystem) -> None:
                     return all(info.state.messages >= 10 for info in infos)
 
                 await eventually(waiting, what="messages wait", seconds=30)
-                for collected in (*SOURCES, REFUSED):
+                for collected in (*SOURCES, REJECTED):
                     await system.client.jetstream().delete_consumer(stream_of(collected), consumer_of(collected))
             await goes_on(system, sender)
 
@@ -69,9 +69,9 @@ async def fill(system: FaultySystem) -> None:
         posts = (system.post([facebook() for _ in range(500)]) for _ in range(4))
         statuses += [answer.status_code for answer in await asyncio.gather(*posts)]
     assert set(statuses) == {202, 503}
-    refused = await system.post([facebook() for _ in range(1000)])
-    assert (refused.status_code, refused.json()["type"]) == (503, "urn:sluice:problem:stream_full")
-    assert int(refused.headers["Retry-After"]) > 0
+    rejected = await system.post([facebook() for _ in range(1000)])
+    assert (rejected.status_code, rejected.json()["type"]) == (503, "urn:sluice:problem:stream_full")
+    assert int(rejected.headers["Retry-After"]) > 0
     assert (await system.post([tiktok()])).status_code == 202
     for source in SOURCES:
         await system.supervisor.start_again(COLLECTOR_OF[source])

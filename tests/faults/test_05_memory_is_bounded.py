@@ -43,7 +43,7 @@ async def measured(system: FaultySystem, tally: Tally) -> AsyncIterator[None]:
 
 
 async def test_gzip_bombs(system: FaultySystem, tally: Tally) -> None:
-    """Bodies of 100 KB that inflate to far more than the limit, nested ones, and many at once: refused, and cheap."""
+    """Bodies of 100 KB that inflate to far more than the limit, nested ones, and many at once: rejected, and cheap."""
     bomb = gzip.compress(b"[" + b" " * (200 * MEBIBYTE) + b"]", compresslevel=6)
     nested = gzip.compress(bomb)
     members = gzip.compress(b"[" + b" " * (30 * MEBIBYTE)) * 8
@@ -59,7 +59,7 @@ async def test_gzip_bombs(system: FaultySystem, tally: Tally) -> None:
 
 async def test_large_bodies_overlap(system: FaultySystem, tally: Tally) -> None:
     """Eight POSTs of 21 MB at once, while JetStream stands still so that all that fit are held: those that find no
-    room are refused at once, those that do are stored, and memory stays under its bound."""
+    room are rejected at once, those that do are stored, and memory stays under its bound."""
     poster = Poster(system.services.endpoint)
     body = Bodies(time.time(), corrupt_share=0.0).body(LARGE_EVENTS)
     async with measured(system, tally):

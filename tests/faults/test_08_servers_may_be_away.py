@@ -1,4 +1,4 @@
-"""Promise 8: NATS or PostgreSQL may be away, slow, full or locked: the gateway waits or refuses, the stream holds what
+"""Promise 8: NATS or PostgreSQL may be away, slow, full or locked: the gateway waits or rejects, the stream holds what
 was accepted, and collectors catch up faster than events arrive."""
 
 from __future__ import annotations
@@ -103,13 +103,13 @@ async def test_the_line_to_postgres_is_half_open(system: FaultySystem, tally: Ta
 
 
 async def test_nats_is_out_of_reach(system: FaultySystem, tally: Tally) -> None:
-    """The line to NATS is refused, held and reset in turn: requests wait, none is answered 202 meanwhile, and services
+    """The line to NATS is rejected, held and reset in turn: requests wait, none is answered 202 meanwhile, and services
     find back by themselves."""
     line = system.to_nats
-    # None that is refused: a gateway tries to keep those for 5 s, and then counts them as not kept.
+    # None that is rejected: a gateway tries to keep those for 5 s, and then counts them as not kept.
     async with load(system, stored=list(SOURCES), corrupt_share=0.0) as sender:
         for _ in range(rounds(1, 5)):
-            await line.refuse()
+            await line.reject()
             line.reset()
             await eventually(posts_wait(sender, 5), what="requests wait", seconds=30)
             await line.listen()
@@ -191,7 +191,7 @@ async def test_the_disk_under_nats_is_full(system: FaultySystem, tally: Tally, f
     """JetStream's disk (a small tmpfs) is full: what it cannot write is not answered 202. A stream that failed to write
     stays so until NATS is restarted, which NATS and the doctor say; with room and a restart all goes on."""
     store, aside, ballast = system.servers.nats.store, folder / "aside", system.servers.nats.store / "ballast"
-    chosen = operator(
+    settings = operator(
         system.servers.nats.url, system.servers.owner_dsn, nats_monitor_url=system.servers.nats.monitor_url
     )
     await system.judge()
@@ -203,17 +203,17 @@ async def test_the_disk_under_nats_is_full(system: FaultySystem, tally: Tally, f
         try:
             assert await run("cp", "-a", f"{aside}/.", str(store))
             await system.supervisor.start_again("nats")
-            # None that is refused: REFUSED may be full where a source's stream is not yet, and then it is not kept.
+            # None that is rejected: REJECTED may be full where a source's stream is not yet, and then it is not kept.
             async with load(system, events=100, stored=list(SOURCES), corrupt_share=0.0) as sender:
                 for source in SOURCES:  # else its collector makes room
                     await pause(system.client, source)
                 ballast.write_bytes(bytes(shutil.disk_usage(store).free - 2 * MEBIBYTE))
                 await eventually(posts_wait(sender, 20), what="nothing is confirmed", seconds=60)
                 await eventually(answered(sender, 503), what="requests are answered 503", seconds=60)
-                assert (await nats_health(chosen)).state == "wrong"
+                assert (await nats_health(settings)).state == "wrong"
                 ballast.unlink()
                 await system.restart("nats", signal.SIGTERM)
-                assert (await nats_health(chosen)).state == "ok"
+                assert (await nats_health(settings)).state == "ok"
                 for source in SOURCES:
                     await resume(system.client, source)
                 await goes_on(system, sender, tally, stored=list(SOURCES))

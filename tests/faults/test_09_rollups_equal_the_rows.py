@@ -81,11 +81,11 @@ async def test_a_partition_is_gone(system: FaultySystem) -> None:
 
 
 async def test_senders_clocks_are_ahead(system: FaultySystem) -> None:
-    """Up to an hour ahead an event is stored under its own instant; past that it is refused, and kept."""
+    """Up to an hour ahead an event is stored under its own instant; past that it is rejected, and kept."""
     now = datetime.now(UTC)
     ahead = [maker(at=now + timedelta(minutes=minutes)) for minutes in (1, 58, 65, 600) for maker in (facebook, tiktok)]
     answer = (await system.post(ahead)).json()
-    assert (answer["accepted"], answer["refused"]) == (4, 4)
+    assert (answer["accepted"], answer["rejected"]) == (4, 4)
     assert {error["reason"] for error in answer["errors"]} == {"too_far_ahead"}
 
 

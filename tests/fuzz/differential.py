@@ -60,9 +60,9 @@ def pairs() -> list[Pair]:
 
 
 def fuzz(seed: int, more: Callable[[], bool]) -> tuple[int, int, int]:
-    """Messages, rows and rejects that were read, until `more` says that it is enough. Raises Differ."""
+    """Messages, rows and invalid events that were read, until `more` says that it is enough. Raises Differ."""
     mutator, both = Mutator(seed), pairs()
-    messages = rows = rejects = 0
+    messages = rows = invalid = 0
     while more():
         pair = both[messages % len(both)]
         try:
@@ -71,8 +71,8 @@ def fuzz(seed: int, more: Callable[[], bool]) -> tuple[int, int, int]:
             raise smallest(pair, found) from None
         messages += 1
         rows += sum(day.count for day in parsed.days.values())
-        rejects += len(parsed.rejects)
-    return messages, rows, rejects
+        invalid += len(parsed.invalid)
+    return messages, rows, invalid
 
 
 def smallest(pair: Pair, found: Differ) -> Differ:
@@ -106,11 +106,11 @@ def main() -> int:
         return left
 
     try:
-        messages, rows, rejects = fuzz(given.seed, more)
+        messages, rows, invalid = fuzz(given.seed, more)
     except Differ as found:
         print(f"the parsers differ (seed {given.seed}):\n{found}")
         return 1
-    print(f"{messages:,} messages, {rows:,} rows, {rejects:,} rejects: both parsers gave the same")
+    print(f"{messages:,} messages, {rows:,} rows, {invalid:,} invalid: both parsers gave the same")
     return 0
 
 

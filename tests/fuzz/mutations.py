@@ -1,7 +1,7 @@
 """Change bytes at random: what a message may hold when a sender, a bug or an attacker wrote it.
 
 `Mutator.message` gives whole messages. About half of their lines are valid, most others near it, because what is far
-from an event is refused at its first byte and tries nothing. The same seed gives the same messages.
+from an event is rejected at its first byte and tries nothing. The same seed gives the same messages.
 """
 
 import json

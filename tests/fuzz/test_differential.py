@@ -32,16 +32,16 @@ def read(pair: Pair, lines: Iterable[bytes]) -> Parsed:
 
 @pytest.mark.parametrize("name", ["valid.txt", "corrupt.txt", "hostile.txt", "values.txt"])
 def test_the_corpus_is_read_alike(pair: Pair, name: str) -> None:
-    """Each line gives the same row or the same reject."""
+    """Each line gives the same row or the same invalid."""
     lines = corpus(name)
     assert read(pair, lines).events == len(lines)
 
 
 def test_the_valid_corpus_is_valid(pair: Pair) -> None:
-    """Every line of it becomes a row of its source: the likeness is not that of refusals alone."""
+    """Every line of it becomes a row of its source: the likeness is not that of rejections alone."""
     lines = [line for line in corpus("valid.txt") if pair.source.encode() in line]
     assert len(lines) > 20
-    assert read(pair, lines).rejects == []
+    assert read(pair, lines).invalid == []
 
 
 @pytest.mark.parametrize(("source", "stage"), SHAPES)
@@ -86,7 +86,7 @@ def test_the_largest_events_are_read_alike(pair: Pair, size: int) -> None:
         added % (b"\\n" * ((size - len(added) + 2) // 2)),
     ]
     assert all(size - 1 <= len(line) <= size for line in lines)
-    assert len(read(pair, lines[:2]).rejects) == (2 if size > MAX_EVENT_BYTES else 0)
+    assert len(read(pair, lines[:2]).invalid) == (2 if size > MAX_EVENT_BYTES else 0)
     read(pair, lines)
 
 
@@ -97,16 +97,16 @@ def test_depth_is_read_alike(pair: Pair, depth: int) -> None:
     opened, closed = (b"[" * depth, b'{"a":' * depth), (b"]" * depth, b"1" + b"}" * depth)
     for first, last in zip(opened, closed, strict=True):
         deep = line[:-1] + b',"deep":' + first + last + b"}"
-        rejects = read(pair, [deep, line[:-1] + b',"deep":' + first, first + last]).rejects
-        assert (rejects[0].position == 0) == (1 + depth > MAX_DEPTH), "the event itself is the first level"
+        invalid = read(pair, [deep, line[:-1] + b',"deep":' + first, first + last]).invalid
+        assert (invalid[0].position == 0) == (1 + depth > MAX_DEPTH), "the event itself is the first level"
         if 1 + depth > MAX_DEPTH:
-            assert [reject.reason for reject in rejects[:2]] == ["too_deep", "too_deep"]
+            assert [event.reason for event in invalid[:2]] == ["too_deep", "too_deep"]
 
 
 def test_messages_changed_at_random_are_read_alike() -> None:
     """The fuzz target, for a moment: the same messages in every run."""
     require_native()
     number = count()
-    messages, rows, rejects = fuzz(seed=7, more=lambda: next(number) < MESSAGES)
+    messages, rows, invalid = fuzz(seed=7, more=lambda: next(number) < MESSAGES)
     assert messages == MESSAGES
-    assert min(rows, rejects) > MESSAGES / 2, "what is read is neither all valid nor all broken"
+    assert min(rows, invalid) > MESSAGES / 2, "what is read is neither all valid nor all broken"

@@ -109,10 +109,10 @@ async def test_an_upgrade_indexes_existing_days_one_by_one(
 ) -> None:
     """After the migration, new days have the index; the doctor names the others until the command has built theirs."""
     connection = await before_this_version(empty, tmp_path, monkeypatch)
-    chosen = operator(NO_NATS, empty.owner_dsn)
+    settings = operator(NO_NATS, empty.owner_dsn)
 
     async def index_check() -> tuple[str, str]:
-        found = await examine.of_postgres(connection, chosen)
+        found = await examine.of_postgres(connection, settings)
         return next((check.state, check.found) for check in found if check.check == "index")
 
     reader = await asyncpg.connect(empty.reporter_dsn)
@@ -135,9 +135,9 @@ async def test_an_upgrade_indexes_existing_days_one_by_one(
     assert await index_check() == ("wrong", "reports of one campaign are slow: 2 days without their index")
     # What an interrupted command leaves: an index that is not attached, and may be invalid.
     await connection.execute(f"CREATE INDEX {LEAF}_campaign ON {LEAF} (event_id)")
-    code, said = await ops(chosen, capsys, "partitions", "index", "--dry-run")
+    code, said = await ops(settings, capsys, "partitions", "index", "--dry-run")
     assert (code, said) == (0, "2 partitions would be indexed (dry run: nothing was changed)\n")
-    code, said = await ops(chosen, capsys, "partitions", "index")
+    code, said = await ops(settings, capsys, "partitions", "index")
     assert (code, said) == (0, "2 partitions indexed; all have the index on campaigns\n")
     assert (await index_check())[0] == "ok"
     assert await connection.fetchval(

@@ -218,7 +218,7 @@ async def test_too_much_poison_stops_the_source_until_it_is_none(
     database: Database, connection: Connection, client: Client
 ) -> None:
     """More than ten events of a batch that cannot be stored are no poison: nothing is confirmed, nothing kept. When the
-    rule that refused them is gone, they are stored without a restart."""
+    rule that rejected them is gone, they are stored without a restart."""
     await connection.execute("ALTER TABLE facebook_events ADD CONSTRAINT no_poison CHECK (city <> 'POISON')")
     bad = [changed(facebook(), "data.user.location.city", "POISON") for _ in range(11)]
     await publish(client, "facebook", message(*bad, facebook()))

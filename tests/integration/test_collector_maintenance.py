@@ -1,4 +1,5 @@
-"""What a collector does beside storing: ending stuck sessions, summing old receipts, dropping old letters and days."""
+"""What a collector does beside storing: ending stuck sessions, summing old receipts, dropping old dead letters and
+days."""
 
 from __future__ import annotations
 
@@ -171,11 +172,11 @@ async def test_a_message_that_waits_keeps_its_receipt(
     database: Database, connection: Connection, client: Client
 ) -> None:
     """A stored message whose confirmation was lost is known when it comes again, however old its receipt is."""
-    await publish(client, "refused", message(b"{}"))
-    waiting = await client.jetstream().get_msg("REFUSED", 1)
+    await publish(client, "rejected", message(b"{}"))
+    waiting = await client.jetstream().get_msg("REJECTED", 1)
     await connection.execute(
         "INSERT INTO receipts (stream, stream_sequence, published_at, events, stored, stored_at) "
-        "VALUES ('REFUSED', 1, $1, 1, 1, now() - interval '4 days')",
+        "VALUES ('REJECTED', 1, $1, 1, 1, now() - interval '4 days')",
         waiting.time,
     )
     settings = CollectorSettings(collector_dsn=database.collector_dsn)
@@ -184,8 +185,9 @@ async def test_a_message_that_waits_keeps_its_receipt(
     assert await connection.fetchval("SELECT count(*) FROM receipts") == 1
 
 
-async def test_a_round_keeps_days_and_letters(database: Database, connection: Connection, client: Client) -> None:
-    """The task makes days ahead, drops those past the retention, and letters past theirs, and says how far ahead."""
+async def test_a_round_keeps_days_and_dead_letters(database: Database, connection: Connection, client: Client) -> None:
+    """The task makes days ahead, drops those past the retention, and dead letters past theirs, and says how far
+    ahead."""
     today = await connection.fetchval(SQL["today"])
     old = NOON - timedelta(days=5)  # past the retention, and taken at any hour
     async with storing("facebook", database) as store:
@@ -193,7 +195,7 @@ async def test_a_round_keeps_days_and_letters(database: Database, connection: Co
     await connection.execute("UPDATE dead_letters SET stored_at = now() - interval '8 days' WHERE position = 1")
     settings = CollectorSettings(
         collector_dsn=database.collector_dsn,
-        max_event_age_days=1, retention_days=5, partitions_ahead_days=2, letter_retention_days=7,
+        max_event_age_days=1, retention_days=5, partitions_ahead_days=2, dead_letter_retention_days=7,
     )  # fmt: skip
     keeping = asyncio.create_task(maintain.maintain(client, SOURCES["facebook"], settings, Readiness()))
     try:
@@ -226,7 +228,7 @@ async def test_a_step_that_fails_keeps_no_other(database: Database, connection: 
     await client.jetstream().delete_stream("EVENTS_FACEBOOK")
     settings = CollectorSettings(
         collector_dsn=database.collector_dsn,
-        max_event_age_days=1, retention_days=5, partitions_ahead_days=2, letter_retention_days=7,
+        max_event_age_days=1, retention_days=5, partitions_ahead_days=2, dead_letter_retention_days=7,
     )  # fmt: skip
     maintenance = maintain.Maintenance(client, SOURCES["facebook"], settings, Readiness())
     began = {

@@ -178,11 +178,11 @@ async def test_an_event_below_the_floor_is_a_dead_letter(database: Database, own
             await store.store.save([entry])
         assert classify(caught.value) is ErrorClass.MISSING_PARTITION
         outcome = await store.store.save([entry])
-        assert (outcome.events, outcome.stored, len(outcome.letters)) == (4, 2, 2)
+        assert (outcome.events, outcome.stored, len(outcome.dead_letters)) == (4, 2, 2)
         again = await store.save(message(late))
-        assert (again.stored, len(again.letters)) == (0, 1)
-    letters = await owner.fetch("SELECT reason, path, position, correlation_id FROM dead_letters ORDER BY id")
-    assert sorted(tuple(row) for row in letters) == [
+        assert (again.stored, len(again.dead_letters)) == (0, 1)
+    dead_letters = await owner.fetch("SELECT reason, path, position, correlation_id FROM dead_letters ORDER BY id")
+    assert sorted(tuple(row) for row in dead_letters) == [
         ("below_floor", "$.timestamp", 0, "test-1"),
         ("below_floor", "$.timestamp", 2, "request-b"),
         ("malformed", "$", 1, "request-b"),

@@ -11,7 +11,7 @@ import pytest
 from collector.store import store as storing_module
 from collector.store import write
 from collector.store.batch import Outcome, Path
-from collector.store.write import Write
+from collector.store.write import BatchWriter
 from core import postgres
 from core.pg_errors import ErrorClass, classify
 from core.postgres import Connection
@@ -170,7 +170,7 @@ async def test_what_was_written_is_let_go_of(database: Database, connection: Con
         entry = store.entry(message(*(facebook() for _ in range(50))))
         writer = await store.store._connected()
         async with writer.transaction():
-            write = Write(writer, store.source, 0, below_floor=set())
+            write = BatchWriter(writer, store.source, 0, below_floor=set())
             held = sys.getrefcount(entry), sys.getrefcount(entry.message.body), sys.getrefcount(entry.parsed)
             await write.rows([entry], Path.DIRECT)
             assert (sys.getrefcount(entry), sys.getrefcount(entry.message.body), sys.getrefcount(entry.parsed)) == held

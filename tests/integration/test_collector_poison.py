@@ -14,8 +14,8 @@ import pytest
 
 from collector.parse.parsed import Rows
 from collector.store.batch import Outcome
-from core.errors import OurFault
-from core.events import refused as refused_events
+from core.errors import FatalError
+from core.events import rejected as rejected_events
 from core.events.contract import Invalid, Reason
 from core.pg_errors import ErrorClass, classify
 from core.postgres import Connection
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("each_path")
 async def connection(connection: Connection) -> Connection:
     """A connection of the owner's, on tables that take no POISON."""
     await connection.execute("ALTER TABLE facebook_events ADD CONSTRAINT no_poison CHECK (city <> 'POISON')")
-    await connection.execute("ALTER TABLE refused_events ADD CONSTRAINT no_poison CHECK (path <> 'POISON')")
+    await connection.execute("ALTER TABLE rejected_events ADD CONSTRAINT no_poison CHECK (path <> 'POISON')")
     return connection
 
 
@@ -41,7 +41,7 @@ def poison(**how: Any) -> Event:
 
 
 def counts(outcome: Outcome) -> tuple[int, int, int, int]:
-    return outcome.events, outcome.stored, outcome.repeated, len(outcome.letters)
+    return outcome.events, outcome.stored, outcome.repeated, len(outcome.dead_letters)
 
 
 async def stored_ids(connection: Connection) -> list[str]:
@@ -61,17 +61,17 @@ async def test_one_poison_event_costs_one_event(database: Database, connection: 
     assert left == [], "the batch stays in memory"
     assert counts(outcome) == (9, 8, 0, 1)
     assert await stored_ids(connection) == list("abcdefgh")
-    (letter,) = await connection.fetch("SELECT * FROM dead_letters")
-    assert (letter["event"], letter["position"], letter["stream_sequence"]) == (
+    (dead_letter,) = await connection.fetch("SELECT * FROM dead_letters")
+    assert (dead_letter["event"], dead_letter["position"], dead_letter["stream_sequence"]) == (
         encoded(bad),
         3,
         entries[1].message.sequence,
     )
-    assert (letter["correlation_id"], letter["received_at"]) == ("request-b", NOON)
-    assert (letter["reason"], letter["path"]) == ("unstorable", "$")
-    assert letter["detail"].startswith("23514: ")
-    assert "no_poison" in letter["detail"]
-    assert "Ada Example" not in letter["detail"]
+    assert (dead_letter["correlation_id"], dead_letter["received_at"]) == ("request-b", NOON)
+    assert (dead_letter["reason"], dead_letter["path"]) == ("unstorable", "$")
+    assert dead_letter["detail"].startswith("23514: ")
+    assert "no_poison" in dead_letter["detail"]
+    assert "Ada Example" not in dead_letter["detail"]
     rows = await connection.fetch("SELECT events, stored, repeated, dead FROM receipts ORDER BY stream_sequence")
     assert [tuple(row) for row in rows] == [(2, 2, 0, 0), (5, 4, 0, 1), (2, 2, 0, 0)]
     await balanced(connection)
@@ -93,8 +93,8 @@ async def test_poison_is_found_wherever_it_stands(
         assert counts(outcome) == (32, 32 - len(places), 0, len(places))
         again = await store.save(message(*events))  # the same events in another message
         assert counts(again) == (32, 0, 32 - len(places), len(places))
-    letters = await connection.fetch("SELECT event FROM dead_letters")
-    assert sorted(row["event"] for row in letters) == sorted(
+    dead_letters = await connection.fetch("SELECT event FROM dead_letters")
+    assert sorted(row["event"] for row in dead_letters) == sorted(
         encoded(events[place]) for place in places for _ in range(2)
     )
     await balanced(connection)
@@ -108,8 +108,10 @@ async def test_poison_among_what_else_can_be_wrong(database: Database, connectio
             message(twin, poison(), without(facebook(), "eventId"), twin, poison()), b"unreadable", message(poison())
         )
     assert counts(outcome) == (7, 1, 1, 5)
-    letters = await connection.fetch("SELECT reason, position FROM dead_letters ORDER BY stream_sequence, position")
-    assert [tuple(row) for row in letters] == [
+    dead_letters = await connection.fetch(
+        "SELECT reason, position FROM dead_letters ORDER BY stream_sequence, position"
+    )
+    assert [tuple(row) for row in dead_letters] == [
         ("unstorable", 1),
         ("missing_field", 2),
         ("unstorable", 4),
@@ -119,17 +121,17 @@ async def test_poison_among_what_else_can_be_wrong(database: Database, connectio
     await balanced(connection)
 
 
-async def test_poison_among_refused_events(database: Database, connection: Connection) -> None:
-    """Refused events have no key of their own: taking poison out of them stores none of the others twice."""
+async def test_poison_among_rejected_events(database: Database, connection: Connection) -> None:
+    """Rejected events have no key of their own: taking poison out of them stores none of the others twice."""
     lines = [
-        refused_events.encode(refused_events.refused(b"{%d}" % number, Invalid(Reason.MALFORMED, path, "broken")))
+        rejected_events.encode(rejected_events.rejected(b"{%d}" % number, Invalid(Reason.MALFORMED, path, "broken")))
         for number, path in enumerate(["$", "$", "POISON", "$", "$", "$", "POISON", "$"])
     ]
-    async with storing("refused", database) as store:
+    async with storing("rejected", database) as store:
         assert counts(await store.save(message(*lines[:5]), message(*lines[5:]))) == (8, 6, 0, 2)
-    rows = await connection.fetch("SELECT event FROM refused_events ORDER BY event")
+    rows = await connection.fetch("SELECT event FROM rejected_events ORDER BY event")
     assert [row["event"] for row in rows] == [b"{%d}" % number for number in (0, 1, 3, 4, 5, 7)]
-    assert await connection.fetchval("SELECT count(*) FROM dead_letters WHERE source = 'refused'") == 2
+    assert await connection.fetchval("SELECT count(*) FROM dead_letters WHERE source = 'rejected'") == 2
 
 
 @pytest.mark.parametrize(
@@ -152,9 +154,9 @@ async def test_whatever_the_database_finds_wrong_with_a_row(
     await connection.execute(change)
     async with storing("facebook", database) as store:
         assert counts(await store.save(message(*good[:6], bad, *good[6:]))) == (10, 9, 0, 1)
-    letter = await connection.fetchrow("SELECT detail, event, position FROM dead_letters")
-    assert letter is not None
-    assert (letter["detail"][:5], letter["event"], letter["position"]) == (sqlstate, encoded(bad), 6)
+    dead_letter = await connection.fetchrow("SELECT detail, event, position FROM dead_letters")
+    assert dead_letter is not None
+    assert (dead_letter["detail"][:5], dead_letter["event"], dead_letter["position"]) == (sqlstate, encoded(bad), 6)
     await balanced(connection)
 
 
@@ -162,10 +164,11 @@ async def test_whatever_the_database_finds_wrong_with_a_row(
 async def test_more_poison_than_can_be_is_our_fault(
     database: Database, connection: Connection, events: int, bad: int
 ) -> None:
-    """More than ten, and more than one in a hundred: nothing of the batch is stored, not a receipt, not a letter."""
+    """More than ten, and more than one in a hundred: nothing of the batch is stored, not a receipt, not a dead
+    letter."""
     batch = [poison() if number < bad else facebook() for number in range(events)]
     async with storing("facebook", database) as store:
-        with pytest.raises(OurFault, match="cannot be stored: 23514") as caught:
+        with pytest.raises(FatalError, match="cannot be stored: 23514") as caught:
             await store.save(message(*batch))
         assert "Ada Example" not in str(caught.value)  # it goes into the log and the health page
         for table in ("facebook_events", "receipts", "dead_letters", "event_counts"):
@@ -184,13 +187,14 @@ async def test_one_in_a_hundred_may_be_poison(database: Database, connection: Co
 
 @pytest.mark.parametrize("fresh", [10, 11])
 async def test_letters_that_die_again_do_not_count(database: Database, connection: Connection, fresh: int) -> None:
-    """However many letters of a batch are dead again, as many fresh events may die as without them, and no more."""
+    """However many dead letters of a batch are dead again, as many fresh events may die as without them, and no
+    more."""
     async with storing("facebook", database) as store:
-        letters = store.entry(message(*(poison() for _ in range(40)), *[b"{"] * 2_000, facebook()))
-        letters.message.replayed = True
-        batch = [letters, store.entry(message(*(poison() for _ in range(fresh)), facebook()))]
+        dead_letters = store.entry(message(*(poison() for _ in range(40)), *[b"{"] * 2_000, facebook()))
+        dead_letters.message.replayed = True
+        batch = [dead_letters, store.entry(message(*(poison() for _ in range(fresh)), facebook()))]
         if fresh > 10:
-            with pytest.raises(OurFault, match="more than 10 events"):
+            with pytest.raises(FatalError, match="more than 10 events"):
                 await store.store.save(batch)
         else:
             assert counts(await store.store.save(batch)) == (2_041 + 11, 2, 0, 2_040 + 10)
@@ -218,10 +222,10 @@ async def test_bytes_that_we_wrote_wrong_are_our_fault(database: Database, conne
 async def test_what_breaks_the_contract_counts_as_dead_too(
     database: Database, connection: Connection, broken: int, bad: int
 ) -> None:
-    """Events that a collector's contract refuses, alone or beside poison: too many of a batch stop the source."""
+    """Events that a collector's contract rejects, alone or beside poison: too many of a batch stop the source."""
     batch: list[Event | bytes] = [*[b"{"] * broken, *(poison() for _ in range(bad)), facebook(), facebook()]
     async with storing("facebook", database) as store:
-        with pytest.raises(OurFault, match="cannot be stored"):
+        with pytest.raises(FatalError, match="cannot be stored"):
             await store.save(message(*batch))
         assert await connection.fetchval("SELECT count(*) FROM receipts") == 0
         assert counts(await store.save(message(*batch[1:]))) == (len(batch) - 1, 2, 0, 10)

@@ -80,10 +80,10 @@ async def test_a_collector_lives_and_ends(connection: Connection, client: Client
     assert collector.errors == ""
     assert {line["service"] for line in collector.log} == {"collector-facebook"}
     assert collector.log[-1]["event"] == "stopped"
-    letters = [line for line in collector.log if line["event"] == "dead letters"]  # one line a batch
-    assert sum(line["events"] for line in letters) == 2
-    assert all(line["reasons"].keys() == {"malformed"} for line in letters)
-    assert {line["first"]["correlationId"] for line in letters} == {"test-1"}
+    dead_letters = [line for line in collector.log if line["event"] == "dead_letters"]  # one line a batch
+    assert sum(line["events"] for line in dead_letters) == 2
+    assert all(line["reasons"].keys() == {"malformed"} for line in dead_letters)
+    assert {line["first"]["correlationId"] for line in dead_letters} == {"test-1"}
     assert "Ada Example" not in str(collector.log)
     await balanced(connection, client)
 
@@ -92,14 +92,14 @@ async def test_each_source_has_its_collector(
     database: Database, connection: Connection, client: Client, start: Start
 ) -> None:
     """The three sources run side by side on one database, each from its own stream."""
-    async with start("facebook"), start("tiktok"), start("refused"):
+    async with start("facebook"), start("tiktok"), start("rejected"):
         await publish(client, "facebook", message(facebook()))
         await publish(client, "tiktok", message(tiktok()))
-        await publish(client, "refused", message(b"not a refused event"))
-        for source in ("facebook", "tiktok", "refused"):
+        await publish(client, "rejected", message(b"not a rejected event"))
+        for source in ("facebook", "tiktok", "rejected"):
             await drained(client, source)
     counts = await connection.fetch("SELECT stream, stored, dead FROM receipts ORDER BY stream")
-    assert [tuple(row) for row in counts] == [("EVENTS_FACEBOOK", 1, 0), ("EVENTS_TIKTOK", 1, 0), ("REFUSED", 0, 1)]
+    assert [tuple(row) for row in counts] == [("EVENTS_FACEBOOK", 1, 0), ("EVENTS_TIKTOK", 1, 0), ("REJECTED", 0, 1)]
     await balanced(connection, client)
 
 
@@ -108,23 +108,23 @@ async def test_the_parser_is_chosen_at_start(client: Client, start: Start, parse
     """The log says which one was asked for and which one runs, the metric too; either one stores the events."""
     if parser == "native":
         require_native()
-    chosen = LIKELY_PARSER if parser == "auto" else parser
+    selected = LIKELY_PARSER if parser == "auto" else parser
     async with start("facebook", f"--parser={parser}") as collector:
         await collector.is_ready()
         await publish(client, "facebook", message(facebook()))
         await drained(client, "facebook")
-        said = await collector.logged("parser chosen")
-        assert (said["parser"], said["asked_for"]) == (chosen, parser)
-        assert await collector.metric(f'collector_parser_info{{parser="{chosen}",source="facebook"}}') == 1
+        said = await collector.logged("parser selected")
+        assert (said["parser"], said["asked_for"]) == (selected, parser)
+        assert await collector.metric(f'collector_parser_info{{parser="{selected}",source="facebook"}}') == 1
         assert await collector.metric('collector_events_processed_total{source="facebook"}') == 1
 
 
 async def test_a_parser_that_cannot_serve_ends_the_start(start: Start) -> None:
     """A source that is Python's alone does not start with the native parser, and says why."""
     require_native()
-    async with start("refused", "--parser=native") as collector:
+    async with start("rejected", "--parser=native") as collector:
         assert await collector.end() == 2
-    assert collector.errors.startswith("sluice: --parser=native cannot serve refused: ")
+    assert collector.errors.startswith("sluice: --parser=native cannot serve rejected: ")
 
 
 async def test_it_makes_what_is_missing(database: Database, fresh_nats: FreshNats, start: Start) -> None:
@@ -132,11 +132,11 @@ async def test_it_makes_what_is_missing(database: Database, fresh_nats: FreshNat
     async with start() as collector:
         await collector.is_ready()
         async with connected(fresh_nats) as client:
-            assert (await stream_info(client, "REFUSED")).state.messages == 0
+            assert (await stream_info(client, "REJECTED")).state.messages == 0
         assert {line["stream"] for line in collector.log if line["event"] == "stream made"} == {
             "EVENTS_FACEBOOK",
             "EVENTS_TIKTOK",
-            "REFUSED",
+            "REJECTED",
         }
 
 
@@ -161,7 +161,7 @@ async def test_an_unknown_source_ends_the_start(start: Start) -> None:
     """The command line names the sources that there are."""
     async with start("myspace") as collector:
         assert await collector.end() == 2
-    assert "'facebook', 'refused', 'tiktok'" in collector.errors
+    assert "'facebook', 'rejected', 'tiktok'" in collector.errors
 
 
 async def test_a_changed_migration_ends_the_start(database: Database, connection: Connection, start: Start) -> None:

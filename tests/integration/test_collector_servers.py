@@ -137,7 +137,7 @@ async def test_one_of_two_collectors_cannot_reach_postgres(own: Servers, start: 
             if line_is == "silent":
                 line.half_open()
             else:
-                await line.refuse()
+                await line.reject()
                 line.reset()
             held = (await stream_info(client, "EVENTS_FACEBOOK")).ts
             await eventually(fresh, what="reports are fresh again", seconds=90 if line_is == "silent" else 30)

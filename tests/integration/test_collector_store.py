@@ -15,7 +15,7 @@ import pytest
 from bench.publisher.events import Drawn, make
 from collector.store import write
 from collector.store.batch import Outcome
-from core.events import refused as refused_events
+from core.events import rejected as rejected_events
 from core.events.contract import Invalid, Reason
 from core.pg_errors import ErrorClass, classify
 from core.postgres import Connection
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("each_path")
 
 
 def counts(outcome: Outcome) -> tuple[int, int, int, int]:
-    return outcome.events, outcome.stored, outcome.repeated, len(outcome.letters)
+    return outcome.events, outcome.stored, outcome.repeated, len(outcome.dead_letters)
 
 
 async def ids(connection: Connection, table: str = "facebook_events") -> list[str]:
@@ -169,7 +169,7 @@ async def test_a_stream_made_again_starts_new_receipts(database: Database, conne
 
 
 async def test_what_breaks_the_contract_is_a_dead_letter(database: Database, connection: Connection) -> None:
-    """An accepted event that a collector's contract refuses is kept as it was sent, with all that tells its way."""
+    """An accepted event that a collector's contract rejects is kept as it was sent, with all that tells its way."""
     bad = encoded(without(facebook(), "data.user.age"))
     parts = [part(1, "request-a"), part(3, "request-b", NOON)]
     async with storing("facebook", database) as store:
@@ -210,23 +210,23 @@ async def test_a_message_without_events_has_a_receipt(database: Database, connec
     assert await receipts(connection) == [(0, 0, 0, 0)]
 
 
-async def test_refused_events_are_stored(database: Database, connection: Connection) -> None:
-    """What the door refused is kept with its reason, its bytes and its request; a redelivery adds nothing."""
+async def test_rejected_events_are_stored(database: Database, connection: Connection) -> None:
+    """What the door rejected is kept with its reason, its bytes and its request; a redelivery adds nothing."""
     raw = b'{"source":"tiktok","eventId":"t-1"}\x00\xff'
     big = b"x" * 100_000
     lines = [
-        refused_events.encode(refused_events.refused(raw, Invalid(Reason.MALFORMED, "$", "broken"))),
-        refused_events.encode(refused_events.refused(big, Invalid(Reason.TOO_LARGE, "$", "too large"))),
-        refused_events.encode(
-            refused_events.refused(encoded(tiktok(event_id="t-2")), Invalid(Reason.TOO_OLD, "$.timestamp", "old"))
+        rejected_events.encode(rejected_events.rejected(raw, Invalid(Reason.MALFORMED, "$", "broken"))),
+        rejected_events.encode(rejected_events.rejected(big, Invalid(Reason.TOO_LARGE, "$", "too large"))),
+        rejected_events.encode(
+            rejected_events.rejected(encoded(tiktok(event_id="t-2")), Invalid(Reason.TOO_OLD, "$.timestamp", "old"))
         ),
-        b"not a refused event",
+        b"not a rejected event",
     ]
-    async with storing("refused", database) as store:
+    async with storing("rejected", database) as store:
         entry = store.entry(message(*lines, parts=[part(4, "request-a", NOON)]))
         assert counts(await store.store.save([entry])) == (4, 3, 0, 1)
         assert counts(await store.store.save([entry])) == (0, 0, 0, 0)
-    rows = await connection.fetch("SELECT * FROM refused_events ORDER BY id")
+    rows = await connection.fetch("SELECT * FROM rejected_events ORDER BY id")
     assert [(row["source"], row["event_id"], row["reason"], row["path"], row["length"]) for row in rows] == [
         (None, None, "malformed", "$", len(raw)),
         (None, None, "too_large", "$", 100_000),

@@ -204,10 +204,10 @@ async def test_it_outlives_its_servers(
         assert not task.done()
 
 
-async def test_refused_events_have_no_watermark(database: Database, connection: Connection, client: Client) -> None:
-    """No report is made of refused events: their task tells the metrics alone."""
-    async with keeping(client, database, "refused") as task:
-        await publish(client, "refused", message(b"{}"))
+async def test_rejected_events_have_no_watermark(database: Database, connection: Connection, client: Client) -> None:
+    """No report is made of rejected events: their task tells the metrics alone."""
+    async with keeping(client, database, "rejected") as task:
+        await publish(client, "rejected", message(b"{}"))
 
         async def asked() -> bool:
             sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sluice-watermark'"
@@ -221,12 +221,12 @@ async def test_refused_events_have_no_watermark(database: Database, connection: 
 async def test_the_state_of_a_source_is_reported(database: Database, connection: Connection, client: Client) -> None:
     """Fullness, pause and why a collector stopped are in the database; what gateways turned away as well, and what is
     not reported any more goes stale."""
-    stopped = {"refused": "", "facebook": "no rights"}
+    stopped = {"rejected": "", "facebook": "no rights"}
     async with collecting(database, client), AsyncExitStack() as opened:
         for name, why in stopped.items():
             readiness = Readiness()
             if why:
-                readiness.missing("collecting", why)
+                readiness.set_not_ready("collecting", why)
             task = asyncio.create_task(keep_watermark(client, database.collector_dsn, SOURCES[name], readiness))
             opened.push_async_callback(cancelled, [task])
         await pause(client, "facebook")

@@ -185,7 +185,7 @@ async def test_gateway_and_edge_take_the_same_requests(
     assert await post_raw(port, path, content_type) == status
 
 
-async def test_a_refused_type_is_explained(edge: Edge, gateways: tuple[Gateway, Gateway]) -> None:
+async def test_a_rejected_type_is_explained(edge: Edge, gateways: tuple[Gateway, Gateway]) -> None:
     """415 of nginx and of a gateway say what to send."""
     for answer in (
         await send(edge, content_type="image/png"),
@@ -281,7 +281,7 @@ async def test_a_full_folder_is_told_as_want_of_room(gateways: tuple[Gateway, Ga
             assert (await send(edge)).status_code == 202
 
 
-async def test_a_body_past_the_limit_is_refused(edge: Edge) -> None:
+async def test_a_body_past_the_limit_is_rejected(edge: Edge) -> None:
     """413, by its announced length and by what came in chunks."""
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -305,7 +305,7 @@ async def test_chunks_arrive_with_their_length(edge: Edge) -> None:
 
 
 async def test_the_gateways_own_answers_pass(edge: Edge) -> None:
-    """What a gateway says is passed on as it is: 400, 422, and who is refused for what."""
+    """What a gateway says is passed on as it is: 400, 422, and who is rejected for what."""
     problem(await send(edge, b"nope"), 400, "not_json")
     answer = await send(edge, b"[{}]")
     problem(answer, 422, "nothing_accepted")
@@ -352,7 +352,7 @@ async def test_no_gateway_at_all_is_told_truthfully(tmp_path: Path) -> None:
     """503 of the only gateway is passed on with its words; where none is there, 502 says that a repeat is safe."""
     async with (
         start_nats(tmp_path) as nats,
-        start_gateway(nats, GATEWAY_PUBLISH_SECONDS="0.5") as gateway,
+        start_gateway(nats, GATEWAY_PUBLISH_TIMEOUT_SECONDS="0.5") as gateway,
         start_edge(nats.supervisor, [gateway.port, gateway.port], EDGE_REQUESTS_PER_SENDER="1") as edge,
     ):
         await nats.supervisor.stop("nats")

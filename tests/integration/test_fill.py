@@ -72,14 +72,14 @@ async def test_totals_follow_their_rollups(database: Database) -> None:
 
 async def test_no_more_days_than_the_floor_allows(database: Database, capsys: pytest.CaptureFixture[str]) -> None:
     """Where days were dropped, as many as may still be stored are named and can be filled; nothing is stored before."""
-    chosen = operator("nats://127.0.0.1:1", database.owner_dsn)
+    settings = operator("nats://127.0.0.1:1", database.owner_dsn)
     async with connected(database.owner_dsn) as connection:
         floor = datetime.now(UTC).date() - timedelta(days=6)
         await connection.execute("SELECT drop_partitions('tiktok_events', $1)", floor)
         with pytest.raises(Misconfigured, match=f"--days: 7 reaches before {floor}, .*: at most 6"):
-            await ops(chosen, capsys, "fill", "--events", "100", "--days", "7", "--yes")
+            await ops(settings, capsys, "fill", "--events", "100", "--days", "7", "--yes")
         assert await connection.fetchval("SELECT count(*) FROM receipts") == 0
-        code, _ = await ops(chosen, capsys, "fill", "--events", "100", "--days", "6", "--yes")
+        code, _ = await ops(settings, capsys, "fill", "--events", "100", "--days", "6", "--yes")
         assert (code, await connection.fetchval("SELECT sum(stored) FROM receipts")) == (0, 100)
 
 
@@ -92,7 +92,7 @@ def test_days_share_the_events() -> None:
 
 
 def test_a_full_disk_is_told_before(tmp_path: Path) -> None:
-    """What cannot fit is refused before anything is stored, with what is needed and what there is."""
+    """What cannot fit is rejected before anything is stored, with what is needed and what there is."""
     check_room(tmp_path, 1)
     with pytest.raises(NoRoom, match="GiB"):
         check_room(tmp_path, 10**12)

@@ -98,7 +98,7 @@ async def test_a_certificate_of_nobody_known(encrypted: tuple[Nats, Path], on_lo
     server, _ = encrypted
     trusting_nobody = ssl.create_default_context()
 
-    async def refuses() -> None:
+    async def rejects() -> None:
         told: asyncio.Queue[Exception] = asyncio.Queue()
         client = Client()
         receive_frames(client)
@@ -110,7 +110,7 @@ async def test_a_certificate_of_nobody_known(encrypted: tuple[Nats, Path], on_lo
         connecting.cancel()
         await asyncio.gather(connecting, return_exceptions=True)
 
-    await on_loop(refuses())
+    await on_loop(rejects())
 
 
 @pytest.mark.parametrize("how", ["cut", "reset"])

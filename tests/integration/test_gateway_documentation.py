@@ -18,7 +18,7 @@ from playwright.async_api import async_playwright, expect
 from core.events.contract import Reason
 from core.events.examples import EXAMPLES
 from core.events.reference import schema
-from gateway.refusal import Refusal
+from gateway.rejection import Rejection
 from tests.support.bridges import without_changes
 from tests.support.gateway import Gateway
 from tests.support.tools import require_tool
@@ -51,7 +51,7 @@ async def test_a_command_of_the_documents_posts_its_event(gateway: Gateway, comm
     out, said = await running.communicate()
     assert running.returncode == 0, said.decode()
     answer = json.loads(out)
-    assert (answer["accepted"], answer["refused"], answer["errors"]) == (1, 0, [])
+    assert (answer["accepted"], answer["rejected"], answer["errors"]) == (1, 0, [])
 
 
 async def test_the_answer_of_the_documents(gateway: Gateway) -> None:
@@ -76,8 +76,8 @@ async def test_it_is_static_and_public(gateway: Gateway, path: str) -> None:
     answer = await gateway.http.get(gateway.url + path)
     assert answer.status_code == (await gateway.http.head(gateway.url + path)).status_code == 200
     assert answer.headers["x-content-type-options"] == "nosniff"
-    refused = await gateway.http.post(gateway.url + path, content=b"{}")
-    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+    rejected = await gateway.http.post(gateway.url + path, content=b"{}")
+    assert (rejected.status_code, rejected.headers["allow"]) == (405, "GET, HEAD")
     assert not re.search(r"(src|href)=.?(https?:)?//", answer.text)
 
 
@@ -89,8 +89,8 @@ async def test_the_page_shows_every_field_reason_and_status(gateway: Gateway) ->
     assert "unsafe" not in page.headers["content-security-policy"]
     for reason in Reason:
         assert f"<code>{reason}</code>" in page.text
-    for refusal in set(Refusal) - {Refusal.UNKNOWN_PATH, Refusal.WRONG_METHOD}:
-        assert f"<code>{refusal}</code>" in page.text
+    for rejection in set(Rejection) - {Rejection.UNKNOWN_PATH, Rejection.WRONG_METHOD}:
+        assert f"<code>{rejection}</code>" in page.text
     for path in ("data.user.location.city", "data.engagement.percentageWatched", "funnelStage"):
         assert f"<code>{path}</code>" in page.text
 

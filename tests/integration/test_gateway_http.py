@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from core.events import refused
+from core.events import rejected
 from core.sources.fields import instant
 from ops.local.ports import LOOPBACK
 from tests.support.events import changed, encoded, facebook, microseconds, tiktok
@@ -46,7 +46,7 @@ async def test_202_means_that_every_event_is_in_its_stream(gateway: Gateway) -> 
     before = microseconds()
     answer = await gateway.post(events, x_correlation_id="c-1", traceparent=f"00-{TRACE}-b7ad6b7169203331-01")
     assert answer.status_code == 202
-    assert answer.json() == {"correlationId": "c-1", "accepted": 3, "refused": 0, "errors": []}
+    assert answer.json() == {"correlationId": "c-1", "accepted": 3, "rejected": 0, "errors": []}
     assert answer.headers["x-correlation-id"] == "c-1"
     for source, expected in {"facebook": [events[0], events[2]], "tiktok": [events[1]]}.items():
         (message,) = await gateway.published(source)
@@ -65,26 +65,26 @@ async def test_bad_events_are_told_and_kept_and_good_ones_accepted(gateway: Gate
     answer = await gateway.post([bad, good, b"{}"], x_correlation_id="c-2")
     assert answer.status_code == 202
     told = answer.json()
-    assert (told["accepted"], told["refused"]) == (1, 2)
+    assert (told["accepted"], told["rejected"]) == (1, 2)
     first, second = told["errors"]
     assert (first["index"], first["eventId"], first["reason"]) == (0, bad["eventId"], "out_of_range")
     assert first["path"] == "$.data.user.followers"
     assert (second["index"], second["eventId"], second["reason"]) == (2, None, "missing_field")
     assert await gateway.lines("facebook") == [encoded(good)]
     assert await gateway.lines("tiktok") == []
-    kept = {message.subject: message for message in await gateway.published("refused")}
-    assert set(kept) == {"refused.tiktok", "refused.unknown"}
+    kept = {message.subject: message for message in await gateway.published("rejected")}
+    assert set(kept) == {"rejected.tiktok", "rejected.unknown"}
     assert {part.correlation_id for message in kept.values() for part in message.parts} == {"c-2"}
-    assert refused.decode(kept["refused.tiktok"].lines[0]).body == encoded(bad)
-    assert refused.decode(kept["refused.unknown"].lines[0]).body == b"{}"
+    assert rejected.decode(kept["rejected.tiktok"].lines[0]).body == encoded(bad)
+    assert rejected.decode(kept["rejected.unknown"].lines[0]).body == b"{}"
 
 
 async def test_nothing_accepted_is_422(gateway: Gateway) -> None:
     """Where no event holds to the contract the answer is 422, and the events are kept all the same."""
     answer = await gateway.post([b"{}", b"1"])
     problem(answer, 422, "nothing_accepted")
-    assert (answer.json()["accepted"], answer.json()["refused"]) == (0, 2)
-    assert len(await gateway.lines("refused")) == 2
+    assert (answer.json()["accepted"], answer.json()["rejected"]) == (0, 2)
+    assert len(await gateway.lines("rejected")) == 2
 
 
 @pytest.mark.parametrize(
@@ -98,12 +98,12 @@ async def test_nothing_accepted_is_422(gateway: Gateway) -> None:
     ],
 )
 async def test_a_body_with_nothing_in_it_is_400(gateway: Gateway, body: bytes, name: str) -> None:
-    """A body that is empty, or an array without an event, is refused. Nothing is kept of it."""
+    """A body that is empty, or an array without an event, is rejected. Nothing is kept of it."""
     problem(await gateway.send(body), 400, name)
-    assert await gateway.lines("refused") == []
+    assert await gateway.lines("rejected") == []
 
 
-REFUSED_WHOLE: dict[str, tuple[bytes, dict[str, str], int, str]] = {
+REJECTED_WHOLE: dict[str, tuple[bytes, dict[str, str], int, str]] = {
     "no JSON": (b"hello", {}, 400, "not_json"),
     "an array that does not close": (b'[{"eventId":"e-1"', {}, 400, "not_json"),
     "a number": (b"17", {}, 400, "not_events"),
@@ -117,19 +117,19 @@ REFUSED_WHOLE: dict[str, tuple[bytes, dict[str, str], int, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED_WHOLE)
-async def test_a_body_that_is_refused_whole_is_kept(gateway: Gateway, case: str) -> None:
-    """When the answer comes, REFUSED holds its first 64 KiB, its length and its SHA-256. No event is counted."""
-    body, headers, status, name = REFUSED_WHOLE[case]
+@pytest.mark.parametrize("case", REJECTED_WHOLE)
+async def test_a_body_that_is_rejected_whole_is_kept(gateway: Gateway, case: str) -> None:
+    """When the answer comes, REJECTED holds its first 64 KiB, its length and its SHA-256. No event is counted."""
+    body, headers, status, name = REJECTED_WHOLE[case]
     events = ("gateway_events_received_total", "gateway_events_failed_total")
     before = [await gateway.metric(event) for event in events]
     answer = await gateway.send(body, **headers)
     problem(answer, status, name)
-    (message,) = await gateway.published("refused")
-    assert message.subject == "refused.unknown"
+    (message,) = await gateway.published("rejected")
+    assert message.subject == "rejected.unknown"
     assert message.parts[0].correlation_id == answer.json()["correlationId"]
-    (kept,) = map(refused.decode, message.lines)
-    assert kept == refused.RefusedEvent(
+    (kept,) = map(rejected.decode, message.lines)
+    assert kept == rejected.RejectedEvent(
         source=None,
         event_id=None,
         reason=name,
@@ -137,7 +137,7 @@ async def test_a_body_that_is_refused_whole_is_kept(gateway: Gateway, case: str)
         detail=answer.json()["detail"],
         length=len(body),
         sha256=hashlib.sha256(body).digest(),
-        body=body[: refused.KEPT_BYTES],
+        body=body[: rejected.KEPT_BYTES],
     )
     assert [await gateway.metric(event) for event in events] == before
 
@@ -146,7 +146,7 @@ async def test_a_body_is_kept_as_it_was_read(gateway: Gateway) -> None:
     """Of gzip and UTF-16, what they hold is kept."""
     for body in (gzip.compress(b"hello"), "hello".encode("utf-16")):
         problem(await gateway.send(body), 400, "not_json")
-    assert [refused.decode(line).body for line in await gateway.lines("refused")] == [b"hello"] * 2
+    assert [rejected.decode(line).body for line in await gateway.lines("rejected")] == [b"hello"] * 2
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ async def test_text_outside_ascii_arrives_unchanged(gateway: Gateway) -> None:
 async def test_types_that_are_not_taken(gateway: Gateway, content_type: str) -> None:
     """A type that cannot hold events is 415 before the body is looked at. Nothing is kept."""
     problem(await gateway.send(encoded(facebook()), content_type=content_type), 415, "unsupported_type")
-    assert await gateway.lines("facebook") == await gateway.lines("refused") == []
+    assert await gateway.lines("facebook") == await gateway.lines("rejected") == []
 
 
 async def test_a_form_is_not_taken(gateway: Gateway) -> None:
@@ -278,7 +278,7 @@ async def test_pages(gateway: Gateway) -> None:
 
 async def test_a_body_that_is_cut_off_is_not_taken(gateway: Gateway) -> None:
     """A sender that goes away in the middle of its body leaves nothing behind, even where the part is valid JSON."""
-    before = await gateway.metric("gateway_requests_refused_total", refusal="truncated")
+    before = await gateway.metric("gateway_requests_rejected_total", rejection="truncated")
     event = encoded(facebook())
     _, writer = await asyncio.open_connection(LOOPBACK, gateway.port)
     writer.write(b"POST /events HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (len(event) + 1) + event)
@@ -286,9 +286,9 @@ async def test_a_body_that_is_cut_off_is_not_taken(gateway: Gateway) -> None:
     writer.close()
 
     async def noticed() -> bool:
-        return await gateway.metric("gateway_requests_refused_total", refusal="truncated") == before + 1
+        return await gateway.metric("gateway_requests_rejected_total", rejection="truncated") == before + 1
 
-    await eventually(noticed, what="the body was refused as truncated")
+    await eventually(noticed, what="the body was rejected as truncated")
     assert await gateway.lines("facebook") == []
 
 
@@ -296,7 +296,7 @@ async def test_the_doors_ledger_balances(gateway: Gateway) -> None:
     """Of the events received each was accepted, failed or left without an answer, and is counted once as such."""
 
     async def counted() -> dict[str, float]:
-        names = ("received", "accepted", "failed", "unanswered", "processed")
+        names = ("received", "accepted", "failed", "unconfirmed", "processed")
         text = (await gateway.http.get(f"{gateway.url}/metrics")).text
         return {
             name: sum(
@@ -313,7 +313,7 @@ async def test_the_doors_ledger_balances(gateway: Gateway) -> None:
     await gateway.send(b"not json")
     after = await counted()
     grown = {name: after[name] - before[name] for name in after}
-    assert grown == {"received": 4, "accepted": 2, "failed": 2, "unanswered": 0, "processed": 2}
+    assert grown == {"received": 4, "accepted": 2, "failed": 2, "unconfirmed": 0, "processed": 2}
 
 
 async def test_log_lines_carry_the_correlation_id_and_no_payload(gateway: Gateway) -> None:
@@ -323,15 +323,15 @@ async def test_log_lines_carry_the_correlation_id_and_no_payload(gateway: Gatewa
     )
     log = gateway.log()
     lines = [json.loads(line) for line in log.splitlines() if '"c-log"' in line]
-    assert [line["event"] for line in lines] == ["events refused", "request"]
-    assert {"status": 202, "accepted": 1, "refused": 1, "sampled": 1}.items() <= lines[-1].items()
+    assert [line["event"] for line in lines] == ["events rejected", "request"]
+    assert {"status": 202, "accepted": 1, "rejected": 1, "sampled": 1}.items() <= lines[-1].items()
     assert lines[-1]["bytes"] > 0 < lines[-1]["milliseconds"]
     assert all(line["service"] == "gateway" and line["level"] and line["timestamp"] for line in lines)
     assert "Nobody Knows" not in log
     assert "secret" not in log
 
 
-async def test_old_and_early_events_are_refused_by_the_arrival(gateway: Gateway) -> None:
+async def test_old_and_early_events_are_rejected_by_the_arrival(gateway: Gateway) -> None:
     """The window of time is measured by the gateway's own clock."""
     now = datetime.now(UTC)
     moments = [now, now - timedelta(days=8), now + timedelta(hours=2)]
@@ -340,30 +340,30 @@ async def test_old_and_early_events_are_refused_by_the_arrival(gateway: Gateway)
     assert answer.json()["accepted"] == 1
 
 
-async def test_a_full_stream_is_503_at_once_and_refused_ones_never_fail_good_ones(fresh_nats: FreshNats) -> None:
-    """A stream without room is answered 503 with Retry-After; a full REFUSED costs copies alone, and is counted."""
-    small: dict[str, Any] = {"STREAM_MAX_BYTES": str(1 << 20), "REFUSED_STREAM_MAX_BYTES": str(1 << 20)}
-    async with start_gateway(fresh_nats, GATEWAY_PUBLISH_SECONDS=AN_HOUR, **small) as gateway:
+async def test_a_full_stream_is_503_at_once_and_rejected_ones_never_fail_good_ones(fresh_nats: FreshNats) -> None:
+    """A stream without room is answered 503 with Retry-After; a full REJECTED costs copies alone, and is counted."""
+    small: dict[str, Any] = {"STREAM_MAX_BYTES": str(1 << 20), "REJECTED_STREAM_MAX_BYTES": str(1 << 20)}
+    async with start_gateway(fresh_nats, GATEWAY_PUBLISH_TIMEOUT_SECONDS=AN_HOUR, **small) as gateway:
         large = [changed(facebook(), "more", "x" * 200_000) for _ in range(2)]
         bad = b'{"a":"' + b"x" * 60_000 + b'"}'
         for _ in range(20):
             answer = await gateway.post([tiktok(), *[bad] * 10])
             assert answer.status_code == 202
-        assert await gateway.metric("gateway_refused_unkept_total", reason="stream_full") >= 10
+        assert await gateway.metric("gateway_rejected_events_not_kept_total", reason="stream_full") >= 10
         while (answer := await gateway.post(large)).status_code == 202:
             pass
         answer = await gateway.post(large)  # it comes, so nothing has waited for room
         problem(answer, 503, "stream_full")
         assert int(answer.headers["retry-after"]) >= 1
         assert "may safely be sent again" in answer.json()["detail"]
-        assert await gateway.metric("gateway_events_unanswered_total", source="facebook") >= 2
+        assert await gateway.metric("gateway_events_unconfirmed_total", source="facebook") >= 2
 
 
 async def test_what_finds_no_room_is_503_at_once(fresh_nats: FreshNats) -> None:
     """Past the bytes in flight the answer comes at once, with Retry-After; what was taken before is still answered.
-    Copies of refused events need room too; where there is none they are left out, and fail nothing."""
+    Copies of rejected events need room too; where there is none they are left out, and fail nothing."""
     async with start_gateway(
-        fresh_nats, GATEWAY_MAX_IN_FLIGHT_BYTES="500000", GATEWAY_PUBLISH_SECONDS=AN_HOUR
+        fresh_nats, GATEWAY_MAX_IN_FLIGHT_BYTES="500000", GATEWAY_PUBLISH_TIMEOUT_SECONDS=AN_HOUR
     ) as gateway:
         async with standing_still(gateway.supervisor.pid("nats")):
             held = asyncio.create_task(gateway.post([changed(facebook(), "more", "x" * 240_000), facebook()]))
@@ -379,8 +379,8 @@ async def test_what_finds_no_room_is_503_at_once(fresh_nats: FreshNats) -> None:
             copied = asyncio.create_task(gateway.post([b"1"] * 2_000 + [tiktok()]))
 
             async def not_kept() -> bool:
-                return await gateway.metric("gateway_refused_unkept_total", reason="no_room") > 0
+                return await gateway.metric("gateway_rejected_events_not_kept_total", reason="no_room") > 0
 
-            await eventually(not_kept, what="copies of refused events find no room either")
+            await eventually(not_kept, what="copies of rejected events find no room either")
         assert (await held).status_code == (await copied).status_code == 202
         assert (await gateway.post([changed(tiktok(), "more", "x" * 260_000)])).status_code in (202, 422)

@@ -96,7 +96,7 @@ async def stored(gateway: Gateway) -> list[bytes]:
 async def test_it_starts_without_nats_and_becomes_ready_by_itself(fresh_nats: FreshNats) -> None:
     """While NATS is not there the gateway lives, is not ready and answers 503; it is ready soon after NATS came."""
     await fresh_nats.supervisor.stop("nats")
-    async with start_gateway(fresh_nats, wait_ready=False, GATEWAY_PUBLISH_SECONDS="0.5") as gateway:
+    async with start_gateway(fresh_nats, wait_ready=False, GATEWAY_PUBLISH_TIMEOUT_SECONDS="0.5") as gateway:
         ready = await gateway.http.get(f"{gateway.url}/health/ready")
         assert (ready.status_code, set(ready.json()["missing"])) == (503, {"nats", "streams"})
         answer = await gateway.post([facebook()])
@@ -122,7 +122,7 @@ async def test_nats_is_killed_and_comes_back_under_load(fresh_nats: FreshNats) -
             await answered(sent, 100)
         sent.judge(await stored(gateway))
         assert sent.statuses[202] == sent.statuses.total(), "an outage shorter than the patience costs no request"
-        assert await gateway.metric("gateway_publish_doubled_total") == 0
+        assert await gateway.metric("gateway_publish_unexpected_duplicates_total") == 0
 
 
 async def test_ready_says_that_nats_is_away(fresh_nats: FreshNats) -> None:
@@ -171,10 +171,10 @@ async def test_a_drain_waits_for_pubacks(fresh_nats: FreshNats) -> None:
             await _in_flight(gateway, 1)
             process.terminate()
 
-            async def refused() -> bool:
+            async def rejected() -> bool:
                 return (await gateway.send(b"")).status_code == 503  # 400 while requests are taken
 
-            await eventually(refused, what="new requests are refused")
+            await eventually(rejected, what="new requests are rejected")
             assert process.returncode is None
         assert (await request).status_code == 202
         assert await in_time(process.wait()) == 0

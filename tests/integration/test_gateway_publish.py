@@ -14,16 +14,16 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from core import jetstream
-from core.errors import StreamFull, StreamUnreachable, TryAgain
+from core.errors import RetryableError, StreamFull, StreamUnreachable
 from core.events import wire
 from core.events.wire import SEAL_BYTES
-from gateway import commit, metrics
+from gateway import batching, metrics
 from gateway import publish as publishing
 from gateway.batch import Block
-from gateway.commit import SEAL_PARTS, UNACKED_MOST
+from gateway.batching import SEAL_PARTS, UNACKED_MOST
 from gateway.correlation import Origin, origin
 from gateway.publish import Publisher
-from gateway.refusal import Doubled, NotServing
+from gateway.rejection import NotServing, UnexpectedDuplicate
 from gateway.settings import GatewaySettings
 from tests.support.garbage import errors_left_behind
 from tests.support.processes import stopped
@@ -69,7 +69,7 @@ class Bench:
 async def bench(fresh_nats: FreshNats) -> AsyncIterator[Bench]:
     """A publisher that serves, on streams of 4 MiB."""
     client = await jetstream.connect(fresh_nats.url, name="tests")
-    settings = GatewaySettings(stream_max_bytes=4 << 20, refused_stream_max_bytes=4 << 20)
+    settings = GatewaySettings(stream_max_bytes=4 << 20, rejected_stream_max_bytes=4 << 20)
     await jetstream.ensure_streams(client, settings)
     publisher = Publisher()
     await publisher.serve(client)
@@ -101,7 +101,7 @@ async def test_requests_that_come_together_share_a_message(bench: Bench) -> None
 
 async def test_an_idle_publisher_does_not_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """With nothing unacknowledged a request is published at once, however long others would linger."""
-    monkeypatch.setattr(commit, "QUIET_SECONDS", 3600)
+    monkeypatch.setattr(batching, "QUIET_SECONDS", 3600)
     for number in range(3):
         await in_time(bench.publish(b"%d" % number))
     assert len(await bench.stored()) == 3
@@ -109,7 +109,7 @@ async def test_an_idle_publisher_does_not_wait(bench: Bench, monkeypatch: pytest
 
 async def test_what_comes_behind_shares_the_next_message(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a message is on its way later requests gather, and go when its PubAck comes; they do not wait for more."""
-    monkeypatch.setattr(commit, "QUIET_SECONDS", 3600)
+    monkeypatch.setattr(batching, "QUIET_SECONDS", 3600)
     await bench.stand_still()
     first = asyncio.create_task(bench.publish(b"first"))
     await asyncio.sleep(0)  # the next run of the loop sends it
@@ -122,8 +122,8 @@ async def test_what_comes_behind_shares_the_next_message(bench: Bench, monkeypat
 
 async def test_a_busy_lane_waits_for_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a message that served several requests the next one lingers, so that fewer messages serve them all."""
-    monkeypatch.setattr(commit, "BUSY_SECONDS", 1)
-    await asyncio.gather(*(bench.publish(b"%d" % number) for number in range(commit.BUSY_REQUESTS)))
+    monkeypatch.setattr(batching, "BUSY_SECONDS", 1)
+    await asyncio.gather(*(bench.publish(b"%d" % number) for number in range(batching.BUSY_REQUESTS)))
     first = asyncio.create_task(bench.publish(b"first"))
     for _ in range(10):  # runs of the loop: in a quiet lane it would have been sent
         await asyncio.sleep(0)
@@ -150,7 +150,7 @@ async def test_every_message_has_an_id_of_its_own(bench: Bench) -> None:
     assert len({message.headers["Nats-Msg-Id"] for message in await bench.messages()}) == 2
 
 
-async def test_a_full_stream_refuses_at_once(bench: Bench) -> None:
+async def test_a_full_stream_rejects_at_once(bench: Bench) -> None:
     """A stream at its limit fails the request without a retry, however long its patience is; what it took before stays
     stored."""
     with pytest.raises(StreamFull):
@@ -233,15 +233,15 @@ async def test_a_missing_stream_is_noticed_and_waited_for(bench: Bench) -> None:
 
 async def test_a_duplicate_at_the_first_attempt_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """If JetStream knows an id that was never sent, other bytes are stored under it: the request must not be done."""
-    monkeypatch.setattr(commit, "new_id", lambda: "the same each time")
+    monkeypatch.setattr(batching, "new_id", lambda: "the same each time")
     await bench.publish(b"one")
-    with pytest.raises(Doubled):
+    with pytest.raises(UnexpectedDuplicate):
         await bench.publish(b"two")
     assert [lines for _, lines in await bench.stored()] == [[b"one"]]
 
 
 async def test_requests_wait_for_the_first_link(bench: Bench) -> None:
-    """A request that comes before JetStream was reached waits for it, and is refused when its time is over."""
+    """A request that comes before JetStream was reached waits for it, and is rejected when its time is over."""
     publisher = Publisher()
     with pytest.raises(NotServing):
         await publisher.publish(origin({}), {SOURCE: [Block(1, b"{}")]}, 0.05)
@@ -253,19 +253,19 @@ async def test_requests_wait_for_the_first_link(bench: Bench) -> None:
     assert len(await bench.stored()) == 1
 
 
-async def _told(work: Awaitable[None]) -> type[TryAgain] | None:
+async def _told(work: Awaitable[None]) -> type[RetryableError] | None:
     """What a request is told. The error itself is let go of, as the door does."""
     try:
         await work
-    except TryAgain as error:
+    except RetryableError as error:
         return type(error)
     return None
 
 
-@pytest.mark.parametrize("failure", ["full", "missing", "silent", "doubled", "no link"])
+@pytest.mark.parametrize("failure", ["full", "missing", "silent", "unexpected duplicate", "no link"])
 async def test_a_failure_leaves_nothing_behind(bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: str) -> None:
     """No failed request or message stays in memory until the cyclic collector comes: that is rare here."""
-    told: list[type[TryAgain] | None] = []
+    told: list[type[RetryableError] | None] = []
     before = asyncio.all_tasks()
     with errors_left_behind() as left:
         match failure:
@@ -280,8 +280,8 @@ async def test_a_failure_leaves_nothing_behind(bench: Bench, monkeypatch: pytest
                 told += await asyncio.gather(*(_told(bench.publish(b"x" * 200_000, seconds=0.5)) for _ in range(9)))
                 bench.go_on()
                 await bench.publish(b"x")
-            case "doubled":
-                monkeypatch.setattr(commit, "new_id", lambda: "the same each time")
+            case "unexpected duplicate":
+                monkeypatch.setattr(batching, "new_id", lambda: "the same each time")
                 told += [await _told(bench.publish(b"one")), await _told(bench.publish(b"two"))]
             case "no link":
                 blocks = {SOURCE: [Block(1, b"x" * 200_000)]}

@@ -1,4 +1,4 @@
-"""Signatures over HTTP: proved on the bytes that came, before they are read; what is refused leaves nothing behind."""
+"""Signatures over HTTP: proved on the bytes that came, before they are read; what is rejected leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def signature(body: bytes) -> str:
     return "sha256=" + hmac.new(APP_SECRET.encode(), body, hashlib.sha256).hexdigest()
 
 
-async def refused(gateway: Gateway, answer: httpx.Response, status: int, name: str) -> None:
+async def rejected(gateway: Gateway, answer: httpx.Response, status: int, name: str) -> None:
     """The answer is this problem, and nothing of the request stands in any stream."""
     assert answer.status_code == status, answer.text
     assert answer.json()["type"] == f"urn:sluice:problem:{name}"
     assert ("www-authenticate" in answer.headers) is (status == 401)
-    for collected in ("facebook", "tiktok", "refused"):
+    for collected in ("facebook", "tiktok", "rejected"):
         assert await gateway.lines(collected) == []
 
 
 @pytest.mark.parametrize("name", ["plain", "gzip", "beyond ASCII", "not UTF-8", "large"])
 async def test_the_signature_is_of_the_bytes_that_came(gateway: Gateway, name: str) -> None:
-    """Packed bodies are signed packed; letters of any script, and bytes that are no text, count as they are."""
+    """Packed bodies are signed packed; dead letters of any script, and bytes that are no text, count as they are."""
     event = encoded(changed(facebook(), "data.user.name", "Łukasz 田中" if name == "beyond ASCII" else "Ann"))
     body = b"[" + event + b"]"
     headers = {}
@@ -62,35 +62,35 @@ async def test_the_signature_is_of_the_bytes_that_came(gateway: Gateway, name: s
     assert await gateway.lines("facebook") == [event]
 
 
-async def test_who_proves_nothing_is_refused(gateway: Gateway) -> None:
+async def test_who_proves_nothing_is_rejected(gateway: Gateway) -> None:
     """Without proof, with another body's, and with a proof that cannot be read: 401, and it is counted for an alert."""
     body = encoded(facebook())
-    before = await gateway.metric("gateway_requests_refused_total", refusal="bad_signature")
-    await refused(gateway, await gateway.send(body), 401, "unsigned")
+    before = await gateway.metric("gateway_requests_rejected_total", rejection="bad_signature")
+    await rejected(gateway, await gateway.send(body), 401, "unsigned")
     wrong = signature(body + b" ")
-    await refused(gateway, await gateway.send(body, x_hub_signature_256=wrong), 401, "bad_signature")
-    await refused(gateway, await gateway.send(body, x_hub_signature_256="rubbish"), 401, "bad_signature")
-    await refused(gateway, await gateway.send(body, x_api_key="another key"), 401, "bad_signature")
-    assert await gateway.metric("gateway_requests_refused_total", refusal="bad_signature") == before + 3
+    await rejected(gateway, await gateway.send(body, x_hub_signature_256=wrong), 401, "bad_signature")
+    await rejected(gateway, await gateway.send(body, x_hub_signature_256="rubbish"), 401, "bad_signature")
+    await rejected(gateway, await gateway.send(body, x_api_key="another key"), 401, "bad_signature")
+    assert await gateway.metric("gateway_requests_rejected_total", rejection="bad_signature") == before + 3
     assert await gateway.metric("gateway_requests_total", status="401") >= 4
 
 
 async def test_a_signature_comes_before_everything_that_costs(gateway: Gateway) -> None:
     """An unsigned bomb is not inflated, and unsigned rubbish is not read."""
     bomb = gzip.compress(b" " * 30_000_000)
-    await refused(gateway, await gateway.send(bomb, content_encoding="gzip"), 401, "unsigned")
-    await refused(gateway, await gateway.send(b"[" * 100_000), 401, "unsigned")
+    await rejected(gateway, await gateway.send(bomb, content_encoding="gzip"), 401, "unsigned")
+    await rejected(gateway, await gateway.send(b"[" * 100_000), 401, "unsigned")
 
 
 async def test_a_proof_is_good_for_its_own_source(gateway: Gateway) -> None:
-    """One event of the other source, valid or not, refuses the request whole: nothing of it is stored or kept."""
+    """One event of the other source, valid or not, rejects the request whole: nothing of it is stored or kept."""
     mixed = b"[" + encoded(facebook()) + b"," + encoded(tiktok()) + b"]"
     broken = b"[" + encoded(facebook()) + b"," + encoded(changed(tiktok(), "data.user.followers", -1)) + b"]"
     for body in (mixed, broken):
         answer = await gateway.send(body, x_hub_signature_256=signature(body))
-        await refused(gateway, answer, 403, "foreign_source")
+        await rejected(gateway, answer, 403, "foreign_source")
         assert "tiktok" in answer.json()["detail"]
-    await refused(gateway, await gateway.send(mixed, x_api_key=KEY), 403, "foreign_source")
+    await rejected(gateway, await gateway.send(mixed, x_api_key=KEY), 403, "foreign_source")
     answer = await gateway.send(mixed, x_api_key=KEY, x_hub_signature_256=signature(mixed))
     assert answer.json()["accepted"] == 2
 
@@ -111,13 +111,13 @@ async def test_meta_asks_before_it_sends(gateway: Gateway) -> None:
     assert answer.headers["content-type"] == "text/plain"
     for wrong in ({"hub.verify_token": "guessed"}, {"hub.mode": "x"}, {"hub.challenge": "<b>"}):
         answer = await gateway.http.get(f"{gateway.url}/events", params=asked | wrong)
-        await refused(gateway, answer, 403, "not_verified")
-    await refused(gateway, await gateway.http.get(f"{gateway.url}/events"), 403, "not_verified")
+        await rejected(gateway, answer, 403, "not_verified")
+    await rejected(gateway, await gateway.http.get(f"{gateway.url}/events"), 403, "not_verified")
     assert (await gateway.http.put(f"{gateway.url}/events")).headers["allow"] == "POST, GET"
 
 
 async def test_no_secret_is_logged(gateway: Gateway) -> None:
-    """Whatever is refused, neither the secrets nor what was given for them stand in the log, at any level."""
+    """Whatever is rejected, neither the secrets nor what was given for them stand in the log, at any level."""
     body = encoded(facebook())
     given = "x" * 40
     await gateway.send(body, x_api_key=given)

@@ -129,7 +129,7 @@ def gate() -> Iterator[Callable[[], None]]:
     """A metric that waits until this is called."""
     opened = threading.Event()
 
-    class Waiting(Collector):
+    class PendingRequest(Collector):
         def describe(self) -> list[Metric]:
             return []
 
@@ -137,7 +137,7 @@ def gate() -> Iterator[Callable[[], None]]:
             opened.wait(PATIENCE_SECONDS)
             yield from ()
 
-    waiting = Waiting()
+    waiting = PendingRequest()
     REGISTRY.register(waiting)
     yield opened.set
     opened.set()
@@ -159,7 +159,7 @@ def test_readiness_is_told(port: int, readiness: Readiness) -> None:
     """503 with what is missing, then 200."""
     status, _, body = ask(port, "/health/ready")
     assert (status, body) == (503, b'{"status":"not ready","missing":{"nats":"starting"}}')
-    readiness.fine("nats")
+    readiness.set_ready("nats")
     assert ask(port, "/health/ready?verbose=1")[0] == 200
 
 
@@ -182,6 +182,6 @@ def test_a_client_may_close_its_side_first(port: int) -> None:
         (b"GET /metrics HTTP/1.1\r\nX: " + 500_000 * b"a", b"431 Request Header Fields Too Large"),
     ],
 )
-def test_what_is_no_request_of_ours_is_refused(port: int, request_: bytes, status: bytes) -> None:
+def test_what_is_no_request_of_ours_is_rejected(port: int, request_: bytes, status: bytes) -> None:
     """Each wrong request has its status, which arrives although the client was still sending."""
     assert raw(port, request_).startswith(b"HTTP/1.1 " + status + b"\r\n")

@@ -254,7 +254,7 @@ async def test_a_taken_port_is_told(folder: Path) -> None:
 
 
 async def test_one_folder_has_one_stack(folder: Path) -> None:
-    """A second stack on the folder is refused, with the pid of the first, which goes on."""
+    """A second stack on the folder is rejected, with the pid of the first, which goes on."""
     async with Servers(folder, environ={}) as servers:
         with pytest.raises(FolderInUse, match=rf"in use by another stack \(pid {os.getpid()}\)"):
             async with Servers(folder, environ={}):

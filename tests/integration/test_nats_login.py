@@ -62,7 +62,7 @@ async def talks(settings: Settings | str) -> None:
             await client.close()
 
 
-async def refusal(settings: Settings) -> Exception:
+async def rejection(settings: Settings) -> Exception:
     """The first error of a connect that never succeeds."""
     errors: asyncio.Queue[Exception] = asyncio.Queue()
     servers, options, encrypted = login(settings)
@@ -87,7 +87,7 @@ async def test_a_password_of_any_characters(tmp_path: Path) -> None:
         await talks(f"127.0.0.1:{free_port()}, {url}")  # one that is away, without a user
         await talks(load(Settings, {**plain, "NATS_PASSWORD": PASSWORD}))
         await talks(load(Settings, {**plain, "NATS_PASSWORD_FILE": str(tmp_path / "password")}))
-        assert "authorization" in repr(await refusal(Settings(nats_url=f"nats://s%2Fl:other@{address}"))).lower()
+        assert "authorization" in repr(await rejection(Settings(nats_url=f"nats://s%2Fl:other@{address}"))).lower()
 
 
 async def test_a_gateway_and_an_operator_with_such_a_password(tmp_path: Path) -> None:
@@ -103,8 +103,8 @@ async def test_a_gateway_and_an_operator_with_such_a_password(tmp_path: Path) ->
                 return (await gateway.http.get(ready)).status_code == 200
 
             await eventually(is_ready, what="the gateway is ready")
-        chosen = operator(url, "", nats_user="s/l", nats_password=PASSWORD)
-        async with to_nats(chosen) as client:
+        settings = operator(url, "", nats_user="s/l", nats_password=PASSWORD)
+        async with to_nats(settings) as client:
             assert client.is_connected
         with pytest.raises(Unreachable, match="NATS_URL"):
             async with to_nats(operator(url, "")):
@@ -119,7 +119,7 @@ async def test_an_nkey(tmp_path: Path) -> None:
         url = f"nats://127.0.0.1:{started.server.port}"
         await talks(load(Settings, {"NATS_URL": url, "NATS_NKEY_FILE": str(tmp_path / "seed")}))
         assert public_nkey(Settings(nats_nkey=user.seed)) == user.name
-        assert "authorization" in repr(await refusal(Settings(nats_url=url, nats_nkey=other.seed))).lower()
+        assert "authorization" in repr(await rejection(Settings(nats_url=url, nats_nkey=other.seed))).lower()
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
@@ -130,7 +130,7 @@ async def test_a_credentials_file(tmp_path: Path, line_end: str) -> None:
     async with server(tmp_path, configuration) as started:
         url = f"nats://127.0.0.1:{started.server.port}"
         await talks(load(Settings, {"NATS_URL": url, "NATS_CREDS_FILE": str(tmp_path / "user.creds")}))
-        assert "authorization" in repr(await refusal(Settings(nats_url=url))).lower()
+        assert "authorization" in repr(await rejection(Settings(nats_url=url))).lower()
 
 
 async def test_a_token(tmp_path: Path) -> None:
@@ -150,9 +150,9 @@ async def test_tls_with_a_ca_and_a_certificate_of_ours(tmp_path: Path) -> None:
         for scheme in ("nats", "tls"):
             url = f"{scheme}://127.0.0.1:{started.server.port}"
             await talks(load(Settings, {"NATS_URL": url, **named}))
-            assert isinstance(await refusal(Settings(nats_url=url)), ssl.SSLCertVerificationError)
+            assert isinstance(await rejection(Settings(nats_url=url)), ssl.SSLCertVerificationError)
         without = load(Settings, {"NATS_URL": url, "NATS_CA_FILE": named["NATS_CA_FILE"]})
-        assert isinstance(await refusal(without), OSError | nats.errors.Error)
+        assert isinstance(await rejection(without), OSError | nats.errors.Error)
 
 
 @pytest.mark.parametrize("settings", [{"scheme": "tls"}, {"scheme": "nats", "nats_ca": True}])
@@ -161,7 +161,7 @@ async def test_tls_is_no_wish(tmp_path: Path, fresh_nats: FreshNats, settings: d
     certificates(tmp_path)
     url = fresh_nats.url.replace("nats://", f"{settings['scheme']}://")
     ca = (tmp_path / "ca.pem").read_text() if "nats_ca" in settings else None
-    assert isinstance(await refusal(Settings(nats_url=url, nats_ca=ca)), nats.errors.SecureConnRequiredError)
+    assert isinstance(await rejection(Settings(nats_url=url, nats_ca=ca)), nats.errors.SecureConnRequiredError)
 
 
 @pytest.mark.parametrize(

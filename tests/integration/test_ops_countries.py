@@ -64,12 +64,12 @@ async def test_a_rebuild_gives_places_to_the_most_frequent(
         await other.save(message(land, tiktok(), tiktok("bottom")))
     assert (await counted(connection)).get("Wonderland") is None
 
-    chosen = operator(NO_NATS, database.owner_dsn)
+    settings = operator(NO_NATS, database.owner_dsn)
     said = "countries added to the registry: 1, removed from it: 201; 200 of 1,000 places are free"
-    code, looked = await ops(chosen, capsys, "countries", "rebuild", "--dry-run")
+    code, looked = await ops(settings, capsys, "countries", "rebuild", "--dry-run")
     assert (code, looked) == (0, f"{said} (dry run: nothing was changed)\n")
     assert (await counted(connection)).get("Wonderland") is None
-    assert await ops(chosen, capsys, "countries", "rebuild", "--yes") == (0, f"{said}\n")
+    assert await ops(settings, capsys, "countries", "rebuild", "--yes") == (0, f"{said}\n")
 
     # 800 places are taken: of those with one event each, by the first by name. Oz had its event before.
     found = await counted(connection)

@@ -17,7 +17,7 @@ from ops.cli.connection import to_nats
 from ops.doctor import examine
 from ops.doctor.checks import Check
 from ops.doctor.compare import of_rows
-from ops.ledger import read_letters
+from ops.ledger import read_dead_letters
 from ops.settings import OperatorSettings
 from sql import statements
 from tests.support.collecting import collecting, connected, drained, publish, storing
@@ -36,54 +36,54 @@ async def today(connection: Connection) -> date:
     return found
 
 
-async def days(chosen: OperatorSettings, capsys: Capsys) -> list[tuple[str, str]]:
-    _, found = await ops_json(chosen, capsys, "partitions", "list")
+async def days(settings: OperatorSettings, capsys: Capsys) -> list[tuple[str, str]]:
+    _, found = await ops_json(settings, capsys, "partitions", "list")
     return [(partition["table"], partition["day"]) for partition in found]
 
 
 async def test_partitions_are_made_ahead(database: Database, today: date, capsys: Capsys) -> None:
     """The missing days of both tables are made, from yesterday on; a dry run makes none, and a second run neither."""
-    chosen = operator(NO_NATS, database.owner_dsn)
-    code, said = await ops(chosen, capsys, "partitions", "ensure", "--days", "1", "--dry-run")
-    assert (code, await days(chosen, capsys)) == (0, [])
+    settings = operator(NO_NATS, database.owner_dsn)
+    code, said = await ops(settings, capsys, "partitions", "ensure", "--days", "1", "--dry-run")
+    assert (code, await days(settings, capsys)) == (0, [])
     assert "6 partitions would be made (dry run: nothing was changed)" in said
-    await ops(chosen, capsys, "partitions", "ensure", "--days", "1")
+    await ops(settings, capsys, "partitions", "ensure", "--days", "1")
     wanted = [today + timedelta(days=offset) for offset in (-1, 0, 1)]
     made = [(table, str(day)) for day in wanted for table in ("facebook_events", "tiktok_events")]
-    assert await days(chosen, capsys) == made
-    _, said = await ops(chosen, capsys, "partitions", "ensure", "--days", "1")
+    assert await days(settings, capsys) == made
+    _, said = await ops(settings, capsys, "partitions", "ensure", "--days", "1")
     assert "0 partitions made" in said
-    assert await days(chosen, capsys) == made
+    assert await days(settings, capsys) == made
 
 
 async def test_a_detached_day_is_reported_and_attached(
     database: Database, connection: Connection, today: date, capsys: Capsys
 ) -> None:
     """`list` and doctor name it, `ensure` attaches it and says so; one that cannot be attached is an error."""
-    chosen = operator(NO_NATS, database.owner_dsn, partitions_ahead_days=1)
-    await ops(chosen, capsys, "partitions", "ensure")
+    settings = operator(NO_NATS, database.owner_dsn, partitions_ahead_days=1)
+    await ops(settings, capsys, "partitions", "ensure")
     leaves = [f"facebook_events_{today - timedelta(days=days):%Y%m%d}" for days in (0, 1)]
     for leaf in leaves:
         await connection.execute(f"ALTER TABLE facebook_events DETACH PARTITION {leaf}")
     await connection.execute(f"ALTER TABLE {leaves[1]} ADD another integer")
-    _, listed = await ops_json(chosen, capsys, "partitions", "list")
+    _, listed = await ops_json(settings, capsys, "partitions", "list")
     assert [one["day"] for one in listed if not one["attached"]] == [str(today - timedelta(days=1)), str(today)]
 
     async def checked() -> str:
-        (check,) = [one for one in await examine.of_postgres(connection, chosen) if one.check == "partitions"]
+        (check,) = [one for one in await examine.of_postgres(connection, settings) if one.check == "partitions"]
         return check.found
 
     assert f"the table of facebook_events for {today} is detached" in await checked()
-    _, said = await ops(chosen, capsys, "partitions", "ensure", "--dry-run")
+    _, said = await ops(settings, capsys, "partitions", "ensure", "--dry-run")
     assert f"facebook_events {today} is detached" in said
     assert "2 partitions would be attached again" in said
-    code, said = await ops(chosen, capsys, "partitions", "ensure")
+    code, said = await ops(settings, capsys, "partitions", "ensure")
     assert code == 1
     assert f"facebook_events {today} attached" in said
     assert f"facebook_events {today - timedelta(days=1)} left as it is: table {leaves[1]} is not attached" in said
     assert "1 day still without a partition" in said
     await connection.execute(f"ALTER TABLE {leaves[1]} RENAME TO kept_for_later")
-    code, said = await ops(chosen, capsys, "partitions", "ensure")
+    code, said = await ops(settings, capsys, "partitions", "ensure")
     assert (code, "1 partition made" in said) == (0, True)
     assert await checked() == "1 days ahead"
 
@@ -101,26 +101,26 @@ async def test_old_days_are_dropped_for_good(
     database: Database, connection: Connection, today: date, capsys: Capsys
 ) -> None:
     """Only days that are older go, only when somebody says yes, and never ones that events may still come for."""
-    chosen = operator(NO_NATS, database.owner_dsn)
+    settings = operator(NO_NATS, database.owner_dsn)
     kept, old = today - timedelta(days=20), today - timedelta(days=21)
     for day in (old, kept):
         await connection.execute("SELECT ensure_partition('facebook_events', $1)", day)
     with pytest.raises(SluiceError, match="--older-than 10: at least 11"):
-        await ops(chosen, capsys, "partitions", "drop", "--older-than", "10", "--yes")
-    code, said = await ops(chosen, capsys, "partitions", "drop", "--older-than", "20d", "--dry-run")
+        await ops(settings, capsys, "partitions", "drop", "--older-than", "10", "--yes")
+    code, said = await ops(settings, capsys, "partitions", "drop", "--older-than", "20d", "--dry-run")
     assert code == 0
     assert f"facebook_events {old}" in said
     assert "1 partition would be dropped (dry run: nothing was changed)" in said
     with pytest.raises(SluiceError, match="give --yes"):  # nobody can be asked here
-        await ops(chosen, capsys, "partitions", "drop", "--older-than", "20")
-    assert len(await days(chosen, capsys)) == 2
-    _, said = await ops(chosen, capsys, "partitions", "drop", "--older-than", "20", "--yes")
+        await ops(settings, capsys, "partitions", "drop", "--older-than", "20")
+    assert len(await days(settings, capsys)) == 2
+    _, said = await ops(settings, capsys, "partitions", "drop", "--older-than", "20", "--yes")
     assert f"1 partition dropped; nothing before {kept} is stored any more" in said
-    assert await days(chosen, capsys) == [("facebook_events", str(kept))]
+    assert await days(settings, capsys) == [("facebook_events", str(kept))]
     with pytest.raises(asyncpg.CheckViolationError):
         await connection.execute("SELECT ensure_partition('facebook_events', $1)", old)
     await connection.execute(f"CREATE VIEW mine AS SELECT * FROM facebook_events_{kept:%Y%m%d}")
-    code, said = await ops(chosen, capsys, "partitions", "drop", "--older-than", "19", "--yes")
+    code, said = await ops(settings, capsys, "partitions", "drop", "--older-than", "19", "--yes")
     assert code == 1
     assert f"facebook_events {kept} left as it is: cannot drop table facebook_events_{kept:%Y%m%d}" in said
     assert "0 partitions dropped" in said
@@ -128,17 +128,18 @@ async def test_old_days_are_dropped_for_good(
 
 async def test_a_table_that_is_held_is_told(database: Database, connection: Connection, capsys: Capsys) -> None:
     """Where somebody holds the table, the command says so in a sentence instead of waiting for ever."""
-    chosen = operator(NO_NATS, database.owner_dsn)
+    settings = operator(NO_NATS, database.owner_dsn)
     async with connection.transaction():
         await connection.execute("LOCK TABLE facebook_events IN ACCESS SHARE MODE; LOCK TABLE facebook_events")
         with pytest.raises(SluiceError, match="facebook_events is held by another session: try again"):
-            await ops(chosen, capsys, "partitions", "ensure")
+            await ops(settings, capsys, "partitions", "ensure")
 
 
 async def test_what_the_ledger_and_the_streams_tell(
     database: Database, connection: Connection, fresh_nats: FreshNats, capsys: Capsys
 ) -> None:
-    """Dead letters, rollups that are not the rows', letters that are gone and a stream without room: each is found."""
+    """Dead letters, rollups that are not the rows', dead letters that are gone and a stream without room: each is
+    found."""
     await connection.execute("ALTER TABLE facebook_events ADD CHECK (city <> 'Bergen')")
     full = operator(fresh_nats.url, database.owner_dsn, stream_max_bytes=1 << 21)
 
@@ -159,17 +160,17 @@ async def test_what_the_ledger_and_the_streams_tell(
         await js.update_stream((await js.stream_info("EVENTS_FACEBOOK")).config.evolve(max_bytes=1 << 20))
         await publish(client, "facebook", b"x" * 900_000, 1)
         found = await wrong()
-        assert found["dead letters"] == "2 accepted events of facebook could not be stored: unstorable"
+        assert found["dead_letters"] == "2 accepted events of facebook could not be stored: unstorable"
         assert found["room in streams"] == "EVENTS_FACEBOOK is 86% full; when it is full, requests get 503"
         assert found["streams"].startswith("EVENTS_FACEBOOK max_bytes is ")
-        assert found.keys() == {"dead letters", "room in streams", "streams", "collectors", "requests"}
+        assert found.keys() == {"dead_letters", "room in streams", "streams", "collectors", "requests"}
         await ops(full, capsys, "dead-letters", "discard", "--kind", "dead", "--yes")
         await connection.execute("INSERT INTO event_counts VALUES (now(), 'facebook', 'top', 'like', 0, 7, 0)")
         await connection.execute("DELETE FROM dead_letters WHERE id = 1")
         ledger = (await wrong())["ledger"]
         assert "facebook: 0 events stored, but the rollups count 7" in ledger
-        assert "EVENTS_FACEBOOK: 2 letters by the receipts" in ledger
-        assert (await read_letters(connection))["EVENTS_FACEBOOK"].discarded == 1
+        assert "EVENTS_FACEBOOK: 2 dead letters by the receipts" in ledger
+        assert (await read_dead_letters(connection))["EVENTS_FACEBOOK"].discarded == 1
 
 
 async def test_rows_that_are_not_what_the_rollups_count(
@@ -226,10 +227,10 @@ async def test_doctor_compares_columns_with_the_declarations(
     database: Database, connection: Connection, change: str, said: str
 ) -> None:
     """A column unlike its source's declaration, and a table that is missing, are named; other checks go on."""
-    chosen = operator(NO_NATS, database.owner_dsn)
+    settings = operator(NO_NATS, database.owner_dsn)
 
     async def columns() -> Check:
-        checks = {check.check: check for check in await examine.of_postgres(connection, chosen)}
+        checks = {check.check: check for check in await examine.of_postgres(connection, settings)}
         assert {"columns", "partitions", "countries"} <= checks.keys()
         return checks["columns"]
 

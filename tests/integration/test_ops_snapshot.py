@@ -19,7 +19,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def blocks(folder: Path) -> list[Path]:
     """The files of JetStream that hold the stream's messages."""
-    return sorted(folder.glob("nats/jetstream/*/streams/REFUSED/msgs/*.blk"))
+    return sorted(folder.glob("nats/jetstream/*/streams/REJECTED/msgs/*.blk"))
 
 
 async def test_a_stream_of_any_size_is_saved(client: Client, tmp_path: Path) -> None:
@@ -27,9 +27,9 @@ async def test_a_stream_of_any_size_is_saved(client: Client, tmp_path: Path) -> 
     folder = tmp_path / "backup"
     folder.mkdir()
     for length in (0, 10, 1_000_000):
-        await client.jetstream().publish("refused.unknown", os.urandom(length))
-        assert await save(client, "REFUSED", folder) == (folder / "REFUSED.snapshot").stat().st_size > length
-    assert files(folder).keys() == {"REFUSED.snapshot", "REFUSED.json"}
+        await client.jetstream().publish("rejected.unknown", os.urandom(length))
+        assert await save(client, "REJECTED", folder) == (folder / "REJECTED.snapshot").stat().st_size > length
+    assert files(folder).keys() == {"REJECTED.snapshot", "REJECTED.json"}
 
 
 async def test_a_snapshot_that_breaks_off_is_not_told_as_saved(fresh_nats: FreshNats, tmp_path: Path) -> None:
@@ -38,13 +38,13 @@ async def test_a_snapshot_that_breaks_off_is_not_told_as_saved(fresh_nats: Fresh
     folder.mkdir()
     async with connected(fresh_nats) as client:
         for _ in range(12):
-            await client.jetstream().publish("refused.unknown", os.urandom(1_000_000))
-        await save(client, "REFUSED", folder)
+            await client.jetstream().publish("rejected.unknown", os.urandom(1_000_000))
+        await save(client, "REJECTED", folder)
         saved = files(folder)
     # Started again it holds no block in memory, and finds in the middle of the snapshot that the last one is gone.
     await fresh_nats.supervisor.wait_ready("nats", after=fresh_nats.supervisor.kill("nats"))
     blocks(tmp_path)[-1].unlink()
     async with connected(fresh_nats) as client:
         with pytest.raises(SnapshotFailed, match=r"gave up after [0-9]{7} bytes: 500 .*message block data missing"):
-            await save(client, "REFUSED", folder)
+            await save(client, "REJECTED", folder)
     assert saved.items() <= files(folder).items()

@@ -57,33 +57,33 @@ async def test_what_differs_is_told_and_mended(
     client: Client, fresh_nats: FreshNats, capsys: Capsys, settings: dict[str, Any], said: str
 ) -> None:
     """Services tell it at their start, doctor and `streams list` too; `streams apply` mends it, or says what does."""
-    chosen = operator(fresh_nats.url, NO_DATABASE)
-    await ops(chosen, capsys, "streams", "apply", "--yes")
-    assert await ensure_streams(client, chosen) == {}
+    operator_settings = operator(fresh_nats.url, NO_DATABASE)
+    await ops(operator_settings, capsys, "streams", "apply", "--yes")
+    assert await ensure_streams(client, operator_settings) == {}
     await remade(client, **settings)
-    ((stream, (drift,)),) = (await ensure_streams(client, chosen)).items()
+    ((stream, (drift,)),) = (await ensure_streams(client, operator_settings)).items()
     assert stream == STREAM
     assert drift.startswith(said)
-    _, listed = await ops_json(chosen, capsys, "streams", "list")
+    _, listed = await ops_json(operator_settings, capsys, "streams", "list")
     assert [one["drift"] for one in listed if one["drift"]] == [[drift]]
-    checks, _ = await examine.of_nats(client, chosen)
+    checks, _ = await examine.of_nats(client, operator_settings)
     assert [check.found for check in checks if check.check == "streams"] == [f"{STREAM} {drift}"]
     try:
-        await ops(chosen, capsys, "streams", "apply", "--yes")
+        await ops(operator_settings, capsys, "streams", "apply", "--yes")
     except SluiceError as error:
         assert settings.keys() <= {"persist_mode", "retention"}, error
         assert f"delete it (nats stream rm {STREAM}), and run this again" in str(error)
         await client.jetstream().delete_stream(STREAM)
-        await ops(chosen, capsys, "streams", "apply", "--yes")
-    assert await ensure_streams(client, chosen) == {}
+        await ops(operator_settings, capsys, "streams", "apply", "--yes")
+    assert await ensure_streams(client, operator_settings) == {}
 
 
 async def test_what_is_free_is_no_drift(client: Client, fresh_nats: FreshNats, capsys: Capsys) -> None:
     """How a stream is described, placed or compressed is the operator's own, as is a default that is spelt out."""
-    chosen = operator(fresh_nats.url, NO_DATABASE)
-    await ops(chosen, capsys, "streams", "apply", "--yes")
+    operator_settings = operator(fresh_nats.url, NO_DATABASE)
+    await ops(operator_settings, capsys, "streams", "apply", "--yes")
     await remade(client, description="ours", metadata={"team": "ads"}, compression="s2", persist_mode="default")
-    assert await ensure_streams(client, chosen) == {}
+    assert await ensure_streams(client, operator_settings) == {}
 
 
 async def edited(client: Client, **settings: Any) -> None:
@@ -110,22 +110,22 @@ async def test_a_consumer_that_differs_is_reported_and_repaired(
 ) -> None:
     """A collector that starts logs it, doctor and `streams list` name it, `streams apply` repairs it and keeps a
     pause; what is the operator's own is no drift."""
-    chosen = operator(fresh_nats.url, NO_DATABASE)
-    await ops(chosen, capsys, "streams", "apply", "--yes")
+    operator_settings = operator(fresh_nats.url, NO_DATABASE)
+    await ops(operator_settings, capsys, "streams", "apply", "--yes")
     fetcher = fetcher_of(client)
     await fetcher.start()
     await fetcher.stop()
     await edited(client, description="ours", metadata={"team": "ads"})
     await pause(client, "facebook")
-    assert not [one for one in await streams.read(client, chosen) if one.drift]
+    assert not [one for one in await streams.read(client, operator_settings) if one.drift]
     await edited(client, **settings)
-    (drifting,) = [one for one in await streams.read(client, chosen) if one.drift]
+    (drifting,) = [one for one in await streams.read(client, operator_settings) if one.drift]
     assert drifting.drift[0] == f"consumer collector-facebook: {said}"
-    (check,) = [check for check in (await examine.of_nats(client, chosen))[0] if check.check == "streams"]
+    (check,) = [check for check in (await examine.of_nats(client, operator_settings))[0] if check.check == "streams"]
     assert f"EVENTS_FACEBOOK consumer collector-facebook: {said}" in check.found
-    code, printed = await ops(chosen, capsys, "streams", "apply", "--yes")
+    code, printed = await ops(operator_settings, capsys, "streams", "apply", "--yes")
     assert (code, "1 stream as declared now" in printed) == (0, True)
-    assert not [one for one in await streams.read(client, chosen) if one.drift]
+    assert not [one for one in await streams.read(client, operator_settings) if one.drift]
     assert (await consumer(client, "facebook")).paused
     await edited(client, **settings)
     with capture_logs() as lines:
@@ -133,7 +133,7 @@ async def test_a_consumer_that_differs_is_reported_and_repaired(
         await fetcher.stop()
     (line,) = [line for line in lines if line["event"] == "consumer settings drift"]
     assert line["drift"][0] == said
-    assert not [one for one in await streams.read(client, chosen) if one.drift]
+    assert not [one for one in await streams.read(client, operator_settings) if one.drift]
 
 
 async def test_what_a_consumer_dropped_is_delivered_again(

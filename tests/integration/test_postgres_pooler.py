@@ -45,7 +45,7 @@ async def test_a_pool_of_sessions_works(
 
 
 @pytest.mark.parametrize("mode", ["transaction", "statement"])
-async def test_a_collector_refuses_a_pool_of_transactions(database: Database, fresh_nats: FreshNats, mode: str) -> None:
+async def test_a_collector_rejects_a_pool_of_transactions(database: Database, fresh_nats: FreshNats, mode: str) -> None:
     """Where sessions are shared, locks, temporary tables and settings would be another's: one sentence, exit code 2."""
     async with (
         pooled(database, mode) as through,
@@ -56,7 +56,7 @@ async def test_a_collector_refuses_a_pool_of_transactions(database: Database, fr
 
 
 @pytest.mark.parametrize("mode", ["transaction", "statement"])
-async def test_a_reporter_refuses_a_pool_of_transactions(database: Database, mode: str) -> None:
+async def test_a_reporter_rejects_a_pool_of_transactions(database: Database, mode: str) -> None:
     """It ends at its start with the same sentence, also if it migrates."""
     async with pooled(database, mode) as through:
         for migrate in ({}, {"SLUICE_MIGRATE_DSN": database.owner_dsn}):
@@ -76,7 +76,7 @@ async def test_a_reporter_refuses_a_pool_of_transactions(database: Database, mod
             assert (process.returncode, said.decode()) == (2, f"sluice: sluice-wait: {POOLED}\n")
 
 
-async def test_a_busy_pool_of_transactions_is_refused(database: Database) -> None:
+async def test_a_busy_pool_of_transactions_is_rejected(database: Database) -> None:
     """However many other clients take and return sessions meanwhile."""
     async with pooled(database, "transaction") as through:
         others = [await asyncpg.connect(through.collector_dsn, statement_cache_size=0) for _ in range(4)]

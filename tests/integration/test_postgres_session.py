@@ -114,7 +114,7 @@ async def test_what_promises_more_stays(superuser: Connection, database: Databas
     await connection.close()
 
 
-async def test_a_setting_that_only_a_superuser_changes_is_refused(superuser: Connection, database: Database) -> None:
+async def test_a_setting_that_only_a_superuser_changes_is_rejected(superuser: Connection, database: Database) -> None:
     """Without triggers the totals would be wrong: no session writes, and the error says what to do."""
     await superuser.execute(
         f"ALTER ROLE sluice_collector IN DATABASE {database.name} SET session_replication_role = replica"

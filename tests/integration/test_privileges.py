@@ -20,8 +20,8 @@ from tests.support.waiting import eventually
 
 TABLES = (
     *("facebook_events", "tiktok_events", "receipts", "receipt_totals", "event_counts", "audience_counts"),
-    *("known_countries", "watermarks", "dead_letters", "refused_events", "partition_floors", "schema_migrations"),
-    *("letter_totals", "stream_lives", "other_countries", "source_states", "gateway_state"),
+    *("known_countries", "watermarks", "dead_letters", "rejected_events", "partition_floors", "schema_migrations"),
+    *("dead_letter_totals", "stream_lives", "other_countries", "source_states", "gateway_state"),
 )
 LEAF = f"facebook_events_{NOON:%Y%m%d}"
 
@@ -35,7 +35,7 @@ async def filled(database: Database) -> Database:
 
 
 async def forbidden(dsn: str, *statements: str) -> None:
-    """Each statement is refused to this role for want of a right."""
+    """Each statement is rejected to this role for want of a right."""
     connection = await postgres.connect(dsn, name="tests")
     try:
         for statement in statements:
@@ -148,14 +148,14 @@ async def _silent(_: Exception) -> None:
 
 
 async def test_a_gateway_with_a_wrong_password_is_not_ready_and_says_why(fresh_nats: FreshNats, tmp_path: Path) -> None:
-    """It lives, is not ready, and tells the refusal in its log without the password."""
+    """It lives, is not ready, and tells the rejection in its log without the password."""
     wrong = "nats://sluice:not-the-password@" + fresh_nats.url.rpartition("@")[2]
     async with start_gateway(fresh_nats, wait_ready=False, NATS_URL=wrong) as gateway:
 
         async def told() -> bool:
             return "authorization violation" in (tmp_path / "gateway.log").read_text().lower()
 
-        await eventually(told, what="the log says that NATS refused the gateway")
+        await eventually(told, what="the log says that NATS rejected the gateway")
         answer = await gateway.http.get(f"{gateway.url}/health/ready")
         assert (answer.status_code, answer.json()["missing"]["nats"]) == (503, "not connected")
         assert "not-the-password" not in (tmp_path / "gateway.log").read_text()

@@ -181,7 +181,7 @@ async def test_long_answers_are_compressed(client: httpx.AsyncClient, accept: st
     """Gzip where it is accepted, for every format; the content, its tag and its 304 are those of the plain answer, and
     caches learn that there are two forms. What is short is sent as it is."""
     asked = {"from": "2026-01-01", "to": "2026-03-01", "interval": "hour", "groupBy": "source"}
-    plain, coded, refused, short = [
+    plain, coded, rejected, short = [
         await client.get("/reports/events", params=params, headers={"Accept": accept, "Accept-Encoding": encoding})
         for params, encoding in (
             (asked, "identity"), (asked, "br;q=1, gzip;q=0.5"), (asked, "gzip;q=0, *"), (LONG_AGO, "gzip"),
@@ -190,13 +190,13 @@ async def test_long_answers_are_compressed(client: httpx.AsyncClient, accept: st
     assert coded.headers["Content-Encoding"] == "gzip"
     assert coded.num_bytes_downloaded < len(plain.content) / 5
     assert coded.headers["ETag"] == plain.headers["ETag"]
-    assert "Content-Encoding" not in plain.headers.keys() | refused.headers.keys() | short.headers.keys()
+    assert "Content-Encoding" not in plain.headers.keys() | rejected.headers.keys() | short.headers.keys()
     if accept == JSON:  # freshness goes on
         fresh: dict[str, Any] = {"freshness": {}}
-        assert coded.json() | fresh == plain.json() | fresh == refused.json() | fresh
+        assert coded.json() | fresh == plain.json() | fresh == rejected.json() | fresh
         assert coded.headers["Content-Length"] == str(coded.num_bytes_downloaded)
     else:
-        assert coded.content == plain.content == refused.content
+        assert coded.content == plain.content == rejected.content
     for answer in (plain, coded, short):
         assert answer.headers["Vary"] == "Accept, Accept-Encoding"
     known = {"Accept": accept, "Accept-Encoding": "gzip", "If-None-Match": plain.headers["ETag"]}
@@ -223,7 +223,7 @@ async def test_the_pages_files_are_compressed_and_not_sent_again(client: httpx.A
 
 
 async def test_a_page_names_the_next(client: httpx.AsyncClient) -> None:
-    """Whatever the format, the header Link leads from page to page; a page of another query is refused."""
+    """Whatever the format, the header Link leads from page to page; a page of another query is rejected."""
     asked = {"from": "2026-11-01", "to": "2026-11-08", "interval": "day", "limit": "3"}
     address, days = "/reports/events", []
     params: dict[str, str] | None = asked
@@ -240,12 +240,12 @@ async def test_a_page_names_the_next(client: httpx.AsyncClient) -> None:
         {"timeZone": "Asia/Tokyo", "after": after},
         {"after": deep},
     ):
-        refused = await client.get("/reports/events", params=asked | wrong)
-        assert (refused.status_code, refused.json()["parameter"]) == (400, "after")
+        rejected = await client.get("/reports/events", params=asked | wrong)
+        assert (rejected.status_code, rejected.json()["parameter"]) == (400, "after")
 
 
 async def test_a_short_list_says_what_is_left_out(client: httpx.AsyncClient) -> None:
-    """What rows alone can tell is refused for long ranges, naming the parameter; cities are left out with a note."""
+    """What rows alone can tell is rejected for long ranges, naming the parameter; cities are left out with a note."""
     long = {"from": "2026-10-01", "to": "2026-11-01"}
     wrong: tuple[tuple[str, str, dict[str, str]], ...] = (
         ("revenue", "groupBy", {"groupBy": "campaignId"}),
@@ -260,8 +260,8 @@ async def test_a_short_list_says_what_is_left_out(client: httpx.AsyncClient) -> 
         ("events", "compare", {"compare": "next"}),
     )
     for report, parameter, more in wrong:
-        refused = await client.get(f"/reports/{report}", params=long | more)
-        assert (refused.status_code, refused.json()["parameter"]) == (400, parameter), refused.text
+        rejected = await client.get(f"/reports/{report}", params=long | more)
+        assert (rejected.status_code, rejected.json()["parameter"]) == (400, parameter), rejected.text
     answer: Any = (await client.get("/reports/demographics", params=long | {"groupBy": "city"})).json()
     assert answer["rows"][0]["city"] is None
     assert "24 hours" in answer["notes"][0]

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from reporter.query import Asked
+from reporter.query import QueryParams
 from reporter.read import snapshot
 from reporter.reports.events import EVENTS
 from reporter.settings import ReporterSettings
@@ -50,7 +50,7 @@ async def test_a_report_equals_a_count_at_its_moment(database: Database, collect
 
     The report's freshness is of that moment too: it never tells of events that the report does not count.
     """
-    query = EVENTS.ask(Asked(_url(RAGGED).encode(), EVENTS.parameters), ReporterSettings())
+    query = EVENTS.ask(QueryParams(_url(RAGGED).encode(), EVENTS.parameters), ReporterSettings())
     count = """
         SELECT (SELECT count(*) FROM facebook_events WHERE event_time >= $1 AND event_time < $2)
              + (SELECT count(*) FROM tiktok_events WHERE event_time >= $1 AND event_time < $2)
@@ -85,7 +85,7 @@ async def test_a_report_equals_a_count_at_its_moment(database: Database, collect
 
 
 async def test_dropped_days_are_answered_by_quarter_hours(database: Database, collected: Collected) -> None:
-    """Below the floor the rollups still answer to the event; what would need rows is refused and named."""
+    """Below the floor the rollups still answer to the event; what would need rows is rejected and named."""
     await collected.store(spread(0, around=LONG_AGO))
     async with connected(database.collector_dsn) as connection, reporter(database.reporter_dsn) as client:
         for parent in ("facebook_events", "tiktok_events"):
@@ -105,10 +105,10 @@ async def test_dropped_days_are_answered_by_quarter_hours(database: Database, co
             ("revenue", "from", ragged(LONG_AGO)),
             ("revenue", "from", whole | {"campaignId": "camp-1"}),
         ):
-            refused = await client.get(f"/reports/{report}", params=parameters)
-            assert refused.status_code == 400
-            assert refused.json()["parameter"] == name, refused.text
-            assert (LONG_AGO.date() + timedelta(days=1)).isoformat() in refused.json()["detail"]
+            rejected = await client.get(f"/reports/{report}", params=parameters)
+            assert rejected.status_code == 400
+            assert rejected.json()["parameter"] == name, rejected.text
+            assert (LONG_AGO.date() + timedelta(days=1)).isoformat() in rejected.json()["detail"]
 
 
 async def test_a_comparison_with_dropped_days_is_cut_at_a_quarter_hour(
@@ -174,7 +174,7 @@ async def test_reports_cannot_write(database: Database) -> None:
 async def test_a_report_that_takes_too_long_is_504(database: Database) -> None:
     """The server ends it, the client is told, and the connection is fit for the next report."""
     async with (
-        reporter(database.reporter_dsn, reporter_statement_seconds=0.2, reporter_connections=1) as client,
+        reporter(database.reporter_dsn, reporter_statement_timeout_seconds=0.2, reporter_connections=1) as client,
         connected(database.owner_dsn) as owner,
     ):
         async with owner.transaction():
@@ -200,7 +200,7 @@ async def test_cities_that_take_too_long_are_left_out(database: Database, collec
             GRANT SELECT ON facebook_events TO sluice_reporter;
             """
         )
-        async with reporter(database.reporter_dsn, reporter_statement_seconds=0.5) as client:
+        async with reporter(database.reporter_dsn, reporter_statement_timeout_seconds=0.5) as client:
             answer = (await client.get("/reports/demographics", params=RAGGED)).json()
     assert answer["rows"][0]["city"] is None
     assert answer["notes"] == ["city took too long to count: ask for a shorter range"]

@@ -63,7 +63,7 @@ def test_a_column_has_the_type_of_its_struct() -> None:
     assert not declared["action_time"].required
 
 
-def test_a_declaration_that_contradicts_itself_is_refused() -> None:
+def test_a_declaration_that_contradicts_itself_is_rejected() -> None:
     """The program does not start with a source that forgets one of its parts."""
     for wrong, said in (
         ({"name": "Face-book"}, "a name is"),

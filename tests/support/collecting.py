@@ -18,7 +18,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from collector.collect import Collect
+from collector.collect import Collector
 from collector.fetch import Fetcher
 from collector.message import Message
 from collector.parse.parsed import Parser
@@ -27,10 +27,10 @@ from collector.sources import SOURCES
 from collector.sources.source import Source
 from collector.store.batch import Entry, Outcome, Path
 from collector.store.store import Store
-from collector.store.write import Turn
+from collector.store.write import DirectCopyBackoff
 from core import jetstream, postgres
 from core.events.contract import Contract
-from core.events.subjects import EVENTS_HEADER, REFUSED, stream_of
+from core.events.subjects import EVENTS_HEADER, REJECTED, stream_of
 from core.health import Readiness
 from core.jetstream import stream_info
 from core.postgres import Connection
@@ -71,7 +71,7 @@ class Storing:
 def each_path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Each test once with the path that batches usually take, and once with all of them staged."""
     if request.param is Path.STAGED:
-        monkeypatch.setattr(Turn, "take", lambda _: Path.STAGED)
+        monkeypatch.setattr(DirectCopyBackoff, "take", lambda _: Path.STAGED)
     return Path(request.param)
 
 
@@ -92,7 +92,7 @@ class Collecting:
     """One collector that runs in this process."""
 
     fetcher: Fetcher
-    flow: Collect
+    flow: Collector
     readiness: Readiness
     store: Store
     stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -126,7 +126,7 @@ async def collecting(
     store = Store(database.collector_dsn, source, parse)
     fetcher = Fetcher(client, source.stream, name, ack_wait_seconds=ack_wait_seconds, batch_rows=batch_rows)
     readiness = Readiness()
-    flow = Collect(
+    flow = Collector(
         name, fetcher, parse, store, readiness,
         batch_rows=batch_rows, linger_seconds=0.02, stopped_pause_seconds=stopped_pause_seconds,
     )  # fmt: skip
@@ -162,7 +162,7 @@ def fetcher_of(client: Client, *, ack_wait_seconds: float = 10.0) -> Fetcher:
 
 async def publish(client: Client, name: str, body: bytes, events: int | None = None) -> int:
     """Publish one message as the gateway does; its sequence number in the stream."""
-    subject = f"{REFUSED}.unknown" if name == REFUSED else f"events.{name}"
+    subject = f"{REJECTED}.unknown" if name == REJECTED else f"events.{name}"
     count = body.count(b"\n") if events is None else events
     ack = await client.jetstream().publish(subject, body, headers={EVENTS_HEADER: str(count)}, timeout=10)
     return ack.seq

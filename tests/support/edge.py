@@ -51,10 +51,10 @@ async def start_edge(
     nginx = require_tool("nginx")
     port = free_port()
     with reachable_folder() as folder:
-        chosen = before(gateways, port, folder, small=small_bodies, large=large_bodies)
+        edge_settings = before(gateways, port, folder, small=small_bodies, large=large_bodies)
         if tls:
-            chosen["EDGE_LISTEN"] += " ssl"
-        await supervisor.start(program(nginx, port, {**chosen, **settings}, include))
+            edge_settings["EDGE_LISTEN"] += " ssl"
+        await supervisor.start(program(nginx, port, {**edge_settings, **settings}, include))
         try:
             async with httpx.AsyncClient(timeout=60) as http:
                 yield Edge(port, supervisor, folder / "edge.log", http, "https" if tls else "http")

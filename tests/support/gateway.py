@@ -25,7 +25,7 @@ from nats.aio.client import Client
 
 from core import jetstream
 from core.events import wire
-from core.events.subjects import REFUSED, stream_of
+from core.events.subjects import REJECTED, stream_of
 from core.sources import SOURCES
 from ops.local import Program, Supervisor
 from ops.local.ports import LOOPBACK, free_port
@@ -38,7 +38,7 @@ from tests.support.waiting import eventually
 JSON = {"content-type": "application/json"}
 ARGV = [sys.executable, "-m", "gateway"]
 # Streams of this size fit many times into a test's disk.
-SETTINGS = {"GATEWAY_WORKERS": "1", "STREAM_MAX_BYTES": str(1 << 30), "REFUSED_STREAM_MAX_BYTES": str(1 << 28)}
+SETTINGS = {"GATEWAY_WORKERS": "1", "STREAM_MAX_BYTES": str(1 << 30), "REJECTED_STREAM_MAX_BYTES": str(1 << 28)}
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Gateway:
         return await self.http.post(f"{self.url}/events", content=body, headers={**JSON, **named})
 
     async def published(self, collected: str) -> list[Message]:
-        """Everything that the stream of a source, or of `refused`, holds now, in order."""
+        """Everything that the stream of a source, or of `rejected`, holds now, in order."""
         stream = stream_of(collected)
         state = (await jetstream.stream_info(self.client, stream)).state
         read = self.client.jetstream().get_msg
@@ -96,7 +96,7 @@ class Gateway:
 
     async def empty(self) -> None:
         """Purge every stream."""
-        for collected in (*SOURCES, REFUSED):
+        for collected in (*SOURCES, REJECTED):
             await self.client.jetstream().purge_stream(stream_of(collected))
 
     async def lines(self, collected: str) -> list[bytes]:

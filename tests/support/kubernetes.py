@@ -1,7 +1,7 @@
 """Kubernetes manifests as a cluster would see them: built by kustomize, held to the API's own OpenAPI document.
 
 No cluster is needed: both come with ops/tools. The document describes what the API server takes; what it does not name
-is refused here, where a server in strict mode would refuse it.
+is rejected here, where a server in strict mode would reject it.
 """
 
 import json

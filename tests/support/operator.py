@@ -1,6 +1,6 @@
 """Operators' commands for tests: run in this process, or as a program that can be killed.
 
-code, said = await ops(chosen, capsys, "dead-letters", "list")
+code, said = await ops(settings, capsys, "dead-letters", "list")
 """
 
 from __future__ import annotations
@@ -26,39 +26,39 @@ def operator(nats_url: str, owner_dsn: str, **settings: Any) -> OperatorSettings
     """Settings of these servers; where nothing else is said, no service is there."""
     nowhere = {name: f"http://127.0.0.1:{free_port()}" for name in ("gateway_url", "reporter_url", "nats_monitor_url")}
     # Streams of this size fit many times into a test's disk.
-    sizes = {"stream_max_bytes": 1 << 30, "refused_stream_max_bytes": 1 << 28}
+    sizes = {"stream_max_bytes": 1 << 30, "rejected_stream_max_bytes": 1 << 28}
     return OperatorSettings(**{**nowhere, **sizes, **settings, "nats_url": nats_url, "sluice_migrate_dsn": owner_dsn})
 
 
-async def ops(chosen: OperatorSettings, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+async def ops(settings: OperatorSettings, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
     """Run one command here; its exit code, and what it said on stdout."""
     capsys.readouterr()
     options = command_line().parse_args(arguments)
-    code = await options.run(chosen, options)
+    code = await options.run(settings, options)
     return code, capsys.readouterr().out
 
 
-async def ops_json(chosen: OperatorSettings, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Any]:
+async def ops_json(settings: OperatorSettings, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Any]:
     """Run one command here for a program; its exit code and its document."""
-    code, said = await ops(chosen, capsys, *arguments, "--format", "json")
+    code, said = await ops(settings, capsys, *arguments, "--format", "json")
     # What runs in this process logs to stdout, too.
     begin = re.search(r"^(\{|\[\]?)$", said, re.MULTILINE)
     assert begin, said
     return code, json.JSONDecoder().raw_decode(said, begin.start())[0]
 
 
-def environment(chosen: OperatorSettings) -> dict[str, str]:
+def environment(settings: OperatorSettings) -> dict[str, str]:
     """The variables that lead a program to these servers, and nothing else of our own environment's."""
     named = ("nats_url", "sluice_migrate_dsn", "gateway_url", "reporter_url", "nats_monitor_url")
-    return {"PATH": os.environ["PATH"], **{name.upper(): str(getattr(chosen, name)) for name in named}}
+    return {"PATH": os.environ["PATH"], **{name.upper(): str(getattr(settings, name)) for name in named}}
 
 
-async def start(chosen: OperatorSettings, *arguments: str, through: Sequence[str] = ()) -> Process:
+async def start(settings: OperatorSettings, *arguments: str, through: Sequence[str] = ()) -> Process:
     """Run one command as a program, started by another one where one is given."""
     return await asyncio.create_subprocess_exec(
         *(*through, sys.executable, "-m", "ops", *arguments),
         cwd=ROOT,
-        env=environment(chosen),
+        env=environment(settings),
         stdout=PIPE,
         stderr=PIPE,
     )

@@ -1,7 +1,7 @@
 """The conservation oracle: it knows what was sent and what was answered, and judges what is stored.
 
     events of a request --202--> accepted          stored once, unchanged
-                        --named in `errors`-->     refused: its bytes kept once for each time, and never a row
+                        --named in `errors`-->     rejected: its bytes kept once for each time, and never a row
                         --5xx, no answer-->        indeterminate: stored once or not at all
                         --any other answer-->      nothing of it is stored
 
@@ -26,7 +26,7 @@ from core.postgres import Connection
 from tests.support.expected import COLUMNS, SOURCES, Key, Rollups, columns_of, is_event, key_of
 
 _SHOWN = 3
-_KEPT = "SELECT sha256, count(*) AS kept FROM refused_events WHERE path <> '' GROUP BY sha256"  # no whole bodies
+_KEPT = "SELECT sha256, count(*) AS kept FROM rejected_events WHERE path <> '' GROUP BY sha256"  # no whole bodies
 
 
 @dataclass(slots=True)
@@ -53,13 +53,13 @@ class Judgement:
     unknown: list[Key] = field(default_factory=list)
     altered: list[str] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
     rollups: list[str] = field(default_factory=list)
 
     def wrong(self) -> list[str]:
         """What is not conserved, a sentence each."""
         found = []
-        for name in ("lost", "doubled", "unknown", "altered", "dead", "refused", "rollups"):
+        for name in ("lost", "doubled", "unknown", "altered", "dead", "rejected", "rollups"):
             if cases := getattr(self, name):
                 found.append(f"{name}: {len(cases)}, such as {'; '.join(map(str, cases[:_SHOWN]))}")
         return found
@@ -71,7 +71,7 @@ class Oracle:
     def __init__(self) -> None:
         self._answers: list[tuple[Sequence[bytes] | bytes, int | None, bytes]] = []  # not looked into yet
         self._known: dict[Key, _Sent] = {}
-        self._refused: Counter[bytes] = Counter()  # by SHA-256: so often an answer named it as refused
+        self._rejected: Counter[bytes] = Counter()  # by SHA-256: so often an answer named it as rejected
         self._perhaps: Counter[bytes] = Counter()  # ... or it stood in a request without an answer
         self._unstorable: set[Key] = set()
 
@@ -97,7 +97,7 @@ class Oracle:
         return sum(sent.accepted for sent in self._known.values())
 
     def _learn(self) -> None:
-        """Look into the answers. Raises ValueError for one that does not name every event that it refused."""
+        """Look into the answers. Raises ValueError for one that does not name every event that it rejected."""
         for body, status, payload in self._answers:
             events = _elements(body) if isinstance(body, bytes) else body
             if status in (202, 422):
@@ -110,12 +110,12 @@ class Oracle:
         self._answers.clear()
 
     def _learn_of_each(self, events: Sequence[bytes], answer: dict[str, Any]) -> None:
-        refused = {error["index"] for error in answer["errors"]}
-        if len(refused) != answer["refused"] or answer["accepted"] + answer["refused"] != len(events):
+        rejected = {error["index"] for error in answer["errors"]}
+        if len(rejected) != answer["rejected"] or answer["accepted"] + answer["rejected"] != len(events):
             raise ValueError(f"{len(events)} events were sent, and the answer was {answer}")
         for index, event in enumerate(events):
-            if index in refused:
-                self._refused[_sha256(event)] += 1
+            if index in rejected:
+                self._rejected[_sha256(event)] += 1
             else:
                 self._remember(event).accepted = True
 
@@ -140,13 +140,15 @@ class Oracle:
                     judgement.stored += 1
                     rollups.count(source, row)
                     self._judge_row(judgement, source, row)
-            for letter in await connection.fetch("SELECT event, reason, path FROM dead_letters"):
-                key = key_of(orjson.loads(letter["event"])) if is_event(letter["event"]) else None
+            for dead_letter in await connection.fetch("SELECT event, reason, path FROM dead_letters"):
+                key = key_of(orjson.loads(dead_letter["event"])) if is_event(dead_letter["event"]) else None
                 if key not in self._unstorable:
-                    judgement.dead.append(f"{letter['reason']} at {letter['path']}: {letter['event'][:200]!r}")
+                    judgement.dead.append(
+                        f"{dead_letter['reason']} at {dead_letter['path']}: {dead_letter['event'][:200]!r}"
+                    )
                 if key in self._known:
                     self._known[key].dead += 1
-            await self._judge_refused(judgement, connection)
+            await self._judge_rejected(judgement, connection)
             judgement.rollups = await rollups.differences(connection)
         for key, sent in self._known.items():
             if sent.rows + sent.dead > 1:
@@ -168,14 +170,14 @@ class Oracle:
             differing = {column: (stored, was) for column, stored, was in pairs if stored != was}
             judgement.altered.append(f"{key}: stored and sent are {differing}")
 
-    async def _judge_refused(self, judgement: Judgement, connection: Connection) -> None:
-        """Every refused event is kept once for each time that it was refused."""
+    async def _judge_rejected(self, judgement: Judgement, connection: Connection) -> None:
+        """Every rejected event is kept once for each time that it was rejected."""
         kept = Counter({row["sha256"]: row["kept"] for row in await connection.fetch(_KEPT)})
-        for sha256 in kept.keys() | self._refused.keys():
-            least = self._refused[sha256]
+        for sha256 in kept.keys() | self._rejected.keys():
+            least = self._rejected[sha256]
             most = least + self._perhaps[sha256]
             if not least <= kept[sha256] <= most:
-                judgement.refused.append(f"{sha256.hex()} is kept {kept[sha256]} times, refused {least} to {most}")
+                judgement.rejected.append(f"{sha256.hex()} is kept {kept[sha256]} times, rejected {least} to {most}")
 
 
 async def _rows(connection: Connection, source: str) -> AsyncIterator[asyncpg.Record]:

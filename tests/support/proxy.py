@@ -7,7 +7,7 @@
         line.delay_seconds = 0.05      each piece of data comes later
         line.bytes_per_second = 10e6   ... and no faster than that
         line.cut()                     all connections end as if the other side had closed; reset(): as if it had died
-        await line.refuse()            nobody listens any more
+        await line.reject()            nobody listens any more
         await line.listen()            on the same port again
 
 Invariant: what arrives is what was sent, in order, up to where the connection ended.
@@ -61,7 +61,7 @@ class Proxy:
         """Take connections."""
         self._server = await asyncio.start_server(self._connected, LOOPBACK, self.port)
 
-    async def refuse(self) -> None:
+    async def reject(self) -> None:
         """Take no more connections; those that stand go on."""
         assert self._server is not None
         self._server.close()
@@ -93,7 +93,7 @@ class Proxy:
 
     async def stop(self) -> None:
         """Cut every connection and listen no more."""
-        await self.refuse()
+        await self.reject()
         for task in self._carrying:
             task.cancel()
         await asyncio.gather(*self._carrying, return_exceptions=True)

@@ -42,7 +42,7 @@ class Collected:
             sent = Message(message(*theirs), next(self._sequences), datetime.now(UTC), len(theirs), True, "")
             parsed = self._parsers[source](sent.body, sent.sequence)
             outcome = await self._stores[source].save([Entry(sent, parsed)])
-            assert outcome.stored == len(theirs), outcome.letters[:3]
+            assert outcome.stored == len(theirs), outcome.dead_letters[:3]
 
     async def close(self) -> None:
         for store in self._stores.values():
@@ -62,16 +62,16 @@ async def collecting(collector_dsn: str) -> AsyncIterator[Collected]:
 @asynccontextmanager
 async def reporter_pool(reporter_dsn: str, **settings: Any) -> AsyncIterator[tuple[Pool, ReporterSettings]]:
     """The reporter's pool and the settings that it was made with."""
-    chosen = ReporterSettings(reporter_dsn=reporter_dsn, **settings)
-    async with await open_pool(chosen) as pool:
-        yield pool, chosen
+    reporter_settings = ReporterSettings(reporter_dsn=reporter_dsn, **settings)
+    async with await open_pool(reporter_settings) as pool:
+        yield pool, reporter_settings
 
 
 @asynccontextmanager
 async def reporter(reporter_dsn: str, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a reporter in this process."""
-    async with reporter_pool(reporter_dsn, **settings) as (pool, chosen):
-        app: Any = create_app(pool, chosen)
+    async with reporter_pool(reporter_dsn, **settings) as (pool, reporter_settings):
+        app: Any = create_app(pool, reporter_settings)
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://reporter", timeout=30) as client:
             yield client

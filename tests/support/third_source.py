@@ -67,13 +67,13 @@ def both_parsers(events: list[Event]) -> None:
     contract = Contract(max_age_days=7, max_ahead_seconds=3600)
     body = message(*events, b'{"source":"google"}')
     python = python_parser(SOURCES["google"], contract)(body, 7)
-    assert len(python.rejects) == 1
+    assert len(python.invalid) == 1
     if not native.NOT_BUILT:
         assert comparable(native_parser(SOURCES["google"], contract)(body, 7)) == python
 
 
 async def stored(system: System, events: list[Event]) -> None:
-    """Gateway and collector take the events; the wrong ones are refused with their path, repeats change nothing."""
+    """Gateway and collector take the events; the wrong ones are rejected with their path, repeats change nothing."""
     wrong: Any = {**events[0], "eventId": "wrong", "eventType": "checkout.complete"}
     body = [*events[:300], wrong, *events[300:], facebook(at=NOON)]
     answer = await system.http.post(system.services.endpoint, json=body)
@@ -86,7 +86,7 @@ async def stored(system: System, events: list[Event]) -> None:
     (row,) = await system.select("SELECT count(*), count(DISTINCT event_id) AS ids FROM google_events")
     assert tuple(row) == (len(events), len(events))
     log = system.log_lines("ggl-collector")
-    (parser,) = {line["parser"] for line in log if line["event"] == "parser chosen"}
+    (parser,) = {line["parser"] for line in log if line["event"] == "parser selected"}
     assert parser == ("python" if native.NOT_BUILT else "native")
 
 
@@ -146,7 +146,7 @@ async def shown(system: System) -> None:
     assert "google" in (await system.get("/pipeline")).json()["sources"]
     gateway = await system.http.get(f"{system.gateway}/openapi.json")
     assert "google bottom" in gateway.text
-    chosen = load(
+    selected = load(
         OperatorSettings,
         {
             "NATS_URL": system.servers.nats_url,
@@ -156,7 +156,7 @@ async def shown(system: System) -> None:
             "NATS_MONITOR_URL": system.servers.nats.monitor_url,
         },
     )
-    checks = await doctor.look(chosen, 30.0, [])
+    checks = await doctor.look(selected, 30.0, [])
     assert not [check for check in checks if check.state != "ok"], checks
 
 

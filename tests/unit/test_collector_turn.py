@@ -1,10 +1,10 @@
 """Which way a batch is written: straight, but for a while after a repeat."""
 
 from collector.store.batch import Path
-from collector.store.write import MOST_STAGED, Turn
+from collector.store.write import MOST_STAGED, DirectCopyBackoff
 
 
-def staged_after(turn: Turn, *, conflicts: int) -> int:
+def staged_after(turn: DirectCopyBackoff, *, conflicts: int) -> int:
     """Take the direct turn, tell what became of it, and count the staged ones that follow."""
     assert turn.take() is Path.DIRECT
     turn.tell(conflicts=conflicts)
@@ -17,13 +17,13 @@ def staged_after(turn: Turn, *, conflicts: int) -> int:
 
 def test_batches_go_the_direct_path_as_long_as_it_succeeds() -> None:
     """Without a conflict no batch is staged."""
-    turn = Turn()
+    turn = DirectCopyBackoff()
     assert [staged_after(turn, conflicts=0) for _ in range(3)] == [0, 0, 0]
 
 
 def test_each_conflict_in_a_row_doubles_what_is_staged() -> None:
     """1, 2, 4 up to 64 batches; the direct path is tried again after each, and its success begins anew."""
-    turn = Turn()
+    turn = DirectCopyBackoff()
     staged = []
     for _ in range(8):
         assert turn.take() is Path.DIRECT

@@ -40,7 +40,7 @@ def read(event: Event | bytes) -> Envelope:
     return CONTRACT.read(encoded(event), microseconds())
 
 
-def refusal(event: Event | bytes) -> tuple[Reason, str]:
+def rejection(event: Event | bytes) -> tuple[Reason, str]:
     with pytest.raises(Invalid) as caught:
         read(event)
     return caught.value.reason, caught.value.path
@@ -82,13 +82,13 @@ def test_what_the_publisher_makes_is_taken() -> None:
 @pytest.mark.parametrize(("source", "stage", "path"), each_key())
 def test_no_key_is_optional(source: str, stage: str, path: str) -> None:
     """A key that is not there is a missing field, and the path names it."""
-    assert refusal(without(MAKERS[source](stage), path)) == (Reason.MISSING_FIELD, f"$.{path}")
+    assert rejection(without(MAKERS[source](stage), path)) == (Reason.MISSING_FIELD, f"$.{path}")
 
 
 @pytest.mark.parametrize(("source", "stage", "path"), each_key(nullable=False))
 def test_null_stands_only_where_it_is_allowed(source: str, stage: str, path: str) -> None:
     """An explicit null is a wrong type everywhere but where the contract allows it."""
-    assert refusal(changed(MAKERS[source](stage), path, None)) == (Reason.WRONG_TYPE, f"$.{path}")
+    assert rejection(changed(MAKERS[source](stage), path, None)) == (Reason.WRONG_TYPE, f"$.{path}")
 
 
 @pytest.mark.parametrize(("source", "stage", "path"), each_key(nullable=True))
@@ -101,7 +101,7 @@ def test_null_is_taken_where_it_is_allowed(source: str, stage: str, path: str) -
 @pytest.mark.parametrize("value", [["a", "list"], True, 1.5], ids=["list", "bool", "float"])
 def test_a_wrong_type_is_told(source: str, stage: str, path: str, value: Any) -> None:
     """No value is bent into the type that the contract asks for."""
-    assert refusal(changed(MAKERS[source](stage), path, value)) == (Reason.WRONG_TYPE, f"$.{path}")
+    assert rejection(changed(MAKERS[source](stage), path, value)) == (Reason.WRONG_TYPE, f"$.{path}")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_wrong_type_is_told(source: str, stage: str, path: str, value: Any) ->
 )
 def test_no_value_is_converted(path: str, value: Any) -> None:
     """A number in quotes, an integral float or an epoch instant is a wrong type."""
-    assert refusal(changed(MAKERS["facebook"](), path, value)) == (Reason.WRONG_TYPE, f"$.{path}")
+    assert rejection(changed(MAKERS["facebook"](), path, value)) == (Reason.WRONG_TYPE, f"$.{path}")
 
 
 @pytest.mark.parametrize(("source", "stage"), SHAPES)
@@ -122,7 +122,7 @@ def test_event_types_belong_to_their_source_and_stage(source: str, stage: str) -
         if kind in TYPES[source, stage]:  # type: ignore[index]
             assert read(event).event_type == kind
         else:
-            assert refusal(event) == (Reason.NOT_ALLOWED, "$.eventType")
+            assert rejection(event) == (Reason.NOT_ALLOWED, "$.eventType")
 
 
 @pytest.mark.parametrize(
@@ -134,14 +134,14 @@ def test_closed_lists_are_closed(source: str, stage: str, path: str, values: tup
     event = MAKERS[source](stage)
     for value in values:
         read(changed(event, path, value))
-        assert refusal(changed(event, path, value.swapcase())) == (Reason.NOT_ALLOWED, f"$.{path}")
-        assert refusal(changed(event, path, f"{value} ")) == (Reason.NOT_ALLOWED, f"$.{path}")
+        assert rejection(changed(event, path, value.swapcase())) == (Reason.NOT_ALLOWED, f"$.{path}")
+        assert rejection(changed(event, path, f"{value} ")) == (Reason.NOT_ALLOWED, f"$.{path}")
 
 
 @pytest.mark.parametrize("path", ["source", "funnelStage"])
 def test_an_unknown_source_or_stage_is_not_allowed(path: str) -> None:
     """The two keys that choose the shape name themselves when they are wrong."""
-    assert refusal(changed(MAKERS["tiktok"](), path, "other")) == (Reason.NOT_ALLOWED, f"$.{path}")
+    assert rejection(changed(MAKERS["tiktok"](), path, "other")) == (Reason.NOT_ALLOWED, f"$.{path}")
 
 
 @pytest.mark.parametrize(("source", "stage"), SHAPES)
@@ -170,63 +170,63 @@ def test_keys_that_are_not_listed_are_ignored(source: str, stage: str) -> None:
         (b"7", Reason.WRONG_TYPE),
     ],
 )
-def test_what_is_no_object_is_refused_whole(raw: bytes, reason: Reason) -> None:
-    """Bytes that are no JSON object are refused with the path of the whole."""
-    assert refusal(raw) == (reason, "$")
+def test_what_is_no_object_is_rejected_whole(raw: bytes, reason: Reason) -> None:
+    """Bytes that are no JSON object are rejected with the path of the whole."""
+    assert rejection(raw) == (reason, "$")
 
 
 def test_an_empty_object_lacks_its_source() -> None:
     """The first thing missed is the source."""
-    assert refusal(b"{}") == (Reason.MISSING_FIELD, "$.source")
+    assert rejection(b"{}") == (Reason.MISSING_FIELD, "$.source")
 
 
 @pytest.mark.parametrize("tail", [b"", b'"', b",", b"\x00", b"]", b"NaN}"])
 @pytest.mark.parametrize("cut", [1, 2, 40])
 def test_a_truncated_event_is_malformed(cut: int, tail: bytes) -> None:
     """An event that was cut off in transit is malformed, whatever stands at the cut."""
-    assert refusal(encoded(MAKERS["facebook"]())[:-cut] + tail) == (Reason.MALFORMED, "$")
+    assert rejection(encoded(MAKERS["facebook"]())[:-cut] + tail) == (Reason.MALFORMED, "$")
 
 
 @pytest.mark.parametrize("constant", [b"NaN", b"Infinity", b"-Infinity"])
 def test_numbers_that_json_does_not_know_are_malformed(constant: bytes) -> None:
     """What some libraries write for a float without a value is broken JSON, in a listed key and in others."""
     raw = encoded(changed(MAKERS["facebook"](), "data.user.age", "HERE")).replace(b'"HERE"', constant)
-    assert refusal(raw) == (Reason.MALFORMED, "$")
-    assert refusal(encoded(MAKERS["facebook"]())[:-1] + b',"more":' + constant + b"}") == (Reason.MALFORMED, "$")
+    assert rejection(raw) == (Reason.MALFORMED, "$")
+    assert rejection(encoded(MAKERS["facebook"]())[:-1] + b',"more":' + constant + b"}") == (Reason.MALFORMED, "$")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
 def test_another_encoding_is_malformed(encoding: str) -> None:
     """An event is UTF-8 without a byte order mark."""
-    assert refusal(encoded(MAKERS["facebook"]()).decode().encode(encoding)) == (Reason.MALFORMED, "$")
+    assert rejection(encoded(MAKERS["facebook"]()).decode().encode(encoding)) == (Reason.MALFORMED, "$")
 
 
 @pytest.mark.parametrize("text", ['"\\ud800"', '"\\udc00\\ud800"', '"a\\ud83d"'])
 def test_a_lone_surrogate_is_an_invalid_text(text: str) -> None:
     """Half a surrogate pair, which no UTF-8 can hold, is told apart from broken JSON."""
     raw = encoded(changed(MAKERS["facebook"](), "data.user.name", "HERE")).replace(b'"HERE"', text.encode())
-    assert refusal(raw) == (Reason.INVALID_TEXT, "$")
+    assert rejection(raw) == (Reason.INVALID_TEXT, "$")
 
 
 @pytest.mark.parametrize("text", [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"])
-def test_text_that_is_not_utf8_is_refused(text: bytes) -> None:
+def test_text_that_is_not_utf8_is_rejected(text: bytes) -> None:
     """Stray, overlong, surrogate, out of range and cut off bytes are invalid text in a listed key."""
     raw = encoded(changed(MAKERS["facebook"](), "data.user.name", "HERE")).replace(b"HERE", text)
-    assert refusal(raw) == (Reason.INVALID_TEXT, "$")
+    assert rejection(raw) == (Reason.INVALID_TEXT, "$")
 
 
-def test_nesting_without_end_is_refused() -> None:
+def test_nesting_without_end_is_rejected() -> None:
     """An event that nests deeper than can be read is too deep; no stack overflows."""
     raw = encoded(MAKERS["facebook"]())[:-1] + b',"deep":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    assert refusal(raw) == (Reason.TOO_DEEP, "$")
+    assert rejection(raw) == (Reason.TOO_DEEP, "$")
 
 
 def test_of_keys_that_stand_twice_the_last_counts() -> None:
     """Two spellings of one key are one key: the later value is the one checked and stored."""
     raw = encoded(MAKERS["facebook"]())
     assert read(raw[:-1] + b',"eventId":"second"}').event_id == "second"
-    assert refusal(raw[:-1] + b',"eventId":"nul\\u0000"}') == (Reason.INVALID_TEXT, "$.eventId")
-    assert refusal(raw[:-1] + b',"source":"tiktok"}')[0] is Reason.NOT_ALLOWED
+    assert rejection(raw[:-1] + b',"eventId":"nul\\u0000"}') == (Reason.INVALID_TEXT, "$.eventId")
+    assert rejection(raw[:-1] + b',"source":"tiktok"}')[0] is Reason.NOT_ALLOWED
 
 
 @pytest.mark.parametrize(("source", "stage"), SHAPES)
@@ -256,8 +256,8 @@ def test_texts_are_told_with_their_paths() -> None:
     assert "$.data.user.age" not in found
 
 
-def test_a_glimpse_of_what_was_refused() -> None:
-    """Source and id of a refused event are told where they can be read and stored, else not."""
+def test_a_glimpse_of_what_was_rejected() -> None:
+    """Source and id of a rejected event are told where they can be read and stored, else not."""
     assert glimpse(b'{"source":"tiktok","eventId":"t-1","timestamp":5}') == ("tiktok", "t-1")
     assert glimpse(b'{"source":"other","eventId":7}') == (None, None)
     assert glimpse(b'{"eventId":"nul\\u0000"}') == (None, None)
@@ -305,7 +305,7 @@ def encoded_loosely(event: Event) -> bytes:
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=200) | _broken_events())
-def test_whatever_comes_is_taken_or_refused(raw: bytes) -> None:
+def test_whatever_comes_is_taken_or_rejected(raw: bytes) -> None:
     """No bytes raise anything but Invalid; what is said of them can be stored and sent; a glimpse never fails."""
     try:
         event = CONTRACT.read(raw, microseconds())

@@ -26,7 +26,7 @@ def test_the_senders_id_is_taken(given: str) -> None:
 
 @pytest.mark.parametrize("given", ["", "x" * 129, "a b", "é", 'a"b', "a\nb", "a\n", "<script>"])
 def test_an_id_that_could_do_harm_is_replaced(given: str) -> None:
-    """An ID that is too long or holds anything but letters, digits and . _ : - is replaced by a new one."""
+    """An ID that is too long or holds anything but dead letters, digits and . _ : - is replaced by a new one."""
     assert NEW.fullmatch(origin({"x-correlation-id": given}).correlation_id)
 
 

@@ -1,4 +1,4 @@
-"""Bytes in flight: what fits is taken, what does not is refused at once, and all of it is given back."""
+"""Bytes in flight: what fits is taken, what does not is rejected at once, and all of it is given back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from gateway.admission import LONGEST_WAIT_SECONDS, REQUEST_BYTES, Admission
-from gateway.refusal import Overloaded
+from gateway.rejection import Overloaded
 
 SHARE = 1_000_000
 
@@ -36,14 +36,14 @@ def test_an_idle_worker_takes_a_body_larger_than_its_share() -> None:
 
 
 def test_a_body_larger_than_the_share_waits_for_an_idle_worker() -> None:
-    """Beside others, a body larger than the share is refused."""
+    """Beside others, a body larger than the share is rejected."""
     admission = Admission(SHARE)
     with admission.hold(1), pytest.raises(Overloaded), admission.hold(3 * SHARE):
         pass
 
 
 def test_growing_counts_like_coming() -> None:
-    """A body that grows while it is inflated is refused beside others, and alone goes on past the share."""
+    """A body that grows while it is inflated is rejected beside others, and alone goes on past the share."""
     admission = Admission(SHARE)
     with admission.hold(0) as alone:
         alone.grow(2 * SHARE)
@@ -72,19 +72,19 @@ def test_retry_after_is_what_the_backlog_takes() -> None:
         pass
     admission.learn(start + 1)  # half a share in a second
     with admission.hold(SHARE - REQUEST_BYTES):
-        with pytest.raises(Overloaded) as refused, admission.hold(0):
+        with pytest.raises(Overloaded) as rejected, admission.hold(0):
             pass
-        assert refused.value.retry_after_seconds == 2
+        assert rejected.value.retry_after_seconds == 2
         for second in range(2, 60):  # nothing is answered any more
             admission.learn(start + second)
-        with pytest.raises(Overloaded) as refused, admission.hold(0):
+        with pytest.raises(Overloaded) as rejected, admission.hold(0):
             pass
-        assert refused.value.retry_after_seconds == LONGEST_WAIT_SECONDS
+        assert rejected.value.retry_after_seconds == LONGEST_WAIT_SECONDS
 
 
 def test_retry_after_is_short_where_nothing_is_known() -> None:
     """Before anything was answered there is no rate to go by."""
     admission = Admission(SHARE)
-    with admission.hold(SHARE), pytest.raises(Overloaded) as refused, admission.hold(0):
+    with admission.hold(SHARE), pytest.raises(Overloaded) as rejected, admission.hold(0):
         pass
-    assert refused.value.retry_after_seconds == 1
+    assert rejected.value.retry_after_seconds == 1

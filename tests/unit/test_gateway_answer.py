@@ -1,4 +1,4 @@
-"""Answers: every refusal has its status, and every answer says enough to act on."""
+"""Answers: every rejection has its status, and every answer says enough to act on."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from typing import Any
 
 import pytest
 
-from core.errors import StreamFull, StreamUnreachable, TryAgain
+from core.errors import RetryableError, StreamFull, StreamUnreachable
 from core.events.catalog import shapes
 from core.events.contract import Invalid, Reason
 from core.events.violations import violations
 from gateway import answer
 from gateway.answer import Answer
-from gateway.batch import OTHERS_MOST, TOLD_MOST, Batch, Block
-from gateway.refusal import Doubled, NotServing, Overloaded, Refusal, Refused
-from tests.support.door import ALONE, CONTRACT
+from gateway.batch import MAX_LISTED_ERRORS, MAX_LISTED_VIOLATIONS, Batch, Block
+from gateway.rejection import NotServing, Overloaded, Rejected, Rejection, UnexpectedDuplicate
+from tests.support.batch_reader import ALONE, CONTRACT
 from tests.support.events import microseconds
 
 STATUS = {
-    Refusal.EMPTY_BODY: 400,
-    Refusal.NO_EVENTS: 400,
-    Refusal.NOT_JSON: 400,
-    Refusal.NOT_EVENTS: 400,
-    Refusal.NOT_GZIP: 400,
-    Refusal.TRUNCATED: 400,
-    Refusal.UNSIGNED: 401,
-    Refusal.BAD_SIGNATURE: 401,
-    Refusal.STALE_SIGNATURE: 401,
-    Refusal.FOREIGN_SOURCE: 403,
-    Refusal.NOT_VERIFIED: 403,
-    Refusal.UNKNOWN_PATH: 404,
-    Refusal.WRONG_METHOD: 405,
-    Refusal.TOO_LARGE: 413,
-    Refusal.TOO_MANY_EVENTS: 413,
-    Refusal.UNSUPPORTED_TYPE: 415,
-    Refusal.UNSUPPORTED_ENCODING: 415,
+    Rejection.EMPTY_BODY: 400,
+    Rejection.NO_EVENTS: 400,
+    Rejection.NOT_JSON: 400,
+    Rejection.NOT_EVENTS: 400,
+    Rejection.NOT_GZIP: 400,
+    Rejection.TRUNCATED: 400,
+    Rejection.UNSIGNED: 401,
+    Rejection.BAD_SIGNATURE: 401,
+    Rejection.STALE_SIGNATURE: 401,
+    Rejection.FOREIGN_SOURCE: 403,
+    Rejection.NOT_VERIFIED: 403,
+    Rejection.UNKNOWN_PATH: 404,
+    Rejection.WRONG_METHOD: 405,
+    Rejection.TOO_LARGE: 413,
+    Rejection.TOO_MANY_EVENTS: 413,
+    Rejection.UNSUPPORTED_TYPE: 415,
+    Rejection.UNSUPPORTED_ENCODING: 415,
 }
 TYPES = dict.fromkeys(
     label for shape in shapes() for rule in shape.rules if rule.path == "eventType" for label in rule.labels
@@ -47,7 +47,13 @@ OTHERS = {
     "eventType": " or ".join(f'"{kind}"' for kind in TYPES),
     "data": "an object with `user`, `engagement`",
 }
-STORED_BEFORE = {Overloaded: False, NotServing: False, StreamFull: True, StreamUnreachable: True, Doubled: True}
+STORED_BEFORE = {
+    Overloaded: False,
+    NotServing: False,
+    StreamFull: True,
+    StreamUnreachable: True,
+    UnexpectedDuplicate: True,
+}
 
 
 def problem(given: Answer, status: int, name: str) -> dict[str, Any]:
@@ -62,26 +68,26 @@ def problem(given: Answer, status: int, name: str) -> dict[str, Any]:
     return document
 
 
-@pytest.mark.parametrize("refusal", Refusal)
-def test_every_refusal_is_a_problem_of_its_status(refusal: Refusal) -> None:
-    """Each whole-request refusal is answered with its status and a problem document that says what was wrong."""
-    document = problem(answer.refused(Refused(refusal, "the detail"), "c-1"), STATUS[refusal], refusal.value)
+@pytest.mark.parametrize("rejection", Rejection)
+def test_every_rejection_is_a_problem_of_its_status(rejection: Rejection) -> None:
+    """Each whole-request rejection is answered with its status and a problem document that says what was wrong."""
+    document = problem(answer.rejected(Rejected(rejection, "the detail"), "c-1"), STATUS[rejection], rejection.value)
     assert document["detail"] == "the detail"
 
 
 def test_an_unknown_encoding_is_told_which_one_is_known() -> None:
     """415 for an encoding names the encodings that are taken, as RFC 9110 asks."""
-    given = answer.refused(Refused(Refusal.UNSUPPORTED_ENCODING, "?"), "c-1")
+    given = answer.rejected(Rejected(Rejection.UNSUPPORTED_ENCODING, "?"), "c-1")
     assert given.headers["Accept-Encoding"] == "gzip"
 
 
 def test_401_says_what_would_do() -> None:
     """A missing or broken proof is answered with the kinds of proof that there are, as RFC 9110 asks."""
-    assert "Bearer" in answer.refused(Refused(Refusal.UNSIGNED, "?"), "c-1").headers["WWW-Authenticate"]
+    assert "Bearer" in answer.rejected(Rejected(Rejection.UNSIGNED, "?"), "c-1").headers["WWW-Authenticate"]
 
 
 @pytest.mark.parametrize("kind", STORED_BEFORE)
-def test_our_own_trouble_is_503_with_retry_after(kind: type[TryAgain]) -> None:
+def test_our_own_trouble_is_503_with_retry_after(kind: type[RetryableError]) -> None:
     """503 says when to come again, and truthfully whether part of the request may be stored already."""
     given = answer.try_again(Overloaded("why", 7) if kind is Overloaded else kind("why"), "c-1")
     document = json.loads(given.body)
@@ -92,8 +98,8 @@ def test_our_own_trouble_is_503_with_retry_after(kind: type[TryAgain]) -> None:
 
 
 def test_every_error_of_ours_has_an_answer() -> None:
-    """No kind of TryAgain is without a row in the table."""
-    assert set(TryAgain.__subclasses__()) == set(STORED_BEFORE)
+    """No kind of RetryableError is without a row in the table."""
+    assert set(RetryableError.__subclasses__()) == set(STORED_BEFORE)
 
 
 def test_a_defect_is_500_and_hides_nothing_but_its_cause() -> None:
@@ -101,25 +107,25 @@ def test_a_defect_is_500_and_hides_nothing_but_its_cause() -> None:
     assert "may be stored" in problem(answer.failed("c-1"), 500, "unexpected")["detail"]
 
 
-def batch(accepted: int, refused: int) -> Batch:
+def batch(accepted: int, rejected: int) -> Batch:
     made = Batch(ALONE)
     explain = partial(violations, received_at=microseconds(), contract=CONTRACT)
     if accepted:
         made.accept("tiktok", Block.of([b"{}"] * accepted))
-    for index in range(refused):
-        made.refuse(index, b'{"eventId":"e-1"}', Invalid(Reason.MISSING_FIELD, "$.source", "missing"), explain)
+    for index in range(rejected):
+        made.reject(index, b'{"eventId":"e-1"}', Invalid(Reason.MISSING_FIELD, "$.source", "missing"), explain)
     return made
 
 
 def test_accepted_events_are_202_with_the_counts() -> None:
-    """202 counts what was accepted and refused, and lists what was refused with index, id, reason and path."""
-    given = answer.batch(batch(accepted=3, refused=1), "c-1")
+    """202 counts what was accepted and rejected, and lists what was rejected with index, id, reason and path."""
+    given = answer.batch(batch(accepted=3, rejected=1), "c-1")
     assert given.status == 202
     assert given.headers == {"Content-Type": "application/json", "X-Correlation-Id": "c-1"}
     assert json.loads(given.body) == {
         "correlationId": "c-1",
         "accepted": 3,
-        "refused": 1,
+        "rejected": 1,
         "errors": [
             {
                 "index": 0,
@@ -144,13 +150,15 @@ def test_accepted_events_are_202_with_the_counts() -> None:
 
 
 def test_the_answer_is_bounded() -> None:
-    """Of 100 refused events the answer lists 100 other violations at most, and counts all violations of each."""
-    errors = json.loads(answer.batch(batch(accepted=1, refused=150), "c-1").body)["errors"]
-    assert [error["violations"] for error in errors] == [5] * TOLD_MOST
-    assert [len(error["others"]) for error in errors] == [4] * (OTHERS_MOST // 4) + [0] * (TOLD_MOST - OTHERS_MOST // 4)
+    """Of 100 rejected events the answer lists 100 other violations at most, and counts all violations of each."""
+    errors = json.loads(answer.batch(batch(accepted=1, rejected=150), "c-1").body)["errors"]
+    assert [error["violations"] for error in errors] == [5] * MAX_LISTED_ERRORS
+    assert [len(error["others"]) for error in errors] == [4] * (MAX_LISTED_VIOLATIONS // 4) + [0] * (
+        MAX_LISTED_ERRORS - MAX_LISTED_VIOLATIONS // 4
+    )
 
 
 def test_nothing_accepted_is_a_422_with_the_same_counts() -> None:
     """422 is a problem document that carries the counts and errors of a 202; the first 100 errors, all counted."""
-    document = problem(answer.batch(batch(accepted=0, refused=101), "c-1"), 422, "nothing_accepted")
-    assert (document["accepted"], document["refused"], len(document["errors"])) == (0, 101, 100)
+    document = problem(answer.batch(batch(accepted=0, rejected=101), "c-1"), 422, "nothing_accepted")
+    assert (document["accepted"], document["rejected"], len(document["errors"])) == (0, 101, 100)

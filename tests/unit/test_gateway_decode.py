@@ -16,10 +16,10 @@ from gateway import decode as decoding
 from gateway import native
 from gateway import piece as reading
 from gateway import split as splitting
-from gateway.batch import TOLD_MOST, Batch
+from gateway.batch import MAX_LISTED_ERRORS, Batch
 from gateway.body import Form
-from gateway.decode import Decode, Turns
-from tests.support.door import ALONE, CONTRACT, READER, accepted, kept
+from gateway.decode import Decoder, FairQueue
+from tests.support.batch_reader import ALONE, CONTRACT, READER, accepted, kept
 from tests.support.events import encoded, facebook, microseconds, tiktok
 
 LARGE = b"[" + b",".join([encoded(facebook()), encoded(tiktok())] * 10_000) + b"]"
@@ -29,8 +29,8 @@ HOSTILE = b"[" + b",".join([b"0"] * HOSTILE_EVENTS) + b"]"
 
 
 @pytest.fixture
-def decode() -> Decode:
-    return Decode(CONTRACT, most_events=262_144)
+def decode() -> Decoder:
+    return Decoder(CONTRACT, most_events=262_144)
 
 
 async def runs_while(work: Callable[[], asyncio.Task[Batch]]) -> int:
@@ -44,21 +44,21 @@ async def runs_while(work: Callable[[], asyncio.Task[Batch]]) -> int:
     return runs
 
 
-async def test_a_large_body_is_decoded_in_slices(decode: Decode) -> None:
+async def test_a_large_body_is_decoded_in_slices(decode: Decoder) -> None:
     """The event loop runs at least once for each piece of a body of thousands of valid events."""
     runs = await runs_while(lambda: asyncio.create_task(decode(LARGE, Form.JSON, microseconds(), ALONE)))
     assert runs > len(LARGE) / splitting.PIECE_BYTES
 
 
-async def test_a_hostile_body_is_decoded_in_slices(decode: Decode, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Events that are refused end a slice by the time they take, however few bytes they have."""
-    clock = itertools.count()  # a second goes by with every look at it, so that a slice is one refused event
+async def test_a_hostile_body_is_decoded_in_slices(decode: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events that are rejected end a slice by the time they take, however few bytes they have."""
+    clock = itertools.count()  # a second goes by with every look at it, so that a slice is one rejected event
     monkeypatch.setattr(reading, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     runs = await runs_while(lambda: asyncio.create_task(decode(HOSTILE, Form.JSON, microseconds(), ALONE)))
     assert runs > HOSTILE_EVENTS
 
 
-async def test_bodies_do_not_add_up(decode: Decode) -> None:
+async def test_bodies_do_not_add_up(decode: Decoder) -> None:
     """With many bodies at once one run of the loop does one slice of one of them."""
 
     async def all_of_them() -> Batch:
@@ -68,7 +68,7 @@ async def test_bodies_do_not_add_up(decode: Decode) -> None:
     assert runs > 8 * len(LARGE) / splitting.PIECE_BYTES
 
 
-async def test_a_later_small_body_overtakes_a_large_one(decode: Decode) -> None:
+async def test_a_later_small_body_overtakes_a_large_one(decode: Decoder) -> None:
     """Bodies take turns: one of a few events does not wait for the end of one with thousands."""
     large = asyncio.create_task(decode(LARGE, Form.JSON, microseconds(), ALONE))
     await asyncio.sleep(0)
@@ -79,7 +79,7 @@ async def test_a_later_small_body_overtakes_a_large_one(decode: Decode) -> None:
     assert (await large).accepted_events == 20_000
 
 
-async def test_a_tiny_body_needs_no_turn(decode: Decode) -> None:
+async def test_a_tiny_body_needs_no_turn(decode: Decoder) -> None:
     """A body of one event is decoded without waiting for anything."""
     work = decode(SMALL, Form.JSON, microseconds(), ALONE)
     with pytest.raises(StopIteration) as ended:
@@ -89,7 +89,7 @@ async def test_a_tiny_body_needs_no_turn(decode: Decode) -> None:
 
 async def test_turns_are_given_in_order_and_one_at_a_time() -> None:
     """Each run of the loop gives one turn, first come, first served; who gave up waiting costs no turn."""
-    turns, had = Turns(), []
+    turns, had = FairQueue(), []
 
     async def take(number: int) -> None:
         await turns.take()
@@ -105,8 +105,8 @@ async def test_turns_are_given_in_order_and_one_at_a_time() -> None:
     assert had == [0, 2, 3]
 
 
-@pytest.mark.parametrize("end", [b"]", b",0,0]"], ids=["all valid", "refused ones at the end"])
-async def test_the_body_is_let_go_of(decode: Decode, end: bytes) -> None:
+@pytest.mark.parametrize("end", [b"]", b",0,0]"], ids=["all valid", "rejected ones at the end"])
+async def test_the_body_is_let_go_of(decode: Decoder, end: bytes) -> None:
     """Once a body is decoded nothing holds its bytes any more: only its blocks are left."""
     body = LARGE[:-1] + end
     before = sys.getrefcount(body)
@@ -128,13 +128,13 @@ class Judged(Contract):
 @pytest.mark.parametrize("reader", [None, READER], ids=["python", "native"])
 @pytest.mark.parametrize("nothing", [b"", b"0", b"{}", b"nul", b'{"eventId":"\\ud800"}'])
 async def test_a_run_of_the_same_is_judged_once(reader: native.Reader | None, nothing: bytes) -> None:
-    """Thousands of commas, or of anything else that is no event, are judged a few times and refused each for itself;
+    """Thousands of commas, or of anything else that is no event, are judged a few times and rejected each for itself;
     a good event among them is accepted."""
     run, good = 3_000, [encoded(facebook()), encoded(facebook())]
     contract = Judged(max_age_days=7, max_ahead_seconds=3600)
     body = b"[" + b",".join([*[nothing] * run, good[0], *[nothing] * run, good[1]]) + b"]"
-    batch = await Decode(contract, most_events=262_144, reader=reader)(body, Form.JSON, microseconds(), ALONE)
-    assert (batch.events, batch.refused_events, accepted(batch)) == (2 * run + 2, 2 * run, {"facebook": good})
-    assert [told.index for told in batch.told] == list(range(TOLD_MOST))
+    batch = await Decoder(contract, most_events=262_144, reader=reader)(body, Form.JSON, microseconds(), ALONE)
+    assert (batch.events, batch.rejected_events, accepted(batch)) == (2 * run + 2, 2 * run, {"facebook": good})
+    assert [told.index for told in batch.told] == list(range(MAX_LISTED_ERRORS))
     assert [copy.body for copy in kept(batch)] == [nothing] * 2 * run
     assert contract.events < 50

@@ -1,6 +1,6 @@
 """Reading arrays natively at the door: nothing but the cost of an event tells it from reading them with Python alone.
 
-`tests.support.door.read` reads each body both ways and holds what becomes of them to each other.
+`tests.support.batch_reader.read` reads each body both ways and holds what becomes of them to each other.
 """
 
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ from core.sources.shape import ColumnType, describe
 from gateway import brackets, native, split
 from gateway.body import Form
 from gateway.piece import Elements
-from gateway.refusal import Refused
+from gateway.rejection import Rejected
 from tests.fuzz.mutations import RECEIVED, Mutator, corpus
-from tests.support import door
-from tests.support.door import CONTRACT, read
+from tests.support import batch_reader
+from tests.support.batch_reader import CONTRACT, read
 from tests.support.events import encoded, facebook, microseconds, tiktok
 from tests.support.json_corpus import DOCUMENTS
 from tests.support.tools import require_native
@@ -51,7 +51,7 @@ def pieces(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 async def read_alike(body: bytes) -> None:
-    with suppress(Refused):  # both ways, and for the same reason
+    with suppress(Rejected):  # both ways, and for the same reason
         await read(body, at=RECEIVED)
 
 
@@ -125,7 +125,7 @@ async def test_one_call_reads_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_what_is_left_costs_only_itself() -> None:
-    """An event that is refused, or that has to be compacted, is Python's; those around it are read natively."""
+    """An event that is rejected, or that has to be compacted, is Python's; those around it are read natively."""
     for left in (b'{"a":"%b"}' % (b"x" * split.LEFT_BYTES), GOOD[0].replace(b":", b":\n", 1)):
         pieces = list(split.split(b"[%b,%b,%b]" % (GOOD[0], left, GOOD[1]), Form.JSON, _reading_now))
         assert [piece.raw if isinstance(piece, Elements) else piece.events for piece in pieces] == [1, [left], 1]
@@ -153,7 +153,7 @@ def test_each_instant_of_the_contract_is_known_as_one() -> None:
     assert found == {"timestamp", "data.engagement.actionTime"}
 
 
-def test_a_type_that_no_column_holds_is_refused() -> None:
+def test_a_type_that_no_column_holds_is_rejected() -> None:
     """What could not be held to the contract is an error at the start, never a guess."""
 
     class Weighed(msgspec.Struct):
@@ -167,7 +167,7 @@ async def test_without_a_build_python_reads(monkeypatch: pytest.MonkeyPatch) -> 
     """There is no reader then, and all is as it was."""
     monkeypatch.setattr(module, "NOT_BUILT", "it is not built")
     assert native.reader(CONTRACT) is None
-    monkeypatch.setattr(door, "READER", None)
+    monkeypatch.setattr(batch_reader, "READER", None)
     assert (await read(BODY)).accepted_events == 4
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import StreamFull
 from gateway import metrics
-from gateway.refusal import NotServing, Refusal, Refused
+from gateway.rejection import NotServing, Rejected, Rejection
 from gateway.scope import AccessLog, RequestScope
 
 
@@ -27,8 +27,8 @@ class Lines(AccessLog):
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
-        (Refused(Refusal.TOO_LARGE, "too large"), 413, {"refusal": "too_large"}),
-        (Refused(Refusal.UNSIGNED, "no signature"), 401, {"refusal": "unsigned"}),
+        (Rejected(Rejection.TOO_LARGE, "too large"), 413, {"rejection": "too_large"}),
+        (Rejected(Rejection.UNSIGNED, "no signature"), 401, {"rejection": "unsigned"}),
         (StreamFull("no room"), 503, {"error": "StreamFull('no room')"}),
         (NotServing("starting"), 503, {"error": "NotServing('starting')"}),
         (KeyError("a defect"), 500, {}),

@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import Misconfigured
 from core.sources import SourceName
-from gateway.refusal import Refusal, Refused
+from gateway.rejection import Rejected, Rejection
 from gateway.settings import GatewaySettings
 from gateway.signature import INLINE_BYTES, Signatures
 
@@ -32,26 +32,28 @@ HEADERS = {
     "key": {"authorization": f"Bearer {SECRET}"},
 }
 SECRETS = {"meta": SECRET, "tiktok": SECRET, "standard": STANDARD, "key": SECRET}
-REFUSED = (Refusal.BAD_SIGNATURE, Refusal.STALE_SIGNATURE)
+REJECTED = (Rejection.BAD_SIGNATURE, Rejection.STALE_SIGNATURE)
 BOTH: frozenset[SourceName] = frozenset({"facebook", "tiktok"})
 
 
 def demanding(now: float = NOW, **settings: object) -> Signatures:
     """Signatures under these settings, without GATEWAY_ in front."""
-    chosen = {f"gateway_{name}": value for name, value in settings.items()}
-    return Signatures(GatewaySettings(**chosen), clock=lambda: now)
+    values = {f"gateway_{name}": value for name, value in settings.items()}
+    return Signatures(GatewaySettings(**values), clock=lambda: now)
 
 
 def of_both(scheme: str, *, now: float = NOW, secrets: str | None = None) -> Signatures:
     """Both sources demand the same."""
-    chosen = secrets or SECRETS[scheme]
-    return demanding(now, facebook_scheme=scheme, facebook_secrets=chosen, tiktok_scheme=scheme, tiktok_secrets=chosen)
+    accepted = secrets or SECRETS[scheme]
+    return demanding(
+        now, facebook_scheme=scheme, facebook_secrets=accepted, tiktok_scheme=scheme, tiktok_secrets=accepted
+    )
 
 
-async def refusal(signatures: Signatures, headers: dict[str, str], body: bytes = BODY) -> Refusal:
-    with pytest.raises(Refused) as caught:
+async def rejection(signatures: Signatures, headers: dict[str, str], body: bytes = BODY) -> Rejection:
+    with pytest.raises(Rejected) as caught:
         await signatures.check(headers, body)
-    return caught.value.refusal
+    return caught.value.rejection
 
 
 async def test_off_by_default() -> None:
@@ -61,16 +63,16 @@ async def test_off_by_default() -> None:
 
 @pytest.mark.parametrize("scheme", HEADERS)
 async def test_a_proof_holds(scheme: str) -> None:
-    """What another program signed is taken; without it, or with one letter changed, the request is refused."""
+    """What another program signed is taken; without it, or with one dead letter changed, the request is rejected."""
     signatures = of_both(scheme)
     assert await signatures.check(HEADERS[scheme], BODY) == BOTH
-    assert await refusal(signatures, {}) is Refusal.UNSIGNED
+    assert await rejection(signatures, {}) is Rejection.UNSIGNED
     for name, value in HEADERS[scheme].items():
         middle = len(value) // 2
         other = value[:middle] + ("0" if value[middle] != "0" else "1") + value[middle + 1 :]
-        assert await refusal(signatures, HEADERS[scheme] | {name: other}) in REFUSED
+        assert await rejection(signatures, HEADERS[scheme] | {name: other}) in REJECTED
     if scheme != "key":
-        assert await refusal(signatures, HEADERS[scheme], BODY + b" ") is Refusal.BAD_SIGNATURE
+        assert await rejection(signatures, HEADERS[scheme], BODY + b" ") is Rejection.BAD_SIGNATURE
 
 
 @pytest.mark.parametrize("scheme", HEADERS)
@@ -79,16 +81,16 @@ async def test_secrets_may_be_replaced(scheme: str) -> None:
     other = "whsec_" + "MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0" if scheme == "standard" else OLD
     for secrets in (f"{SECRETS[scheme]} {other}", f"{other},{SECRETS[scheme]}", f"\n{other}\n{SECRETS[scheme]}\n"):
         assert await of_both(scheme, secrets=secrets).check(HEADERS[scheme], BODY) == BOTH
-    assert await refusal(of_both(scheme, secrets=other), HEADERS[scheme]) is Refusal.BAD_SIGNATURE
+    assert await rejection(of_both(scheme, secrets=other), HEADERS[scheme]) is Rejection.BAD_SIGNATURE
 
 
 @pytest.mark.parametrize("scheme", ["tiktok", "standard"])
 async def test_a_signature_has_its_time(scheme: str) -> None:
-    """A signature is good for the tolerance, before and after; past it, it is refused for its age."""
+    """A signature is good for the tolerance, before and after; past it, it is rejected for its age."""
     for now in (NOW - 300, NOW + 300):
         assert await of_both(scheme, now=now).check(HEADERS[scheme], BODY) == BOTH
     for now in (NOW - 301, NOW + 301):
-        assert await refusal(of_both(scheme, now=now), HEADERS[scheme]) is Refusal.STALE_SIGNATURE
+        assert await rejection(of_both(scheme, now=now), HEADERS[scheme]) is Rejection.STALE_SIGNATURE
 
 
 @pytest.mark.parametrize(
@@ -115,8 +117,8 @@ async def test_a_signature_has_its_time(scheme: str) -> None:
     ],
 )
 async def test_what_cannot_be_read_is_a_bad_signature(scheme: str, headers: dict[str, str]) -> None:
-    """A header that is there and makes no sense is refused as such, not taken for an unsigned request."""
-    assert await refusal(of_both(scheme), headers) is Refusal.BAD_SIGNATURE
+    """A header that is there and makes no sense is rejected as such, not taken for an unsigned request."""
+    assert await rejection(of_both(scheme), headers) is Rejection.BAD_SIGNATURE
 
 
 async def test_a_key_may_come_in_either_header() -> None:
@@ -130,7 +132,7 @@ async def test_a_key_may_come_in_either_header() -> None:
         {"x-api-key": SECRET, "authorization": "Bearer of something else"},
     ):
         assert await signatures.check(headers, BODY) == BOTH
-    assert await refusal(signatures, {"authorization": f"Basic {SECRET}"}) is Refusal.UNSIGNED
+    assert await rejection(signatures, {"authorization": f"Basic {SECRET}"}) is Rejection.UNSIGNED
 
 
 async def test_several_signatures_in_one_header() -> None:
@@ -175,11 +177,13 @@ async def test_published_signatures_hold_under_both_names(
     for written in (secret, secret.removeprefix("whsec_")):
         signatures = of_both("standard", now=at, secrets=written)
         assert await signatures.check(headers, body) == BOTH
-        assert await refusal(signatures, headers, body + b" ") is Refusal.BAD_SIGNATURE
-    assert await refusal(of_both("standard", now=at + 301, secrets=secret), headers, body) is Refusal.STALE_SIGNATURE
+        assert await rejection(signatures, headers, body + b" ") is Rejection.BAD_SIGNATURE
+    assert (
+        await rejection(of_both("standard", now=at + 301, secrets=secret), headers, body) is Rejection.STALE_SIGNATURE
+    )
     for part in ("id", "timestamp"):
         left = {key: value for key, value in headers.items() if key != f"{sender}-{part}"}
-        assert await refusal(of_both("standard", now=at, secrets=secret), left, body) is Refusal.BAD_SIGNATURE
+        assert await rejection(of_both("standard", now=at, secrets=secret), left, body) is Rejection.BAD_SIGNATURE
 
 
 async def test_of_both_names_the_whole_set_counts() -> None:
@@ -188,7 +192,7 @@ async def test_of_both_names_the_whole_set_counts() -> None:
     svix = webhook("svix", "msg_1", NOW, V1)
     assert await signatures.check(svix | {"webhook-signature": V1}, BODY) == BOTH
     assert await signatures.check(STANDARD_HEADERS | {"svix-id": "another"}, BODY) == BOTH
-    assert await refusal(signatures, {"svix-signature": V1, "webhook-id": "msg_1"}) is Refusal.BAD_SIGNATURE
+    assert await rejection(signatures, {"svix-signature": V1, "webhook-id": "msg_1"}) is Rejection.BAD_SIGNATURE
 
 
 @pytest.mark.parametrize("other", ["v1,???", "v1,AAA", "v1,é", "v1", "v1a,AAAA", "v2," + V1[3:], "rubbish"])
@@ -198,7 +202,7 @@ async def test_a_signature_that_cannot_be_read_hides_no_other(other: str) -> Non
     for given in (f"{other} {V1}", f"{V1} {other}"):
         assert await signatures.check(STANDARD_HEADERS | {"webhook-signature": given}, BODY) == BOTH
     alone = STANDARD_HEADERS | {"webhook-signature": other}
-    assert await refusal(signatures, alone) is Refusal.BAD_SIGNATURE
+    assert await rejection(signatures, alone) is Rejection.BAD_SIGNATURE
 
 
 async def test_a_secret_of_standard_webhooks_may_lack_its_padding() -> None:
@@ -222,7 +226,7 @@ async def test_no_other_form_of_tiktoks_is_taken(form: str) -> None:
     """Two times, other separators, other cases: hexadecimal digits are compared as they are."""
     t, _, s = TIKTOK.partition(",")
     given = form.format(t=t, s=s, S=s[2:].upper())
-    assert await refusal(of_both("tiktok"), {"tiktok-signature": given}) is Refusal.BAD_SIGNATURE
+    assert await rejection(of_both("tiktok"), {"tiktok-signature": given}) is Rejection.BAD_SIGNATURE
 
 
 async def test_metas_signature_is_of_the_bytes_that_it_sends() -> None:
@@ -232,16 +236,16 @@ async def test_metas_signature_is_of_the_bytes_that_it_sends() -> None:
     header = f"sha256={hmac.new(SECRET.encode(), sent, hashlib.sha256).hexdigest()}"
     signatures = of_both("meta")
     assert await signatures.check({"x-hub-signature-256": f" {header} "}, sent) == BOTH
-    assert await refusal(signatures, {"x-hub-signature-256": header}, meant) is Refusal.BAD_SIGNATURE
+    assert await rejection(signatures, {"x-hub-signature-256": header}, meant) is Rejection.BAD_SIGNATURE
     for other in (header.upper(), "sha256=" + header[7:].upper()):
-        assert await refusal(signatures, {"x-hub-signature-256": other}, sent) is Refusal.BAD_SIGNATURE
+        assert await rejection(signatures, {"x-hub-signature-256": other}, sent) is Rejection.BAD_SIGNATURE
 
 
 async def test_large_bodies_hold_like_small_ones() -> None:
     """A body that is hashed in a thread gives the same answer."""
     body = b"[" + b" " * INLINE_BYTES + b"]"
     signatures = of_both("meta")
-    assert await refusal(signatures, HEADERS["meta"], body) is Refusal.BAD_SIGNATURE
+    assert await rejection(signatures, HEADERS["meta"], body) is Rejection.BAD_SIGNATURE
     signed = {"x-hub-signature-256": "sha256=3b0cee458ecb61cb71d6e894cb7ab58644b182e4082bc977398089491ff8da32"}
     assert await signatures.check(signed, body) == BOTH
 
@@ -258,7 +262,7 @@ async def test_each_source_speaks_for_itself() -> None:
     free = demanding(facebook_scheme="meta", facebook_secrets=SECRET)
     assert await free.check({}, BODY) == {"tiktok"}
     assert await free.check(HEADERS["meta"], BODY) == BOTH
-    assert await refusal(free, {"x-hub-signature-256": META[:-1] + "0"}) is Refusal.BAD_SIGNATURE
+    assert await rejection(free, {"x-hub-signature-256": META[:-1] + "0"}) is Rejection.BAD_SIGNATURE
 
 
 async def test_two_senders_with_keys_of_their_own() -> None:
@@ -268,13 +272,13 @@ async def test_two_senders_with_keys_of_their_own() -> None:
     assert await signatures.check({"x-api-key": OLD}, BODY) == {"tiktok"}
 
 
-def test_events_of_another_source_refuse_the_whole() -> None:
-    """What a request may not hold names the source in the refusal."""
+def test_events_of_another_source_reject_the_whole() -> None:
+    """What a request may not hold names the source in the rejection."""
     signatures = of_both("key")
     signatures.only(BOTH, {"facebook"})
-    with pytest.raises(Refused, match="events of tiktok") as caught:
+    with pytest.raises(Rejected, match="events of tiktok") as caught:
         signatures.only(frozenset({"facebook"}), {"facebook", "tiktok"})
-    assert caught.value.refusal is Refusal.FOREIGN_SOURCE
+    assert caught.value.rejection is Rejection.FOREIGN_SOURCE
 
 
 def test_metas_question() -> None:
@@ -290,11 +294,11 @@ def test_metas_question() -> None:
         ("subscribe", "a token of ours", "<script>"),
         ("subscribe", "a token of ours", "1" * 257),
     ):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(Rejected) as caught:
             signatures.challenge(*asked)
-        assert caught.value.refusal is Refusal.NOT_VERIFIED
+        assert caught.value.rejection is Rejection.NOT_VERIFIED
     assert not demanding().answers_challenges
-    with pytest.raises(Refused):
+    with pytest.raises(Rejected):
         demanding().challenge("subscribe", "", "1")
 
 

@@ -13,7 +13,7 @@ from gateway import brackets
 from gateway import split as splitting
 from gateway.body import Form
 from gateway.piece import Elements
-from gateway.refusal import Refusal, Refused
+from gateway.rejection import Rejected, Rejection
 from gateway.split import split
 from tests.support.events import encoded, facebook, tiktok
 
@@ -30,10 +30,10 @@ def elements(content: bytes, form: Form = Form.JSON) -> list[bytes]:
     return [element for piece in split(content, form) if isinstance(piece, Elements) for element in piece.raw]
 
 
-def refusal(content: bytes) -> Refusal:
-    with pytest.raises(Refused) as caught:
+def rejection(content: bytes) -> Rejection:
+    with pytest.raises(Rejected) as caught:
         elements(content)
-    return caught.value.refusal
+    return caught.value.rejection
 
 
 @pytest.fixture(params=["as it is", "small pieces"])
@@ -76,8 +76,8 @@ def _unreadable(_: bytes) -> Any:
 
 @settings(max_examples=300)
 @given(content=HOSTILE, closed=st.booleans())
-def test_no_body_does_more_than_be_refused(content: bytes, closed: bool) -> None:
-    """Whatever stands in an array, it is split or refused; it never ends in another error."""
+def test_no_body_does_more_than_be_rejected(content: bytes, closed: bool) -> None:
+    """Whatever stands in an array, it is split or rejected; it never ends in another error."""
     body = b"[" + content + (b"]" if closed else b"")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(splitting, "PIECE_BYTES", 16)
@@ -86,8 +86,8 @@ def test_no_body_does_more_than_be_refused(content: bytes, closed: bool) -> None
         patch.setattr(splitting, "SPACE_BYTES", 2)
         try:
             found = elements(body)
-        except Refused as error:
-            assert error.refusal is Refusal.NOT_JSON
+        except Rejected as error:
+            assert error.rejection is Rejection.NOT_JSON
         else:
             assert all(isinstance(element, bytes) for element in found)
 
@@ -228,28 +228,28 @@ def test_what_follows_the_array_is_an_element(piece_bytes: None) -> None:
 )
 def test_an_array_that_does_not_close_is_not_json(content: bytes) -> None:
     """A bracket or a quote that is missing makes the whole body unreadable: nothing says where its events end."""
-    assert refusal(content) is Refusal.NOT_JSON
+    assert rejection(content) is Rejection.NOT_JSON
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"null", Refusal.NOT_EVENTS),
-        (b'"[]"', Refusal.NOT_EVENTS),
-        (b" 12.5 ", Refusal.NOT_EVENTS),
-        (b"true", Refusal.NOT_EVENTS),
-        (b"hello", Refusal.NOT_JSON),
-        (b"}", Refusal.NOT_JSON),
-        (b'"', Refusal.NOT_JSON),
-        (b"\x00", Refusal.NOT_JSON),
-        (b"<a/>", Refusal.NOT_JSON),
-        ("é".encode("latin-1"), Refusal.NOT_JSON),
-        (b"1 2", Refusal.NOT_JSON),
+        (b"null", Rejection.NOT_EVENTS),
+        (b'"[]"', Rejection.NOT_EVENTS),
+        (b" 12.5 ", Rejection.NOT_EVENTS),
+        (b"true", Rejection.NOT_EVENTS),
+        (b"hello", Rejection.NOT_JSON),
+        (b"}", Rejection.NOT_JSON),
+        (b'"', Rejection.NOT_JSON),
+        (b"\x00", Rejection.NOT_JSON),
+        (b"<a/>", Rejection.NOT_JSON),
+        ("é".encode("latin-1"), Rejection.NOT_JSON),
+        (b"1 2", Rejection.NOT_JSON),
     ],
 )
-def test_a_scalar_is_refused_and_told_from_no_json(content: bytes, expected: Refusal) -> None:
-    """A body that is neither array nor object is refused, as JSON of the wrong kind or as no JSON at all."""
-    assert refusal(content) is expected
+def test_a_scalar_is_rejected_and_told_from_no_json(content: bytes, expected: Rejection) -> None:
+    """A body that is neither array nor object is rejected, as JSON of the wrong kind or as no JSON at all."""
+    assert rejection(content) is expected
 
 
 @pytest.mark.parametrize(

@@ -60,14 +60,14 @@ async def test_fill_needs_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_fill_asks_outside_the_local_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Made events go into no configured database without a question; without a terminal --yes is needed."""
     monkeypatch.chdir(tmp_path)
-    chosen = OperatorSettings(sluice_migrate_dsn="postgresql://o:secret@db.example:1/sluice")
+    settings = OperatorSettings(sluice_migrate_dsn="postgresql://o:secret@db.example:1/sluice")
     with pytest.raises(NotConfirmed, match=r"made events in the database at db\.example:1: .*give --yes") as raised:
-        await fill.run(chosen, 1_000, 1, "publisher", yes=False)
+        await fill.run(settings, 1_000, 1, "publisher", yes=False)
     assert "secret" not in str(raised.value)
 
 
 def test_reset_data_deletes_what_a_stack_wrote(tmp_path: Path) -> None:
-    """It says what it deleted, leaves what is not the stack's, and is refused while a stack holds the folder."""
+    """It says what it deleted, leaves what is not the stack's, and is rejected while a stack holds the folder."""
     (tmp_path / "postgres" / "base").mkdir(parents=True)
     (tmp_path / "postgres" / "base" / "1").write_bytes(b"x" * (3 << 20))
     (tmp_path / "nats-secret").touch()
@@ -165,7 +165,7 @@ def test_lock_files_agree(lock: str) -> None:
 
 
 async def test_a_broken_setting_of_env_is_one_sentence(tmp_path: Path) -> None:
-    """A value that is not allowed in .env is refused like one of the environment: by name, without a traceback."""
+    """A value that is not allowed in .env is rejected like one of the environment: by name, without a traceback."""
     (tmp_path / ".env").write_text("RETENTION_DAYS=soon\n")
     environ: dict[str, str] = {}
     read_env_file(tmp_path / ".env", environ)

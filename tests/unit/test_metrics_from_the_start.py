@@ -47,5 +47,5 @@ def test_gateway_and_reporter_show_all(metric: MetricWrapperBase) -> None:
 
 def test_no_status_of_the_gateway_is_missing() -> None:
     """A request with any status of the gateway's own answers can be counted."""
-    statuses = {status for status, _ in answer.REFUSALS.values()} - {404, 405}  # of other pages
+    statuses = {status for status, _ in answer.REJECTIONS.values()} - {404, 405}  # of other pages
     assert gateway.metrics.requests.keys() == statuses | {202, 422, 500, 503}

@@ -125,14 +125,14 @@ _quiet = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=300
 @_quiet
 @given(st.lists(lines(), max_size=5), st.sampled_from(EVENT_SOURCES))
 def test_events_near_the_contract_are_read_alike(found: list[bytes], source: str) -> None:
-    """Whatever is changed about an event, both give the same row or the same reject."""
+    """Whatever is changed about an event, both give the same row or the same invalid."""
     read_alike(source, wire.encode([part(len(found))], found))
 
 
 @_quiet
 @given(st.lists(st.binary(max_size=60).map(lambda raw: raw.replace(b"\n", b"")), max_size=3))
 def test_any_bytes_are_read_alike(found: list[bytes]) -> None:
-    """Lines of any bytes are rejected alike."""
+    """Lines of any bytes are invalid in both."""
     for source in EVENT_SOURCES:
         read_alike(source, wire.encode([part(len(found))], found))
 
@@ -140,7 +140,7 @@ def test_any_bytes_are_read_alike(found: list[bytes]) -> None:
 @_quiet
 @given(st.data())
 def test_headers_are_read_alike(data: st.DataObject) -> None:
-    """A header whose counts do not add up or that says anything else is one reject in both."""
+    """A header whose counts do not add up or that says anything else is one invalid event in both."""
     found = data.draw(st.lists(lines(), max_size=3))
     numbers = st.integers(-1, 3) | _numbers
     parts = st.fixed_dictionaries(
@@ -168,15 +168,15 @@ def test_short_messages_are_read_alike(source: str, body: bytes) -> None:
 
 @pytest.mark.parametrize("counts", [(0, 10**30), (-1, 3), (2**63, 0), (2**64, 0), (1, 0), (1, 2), (3, 0)])
 def test_counts_that_do_not_add_up_are_read_alike(counts: tuple[int, int]) -> None:
-    """Too many, too few, fewer than none, and more than a machine's number holds: the whole message is one reject."""
+    """Too many, too few, fewer than none, and more than a machine's number holds: the whole message is one invalid."""
     body = message(facebook(), facebook(), parts=[part(events) for events in counts])
-    assert read_alike("facebook", body).rejects[0].position == -1
+    assert read_alike("facebook", body).invalid[0].position == -1
 
 
 def test_parts_without_events_are_read_alike() -> None:
     """A part may hold no event, wherever it stands, and events belong to the part that counts them."""
     parts = [part(events, f"request-{number}") for number, events in enumerate((0, 1, 0, 0, 2, 0))]
-    assert read_alike("facebook", message(facebook(), b"{", facebook(), parts=parts)).rejects[0].position == 1
+    assert read_alike("facebook", message(facebook(), b"{", facebook(), parts=parts)).invalid[0].position == 1
 
 
 def test_a_source_declared_otherwise_is_read_alike() -> None:
@@ -186,7 +186,7 @@ def test_a_source_declared_otherwise_is_read_alike() -> None:
     body = message(*(MAKERS["tiktok"](stage) for stage in ("top", "bottom")))
     parsed = native_parser(other, CONTRACT)(body, 7)
     assert comparable(parsed) == python_parser(other, CONTRACT)(body, 7)
-    assert parsed.rejects == []
+    assert parsed.invalid == []
 
 
 # --- what it does itself --------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_usual_events_need_no_python(alone: Callable[[str], Parser]) -> None:
             json.dumps(event, indent=1).replace("\n", "\r").encode(),
         )
         parsed = native[event["source"]](message(*variants), 7)
-        assert (parsed.events, parsed.rejects) == (6, [])
+        assert (parsed.events, parsed.invalid) == (6, [])
 
 
 def test_counts_of_two_parsers_are_not_added_up() -> None:
@@ -270,11 +270,11 @@ def _overtakes(body: bytes) -> bool:
 
 
 def test_the_native_parser_is_chosen_where_it_can_be() -> None:
-    """Of itself it serves the sources with events; Python's serves refused events, and whoever asks for it."""
+    """Of itself it serves the sources with events; Python's serves rejected events, and whoever asks for it."""
     assert {name: choose("auto", source, CONTRACT)[0] for name, source in SOURCES.items()} == {
         "facebook": "native",
         "tiktok": "native",
-        "refused": "python",
+        "rejected": "python",
     }
     assert choose("native", SOURCES["tiktok"], CONTRACT)[0] == "native"
     assert choose("python", SOURCES["tiktok"], CONTRACT)[0] == "python"
@@ -282,8 +282,8 @@ def test_the_native_parser_is_chosen_where_it_can_be() -> None:
 
 def test_asking_for_what_cannot_serve_stops_the_start() -> None:
     """The operator is told which source it cannot serve, and why."""
-    with pytest.raises(Misconfigured, match=r"--parser=native cannot serve refused: .*not those of the contract"):
-        choose("native", SOURCES["refused"], CONTRACT)
+    with pytest.raises(Misconfigured, match=r"--parser=native cannot serve rejected: .*not those of the contract"):
+        choose("native", SOURCES["rejected"], CONTRACT)
 
 
 def test_without_a_build_python_serves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +291,7 @@ def test_without_a_build_python_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "NOT_BUILT", "it is not built")
     name, parse = choose("auto", SOURCES["facebook"], CONTRACT)
     assert name == "python"
-    assert parse(message(facebook()), 7).rejects == []
+    assert parse(message(facebook()), 7).invalid == []
     with pytest.raises(Misconfigured, match="it is not built"):
         choose("native", SOURCES["facebook"], CONTRACT)
 
@@ -348,4 +348,4 @@ def test_an_encoded_line_is_what_the_sender_wrote() -> None:
         event = MAKERS[source](stage)
         line = _written(_pairs(event), "", escaped=False).replace('": ', '":').encode()
         assert line == encoded(event)
-        assert read_alike(source, message(line)).rejects == []
+        assert read_alike(source, message(line)).invalid == []

@@ -86,7 +86,7 @@ def test_when(text: str, least: datetime, most: datetime) -> None:
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_code_2(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What makes no sense is refused before anything is connected, and says what would."""
+    """What makes no sense is rejected before anything is connected, and says what would."""
     with pytest.raises(SystemExit) as ended:
         command_line().parse_args(arguments.split())
     assert ended.value.code == 2
@@ -96,7 +96,7 @@ def test_a_mistake_is_told_with_code_2(arguments: str, capsys: pytest.CaptureFix
 @pytest.mark.parametrize("action", ["replay", "discard"])
 def test_all_letters_are_never_meant_by_accident(action: str) -> None:
     """Without a name or a condition --all is needed."""
-    with pytest.raises(Misconfigured, match="say which letters"):
+    with pytest.raises(Misconfigured, match="say which dead letters"):
         meant(command_line().parse_args(["dead-letters", action]))
     assert meant(command_line().parse_args(["dead-letters", action, "--all"])).everything
     assert not meant(command_line().parse_args(["dead-letters", action, "dead-1"])).everything

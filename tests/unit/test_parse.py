@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from collector.parse import pg_copy
 from collector.parse.choose import Choice, choose
-from collector.parse.parsed import Parsed, Parser, Reject
+from collector.parse.parsed import InvalidEvent, Parsed, Parser
 from collector.parse.rollup import QUARTER_MICROSECONDS, nothing, total
 from collector.parse.row import copied_columns
 from collector.sources import SOURCES
 from collector.sources.source import Audience
-from core.events import refused as refused_events
+from core.events import rejected as rejected_events
 from core.events import wire
 from core.events.contract import DAY_MICROSECONDS, Contract, Invalid, Reason
 from tests.support.copy_rows import named_rows
@@ -157,7 +157,7 @@ def test_rejects_have_the_position_in_the_message(parsers: Parsers) -> None:
     parsed = parsers["facebook"](message(*lines, parts=parts), 7)
     assert parsed.events == 6
     assert len(rows("facebook", parsed)) == 3
-    assert [reject[:3] for reject in parsed.rejects] == [
+    assert [event[:3] for event in parsed.invalid] == [
         (1, "malformed", "$"),
         (3, "missing_field", "$.data.user"),
         (5, "not_allowed", "$.source"),
@@ -170,7 +170,7 @@ def test_an_event_is_as_old_as_when_it_was_received(parsers: Parsers) -> None:
     received = part(2, received_at=long_ago + timedelta(days=6))
     lines = [facebook(at=long_ago), facebook(at=long_ago - timedelta(days=1, microseconds=1))]
     parsed = parsers["facebook"](message(*lines, parts=[received]), 7)
-    assert [reject[:2] for reject in parsed.rejects] == [(1, "too_old")]
+    assert [event[:2] for event in parsed.invalid] == [(1, "too_old")]
     assert sum(day.count for day in parsed.days.values()) == 1
 
 
@@ -189,30 +189,30 @@ def test_an_event_is_as_old_as_when_it_was_received(parsers: Parsers) -> None:
 )
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_message_that_cannot_be_read_is_one_reject(parsers: Parsers, source: str, body: bytes) -> None:
-    """An unreadable message gives no rows and a single reject for the whole, counted as one event."""
+    """An unreadable message gives no rows and a single invalid event for the whole, counted as one event."""
     parsed = parsers[source](body, 7)
     assert parsed.days == {}
-    assert [(reject.position, reject.reason, reject.path) for reject in parsed.rejects] == [(-1, "malformed", "$")]
+    assert [(event.position, event.reason, event.path) for event in parsed.invalid] == [(-1, "malformed", "$")]
     assert parsed.events == 1
 
 
 def test_a_message_without_events_is_empty(parsers: Parsers) -> None:
-    """A header that counts nothing is neither rows nor a reject."""
+    """A header that counts nothing is neither rows nor a invalid."""
     assert comparable(parsers["facebook"](b'{"v":1,"parts":[]}', 7)) == Parsed(0, {}, [], nothing())
 
 
-def test_refused_events_are_rows_of_one_day(parsers: Parsers) -> None:
-    """The refused source has one table without days; source and id may be NULL, bytes are kept as they were."""
+def test_rejected_events_are_rows_of_one_day(parsers: Parsers) -> None:
+    """The rejected source has one table without days; source and id may be NULL, bytes are kept as they were."""
     raw = b'{"source":"tiktok","eventId":"t-1"}\x00\xff'
     lines = [
-        refused_events.encode(refused_events.refused(raw, Invalid(Reason.MALFORMED, "$", "broken"))),
-        refused_events.encode(
-            refused_events.refused(encoded(tiktok(event_id="t-2")), Invalid(Reason.TOO_OLD, "$.timestamp", "old"))
+        rejected_events.encode(rejected_events.rejected(raw, Invalid(Reason.MALFORMED, "$", "broken"))),
+        rejected_events.encode(
+            rejected_events.rejected(encoded(tiktok(event_id="t-2")), Invalid(Reason.TOO_OLD, "$.timestamp", "old"))
         ),
         b'{"source":"facebook"}',
     ]
-    parsed = parsers["refused"](message(*lines), 7)
-    first, second = rows("refused", parsed, 0)
+    parsed = parsers["rejected"](message(*lines), 7)
+    first, second = rows("rejected", parsed, 0)
     assert (first["source"], first["event_id"], first["event"], first["length"]) == (
         None,
         None,
@@ -220,20 +220,20 @@ def test_refused_events_are_rows_of_one_day(parsers: Parsers) -> None:
         struct.pack(">q", len(raw)),
     )
     assert (second["source"], second["event_id"], second["reason"]) == (b"tiktok", b"t-2", b"too_old")
-    assert [reject[:3] for reject in parsed.rejects] == [(2, "malformed", "$")]
+    assert [event[:3] for event in parsed.invalid] == [(2, "malformed", "$")]
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [("length", -1), ("length", 2**63), ("length", 10**40), ("reason", "nul\0"), ("eventId", "nul\0"), ("body", "!")],
 )
-def test_a_refused_event_that_no_row_can_hold_is_a_reject(parsers: Parsers, key: str, value: object) -> None:
+def test_a_rejected_event_that_no_row_can_hold_is_a_reject(parsers: Parsers, key: str, value: object) -> None:
     """What another sender puts into the stream costs that event alone."""
-    line = refused_events.encode(refused_events.refused(b"{}", Invalid(Reason.MALFORMED, "$", "broken")))
+    line = rejected_events.encode(rejected_events.rejected(b"{}", Invalid(Reason.MALFORMED, "$", "broken")))
     broken = msgspec.json.encode(msgspec.json.decode(line) | {key: value})
-    parsed = parsers["refused"](message(line, broken), 7)
-    assert [reject[:2] for reject in parsed.rejects] == [(1, "invalid_text" if value == "nul\0" else "malformed")]
-    assert len(rows("refused", parsed, 0)) == 1
+    parsed = parsers["rejected"](message(line, broken), 7)
+    assert [event[:2] for event in parsed.invalid] == [(1, "invalid_text" if value == "nul\0" else "malformed")]
+    assert len(rows("rejected", parsed, 0)) == 1
 
 
 @st.composite
@@ -249,19 +249,19 @@ def _messages(draw: st.DrawFn) -> bytes:
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=300) | _messages(), st.sampled_from(sorted(SOURCES)))
 def test_no_message_raises(parsers: Parsers, body: bytes, source: str) -> None:
-    """Any bytes give rows and rejects that add up to the message's events, with details that can be stored."""
+    """Any bytes give rows and invalid events that add up to the message's events, with details that can be stored."""
     parsed = parsers[source](body, 7)
-    assert parsed.events == sum(day.count for day in parsed.days.values()) + len(parsed.rejects)
+    assert parsed.events == sum(day.count for day in parsed.days.values()) + len(parsed.invalid)
     if SOURCES[source].audience:
         assert sum(events for events, _ in total([parsed.counts]).events.values()) == parsed.events - len(
-            parsed.rejects
+            parsed.invalid
         )
     for day in parsed.days:
         rows(source, parsed, day)
-    for reject in parsed.rejects:
-        assert isinstance(reject, Reject)
-        assert "\0" not in reject.path + reject.detail
-        (reject.path + reject.detail).encode()
+    for event in parsed.invalid:
+        assert isinstance(event, InvalidEvent)
+        assert "\0" not in event.path + event.detail
+        (event.path + event.detail).encode()
 
 
 def test_the_columns_of_a_source_are_its_tables() -> None:
@@ -271,7 +271,8 @@ def test_the_columns_of_a_source_are_its_tables() -> None:
 
 
 def test_rows_are_counted_as_the_rollups_do(parsers: Parsers) -> None:
-    """By quarter-hour: events and cents of each type, and values of the audience with their bounds; rejects are not."""
+    """By quarter-hour: events and cents of each type, and values of the audience with their bounds; not of invalid
+    events."""
     before = NOON - timedelta(microseconds=1)
     sold = "data.engagement.purchaseAmount"
     lines: list[Event | bytes] = [

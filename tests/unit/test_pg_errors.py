@@ -5,7 +5,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from core.errors import Misconfigured, OurFault
+from core.errors import FatalError, Misconfigured
 from core.pg_errors import ErrorClass, classify, is_known, is_transient, unknown_trace
 
 POISON, RETRY, FATAL = ErrorClass.POISON, ErrorClass.RETRY, ErrorClass.FATAL
@@ -62,7 +62,7 @@ def test_each_sqlstate_has_its_class(sqlstate: str, expected: ErrorClass) -> Non
 
 
 def test_a_check_that_has_a_name_is_about_the_row() -> None:
-    """A named constraint refused a row; without a name it is the leaf's range that did not fit: our mistake."""
+    """A named constraint rejected a row; without a name it is the leaf's range that did not fit: our mistake."""
     assert classify(server_error("23514", constraint_name="facebook_events_city_check")) is POISON
     assert classify(server_error("23514")) is FATAL
 
@@ -97,9 +97,9 @@ def test_a_connection_that_is_gone_is_waited_for(error: Exception) -> None:
     assert classify(error) is RETRY
 
 
-@pytest.mark.parametrize("error", [OurFault("more than 10"), Misconfigured("a password")])
+@pytest.mark.parametrize("error", [FatalError("more than 10"), Misconfigured("a password")])
 def test_an_error_that_names_an_operator_is_fatal(error: Exception) -> None:
-    """Too many rejected rows of a batch, and credentials that the server refuses."""
+    """Too many rejected rows of a batch, and credentials that the server rejects."""
     assert classify(error) is FATAL
     assert is_known(error)
     assert not is_transient(error)

@@ -128,7 +128,7 @@ ALWAYS: dict[int, tuple[Change, Reason]] = {
     5: (("funnelStage", "invalid-stage"), "not_allowed"),
     6: (("eventType", ["unknown", "event"]), "wrong_type"),
 }
-# The others: (function, kind, event) -> what changes (None: nothing), and why that is refused (None: it is not).
+# The others: (function, kind, event) -> what changes (None: nothing), and why that is rejected (None: it is not).
 SOMETIMES: dict[tuple[Source, int, tuple[str, str, str]], tuple[Change | None, Reason | None]] = {
     ("facebook", 3, FACEBOOK_TOP): (("data.user.name", NO_KEY), "missing_field"),
     ("facebook", 3, FACEBOOK_BOTTOM): (("data.user.name", NO_KEY), "missing_field"),
@@ -181,7 +181,7 @@ def changed(event: Event, change: Change | None) -> Event:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("function", SOURCES)
 def test_corruption_is_that_of_the_table(function: Source, kind: int, of: tuple[Source, str, str]) -> None:
-    """Each function and kind changes exactly what the table says, to any event, and tells what is refused."""
+    """Each function and kind changes exactly what the table says, to any event, and tells what is rejected."""
     change, reason = ALWAYS[kind] if kind in ALWAYS else SOMETIMES[function, kind, of]
     event = copy.deepcopy(one_of_each()[of])
     expected = changed(event, change)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import inspect
 
-from reporter.query import Asked
+from reporter.query import QueryParams
 from reporter.reports import REPORTS
 from reporter.reports.report import AnyReport
 from reporter.settings import ReporterSettings
@@ -20,13 +20,13 @@ def test_only_the_first_query_inspects_structs(report: AnyReport, monkeypatch: p
 
     def ask(limit: int) -> None:
         text = f"from=2026-10-01T00:00:00Z&to=2026-10-31T00:00:00Z&interval=day&limit={limit}"
-        report.ask(Asked(text.encode(), report.parameters), settings)
+        report.ask(QueryParams(text.encode(), report.parameters), settings)
 
-    def refuse(*_: Any) -> None:
+    def reject(*_: Any) -> None:
         raise AssertionError("a struct was inspected")
 
     settings = ReporterSettings()
     ask(1)
-    monkeypatch.setattr(inspect, "type_info", refuse)
-    monkeypatch.setattr(inspect, "multi_type_info", refuse)
+    monkeypatch.setattr(inspect, "type_info", reject)
+    monkeypatch.setattr(inspect, "multi_type_info", reject)
     ask(2)

@@ -1,4 +1,4 @@
-"""A report's query: understood to the letter, or refused with the parameter and what is allowed."""
+"""A report's query: understood to the dead letter, or rejected with the parameter and what is allowed."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from reporter.query import Asked, BadQuery
+from reporter.query import BadQuery, QueryParams
 from reporter.reports import AnyReport
 from reporter.reports.demographics import DEMOGRAPHICS
 from reporter.reports.events import EVENTS
@@ -23,7 +23,7 @@ def ask(report: AnyReport, **parameters: str) -> Any:
 
 
 def ask_text(report: AnyReport, query_string: str) -> Any:
-    return report.ask(Asked(query_string.encode(), report.parameters), SETTINGS)
+    return report.ask(QueryParams(query_string.encode(), report.parameters), SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -112,11 +112,11 @@ def test_bad_queries_name_the_parameter(
     report: AnyReport, query_string: str, parameter: str | None, allowed: tuple[str, ...] | None
 ) -> None:
     """Whatever is wrong, the error names the parameter, and what is allowed where the list is closed."""
-    with pytest.raises(BadQuery) as refused:
+    with pytest.raises(BadQuery) as rejected:
         ask_text(report, query_string)
-    assert refused.value.parameter == parameter
+    assert rejected.value.parameter == parameter
     if allowed is not None:
-        assert refused.value.allowed == allowed
+        assert rejected.value.allowed == allowed
 
 
 @pytest.mark.parametrize("report", [EVENTS, REVENUE, DEMOGRAPHICS])

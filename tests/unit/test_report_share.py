@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from reporter.share import Shared
+from reporter.share import SingleFlight
 
 
 class Readings:
@@ -26,7 +26,7 @@ class Readings:
 
 async def test_who_comes_later_gets_the_next_reading() -> None:
     """All who wait share one reading; who comes after it began gets the next, which begins when it has ended."""
-    shared, readings = Shared[int](), Readings()
+    shared, readings = SingleFlight[int](), Readings()
     first = [asyncio.create_task(shared.read("a", readings)) for _ in range(3)]
     end_first = await readings.begun.get()
     later = [asyncio.create_task(shared.read("a", readings)) for _ in range(3)]
@@ -40,7 +40,7 @@ async def test_who_comes_later_gets_the_next_reading() -> None:
 
 async def test_other_things_are_read_meanwhile() -> None:
     """Readings of different keys do not wait for each other."""
-    shared, readings = Shared[int](), Readings()
+    shared, readings = SingleFlight[int](), Readings()
     asked = [asyncio.create_task(shared.read(key, readings)) for key in "ab"]
     ends = [await readings.begun.get(), await readings.begun.get()]
     assert readings.running == 2
@@ -51,7 +51,7 @@ async def test_other_things_are_read_meanwhile() -> None:
 
 async def test_an_error_is_everybodys_and_leaves_nothing_behind() -> None:
     """Who shares a reading that fails gets its error; the next one is read anew."""
-    shared = Shared[int]()
+    shared = SingleFlight[int]()
 
     async def failing() -> int:
         raise ValueError("no")
@@ -64,7 +64,7 @@ async def test_an_error_is_everybodys_and_leaves_nothing_behind() -> None:
 
 async def test_who_gives_up_does_so_alone() -> None:
     """The others still get what they share."""
-    shared, readings = Shared[int](), Readings()
+    shared, readings = SingleFlight[int](), Readings()
     gone, stays = (asyncio.create_task(shared.read("a", readings)) for _ in range(2))
     end = await readings.begun.get()
     gone.cancel()

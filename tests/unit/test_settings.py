@@ -10,7 +10,7 @@ import pytest
 from collector.maintenance.maintain import check_retention
 from collector.settings import CollectorSettings
 from core.errors import Misconfigured
-from core.settings import Settings, load, unknown
+from core.settings import RENAMED, Settings, load, unknown
 from gateway.settings import GatewaySettings
 from ops.settings import EVERY, OperatorSettings
 from reporter.settings import ReporterSettings
@@ -123,7 +123,7 @@ def test_every_setting_may_come_from_a_file(tmp_path: Path) -> None:
         assert load(kind, environment) == kind()
 
 
-def test_a_value_and_a_file_together_are_refused(tmp_path: Path) -> None:
+def test_a_value_and_a_file_together_are_rejected(tmp_path: Path) -> None:
     """Which of the two counts is not guessed."""
     (tmp_path / "url").write_text("nats://a:1")
     with pytest.raises(Misconfigured, match="NATS_URL and NATS_URL_FILE are both set"):
@@ -156,10 +156,10 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, broken: str) -> None
         (Settings, "OTEL_TRACES_SAMPLER_ARG", "1.5", "a number from 0 to 1"),
         (GatewaySettings, "GATEWAY_PORT", "65536", "from 0 to 65535"),
         (GatewaySettings, "GATEWAY_PORT", "-1", "from 0 to 65535"),
-        (GatewaySettings, "GATEWAY_PUBLISH_SECONDS", "nan", "a number above 0 to 86400"),
-        (GatewaySettings, "GATEWAY_PUBLISH_SECONDS", "inf", "a number above 0 to 86400"),
-        (GatewaySettings, "GATEWAY_PUBLISH_SECONDS", "0", "a number above 0 to 86400"),
-        (GatewaySettings, "GATEWAY_PIN", "perhaps", "one of auto, off"),
+        (GatewaySettings, "GATEWAY_PUBLISH_TIMEOUT_SECONDS", "nan", "a number above 0 to 86400"),
+        (GatewaySettings, "GATEWAY_PUBLISH_TIMEOUT_SECONDS", "inf", "a number above 0 to 86400"),
+        (GatewaySettings, "GATEWAY_PUBLISH_TIMEOUT_SECONDS", "0", "a number above 0 to 86400"),
+        (GatewaySettings, "GATEWAY_CPU_PINNING", "perhaps", "one of auto, off"),
         (CollectorSettings, "COLLECTOR_BATCH_ROWS", "200001", "from 1 to 200000"),
         (CollectorSettings, "RETENTION_DAYS", "4", "from 5 to 3650"),
         (ReporterSettings, "REPORTER_CONNECTIONS", "101", "from 1 to 100"),
@@ -192,7 +192,7 @@ def test_a_bad_value_names_its_variable(kind: type[Settings], variable: str, val
         "postgresql://u@h:secret/x",
     ],
 )
-def test_a_dsn_that_asyncpg_would_show_is_refused_before(dsn: str) -> None:
+def test_a_dsn_that_asyncpg_would_show_is_rejected_before(dsn: str) -> None:
     """asyncpg's error for such a DSN holds a part of it, a password's for instance, and names no variable."""
     with pytest.raises(Misconfigured, match=r"^COLLECTOR_DSN: .*begins with postgresql://") as caught:
         load(CollectorSettings, {"COLLECTOR_DSN": dsn})
@@ -251,7 +251,7 @@ def test_white_space_around_a_value_is_not_part_of_it(tmp_path: Path, written: s
 
 
 @pytest.mark.parametrize("secret", ['"s-1"', "'s-1'"])
-def test_a_secret_in_quotes_is_refused(secret: str) -> None:
+def test_a_secret_in_quotes_is_rejected(secret: str) -> None:
     """As `docker --env-file` passes it on: no signature would ever be right."""
     with pytest.raises(Misconfigured, match=r"^GATEWAY_TIKTOK_SECRETS: is in quotes") as caught:
         load(GatewaySettings, {"GATEWAY_TIKTOK_SECRETS": secret})
@@ -298,3 +298,14 @@ def test_retention_outlives_what_is_accepted() -> None:
     check_retention(CollectorSettings(max_event_age_days=7, retention_days=11))
     with pytest.raises(Misconfigured, match="RETENTION_DAYS: has to be at least 11, 4 more than MAX_EVENT_AGE_DAYS"):
         check_retention(CollectorSettings(max_event_age_days=7, retention_days=10))
+
+
+@pytest.mark.parametrize("suffix", ["", "_FILE"])
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_renamed_setting_stops_the_start(old: str, new: str, suffix: str) -> None:
+    """A setting under its old name is an error that names the new one, for the services that have it alone."""
+    having = [settings for settings in SERVICES.values() if new.lower() in settings.__struct_fields__]
+    assert having, "the new name is a setting"
+    for settings in having:
+        with pytest.raises(Misconfigured, match=f"{old} was renamed: set {new} instead"):
+            load(settings, {old + suffix: "1"})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.events.subjects import REFUSED
+from core.events.subjects import REJECTED
 from core.state import GatewayFacts, SourceFacts, level, problems
 
 WELL = SourceFacts("facebook", 0.2, 3, 10, 100, paused=False, collected="")
@@ -46,12 +46,12 @@ def test_titles_stay_while_figures_change() -> None:
 
 
 def test_the_worst_comes_first() -> None:
-    """Requests that are turned away come before what only waits; refused events are no emergency."""
-    refused = WELL._replace(name=REFUSED, stream_bytes=99)
+    """Requests that are turned away come before what only waits; rejected events are no emergency."""
+    rejected = WELL._replace(name=REJECTED, stream_bytes=99)
     paused = WELL._replace(paused=True)
     dead = {("tiktok", "unstorable"): 2}
-    found = problems([paused, refused], GatewayFacts(7, ""), dead)
-    assert [problem.check for problem in found] == ["requests", "paused", "room in streams", "dead letters"]
+    found = problems([paused, rejected], GatewayFacts(7, ""), dead)
+    assert [problem.check for problem in found] == ["requests", "paused", "room in streams", "dead_letters"]
     assert found[0].text == "7 requests got 500 or 503 in the last minute"
     assert found[-1].text == "2 accepted events of tiktok could not be stored: unstorable"
     assert [problem.level for problem in found] == ["bad", "warn", "warn", "warn"]

@@ -9,7 +9,7 @@ import pytest
 import sql
 from collector.sources import SOURCES
 from ops import source_sql
-from ops.dead_letters.letters import KINDS
+from ops.dead_letters.records import KINDS
 from sql import statements
 
 ROOT = Path(sql.__file__).parents[1]

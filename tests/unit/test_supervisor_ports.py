@@ -35,7 +35,7 @@ def test_a_taken_port_is_told_with_its_variable() -> None:
 
 @pytest.mark.parametrize("given", ["0", "65536", "-1", "4222x", "٤٢٢٢", "1e3"])
 def test_what_is_no_port_is_told(given: str) -> None:
-    """Anything but a number from 1 to 65535 is refused by name."""
+    """Anything but a number from 1 to 65535 is rejected by name."""
     with pytest.raises(PortTaken, match=r"^SLUICE_NATS_PORT: a port is a number from 1 to 65535"):
         ports.choose("SLUICE_NATS_PORT", {"SLUICE_NATS_PORT": given})
 

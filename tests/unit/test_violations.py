@@ -1,4 +1,4 @@
-"""All violations of a refused event: none is missed, none is made up, and the first one is the contract's own."""
+"""All violations of a rejected event: none is missed, none is made up, and the first one is the contract's own."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def found(event: Event | bytes, why: Invalid = WHOLE) -> list[Violation]:
     return others
 
 
-def refusal(event: Event | bytes) -> Invalid:
+def rejection(event: Event | bytes) -> Invalid:
     with pytest.raises(Invalid) as caught:
         CONTRACT.read(encoded(event), microseconds())
     return caught.value
@@ -85,7 +85,7 @@ def test_one_wrong_field_is_one_violation(source: str, stage: str, rule: Rule) -
     """It has the contract's own path and reason, and says what is allowed."""
     for value, reason in bad_values(rule):
         event = changed(MAKERS[source](stage), rule.path, value)
-        why = refusal(event)
+        why = rejection(event)
         (violation,) = found(event)
         assert (violation.path, violation.reason) == (f"$.{rule.path}", reason) == (why.path, why.reason)
         assert violation.allowed == rule.allowed
@@ -108,7 +108,7 @@ def test_all_wrong_fields_are_found_at_once(data: st.DataObject) -> None:
             value, reason = data.draw(st.sampled_from(bad_values(rule)))
             event = changed(event, rule.path, value)
         expected[f"$.{rule.path}"] = reason
-    why = refusal(event)
+    why = rejection(event)
     listed = violations(encoded(event), why, microseconds(), CONTRACT)
     assert (listed[0].reason, listed[0].path) == (why.reason, why.path)
     assert {violation.path: violation.reason for violation in listed} == expected
@@ -146,7 +146,7 @@ def test_an_instant_outside_the_window() -> None:
         assert (first.path, first.reason) == ("$.timestamp", reason)
         assert first.allowed == "an instant not older than 7 days and at most 3600 seconds ahead, when it is received"
         assert age.path == "$.data.user.age"
-        assert refusal(event).path == "$.data.user.age"
+        assert rejection(event).path == "$.data.user.age"
 
 
 @pytest.mark.parametrize(
@@ -154,18 +154,18 @@ def test_an_instant_outside_the_window() -> None:
 )
 def test_of_what_is_no_object_there_is_one(raw: bytes) -> None:
     """What is no JSON object is one violation, of the whole."""
-    (violation,) = violations(raw, why := refusal(raw), microseconds(), CONTRACT)
+    (violation,) = violations(raw, why := rejection(raw), microseconds(), CONTRACT)
     assert (violation.reason, violation.path) == (why.reason, why.path)
     assert "JSON object" in violation.allowed
 
 
 def test_a_text_that_is_not_utf8_is_found_in_its_field() -> None:
-    """The contract refuses the whole; the field is named beside it. Half a surrogate pair cannot be read at all."""
+    """The contract rejects the whole; the field is named beside it. Half a surrogate pair cannot be read at all."""
     raw = encoded(changed(facebook(), "data.user.name", "HERE")).replace(b"HERE", b"\xff")
-    (name,) = found(raw, refusal(raw))
+    (name,) = found(raw, rejection(raw))
     assert (name.path, name.reason) == ("$.data.user.name", Reason.INVALID_TEXT)
     surrogate = raw.replace(b"\xff", b"\\ud800")
-    assert found(surrogate, refusal(surrogate)) == []
+    assert found(surrogate, rejection(surrogate)) == []
 
 
 def test_hostile_events_take_no_room() -> None:
@@ -183,7 +183,7 @@ def test_hostile_events_take_no_room() -> None:
     finally:
         tracemalloc.stop()
     large = b'{"a":"' + b"x" * MAX_EVENT_BYTES + b'"}'
-    assert [violation.path for violation in violations(large, refusal(large), microseconds(), CONTRACT)] == ["$"]
+    assert [violation.path for violation in violations(large, rejection(large), microseconds(), CONTRACT)] == ["$"]
 
 
 _json = st.recursive(

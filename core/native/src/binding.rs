@@ -1,4 +1,4 @@
-//! What Python sees: the classes `Parser` and `Door`, described in `core/_native.pyi`.
+//! What Python sees: the classes `Parser` and `BatchReader`, described in `core/_native.pyi`.
 
 use std::sync::Arc;
 
@@ -6,23 +6,23 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
-use crate::copying::Kind;
+use crate::batch_reader::{self, Bounds, Described};
 use crate::counts::{Quarter, total};
-use crate::door::{self, Bounds, Described};
 use crate::field::Field;
-use crate::plan::{Part, Plan, Shape};
+use crate::native_schema::{NativeSchema, Part, Shape};
+use crate::pg_copy::ColumnType;
 use crate::rows::{Request, Rows, lines};
 use crate::slots::{Counted, Dimension, Slots};
 
 #[pymodule(gil_used = false)]
 mod _native {
     #[pymodule_export]
-    use super::{Counts, Door, Parser};
+    use super::{BatchReader, Counts, Parser};
 }
 
 #[pyclass(frozen, module = "core._native")]
 struct Parser {
-    plan: Arc<Plan>,
+    schema: Arc<NativeSchema>,
     names: Arc<Names>,
 }
 
@@ -46,8 +46,9 @@ impl Parser {
     #[new]
     fn new(py: Python, tag: &str, instant: &str, most_bytes: usize, shapes: Vec<GivenShape>) -> PyResult<Self> {
         let shapes = shapes.into_iter().map(Shape::try_from).collect::<Result<_, _>>();
-        let plan = shapes.and_then(|shapes| Plan::new(tag, instant, most_bytes, shapes));
-        let parser = plan.map(|plan| Self { names: Arc::new(Names::new(py, &plan.slots)), plan: Arc::new(plan) });
+        let schema = shapes.and_then(|shapes| NativeSchema::new(tag, instant, most_bytes, shapes));
+        let parser =
+            schema.map(|schema| Self { names: Arc::new(Names::new(py, &schema.slots)), schema: Arc::new(schema) });
         parser.map_err(PyValueError::new_err)
     }
 
@@ -63,7 +64,7 @@ impl Parser {
         let body = message.as_bytes().get(start..);
         let requests: Vec<_> = requests.iter().map(GivenRequest::request).collect();
         let (days, quarters) = py.detach(|| {
-            let mut rows = Rows::new(&self.plan, body.map_or(0, <[u8]>::len));
+            let mut rows = Rows::new(&self.schema, body.map_or(0, <[u8]>::len));
             let mut lines = lines(body).enumerate();
             for (number, (events, request)) in requests.iter().enumerate() {
                 for _ in 0..*events {
@@ -87,14 +88,14 @@ impl Parser {
         for day in days {
             found.set_item(day.number, (day.count, PyBytes::new(py, &day.copy)))?;
         }
-        Ok((found, Counts { plan: Arc::clone(&self.plan), names: Arc::clone(&self.names), quarters }))
+        Ok((found, Counts { schema: Arc::clone(&self.schema), names: Arc::clone(&self.names), quarters }))
     }
 }
 
 /// What a message's rows add to the rollups. Python objects are made of the counts of a whole batch alone, by `total`.
 #[pyclass(frozen, module = "core._native")]
 struct Counts {
-    plan: Arc<Plan>,
+    schema: Arc<NativeSchema>,
     names: Arc<Names>,
     quarters: Vec<Quarter<'static>>,
 }
@@ -108,25 +109,25 @@ impl Counts {
         let Some(first) = many.first() else {
             return Ok((PyDict::new(py), PyDict::new(py)));
         };
-        if many.iter().any(|counts| !Arc::ptr_eq(&counts.plan, &first.plan)) {
+        if many.iter().any(|counts| !Arc::ptr_eq(&counts.schema, &first.schema)) {
             return Err(PyValueError::new_err("counts of two parsers"));
         }
-        sums(py, &total(&first.plan.slots, many.iter().map(|counts| counts.quarters.as_slice())), &first.names)
+        sums(py, &total(&first.schema.slots, many.iter().map(|counts| counts.quarters.as_slice())), &first.names)
     }
 }
 
 #[pyclass(frozen, module = "core._native")]
-struct Door {
-    door: door::Door,
+struct BatchReader {
+    reader: batch_reader::BatchReader,
 }
 
 #[pymethods]
-impl Door {
+impl BatchReader {
     #[new]
     fn new(instant: &str, most_bytes: usize, sources: Vec<GivenSource>) -> PyResult<Self> {
         let sources = sources.into_iter().map(Described::try_from).collect::<Result<_, _>>();
-        let door = sources.and_then(|sources| door::Door::new(instant, most_bytes, sources));
-        door.map(|door| Self { door }).map_err(PyValueError::new_err)
+        let reader = sources.and_then(|sources| batch_reader::BatchReader::new(instant, most_bytes, sources));
+        reader.map(|reader| Self { reader }).map_err(PyValueError::new_err)
     }
 
     /// The body is neither copied nor changed: bytes of Python never are.
@@ -140,7 +141,7 @@ impl Door {
         latest: i64,
     ) -> PyResult<(Option<usize>, Bound<'py, PyDict>)> {
         let content = body.as_bytes();
-        let run = py.detach(|| self.door.read(content, start, Bounds { earliest, latest, enough }));
+        let run = py.detach(|| self.reader.read(content, start, Bounds { earliest, latest, enough }));
         let blocks = PyDict::new(py);
         for block in run.blocks {
             blocks.set_item(block.source, (block.events, PyBytes::new(py, &block.lines)))?;
@@ -272,13 +273,13 @@ impl TryFrom<GivenField> for Field {
     fn try_from(given: GivenField) -> Result<Self, String> {
         let GivenField { path, r#type: kind, nullable, least, most, labels } = given;
         let kind = match kind.as_str() {
-            "text" => Kind::Text { least, most },
-            "label" => Kind::Label(labels.into_iter().map(String::into_bytes).collect()),
-            "smallint" => Kind::Smallint { least, most },
-            "integer" => Kind::Integer { least, most },
-            "bigint" => Kind::Bigint { least, most },
-            "timestamp" => Kind::Timestamp,
-            "amount" => Kind::Amount,
+            "text" => ColumnType::Text { least, most },
+            "label" => ColumnType::Label(labels.into_iter().map(String::into_bytes).collect()),
+            "smallint" => ColumnType::Smallint { least, most },
+            "integer" => ColumnType::Integer { least, most },
+            "bigint" => ColumnType::Bigint { least, most },
+            "timestamp" => ColumnType::Timestamp,
+            "amount" => ColumnType::Amount,
             _ => return Err(format!("{path} is of the type {kind}, which is left to Python")),
         };
         Ok(Self { path, nullable, kind })

@@ -91,7 +91,7 @@ impl<'a> Counts<'a> {
         Self { slots, quarters: Vec::new(), known, last: 0, seed, likely_texts }
     }
 
-    /// Count an event whose row was written: `meant` is what `copying::write` gave of each field of its shape. `None`,
+    /// Count an event whose row was written: `meant` is what `pg_copy::write` gave of each field of its shape. `None`,
     /// and nothing is counted, where a text is not what it has to be.
     pub fn count(
         &mut self,
@@ -222,21 +222,21 @@ fn is_short(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::copying::Kind;
     use crate::field::Field;
-    use crate::plan::{Part, Plan, Shape};
+    use crate::native_schema::{NativeSchema, Part, Shape};
+    use crate::pg_copy::ColumnType;
     use crate::rows::{Request, Rows};
     use crate::slots::{Counted, Dimension};
 
-    fn plan() -> Result<Plan, String> {
+    fn schema() -> Result<NativeSchema, String> {
         let field = |path: &str, kind| Field { path: path.into(), nullable: path == "sold", kind };
         let fields = vec![
-            field("at", Kind::Timestamp),
-            field("stage", Kind::Label(vec![b"top".to_vec()])),
-            field("type", Kind::Label(vec![b"look".to_vec(), b"buy".to_vec()])),
-            field("sold", Kind::Amount),
-            field("age", Kind::Smallint { least: 0, most: 100 }),
-            field("land", Kind::Text { least: 0, most: 200 }),
+            field("at", ColumnType::Timestamp),
+            field("stage", ColumnType::Label(vec![b"top".to_vec()])),
+            field("type", ColumnType::Label(vec![b"look".to_vec(), b"buy".to_vec()])),
+            field("sold", ColumnType::Amount),
+            field("age", ColumnType::Smallint { least: 0, most: 100 }),
+            field("land", ColumnType::Text { least: 0, most: 200 }),
         ];
         let dimension = |name: &str, field, bands: &[(i64, &str)]| {
             let bands = bands.iter().map(|&(from, name)| (from, name.to_owned())).collect();
@@ -248,7 +248,12 @@ mod tests {
             amount: Some(3),
             dimensions: vec![dimension("age", 4, &[(0, "young"), (30, "old")]), dimension("land", 5, &[])],
         };
-        Plan::new("stage", "at", 1_000, vec![Shape { label: "top".into(), fields, row: vec![Part::Field(5)], counted }])
+        NativeSchema::new(
+            "stage",
+            "at",
+            1_000,
+            vec![Shape { label: "top".into(), fields, row: vec![Part::Field(5)], counted }],
+        )
     }
 
     fn line(at: &str, kind: &str, sold: &str, age: u32, land: &str) -> String {
@@ -259,7 +264,7 @@ mod tests {
 
     #[test]
     fn rows_are_counted_by_quarter_type_and_value() {
-        let plan = plan().unwrap();
+        let schema = schema().unwrap();
         let (long, limit) = ("é".repeat(65), "é".repeat(64));
         let lines = [
             line("00:00:00", "buy", "\"1.5\"", 29, "A"),
@@ -268,7 +273,7 @@ mod tests {
             line("00:15:00", "buy", "null", 0, &limit),
             line("00:15:00", "buy", "null", 101, "A"), // not taken
         ];
-        let mut rows = Rows::new(&plan, 0);
+        let mut rows = Rows::new(&schema, 0);
         let all = Request { earliest: 0, latest: i64::MAX, closing: b"" };
         assert_eq!(lines.iter().filter(|line| rows.take(line.as_bytes(), &all)).count(), 4);
         let kept = rows.finish().1.keep();
@@ -283,7 +288,7 @@ mod tests {
         assert_eq!(second.values(&["young", "old"]).collect::<Vec<_>>(), [(&"young", 1)]);
         assert_eq!(first.texts(&["land"]).collect::<Vec<_>>(), [(&"land", Some("A"), 2), (&"land", None, 1)]);
         assert_eq!(second.texts(&["land"]).collect::<Vec<_>>(), [(&"land", Some(limit.as_str()), 1)]);
-        let twice = total(&plan.slots, [kept.as_slice(), kept.as_slice()]);
+        let twice = total(&schema.slots, [kept.as_slice(), kept.as_slice()]);
         let [first, second] = twice.as_slice() else { panic!("not two quarter-hours") };
         assert_eq!((first.number, second.number), (0, 1));
         assert_eq!(

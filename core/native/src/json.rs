@@ -6,7 +6,7 @@
 
 use crate::text::Text;
 
-/// `MAX_DEPTH` of the contract. What is deeper is left to the reference, which refuses it.
+/// `MAX_DEPTH` of the contract. What is deeper is left to the reference, which rejects it.
 const DEEPEST: u32 = 128;
 
 /// One value. Numbers and texts keep their place in the line.

@@ -5,11 +5,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::copying;
 use crate::counts::Counts;
 use crate::instant::DAY;
 use crate::json::Token;
-use crate::plan::{Part, Plan};
+use crate::native_schema::{NativeSchema, Part};
+use crate::pg_copy;
 
 /// What the events of one request share.
 pub struct Request<'a> {
@@ -29,7 +29,7 @@ pub struct Day {
 }
 
 pub struct Rows<'a> {
-    plan: &'a Plan,
+    schema: &'a NativeSchema,
     /// In the order in which they were first met.
     days: Vec<Day>,
     counts: Counts<'a>,
@@ -37,16 +37,16 @@ pub struct Rows<'a> {
     likely_bytes: usize,
     row: Vec<u8>,
     tokens: Vec<Token<'a>>,
-    /// Of each field of the event's shape, what `copying::write` gave.
+    /// Of each field of the event's shape, what `pg_copy::write` gave.
     meant: Vec<i64>,
     scratch: Vec<u8>,
 }
 
 impl<'a> Rows<'a> {
-    pub fn new(plan: &'a Plan, likely_bytes: usize) -> Self {
+    pub fn new(schema: &'a NativeSchema, likely_bytes: usize) -> Self {
         let (row, tokens, meant, scratch) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let counts = Counts::new(&plan.slots, (likely_bytes / 1024).min(256));
-        Self { plan, days: Vec::new(), counts, likely_bytes, row, tokens, meant, scratch }
+        let counts = Counts::new(&schema.slots, (likely_bytes / 1024).min(256));
+        Self { schema, days: Vec::new(), counts, likely_bytes, row, tokens, meant, scratch }
     }
 
     /// Read an event, add its row and count it; whether it was taken.
@@ -79,20 +79,20 @@ impl<'a> Rows<'a> {
 
     /// Write an event's row and give its day, or `None` where the event is not proved to be valid.
     fn write(&mut self, line: &'a [u8], request: &Request, row: &mut Vec<u8>) -> Option<i64> {
-        if line.len() > self.plan.most_bytes {
+        if line.len() > self.schema.most_bytes {
             return None;
         }
         let (tokens, meant, scratch) = (&mut self.tokens, &mut self.meant, &mut self.scratch);
-        self.plan.tokens(line, tokens, scratch)?;
-        let Token::Text(tag) = tokens[self.plan.tag] else {
+        self.schema.tokens(line, tokens, scratch)?;
+        let Token::Text(tag) = tokens[self.schema.tag] else {
             return None;
         };
         let tag = tag.read(scratch)?;
-        let shape = self.plan.shapes.iter().find(|shape| shape.label.as_bytes() == tag)?;
-        meant.resize(shape.fields.len(), copying::NOTHING);
+        let shape = self.schema.shapes.iter().find(|shape| shape.label.as_bytes() == tag)?;
+        meant.resize(shape.fields.len(), pg_copy::NOTHING);
         let mut field = |number: usize, row: &mut Vec<u8>| {
             let field = &shape.fields[number];
-            meant[number] = copying::write(&field.kind, field.nullable, tokens[field.place], row, scratch)?;
+            meant[number] = pg_copy::write(&field.kind, field.nullable, tokens[field.place], row, scratch)?;
             Some(())
         };
         for &number in &shape.unwritten {
@@ -128,41 +128,41 @@ pub fn lines(mut rest: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::copying::Kind;
     use crate::field::Field;
-    use crate::plan::Shape;
+    use crate::native_schema::Shape;
+    use crate::pg_copy::ColumnType;
     use crate::slots::Counted;
 
     const ALL: Request = Request { earliest: 0, latest: i64::MAX, closing: b"." };
 
     fn field(path: &str, nullable: bool) -> Field {
-        let kind = if path == "at" { Kind::Timestamp } else { Kind::Text { least: 0, most: 9 } };
+        let kind = if path == "at" { ColumnType::Timestamp } else { ColumnType::Text { least: 0, most: 9 } };
         Field { path: path.into(), nullable, kind }
     }
 
     /// The shape's tag, which is its one type too.
     fn tag(label: &str) -> Field {
-        Field { path: "tag".into(), nullable: false, kind: Kind::Label(vec![label.into()]) }
+        Field { path: "tag".into(), nullable: false, kind: ColumnType::Label(vec![label.into()]) }
     }
 
     fn counted(kind: usize) -> Counted {
         Counted { kind, purchase: String::new(), amount: None, dimensions: Vec::new() }
     }
 
-    fn plan() -> Plan {
+    fn schema() -> NativeSchema {
         let shape = |label: &str, key: &str| Shape {
             label: label.into(),
             fields: vec![field("at", false), field("in.text", false), field(key, true), tag(label)],
             row: vec![Part::Constant(b">".to_vec()), Part::Field(2)],
             counted: counted(3),
         };
-        Plan::new("tag", "at", 200, vec![shape("a", "in.a"), shape("b", "in.b")]).unwrap()
+        NativeSchema::new("tag", "at", 200, vec![shape("a", "in.a"), shape("b", "in.b")]).unwrap()
     }
 
     /// The days' rows, and how many lines were not taken.
     fn read(lines: &[&str], request: &Request) -> (Vec<(i64, usize, String)>, usize) {
-        let plan = plan();
-        let mut rows = Rows::new(&plan, 0);
+        let schema = schema();
+        let mut rows = Rows::new(&schema, 0);
         let left = lines.iter().filter(|line| !rows.take(line.as_bytes(), request)).count();
         let days = rows.finish().0.into_iter();
         (days.map(|day| (day.number, day.count, String::from_utf8_lossy(&day.copy).into_owned())).collect(), left)
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_defect_costs_its_line_the_short_way_and_no_more() {
-        let mut broken = plan();
+        let mut broken = schema();
         broken.shapes[0].row.push(Part::Field(99));
         let mut rows = Rows::new(&broken, 0);
         let [a, b] = ["a", "b"]
@@ -231,18 +231,18 @@ mod tests {
     }
 
     #[test]
-    fn a_description_that_does_not_fit_together_is_refused() {
+    fn a_description_that_does_not_fit_together_is_rejected() {
         let shape = |path: &str, number| Shape {
             label: "a".into(),
             fields: vec![field(path, false), tag("a"), field("at", false)],
             row: vec![Part::Field(number)],
             counted: counted(1),
         };
-        assert!(Plan::new("tag", "at", 1, vec![shape("in", 0), shape("in.text", 0)]).is_err());
-        assert!(Plan::new("tag", "at", 1, vec![shape("in.text", 0), shape("in", 0)]).is_err());
-        assert!(Plan::new("tag", "at", 1, vec![shape("in", 3)]).is_err());
-        assert!(Plan::new("tag", "in", 1, vec![shape("in", 0)]).is_err());
-        assert!(Plan::new("tag", "at", 1, vec![shape("in", 0)]).is_ok());
+        assert!(NativeSchema::new("tag", "at", 1, vec![shape("in", 0), shape("in.text", 0)]).is_err());
+        assert!(NativeSchema::new("tag", "at", 1, vec![shape("in.text", 0), shape("in", 0)]).is_err());
+        assert!(NativeSchema::new("tag", "at", 1, vec![shape("in", 3)]).is_err());
+        assert!(NativeSchema::new("tag", "in", 1, vec![shape("in", 0)]).is_err());
+        assert!(NativeSchema::new("tag", "at", 1, vec![shape("in", 0)]).is_ok());
     }
 
     #[test]

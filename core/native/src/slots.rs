@@ -1,7 +1,7 @@
 //! What is counted: a slot for each type and each value of a closed list, and for each dimension whose values are texts.
 
-use crate::copying::Kind;
 use crate::field::Placed;
+use crate::pg_copy::ColumnType;
 
 /// How events of a shape are counted, by the numbers of their fields: `Counted` of `collector/parse/native_schema.py`.
 #[derive(Debug)]
@@ -54,7 +54,9 @@ impl Slots {
     pub fn plan(&mut self, stage: &str, counted: Counted, fields: &[Placed]) -> Result<CountedShape, String> {
         let kind_of = |number: usize| fields.get(number).filter(|field| !field.nullable).map(|field| &field.kind);
         let labels = |number: usize| match kind_of(number) {
-            Some(Kind::Label(labels)) => Ok(labels.iter().map(|label| String::from_utf8_lossy(label).into_owned())),
+            Some(ColumnType::Label(labels)) => {
+                Ok(labels.iter().map(|label| String::from_utf8_lossy(label).into_owned()))
+            }
             _ => Err(format!("{stage} has no labels in field {number}")),
         };
         let types: Vec<_> = labels(counted.kind)?.collect();
@@ -64,14 +66,16 @@ impl Slots {
         for Dimension { name, field, bands } in counted.dimensions {
             let mut of = |value| slot(&mut self.values, (name.clone(), value));
             match kind_of(field) {
-                Some(Kind::Label(_)) if bands.is_empty() => {
+                Some(ColumnType::Label(_)) if bands.is_empty() => {
                     dimensions.push((field, By::Labels(labels(field)?.map(of).collect())));
                 }
-                Some(Kind::Text { .. }) if bands.is_empty() && text.is_none() => {
+                Some(ColumnType::Text { .. }) if bands.is_empty() && text.is_none() => {
                     text = Some((slot(&mut self.texts, name), fields[field].place));
                 }
                 Some(
-                    Kind::Smallint { least: 0, .. } | Kind::Integer { least: 0, .. } | Kind::Bigint { least: 0, .. },
+                    ColumnType::Smallint { least: 0, .. }
+                    | ColumnType::Integer { least: 0, .. }
+                    | ColumnType::Bigint { least: 0, .. },
                 ) if bands.first().is_some_and(|band| band.0 == 0) => {
                     let (bounds, names): (Vec<_>, Vec<_>) = bands.into_iter().unzip();
                     dimensions.push((field, By::Bands(bounds, names.into_iter().map(&mut of).collect())));
@@ -80,7 +84,8 @@ impl Slots {
             }
         }
         let revenue = purchase.zip(counted.amount);
-        if revenue.is_some_and(|(_, amount)| !matches!(fields.get(amount).map(|field| &field.kind), Some(Kind::Amount)))
+        if revenue
+            .is_some_and(|(_, amount)| !matches!(fields.get(amount).map(|field| &field.kind), Some(ColumnType::Amount)))
         {
             return Err(format!("{stage} has no amount to count"));
         }
@@ -101,16 +106,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_counted_is_refused() {
+    fn what_cannot_be_counted_is_rejected() {
         let fields = |kind| vec![Placed { place: 0, nullable: false, kind }];
         let nullable = |kind| vec![Placed { place: 0, nullable: true, kind }];
         let counted = |dimensions| Counted { kind: 0, purchase: String::new(), amount: None, dimensions };
-        let labels = Kind::Label(vec![b"a".to_vec()]);
+        let labels = ColumnType::Label(vec![b"a".to_vec()]);
         let banded = Dimension { name: "a".into(), field: 0, bands: vec![(0, "b".into())] };
-        assert!(Slots::default().plan("top", counted(vec![]), &fields(Kind::Amount)).is_err());
-        assert!(Slots::default().plan("top", counted(vec![]), &nullable(Kind::Label(vec![]))).is_err());
+        assert!(Slots::default().plan("top", counted(vec![]), &fields(ColumnType::Amount)).is_err());
+        assert!(Slots::default().plan("top", counted(vec![]), &nullable(ColumnType::Label(vec![]))).is_err());
         let sold = Counted { kind: 0, purchase: "a".into(), amount: Some(0), dimensions: vec![] };
-        assert!(Slots::default().plan("top", sold, &fields(Kind::Label(vec![b"a".to_vec()]))).is_err());
+        assert!(Slots::default().plan("top", sold, &fields(ColumnType::Label(vec![b"a".to_vec()]))).is_err());
         assert!(Slots::default().plan("top", counted(vec![banded]), &fields(labels)).is_err());
     }
 }

@@ -24,11 +24,11 @@ const pipeline = await client.GET("/pipeline");
 const file = await files.GET("/reports/events.csv", { params: { query: { ...range, bom: true } }, parseAs: "text" });
 
 // @ts-expect-error there is no such source
-const refused = await client.GET("/reports/events", { params: { query: { ...range, source: "myspace" } } });
+const rejected = await client.GET("/reports/events", { params: { query: { ...range, source: "myspace" } } });
 // @ts-expect-error a count is no text
 const wrong: string | undefined = rows[0]?.events;
 
 console.log(JSON.stringify({
   rows, source, previousRevenue: revenue.data?.totals.previousRevenue, countries: audience.data?.rows[0]?.country,
-  stored: pipeline.data?.sources["facebook"]?.eventsStored, file: file.data, allowed: refused.error?.allowed, wrong,
+  stored: pipeline.data?.sources["facebook"]?.eventsStored, file: file.data, allowed: rejected.error?.allowed, wrong,
 }));

@@ -1,4 +1,4 @@
-"""The door's own limits: each is the last value taken, the first value past it is refused for what it is."""
+"""The door's own limits: each is the last value taken, the first value past it is rejected for what it is."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from core.events.contract import Contract, Reason
-from core.events.refused import KEPT_BYTES
+from core.events.rejected import KEPT_BYTES
 from core.events.wire import SEAL_BYTES
 from core.sources.fields import MAX_EVENT_BYTES
 from gateway.admission import Admission
-from gateway.batch import KEPT_MOST, KEPT_MOST_BYTES, TOLD_MOST
+from gateway.batch import KEPT_MOST, KEPT_MOST_BYTES, MAX_LISTED_ERRORS
 from gateway.body import Form
-from gateway.decode import SMALLEST_EVENT_BYTES, Decode
-from gateway.refusal import Overloaded, Refusal, Refused
-from tests.support.door import ALONE, CONTRACT, accepted, kept, read, read_array, reasons
+from gateway.decode import SMALLEST_EVENT_BYTES, Decoder
+from gateway.rejection import Overloaded, Rejected, Rejection
+from tests.support.batch_reader import ALONE, CONTRACT, accepted, kept, read, read_array, reasons
 from tests.support.events import NOON, SHAPES, Event, changed, encoded, facebook, microseconds, tiktok
 
 MAKERS = {"facebook": facebook, "tiktok": tiktok}
@@ -77,47 +77,47 @@ def smallest(source: str, stage: str) -> bytes:
 
 @pytest.mark.parametrize(("source", "stage"), SHAPES)
 async def test_no_valid_event_is_shorter_than_the_bound_counts_on(source: str, stage: str) -> None:
-    """The most events of a body follow from the shortest valid event: no body of valid events is refused for them."""
+    """The most events of a body follow from the shortest valid event: no body of valid events is rejected for them."""
     event = smallest(source, stage)
     assert (await read(event)).accepted_events == 1
     assert len(event) >= SMALLEST_EVENT_BYTES
 
 
-async def test_a_body_of_too_many_events_is_refused_whole() -> None:
-    """As many events as the bound are taken, one more and the body is refused, whatever its events are."""
-    decode = Decode(CONTRACT, most_events=1000)
+async def test_a_body_of_too_many_events_is_rejected_whole() -> None:
+    """As many events as the bound are taken, one more and the body is rejected, whatever its events are."""
+    decode = Decoder(CONTRACT, most_events=1000)
     event = encoded(facebook())
     at_bound = await decode(b"[" + b",".join([event] * 1000) + b"]", Form.JSON, microseconds(), ALONE)
     assert at_bound.accepted_events == 1000
     for body in (b"[" + b",".join([event] * 1001) + b"]", b"[" + b"0," * 1000 + b"0]", b"[" + b"," * 1000 + b"]"):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(Rejected) as caught:
             await decode(body, Form.JSON, microseconds(), ALONE)
-        assert caught.value.refusal is Refusal.TOO_MANY_EVENTS
+        assert caught.value.rejection is Rejection.TOO_MANY_EVENTS
 
 
-async def test_all_refused_are_counted_the_first_are_told_and_most_are_kept() -> None:
-    """However many events are refused: all are counted, 100 are listed, and copies are kept in bounded room."""
+async def test_all_rejected_are_counted_the_first_are_told_and_most_are_kept() -> None:
+    """However many events are rejected: all are counted, 100 are listed, and copies are kept in bounded room."""
     good = encoded(facebook())
     batch = await read_array(*[b"{}"] * (KEPT_MOST + 500), good)
-    assert (batch.accepted_events, batch.refused_events) == (1, KEPT_MOST + 500)
-    assert [told.index for told in batch.told] == list(range(TOLD_MOST))
+    assert (batch.accepted_events, batch.rejected_events) == (1, KEPT_MOST + 500)
+    assert [told.index for told in batch.told] == list(range(MAX_LISTED_ERRORS))
     assert (len(kept(batch)), batch.kept_events) == (KEPT_MOST, KEPT_MOST)
     large = b'{"a":"' + b"x" * 200_000 + b'"}'
     batch = await read_array(*[large] * 300, good)
-    assert (batch.accepted_events, batch.refused_events) == (1, 300)
+    assert (batch.accepted_events, batch.rejected_events) == (1, 300)
     assert KEPT_MOST_BYTES <= batch.kept_bytes < KEPT_MOST_BYTES + 2 * KEPT_BYTES
     assert len(kept(batch)) == batch.kept_events < 300
 
 
 async def test_copies_are_kept_while_there_is_room() -> None:
-    """A small body may hold thousands of events to refuse: copies of them are kept in room that no body needs, and past
+    """A small body may hold thousands of events to reject: copies of them are kept in room that no body needs, and past
     that none is kept. All of them are counted as ever, and valid ones beside them are accepted."""
     admission = Admission(2_000_000)
     body = b"[" + b",".join([*[b"1"] * 9_000, encoded(facebook())]) + b"]"
     with admission.hold(len(body)) as other, admission.hold(len(body)) as hold:
         before = hold.bytes
-        batch = await Decode(CONTRACT, most_events=10_000)(body, Form.JSON, microseconds(), hold)
-        assert (batch.accepted_events, batch.refused_events) == (1, 9_000)
+        batch = await Decoder(CONTRACT, most_events=10_000)(body, Form.JSON, microseconds(), hold)
+        assert (batch.accepted_events, batch.rejected_events) == (1, 9_000)
         assert len(kept(batch)) == batch.kept_events
         assert 1_000 < batch.kept_events < 9_000
         assert batch.no_room
@@ -131,7 +131,7 @@ async def test_what_stands_in_a_body_needs_room_while_it_is_read() -> None:
     """A tiny element takes more than its bytes: where there is no room for all of a body, it is told to come again."""
     admission = Admission(1_000_000)
     body = b"[" + b",".join([b"11"] * 100_000) + b"]"
-    decode = Decode(CONTRACT, most_events=100_000)
+    decode = Decoder(CONTRACT, most_events=100_000)
     with admission.hold(0), admission.hold(len(body)) as hold:
         with pytest.raises(Overloaded):
             await decode(body, Form.JSON, microseconds(), hold)
@@ -143,8 +143,8 @@ async def test_what_stands_in_a_body_needs_room_while_it_is_read() -> None:
         assert hold.bytes == before
 
 
-async def test_of_a_large_refused_event_the_beginning_is_kept() -> None:
-    """64 KiB of a refused event are kept, with the length and SHA-256 of the whole."""
+async def test_of_a_large_rejected_event_the_beginning_is_kept() -> None:
+    """64 KiB of a rejected event are kept, with the length and SHA-256 of the whole."""
     large = b'{"eventId":"e-1","a":"' + b"x" * 200_000 + b'"}'
     (copy,) = kept(await read_array(large, encoded(facebook())))
     assert (copy.body, copy.length, copy.event_id) == (large[:KEPT_BYTES], len(large), "e-1")
@@ -168,7 +168,7 @@ async def test_age_is_measured_from_the_arrival(moment: datetime, expected: Reas
 
 async def test_the_operators_window_counts() -> None:
     """MAX_EVENT_AGE_DAYS and MAX_EVENT_AHEAD_SECONDS are what the door measures with."""
-    decode = Decode(Contract(max_age_days=1, max_ahead_seconds=0), most_events=10)
+    decode = Decoder(Contract(max_age_days=1, max_ahead_seconds=0), most_events=10)
     for moment, taken in ((NOON, 1), (NOON + timedelta(days=1), 1), (NOON + timedelta(days=1, seconds=1), 0)):
         batch = await decode(encoded(facebook(at=NOON)), Form.JSON, microseconds(moment), ALONE)
         assert batch.accepted_events == taken

@@ -1,4 +1,4 @@
-"""What is not JSON, at the door: one bad event costs one event, and only a body without any event is refused whole."""
+"""What is not JSON, at the door: one bad event costs one event, and only a body without any event is rejected whole."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 
 from core.events.contract import Reason
 from gateway.body import Form
-from gateway.refusal import Refusal, Refused
-from tests.support.door import accepted, kept, read, read_array, reasons
+from gateway.rejection import Rejected, Rejection
+from tests.support.batch_reader import accepted, kept, read, read_array, reasons
 from tests.support.events import Event, changed, encoded, facebook, tiktok
 
 
@@ -16,7 +16,7 @@ def with_raw(event: Event, path: str, raw: bytes) -> bytes:
     return encoded(changed(event, path, "HERE")).replace(b'"HERE"', raw)
 
 
-# An element of an array -> why it is refused.
+# An element of an array -> why it is rejected.
 BAD = [
     pytest.param(b"", Reason.MALFORMED, id="nothing between commas"),
     pytest.param(b"nul", Reason.MALFORMED, id="no literal"),
@@ -55,7 +55,7 @@ BAD = [
 @pytest.mark.parametrize(("bad", "reason"), BAD)
 @pytest.mark.parametrize("at", [0, 1, 2])
 async def test_one_bad_event_costs_one_event(bad: bytes, reason: Reason, at: int) -> None:
-    """Wherever it stands, a bad event is refused for its own reason and kept, and its neighbours are accepted."""
+    """Wherever it stands, a bad event is rejected for its own reason and kept, and its neighbours are accepted."""
     good = [encoded(facebook()), encoded(tiktok("bottom"))]
     batch = await read_array(*good[:at], bad, *good[at:])
     assert accepted(batch) == {"facebook": [good[0]], "tiktok": [good[1]]}
@@ -85,27 +85,27 @@ NOT_JSON = [
 
 
 @pytest.mark.parametrize("content", NOT_JSON, ids=lambda content: repr(content[:20]))
-async def test_what_is_no_json_is_refused_whole(content: bytes) -> None:
-    """A body that no JSON reader takes, and that holds no event either, is refused as not JSON."""
-    with pytest.raises(Refused) as caught:
+async def test_what_is_no_json_is_rejected_whole(content: bytes) -> None:
+    """A body that no JSON reader takes, and that holds no event either, is rejected as not JSON."""
+    with pytest.raises(Rejected) as caught:
         await read(content)
-    assert caught.value.refusal is Refusal.NOT_JSON
+    assert caught.value.rejection is Rejection.NOT_JSON
 
 
 @pytest.mark.parametrize("content", [b"[]", b"[ ]", b" \n[\n]\n"])
-async def test_an_array_without_events_is_refused(content: bytes) -> None:
+async def test_an_array_without_events_is_rejected(content: bytes) -> None:
     """An empty array is JSON, but there is nothing to accept: the sender is told."""
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(Rejected) as caught:
         await read(content)
-    assert caught.value.refusal is Refusal.NO_EVENTS
+    assert caught.value.rejection is Rejection.NO_EVENTS
 
 
 @pytest.mark.parametrize("content", [b"[{}]", b"{}", b"[1,2]", b"[null]", b'[{},,"a"]', b"[[]]"])
 async def test_json_without_a_valid_event_is_not_called_no_json(content: bytes) -> None:
-    """Where anything is JSON, but nothing an event, each element is refused on its own: that is a 422, not a 400."""
+    """Where anything is JSON, but nothing an event, each element is rejected on its own: that is a 422, not a 400."""
     batch = await read(content)
     assert batch.accepted_events == 0
-    assert batch.refused_events == batch.events > 0
+    assert batch.rejected_events == batch.events > 0
 
 
 async def test_one_object_is_one_event() -> None:
@@ -123,8 +123,8 @@ async def test_lines_stand_for_themselves() -> None:
 
 
 @pytest.mark.parametrize("behind", [b" x", b"]", b",{}", b"[]"])
-async def test_bytes_behind_the_array_are_refused_and_kept(behind: bytes) -> None:
-    """What stands behind the array is refused like an event; the array's own events are accepted."""
+async def test_bytes_behind_the_array_are_rejected_and_kept(behind: bytes) -> None:
+    """What stands behind the array is rejected like an event; the array's own events are accepted."""
     event = encoded(facebook())
     batch = await read(b"[" + event + b"]" + behind)
     assert accepted(batch) == {"facebook": [event]}
@@ -141,5 +141,5 @@ async def test_the_middle_of_a_large_body_may_be_bad() -> None:
     """In a body of many pieces a bad event costs itself, and what follows is read the usual way again."""
     good = [encoded(facebook()) for _ in range(3000)]
     batch = await read_array(*good[:1500], b'{"a":"\\ud800"}', *good[1500:])
-    assert (batch.accepted_events, batch.refused_events) == (3000, 1)
+    assert (batch.accepted_events, batch.rejected_events) == (3000, 1)
     assert accepted(batch) == {"facebook": good}

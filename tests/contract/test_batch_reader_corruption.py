@@ -1,4 +1,4 @@
-"""Every way in which the publisher corrupts an event: it is refused for what is wrong, or accepted where nothing is.
+"""Every way in which the publisher corrupts an event: it is rejected for what is wrong, or accepted where nothing is.
 
 A corrupt event is the last element of its body and costs no other event.
 """
@@ -12,7 +12,7 @@ from time import time
 import pytest
 
 from bench.publisher.events import KINDS, SOURCES, Drawn, Event, Source, corrupt, make
-from tests.support.door import accepted, kept, read_array, reasons
+from tests.support.batch_reader import accepted, kept, read_array, reasons
 from tests.support.events import encoded
 
 STAGES = ("top", "bottom")
@@ -31,7 +31,7 @@ def one(rng: Random, source: Source, stage: str) -> Event:
 @pytest.mark.parametrize("function", SOURCES)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_corrupt_event_is_told_apart(kind: int, function: Source, source: Source, stage: str) -> None:
-    """Each kind, by each function, on each shape: refused with its reason and path, or accepted where it is valid."""
+    """Each kind, by each function, on each shape: rejected with its reason and path, or accepted where it is valid."""
     rng = Random(f"{kind} {function} {source} {stage}")
     for _ in range(5):  # kind 7 depends on what the event holds
         good = [one(rng, source, stage) for source in SOURCES for stage in STAGES]
@@ -40,10 +40,10 @@ async def test_a_corrupt_event_is_told_apart(kind: int, function: Source, source
         batch = await read_array(*good, bad)
         assert batch.events == 5
         if fault is None:
-            assert (batch.accepted_events, batch.refused_events) == (5, 0)
+            assert (batch.accepted_events, batch.rejected_events) == (5, 0)
             assert encoded(bad) in accepted(batch)[source]
             continue
-        assert (batch.accepted_events, batch.refused_events) == (4, 1)
+        assert (batch.accepted_events, batch.rejected_events) == (4, 1)
         assert reasons(batch) == [(4, fault.reason, fault.path)]
         assert batch.told[0].event_id == bad.get("eventId")
         (copy,) = kept(batch)
@@ -63,5 +63,5 @@ async def test_about_one_in_five_corruptions_is_none() -> None:
         faults += corrupt(event, rng.choice(SOURCES), rng.choice(KINDS)).fault is not None
         events.append(event)
     batch = await read_array(*events)
-    assert batch.refused_events == faults
+    assert batch.rejected_events == faults
     assert 0.1 < batch.accepted_events / batch.events < 0.3

@@ -1,8 +1,8 @@
 //! What the parser is told of a source, once: which keys its events have, and how they become a row.
 
-use crate::copying::Kind;
 use crate::field::{Field, Placed};
 use crate::json::{Cursor, Expected, Token};
+use crate::pg_copy::ColumnType;
 use crate::slots::{Counted, CountedShape, Slots};
 
 /// A part of a row, in the order in which it is written: bytes that all rows of the shape have, or a field by its
@@ -23,7 +23,7 @@ pub struct Shape {
 }
 
 #[derive(Debug)]
-pub struct Plan {
+pub struct NativeSchema {
     pub shapes: Vec<PlannedShape>,
     pub slots: Slots,
     /// The place of the key that chooses the shape.
@@ -45,7 +45,7 @@ pub struct PlannedShape {
     pub counted: CountedShape,
 }
 
-impl Plan {
+impl NativeSchema {
     /// The error says which part of the description is wrong.
     pub fn new(tag: &str, instant: &str, most_bytes: usize, shapes: Vec<Shape>) -> Result<Self, String> {
         let (mut keys, mut planned, mut slots) = (Keys::default(), Vec::new(), Slots::default());
@@ -91,7 +91,8 @@ impl Keys {
 
     /// The fields of a shape with their places, and before them the number of the one with the instant.
     pub fn shape(&mut self, label: &str, instant: &str, fields: Vec<Field>) -> Result<(usize, Vec<Placed>), String> {
-        let timed = |field: &Field| field.path == instant && !field.nullable && matches!(field.kind, Kind::Timestamp);
+        let timed =
+            |field: &Field| field.path == instant && !field.nullable && matches!(field.kind, ColumnType::Timestamp);
         let timed = fields.iter().position(timed).ok_or(format!("{label} has no instant {instant}"))?;
         let placed = fields
             .into_iter()

@@ -1,4 +1,5 @@
-"""A refused event, or a refused body, as it travels in the stream REFUSED: what was sent, and why it was not taken."""
+"""A rejected event, or a rejected body, as it travels in the stream REJECTED: what was sent, and why it was not
+taken."""
 
 from __future__ import annotations
 
@@ -12,13 +13,13 @@ from core.events.contract import Invalid, glimpse
 from core.sources import SourceName
 
 KEPT_BYTES: Final = 64 * 1024
-"""Of a refused event's bytes, this many are kept; its full length and SHA-256 always are."""
+"""Of a rejected event's bytes, this many are kept; its full length and SHA-256 always are."""
 
 
-class RefusedEvent(msgspec.Struct, rename="camel", frozen=True):
-    """One refused event. body holds at most KEPT_BYTES, sha256 and length are those of the whole.
+class RejectedEvent(msgspec.Struct, rename="camel", frozen=True):
+    """One rejected event. body holds at most KEPT_BYTES, sha256 and length are those of the whole.
 
-    A body that was refused as a whole is kept like an event without source and id. Its path is empty.
+    A body that was rejected as a whole is kept like an event without source and id. Its path is empty.
     """
 
     source: SourceName | None
@@ -31,10 +32,10 @@ class RefusedEvent(msgspec.Struct, rename="camel", frozen=True):
     body: bytes
 
 
-def refused(raw: bytes, why: Invalid) -> RefusedEvent:
+def rejected(raw: bytes, why: Invalid) -> RejectedEvent:
     """What is kept of an event that broke the contract."""
     source, event_id = glimpse(raw)
-    return RefusedEvent(
+    return RejectedEvent(
         source=source,
         event_id=event_id,
         reason=why.reason.value,
@@ -46,11 +47,11 @@ def refused(raw: bytes, why: Invalid) -> RefusedEvent:
     )
 
 
-def refused_body(raw: bytes, reason: str, detail: str) -> RefusedEvent:
-    """What is kept of a body that was refused as a whole."""
+def rejected_body(raw: bytes, reason: str, detail: str) -> RejectedEvent:
+    """What is kept of a body that was rejected as a whole."""
     sha256 = hashlib.sha256(raw).digest()
-    return RefusedEvent(None, None, reason, "", detail, len(raw), sha256, raw[:KEPT_BYTES])
+    return RejectedEvent(None, None, reason, "", detail, len(raw), sha256, raw[:KEPT_BYTES])
 
 
 encode = msgspec.json.Encoder().encode
-decode = msgspec.json.Decoder(RefusedEvent).decode
+decode = msgspec.json.Decoder(RejectedEvent).decode

@@ -1,4 +1,4 @@
-//! Read an array of events at the gateway's door: bytes of a body in, the events of each source out, one a line.
+//! Read an array of events at the gateway's reader: bytes of a body in, the events of each source out, one a line.
 //!
 //! Invariant: an element that is taken here is one that the Python reference (`gateway/split.py` and the contract) takes
 //! too, with the same bytes. Reading stops before the first one that is not proved to be valid, and only where an object
@@ -8,10 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use memchr::memmem::Finder;
 
-use crate::copying;
 use crate::field::{Field, Placed};
 use crate::json::{Cursor, Token};
-use crate::plan::Keys;
+use crate::native_schema::Keys;
+use crate::pg_copy;
 
 /// An event is likely to say so early from which source it is.
 const GLIMPSE: usize = 256;
@@ -19,7 +19,7 @@ const GLIMPSE: usize = 256;
 const AROUND: usize = 1024;
 
 #[derive(Debug)]
-pub struct Door {
+pub struct BatchReader {
     sources: Vec<Source>,
     most_bytes: usize,
 }
@@ -84,7 +84,7 @@ struct Buffers<'a> {
     scratch: Vec<u8>,
 }
 
-impl Door {
+impl BatchReader {
     /// The error says which part of the description is wrong.
     pub fn new(instant: &str, most_bytes: usize, sources: Vec<Described>) -> Result<Self, String> {
         let sources = sources.into_iter().map(|source| Source::new(source, instant)).collect::<Result<_, _>>()?;
@@ -176,7 +176,7 @@ impl Source {
         let shape = self.shapes.iter().find(|shape| shape.label.as_bytes() == tag)?;
         row.clear(); // what is written is not needed: writing is how the collector holds a field to the contract
         for (number, field) in shape.fields.iter().enumerate() {
-            let meant = copying::write(&field.kind, field.nullable, tokens[field.place], row, scratch)?;
+            let meant = pg_copy::write(&field.kind, field.nullable, tokens[field.place], row, scratch)?;
             if number == shape.instant && !(bounds.earliest..=bounds.latest).contains(&meant) {
                 return None;
             }
@@ -188,21 +188,21 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::copying::Kind;
+    use crate::pg_copy::ColumnType;
 
-    fn door() -> Door {
+    fn reader() -> BatchReader {
         let described = |name: &str| Described {
             name: name.into(),
             tag: "tag".into(),
             shapes: vec![(
                 "t".into(),
                 vec![
-                    Field { path: "at".into(), nullable: false, kind: Kind::Timestamp },
-                    Field { path: "of".into(), nullable: false, kind: Kind::Label(vec![name.into()]) },
+                    Field { path: "at".into(), nullable: false, kind: ColumnType::Timestamp },
+                    Field { path: "of".into(), nullable: false, kind: ColumnType::Label(vec![name.into()]) },
                 ],
             )],
         };
-        Door::new("at", 100, vec![described("a"), described("b")]).unwrap()
+        BatchReader::new("at", 100, vec![described("a"), described("b")]).unwrap()
     }
 
     fn event(of: &str) -> String {
@@ -210,8 +210,8 @@ mod tests {
     }
 
     fn read(body: &str, enough: usize) -> (Option<usize>, Vec<(String, usize, String)>) {
-        let door = door();
-        let run = door.read(body.as_bytes(), 1, Bounds { earliest: 0, latest: i64::MAX, enough });
+        let reader = reader();
+        let run = reader.read(body.as_bytes(), 1, Bounds { earliest: 0, latest: i64::MAX, enough });
         let text = |block: Block| (block.source.to_owned(), block.events, String::from_utf8(block.lines).unwrap());
         (run.go_on, run.blocks.into_iter().map(text).collect())
     }
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn the_window_of_time_is_the_requests() {
         let body = format!("[{}]", event("a"));
-        let read = |earliest, latest| door().read(body.as_bytes(), 1, Bounds { earliest, latest, enough: 9 }).go_on;
+        let read = |earliest, latest| reader().read(body.as_bytes(), 1, Bounds { earliest, latest, enough: 9 }).go_on;
         assert_eq!(read(1_000_000, 1_000_000), None);
         assert_eq!(read(0, 999_999), Some(1));
         assert_eq!(read(1_000_001, i64::MAX), Some(1));

@@ -3,8 +3,8 @@
     kept --replayed--> replayed     went out again; its new message has a receipt of its own
        \\--discarded--> discarded
 
-A letter is dead (accepted at the door, not storable) or refused (at the door). Its name is its kind and number:
-`dead-17`, `refused-4`. A closed letter is never opened again.
+A dead letter is dead (accepted at the door, not storable) or rejected (at the door). Its name is its kind and number:
+`dead-17`, `rejected-4`. A closed dead letter is never opened again.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from core.errors import SluiceError
 from core.postgres import Connection
 from sql import statements
 
-Kind = Literal["dead", "refused"]
+Kind = Literal["dead", "rejected"]
 Outcome = Literal["kept", "replayed", "discarded"]
-KINDS: Final[tuple[Kind, ...]] = ("dead", "refused")
+KINDS: Final[tuple[Kind, ...]] = ("dead", "rejected")
 OUTCOMES: Final[tuple[Outcome, ...]] = ("kept", "replayed", "discarded")
-_NAME: Final = re.compile(r"(dead|refused)-([0-9]{1,18})")
+_NAME: Final = re.compile(r"(dead|rejected)-([0-9]{1,18})")
 _SQL: Final = statements("dead_letters")
 
 
@@ -33,8 +33,8 @@ class Busy(SluiceError):
     """Somebody else replays or discards."""
 
 
-class Name(NamedTuple):
-    """A letter's kind and number."""
+class DeadLetterId(NamedTuple):
+    """A dead letter's kind and number."""
 
     kind: Kind
     id: int
@@ -43,16 +43,16 @@ class Name(NamedTuple):
         return f"{self.kind}-{self.id}"
 
 
-def name_of(text: str) -> Name:
+def id_of(text: str) -> DeadLetterId:
     """A name as a person writes it. Raises ValueError."""
     if (found := _NAME.fullmatch(text)) is None:
-        raise ValueError(f"{text} is no letter: names are like dead-17 or refused-4")
-    return Name("dead" if found[1] == "dead" else "refused", int(found[2]))
+        raise ValueError(f"{text} is no dead letter: names are like dead-17 or rejected-4")
+    return DeadLetterId("dead" if found[1] == "dead" else "rejected", int(found[2]))
 
 
 @dataclass(frozen=True)
-class Which:
-    """Which letters are meant: all that each given condition holds for. `since` is inclusive, `until` is not."""
+class DeadLetterFilter:
+    """Which dead letters are meant: all that each given condition holds for. `since` is inclusive, `until` is not."""
 
     kind: Kind | None = None
     source: str | None = None
@@ -60,20 +60,20 @@ class Which:
     since: datetime | None = None
     until: datetime | None = None
     outcome: Outcome | None = "kept"
-    names: Sequence[Name] = ()
+    names: Sequence[DeadLetterId] = ()
 
     @property
     def everything(self) -> bool:
         """Whether nothing is narrowed down."""
-        return self == Which(outcome=self.outcome)
+        return self == DeadLetterFilter(outcome=self.outcome)
 
     def parameters(self) -> tuple[Any, ...]:
         """As the statements take them. With names, of one kind (see `by_kind`)."""
         ids = [name.id for name in self.names] if self.names else None
         return self.kind, self.source, self.reason, self.since, self.until, self.outcome, ids
 
-    def by_kind(self) -> list[Which]:
-        """The same letters, one kind after the other."""
+    def by_kind(self) -> list[DeadLetterFilter]:
+        """The same dead letters, one kind after the other."""
         kinds = [kind for kind in KINDS if self.kind in (None, kind)]
         if not self.names:
             return [replace(self, kind=kind) for kind in kinds]
@@ -81,10 +81,10 @@ class Which:
         return [replace(self, kind=kind, names=names) for kind, names in named.items() if names]
 
 
-class Letter(NamedTuple):
-    """One letter, as it is replayed. position is -1 for a whole message; length is the whole event's."""
+class DeadLetter(NamedTuple):
+    """One dead letter, as it is replayed. position is -1 for a whole message; length is the whole event's."""
 
-    name: Name
+    name: DeadLetterId
     received_at: datetime | None
     source: str
     stream: str
@@ -94,49 +94,50 @@ class Letter(NamedTuple):
     event: bytes
 
 
-async def groups(connection: Connection, which: Which) -> list[asyncpg.Record]:
-    """How many letters there are of each kind, source, reason and outcome; oldest, newest and last id."""
+async def groups(connection: Connection, which: DeadLetterFilter) -> list[asyncpg.Record]:
+    """How many dead letters there are of each kind, source, reason and outcome; oldest, newest and last id."""
     return [row for part in which.by_kind() for row in await connection.fetch(_SQL["groups"], *part.parameters())]
 
 
-async def newest(connection: Connection, which: Which, most: int) -> list[asyncpg.Record]:
-    """The newest letters, without their events."""
+async def newest(connection: Connection, which: DeadLetterFilter, most: int) -> list[asyncpg.Record]:
+    """The newest dead letters, without their events."""
     rows = [row for part in which.by_kind() for row in await connection.fetch(_SQL["newest"], *part.parameters(), most)]
     return sorted(rows, key=lambda row: row["stored_at"], reverse=True)[:most]
 
 
-async def one(connection: Connection, name: Name) -> asyncpg.Record:
-    """A letter with all that is known of it. Raises SluiceError where there is none."""
+async def one(connection: Connection, name: DeadLetterId) -> asyncpg.Record:
+    """A dead letter with all that is known of it. Raises SluiceError where there is none."""
     row: asyncpg.Record | None = await connection.fetchrow(_SQL["one"], name.kind, name.id)
     if row is None:
-        raise SluiceError(f"there is no letter {name}: see `python -m ops dead-letters list`")
+        raise SluiceError(f"there is no dead letter {name}: see `python -m ops dead-letters list`")
     return row
 
 
-async def closed_already(connection: Connection, names: Sequence[Name], wanted: Outcome) -> list[Name]:
-    """Those of these letters that are what they shall become. Raises SluiceError for what can never become it.
+async def closed_already(connection: Connection, names: Sequence[DeadLetterId], wanted: Outcome) -> list[DeadLetterId]:
+    """Those of these dead letters that are what they shall become. Raises SluiceError for what can never become it.
 
-    That is a letter that there is not, or that was closed in the other way.
+    That is a dead letter that there is not, or that was closed in the other way.
     """
-    rows = await newest(connection, Which(outcome=None, names=names), len(names))
-    found = {Name(row["kind"], row["id"]): row["outcome"] for row in rows}
+    rows = await newest(connection, DeadLetterFilter(outcome=None, names=names), len(names))
+    found = {DeadLetterId(row["kind"], row["id"]): row["outcome"] for row in rows}
     if absent := [str(name) for name in names if name not in found]:
-        raise SluiceError(f"there is no letter {', '.join(absent)}: see `python -m ops dead-letters list`")
+        raise SluiceError(f"there is no dead letter {', '.join(absent)}: see `python -m ops dead-letters list`")
     if closed := [f"{name} is {found[name]}" for name in names if found[name] not in ("kept", wanted)]:
-        raise SluiceError(f"{', '.join(closed)}: a closed letter is never opened again")
+        raise SluiceError(f"{', '.join(closed)}: a closed dead letter is never opened again")
     return [name for name in names if found[name] == wanted]
 
 
 async def take(connection: Connection) -> None:
-    """Be the only one who closes letters, as long as the connection lives. Raises Busy."""
+    """Be the only one who closes dead letters, as long as the connection lives. Raises Busy."""
     if not await connection.fetchval(_SQL["lock"]):
         raise Busy("another replay or discard is at work: wait until it ends")
 
 
 async def pages(
-    connection: Connection, which: Which, size: int, most: int | None = None
-) -> AsyncIterator[list[Letter]]:
-    """The letters of a kind after the other, `size` at a time and `most` in all. Those that come meanwhile are not."""
+    connection: Connection, which: DeadLetterFilter, size: int, most: int | None = None
+) -> AsyncIterator[list[DeadLetter]]:
+    """The dead letters of a kind after the other, `size` at a time and `most` in all. Those that come meanwhile are
+    not."""
     left = most
     for part in which.by_kind():
         rows = await connection.fetch(_SQL["groups"], *part.parameters())
@@ -149,11 +150,14 @@ async def pages(
                 break
             after = found[-1]["id"]
             left = None if left is None else left - len(found)
-            yield [Letter(Name(row["kind"], row["id"]), *tuple(row)[2:]) for row in found]
+            yield [DeadLetter(DeadLetterId(row["kind"], row["id"]), *tuple(row)[2:]) for row in found]
 
 
-async def close(connection: Connection, names: Sequence[Name], outcome: Outcome, sequence: int | None = None) -> int:
-    """Close these letters, of one kind; how many were still open. sequence is of the message that they went out in."""
+async def close(
+    connection: Connection, names: Sequence[DeadLetterId], outcome: Outcome, sequence: int | None = None
+) -> int:
+    """Close these dead letters, of one kind; how many were still open. sequence is of the message that they went out
+    in."""
     if not names:
         return 0
     status = await connection.execute(_SQL[f"close_{names[0].kind}"], [name.id for name in names], outcome, sequence)

@@ -1,6 +1,6 @@
 """What an event costs at the door: decoding, and publishing to a real NATS that syncs each message.
 
-    python -m pytest bench/micro/test_door.py
+    python -m pytest bench/micro/test_ingest_handler.py
 
 Its own weakness: one request at a time, so no group commit: `bench.single_post` measures that.
 """
@@ -20,7 +20,7 @@ from gateway.admission import Admission
 from gateway.batch import Batch, Block
 from gateway.body import Form
 from gateway.correlation import origin
-from gateway.decode import Decode
+from gateway.decode import Decoder
 from gateway.publish import Publisher
 from gateway.settings import GatewaySettings
 
@@ -32,7 +32,7 @@ EVENT_BYTES = 425
 def test_decode(benchmark: BenchmarkFixture, events: int) -> None:
     """A body of so many events into blocks that are ready to be published."""
     content = Bodies("micro", corrupt_share=0).body(events).content
-    decode = Decode(CONTRACT, most_events=1_000_000)
+    decode = Decoder(CONTRACT, most_events=1_000_000)
     came = origin({})
     hold = Admission(0).hold(0)
     with asyncio.Runner() as runner:

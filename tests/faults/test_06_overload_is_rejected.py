@@ -1,6 +1,6 @@
-"""Promise 6: overload is refused at once, with Retry-After, while what was accepted goes on; and it ends by itself.
+"""Promise 6: overload is rejected at once, with Retry-After, while what was accepted goes on; and it ends by itself.
 
-How fast a refusal is stands in the benchmarks. Here: that it comes while everything else waits.
+How fast a rejection is stands in the benchmarks. Here: that it comes while everything else waits.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from tests.support.faulty import FaultySystem, rounds
 from tests.support.waiting import eventually
 
 EVENTS = 2_000
-REFUSED = 50
+REJECTED = 50
 
 
 async def test_past_what_may_be_in_flight(system: FaultySystem) -> None:
-    """A gateway holds as much as it may, because JetStream does not answer: whatever else comes is refused meanwhile,
+    """A gateway holds as much as it may, because JetStream does not answer: whatever else comes is rejected meanwhile,
     and nothing of it is stored. JetStream answers: what was held is answered 202, and so is everything after."""
     events = [facebook() for _ in range(EVENTS)]
     body_bytes = len(b",".join(map(encoded, events))) + len(b"[]")
@@ -32,7 +32,7 @@ async def test_past_what_may_be_in_flight(system: FaultySystem) -> None:
         system.to_nats.half_open()
         waiting = asyncio.create_task(system.post(events, endpoint=endpoint))
         await eventually(held, what="the large body is held", seconds=30)
-        answers = await asyncio.gather(*(system.post([facebook()], endpoint=endpoint) for _ in range(REFUSED)))
+        answers = await asyncio.gather(*(system.post([facebook()], endpoint=endpoint) for _ in range(REJECTED)))
         assert not waiting.done()
         assert {(answer.status_code, answer.json()["type"]) for answer in answers} == {
             (503, "urn:sluice:problem:overloaded")

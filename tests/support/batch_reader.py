@@ -1,4 +1,4 @@
-"""A body at the door, without a server: what the gateway would accept of it, and what it would refuse and keep.
+"""A body at the door, without a server: what the gateway would accept of it, and what it would reject and keep.
 
 Every body is read by Python alone and, where the native module is built, with its help: what becomes of it is the same.
 """
@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from core.events import refused
+from core.events import rejected
 from core.events.contract import Contract, Reason
-from core.events.refused import RefusedEvent
+from core.events.rejected import RejectedEvent
 from gateway import native
 from gateway.admission import Admission
 from gateway.batch import Batch
 from gateway.body import Form
-from gateway.decode import SMALLEST_EVENT_BYTES, Decode
-from gateway.refusal import Refused
+from gateway.decode import SMALLEST_EVENT_BYTES, Decoder
+from gateway.rejection import Rejected
 from tests.support.events import Event, encoded, microseconds
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -28,29 +28,29 @@ ALONE = Admission(0).hold(0)
 
 
 async def read(content: bytes, form: Form = Form.JSON, *, at: datetime | None = None) -> Batch:
-    """What becomes of a body that arrives now, or at `at`. Raises Refused."""
+    """What becomes of a body that arrives now, or at `at`. Raises Rejected."""
     received = microseconds(at)
     batch = await _outcome(content, form, received, None)
     if READER:
         natively = await _outcome(content, form, received, READER)
         assert _shown(natively) == _shown(batch)
-    if isinstance(batch, Refused):
+    if isinstance(batch, Rejected):
         raise batch
     return batch
 
 
-async def _outcome(content: bytes, form: Form, received: int, reader: native.Reader | None) -> Batch | Refused:
-    decode = Decode(CONTRACT, most_events=MAX_BODY_BYTES // SMALLEST_EVENT_BYTES, reader=reader)
+async def _outcome(content: bytes, form: Form, received: int, reader: native.Reader | None) -> Batch | Rejected:
+    decode = Decoder(CONTRACT, most_events=MAX_BODY_BYTES // SMALLEST_EVENT_BYTES, reader=reader)
     try:
         return await decode(content, form, received, ALONE)
-    except Refused as error:
+    except Rejected as error:
         return error
 
 
-def _shown(outcome: Batch | Refused) -> Any:
+def _shown(outcome: Batch | Rejected) -> Any:
     """All that there is to see of it, however its blocks are cut."""
-    if isinstance(outcome, Refused):
-        return outcome.refusal, str(outcome)
+    if isinstance(outcome, Rejected):
+        return outcome.rejection, str(outcome)
     blocks = {
         source: (sum(block.events for block in blocks), b"\n".join(block.content for block in blocks))
         for source, blocks in outcome.blocks.items()
@@ -60,7 +60,7 @@ def _shown(outcome: Batch | Refused) -> Any:
 
 
 async def read_array(*events: Event | bytes, at: datetime | None = None) -> Batch:
-    """What becomes of an array of these events. Raises Refused."""
+    """What becomes of an array of these events. Raises Rejected."""
     return await read(b"[" + b",".join(map(encoded, events)) + b"]", at=at)
 
 
@@ -73,11 +73,11 @@ def accepted(batch: Batch) -> dict[str, list[bytes]]:
     }
 
 
-def kept(batch: Batch) -> list[RefusedEvent]:
-    """The copies of refused events that would go to the stream REFUSED."""
-    return [refused.decode(block.content) for blocks in batch.kept.values() for block in blocks]
+def kept(batch: Batch) -> list[RejectedEvent]:
+    """The copies of rejected events that would go to the stream REJECTED."""
+    return [rejected.decode(block.content) for blocks in batch.kept.values() for block in blocks]
 
 
 def reasons(batch: Batch) -> Sequence[tuple[int, Reason, str]]:
-    """Index, reason and path of each refused event that the answer lists."""
+    """Index, reason and path of each rejected event that the answer lists."""
     return [(told.index, told.reason, told.path) for told in batch.told]

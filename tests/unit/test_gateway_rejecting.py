@@ -1,4 +1,4 @@
-"""What refusing a request leaves behind: nothing, whatever it held."""
+"""What rejecting a request leaves behind: nothing, whatever it held."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from gateway.admission import Admission
 from gateway.publish import Publisher
-from gateway.receive import Door
+from gateway.receive import IngestHandler
 from gateway.settings import GatewaySettings
 from gateway.signature import Signatures
 from tests.support.garbage import errors_left_behind
@@ -18,7 +18,7 @@ SECRET = "0123456789abcdef" * 2
 SHARE = 1 << 20
 GZIP = {"content-encoding": "gzip"}
 BOMB = gzip.compress(b"[" + b" " * (4 * SHARE))
-REFUSED: dict[str, tuple[int, Mapping[str, str], bytes]] = {
+REJECTED: dict[str, tuple[int, Mapping[str, str], bytes]] = {
     "no room": (503, {}, b"[" * SHARE),
     "no room for what it inflates to": (503, GZIP, BOMB),
     "too large": (413, {"content-length": f"{1 << 40}"}, b"["),
@@ -33,17 +33,17 @@ REFUSED: dict[str, tuple[int, Mapping[str, str], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
-async def test_a_refusal_leaves_nothing_behind(what: str) -> None:
-    """No refused request stays, with the body that it held, until the cyclic collector comes: that is rare here."""
-    status, headers, body = REFUSED[what]
+@pytest.mark.parametrize("what", REJECTED)
+async def test_a_rejection_leaves_nothing_behind(what: str) -> None:
+    """No rejected request stays, with the body that it held, until the cyclic collector comes: that is rare here."""
+    status, headers, body = REJECTED[what]
     signed = (
         {"gateway_facebook_scheme": "key", "gateway_facebook_secrets": SECRET,
          "gateway_tiktok_scheme": "key", "gateway_tiktok_secrets": SECRET} if "signature" in what else {}
     )  # fmt: skip
     settings = GatewaySettings(gateway_workers=1, gateway_max_in_flight_bytes=SHARE, **signed)
     admission = Admission(SHARE)
-    door = Door(settings, admission, Signatures(settings), Publisher())
+    door = IngestHandler(settings, admission, Signatures(settings), Publisher())
     await door.receive({}, b"warm")  # what is made once
     with errors_left_behind() as left, admission.hold(SHARE // 2):
         assert (await door.receive(headers, body)).status == status

@@ -1,14 +1,14 @@
-"""Refused events: what the gateway did not take, stored as dead letters of the door."""
+"""Rejected events: what the gateway did not take, stored as dead letters of the door."""
 
 from __future__ import annotations
 
 from collector.sources.source import Source
 from core.events.contract import Invalid, Reason, texts
-from core.events.refused import RefusedEvent, decode
-from core.events.subjects import REFUSED, stream_of
+from core.events.rejected import RejectedEvent, decode
+from core.events.subjects import REJECTED, stream_of
 
 
-def _read(line: bytes, _received_at: int) -> RefusedEvent:
+def _read(line: bytes, _received_at: int) -> RejectedEvent:
     try:
         event = decode(line)
     except (ValueError, RecursionError) as error:
@@ -19,10 +19,10 @@ def _read(line: bytes, _received_at: int) -> RefusedEvent:
 
 
 SOURCE = Source(
-    name=REFUSED,
-    stream=stream_of(REFUSED),
+    name=REJECTED,
+    stream=stream_of(REJECTED),
     reader=lambda _contract: _read,
-    shapes=(RefusedEvent,),
+    shapes=(RejectedEvent,),
     columns={
         "length": "length",
         "source": "source",

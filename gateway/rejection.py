@@ -1,12 +1,12 @@
-"""Why a whole request is refused: the closed list, and the error that carries one of it.
+"""Why a whole request is rejected: the closed list, and the error that carries one of it.
 
 SluiceError
-  x Refused     the sender's: answered 4xx; no event of the request is published; counted by its refusal
-  x TryAgain    ours: answered 503 with Retry-After
+  x Rejected     the sender's: answered 4xx; no event of the request is published; counted by its rejection
+  x RetryableError    ours: answered 503 with Retry-After
       StreamFull, StreamUnreachable (core.errors)
       Overloaded   too many bytes in flight
       NotServing   starting, or draining before the end
-      Doubled      JetStream called a message a duplicate that it cannot have seen
+      UnexpectedDuplicate  JetStream called a message a duplicate that it cannot have seen
 
 What is wrong with one event is another list: `core.events.contract.Reason`.
 
@@ -19,11 +19,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from core.errors import SluiceError, TryAgain
+from core.errors import RetryableError, SluiceError
 
 
-class Refusal(StrEnum):
-    """A reason to refuse a request as a whole. `gateway.answer` gives each its status."""
+class Rejection(StrEnum):
+    """A reason to reject a request as a whole. `gateway.answer` gives each its status."""
 
     EMPTY_BODY = "empty_body"
     NO_EVENTS = "no_events"
@@ -45,18 +45,18 @@ class Refusal(StrEnum):
 
 
 KEPT_BODIES: Final = (
-    Refusal.NOT_JSON,
-    Refusal.NOT_EVENTS,
-    Refusal.NOT_GZIP,
-    Refusal.TOO_LARGE,  # when inflated or decoded: a body of that size is not read
-    Refusal.TOO_MANY_EVENTS,
-    Refusal.UNSUPPORTED_ENCODING,
+    Rejection.NOT_JSON,
+    Rejection.NOT_EVENTS,
+    Rejection.NOT_GZIP,
+    Rejection.TOO_LARGE,  # when inflated or decoded: a body of that size is not read
+    Rejection.TOO_MANY_EVENTS,
+    Rejection.UNSUPPORTED_ENCODING,
 )
-"""The body is kept like a refused event. Its sender has proven what it had to, and there is something in it."""
+"""The body is kept like a rejected event. Its sender has proven what it had to, and there is something in it."""
 
 
 class NotKept(StrEnum):
-    """A reason why no copy of a refused event or body reached the stream REFUSED."""
+    """A reason why no copy of a rejected event or body reached the stream REJECTED."""
 
     TOO_MANY = "too_many"
     NO_ROOM = "no_room"
@@ -64,16 +64,16 @@ class NotKept(StrEnum):
     UNREACHABLE = "unreachable"
 
 
-class Refused(SluiceError):
-    """The request is refused as a whole. `detail` is a sentence for the person who sends."""
+class Rejected(SluiceError):
+    """The request is rejected as a whole. `detail` is a sentence for the person who sends."""
 
-    def __init__(self, refusal: Refusal, detail: str) -> None:
-        super().__init__(f"{refusal.value}: {detail}")
-        self.refusal = refusal
+    def __init__(self, rejection: Rejection, detail: str) -> None:
+        super().__init__(f"{rejection.value}: {detail}")
+        self.rejection = rejection
         self.detail = detail
 
 
-class Overloaded(TryAgain):
+class Overloaded(RetryableError):
     """There is no room for this body beside those that are in flight; there may be after so many seconds."""
 
     def __init__(self, message: str, retry_after_seconds: int) -> None:
@@ -81,11 +81,11 @@ class Overloaded(TryAgain):
         self.retry_after_seconds = retry_after_seconds
 
 
-class NotServing(TryAgain):
+class NotServing(RetryableError):
     """The gateway has not reached JetStream yet since its start, or it is about to end."""
 
     retry_after_seconds = 2
 
 
-class Doubled(TryAgain):
+class UnexpectedDuplicate(RetryableError):
     """JetStream answered `duplicate` to the first attempt of a message: its bytes may not be what is stored."""

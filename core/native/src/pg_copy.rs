@@ -9,9 +9,9 @@ use crate::text::Text;
 
 const NULL: [u8; 4] = (-1_i32).to_be_bytes();
 
-/// What a value has to be, and how it is written: `Kind` of `collector/parse/pg_copy.py`, with the contract's limits.
+/// What a value has to be, and how it is written: `ColumnType` of `collector/parse/pg_copy.py`, with the contract's limits.
 #[derive(Debug)]
-pub enum Kind {
+pub enum ColumnType {
     /// A text of so many bytes of UTF-8, without NUL.
     Text {
         least: i64,
@@ -41,7 +41,7 @@ pub const NOTHING: i64 = -1;
 /// Write one field, or nothing: `None` where the value is not proved to be what the contract asks for. Whatever was
 /// written by then is the caller's to take back. Gives what the value means as a number, so that nothing is read twice:
 /// the number itself, a label's place in its list, an instant's microseconds, an amount's cents, a text's length.
-pub fn write(kind: &Kind, nullable: bool, token: Token, out: &mut Vec<u8>, scratch: &mut Vec<u8>) -> Option<i64> {
+pub fn write(kind: &ColumnType, nullable: bool, token: Token, out: &mut Vec<u8>, scratch: &mut Vec<u8>) -> Option<i64> {
     match token {
         Token::Null if nullable => {
             out.extend_from_slice(&NULL);
@@ -53,16 +53,16 @@ pub fn write(kind: &Kind, nullable: bool, token: Token, out: &mut Vec<u8>, scrat
     }
 }
 
-fn write_integer(kind: &Kind, digits: &[u8], out: &mut Vec<u8>) -> Option<i64> {
+fn write_integer(kind: &ColumnType, digits: &[u8], out: &mut Vec<u8>) -> Option<i64> {
     let value = unsigned(digits)?;
     match *kind {
-        Kind::Smallint { least, most } if (least..=most).contains(&value) => {
+        ColumnType::Smallint { least, most } if (least..=most).contains(&value) => {
             bytes(&i16::try_from(value).ok()?.to_be_bytes(), out);
         }
-        Kind::Integer { least, most } if (least..=most).contains(&value) => {
+        ColumnType::Integer { least, most } if (least..=most).contains(&value) => {
             bytes(&i32::try_from(value).ok()?.to_be_bytes(), out);
         }
-        Kind::Bigint { least, most } if (least..=most).contains(&value) => bytes(&value.to_be_bytes(), out),
+        ColumnType::Bigint { least, most } if (least..=most).contains(&value) => bytes(&value.to_be_bytes(), out),
         _ => return None,
     }
     Some(value)
@@ -76,23 +76,23 @@ fn unsigned(digits: &[u8]) -> Option<i64> {
     digits.iter().try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0')))
 }
 
-fn write_text(kind: &Kind, text: Text, out: &mut Vec<u8>, scratch: &mut Vec<u8>) -> Option<i64> {
+fn write_text(kind: &ColumnType, text: Text, out: &mut Vec<u8>, scratch: &mut Vec<u8>) -> Option<i64> {
     let escaped = text.escaped;
     let text = text.read(scratch)?;
     let meaning = match kind {
-        Kind::Text { least, most } => {
+        ColumnType::Text { least, most } => {
             let length = text.len() as i64;
             let has_nul = escaped && memchr::memchr(0, text).is_some(); // it can only come as an escape
             ((*least..=*most).contains(&length) && !has_nul).then_some(length)?
         }
-        Kind::Label(labels) => labels.iter().position(|label| label == text)? as i64,
-        Kind::Timestamp => {
+        ColumnType::Label(labels) => labels.iter().position(|label| label == text)? as i64,
+        ColumnType::Timestamp => {
             let instant = instant::read(text)?;
             bytes(&instant.to_be_bytes(), out);
             return Some(instant);
         }
-        Kind::Amount => return write_amount(text, out),
-        Kind::Smallint { .. } | Kind::Integer { .. } | Kind::Bigint { .. } => return None,
+        ColumnType::Amount => return write_amount(text, out),
+        ColumnType::Smallint { .. } | ColumnType::Integer { .. } | ColumnType::Bigint { .. } => return None,
     };
     bytes(text, out);
     Some(meaning)
@@ -146,10 +146,10 @@ mod tests {
     use super::*;
     use crate::json::Cursor;
 
-    const TEXT: Kind = Kind::Text { least: 1, most: 4 };
-    const SMALLINT: Kind = Kind::Smallint { least: 0, most: 32_767 };
+    const TEXT: ColumnType = ColumnType::Text { least: 1, most: 4 };
+    const SMALLINT: ColumnType = ColumnType::Smallint { least: 0, most: 32_767 };
 
-    fn written(kind: &Kind, value: &[u8]) -> Option<Vec<u8>> {
+    fn written(kind: &ColumnType, value: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let token = Cursor::new(value).value()?;
         write(kind, false, token, &mut out, &mut Vec::new()).map(|_| out)
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_label_is_one_of_its_list() {
-        let kind = Kind::Label(vec![b"top".to_vec(), b"bottom".to_vec()]);
+        let kind = ColumnType::Label(vec![b"top".to_vec(), b"bottom".to_vec()]);
         assert_eq!(written(&kind, br#""t\u006fp""#), Some(b"\0\0\0\x03top".to_vec()));
         for text in [r#""Top""#, r#""to""#, r#""""#, "null"] {
             assert_eq!(written(&kind, text.as_bytes()), None, "{text}");
@@ -179,9 +179,9 @@ mod tests {
     fn a_number_is_digits_within_its_limits() {
         assert_eq!(written(&SMALLINT, b"0"), Some(vec![0, 0, 0, 2, 0, 0]));
         assert_eq!(written(&SMALLINT, b"32767"), Some(vec![0, 0, 0, 2, 0x7f, 0xff]));
-        assert_eq!(written(&Kind::Integer { least: 0, most: 1 << 40 }, b"2147483648"), None);
+        assert_eq!(written(&ColumnType::Integer { least: 0, most: 1 << 40 }, b"2147483648"), None);
         assert_eq!(
-            written(&Kind::Bigint { least: 0, most: i64::MAX }, b"4294967296"),
+            written(&ColumnType::Bigint { least: 0, most: i64::MAX }, b"4294967296"),
             Some(vec![0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0])
         );
         for text in ["32768", "-1", "-0", "1.0", "1e1", "01", "99999999999999999999999", "true", "\"1\"", "null"] {
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn an_amount_is_written_in_base_ten_thousand() {
-        let amount = |text: &str| written(&Kind::Amount, format!("\"{text}\"").as_bytes());
+        let amount = |text: &str| written(&ColumnType::Amount, format!("\"{text}\"").as_bytes());
         let numeric = |weight: i16, digits: &[u16]| {
             let mut field = (8 + 2 * digits.len() as i32).to_be_bytes().to_vec();
             field.extend([digits.len() as i16, weight, 0, 2].map(i16::to_be_bytes).concat());

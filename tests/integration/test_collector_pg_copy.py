@@ -154,7 +154,7 @@ async def test_labels_are_the_enums(connection: Connection) -> None:
 
 
 async def test_bytes_come_back(connection: Connection) -> None:
-    """bytea takes any bytes as they are: a refused event is kept whatever it was."""
+    """bytea takes any bytes as they are: a rejected event is kept whatever it was."""
     values = [b"", bytes(range(256)) * 300]
     assert await read_back(connection, "bytea", [pg_copy.raw(value) for value in values]) == values
 

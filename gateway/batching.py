@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from core.correlation import new_id
-from core.errors import StreamUnreachable, TryAgain
+from core.errors import RetryableError, StreamUnreachable
 from core.events import wire
 from core.events.wire import SEAL_BYTES
 from gateway.batch import Block
@@ -34,7 +34,7 @@ BUSY_REQUESTS: Final = 8
 UNACKED_MOST: Final = 8  # messages of one subject on their way; JetStream writes them one after the other
 
 
-class Waiting:
+class PendingRequest:
     """One request's wait until all of its blocks are stored, at most so many seconds."""
 
     __slots__ = ("_left", "_seconds", "done", "origin", "until")
@@ -57,7 +57,7 @@ class Waiting:
         if not self._left and not self.done.done():
             self.done.set_result(None)
 
-    def fail(self, error: TryAgain) -> None:
+    def fail(self, error: RetryableError) -> None:
         """Nothing more is done for this request."""
         if not self.done.done():
             self.done.set_exception(error.with_traceback(None))  # whose frames hold the message, and it us
@@ -75,7 +75,7 @@ class Message(NamedTuple):
     id: str
     events: int
     content: bytes
-    requests: Sequence[Waiting]
+    requests: Sequence[PendingRequest]
 
     def awaited(self) -> bool:
         """Whether any request still waits for it."""
@@ -88,13 +88,13 @@ class Message(NamedTuple):
         for request in self.requests:
             request.stored()
 
-    def fail(self, error: TryAgain) -> None:
+    def fail(self, error: RetryableError) -> None:
         """It will not be stored: its requests fail."""
         for request in self.requests:
             request.fail(error)
 
 
-class Lane:
+class SubjectBatcher:
     """What waits to be published on one subject. `deliver` publishes a message and tells its requests.
 
     `processed`, if there is one, counts the events that are stored.
@@ -106,13 +106,13 @@ class Lane:
         self._subject = subject
         self._processed = processed
         self._deliver = deliver
-        self._queue: deque[tuple[Waiting, Block]] = deque()
+        self._queue: deque[tuple[PendingRequest, Block]] = deque()
         self._bytes = 0
         self._unacked: set[asyncio.Task[None]] = set()
         self._linger: asyncio.Handle | None = None
         self._busy = False
 
-    def add(self, request: Waiting, blocks: Sequence[Block]) -> None:
+    def add(self, request: PendingRequest, blocks: Sequence[Block]) -> None:
         """Let these blocks go out as soon as may be."""
         for block in blocks:
             self._queue.append((request, block))
@@ -168,7 +168,7 @@ class Lane:
             requests=[request for request, _ in taken],
         )
 
-    def _take(self) -> Iterator[tuple[Waiting, Block]]:
+    def _take(self) -> Iterator[tuple[PendingRequest, Block]]:
         """The blocks of the next message."""
         left_bytes, left_parts = SEAL_BYTES, SEAL_PARTS
         last = None
