@@ -4,7 +4,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,24 +43,6 @@ def resolve(*files: str, env: Mapping[str, str] | None = None, profiles: tuple[s
     assert ran.returncode == 0, ran.stderr
     project: dict[str, Any] = json.loads(ran.stdout)
     return project
-
-
-def start_order(project: Mapping[str, Any], wanted: tuple[str, ...]) -> Iterator[tuple[str, Service]]:
-    """These services and all that they depend on, each after what it depends on."""
-    done: set[str] = set()
-
-    def visit(name: str, above: tuple[str, ...]) -> Iterator[tuple[str, Service]]:
-        assert name not in above, f"{name} depends on itself: {above}"
-        if name in done:
-            return
-        service = project["services"][name]
-        for needed in service.get("depends_on", {}):
-            yield from visit(needed, (*above, name))
-        done.add(name)
-        yield name, service
-
-    for name in wanted:
-        yield from visit(name, ())
 
 
 def images() -> set[str]:
