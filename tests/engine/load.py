@@ -51,7 +51,7 @@ class Sent:
         counts = ", ".join(
             f"{count} x {status or 'no answer'}" for status, count in sorted(self.answers.items(), key=str)
         )
-        return f"{self.total} POSTs: {counts}; slowest {self.slowest_seconds:.1f} s"
+        return f"{self.total} POSTs: {counts}; slowest answer {self.slowest_seconds:.1f} s"
 
 
 def body() -> list[bytes]:

@@ -108,6 +108,11 @@ class Project:
         """Run a command of docker compose; return its output. Raises CommandFailed."""
         return docker("compose", *words, environment=self.variables)
 
+    def config(self) -> dict[str, Any]:
+        """The project as compose resolves it."""
+        resolved: dict[str, Any] = json.loads(self.compose("config", "--format", "json"))
+        return resolved
+
     async def background(self, *words: str, **variables: str) -> str:
         """Run a command with the project's variables in a thread. Raises CommandFailed."""
         return await asyncio.to_thread(run, *words, environment={**self.variables, **variables})

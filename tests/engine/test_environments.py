@@ -11,8 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.engine.project import NAME, Project, inspect, project
+from tests.engine.project import NAME, CommandFailed, Project, inspect, project
 
+REACH = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)"
 POSTS = 6
 LOAD = ("--posts", str(POSTS), "--max-events", "20000", "--corrupt-share", "0.5", "--seed", "engine", "--quiet")
 
@@ -55,6 +56,19 @@ def test_every_gateway_takes_a_part(running: Project) -> None:
         metrics = httpx.get(f"http://{address}:8080/metrics", timeout=30).text
         counted = [line for line in metrics.splitlines() if line.startswith("gateway_requests_total{")]
         assert sum(float(line.rpartition(" ")[2]) for line in counted) >= 1, gateway["Name"]
+
+
+def test_a_sender_reaches_only_the_edge(running: Project) -> None:
+    """From the publisher's network no server behind the edge answers, by name or by address."""
+
+    def reach(host: str, port: str) -> None:
+        running.compose("run", "--rm", "--no-deps", "stand-in", "python", "-c", REACH, host, port)
+
+    reach("edge", "8080")
+    for service, network, port in (("nats", "publish", "4222"), ("postgres", "storage", "5432")):
+        for host in (service, running.address(service, network)):
+            with pytest.raises(CommandFailed):
+                reach(host, port)
 
 
 def test_everything_stops_in_time(running: Project) -> None:
