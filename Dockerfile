@@ -35,9 +35,9 @@ COPY ops ops
 RUN find . -type f ! -name '*.py' ! -name '*.sql' ! -name '*.css' ! -name '*.html' ! -name '*.js' -delete \
  && find . -name '.?*' -prune -exec rm -rf {} + && find . -type d -empty -delete
 COPY --from=native /build/target/release/lib_native.so core/_native.abi3.so
-# The operators' command. The file system is read-only later: without compiled files each start would compile again.
-RUN mkdir bin && printf '#!/bin/sh\nexec python -m ops "$@"\n' > bin/sluice && chmod +x bin/sluice \
- && python -m compileall -q . && chmod -R u=rwX,go=rX .
+COPY ops/sluice /bin/sluice
+# The file system is read-only later: without compiled files each start would compile again.
+RUN chmod 755 /bin/sluice && python -m compileall -q . && chmod -R u=rwX,go=rX .
 
 FROM ${PYTHON_IMAGE} AS load
 WORKDIR /app
@@ -50,9 +50,11 @@ FROM ${PYTHON_IMAGE} AS services
 RUN useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin sluice
 COPY --from=dependencies /opt/sluice /opt/sluice
 COPY --from=code /app /app
+# For operators: sluice doctor, sluice dead-letters, sluice drain and so on, with the variables of the services.
+COPY --from=code /bin/sluice /opt/sluice/bin/sluice
 WORKDIR /app
 # Addresses inside a container. Services write only to /tmp, which may be a tmpfs.
-ENV PATH=/opt/sluice/bin:/app/bin:$PATH \
+ENV PATH=/opt/sluice/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     GATEWAY_HOST=0.0.0.0 GATEWAY_PORT=8080 \

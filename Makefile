@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+SLUICE := $(VENV)/bin/sluice
 NATIVE := core/_native.abi3.so
 NATIVE_SOURCES := $(wildcard core/native/src/*.rs) $(addprefix core/native/,Cargo.toml Cargo.lock .cargo/config.toml)
 
@@ -16,7 +17,7 @@ CLIENT := tests/clients/typescript
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/ready $(NATIVE) $(TOOLS) $(CLIENT)/node_modules/ready ## install what is locked, build the native module and checkers (other targets do it themselves)
+setup: $(VENV)/ready $(SLUICE) $(NATIVE) $(TOOLS) $(CLIENT)/node_modules/ready ## install what is locked, build the native module and checkers (other targets do it themselves)
 
 # $(call install,LOCK FILE,MiB on disk,whose)
 define install
@@ -36,6 +37,10 @@ $(VENV)/ready-local: requirements-local.lock
 $(VENV)/ready: requirements-dev.lock
 	@$(call install,requirements-dev.lock,810,of tests and checks)
 	@touch $@ $(VENV)/ready-local
+
+# A script that runs the sources of this checkout: nothing is built or installed.
+$(SLUICE): ops/sluice $(VENV)/ready-local
+	@cp ops/sluice $@ && chmod +x $@ && touch $@
 
 # Never fails: without it the collector and the gateway read by Python alone, and say so.
 $(NATIVE): $(NATIVE_SOURCES)
@@ -57,14 +62,14 @@ $(CLIENT)/node_modules/ready: $(CLIENT)/package-lock.json
 	  (cd $(CLIENT) && npm ci --silent --no-audit --no-fund --ignore-scripts); then touch $@; \
 	else rm -f $@; echo "the TypeScript compiler was not installed: its client is not generated"; fi
 
-up: $(VENV)/ready-local $(NATIVE) ## run everything until Ctrl-C; PUBLISHER=0 leaves the publisher out, VALUES=plausible posts plausible events, MONITORING=1 starts Prometheus
-	@exec $(RUN) -m ops up $(if $(VALUES),--values $(VALUES))
+up: $(SLUICE) $(NATIVE) ## run everything until Ctrl-C; PUBLISHER=0 leaves the publisher out, VALUES=plausible posts plausible events, MONITORING=1 starts Prometheus
+	@exec $(SLUICE) up $(if $(VALUES),--values $(VALUES))
 
-demo: $(VENV)/ready-local $(NATIVE) ## run everything under the publisher's load for DEMO_SECONDS (30) and check that nothing is lost; VALUES=plausible
-	@exec $(RUN) -m ops demo $(if $(VALUES),--values $(VALUES))
+demo: $(SLUICE) $(NATIVE) ## run everything under the publisher's load for DEMO_SECONDS (30) and check that nothing is lost; VALUES=plausible
+	@exec $(SLUICE) demo $(if $(VALUES),--values $(VALUES))
 
 TEST_PROCESSES ?= 3
-test: $(VENV)/ready $(NATIVE) $(TOOLS) $(CLIENT)/node_modules/ready lint ## lint, check types and layers, run all tests
+test: $(VENV)/ready $(SLUICE) $(NATIVE) $(TOOLS) $(CLIENT)/node_modules/ready lint ## lint, check types and layers, run all tests
 	@$(RUN) -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile --no-loadscope-reorder
 
 lint: $(VENV)/ready ## ruff, mypy, the layers and clippy
@@ -76,11 +81,11 @@ lint: $(VENV)/ready ## ruff, mypy, the layers and clippy
 	  cd core/native && cargo fmt --check && cargo clippy --locked --quiet --all-targets -- -D warnings; \
 	else echo "no Rust toolchain: the native module is not linted"; fi
 
-faults: $(VENV)/ready $(NATIVE) ## break every part under load and judge what is stored (14 minutes; SHORT=1: 3); figures go to .sluice/faults.json
+faults: $(VENV)/ready $(SLUICE) $(NATIVE) ## break every part under load and judge what is stored (14 minutes; SHORT=1: 3); figures go to .sluice/faults.json
 	@SLUICE_FAULTS=$(if $(SHORT),short,long) SLUICE_FAULTS_REPORT=.sluice/faults.json \
 	  $(RUN) -m pytest --quiet --numprocesses=2 --dist=loadfile tests/faults
 
-production-check: $(VENV)/ready $(NATIVE) $(TOOLS) ## compose, manifests, metrics, alerts, dashboards, runbooks, backup (SHORT=1: files only)
+production-check: $(VENV)/ready $(SLUICE) $(NATIVE) $(TOOLS) ## compose, manifests, metrics, alerts, dashboards, runbooks, backup (SHORT=1: files only)
 	@exec $(RUN) -m tests.production
 
 IMAGE_VERSION ?= dev
@@ -129,8 +134,8 @@ lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
 	@$(LOCK) --extra local -c requirements.lock -o requirements-local.lock
 	@$(LOCK) --extra local --extra dev -c requirements-local.lock -o requirements-dev.lock
 
-reset-data: $(VENV)/ready-local ## delete the local stack's data (.sluice); rejected while the stack runs
-	@$(RUN) -m ops reset-data
+reset-data: $(SLUICE) ## delete the local stack's data (.sluice); fails while the stack runs
+	@$(SLUICE) reset-data
 
 BUILT := core/_native*.so core/native/target ops/tools/bin build *.egg-info .mypy_cache .ruff_cache .pytest_cache \
   .hypothesis .import_linter_cache .benchmarks

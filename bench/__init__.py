@@ -1,1 +1,1 @@
-"""What loads Sluice and measures it: the stand-in publisher, benchmarks and their results."""
+"""Load generation and measurement: the stand-in publisher, benchmarks and their results."""

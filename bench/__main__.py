@@ -1,11 +1,11 @@
-"""All benchmarks, one after the other, and their report.
+"""Run all benchmarks, one after the other, and write their report.
 
     python -m bench [--short]
 
     each benchmark --> results/<name>.json --> results/summary.json, REPORT.md and its pictures
 
-Each runs in a process of its own, with nothing else beside it, and says what it does. In short form each runs for a
-moment and nothing is kept: it shows that they run.
+Each benchmark runs alone, in its own process. With --short, each runs for a few seconds and no result is kept: this
+only checks that they work.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ MICRO: Final = ("-m", "pytest", "bench/micro", "-q", "-p", "no:cacheprovider")
 
 
 def main() -> None:
-    """Run all, whatever one of them does. The exit code is 1 where one failed."""
+    """Run all benchmarks, even if one fails. The exit code is 1 if any failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition("\n")[0])
-    parser.add_argument("--short", action="store_true", help="a moment of each, and no result is kept")
+    parser.add_argument("--short", action="store_true", help="run each for a few seconds, and keep no result")
     short = parser.parse_args().short
     RESULTS.mkdir(exist_ok=True)
     if short:

@@ -1,13 +1,13 @@
-"""Senders of all sizes, for locust: single events, batches of 100, and arrays of the publisher's size.
+"""Senders for locust: single events, batches of 100, and arrays of the publisher's size.
 
     make up PUBLISHER=0                               in one terminal
     locust -f bench/locustfile.py                     web UI at http://127.0.0.1:8089
     make load                                         without the UI: LOAD_USERS=20 LOAD_SECONDS=30
 
-Choose by class or by tag:  locust -f bench/locustfile.py SingleEvents    (also BatchesOf100, PublisherSized)
+Select a class:  locust -f bench/locustfile.py SingleEvents    (also BatchesOf100, PublisherSized)
 
-Its own weakness: a locust user is a Python greenlet; past a few thousand requests a second locust itself is the wall.
-For that use `python -m bench.single_post`.
+Weakness: a locust user is a Python greenlet, so locust itself is the limit at a few thousand requests per second. For
+more, use `python -m bench.single_post`.
 """
 
 from random import Random
@@ -23,7 +23,7 @@ bodies = Bodies(rng.random(), corrupt_share=0.10)
 
 
 class Sender(FastHttpUser):
-    """Posts bodies of one size, and counts any answer but 202 as a failure."""
+    """Posts bodies of one size. Counts every response except 202 as a failure."""
 
     abstract = True
     host = "http://127.0.0.1:8080"
@@ -35,10 +35,10 @@ class Sender(FastHttpUser):
         content = bodies.body(rng.randint(*self.sizes)).content
         name = type(self).__name__
         with self.client.post("/events", content, headers=HEADERS, name=name, catch_response=True) as answer:  # type: ignore[arg-type]  # bytes are fine
-            if answer.status_code == 202:  # also with a corrupt event: that one is rejected alone
+            if answer.status_code == 202:  # also for a body with one invalid event
                 answer.success()
             else:
-                answer.failure(f"answered {answer.status_code}")
+                answer.failure(f"status {answer.status_code}")
 
 
 class SingleEvents(Sender):
@@ -50,7 +50,7 @@ class SingleEvents(Sender):
 
 
 class BatchesOf100(Sender):
-    """Senders that gather."""
+    """Senders that batch."""
 
     weight = 4
     sizes = (100, 100)
@@ -58,7 +58,7 @@ class BatchesOf100(Sender):
 
 
 class PublisherSized(Sender):
-    """The publisher: an array a second."""
+    """The publisher: one array per second."""
 
     weight = 1
     sizes = (1_000, 50_000)

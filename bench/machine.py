@@ -1,4 +1,4 @@
-"""What a figure was measured on: machine, versions and the settings that keep data safe."""
+"""Describe the environment of a measurement: machine, versions and durability settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DURABILITY: Final = ("fsync", "full_page_writes", "synchronous_commit", "shared_
 
 
 async def describe(connection: Connection) -> dict[str, Any]:
-    """The machine, the versions in use and PostgreSQL's settings, as JSON types."""
+    """Return the machine, package versions and PostgreSQL's settings, as JSON types."""
     settings = {name: await connection.fetchval("SELECT current_setting($1)", name) for name in DURABILITY}
     return {
         **describe_machine(),
@@ -34,7 +34,7 @@ async def describe(connection: Connection) -> dict[str, Any]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """The same without a database."""
+    """Return the same without PostgreSQL."""
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),

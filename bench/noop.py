@@ -1,8 +1,8 @@
-"""A gateway worker whose POST /events does nothing: what Robyn alone costs.
+"""A gateway worker whose POST /events does nothing, to measure the cost of Robyn alone.
 
     python -m bench.noop SLOT
 
-Everything else is the gateway's own: routes, workers, pinning, event loop, garbage collection, health.
+Everything else is the gateway's: routes, workers, CPU pinning, event loop, garbage collection, health.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ NOTHING: Final = Response(202, {"Content-Type": "application/json"}, b'{"accepte
 
 
 class Noop(Worker):
-    """Answers the same bytes to every POST."""
+    """Returns the same bytes for every POST."""
 
     def routes(self) -> Iterable[Route]:
-        """The gateway's own, with another answer to POST /events."""
+        """Yield the gateway's routes, with another handler for POST /events."""
         for route in super().routes():
             yield route._replace(handler=_nothing) if route[:2] == ("POST", "/events") else route
 

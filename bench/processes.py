@@ -1,7 +1,6 @@
-"""What the processes of a program have cost so far: CPU of all of them, those that ended included, and memory; and who
-of them comes first for a core.
+"""CPU time, memory and CPU priority of processes.
 
-Invariant: CPU only ever grows. A child that ended counts on in its parent, once that has waited for it.
+Invariant: CPU time never decreases. The time of a child that ended counts in its parent, after the parent's wait.
 """
 
 from __future__ import annotations
@@ -12,24 +11,24 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-_FIRST: Final = -15  # as nice counts
+_FIRST: Final = -15  # a nice value
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """User and system time of these processes and of their children that ended."""
+    """Return the user and system time of these processes and of their ended children."""
     ticks = 0
     for pid in pids:
         with contextlib.suppress(OSError):  # it has just ended
-            # After the name, which may hold anything but ends with the last ")": utime, stime, cutime, cstime.
+            # Fields after the name, which ends with the last ")": utime, stime, cutime, cstime.
             after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += sum(map(int, after_name[11:15]))
     return ticks / _TICKS
 
 
 def memory_bytes(pids: Iterable[int]) -> int:
-    """Resident memory of these processes together, without what they share: files, and PostgreSQL's buffers."""
+    """Return the sum of these processes' resident memory, without shared memory: files, and PostgreSQL's buffers."""
     pages = 0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -38,10 +37,10 @@ def memory_bytes(pids: Iterable[int]) -> int:
     return pages * _PAGE_BYTES
 
 
-def come_first(pid: int) -> None:
-    """Let this process, the first of its session, and all of the session come first for a core, where we may.
+def raise_cpu_priority(pid: int) -> None:
+    """Raise the CPU priority of this process, a session leader, and of its whole session, if permitted.
 
-    Linux weighs sessions against each other (autogroups), and nice only the processes within one.
+    Linux schedules sessions against each other (autogroups); nice values apply only within a session.
     """
     with contextlib.suppress(OSError):
         Path(f"/proc/{pid}/autogroup").write_text(str(_FIRST), encoding="ascii")

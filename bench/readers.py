@@ -1,8 +1,8 @@
-"""Readers of reports: many at once, each over a connection of its own, with what each answer cost.
+"""Concurrent readers of reports, each over its own connection, with the latencies of their responses.
 
-What an answer cost is told twice: by the reporter itself (its header Server-Timing, from the query to the answer), and
-as the reader saw it, with the way there and back. Readers are plain sockets: a client library would cost more than the
-reporter does, on the same cores.
+Each latency is measured twice: by the reporter (its header Server-Timing, from request to response) and by the reader,
+including the network. Readers use plain sockets: a client library would use more CPU than the reporter, on the same
+cores.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
-ANSWER_SECONDS: Final = 60.0
-WARM_UP: Final = 2  # answers of each reader that are not counted: connections, plans, caches
+ANSWER_TIMEOUT_SECONDS: Final = 60.0
+WARM_UP: Final = 2  # responses per reader that are not counted: they open connections and fill caches
 
 
 class NotAnswered(Exception):
-    """A report was not answered 200."""
+    """A report was not answered with status 200."""
 
 
-class Busy(NotAnswered):
-    """It was rejected for lack of room or time: 503 or 504."""
+class Overloaded(NotAnswered):
+    """The reporter rejected the request: 503 or 504."""
 
 
 @dataclass
-class Costs:
-    """Milliseconds of answers: by the reporter's own clock, and by the readers'."""
+class Latencies:
+    """Latencies of responses in milliseconds, by the reporter's clock (server) and the readers' (client)."""
 
     server: list[float] = field(default_factory=list)
     client: list[float] = field(default_factory=list)
     rejected: int = 0  # 503 and 504
     seconds: float = 0.0
 
-    def add(self, other: Costs) -> None:
-        """Count these too."""
+    def add(self, other: Latencies) -> None:
+        """Add the latencies of another run."""
         self.server += other.server
         self.client += other.client
         self.rejected += other.rejected
         self.seconds += other.seconds
 
     def figures(self) -> dict[str, Any]:
-        """p50 and p99 of both, how many answers, and how many a second."""
+        """Return p50 and p99 of both, the number of responses, and responses per second."""
         return {
             "p50_ms": quantile(self.server, 0.50),
             "p99_ms": quantile(self.server, 0.99),
@@ -57,16 +57,16 @@ class Costs:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The smallest value that so large a share of all does not exceed. Raises NotAnswered where there is none."""
+    """Return the smallest value that `share` of all values do not exceed. Raises NotAnswered without any values."""
     if not values:
-        raise NotAnswered("no report was answered in time: give it more time, or a machine that does less")
+        raise NotAnswered("no report was answered in time: run longer, or on a machine with less load")
     ranked = sorted(values)
     return round(ranked[min(len(ranked) - 1, int(len(ranked) * share))], 2)
 
 
 @dataclass(frozen=True)
 class Query:
-    """A report and its parameters, as a reader asks."""
+    """A report and its parameters."""
 
     report: str
     parameters: dict[str, str]
@@ -77,27 +77,27 @@ class Query:
 
 
 class Reader:
-    """One connection, kept open."""
+    """Requests reports over one connection."""
 
     def __init__(self, root: str) -> None:
-        where = urlsplit(root)
-        self._host, self._port = where.hostname or "127.0.0.1", where.port or 80
+        url = urlsplit(root)
+        self._host, self._port = url.hostname or "127.0.0.1", url.port or 80
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, query: Query) -> tuple[float, bytes]:
-        """The reporter's own milliseconds, and the body. Raises NotAnswered."""
+    async def get(self, query: Query) -> tuple[float, bytes]:
+        """Return the reporter's own milliseconds, and the body. Raises NotAnswered."""
         if self._streams is None:
             self._streams = await asyncio.open_connection(self._host, self._port)
         reader, writer = self._streams
         writer.write(f"GET {query.target} HTTP/1.1\r\nHost: {self._host}\r\nAccept: application/json\r\n\r\n".encode())
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             status, *lines = head.split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
             body = await reader.readexactly(int(headers["content-length"]))
         code = status.split()[1]
         if code != "200":
-            raise (Busy if code in ("503", "504") else NotAnswered)(f"{query.target}: {status} {body[:300]!r}")
+            raise (Overloaded if code in ("503", "504") else NotAnswered)(f"{query.target}: {status} {body[:300]!r}")
         return float(headers["server-timing"].rpartition("dur=")[2]), body
 
     def close(self) -> None:
@@ -116,35 +116,34 @@ async def read(
     every_seconds: float = 0.0,
     stop: asyncio.Event | None = None,
     advance: Callable[[], None] = lambda: None,
-) -> Costs:
-    """Ask until so many answers are there, so many seconds are over, or a stop; each reader at most once in
-    `every_seconds`.
+) -> Latencies:
+    """Request reports until `answers` responses, `seconds` or `stop`; each reader at most once per `every_seconds`.
 
     Raises NotAnswered.
     """
-    costs, left, began = Costs(), answers, 0.0
-    warm = asyncio.Barrier(readers)  # nobody's answers count before everybody is warm
+    latencies, left, began = Latencies(), answers, 0.0
+    warm = asyncio.Barrier(readers)  # counting starts when all readers are warm
 
-    async def one(number: int) -> None:
+    async def run_reader(number: int) -> None:
         nonlocal left, began
         reader = Reader(root)
         try:
             for _ in range(WARM_UP):
-                with suppress(Busy):
-                    await reader.ask(draw())
+                with suppress(Overloaded):
+                    await reader.get(draw())
             await warm.wait()
             began = began or time.perf_counter()
             await asyncio.sleep(every_seconds * number / readers)
-            while left > 0 and (asked := time.perf_counter()) < began + seconds and not (stop and stop.is_set()):
+            while left > 0 and (started := time.perf_counter()) < began + seconds and not (stop and stop.is_set()):
                 left -= 1
                 try:
-                    server, _ = await reader.ask(draw())
-                except Busy:
-                    costs.rejected += 1
+                    server, _ = await reader.get(draw())
+                except Overloaded:
+                    latencies.rejected += 1
                     continue
-                took = time.perf_counter() - asked
-                costs.client.append(took * 1000)
-                costs.server.append(server)
+                took = time.perf_counter() - started
+                latencies.client.append(took * 1000)
+                latencies.server.append(server)
                 advance()
                 await asyncio.sleep(max(0.0, every_seconds - took))
         finally:
@@ -152,6 +151,6 @@ async def read(
 
     async with asyncio.TaskGroup() as tasks:
         for number in range(readers):
-            tasks.create_task(one(number))
-    costs.seconds = time.perf_counter() - began
-    return costs
+            tasks.create_task(run_reader(number))
+    latencies.seconds = time.perf_counter() - began
+    return latencies

@@ -1,10 +1,10 @@
-"""The results as a page for people and a summary for programs.
+"""Render the results as a page (REPORT.md), charts and a summary for programs.
 
     results/*.json --> summary.json, REPORT.md, cpu.svg, batches.svg, latency.svg
 
-    python -m bench.report        anew from the results that are there
+    python -m bench.report        render again from the existing results
 
-Invariant: every figure comes from a result file, with the machine that it was measured on.
+Invariant: every figure comes from a result file, which also describes its machine.
 """
 
 from __future__ import annotations
@@ -22,116 +22,117 @@ NEEDED: Final = ("micro", "single_post", "pipeline", "steady", "overload")
 
 
 def trim_micro(folder: Path = RESULTS) -> None:
-    """Keep of pytest-benchmark's file what a reader needs: each benchmark's name, median and facts."""
+    """Reduce pytest-benchmark's file to each benchmark's name, median, rounds and extra info."""
     path = folder / "micro.json"
-    found = json.loads(path.read_text())
+    results = json.loads(path.read_text())
     kept = [
-        {"name": one["name"], "median_seconds": one["stats"]["median"], "rounds": one["stats"]["rounds"]}
-        | one["extra_info"]
-        for one in found["benchmarks"]
+        {"name": result["name"], "median_seconds": result["stats"]["median"], "rounds": result["stats"]["rounds"]}
+        | result["extra_info"]
+        for result in results["benchmarks"]
     ]
-    path.write_text(json.dumps({"measured_at": found["datetime"], "benchmarks": kept}, indent=2) + "\n")
+    path.write_text(json.dumps({"measured_at": results["datetime"], "benchmarks": kept}, indent=2) + "\n")
 
 
-def summarize(found: dict[str, Any]) -> dict[str, Any]:
-    """The figures that programs read, under names that stay."""
-    pipeline, steady = found["pipeline"], found["steady"]
-    micro = {one["name"]: one for one in found["micro"]["benchmarks"]}
+def summarize(results: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures that programs read, under stable names."""
+    pipeline, steady = results["pipeline"], results["steady"]
+    micro = {result["name"]: result for result in results["micro"]["benchmarks"]}
     native = [micro[f"test_parse[{source}-native]"] for source in ("facebook", "tiktok")]
     usual = [micro[f"test_decode_and_let_asyncpg_encode[{source}]"] for source in ("facebook", "tiktok")]
     return {
         "native_speedup": round(
             median(slow["us_per_event"] / fast["us_per_event"] for slow, fast in zip(usual, native, strict=True)), 1
         ),
-        "native_mb_per_second": round(median(one["mb_per_second"] for one in native)),
+        "native_mb_per_second": round(median(result["mb_per_second"] for result in native)),
         "pipeline_of_limit": pipeline["pipeline_of_limit"],
         "stored_per_second": pipeline["stored_per_second"],
         "limit_rows_per_second": pipeline["limit_rows_per_second"],
         "ceiling_rows_per_second": pipeline["ceiling_rows_per_second"],
         "pipeline_of_ceiling": pipeline["pipeline_of_ceiling"],
         "cpu_us_per_event": pipeline["cpu_us_per_event"],
-        "single_post_of_noop": found["single_post"]["single_post_of_noop"],
+        "single_post_of_noop": results["single_post"]["single_post_of_noop"],
         "freshness_p50_seconds": steady["freshness_p50_seconds"],
         "freshness_p99_seconds": steady["freshness_p99_seconds"],
     }
 
 
 def write_report(folder: Path = RESULTS) -> None:
-    """Write summary, page and pictures beside the results. Raises FileNotFoundError where a result is missing."""
-    found = {name: json.loads((folder / f"{name}.json").read_text()) for name in NEEDED}
-    summary = summarize(found)
-    pictures = _pictures(found)
+    """Write summary, page and charts to the folder of the results. Raises FileNotFoundError if a result is missing."""
+    results = {name: json.loads((folder / f"{name}.json").read_text()) for name in NEEDED}
+    summary = summarize(results)
+    pictures = _pictures(results)
     for name, picture in pictures.items():
         (folder / f"{name}.svg").write_text(picture)
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    (folder / "REPORT.md").write_text(_page(found, summary))
+    (folder / "REPORT.md").write_text(_page(results, summary))
 
 
-def _pictures(found: dict[str, Any]) -> dict[str, str]:
-    single = found["single_post"]
+def _pictures(results: dict[str, Any]) -> dict[str, str]:
+    single = results["single_post"]
     return {
-        "cpu": bars(
-            "CPU an event, by stage, the whole pipeline at saturation", found["pipeline"]["cpu_us_per_event"], "µs"
-        ),
+        "cpu": bars("CPU per event, by stage, at saturation", results["pipeline"]["cpu_us_per_event"], "µs"),
         "batches": lines(
-            "Accepted a second by size of a POST (fsynced)",
-            {"events": [(one["events"], one["events_per_second"]) for one in single["batches"]]},
-            "events in a POST",
-            "events a second",
+            "Events accepted per second, by events per POST (fsynced)",
+            {"events": [(result["events"], result["events_per_second"]) for result in single["batches"]]},
+            "events per POST",
+            "events per second",
         ),
         "latency": lines(
-            "Time to the answer of a POST of one event, by connections",
-            {name: [(one["connections"], one[f"{name}_ms"]) for one in single["load"]] for name in ("p50", "p99")},
-            "connections that always wait for an answer",
+            "Latency of POSTs of one event, by connections",
+            {
+                name: [(result["connections"], result[f"{name}_ms"]) for result in single["load"]]
+                for name in ("p50", "p99")
+            },
+            "connections, each with one request in flight",
             "milliseconds",
         ),
     }
 
 
-def _page(found: dict[str, Any], summary: dict[str, Any]) -> str:
-    single, pipeline, steady, overload = (found[name] for name in NEEDED[1:])
+def _page(results: dict[str, Any], summary: dict[str, Any]) -> str:
+    single, pipeline, steady, overload = (results[name] for name in NEEDED[1:])
     machine = f"{pipeline['cpu']}, {pipeline['cores']} cores, {pipeline['memory_gib']} GiB, Python {pipeline['python']}"
     rows = [
-        ("stored by the whole pipeline", f"{summary['stored_per_second']:,} events a second"),
-        ("limit: staged merge and rollups, one connection", f"{summary['limit_rows_per_second']:,} rows a second"),
-        ("ceiling: bare COPY, one connection", f"{summary['ceiling_rows_per_second']:,} rows a second"),
+        ("stored by the pipeline", f"{summary['stored_per_second']:,} events per second"),
+        ("limit: staged merge and rollups, one connection", f"{summary['limit_rows_per_second']:,} rows per second"),
+        ("ceiling: bare COPY, one connection", f"{summary['ceiling_rows_per_second']:,} rows per second"),
         ("pipeline of limit", f"{summary['pipeline_of_limit']:.0%}"),
         ("pipeline of ceiling", f"{summary['pipeline_of_ceiling']:.0%}"),
-        ("native parser beside msgspec and asyncpg", f"{summary['native_speedup']} times less CPU"),
-        ("native parser", f"{summary['native_mb_per_second']} MB a second and core"),
-        ("single POSTs, 256 connections", f"{single['gateway_per_second']:,} a second"),
-        ("a handler that does nothing", f"{single['noop_per_second']:,} a second"),
-        ("gateway of nothing", f"{summary['single_post_of_noop']:.0%}"),
+        ("native parser compared with msgspec and asyncpg", f"{summary['native_speedup']} times less CPU"),
+        ("native parser", f"{summary['native_mb_per_second']} MB per second and core"),
+        ("single POSTs, 256 connections", f"{single['gateway_per_second']:,} per second"),
+        ("no-op handler", f"{single['noop_per_second']:,} per second"),
+        ("gateway of no-op handler", f"{summary['single_post_of_noop']:.0%}"),
         ("freshness, median", f"{summary['freshness_p50_seconds']} s"),
         ("freshness, p99", f"{summary['freshness_p99_seconds']} s"),
-        ("flood of the capacity", f"{overload['flood_of_capacity']:.0%}"),
-        ("503 for small bodies in that flood, p99", f"{overload['small']['rejected_p99_ms']} ms"),
-        ("503 for 4 MB bodies, p99", f"{overload['large']['rejected_p99_ms']} ms"),
+        ("flood of capacity", f"{overload['flood_of_capacity']:.0%}"),
+        ("latency of 503 for small bodies in that flood, p99", f"{overload['small']['rejected_p99_ms']} ms"),
+        ("latency of 503 for 4 MB bodies, p99", f"{overload['large']['rejected_p99_ms']} ms"),
     ]
     memory = [
-        (name, f"{told['most_mb']} MB", f"{told['slope_mb_per_minute']:+} MB a minute")
-        for name, told in steady["memory"].items()
+        (name, f"{usage['max_mb']} MB", f"{usage['slope_mb_per_minute']:+} MB per minute")
+        for name, usage in steady["memory"].items()
     ]
-    micro = [(one["name"], f"{1000 * one['median_seconds']:.3f} ms") for one in found["micro"]["benchmarks"]]
-    warning = "" if pipeline["quotable"] else "\n**The machine was held up: these figures are not to be quoted.**\n"
+    micro = [(result["name"], f"{1000 * result['median_seconds']:.3f} ms") for result in results["micro"]["benchmarks"]]
+    warning = "" if pipeline["quotable"] else "\n**The machine was disturbed: do not quote these figures.**\n"
     return "\n".join(
         (
             "# Benchmarks",
             "",
-            f"Measured {pipeline['measured_at']} on {machine}; fsync on everywhere (PostgreSQL `fsync`, "
-            "`synchronous_commit`, `full_page_writes`; NATS `sync_interval: always`). Settings and rounds stand in the "
-            "JSON files beside this page. Anew: `make bench`.",
+            f"Measured {pipeline['measured_at']} on {machine}. fsync is on everywhere (PostgreSQL `fsync`, "
+            "`synchronous_commit`, `full_page_writes`; NATS `sync_interval: always`). The JSON files in this folder "
+            "contain settings and all rounds. To repeat: `make bench`.",
             warning,
-            _table(("what", "figure"), rows),
-            "![CPU an event, by stage](cpu.svg)",
+            _table(("measurement", "result"), rows),
+            "![CPU per event, by stage](cpu.svg)",
             "",
-            "![Accepted a second by size of a POST](batches.svg)",
+            "![Events accepted per second, by events per POST](batches.svg)",
             "",
-            "![Time to an answer by connections](latency.svg)",
+            "![Latency by connections](latency.svg)",
             "",
             f"## Memory over {steady['settings']['seconds']:g} s of the publisher's load",
             "",
-            _table(("program", "most", "slope over the second half"), memory),
+            _table(("program", "maximum", "slope over the second half"), memory),
             "## Single steps",
             "",
             _table(("step", "median of a round"), micro),

@@ -1,4 +1,4 @@
-"""The queries that `bench.reports` asks: typical ones, each apart, the worst, and what only rows can give."""
+"""Queries of `bench.reports`: typical ones, distinct ones, the worst case, and queries answered from rows."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from bench.readers import Query
-from reporter.query import MOST_ROWS
+from reporter.query_params import MAX_ROWS
 
 DAYS: Final = 30
 RNG: Final = random.Random(1)
 
 
 def typical(report: str) -> Query:
-    """30 days by day, ending within the last days."""
+    """Return a query of 30 days by day, that ends within the last three days."""
     end = _today() + timedelta(days=1 - RNG.randrange(3))
     by = "gender" if report == "demographics" else "source"
     return Query(report, {**_range(end - timedelta(days=DAYS), end), "interval": "day", "groupBy": by})
 
 
 def apart(report: str) -> Query:
-    """A typical query with a limit of its own, which changes nothing but that nobody else asks the same."""
+    """Return a typical query with a random limit, which makes it distinct without changing its result."""
     query = typical(report)
-    return Query(report, {**query.parameters, "limit": str(RNG.randrange(1_000, MOST_ROWS))})
+    return Query(report, {**query.parameters, "limit": str(RNG.randrange(1_000, MAX_ROWS))})
 
 
 def worst(report: str) -> Query:
-    """Ragged ends, a zone that no hour of UTC fits, and as many rows as an answer may have."""
+    """Return a worst-case query: unaligned ends, a time zone not aligned with UTC hours, and many rows."""
     start = datetime.now(UTC) - timedelta(days=DAYS - 1, minutes=RNG.randrange(1, 400), seconds=7)
     end = datetime.now(UTC) - timedelta(minutes=RNG.randrange(1, 400), seconds=3)
     zone = {**_range(start, end), "timeZone": "Asia/Kathmandu"}
@@ -42,7 +42,7 @@ def worst(report: str) -> Query:
 
 
 def whole_audience(_report: str) -> Query:
-    """All that rollups hold of the audience, of 30 days in one."""
+    """Return a query of all dimensions in rollups, over 30 days in one bucket."""
     end = _today() + timedelta(days=1 - RNG.randrange(3))
     by = "age,gender,country,followers,device"
     return Query("demographics", {**_range(end - timedelta(days=DAYS), end), "groupBy": by})
@@ -56,10 +56,10 @@ FROM_ROWS: Final[dict[str, tuple[str, dict[str, str]]]] = {
 }
 
 
-def from_rows(what: str) -> Query:
-    """What only rows can give, of the last whole days."""
-    report, parameters = FROM_ROWS[what]
-    days = DAYS - 1 if "days" in what else 1
+def from_rows(name: str) -> Query:
+    """Return a query of the last whole days that is answered from rows."""
+    report, parameters = FROM_ROWS[name]
+    days = DAYS - 1 if "days" in name else 1
     return Query(report, {**_range(_today() - timedelta(days=days), _today()), **parameters})
 
 

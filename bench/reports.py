@@ -1,22 +1,21 @@
-"""Reports at growing numbers of stored events, beside a plain GROUP BY over the partitions, and while events come in.
+"""Measure reports at growing numbers of events, in comparison with GROUP BY over the partitions, and while storing.
 
     python -m bench.reports [--sizes 1M,10M,50M | --short]
 
-For each size, on one database that is filled further and further:
+For each size, on one database that is filled step by step:
 
-- typical and worst supported query of each report, by 16 readers at once that ask again as soon as they are answered;
-- the typical ones once more, no two of them alike: readers of the same report share a reading, these do not;
-- what only rows can give (cities, campaigns, the audience by type), each within its range, by 4 readers;
-- the typical answers by GROUP BY over the partitions, by one reader, beside the report by one reader: the ratio. Both
-  must say the same.
+- the typical and the worst supported query of each report, by 16 readers in a closed loop;
+- the typical queries again, all distinct: concurrent requests for the same report share one query, these do not;
+- queries answered from rows (cities, campaigns, the audience by type), each within its range, by 4 readers;
+- the typical results by GROUP BY over the partitions and by the report, one reader each: the ratio. Both must be equal.
 
-At the largest size, with the publisher as fast as it is taken: 16 readers who ask once a second each, and how many
-events a second are stored with and without them.
+At the largest size, while the publisher posts as fast as possible: 16 readers with one request per second each, and the
+events stored per second with and without them.
 
-The reporter comes first for a core, as docker-compose has it (`cpu_shares`).
+The reporter has a higher CPU priority, as in docker-compose (`cpu_shares`).
 
-Its own weakness: readers, reporter, PostgreSQL and publisher share the machine's cores. Figures are the reporter's own
-(Server-Timing), the readers' stand beside them. They go to bench/results/reports.json.
+Weakness: readers, reporter, PostgreSQL and publisher share the machine's cores. The figures are the reporter's
+(Server-Timing); those of the readers are listed, too. Results: bench/results/reports.json.
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.fill import NoRoom, check_room, fill
 from bench.machine import describe
-from bench.processes import come_first
-from bench.readers import Costs, Query, Reader, read
+from bench.processes import raise_cpu_priority
+from bench.readers import Latencies, Query, Reader, read
 from bench.report_queries import DAYS, FROM_ROWS, RNG, apart, from_rows, typical, whole_audience, worst
 from core import jetstream, postgres
 from core.logs import configure
@@ -56,7 +55,7 @@ RESULT: Final = Path(__file__).parent / "results" / "reports.json"
 READERS: Final = 16
 ROW_READERS: Final = 4
 ROUNDS: Final = 3  # of GROUP BY
-PAIRS: Final = 6  # of storing with and without readers: single runs differ by a tenth
+PAIRS: Final = 6  # of runs with and without readers: single runs differ by a tenth
 REPORTS: Final = ("events", "revenue", "demographics")
 _SQL: Final = statements("bench_reports")
 _ROWS: Final = "\nUNION ALL\n".join(
@@ -66,7 +65,7 @@ _ROWS: Final = "\nUNION ALL\n".join(
 
 
 class Bench:
-    """One run: the servers, what is asked of them, and how far it is."""
+    """One run of the benchmark on running servers, with its progress bars."""
 
     def __init__(self, servers: Servers, services: Services, progress: Progress, *, short: bool) -> None:
         self.servers, self.services, self.progress = servers, services, progress
@@ -74,26 +73,28 @@ class Bench:
         self.rounds, self.pairs, self.posts = (1, 1, 2) if short else (ROUNDS, PAIRS, 30)
 
     async def size(self, connection: Connection, events: int) -> dict[str, Any]:
-        """All figures of one size."""
-        found: dict[str, Any] = {"events": events, "database_bytes": await _bytes(connection)}
+        """Measure all figures at one size."""
+        figures: dict[str, Any] = {"events": events, "database_bytes": await _bytes(connection)}
         for name, draw in (("typical", typical), ("apart", apart), ("worst", worst)):
-            found[name] = {report: (await self._read(f"{name} {report}", draw, report)).figures() for report in REPORTS}
-        found["whole_audience"] = (await self._read("whole audience", whole_audience, "")).figures()
-        found["from_rows"] = {
-            what: (await self._read(what, from_rows, what, readers=ROW_READERS, answers=40)).figures()
-            for what in FROM_ROWS
+            figures[name] = {
+                report: (await self._read(f"{name} {report}", draw, report)).figures() for report in REPORTS
+            }
+        figures["whole_audience"] = (await self._read("whole audience", whole_audience, "")).figures()
+        figures["from_rows"] = {
+            label: (await self._read(label, from_rows, label, readers=ROW_READERS, answers=40)).figures()
+            for label in FROM_ROWS
         }
-        found["group_by"] = {report: await self._beside_group_by(connection, report) for report in REPORTS}
-        return found
+        figures["group_by"] = {report: await self._beside_group_by(connection, report) for report in REPORTS}
+        return figures
 
     async def while_storing(self) -> dict[str, Any]:
-        """Reports of readers who ask once a second each, at rest and while the collectors store at full speed."""
-        never, idle, busy = asyncio.Event(), Costs(), Costs()
+        """Measure reports with one request per second and reader, at rest and while collectors store at full speed."""
+        never, idle, busy = asyncio.Event(), Latencies(), Latencies()
         alone: list[int] = []
         together: list[int] = []
         for pair in range(self.pairs):
             idle.add(await self._paced("once a second, at rest", self.seconds / self.pairs, never))
-            for with_readers in (pair % 2 == 0, pair % 2 == 1):  # whatever grows meanwhile is on both sides
+            for with_readers in (pair % 2 == 0, pair % 2 == 1):  # in turning order, so that growth affects both alike
                 if not with_readers:
                     alone.append(await self._store())
                     continue
@@ -115,15 +116,15 @@ class Bench:
 
     async def _read(
         self,
-        what: str,
+        label: str,
         draw: Callable[[str], Query],
         name: str,
         *,
         readers: int | None = None,
         answers: int | None = None,
-    ) -> Costs:
+    ) -> Latencies:
         answers = min(answers or self.answers, self.answers)
-        with self.bar(what, answers) as advance:
+        with self.bar(label, answers) as advance:
             return await read(
                 self.services.reports,
                 lambda: draw(name),
@@ -133,8 +134,8 @@ class Bench:
                 advance=advance,
             )
 
-    async def _paced(self, what: str, seconds: float, stop: asyncio.Event) -> Costs:
-        with self.bar(what, None) as advance:
+    async def _paced(self, label: str, seconds: float, stop: asyncio.Event) -> Latencies:
+        with self.bar(label, None) as advance:
             return await read(
                 self.services.reports,
                 lambda: typical(RNG.choice(REPORTS)),
@@ -147,35 +148,35 @@ class Bench:
             )
 
     async def _beside_group_by(self, connection: Connection, report: str) -> dict[str, Any]:
-        """The typical answer both ways, one at a time. Raises AssertionError where they differ."""
+        """Measure the typical query as a report and by GROUP BY. Raises AssertionError if the results differ."""
         query = typical(report)
         bounds = [datetime.fromisoformat(query.parameters[name]) for name in ("from", "to")]
         facebook = SOURCES["facebook"].table
         plain_statement = _SQL[report].format(rows=_ROWS, table=facebook, dimension="gender")
-        plain, ours = [], []
+        plain_ms, report_ms = [], []
         reader = Reader(self.services.reports)
         with self.bar(f"{report} by GROUP BY", self.rounds) as advance:
             for _ in range(self.rounds):
                 began = time.perf_counter()
                 rows = await connection.fetch(plain_statement, *bounds)
-                plain.append((time.perf_counter() - began) * 1000)
+                plain_ms.append((time.perf_counter() - began) * 1000)
                 advance()
             for _ in range(20):
-                cost, body = await reader.ask(query)
-                ours.append(cost)
+                milliseconds, body = await reader.get(query)
+                report_ms.append(milliseconds)
         reader.close()
-        counted, told = sum(row["figure"] for row in rows), _figures(report, orjson.loads(body))
-        if counted != told:
-            raise AssertionError(f"{report}: the report says {told}, the partitions {counted}")
+        counted, reported = sum(row["figure"] for row in rows), _figures(report, orjson.loads(body))
+        if counted != reported:
+            raise AssertionError(f"{report}: the report has {reported}, the partitions have {counted}")
         return {
-            "group_by_ms": round(median(plain), 1),
-            "report_ms": round(median(ours), 2),
-            "speedup": round(median(plain) / median(ours), 1),
+            "group_by_ms": round(median(plain_ms), 1),
+            "report_ms": round(median(report_ms), 2),
+            "speedup": round(median(plain_ms) / median(report_ms), 1),
             "events": counted,
         }
 
     async def _store(self) -> int:
-        """Events stored a second: from the first POST until the streams are empty."""
+        """Return the events stored per second, from the first POST until the streams are empty."""
         counts = self.servers.folder / "publisher.json"
         program = publisher(
             self.services.endpoint, "--quiet", "--json", str(counts), "--seed", f"reports-{time.time_ns()}",
@@ -186,7 +187,7 @@ class Bench:
                 *program.argv, env={**os.environ, **program.env}, stdout=asyncio.subprocess.PIPE
             )
             assert process.stdout is not None
-            await process.stdout.readline()  # all bodies are prepared, and the first is about to leave
+            await process.stdout.readline()  # all bodies are prepared, posting begins
             began = time.monotonic()
             await process.stdout.read()
             if await process.wait() != 0:
@@ -202,8 +203,8 @@ class Bench:
         return round(float(orjson.loads(counts.read_bytes())["accepted"]) / seconds)
 
     @contextmanager
-    def bar(self, what: str, total: int | None) -> Iterator[Callable[[], None]]:
-        bar = self.progress.add_task(what, total=total)
+    def bar(self, label: str, total: int | None) -> Iterator[Callable[[], None]]:
+        bar = self.progress.add_task(label, total=total)
         try:
             yield lambda: self.progress.advance(bar)
         finally:
@@ -211,28 +212,28 @@ class Bench:
 
 
 def _figures(report: str, answer: dict[str, Any]) -> int:
-    """The counts of an answer, added up."""
+    """Return the sum of the counts in a report."""
     if report == "demographics":
         return sum(share["events"] for row in answer["rows"] for share in row.get("gender", ()))
     return int(answer["totals"]["events" if report == "events" else "purchases"])
 
 
 async def _bytes(connection: Connection) -> int:
-    found: int = await connection.fetchval("SELECT pg_database_size(current_database())")
-    return found
+    size: int = await connection.fetchval("SELECT pg_database_size(current_database())")
+    return size
 
 
 async def run(sizes: Sequence[int], *, short: bool) -> dict[str, Any]:
-    """Measure; the result as JSON types."""
+    """Run the benchmark. Return the result as JSON types."""
     columns = (TextColumn("{task.description:<34}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
-    found: list[dict[str, Any]] = []
+    figures: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder, Progress(*columns) as progress:
         async with Servers(Path(folder)) as servers:
             services = await start_services(
                 servers, {**os.environ, "LOG_LEVEL": "warning", "REPORTER_CONNECTIONS": str(READERS)}
             )
-            come_first(servers.supervisor.pid("reporter"))
+            raise_cpu_priority(servers.supervisor.pid("reporter"))
             connection = await postgres.connect(servers.owner_dsn, name="bench")
             bench = Bench(servers, services, progress, short=short)
             stored = 0
@@ -241,24 +242,24 @@ async def run(sizes: Sequence[int], *, short: bool) -> dict[str, Any]:
                     check_room(servers.folder, size - stored)
                 except NoRoom as error:
                     left_out[f"{size}"] = str(error)
-                    progress.console.print(f"left out: {error}")
+                    progress.console.print(f"skipped: {error}")
                     continue
                 began = time.monotonic()
                 stored += (await fill(servers.owner_dsn, size - stored, DAYS)).total()
                 filled = time.monotonic() - began
-                with bench.bar("vacuum", None):  # now, or autovacuum does it while reports are measured
+                with bench.bar("vacuum", None):  # otherwise autovacuum would run during the measurement
                     await connection.execute("VACUUM (ANALYZE)")
-                found.append({**await bench.size(connection, stored), "fill_seconds": round(filled)})
-                progress.console.print(_line(found[-1]))
+                figures.append({**await bench.size(connection, stored), "fill_seconds": round(filled)})
+                progress.console.print(_line(figures[-1]))
             storing = await bench.while_storing()
             machine = await describe(connection)
             await connection.close()
-    return {**machine, **_summary(found), "sizes": found, "left_out": left_out, "while_storing": storing}
+    return {**machine, **_summary(figures), "sizes": figures, "left_out": left_out, "while_storing": storing}
 
 
-def _summary(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The figures that are quoted: of the largest size, and of the report that does worst."""
-    first, last = found[0], found[-1]
+def _summary(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures to quote: those of the largest size and the slowest report."""
+    first, last = figures[0], figures[-1]
     return {
         "settings": {"days": DAYS, "readers": READERS, "readers_of_rows": ROW_READERS, "reporter_connections": READERS},
         "largest_events": last["events"],
@@ -283,13 +284,11 @@ def _line(size: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run the benchmark, print its figures and keep them."""
+    """Run the benchmark, print its result and save it."""
     parser = argparse.ArgumentParser(prog="python -m bench.reports", description=__doc__.partition("\n")[0])
-    parser.add_argument("--sizes", default="1M,10M,50M", help="how many events are stored, comma separated")
-    parser.add_argument(
-        "--short", action="store_true", help="a moment of everything, of 20,000 events; keeps no result"
-    )
-    parser.add_argument("--result", type=Path, default=RESULT, help="where the figures go")
+    parser.add_argument("--sizes", default="1M,10M,50M", help="numbers of stored events, comma separated")
+    parser.add_argument("--short", action="store_true", help="measure briefly with 20,000 events, and keep no result")
+    parser.add_argument("--result", type=Path, default=RESULT, help="file for the result")
     options = parser.parse_args()
     configure("bench", "warning")
     sizes = [20_000] if options.short else sorted(amount(text) for text in options.sizes.split(","))
@@ -307,8 +306,8 @@ def main() -> None:
         print(f"{name:<24}{result[name]:>12,}")
     storing = result["while_storing"]
     print(
-        f"while storing: reports {storing['slower_p50']} x (p50), {storing['slower_p99']} x (p99) as slow, "
-        f"{storing['stored_lower']:.1%} fewer events stored a second"
+        f"while storing: report latency {storing['slower_p50']} x (p50), {storing['slower_p99']} x (p99), "
+        f"{storing['stored_lower']:.1%} fewer events stored per second"
     )
 
 

@@ -1,4 +1,4 @@
-"""Where results are kept, and what every benchmark says of many samples."""
+"""Save results, and compute percentiles and slopes of samples."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ RESULTS: Final = Path(__file__).parent / "results"
 
 
 def write(name: str, result: dict[str, Any]) -> None:
-    """Keep a result as bench/results/<name>.json."""
+    """Save a result as bench/results/<name>.json."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
 def percentile(samples: Sequence[float], share: float) -> float:
-    """The sample under which `share` percent of them lie; 0 without any."""
+    """Return the sample below which `share` percent of the samples are; 0 without samples."""
     ordered = sorted(samples)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share / 100))] if ordered else 0.0
 
 
 def flatness(samples: Sequence[int], every_seconds: float) -> dict[str, float]:
-    """Most memory in MB, and its slope in MB a minute: of a straight line through the second half of the samples.
+    """Return the maximum memory in MB, and the slope in MB per minute of a line fitted to the second half of samples.
 
-    By then a program has seen what it needs its memory for.
+    In the first half, a program allocates the memory that its work needs.
     """
     half = samples[len(samples) // 2 :]
     middle = (len(half) - 1) / 2
     spread = sum((number - middle) ** 2 for number in range(len(half)))
     slope = sum((number - middle) * size for number, size in enumerate(half)) / spread if spread else 0.0
     return {
-        "most_mb": round(max(samples) / MEBIBYTE, 1),
+        "max_mb": round(max(samples) / MEBIBYTE, 1),
         "slope_mb_per_minute": round(slope * 60 / every_seconds / MEBIBYTE, 2),
     }

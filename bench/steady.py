@@ -1,12 +1,12 @@
-"""The publisher's own load for minutes: how fresh reports are, and whether memory stays flat.
+"""Measure freshness of reports and growth of memory over minutes of the publisher's load.
 
     python -m bench.steady [--seconds 300] [--short]
 
-Reports are asked for five times a second, memory is read once a second. Its slope is that of a straight line through
-the run's second half: what a program takes once it has seen its largest bodies. Figures: bench/results/steady.json.
+Reports are requested five times per second, and memory is read once per second. Its slope is that of a line fitted to
+the second half of the run, when a program has processed its largest bodies. Results: bench/results/steady.json.
 
-Its own weakness: a slope over minutes says nothing of days, and the publisher's sizes are random, so the largest body
-may come late.
+Weakness: a slope over minutes does not predict days. The publisher's sizes are random, so the largest body may come
+late.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ MEMORY_SECONDS: Final = 1.0
 
 
 async def measure(seconds: float) -> dict[str, Any]:
-    """Measure; the result as JSON types."""
-    behind: list[float] = []
+    """Run the benchmark. Return the result as JSON types."""
+    freshness: list[float] = []
     memory: list[dict[str, int]] = []
     async with running() as system:
         before = system.cpu_seconds()
         sampling = [
-            asyncio.create_task(sample_freshness(system.services, behind)),
+            asyncio.create_task(sample_freshness(system.services, freshness)),
             asyncio.create_task(_sample_memory(system, memory)),
         ]
         try:
@@ -44,18 +44,18 @@ async def measure(seconds: float) -> dict[str, Any]:
         await system.until_stored()
         cpu = {stage: now - before[stage] for stage, now in system.cpu_seconds().items()}
         machine = await describe(system.owner)
-    if not behind:
-        raise SystemExit("no report told its freshness")
+    if not freshness:
+        raise SystemExit("no report contained its freshness")
     return {
         **machine,
         "settings": {"seconds": seconds, "events_a_post": "1,000-50,000", "posts_per_second": 1},
         "accepted_per_second": round(sent["accepted"] / sent["seconds"]),
-        "freshness_p50_seconds": round(percentile(behind, 50), 3),
-        "freshness_p99_seconds": round(percentile(behind, 99), 3),
+        "freshness_p50_seconds": round(percentile(freshness, 50), 3),
+        "freshness_p99_seconds": round(percentile(freshness, 99), 3),
         "answer_p50_ms": sent["latency_ms"]["p50"],
         "answer_p99_ms": sent["latency_ms"]["p99"],
         "cpu_us_per_event": {stage: round(1e6 * used / sent["accepted"], 2) for stage, used in cpu.items()},
-        "memory": {name: flatness([one[name] for one in memory], MEMORY_SECONDS) for name in memory[0]},
+        "memory": {name: flatness([sample[name] for sample in memory], MEMORY_SECONDS) for name in memory[0]},
     }
 
 
@@ -69,10 +69,10 @@ async def _sample_memory(system: System, memory: list[dict[str, int]]) -> None:
 
 
 def main() -> None:
-    """Run the benchmark, print its figures and keep them."""
+    """Run the benchmark, print its result and save it."""
     parser = argparse.ArgumentParser(prog="python -m bench.steady", description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=300, help="how long the publisher runs (default 300)")
-    parser.add_argument("--short", action="store_true", help="a few seconds, and no result is kept")
+    parser.add_argument("--seconds", type=float, default=300, help="duration of the load (default 300)")
+    parser.add_argument("--short", action="store_true", help="run for a few seconds, and keep no result")
     options = parser.parse_args()
     collect_garbage_rarely()
     configure("bench", "warning")
@@ -80,11 +80,11 @@ def main() -> None:
     if not options.short:
         write("steady", result)
     print(
-        f"\naccepted   {result['accepted_per_second']:,} events a second\n"
-        f"reports    behind by {result['freshness_p50_seconds']} s (median), {result['freshness_p99_seconds']} s (p99)"
+        f"\naccepted   {result['accepted_per_second']:,} events per second\n"
+        f"freshness  {result['freshness_p50_seconds']} s (median), {result['freshness_p99_seconds']} s (p99)"
     )
-    for name, told in result["memory"].items():
-        print(f"{name:18} {told['most_mb']:7.1f} MB at most, {told['slope_mb_per_minute']:+6.2f} MB a minute")
+    for name, usage in result["memory"].items():
+        print(f"{name:18} {usage['max_mb']:7.1f} MB maximum, {usage['slope_mb_per_minute']:+6.2f} MB per minute")
 
 
 if __name__ == "__main__":

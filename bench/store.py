@@ -1,18 +1,18 @@
-"""What storing costs PostgreSQL: straight into the leaf, staged and merged, and bare, side by side.
+"""Measure the cost of storing in PostgreSQL: direct, staged and bare COPY, side by side.
 
     python -m bench.store [--rounds 5] [--short]
 
-One connection stores batches of 20,000 facebook rows that were encoded before the clock starts, in messages of 1,000,
-a second of events a batch. fsync, full_page_writes and synchronous_commit are on. In each round, one after the other:
+One connection stores batches of 20,000 facebook rows, encoded before the measurement, in messages of 1,000. A batch
+spans one second of events. fsync, full_page_writes and synchronous_commit are on. Each round, one after the other:
 
 - staged: receipts, staging, merge and rollups: the *limit*.
-- direct: receipts, COPY straight into the leaf, rollups from the parser's counts.
-- bare: COPY into the keyed leaf and nothing else, a transaction a batch: the *ceiling*.
+- direct: receipts, COPY into the leaf, rollups from the parser's counts.
+- bare: only COPY into the leaf with its primary key, one transaction per batch: the *ceiling*.
 
-Then, for several shares of rows that were stored before, the path that the collector selects (`selected`) and the
-staged one alone, with what they leave in the leaf. Medians go to bench/results/store.json; `cpu` is the backend's
-own, which other load on the machine disturbs less than the clock. Its own weakness: every batch has the same texts
-but for the ids, and tables are empty at the start of each run.
+Then, for several shares of repeated rows: the path that the collector selects (`selected`) and the staged path alone,
+with the size of the leaf afterwards. Medians: bench/results/store.json. `cpu` is the backend's CPU time, which other
+load disturbs less than elapsed time. Weakness: all batches have the same texts except the ids, and tables are empty at
+the start of each run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import orjson
 import psutil
 
 from bench.machine import describe
-from bench.publisher.events import Drawn, make
+from bench.publisher.events import RandomValues, make
 from bench.system import empty_tables
 from collector.message import Message
 from collector.parse.parsed import Parsed, Rows
@@ -62,26 +62,26 @@ BATCH_ROWS: Final = 20_000
 MESSAGE_ROWS: Final = 1_000
 SHARES: Final = (0.0, 0.00001, 0.0001, 0.01, 1.0)
 NOON: Final = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=1)
-MARK: Final = b"@@@@"  # in each id: a batch's own number goes there
+MARK: Final = b"@@@@"  # placeholder in each id for the batch's number
 SEQUENCE: Final = int.from_bytes(b"@SEQ_NO@")
 
 
 class Run(NamedTuple):
-    """One run: rows stored a second, and the backend's CPU time in microseconds a row."""
+    """One run: rows stored per second, and the backend's CPU time in microseconds per row."""
 
     rows_per_second: float
     cpu: float
 
 
 class Staged(DirectCopyBackoff):
-    """The staged path alone."""
+    """Always selects the staged path."""
 
-    def take(self) -> WritePath:
+    def next_path(self) -> WritePath:
         return WritePath.STAGED
 
 
 class Load:
-    """Batches without end, made of one: new ids, instants a second later, and rows of the first batch among them."""
+    """Generates batches from one template: new ids, instants one second later, and a share of rows of batch 0."""
 
     def __init__(self, seed: str) -> None:
         rng = Random(seed)
@@ -91,7 +91,7 @@ class Load:
         self._templates: list[Parsed] = []
         self.day = 0
         moment = NOON.timestamp()
-        fresh = Drawn(rng, lambda: moment)
+        fresh = RandomValues(rng, lambda: moment)
         for start in range(0, BATCH_ROWS, MESSAGE_ROWS):
             lines: list[bytes] = []
             while len(lines) < MESSAGE_ROWS:
@@ -106,12 +106,12 @@ class Load:
         self._rows = [_rows(template.days[self.day].copy) for template in self._templates]
 
     def batch(self, number: int, repeats: float = 0.0) -> list[Entry]:
-        """The batch of this number; each of its rows is with this likelihood one of batch 0."""
+        """Return the batch of this number. Each row is a row of batch 0 with the probability `repeats`."""
         entries = []
-        for template, places in zip(self._templates, self._rows, strict=True):
+        for template, positions in zip(self._templates, self._rows, strict=True):
             sequence = next(self._numbers)
             rows = bytearray(template.days[self.day].copy.replace(b"@SEQ_NO@", struct.pack(">q", sequence)))
-            for at, mark, instant in places:
+            for at, mark, instant in positions:
                 stored = number and self._rng.random() < repeats
                 rows[mark : mark + 4] = b"%04d" % (0 if stored else number)
                 struct.pack_into(">q", rows, at, instant + (0 if stored else number * 1_000_000))
@@ -122,19 +122,19 @@ class Load:
 
 
 def _rows(copy: bytes) -> list[tuple[int, int, int]]:
-    """Of each row, where its instant and its id's mark stand, and the instant. event_time is a row's first column."""
-    marks = [found.start() for found in re.finditer(MARK, copy)]
-    places, at = [], 0
+    """Return the offsets of each row's instant and of the mark in its id, and the instant. event_time comes first."""
+    marks = [match.start() for match in re.finditer(MARK, copy)]
+    positions, at = [], 0
     for mark in marks:
-        places.append((at + 6, mark, struct.unpack_from(">q", copy, at + 6)[0]))
+        positions.append((at + 6, mark, struct.unpack_from(">q", copy, at + 6)[0]))
         for _ in range(struct.unpack_from(">h", copy, at)[0]):
             at += 4 + max(0, struct.unpack_from(">i", copy, at + 2)[0])
         at += 2
-    return places
+    return positions
 
 
 class Bench:
-    """Runs on one database."""
+    """Runs the benchmark on one database."""
 
     def __init__(self, servers: Servers, owner: Connection, load: Load) -> None:
         self._dsn = servers.collector_dsn
@@ -145,12 +145,12 @@ class Bench:
         self.leaf = leaf(SOURCE, load.day)
 
     async def run(self, path: str, batches: int, repeats: float = 0.0) -> Run:
-        """Store so many batches, after one that is not measured, into empty tables."""
+        """Store that many batches into empty tables, after one that is not measured."""
         await empty_tables(self._owner, [self._table])
         await self._owner.execute("CHECKPOINT")
         store = Store(self._dsn, SOURCE, lambda *_: NotImplemented)
         if path == "staged":
-            store.turn = Staged()
+            store.direct_backoff = Staged()
         save: Callable[[list[Entry]], Awaitable[Any]] = store.save
         connection = None
         if path == "bare":
@@ -174,14 +174,14 @@ class Bench:
     def _bare(self, connection: Connection) -> Callable[[list[Entry]], Awaitable[None]]:
         async def save(entries: list[Entry]) -> None:
             rows = [HEADER, *(entry.parsed.days[self._load.day].copy for entry in entries), TRAILER]
-            source = _each(rows)
+            source = _stream(rows)
             await connection.copy_to_table(self.leaf, source=source, columns=copied_columns(SOURCE), format="binary")
 
         return save
 
-    async def left_behind(self) -> dict[str, int]:
-        """What the last run left in the leaf: rows, dead rows, and bytes of table and indexes."""
-        await asyncio.sleep(0.5)  # a backend that has ended writes its statistics last
+    async def leaf_size(self) -> dict[str, int]:
+        """Return the leaf's rows, dead rows, and bytes of table and indexes, after the last run."""
+        await asyncio.sleep(0.5)  # a backend reports its statistics when it ends
         row = await self._owner.fetchrow(
             "SELECT (SELECT count(*) FROM " + self.leaf + ") AS rows, n_dead_tup AS dead_rows, "
             "pg_relation_size(relid) AS table_bytes, pg_indexes_size(relid) AS index_bytes "
@@ -191,13 +191,13 @@ class Bench:
         return dict(row) if row else {}
 
 
-async def _each(rows: list[bytes]) -> Any:
+async def _stream(rows: list[bytes]) -> Any:
     for buffer in rows:
         yield buffer
 
 
 async def measure(rounds: int, *, short: bool) -> dict[str, Any]:
-    """Measure; the result as JSON types."""
+    """Run the benchmark. Return the result as JSON types."""
     batches, repeated = (2, 2) if short else (10, 40)
     shares = (0.0, 0.01) if short else SHARES
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
@@ -205,7 +205,7 @@ async def measure(rounds: int, *, short: bool) -> dict[str, Any]:
         async with Servers(Path(folder) / "stack") as servers:
             await postgres.migrate(servers.owner_dsn)
             owner = await postgres.connect(servers.dsn("postgres", "sluice"), name="bench")
-            print("making events …", flush=True)
+            print("generating events …", flush=True)
             load = Load("store")
             bench = Bench(servers, owner, load)
             await owner.execute("SELECT ensure_partition($1, $2)", SOURCE.table, NOON.date())
@@ -214,8 +214,8 @@ async def measure(rounds: int, *, short: bool) -> dict[str, Any]:
             for number in range(1, rounds + 1):
                 for path, runs in paths.items():
                     runs.append(await bench.run(path, batches))
-                    print(f"round {number}: {path:7} {_told(runs[-1])}", flush=True)
-            table = [await _at(bench, share, (rounds + 1) // 2, repeated) for share in shares]
+                    print(f"round {number}: {path:7} {_format_run(runs[-1])}", flush=True)
+            table = [await _measure_repeats(bench, share, (rounds + 1) // 2, repeated) for share in shares]
             machine = await describe(owner)
             await owner.close()
     limit, direct, ceiling = (
@@ -234,16 +234,18 @@ async def measure(rounds: int, *, short: bool) -> dict[str, Any]:
     }
 
 
-async def _at(bench: Bench, share: float, rounds: int, batches: int) -> dict[str, Any]:
-    """Both ways at one share of repeats."""
+async def _measure_repeats(bench: Bench, share: float, rounds: int, batches: int) -> dict[str, Any]:
+    """Measure the selected and the staged path at one share of repeats."""
     selected, staged = [], []
     left: dict[str, dict[str, int]] = {}
     for _ in range(rounds):
         selected.append(await bench.run("direct", batches, share))
-        left["selected"] = await bench.left_behind()
+        left["selected"] = await bench.leaf_size()
         staged.append(await bench.run("staged", batches, share))
-        left["staged"] = await bench.left_behind()
-        print(f"repeats {share:8.3%}: selected {_told(selected[-1])}   staged {_told(staged[-1])}", flush=True)
+        left["staged"] = await bench.leaf_size()
+        print(
+            f"repeats {share:8.3%}: selected {_format_run(selected[-1])}   staged {_format_run(staged[-1])}", flush=True
+        )
     return {
         "share": share,
         "selected_rows_per_second": round(median(run.rows_per_second for run in selected)),
@@ -262,25 +264,25 @@ def _ratio(runs: list[Run], others: list[Run]) -> float:
     return round(median(run.rows_per_second / other.rows_per_second for run, other in pairs), 3)
 
 
-def _told(run: Run) -> str:
-    return f"{run.rows_per_second:9,.0f} rows/s, {run.cpu:5.2f} µs of the backend's CPU a row"
+def _format_run(run: Run) -> str:
+    return f"{run.rows_per_second:9,.0f} rows/s, {run.cpu:5.2f} µs backend CPU per row"
 
 
 def main() -> None:
-    """Run the benchmark, print its figures and keep them."""
+    """Run the benchmark, print its result and save it."""
     parser = argparse.ArgumentParser(prog="python -m bench.store", description=__doc__.partition("\n")[0])
-    parser.add_argument("--short", action="store_true", help="a moment of each, and no result is kept")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each path runs (default 5)")
+    parser.add_argument("--short", action="store_true", help="run each for a moment, and keep no result")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each path (default 5)")
     options = parser.parse_args()
     collect_garbage_rarely()
     configure("bench", "warning")
-    found = asyncio.run(measure(1 if options.short else options.rounds, short=options.short))
+    result = asyncio.run(measure(1 if options.short else options.rounds, short=options.short))
     if not options.short:
-        RESULT.write_text(json.dumps(found, indent=2) + "\n")
+        RESULT.write_text(json.dumps(result, indent=2) + "\n")
     print(
-        f"\nlimit (staged, rollups)    {found['limit_rows_per_second']:9,} rows a second\n"
-        f"direct, rollups of parser  {found['direct_rows_per_second']:9,} rows a second\n"
-        f"ceiling (bare COPY)        {found['ceiling_rows_per_second']:9,} rows a second"
+        f"\nlimit (staged, rollups)    {result['limit_rows_per_second']:9,} rows per second\n"
+        f"direct, rollups of parser  {result['direct_rows_per_second']:9,} rows per second\n"
+        f"ceiling (bare COPY)        {result['ceiling_rows_per_second']:9,} rows per second"
     )
 
 

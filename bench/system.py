@@ -1,4 +1,4 @@
-"""The whole system for a benchmark: servers and services in a folder of its own, and the publisher beside them."""
+"""A whole system for a benchmark: servers and services in a temporary folder, and the publisher."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sql import statements
 
 STORED_WITHIN_SECONDS: Final = 600.0
 _SQL: Final = statements("bench_tables")
-# The stages that a report shows, and the programs of each.
+# The stages in results, and the programs of each.
 STAGES: Final[dict[str, tuple[str, ...]]] = {
     "gateway": ("gateway",),
     "nats": ("nats",),
@@ -35,7 +35,7 @@ STAGES: Final[dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class System:
-    """A running system. `owner` is the superuser's connection to its database."""
+    """A running system. owner is a superuser's connection to its database."""
 
     servers: Servers
     services: Services
@@ -43,10 +43,10 @@ class System:
     owner: Connection
 
     async def publish(self, *options: str, name: str = "publisher", rejections: bool = False) -> dict[str, Any]:
-        """Run the publisher to its end; its counts. Raises SystemExit where it fails or gets no answer.
+        """Run the publisher until it ends. Return its counts.
 
-        Also where an answer is not 202, unless `rejections` are expected: then it may be 503. Two that run at once need
-        two names.
+        Raises SystemExit if it fails, or if a POST is not answered 202. With `rejections`, 503 is allowed. Concurrent
+        publishers need different names.
         """
         counts = self.servers.folder / f"{name}.json"
         program = publisher(self.services.endpoint, "--quiet", "--json", str(counts), *options)
@@ -65,16 +65,16 @@ class System:
         return sent
 
     async def until_stored(self) -> None:
-        """Wait until no stream holds a message. Raises SystemExit where that does not happen."""
+        """Wait until all streams are empty. Raises SystemExit after STORED_WITHIN_SECONDS."""
         if await until_stored(self.client, STORED_WITHIN_SECONDS):
-            raise SystemExit("not everything was stored")
+            raise SystemExit("not all events were stored in time")
 
     def cpu_seconds(self) -> dict[str, float]:
-        """CPU of each stage since it started, all of its processes together."""
+        """Return the CPU time of each stage, summed over its processes."""
         return {stage: cpu_seconds(self._pids(programs)) for stage, programs in STAGES.items()}
 
     def memory_bytes(self) -> dict[str, int]:
-        """Memory of each program now, all of its processes together."""
+        """Return the current memory of each program, summed over its processes."""
         return {name: memory_bytes(self.servers.supervisor.pids(name)) for name in self.servers.supervisor.names}
 
     def _pids(self, programs: tuple[str, ...]) -> list[int]:
@@ -83,7 +83,7 @@ class System:
 
 @asynccontextmanager
 async def running(settings: Mapping[str, str] | None = None) -> AsyncIterator[System]:
-    """A system under these settings, on free ports; stopped, and its data gone, at the end."""
+    """Run a system with these settings, on free ports. At the end, stop it and delete its data."""
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
         Path(folder).chmod(0o711)  # noqa: ASYNC240 - PostgreSQL may have to run as another user
         async with Servers(Path(folder) / "stack", environ={}) as servers:
@@ -98,6 +98,6 @@ async def running(settings: Mapping[str, str] | None = None) -> AsyncIterator[Sy
 
 
 async def empty_tables(owner: Connection, tables: Iterable[str]) -> None:
-    """Empty these tables of events, and all others that grow with them; the streams are empty already."""
+    """Empty these tables of events, and all tables that grow with them. The streams must be empty."""
     await owner.execute(_SQL["empty"].format(tables=", ".join(tables)))
     await owner.execute(_SQL["vacuum"])

@@ -1,1 +1,1 @@
-"""The collector: one program for any source, from its JetStream stream into PostgreSQL."""
+"""The collector: store the events of one source, from its JetStream stream into PostgreSQL."""

@@ -11,9 +11,9 @@ from collector import metrics
 from collector.collect import Collector
 from collector.fetch import Fetcher
 from collector.maintenance import ledger, maintain
-from collector.maintenance.stranded import free_stranded
-from collector.maintenance.watermark import keep_watermark
-from collector.parse.choose import CHOICES, Choice, choose
+from collector.maintenance.stranded import recover_stranded
+from collector.maintenance.watermark import advance_watermark
+from collector.parse.choose import PARSER_CHOICES, ParserChoice, select_parser
 from collector.settings import CollectorSettings
 from collector.sources import SOURCES
 from collector.sources.source import Source
@@ -30,34 +30,34 @@ def main() -> None:
     """Parse the command line and run until SIGTERM or SIGINT."""
     arguments = argparse.ArgumentParser(
         prog="python -m collector",
-        description="Store the events of one source. Any number may run per source. Settings: see .env.example.",
+        description="Store the events of one source. Several may run per source. Settings: see .env.example.",
     )
-    arguments.add_argument("--source", required=True, choices=sorted(SOURCES), help="whose stream to collect")
+    arguments.add_argument("--source", required=True, choices=sorted(SOURCES), help="the source to collect")
     arguments.add_argument(
-        "--parser", default="auto", choices=CHOICES,
-        help="who reads the events: auto takes the native one where it is built and knows the source",
+        "--parser", default="auto", choices=PARSER_CHOICES,
+        help="the parser; auto selects the native one if it is built and supports the source",
     )  # fmt: skip
-    given = arguments.parse_args()
+    options = arguments.parse_args()
     lifecycle.keep_freed_pages()
-    lifecycle.run(lambda stop: collect(SOURCES[given.source], given.parser, stop))
+    lifecycle.run(lambda stop: collect(SOURCES[options.source], options.parser, stop))
 
 
-async def collect(source: Source, choice: Choice, stop: asyncio.Event) -> None:
-    """Start everything, collect until told to stop, end everything."""
+async def collect(source: Source, choice: ParserChoice, stop: asyncio.Event) -> None:
+    """Start the collector's tasks, collect until `stop` is set, then end them."""
     settings = load(CollectorSettings)
     maintain.check_retention(settings)
     logs.configure(f"collector-{source.name}", settings.log_level)
     warn_of_unknown(CollectorSettings)
     tracing.start(f"collector-{source.name}", settings)
     record_build_info()
-    parser, parse = choose(
+    parser, parse = select_parser(
         choice,
         source,
         Contract(max_age_days=settings.max_event_age_days, max_ahead_seconds=settings.max_event_ahead_seconds),
     )
     metrics.parser_in_use.labels(source.name, parser).set(1)
-    log.info("parser selected", parser=parser, asked_for=choice)
-    metrics.begin(source.name)
+    log.info("parser selected", parser=parser, requested=choice)
+    metrics.initialize(source.name)
 
     readiness = health.Readiness("postgres", "nats", "collecting")
     port, stop_serving = health_server.serve(
@@ -78,44 +78,44 @@ async def collect(source: Source, choice: Choice, stop: asyncio.Event) -> None:
         client, source.stream, source.name,
         ack_wait_seconds=settings.collector_ack_wait_seconds, batch_rows=settings.collector_batch_rows,
     )  # fmt: skip
-    flow = Collector(
+    collector = Collector(
         source.name, fetcher, parse, store, readiness,
         batch_rows=settings.collector_batch_rows, linger_seconds=settings.collector_batch_milliseconds / 1000,
     )  # fmt: skip
     await fetcher.start()
-    beside = [
-        asyncio.create_task(keep_watermark(client, settings.collector_dsn, source, readiness)),
-        asyncio.create_task(free_stranded(client, source, readiness)),
+    background = [
+        asyncio.create_task(advance_watermark(client, settings.collector_dsn, source, readiness)),
+        asyncio.create_task(recover_stranded(client, source, readiness)),
         asyncio.create_task(ledger.watch(client, settings.collector_dsn, source, readiness)),
         asyncio.create_task(maintain.maintain(client, source, settings, readiness)),
     ]
     readiness.set_ready("collecting")
-    log.info("collecting", source=source.name, stream=source.stream, parser=parser)
+    log.info("collector started", source=source.name, stream=source.stream, parser=parser)
     try:
-        await _until_stopped(asyncio.create_task(flow.run(stop)), stop, settings.collector_drain_seconds)
-    except Exception as error:  # the process ends, and whoever watches it starts another one
-        log.critical("failed: the process ends", error=repr(error))
+        await _until_stopped(asyncio.create_task(collector.run(stop)), stop, settings.collector_drain_seconds)
+    except Exception as error:  # the process ends; its supervisor restarts it
+        log.critical("collector failed", error=repr(error))
         readiness.set_not_ready("collecting", repr(error))
         raise
     finally:
-        await lifecycle.cancelled(beside)
+        await lifecycle.cancel_and_wait(background)
         await fetcher.stop()
         await store.close()
         await client.close()
         await tracing.flush()
         stop_serving()
-        log.info("stopped")
+        log.info("collector stopped")
 
 
 async def _until_stopped(running: asyncio.Task[None], stop: asyncio.Event, drain_seconds: float) -> None:
-    """Wait for the flow; once told to stop, at most so long. What is then not stored is delivered again."""
+    """Wait until `running` ends, after a stop at most `drain_seconds`. JetStream redelivers what is not stored."""
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     try:
         await asyncio.wait_for(running, drain_seconds)
     except TimeoutError:
-        log.warning("the batch at hand was not stored in time and will be delivered again")
+        log.warning("drain timed out", drain_seconds=drain_seconds)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,14 @@ Invariant: a message is acknowledged only after the transaction that holds its r
     fetched --parse--> rows --write--> stored --ack--> done
        \\--cannot parse--> dead letter ----------ack--> done
 
-The next batch is fetched and parsed while this one is stored. Under load the batches fill by themselves, because
-messages gather while a batch is stored; with little to do a batch waits a moment only, so that reports are fresh.
+The collector fetches and parses the next batch while it stores the current one. Under load, messages arrive while a
+batch is stored, so batches are large. Under low load, a batch waits only for the linger time, so reports stay fresh.
 
-A collector whose storing fails twice in a row, the second time over a connection of its own, gives back all that it
-holds and asks for nothing more: another one may reach the database. It goes on trying with the batch at hand, and asks
-again once that is stored. So where the database is away for all of them, nothing goes back and forth.
+If storing fails twice in a row, the second time over a new connection, the collector releases all its messages and
+pulls no more: another collector may reach the database. It keeps retrying its current batch, and pulls again after that
+batch is stored. Therefore messages do not circulate between collectors while the database is down for all of them.
 
-    stored <--every 0.05 to 2 s-- RETRY      a batch that passed a time limit: the first half, then the rest
+    stored <--every 0.05 to 2 s-- RETRY      after a time-out: first half of the batch, then the rest
            <--every minute------- FATAL      the source is stopped, an alert fires; no restart is needed
 """
 
@@ -33,23 +33,23 @@ from collector.outcome import count_stored
 from collector.parse.parsed import Parser
 from collector.store.batch import Entry, Outcome
 from collector.store.store import Store, TooSlow
-from collector.trace import tell_requests
+from collector.trace import record_request_spans
 from core import faults, tracing
 from core.backoff import backoff
 from core.health import Readiness
-from core.lifecycle import until
+from core.lifecycle import stopped_within
 from core.pg_errors import ErrorClass, classify, unknown_trace
 from core.steps import Steps
 
-FIRST_PAUSE_SECONDS: Final = 0.05
-LONGEST_PAUSE_SECONDS: Final = 2.0
-STOPPED_PAUSE_SECONDS: Final = 60.0  # between the tries of a source that is stopped
-GIVE_BACK_AFTER: Final = 2  # tries that failed: the first one may find a line that was cut, the next one has a new one
+MIN_PAUSE_SECONDS: Final = 0.05
+MAX_PAUSE_SECONDS: Final = 2.0
+STOPPED_PAUSE_SECONDS: Final = 60.0  # between the attempts of a stopped source
+RELEASE_AFTER_FAILURES: Final = 2  # the first attempt may fail on a lost connection; the second uses a new one
 log = structlog.get_logger()
 
 
 class Collector:
-    """The flow of one source, from its stream into its table."""
+    """Moves the events of one source from its stream into its table."""
 
     def __init__(
         self,
@@ -69,18 +69,18 @@ class Collector:
         self._store = store
         self._readiness = readiness
         self._batch_rows = batch_rows
-        self._linger = linger_seconds
-        self._stopped_pause = stopped_pause_seconds
-        self._most_messages = batch_rows  # of a transaction; fewer after one that passed a time limit
+        self._linger_seconds = linger_seconds
+        self._stopped_pause_seconds = stopped_pause_seconds
+        self._max_messages = batch_rows  # per transaction; fewer after a time-out
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Collect until `stop`; then finish the batch at hand and give back the rest."""
+        """Collect until `stop` is set, then finish the current batch. Raises what storing it raised."""
         stopping = asyncio.create_task(stop.wait())
         storing: asyncio.Task[None] | None = None
         try:
-            while (messages := await self._next(stopping, storing)) is not None:
+            while (messages := await self._next_batch(stopping, storing)) is not None:
                 steps = Steps()
-                entries = await self._parsed(messages)
+                entries = await self._parse_messages(messages)
                 steps.done("parse")
                 if storing is not None:
                     await storing
@@ -91,32 +91,32 @@ class Collector:
             if storing is not None:
                 await storing
 
-    async def _next(
+    async def _next_batch(
         self, stopping: asyncio.Task[Literal[True]], storing: asyncio.Task[None] | None
     ) -> list[Message] | None:
-        """The next batch's messages; None after a stop. Raises at once what storing the batch before raised."""
-        taking = asyncio.create_task(self._fetch())
-        awaited: set[asyncio.Task[Any]] = {taking, stopping} if storing is None else {taking, stopping, storing}
+        """Return the next batch's messages, or None after a stop. Raises at once what storing the last batch raised."""
+        fetching = asyncio.create_task(self._fetch())
+        awaited: set[asyncio.Task[Any]] = {fetching, stopping} if storing is None else {fetching, stopping, storing}
         try:
-            while not taking.done():
+            while not fetching.done():
                 done, awaited = await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
                 if storing in done:
                     storing.result()
                 if stopping in done:
                     return None
-            return taking.result()
+            return fetching.result()
         finally:
-            taking.cancel()
+            fetching.cancel()
 
     async def _fetch(self) -> list[Message]:
         with metrics.stage_seconds.labels(self._source, FlowStage.FETCH).time():
-            messages = await self._fetcher.take(self._batch_rows, self._linger)
+            messages = await self._fetcher.fetch(self._batch_rows, self._linger_seconds)
             if faults.ARMED:
                 faults.reached(Point.FETCHED)
             return messages
 
-    async def _parsed(self, messages: list[Message]) -> list[Entry]:
-        """Parse in a thread, so that acknowledgements and health go on meanwhile."""
+    async def _parse_messages(self, messages: list[Message]) -> list[Entry]:
+        """Parse in a thread, so that the event loop still serves acknowledgements and health checks."""
 
         def parse() -> list[Entry]:
             began = thread_time()
@@ -134,7 +134,7 @@ class Collector:
 
     async def _store_and_ack(self, entries: list[Entry], steps: Steps, stop: asyncio.Event) -> None:
         while entries:
-            stored = await self._stored(entries, stop)
+            stored = await self._store_with_retry(entries, stop)
             if stored is None:
                 return
             part, outcome = stored
@@ -148,60 +148,61 @@ class Collector:
             steps.done("ack")
             count_stored(self._source, part, outcome)
             if tracing.spans:
-                tell_requests(tracing.spans, self._source, part, steps)
+                record_request_spans(tracing.spans, self._source, part, steps)
             entries = entries[len(part) :]
 
-    async def _stored(self, entries: list[Entry], stop: asyncio.Event) -> tuple[list[Entry], Outcome] | None:
-        """Store the first entries, as many as one transaction may have. Try until it succeeds; None after a stop."""
-        pauses = backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
-        failed = 0
+    async def _store_with_retry(self, entries: list[Entry], stop: asyncio.Event) -> tuple[list[Entry], Outcome] | None:
+        """Store the first entries, at most `_max_messages`, and retry until that succeeds.
+
+        Return the entries stored and the outcome, or None after a stop.
+        """
+        pauses = backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
+        failures = 0
         while True:
-            part = entries[: self._most_messages]
+            part = entries[: self._max_messages]
             started = perf_counter()
             try:
                 outcome = await self._store.save(part)
             except Exception as error:
-                # The connection may be in any state: a new one is cheap beside an error.
+                # The connection may be in any state. A new one costs little compared with an error.
                 await self._store.close()
-                seconds = self._judged(error, next(pauses))
+                pause_seconds = self._handle_error(error, next(pauses))
                 if isinstance(error, TooSlow):
-                    self._most_messages = max(1, len(part) // 2)
+                    self._max_messages = max(1, len(part) // 2)
             else:
                 metrics.stage_seconds.labels(self._source, FlowStage.STORE).observe(perf_counter() - started)
-                self._works()
-                if failed >= GIVE_BACK_AFTER:
-                    await self._fetcher.go_on()
+                self._record_success()
+                if failures >= RELEASE_AFTER_FAILURES:
+                    await self._fetcher.resume()
                 return part, outcome
             if stop.is_set():
                 return None
-            failed += 1
-            if failed >= GIVE_BACK_AFTER:  # again after each one: something may have been on its way when pulls ended
-                await self._fetcher.give_back()
-            await until(stop, seconds)
+            failures += 1
+            if failures >= RELEASE_AFTER_FAILURES:  # after every failure: messages may arrive after the pulls ended
+                await self._fetcher.release()
+            await stopped_within(stop, pause_seconds)
 
-    def _works(self) -> None:
-        """A transaction has committed: the source is not stopped, and the next transaction may be a little larger."""
-        self._most_messages = min(self._most_messages + max(1, self._most_messages // 8), self._batch_rows)
+    def _record_success(self) -> None:
+        """Record that a transaction committed: the source runs, and the next transaction may be one eighth larger."""
+        self._max_messages = min(self._max_messages + max(1, self._max_messages // 8), self._batch_rows)
         self._readiness.set_ready("postgres")
         self._readiness.set_ready("collecting")
         metrics.stopped.labels(self._source).set(0)
 
-    def _judged(self, error: Exception, pause_seconds: float) -> float:
-        """Log and count an error of storing; the seconds until the next try."""
+    def _handle_error(self, error: Exception, pause_seconds: float) -> float:
+        """Log and count an error from storing. Return the seconds until the next attempt."""
         reason = classify(error)
-        if reason is ErrorClass.POISON:  # of no row: isolation found none
+        if reason is ErrorClass.POISON:  # not caused by a row: the isolator found none
             reason = ErrorClass.FATAL
         metrics.retries.labels(self._source, reason.value).inc()
         if reason is not ErrorClass.FATAL:
             self._readiness.set_not_ready("postgres", repr(error))
             log.warning(
-                "storing again",
+                "retrying batch",
                 reason=reason.value, error=repr(error), pause_seconds=pause_seconds, **unknown_trace(error),
             )  # fmt: skip
             return pause_seconds
         self._readiness.set_not_ready("collecting", repr(error))
         metrics.stopped.labels(self._source).set(1)
-        log.critical(
-            "stopped: nothing is confirmed until a try succeeds", error=repr(error), again_seconds=self._stopped_pause
-        )
-        return self._stopped_pause
+        log.critical("source stopped", error=repr(error), pause_seconds=self._stopped_pause_seconds)
+        return self._stopped_pause_seconds

@@ -1,4 +1,4 @@
-"""The points at which a test can make a collector fail (`core/faults.py`).
+"""Points at which a test can make a collector fail (see `core/faults.py`).
 
 fetched -> parsed -> copying -> merged -> committed -> acked
 """
@@ -9,9 +9,9 @@ from enum import StrEnum
 
 
 class Point(StrEnum):
-    FETCHED = "collector.fetched"  # messages are taken
-    PARSED = "collector.parsed"  # their rows are made
-    COPYING = "collector.copying"  # in the middle of a COPY
-    MERGED = "collector.merged"  # rows, rollups and receipts are written, not committed
-    COMMITTED = "collector.committed"  # committed, nothing is confirmed to JetStream
-    ACKED = "collector.acked"  # confirmed
+    FETCHED = "collector.fetched"  # messages are fetched
+    PARSED = "collector.parsed"  # their rows are encoded
+    COPYING = "collector.copying"  # during a COPY
+    MERGED = "collector.merged"  # rows, rollups and receipts are written, but not committed
+    COMMITTED = "collector.committed"  # committed, but not acknowledged
+    ACKED = "collector.acked"  # acknowledged

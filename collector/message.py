@@ -1,4 +1,4 @@
-"""A message as the collector fetches it from its stream."""
+"""One JetStream message, as the collector fetches it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from datetime import datetime
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """One message. published_at is JetStream's instant of it; events is what its sender counted; replayed tells that
-    all of them were dead letters before."""
+    """One message.
+
+    published_at    when JetStream stored it
+    events          count from its header
+    reply           subject of its acknowledgement
+    replayed        whether all its events are replayed dead letters
+    """
 
     body: bytes
     sequence: int

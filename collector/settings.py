@@ -1,4 +1,4 @@
-"""The settings of a collector."""
+"""Settings of a collector."""
 
 from __future__ import annotations
 
@@ -9,36 +9,40 @@ from msgspec import Meta
 from core.settings import Dsn, OwnerDsn, Port, Seconds, Settings
 
 RETENTION_MARGIN_DAYS: Final = 4
-"""A day of events is kept this much longer than an event of it can be accepted."""
-LEAST_RETENTION_DAYS: Final = 1 + RETENTION_MARGIN_DAYS
-"""With the least MAX_EVENT_AGE_DAYS. The database rejects to drop a later day (`drop_days` in sql/migrations)."""
+"""A day's partition is kept this much longer than an event of that day can be accepted."""
+MIN_RETENTION_DAYS: Final = 1 + RETENTION_MARGIN_DAYS
+"""For the smallest MAX_EVENT_AGE_DAYS. The database refuses to drop a later day (`drop_days` in sql/migrations)."""
 
 
 class CollectorSettings(Settings, frozen=True, kw_only=True):
-    """A collector's own. The source comes from the command line."""
+    """Settings of one collector. Its source is an option of the command line."""
 
-    collector_dsn: Annotated[Dsn, Meta(description="PostgreSQL, as the role that writes")] = (
+    collector_dsn: Annotated[Dsn, Meta(description="PostgreSQL, as the collectors' role")] = (
         "postgresql://sluice_collector@127.0.0.1:5432/sluice"
     )
     sluice_migrate_dsn: OwnerDsn = None
-    collector_host: Annotated[str, Meta(description="The same for a collector's health and metrics")] = "127.0.0.1"
-    collector_port: Annotated[Port, Meta(description="Port of a collector's health and metrics; 0 picks one")] = 0
-    collector_batch_rows: Annotated[int, Meta(ge=1, le=200_000, description="Most events stored at once")] = 20_000
+    collector_host: Annotated[str, Meta(description="Address of a collector's health and metrics")] = "127.0.0.1"
+    collector_port: Annotated[Port, Meta(description="Port of a collector's health and metrics; 0: any free port")] = 0
+    collector_batch_rows: Annotated[int, Meta(ge=1, le=200_000, description="Maximum events per batch")] = 20_000
     collector_batch_milliseconds: Annotated[
-        int, Meta(ge=0, le=10_000, description="Longest wait for a batch to fill")
+        int, Meta(ge=0, le=10_000, description="Maximum wait for a batch to fill")
     ] = 50
-    collector_ack_wait_seconds: Annotated[Seconds, Meta(description="JetStream redelivers after this silence")] = 10.0
-    collector_drain_seconds: Annotated[Seconds, Meta(description="Longest stop after SIGTERM")] = 20.0
-    partitions_ahead_days: Annotated[int, Meta(ge=1, le=60, description="Daily partitions made in advance")] = 7
+    collector_ack_wait_seconds: Annotated[
+        Seconds, Meta(description="JetStream redelivers an unacknowledged message after this time")
+    ] = 10.0
+    collector_drain_seconds: Annotated[Seconds, Meta(description="Maximum duration of the stop after SIGTERM")] = 20.0
+    partitions_ahead_days: Annotated[int, Meta(ge=1, le=60, description="Daily partitions created in advance")] = 7
     retention_days: Annotated[
         int,
         Meta(
-            ge=LEAST_RETENTION_DAYS,
+            ge=MIN_RETENTION_DAYS,
             le=3650,
             description=f"Days of events kept; at least MAX_EVENT_AGE_DAYS + {RETENTION_MARGIN_DAYS}",
         ),
     ] = 90
-    receipt_retention_days: Annotated[int, Meta(ge=3, le=365, description="Days of receipts kept one by one")] = 3
+    receipt_retention_days: Annotated[
+        int, Meta(ge=3, le=365, description="Days that single receipts are kept, before they are summed")
+    ] = 3
     dead_letter_retention_days: Annotated[
         int, Meta(ge=1, le=3650, description="Days that rejected events and dead letters are kept")
     ] = 90

@@ -1,8 +1,8 @@
-"""Tell what a batch did to the requests whose events it held, as spans of each request's own trace.
+"""Record the steps of a batch as spans in the traces of the requests whose events it holds.
 
-A batch holds messages of many requests, and its steps are the same for all of them: so each sampled request gets them
-under a span of its own, below the gateway's `publish`. That it is sampled was decided at the door, and stands in its
-traceparent.
+A batch holds messages of many requests, and all of them share its steps. Therefore each sampled request gets its own
+span with these steps, below the gateway's `publish` span. The gateway decides whether a request is sampled; the
+request's traceparent holds the decision.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from core.steps import Steps
 if TYPE_CHECKING:
     from core.spans import Spans
 
-REQUESTS_MOST: Final = 100  # of a batch, which may hold thousands: telling of one takes some 0.2 ms
+MAX_REQUESTS: Final = 100  # per batch, which may hold thousands: recording one takes about 0.2 ms
 
 
-def tell_requests(spans: Spans, source: str, entries: Iterable[Entry], steps: Steps) -> None:
-    """Tell of each sampled request of a batch that is stored and confirmed. Past the bound they are counted as lost."""
+def record_request_spans(spans: Spans, source: str, entries: Iterable[Entry], steps: Steps) -> None:
+    """Record the spans of each sampled request of a batch that is stored and acknowledged.
+
+    Counts the spans of requests over MAX_REQUESTS as lost.
+    """
     requests = ((message, part) for message, part in parts_of(entries) if is_sampled(part.traceparent or ""))
     for number, (message, part) in enumerate(requests):
-        if number >= REQUESTS_MOST:
-            spans.leave_out(1 + len(steps.ended))
+        if number >= MAX_REQUESTS:
+            spans.count_skipped(1 + len(steps.ended))
             continue
-        told: dict[str, str | int] = {
+        attributes: dict[str, str | int] = {
             "messaging.system": "nats",
             "messaging.destination.name": stream_of(source),
             "messaging.consumer.group.name": consumer_of(source),
@@ -36,4 +39,4 @@ def tell_requests(spans: Spans, source: str, entries: Iterable[Entry], steps: St
             "sluice.correlation_id": part.correlation_id,
             "sluice.events": part.events,
         }
-        spans.record(f"process {source}", part.traceparent, "CONSUMER", steps, told)
+        spans.record(f"process {source}", part.traceparent, "CONSUMER", steps, attributes)

@@ -1,1 +1,1 @@
-"""What every service stands on: the event contract, settings, lifecycle and the two servers' clients."""
+"""Code that all services share: event contract, settings, lifecycle, and the clients of NATS and PostgreSQL."""

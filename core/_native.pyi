@@ -1,4 +1,4 @@
-"""The native module, as `core/native` builds it. `core.native` imports it where it is built."""
+"""The native module, built from `core/native`. `core.native` imports it if it is built."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -6,49 +6,49 @@ from typing import Any
 from core.sources.shape import EventSource, Field
 
 Shape = tuple[str, Sequence[Field], Sequence[bytes | int], Any]
-"""As `collector.parse.native_schema.Shape`."""
+"""The same as `collector.parse.native_schema.Shape`."""
 
 class Counts:
-    """What a message's rows add to the rollups."""
+    """The rollup counts of one message's rows."""
 
     @staticmethod
     def total(
         many: Sequence[Counts],
     ) -> tuple[dict[tuple[int, str, str], tuple[int, int]], dict[tuple[int, str, str | None], int]]:
-        """All of these together, as the `Counts` of `collector/parse/rollup.py`. Raises ValueError where they are of
-        two parsers."""
+        """Return the sum, as the `Counts` of `collector/parse/rollup.py`. Raises ValueError for counts of two
+        parsers."""
 
 class BatchReader:
-    """What reads arrays of events at the gateway's reader.
+    """Reads arrays of events for the gateway.
 
-    instant      the key of the instant that the window of time is about
-    most_bytes   an event of more is not taken
+    instant      the key of the instant that must be in the window of time
+    max_bytes    larger events are not accepted
 
-    Raises ValueError where the shapes do not fit together.
+    Raises ValueError if the shapes contradict each other.
     """
 
-    def __new__(cls, instant: str, most_bytes: int, sources: Sequence[EventSource]) -> BatchReader: ...
+    def __new__(cls, instant: str, max_bytes: int, sources: Sequence[EventSource]) -> BatchReader: ...
     def read(
         self, body: bytes, start: int, enough: int, earliest: int, latest: int
     ) -> tuple[int | None, Mapping[str, tuple[int, bytes]]]:
-        """Where to go on, None where the array is at its end; and by source the events read: count, and one a line.
+        """Return where to resume, None at the end of the array; and by source the count of events and one event a line.
 
-        It starts at `start`, where an element may begin, and stops before an element that is not proved to be a valid
-        event of one line, or once it has read `enough` bytes; always before an object that follows a comma, or at
-        `start`. earliest and latest bound an event's instant (microseconds since 2000).
+        Reading starts at `start`, where an element may begin. It stops before an element that is not proved to be a
+        valid event of one line, or after `enough` bytes; always before an object after a comma, or at `start`. earliest
+        and latest limit an event's instant (microseconds since 2000).
         """
 
 class Parser:
-    """What reads the events of one source.
+    """Reads the events of one source.
 
-    tag          the key that chooses the shape
-    instant      the key of the instant that the window of time is about, and that gives a row its day
-    most_bytes   an event of more is not taken
+    tag          the key that selects the shape
+    instant      the key of the instant that must be in the window of time, and that gives a row its day
+    max_bytes    larger events are not accepted
 
-    Raises ValueError where the shapes do not fit together.
+    Raises ValueError if the shapes contradict each other.
     """
 
-    def __new__(cls, tag: str, instant: str, most_bytes: int, shapes: Sequence[Shape]) -> Parser: ...
+    def __new__(cls, tag: str, instant: str, max_bytes: int, shapes: Sequence[Shape]) -> Parser: ...
     def rows(
         self,
         message: bytes,
@@ -56,14 +56,14 @@ class Parser:
         requests: Sequence[tuple[int, int, int, bytes]],
         otherwise: Callable[[int, int, bytes], tuple[int, bytes] | None],
     ) -> tuple[dict[int, tuple[int, bytes]], Counts]:
-        """Count and bytes of each day's rows, the days in the order in which they were first met; and what they add to
-        the rollups, but for the lines that were asked about.
+        """Return by day the count and bytes of rows, in order of first occurrence; and the rollup counts.
 
         start      where in the message the first event begins
-        requests   of each: its events, the first and the last instant that they may have (microseconds since 2000),
-                   and the columns that end its rows
-        otherwise  is asked about each line that is not proved to be valid: its position in the message, the number of
-                   its request and its bytes; it gives the day and the row, or None. What it raises, this raises.
+        requests   for each: its number of events, the first and last instant allowed (microseconds since 2000), and the
+                   columns that end its rows
+        otherwise  called for each line that is not proved to be valid, with its position in the message, the number of
+                   its request and its bytes. Returns the day and the row, or None. Its exceptions are passed on.
 
-        Raises ValueError where the message has fewer or more lines than its requests count.
+        The rollup counts do not include lines that `otherwise` handled. Raises ValueError if the message has fewer or
+        more lines than its requests count.
         """

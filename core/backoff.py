@@ -1,4 +1,4 @@
-"""Pauses between tries that fail."""
+"""Pauses between failed attempts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Name a request: by the sender's `X-Correlation-Id`, else by the trace ID of its `traceparent`, else by a new ID.
+"""Assign a correlation ID to a request.
 
-The rules of `traceparent` are those of W3C Trace Context. A name decides nothing: no rule rests on what a sender chose.
+It is the sender's `X-Correlation-Id`, otherwise the trace ID of its `traceparent`, otherwise a new ID. `traceparent`
+follows W3C Trace Context. No decision depends on these values, because the sender sets them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final, NamedTuple
 HEADER: Final = "X-Correlation-Id"
 
 _USABLE: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-# Versions after 00 may carry more; ff is invalid, and so are IDs of zeros alone.
+# Versions after 00 may be longer; ff is invalid, and so are IDs of zeros.
 _TRACEPARENT: Final = re.compile(
     r"(?!ff)(?P<version>[0-9a-f]{2})-(?!0{32})(?P<trace>[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-"
     r"[0-9a-f](?P<flags>[0-9a-f])(?P<more>-.*)?"
@@ -21,38 +22,38 @@ _MAX_TRACEPARENT_CHARACTERS: Final = 256
 _SAMPLED: Final = frozenset("13579bdf")
 
 
-class Names(NamedTuple):
-    """A request's correlation ID, and its traceparent where that is valid."""
+class RequestIds(NamedTuple):
+    """A request's correlation ID, and its traceparent if that is valid."""
 
     correlation_id: str
     traceparent: str | None
 
 
 def new_id() -> str:
-    """128 random bits as hexadecimal digits.
+    """Return 128 random bits as hexadecimal digits.
 
-    Not from the system each time: that call lets go of the interpreter, and a web server's threads take it for
-    milliseconds (measured: 3,400 requests a second with it, 6,900 without). Seeded from the system at start.
+    Seeded from the system once. Reading the system's random source for each ID releases the interpreter lock, and a web
+    server's threads then hold it for milliseconds (measured: 3,400 requests a second with it, 6,900 without).
     """
     return f"{random.getrandbits(128):032x}"
 
 
-def names(correlation_id: str | None, traceparent: str | None) -> Names:
-    """Return the names of a request with these headers; None is a header that is missing."""
-    trace = None if traceparent is None else _trace(traceparent)
+def request_ids(correlation_id: str | None, traceparent: str | None) -> RequestIds:
+    """Return the IDs of a request with these headers; None means that a header is missing."""
+    parsed = None if traceparent is None else _trace(traceparent)
     if correlation_id is None or not _USABLE.fullmatch(correlation_id):
-        correlation_id = trace["trace"] if trace else new_id()
-    return Names(correlation_id, traceparent if trace else None)
+        correlation_id = parsed["trace"] if parsed else new_id()
+    return RequestIds(correlation_id, traceparent if parsed else None)
 
 
 def is_sampled(traceparent: str) -> bool:
-    """Whether a traceparent says that its trace is recorded."""
-    trace = _trace(traceparent)
-    return trace is not None and trace["flags"] in _SAMPLED
+    """Return whether the sampled flag of a traceparent is set."""
+    parsed = _trace(traceparent)
+    return parsed is not None and parsed["flags"] in _SAMPLED
 
 
 def _trace(traceparent: str) -> re.Match[str] | None:
     if len(traceparent) > _MAX_TRACEPARENT_CHARACTERS:
         return None
-    found = _TRACEPARENT.fullmatch(traceparent)
-    return None if found and found["version"] == "00" and found["more"] else found
+    match = _TRACEPARENT.fullmatch(traceparent)
+    return None if match and match["version"] == "00" and match["more"] else match

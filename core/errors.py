@@ -1,11 +1,11 @@
-"""What can go wrong, and who has to act.
+"""Exceptions that all services share.
 
 SluiceError
-  x Misconfigured      the operator's: a setting is missing or wrong; the service does not start
-  x RetryableError           ours: answered 503 with Retry-After, or retried by a collector
-      StreamFull         the stream has no room: rejected at once
-      StreamUnreachable  no PubAck came in time: part may be stored
-  x FatalError           a defect or a wrong schema: nothing is acknowledged, an alert fires; retried every minute
+  x Misconfigured        a setting is missing or wrong; the service does not start
+  x RetryableError       temporary: the gateway answers 503 with Retry-After, a collector retries
+      StreamFull         the stream is full: rejected at once
+      StreamUnreachable  no PubAck arrived in time: part of the request may be stored
+  x FatalError           needs an operator: nothing is acknowledged and an alert fires; retried every minute
 """
 
 
@@ -18,7 +18,7 @@ class Misconfigured(SluiceError):
 
 
 class RetryableError(SluiceError):
-    """The same request may succeed later. Carries how long a sender should wait."""
+    """The same request may succeed after `retry_after_seconds`."""
 
     retry_after_seconds: int = 1
 
@@ -30,10 +30,10 @@ class StreamFull(RetryableError):
 
 
 class StreamUnreachable(RetryableError):
-    """No PubAck came within the time allowed: the message may or may not be stored."""
+    """No PubAck arrived within the time-out: the message may or may not be stored."""
 
     retry_after_seconds = 2
 
 
 class FatalError(SluiceError):
-    """Storing failed for a reason that waiting does not mend."""
+    """Storing failed for a reason that does not disappear by waiting."""

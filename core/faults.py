@@ -1,15 +1,14 @@
-"""Named points at which a test can make a service fail. Nothing of this happens in production.
+"""Fault points: named places at which a test can make a service fail. Disabled in production.
 
-Each service lists its points in its own `faults.py`. A test arms a point by a file of its name in the folder that
-SLUICE_FAULTS_FOLDER names; the file says how to fail:
+Each service lists its points in its own `faults.py`. A test arms a point by creating a file with the point's name in
+the folder SLUICE_FAULTS_FOLDER. The content of the file says how to fail:
 
-    kill    the process ends as by kill -9
-    stop    it stands still until SIGCONT
-    raise   Injected, which is an OSError: as if a connection broke there
+    kill    SIGKILL the process
+    stop    SIGSTOP the process, until SIGCONT
+    raise   raise Injected, an OSError like a broken connection
 
-Invariant: an armed point fires once. The process that takes it renames the file to `<point>.<pid>` first, so that of
-several processes one fails, and the one that is started in its place does not. Without the variable ARMED is False, and
-a point costs its `if`.
+Invariant: an armed point fires once. The process that fires first renames the file to `<point>.<pid>`; other processes,
+and the one that replaces it, do not fire. Without the variable ARMED is False, and a point costs one `if`.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ ARMED: Final = FOLDER in os.environ
 
 
 class Injected(OSError):
-    """What an armed point raises."""
+    """Raised by an armed point."""
 
 
 def reached(point: str) -> None:
     """Fail here if this point is armed. Call it as `if faults.ARMED: faults.reached("collector.merged")`.
 
-    Raises Injected where the point is armed to raise.
+    Raises Injected if the point is armed to raise.
     """
     armed = Path(os.environ[FOLDER], point)
     try:
-        how = armed.read_text().strip()  # first: once it is renamed it is the test's, which deletes it
+        how = armed.read_text().strip()  # read before the rename: afterwards the test may delete the file
         armed.rename(armed.with_name(f"{point}.{os.getpid()}"))
     except FileNotFoundError:
         return

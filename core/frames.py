@@ -1,12 +1,12 @@
-"""What a NATS server sends, cut into frames where it arrives: the receiving side of nats-py's client.
+"""Receive from NATS in whole frames: replaces the receiving side of nats-py's client.
 
     socket --read--> buffer --take--> control line or message --parse--> nats-py's client
 
-nats-py gathers a message in a growing bytearray, over all the reads that half a megabyte takes. Here the kernel writes
-into one buffer that has room for the whole of it, nothing runs before all of it is there, and its payload is copied
-out once. Connecting, TLS, authentication, reconnects, pings and subscriptions stay nats-py's own.
+nats-py collects a message in a growing bytearray, over all the reads that half a megabyte takes. Here the kernel writes
+into one buffer that fits the whole message. Nothing runs before the message is complete, and its payload is copied
+once. nats-py still does connecting, TLS, authentication, reconnects, pings and subscriptions.
 
-Bounded: a buffer of twice the largest frame; while it is full and nobody reads, the socket is not read either.
+Memory is bounded: the buffer has twice the size of the largest frame. While it is full, the socket is not read.
 """
 
 from __future__ import annotations
@@ -24,43 +24,46 @@ from nats.aio.transport import Transport
 from nats.errors import ProtocolError, SecureConnRequiredError
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
-Message = tuple[int, bytes, bytes, bytes, bytes | None]  # sid, subject, reply, payload, headers: as nats-py takes them
+Message = tuple[
+    int, bytes, bytes, bytes, bytes | None
+]  # sid, subject, reply, payload, headers: the arguments of nats-py
 Frame = bytes | Message  # or a control line with its line end
 
 FIRST_BYTES: Final = 256 * 1024
 CLOSE_SECONDS: Final = 2.0
-LINE_MOST_BYTES: Final = 64 * 1024  # INFO names all servers of a cluster; any other line is under 4 KiB
+MAX_LINE_BYTES: Final = 64 * 1024  # INFO lists all servers of a cluster; any other line is under 4 KiB
 
-# MSG subject sid [reply] bytes, or HMSG subject sid [reply] bytes-of-headers bytes-of-both. Below 100 MB, because room
-# is made for what is announced; no server should allow more than 8. A server may write two blanks for no reply.
+# MSG subject sid [reply] bytes, or HMSG subject sid [reply] header-bytes total-bytes. Sizes are limited to 100 MB,
+# because the buffer is allocated for the announced size; no server should allow more than 8 MB. A server may write two
+# spaces for an empty reply.
 _MESSAGE: Final = re.compile(rb"(H)?MSG[ \t]+(\S+)[ \t]+(\d+)[ \t]+(?:(\S+)[ \t]+)?(?(1)(\d{1,8})[ \t]+)(\d{1,8})\r\n")
 
 
 def receive_frames(client: Client, *, encrypted: bool = False) -> None:
-    """Make a client receive so. It is not connected yet, and not for a WebSocket, which has frames of its own.
+    """Make a client receive whole frames. Call it before connecting, and not for a WebSocket, which has its own frames.
 
-    `encrypted`: send nothing, no user and no event, to a server that does not ask for TLS.
+    With `encrypted`, the client sends nothing, no user and no event, to a server that does not require TLS.
     """
     client._transport = FrameTransport(encrypted=encrypted)
     client._ps = FrameParser(client)
 
 
-class Frames:
-    """The buffer: write into `space`, say how much by `wrote`, take what is whole."""
+class FrameBuffer:
+    """The receive buffer: write into `space`, call `advance`, then `take` the complete frames."""
 
     def __init__(self, first_bytes: int = FIRST_BYTES) -> None:
         self._buffer = bytearray(first_bytes)
         self._view = memoryview(self._buffer)
-        self._start = self._end = 0  # what has arrived and is not taken
-        self._needed = 1  # bytes of it without which there is no next frame
+        self._start = self._end = 0  # received and not taken yet
+        self._needed = 1  # received bytes that the next frame needs at least
 
     @property
     def space(self) -> memoryview:
-        """Where the next bytes belong. Never empty once all that is whole is taken."""
+        """The free part of the buffer. Never empty after all complete frames are taken."""
         return self._view[self._end :]
 
-    def wrote(self, count: int) -> bool:
-        """So many bytes of `space` have arrived; whether the next frame may be whole."""
+    def advance(self, count: int) -> bool:
+        """Record `count` bytes written into `space`. Return whether the next frame may be complete."""
         self._end += count
         return self.ready
 
@@ -72,19 +75,21 @@ class Frames:
     def full(self) -> bool:
         return self._end == len(self._buffer)
 
-    def take(self, most: int = sys.maxsize) -> list[Frame]:
-        """Up to so many frames, those that are whole. Raises ProtocolError."""
+    def take(self, max_frames: int = sys.maxsize) -> list[Frame]:
+        """Return up to `max_frames` complete frames. Raises ProtocolError."""
         frames: list[Frame] = []
-        while self._end - self._start >= self._needed and len(frames) < most and (frame := self._next()) is not None:
+        while (
+            self._end - self._start >= self._needed and len(frames) < max_frames and (frame := self._next()) is not None
+        ):
             frames.append(frame)
         return frames
 
     def _next(self) -> Frame | None:
-        announced = _MESSAGE.match(self._buffer, self._start, self._end)
-        if announced is None:
+        match = _MESSAGE.match(self._buffer, self._start, self._end)
+        if match is None:
             return self._line()
-        _, subject, sid, reply, header_bytes, size = announced.groups()
-        begin = announced.end()
+        _, subject, sid, reply, header_bytes, size = match.groups()
+        begin = match.end()
         end = begin + int(size)
         if end + 2 > self._end:
             self._wait_for(end + 2 - self._start)
@@ -94,30 +99,30 @@ class Frames:
             raise ProtocolError("nats: malformed MSG")
         payload = bytes(self._view[body:end])
         headers = bytes(self._view[begin:body]) if header_bytes else None
-        self._took(end + 2)
+        self._consume(end + 2)
         return int(sid), subject, reply or b"", payload, headers
 
     def _line(self) -> bytes | None:
-        end = self._buffer.find(b"\r\n", self._start, min(self._end, self._start + LINE_MOST_BYTES)) + 2
+        end = self._buffer.find(b"\r\n", self._start, min(self._end, self._start + MAX_LINE_BYTES)) + 2
         if end < 2:
             arrived = self._end - self._start
-            if arrived >= LINE_MOST_BYTES:
-                raise ProtocolError("nats: a control line without end")
+            if arrived >= MAX_LINE_BYTES:
+                raise ProtocolError("nats: a control line is too long")
             self._wait_for(arrived + 1)
             return None
         line = bytes(self._view[self._start : end])
-        self._took(end)
+        self._consume(end)
         return line
 
-    def _took(self, end: int) -> None:
+    def _consume(self, end: int) -> None:
         self._start, self._needed = end, 1
         if end == self._end:
             self._start = self._end = 0
 
     def _wait_for(self, needed: int) -> None:
-        """Make room for a frame of at least so many bytes: where it begins, or where the buffer does."""
+        """Make room for a frame of at least `needed` bytes, by moving the received bytes or growing the buffer."""
         self._needed = needed
-        room = max(needed, LINE_MOST_BYTES)
+        room = max(needed, MAX_LINE_BYTES)
         if self._start + room <= len(self._buffer):
             return
         arrived = self._view[self._start : self._end]
@@ -129,27 +134,30 @@ class Frames:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One connection to a server, plain or encrypted: asyncio writes what arrives into its frames.
+    """One connection to a server, plain or encrypted; asyncio writes into its buffer.
 
-    No asyncio.StreamReaderProtocol: uvloop writes into no buffer of what is also an asyncio.Protocol.
+    It is not an asyncio.StreamReaderProtocol: uvloop uses no buffer for a subclass of asyncio.Protocol.
     """
 
     transport: asyncio.Transport
 
     def __init__(self) -> None:
-        self._frames = Frames()
-        self._reader: asyncio.Future[None] | None = None  # who waits for frames
+        self._frames = FrameBuffer()
+        self._reader: asyncio.Future[None] | None = None  # waits for frames
         self._writable = asyncio.Event()
         self._writable.set()
-        self._paused = False  # reading
+        self._paused = False  # reading is paused
         self._ended = False
         self._error: Exception | None = None
         self.closed = asyncio.Event()
 
-    async def read(self, most: int = sys.maxsize) -> list[Frame]:
-        """The next frames, up to so many, when there is one; none at the end. Raises what broke the connection."""
+    async def read(self, max_frames: int = sys.maxsize) -> list[Frame]:
+        """Wait for frames and return up to `max_frames`; an empty list at the end.
+
+        Raises the error that broke the connection.
+        """
         while True:
-            frames = self._frames.take(most)
+            frames = self._frames.take(max_frames)
             if self._paused and not self._frames.full:
                 self._paused = False
                 self.transport.resume_reading()
@@ -163,11 +171,11 @@ class Connection(asyncio.BufferedProtocol):
             await self._reader
 
     def at_eof(self) -> bool:
-        """Whether nothing more will come, and no error has to be told."""
+        """Return whether the connection ended without an error and all frames are taken."""
         return self._ended and self._error is None and not self._frames.ready
 
     async def drain(self) -> None:
-        """Wait until more may be written. Raises what broke the connection, or ConnectionResetError."""
+        """Wait until more may be written. Raises the error that broke the connection, or ConnectionResetError."""
         await self._writable.wait()
         if self.closed.is_set():
             raise self._error or ConnectionResetError("connection lost")
@@ -179,7 +187,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._frames.space
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._frames.wrote(nbytes):
+        if self._frames.advance(nbytes):
             self._wake()
         if self._frames.full:
             self._paused = True
@@ -208,7 +216,7 @@ class Connection(asyncio.BufferedProtocol):
 
 
 class FrameTransport(Transport):
-    """The client's transport, over one connection after another: its `read` gives FrameParser frames."""
+    """A transport for nats-py's client; `read` returns frames for FrameParser."""
 
     def __init__(self, *, encrypted: bool) -> None:
         self._connection: Connection | None = None
@@ -231,7 +239,7 @@ class FrameTransport(Transport):
     ) -> None:
         name = uri if isinstance(uri, str) else uri.hostname
         plain, encrypted = self._connected.transport, Connection()
-        self._connection = None  # which hears nothing more, and where the handshake fails asyncio closes its socket
+        self._connection = None  # it receives nothing more; if the handshake fails, asyncio closes its socket
         async with asyncio.timeout(connect_timeout):
             encrypting = asyncio.get_running_loop().start_tls(plain, encrypted, ssl_context, server_hostname=name)
             encrypted.transport = cast(asyncio.Transport, await encrypting)
@@ -242,7 +250,7 @@ class FrameTransport(Transport):
         return await self._connected.read()
 
     async def readline(self) -> Frame:  # type: ignore[override]
-        frames = await self._connected.read(most=1)
+        frames = await self._connected.read(max_frames=1)
         return frames[0] if frames else b""
 
     def at_eof(self) -> bool:
@@ -253,9 +261,9 @@ class FrameTransport(Transport):
 
     def writelines(self, payload: list[bytes]) -> None:
         if self._encrypted and self._plain:
-            raise SecureConnRequiredError  # nats-py 2.16.0 itself treats tls:// as optional
+            raise SecureConnRequiredError  # nats-py 2.16.0 treats tls:// as optional
         connection = self._connected
-        if not connection.closed.is_set():  # or uvloop raises what nats-py does not expect: drain tells it
+        if not connection.closed.is_set():  # uvloop would raise an error that nats-py does not expect; drain raises it
             connection.transport.writelines(payload)
 
     async def drain(self) -> None:
@@ -266,7 +274,7 @@ class FrameTransport(Transport):
             self._connection.transport.close()
 
     async def wait_closed(self) -> None:
-        """Until all that was written is with the system, but not for ever: the other side may have vanished."""
+        """Wait until the socket is closed, at most CLOSE_SECONDS, because the peer may not respond."""
         if (connection := self._connection) is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS):
@@ -274,19 +282,19 @@ class FrameTransport(Transport):
             connection.transport.abort()
 
     def __bool__(self) -> bool:
-        return True  # or the client would put one of its own in its place
+        return True  # otherwise the client would replace it by its own transport
 
     @property
     def _connected(self) -> Connection:
-        assert self._connection is not None, "connect comes first"
+        assert self._connection is not None, "call connect first"
         return self._connection
 
 
 class FrameParser(Parser):
-    """Gives the client its messages, and nats-py's parser the control lines."""
+    """A parser that passes messages to the client, and control lines to nats-py's parser."""
 
     async def parse(self, data: list[Frame]) -> None:  # type: ignore[override]
-        """Raises ProtocolError, as nats-py's does, for a line that it does not know."""
+        """Process frames. Raises ProtocolError for an unknown control line, as nats-py does."""
         for frame in data:
             if isinstance(frame, tuple):
                 await self.nc._process_msg(*frame)

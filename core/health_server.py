@@ -25,11 +25,11 @@ import structlog
 from core import listen
 from core.errors import Misconfigured
 from core.health import LIVE, Readiness
-from core.lifecycle import cancelled
+from core.lifecycle import cancel_and_wait
 from core.metrics import CONTENT_TYPE, exposition
 
-HEADER_SECONDS: Final = 5.0  # for the whole header, however many bytes arrive meanwhile
-ANSWER_SECONDS: Final = 10.0  # Prometheus ends a scrape after 10 s as well
+HEADER_SECONDS: Final = 5.0  # for the whole header, even if bytes arrive meanwhile
+ANSWER_SECONDS: Final = 10.0  # a Prometheus scrape times out after 10 s as well
 MAX_CONNECTIONS: Final = 256
 MAX_HEADER_BYTES: Final = 16 * 1024
 BACKLOG: Final = 1024
@@ -80,20 +80,20 @@ async def _serve(bound: socket.socket, readiness: Readiness, stop: asyncio.Event
     answering = [connection.answering for connection in pages.open if connection.answering is not None]
     for connection in list(pages.open):
         connection.abort()
-    await cancelled(answering)
+    await cancel_and_wait(answering)
     pages.scraping.shutdown(wait=False, cancel_futures=True)
 
 
 class _Pages:
-    """What all connections share."""
+    """State shared by all connections."""
 
     def __init__(self, readiness: Readiness) -> None:
-        self.open: dict[_Connection, None] = {}  # the oldest first
-        self.scraping = ThreadPoolExecutor(1, thread_name_prefix="metrics")  # one scrape after the other
+        self.open: dict[_Connection, None] = {}  # oldest first
+        self.scraping = ThreadPoolExecutor(1, thread_name_prefix="metrics")  # one scrape at a time
         self._readiness = readiness
 
     async def page(self, path: bytes) -> tuple[int, str, bytes]:
-        """Status, content type and body."""
+        """Return status, content type and body."""
         match path:
             case b"/health/live":
                 return 200, "application/json", LIVE
@@ -111,7 +111,7 @@ def _problem(status: int) -> tuple[int, str, bytes]:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, one answer. What the client sends after its header is read and ignored until it closes."""
+    """One connection with one response. Later data of the client is read and ignored until it closes."""
 
     def __init__(self, pages: _Pages) -> None:
         self._pages = pages
@@ -139,7 +139,9 @@ class _Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._ended = True
-        return self.answering is not None and not self.answering.done()  # it still waits for its answer
+        return (
+            self.answering is not None and not self.answering.done()
+        )  # keep the connection open until the response is sent
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._deadline.cancel()
@@ -148,7 +150,7 @@ class _Connection(asyncio.Protocol):
             self.answering.cancel()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close the connection at once."""
         self._transport.abort()
         self._pages.open.pop(self, None)
 
@@ -156,19 +158,19 @@ class _Connection(asyncio.Protocol):
         request = _REQUEST.match(self._header)
         method = request[1] if request else b""
         if not whole or len(self._header) > MAX_HEADER_BYTES:
-            status, kind, body = _problem(431)
+            status, media_type, body = _problem(431)
         elif request is None:
-            status, kind, body = _problem(400)
+            status, media_type, body = _problem(400)
         elif method not in (b"GET", b"HEAD"):
-            status, kind, body = _problem(405)
+            status, media_type, body = _problem(405)
         else:
             try:
-                status, kind, body = await self._pages.page(request[2])
+                status, media_type, body = await self._pages.page(request[2])
             except Exception as error:
-                log.exception("page failed", error=repr(error))
-                status, kind, body = _problem(500)
+                log.exception("health page failed", error=repr(error))
+                status, media_type, body = _problem(500)
         head = (
-            f"HTTP/1.1 {status} {_PHRASES[status]}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+            f"HTTP/1.1 {status} {_PHRASES[status]}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n"
             + ("Allow: GET, HEAD\r\n" if status == 405 else "")
             + "Connection: close\r\n\r\n"
         )

@@ -1,7 +1,7 @@
-"""NATS JetStream: the streams that Sluice declares, and what a stream says of itself.
+"""NATS JetStream: declared streams, their creation, their drift and their state.
 
-Every stream is a work queue (a message stays until a collector confirms it), on disk, and rejects new messages
-when it is full: what was accepted is never thrown out to make room.
+Every stream is a work queue on disk: a message stays until a collector acknowledges it. A full stream rejects new
+messages, so an accepted event is never deleted to make room.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from core.settings import Settings
 log = structlog.get_logger()
 
 MICROSECOND = timedelta(microseconds=1)
-# Longer than a publish is ever tried again (GATEWAY_PUBLISH_TIMEOUT_SECONDS, 15 by default).
+# Longer than any publish is retried (GATEWAY_PUBLISH_TIMEOUT_SECONDS, 15 by default).
 DUPLICATE_WINDOW_SECONDS = 120
-TELL_AGAIN_SECONDS = 10.0
-# err_codes of a publish that finds no room: the stream is at its limit; server or account are out of storage.
+LOG_AGAIN_SECONDS = 10.0
+# err_codes of a publish without room: the stream is at its limit; the server or the account is out of storage.
 NO_ROOM = frozenset({10077, 10023, 10047})
-# What a stream that stands may have as it likes: it changes neither what is taken, kept and confirmed nor when.
-FREE = frozenset({"allow_direct", "compression", "description", "metadata", "placement"})
-# The server's values for a setting that is off, or a limit that there is not.
-OFF: tuple[Any, ...] = (None, False, 0, -1, "none", "default", {}, [])
+# Settings of an existing stream that may differ: they change neither what is stored and acknowledged nor when.
+IGNORED_SETTINGS = frozenset({"allow_direct", "compression", "description", "metadata", "placement"})
+# The server's values for an unset setting or limit.
+UNSET: tuple[Any, ...] = (None, False, 0, -1, "none", "default", {}, [])
 
 
 class StreamState(msgspec.Struct):
-    """What JetStream tells of a stream's content; instants are the server's."""
+    """The content of a stream; instants are the server's."""
 
     messages: int
     bytes: int
@@ -51,16 +51,16 @@ class StreamState(msgspec.Struct):
 
 
 class StreamLimits(msgspec.Struct):
-    """What a stream may hold; -1: no limit."""
+    """The limits of a stream; -1 means no limit."""
 
     max_bytes: int
 
 
 class StreamInfo(msgspec.Struct):
-    """One answer to a stream info request, with the server's own instant of it (nats-py drops `ts`).
+    """The reply to a stream info request, with the server's time of the reply (nats-py drops `ts`).
 
-    The server takes `ts` after it has read the state. Measured while messages came in: 72 % of answers bear an instant
-    later than that of a message which their state does not hold, by up to 24 ms.
+    The server sets `ts` after it has read the state. Measured while messages arrived: in 72 % of the replies, `ts` was
+    later than a message that the state did not include, by up to 24 ms.
     """
 
     created: datetime
@@ -69,12 +69,12 @@ class StreamInfo(msgspec.Struct):
     state: StreamState
 
     def stored_until(self, earlier: datetime) -> datetime:
-        """The instant up to which everything published has been confirmed by a collector.
+        """Return the instant up to which every published message has been acknowledged by a collector.
 
-        In a work queue the first message is the oldest one that is not confirmed. Where there is none, it is
-        `earlier`: the server's instant of an answer that came before this one was asked for.
+        In a work queue the first message is the oldest unacknowledged one. If there is none, return `earlier`: the
+        server's time of a reply that arrived before this request was sent.
         """
-        # The server counts nanoseconds, and msgspec rounds them: up, perhaps, past the message.
+        # The server's nanoseconds are rounded by msgspec, perhaps up, to after the message.
         return self.state.first_ts - MICROSECOND if self.state.messages else earlier
 
 
@@ -86,31 +86,31 @@ _decode_info = msgspec.json.Decoder(StreamInfo).decode
 
 
 async def connect(where: Settings | str, *, name: str, readiness: Readiness | None = None, **options: Any) -> Client:
-    """Connect and stay connected: reconnects for ever, and says so in the log and as the need "nats" of `readiness`.
+    """Connect and stay connected: reconnect without limit; log it and update the need "nats" of `readiness`.
 
-    `where` is the settings NATS_*, or a URL alone. Raises Misconfigured where they are wrong.
+    `where` is the settings NATS_* or a URL. Raises Misconfigured if they are invalid.
     """
     settings = Settings(nats_url=where) if isinstance(where, str) else where
-    servers, proof, encrypted = login(settings)
+    servers, credentials, encrypted = login(settings)
 
-    async def lost() -> None:
+    async def on_disconnect() -> None:
         if not client.is_closed:
             log.warning("NATS connection lost")
             if readiness is not None:
                 readiness.set_not_ready("nats", "connection lost")
 
-    async def back() -> None:
-        log.info("NATS connection back")
+    async def on_reconnect() -> None:
+        log.info("NATS connection restored")
         if readiness is not None:
             readiness.set_ready("nats")
 
-    told, told_at = "", 0.0
+    logged, logged_at = "", 0.0
 
-    async def failed(error: Exception) -> None:
-        # While a server is away each attempt fails, five times a second: the same error is told now and then.
-        nonlocal told, told_at
-        if (text := repr(error)) != told or time.monotonic() - told_at > TELL_AGAIN_SECONDS:
-            told, told_at = text, time.monotonic()
+    async def on_error(error: Exception) -> None:
+        # While a server is down, five attempts a second fail: log the same error only every LOG_AGAIN_SECONDS.
+        nonlocal logged, logged_at
+        if (text := repr(error)) != logged or time.monotonic() - logged_at > LOG_AGAIN_SECONDS:
+            logged, logged_at = text, time.monotonic()
             log.warning("NATS error", error=text)
 
     client = Client()
@@ -125,16 +125,16 @@ async def connect(where: Settings | str, *, name: str, readiness: Readiness | No
         connect_timeout=5,
         ping_interval=5,
         max_outstanding_pings=2,
-        disconnected_cb=lost,
-        reconnected_cb=back,
-        error_cb=failed,
-        **{**proof, **options},
+        disconnected_cb=on_disconnect,
+        reconnected_cb=on_reconnect,
+        error_cb=on_error,
+        **{**credentials, **options},
     )
     return client
 
 
-def declared(settings: Settings) -> list[StreamConfig]:
-    """The streams as they have to be."""
+def declared_streams(settings: Settings) -> list[StreamConfig]:
+    """Return the declared streams."""
     return [
         StreamConfig(
             name=stream_of(collected),
@@ -152,28 +152,28 @@ def declared(settings: Settings) -> list[StreamConfig]:
 
 
 async def ensure_streams(client: Client, settings: Settings) -> dict[str, list[str]]:
-    """Make the streams that are missing. What differs in one that stands is told, never changed.
+    """Create missing streams. If an existing stream differs from its declaration, log the drift and change nothing.
 
-    The drift by stream: {"REJECTED": ["max_bytes is 1, declared 2"]}.
+    Return the drift by stream: {"REJECTED": ["max_bytes is 1, declared 2"]}.
     """
     js = client.jetstream()
     drift: dict[str, list[str]] = {}
-    for wanted in declared(settings):
-        name = str(wanted.name)
+    for declared in declared_streams(settings):
+        name = str(declared.name)
         try:
-            found = await stream_config(client, name)
+            actual = await stream_config(client, name)
         except nats.js.errors.NotFoundError:
-            await js.add_stream(wanted)
-            log.info("stream made", stream=name, max_bytes=wanted.max_bytes)
+            await js.add_stream(declared)
+            log.info("stream created", stream=name, max_bytes=declared.max_bytes)
             continue
-        if differing := differences(wanted, found):
-            drift[name] = differing
-            log.warning("stream settings drift", stream=name, drift=differing)
+        if stream_problems := stream_drift(declared, actual):
+            drift[name] = stream_problems
+            log.warning("stream settings drift", stream=name, drift=stream_problems)
     return drift
 
 
 async def ensure_streams_when_up(client: Client, settings: Settings) -> dict[str, list[str]]:
-    """As `ensure_streams`, but wait for a JetStream that is still starting."""
+    """Call `ensure_streams`, and retry while JetStream is starting."""
     while True:
         try:
             return await ensure_streams(client, settings)
@@ -182,39 +182,43 @@ async def ensure_streams_when_up(client: Client, settings: Settings) -> dict[str
         await asyncio.sleep(0.5)
 
 
-def differences(wanted: StreamConfig, found: Mapping[str, Any]) -> list[str]:
-    """What a stream has otherwise than declared, a sentence each; also what the declaration does not name.
+def stream_drift(declared: StreamConfig, actual: Mapping[str, Any]) -> list[str]:
+    """Return how a stream differs from its declaration, one sentence each, including undeclared settings.
 
-    `found` is all that the server tells. A setting that neither we nor nats-py know may void what we promise: by
-    `persist_mode: async` a message is confirmed before it is on disk.
+    `actual` is the server's whole configuration. An unknown setting may break a promise: with `persist_mode: async` a
+    message is acknowledged before it is on disk.
     """
-    return unlike(wanted, found, FREE)
+    return config_drift(declared, actual, IGNORED_SETTINGS)
 
 
-def unlike(wanted: StreamConfig | ConsumerConfig, found: Mapping[str, Any], free: Set[str]) -> list[str]:
-    """What the server's settings have otherwise than a declaration, a sentence each; those in `free` may differ."""
-    declaration: dict[str, Any] = msgspec.to_builtins(wanted.as_dict())
+def config_drift(declared: StreamConfig | ConsumerConfig, actual: Mapping[str, Any], ignored: Set[str]) -> list[str]:
+    """Return how a configuration differs from its declaration, one sentence each. Settings in `ignored` may differ."""
+    declaration: dict[str, Any] = msgspec.to_builtins(declared.as_dict())
     return [
-        f"{key} is {found.get(key)}, " + (f"declared {declaration[key]}" if key in declaration else "not declared")
-        for key in dict.fromkeys((*declaration, *found))
-        if key not in free and _set(found.get(key)) != _set(declaration.get(key))
+        f"{key} is {actual.get(key)}, " + (f"declared {declaration[key]}" if key in declaration else "not declared")
+        for key in dict.fromkeys((*declaration, *actual))
+        if key not in ignored and _normalize(actual.get(key)) != _normalize(declaration.get(key))
     ]
 
 
-def _set(value: Any) -> Any:
-    return None if value in OFF else value
+def _normalize(value: Any) -> Any:
+    return None if value in UNSET else value
 
 
 async def stream_config(client: Client, stream: str, timeout_seconds: float = 5.0) -> dict[str, Any]:
-    """A stream's settings as the server tells them, all of them. Raises NotFoundError, and what nats-py raises."""
-    config: dict[str, Any] = (await ask(client, f"STREAM.INFO.{stream}", timeout_seconds=timeout_seconds))["config"]
+    """Return a stream's whole configuration. Raises NotFoundError, and the errors of nats-py."""
+    config: dict[str, Any] = (await api_request(client, f"STREAM.INFO.{stream}", timeout_seconds=timeout_seconds))[
+        "config"
+    ]
     return config
 
 
-async def ask(client: Client, subject: str, content: Any = None, timeout_seconds: float = 5.0) -> dict[str, Any]:
-    """A request to JetStream's API as it is, past nats-py's types, which drop what they do not know.
+async def api_request(
+    client: Client, subject: str, content: Any = None, timeout_seconds: float = 5.0
+) -> dict[str, Any]:
+    """Send a request to the JetStream API. nats-py's own types would drop unknown fields.
 
-    Raises APIError (NotFoundError), and what nats-py raises.
+    Raises APIError (such as NotFoundError), and the errors of nats-py.
     """
     body = b"" if content is None else msgspec.json.encode(content)
     reply = await client.request(f"$JS.API.{subject}", body, timeout=timeout_seconds)
@@ -225,7 +229,7 @@ async def ask(client: Client, subject: str, content: Any = None, timeout_seconds
 
 
 async def stream_info(client: Client, stream: str, timeout_seconds: float = 2.0) -> StreamInfo:
-    """What JetStream says of a stream now. Raises StreamMissing."""
+    """Return the current state of a stream. Raises StreamMissing."""
     try:
         answer = await client.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=timeout_seconds)
         return _decode_info(answer.data)

@@ -1,4 +1,4 @@
-"""How a service lives: start, run until told to stop, drain, exit 0.
+"""The lifecycle of a service: start, run until a signal, drain, exit 0.
 
 start --ready--> serving --SIGTERM or SIGINT--> draining --drained--> exit 0
   \\--Misconfigured--> message on stderr, exit 2
@@ -21,7 +21,7 @@ from core.errors import Misconfigured
 
 T = TypeVar("T")
 
-_M_TRIM_THRESHOLD: Final = -1  # of malloc.h
+_M_TRIM_THRESHOLD: Final = -1  # from malloc.h
 _M_MMAP_THRESHOLD: Final = -3
 
 
@@ -29,9 +29,9 @@ def run(
     main: Callable[[asyncio.Event], Awaitable[None]],
     loop_factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
 ) -> None:
-    """Run a service. `main` gets an event that is set when the service has to stop.
+    """Run a service. `main` gets an event that is set when the service must stop.
 
-    Exits with 0 after a clean stop and with 2 where the service is misconfigured.
+    Exits with 0 after a clean stop, and with 2 if a setting is wrong.
     """
 
     async def lives() -> None:
@@ -46,25 +46,25 @@ def run(
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(lives())
     except Stopped:
-        pass  # before it had started: there is nothing to end
+        pass  # stopped before it had started: nothing to clean up
     except Misconfigured as error:
         sys.exit(_misconfigured(error))
 
 
 def collect_garbage_rarely() -> None:
-    """Make the cyclic collector rare: a batch is tens of thousands of small objects without a cycle.
+    """Run the cyclic collector rarely, because a batch is tens of thousands of small objects without cycles.
 
-    Measured on 25,000 events: decoding them costs 3.0 µs each with CPython's default thresholds, 1.3 µs so.
+    Measured on 25,000 events: decoding costs 3.0 µs an event with CPython's default thresholds, 1.3 µs with these.
     """
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
 
 
 def keep_freed_pages() -> None:
-    """Let the allocator (glibc's; others are left alone) keep pages for the next buffers, up to 16 MiB.
+    """Make glibc's allocator keep up to 16 MiB of freed pages for the next buffers. Other allocators are not changed.
 
-    Buffers of half a megabyte come and go with each message. Left to itself it asks the kernel for each of them and
-    gives it back, and their pages are faulted in anew each time.
+    Each message needs buffers of half a megabyte. By default glibc requests each of them from the kernel and returns
+    it, and their pages are faulted in again each time.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
@@ -78,11 +78,12 @@ def _misconfigured(error: Misconfigured) -> int:
 
 
 class Stopped(Exception):
-    """A stop came while a service was still starting."""
+    """A stop was requested while a service was starting."""
 
 
 async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` gives, a step of a start that may wait for a server. Raises Stopped where a stop comes first."""
+    """Return the result of `work`, a step of a start that may wait for a server. Raises Stopped if a stop comes
+    first."""
     working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -95,8 +96,8 @@ async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T
 
 
 @asynccontextmanager
-async def ending_at(stop: asyncio.Event) -> AsyncIterator[None]:
-    """Cancel the block if a stop comes while it runs, let it clean up, and raise Stopped."""
+async def cancel_on(stop: asyncio.Event) -> AsyncIterator[None]:
+    """Cancel the block on a stop, let it clean up, and raise Stopped."""
     task = asyncio.current_task()
     assert task is not None
 
@@ -115,10 +116,10 @@ async def ending_at(stop: asyncio.Event) -> AsyncIterator[None]:
         watching.cancel()
 
 
-async def cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
+async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel these tasks and wait until all have ended, whatever they raise.
 
-    Asked again where need be: Python 3.11's `asyncio.wait_for` loses a cancellation that comes with its answer.
+    Cancels repeatedly, because Python 3.11's `asyncio.wait_for` loses a cancellation that arrives with its result.
     """
     ending = list(tasks)
     while not all(task.done() for task in ending):
@@ -128,8 +129,8 @@ async def cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*ending, return_exceptions=True)
 
 
-async def until(stop: asyncio.Event, seconds: float) -> bool:
-    """Wait for a stop at most that long; whether it came."""
+async def stopped_within(stop: asyncio.Event, seconds: float) -> bool:
+    """Wait at most `seconds` for a stop. Return whether it came."""
     try:
         await asyncio.wait_for(stop.wait(), seconds)
     except TimeoutError:

@@ -1,4 +1,4 @@
-"""Where a service listens. One rule for all of them:
+"""Listen addresses: one rule for all services.
 
 an IP address        that address; 0.0.0.0 is every IPv4 address of the machine
 ::                   every address of the machine, IPv4 and IPv6
@@ -13,7 +13,7 @@ from typing import Final
 from core.errors import Misconfigured
 
 ALLOWED: Final = "an IP address, a name such as localhost, or :: for IPv4 and IPv6"
-# A client cannot connect to "every address": it asks the loopback address of the same family.
+# A client cannot connect to "every address": it uses the loopback address of the same family.
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
@@ -26,15 +26,15 @@ def resolve(variable: str, host: str) -> str:
         found = socket.getaddrinfo(host.removeprefix("[").removesuffix("]"), 0, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
-        raise Misconfigured(f"{variable}: has no address ({reason}): give {ALLOWED}") from error
+        raise Misconfigured(f"{variable}: has no address ({reason}); set {ALLOWED}") from error
     _, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
     if len(address) == 4 and address[3]:
-        raise Misconfigured(f"{variable}: is an address with a zone, which no server here takes: give {ALLOWED}")
+        raise Misconfigured(f"{variable}: is an address with a zone, which is not supported; set {ALLOWED}")
     return str(address[0])
 
 
 def bind(address: str, port: int, *options: int) -> socket.socket:
-    """Bind a TCP socket with these socket options set. `::` takes IPv4 too. Raises OSError."""
+    """Bind a TCP socket with these socket options. `::` includes IPv4. Raises OSError."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:

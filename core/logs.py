@@ -1,7 +1,7 @@
-"""JSON logs: one object a line on stdout, with the service, the instant and the correlation ID where there is one.
+"""JSON logs: one object a line on stdout, with service, time and correlation ID.
 
-So are lines of libraries, warnings, and errors that nothing caught: in a thread, in a destructor, or at the end.
-A log line never holds a payload or personal data: reasons, paths, counts and identifiers of ours only.
+Log lines of libraries, warnings, and uncaught errors (in a thread, in a destructor, at exit) have the same format. A
+log line never contains a payload or personal data: only reasons, paths, counts and our own identifiers.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ def _encode(event: dict[str, Any], **_: Any) -> bytes:
 def configure(service: str, level: str) -> structlog.stdlib.BoundLogger:
     """Set up logging for this process and return its logger.
 
-    Lines of libraries that use the standard library's logging are written as JSON too.
+    Log lines of libraries that use the standard library's logging are JSON, too.
     """
 
     def stamp_service(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        event["service"] = service  # not a context variable: Robyn runs its handlers in contexts of its own
+        event["service"] = service  # not a context variable, because Robyn runs handlers in its own contexts
         return event
 
     stamps: list[Any] = [
@@ -62,17 +62,17 @@ def configure(service: str, level: str) -> structlog.stdlib.BoundLogger:
 
 
 def _log_uncaught(logger: structlog.stdlib.BoundLogger) -> None:
-    """Let the interpreter log errors that nothing caught instead of printing them."""
+    """Log uncaught errors instead of printing them."""
 
     def at_the_end(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
-        logger.critical("uncaught error: the process ends", exc_info=error)
+        logger.critical("uncaught error", exc_info=error)
 
     def in_a_thread(args: threading.ExceptHookArgs) -> None:
         logger.error("uncaught error in a thread", thread=getattr(args.thread, "name", None), exc_info=args.exc_value)
 
     def in_passing(args: sys.UnraisableHookArgs) -> None:
         where = getattr(args.object, "__qualname__", type(args.object).__qualname__)
-        logger.error("uncaught error in passing", message=args.err_msg, where=where, exc_info=args.exc_value)
+        logger.error("uncaught error in a finalizer", message=args.err_msg, where=where, exc_info=args.exc_value)
 
     sys.excepthook = at_the_end
     threading.excepthook = in_a_thread

@@ -1,10 +1,10 @@
-"""Prometheus: exposition that is right with one process and with several, and the buckets that all services share.
+"""Prometheus metrics: exposition for one process or several, and the buckets that all services share.
 
-With several worker processes each writes into the folder PROMETHEUS_MULTIPROC_DIR, which has to be set before
-`prometheus_client` is imported; whoever answers /metrics adds them up. The parent folds the files of workers that ended
-into one file of each type.
+With several workers, each writes files into the folder PROMETHEUS_MULTIPROC_DIR, which must be set before
+`prometheus_client` is imported. The process that answers /metrics adds them up. The parent merges the files of ended
+workers into one file of each type.
 
-Invariant: the files are read under a shared lock and folded under an exclusive one, so each count is read once.
+Invariant: files are read under a shared lock and merged under an exclusive one, so each count is read once.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from prometheus_client import (
 )
 from prometheus_client.mmap_dict import MmapedDict
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody reads
+disable_created_metrics()  # type: ignore[no-untyped-call]  # no second series for each counter
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 VERSION: Final = "0.1.0"
 
-# Seconds: from a quick decode to a publish at the end of its patience.
+# In seconds, from a fast decode to a publish that times out.
 DURATION_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0)
 # Events in a batch.
 BATCH_BUCKETS: Final = (1, 10, 100, 500, 1_000, 2_500, 5_000, 10_000, 20_000, 50_000)
 
 build_info = Gauge(
     "sluice_build_info",
-    "Always 1; the labels say what runs",
-    ["version", "python"],  # which service it is, the target's own labels say
+    "Always 1; the labels have the versions",
+    ["version", "python"],  # the service is in the labels of the scrape target
     multiprocess_mode="max",
 )
 start_time = Gauge(
     "sluice_start_time_seconds",
-    "When the service started, in seconds since 1970; it changes with each restart",
-    multiprocess_mode="max",  # 0 in workers: one that is replaced is no restart of the service
+    "Start time of the service in seconds since 1970; it changes with each restart",
+    multiprocess_mode="max",  # 0 in workers: a replaced worker is not a restart of the service
 )
 
-spans_sampled = Counter("sluice_spans_sampled", "Spans to be exported; 0 where tracing is off")
+spans_sampled = Counter("sluice_spans_sampled", "Spans to export; 0 if tracing is off")
 spans_exported = Counter(
-    "sluice_spans_exported", "Spans that the endpoint took; those that are missing after a minute are lost"
+    "sluice_spans_exported", "Spans that the endpoint accepted; spans missing after a minute are lost"
 )
 
 
@@ -65,7 +65,7 @@ def record_build_info() -> None:
 
 
 def exposition() -> bytes:
-    """The text that Prometheus scrapes: of this process, or of all worker processes together."""
+    """Return the text for a Prometheus scrape: of this process, or of all worker processes together."""
     if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
@@ -82,16 +82,16 @@ _FOLDS: Final[dict[str, Callable[[float, float], float]]] = {
 
 
 def fold_ended(pid: int) -> None:
-    """Fold the files of a worker that ended into those of all that ended before. Its live gauges are gone.
+    """Merge the files of an ended worker into those of all ended workers. Its live gauges are removed.
 
-    Raises OSError, such as for a full disk: the files that are left are still read.
+    Raises OSError, for example for a full disk; the remaining files are still read.
     """
     folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     for path in folder.glob(f"*_{pid}.db"):
-        kind = path.name.removesuffix(f"_{pid}.db")
+        metric_type = path.name.removesuffix(f"_{pid}.db")
         with _locked(folder, fcntl.LOCK_EX):
-            if not kind.startswith("gauge_live"):
-                _fold(path, folder / f"{kind}_ended.db", _FOLDS[kind])
+            if not metric_type.startswith("gauge_live"):
+                _fold(path, folder / f"{metric_type}_ended.db", _FOLDS[metric_type])
             path.unlink()
 
 
@@ -101,7 +101,7 @@ def _fold(path: Path, ended: Path, fold: Callable[[float, float], float]) -> Non
         sums[key] = fold(sums[key], value) if key in sums else value
     new = ended.with_suffix(".new")
     with new.open("wb") as file:
-        # Or a full disk would kill this process with SIGBUS where it writes into the mapping.
+        # Otherwise a full disk would kill this process with SIGBUS when it writes to the mapping.
         os.posix_fallocate(file.fileno(), 0, max(one.stat().st_size for one in (path, ended) if one.exists()))
     values = MmapedDict(str(new))  # type: ignore[no-untyped-call]
     for key, value in sums.items():

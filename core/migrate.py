@@ -1,8 +1,9 @@
-"""Bring the schema up to date and end: `python -m core.migrate`, for a step of its own before the services start.
+"""The command `python -m core.migrate`: migrate the schema and exit, as a separate step before the services start.
 
-    SLUICE_MIGRATE_DSN --migrations, as the owner--> exit 0; a DSN that is missing or rejected, a changed file: exit 2
+    SLUICE_MIGRATE_DSN --migrations, as the owner--> exit 0; a missing or rejected DSN, a changed file: exit 2
 
-Safe to run at any time and by several at once (core/postgres.py): one works, the others find nothing to do.
+It may run at any time and several times at once (core/postgres.py): one process migrates, the others find nothing to
+do.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ class MigrateSettings(Settings, frozen=True, kw_only=True):
 
 
 async def main(stop: asyncio.Event) -> None:
-    """Migrate, unless told to stop first. Raises Misconfigured."""
+    """Migrate, unless a stop comes first. Raises Misconfigured."""
     settings = load(MigrateSettings)
     logs.configure("migrate", settings.log_level)
     warn_of_unknown(MigrateSettings)
     if settings.sluice_migrate_dsn is None:
-        raise Misconfigured("SLUICE_MIGRATE_DSN: is missing, and only the owner may migrate")
+        raise Misconfigured("SLUICE_MIGRATE_DSN: is not set; only the owner can migrate")
     version = await lifecycle.unless_stopped(stop, migrate(settings.sluice_migrate_dsn))
-    log.info("schema is up to date", version=version)
+    log.info("schema up to date", version=version)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Run a small task again and again beside a service's work, until it is cancelled.
+"""Run a task periodically until it is cancelled.
 
-    attempt --returned--> its last success noted --every_seconds--> attempt
-        \\--raised--> logged --again_seconds--> attempt
+    attempt --returned--> record the success --every_seconds--> attempt
+        \\--raised--> log --retry_seconds--> attempt
 
-Invariant: no error ends such a task, whatever it is. It is logged, with its traceback where it is none that passes by
-itself, and again only after a while as long as it stays the same; the metric of the last success grows old meanwhile.
+Invariant: no error ends such a task. Errors are logged, unexpected ones with a traceback. While an error stays the
+same, it is logged again after LOG_AGAIN_SECONDS. The metric of the last success shows how long the task has failed.
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ LOG_AGAIN_SECONDS: Final = 60.0
 log = structlog.get_logger()
 
 
-class Step:
-    """One task that is attempted again and again.
+class PeriodicTask:
+    """A task that is run periodically.
 
     succeeded        called after each success, with its Unix time
-    expected         errors of servers, whose text says enough: logged without their traceback
-    needs_operator   whether such an error lasts until an operator removes its cause
-    readiness        of the service: not ready from an error that is not expected, or needs an operator, until the next
-                     success
+    expected         errors of servers: logged without a traceback
+    needs_operator   whether an error lasts until an operator removes its cause
+    readiness        set to not ready by an error that is unexpected or needs an operator, until the next success
     """
 
     def __init__(
@@ -47,11 +46,11 @@ class Step:
         self._needs_operator = needs_operator
         self._readiness = readiness
         self._expected: tuple[type[Exception], ...] = (OSError, TimeoutError, SluiceError, *expected)
-        self._failing = ""  # the error that was logged last, until the next success
+        self._failing = ""  # the error logged last, until the next success
         self._logged_at = 0.0
 
     async def attempt(self, work: Awaitable[None]) -> bool:
-        """Do it once; whether it succeeded. Raises nothing but a cancellation."""
+        """Await `work` once. Return whether it succeeded. Raises only a cancellation."""
         try:
             await work
         except Exception as error:
@@ -64,7 +63,7 @@ class Step:
             self._readiness.set_ready(self.name)
         if self._failing:
             self._failing = ""
-            log.info("step succeeds again", step=self.name)
+            log.info("step recovered", step=self.name)
         return True
 
     def _log(self, error: Exception) -> None:
@@ -73,14 +72,14 @@ class Step:
             return
         self._failing, self._logged_at = text, time.monotonic()
         traceback = None if isinstance(error, self._expected) else error
-        log.warning("step failed and is tried again", step=self.name, error=text, exc_info=traceback)
+        log.warning("step failed", step=self.name, error=text, exc_info=traceback)
 
 
 async def periodically(
-    step: Step, work: Callable[[], Awaitable[None]], every_seconds: float, again_seconds: float | None = None
+    step: PeriodicTask, work: Callable[[], Awaitable[None]], every_seconds: float, retry_seconds: float | None = None
 ) -> None:
-    """Attempt a step for ever: `every_seconds` after a success, `again_seconds` (the same) after an error."""
-    again_seconds = every_seconds if again_seconds is None else again_seconds
+    """Attempt a task forever: `every_seconds` after a success, `retry_seconds` (default: the same) after an error."""
+    retry_seconds = every_seconds if retry_seconds is None else retry_seconds
     while True:
         succeeded = await step.attempt(work())
-        await asyncio.sleep(every_seconds if succeeded else again_seconds)
+        await asyncio.sleep(every_seconds if succeeded else retry_seconds)

@@ -1,11 +1,11 @@
-"""What a database error asks of a service: one table of SQLSTATEs, for collectors and the reporter.
+"""Classify database errors: one table of SQLSTATEs, for collectors and the reporter.
 
-    SQLSTATE or its class in the table --> what the table says
+    SQLSTATE or its class in the table --> the class in the table
     lost connection, time-out          --> RETRY
     anything else                      --> RETRY, with its traceback in the log
 
-Invariant: an unknown error is never FATAL. It may be a defect of a driver whose connection was lost; a new connection
-does not have it.
+Invariant: an unknown error is never FATAL. It may be a defect of a driver with a lost connection; a new connection does
+not have it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,12 @@ from core.errors import FatalError, Misconfigured
 
 
 class ErrorClass(Enum):
-    """RETRY: try again over a new connection. POISON: the row is invalid; it becomes a dead letter.
-    MISSING_PARTITION: create the partition, then retry. FATAL: only an operator can remove the cause.
+    """How a service handles a database error.
+
+    RETRY              try again over a new connection
+    POISON             the row is invalid; it becomes a dead letter
+    MISSING_PARTITION  create the partition, then retry
+    FATAL              only an operator can remove the cause
 
     The values are the `reason` of the metric `collector_store_retries`.
     """
@@ -37,21 +41,21 @@ _RETRY, _POISON, _FATAL = ErrorClass.RETRY, ErrorClass.POISON, ErrorClass.FATAL
 _SQLSTATES: Final = {
     "08": _RETRY,  # connection
     "0A": _FATAL,  # unsupported feature
-    "22": _POISON,  # data
-    "22P03": _FATAL,  # the bytes that we wrote are wrong, not the event
+    "22": _POISON,  # invalid data
+    "22P03": _FATAL,  # the bytes that Sluice wrote are wrong, not the event
     "22P04": _FATAL,
     "23": _FATAL,  # constraint
-    "23502": _POISON,  # null in a column that has none
-    "25": _RETRY,  # transaction: a standby is read-only, a time limit has passed
-    "28": _FATAL,  # credentials
-    "3D": _FATAL,  # database
-    "3F": _FATAL,  # schema
-    "40": _RETRY,  # rollback: a deadlock, a conflict with recovery on a standby
-    "42": _FATAL,  # name, syntax or privilege
+    "23502": _POISON,  # null in a NOT NULL column
+    "25": _RETRY,  # transaction: read-only on a standby, or a time limit has passed
+    "28": _FATAL,  # authentication
+    "3D": _FATAL,  # missing database
+    "3F": _FATAL,  # missing schema
+    "40": _RETRY,  # rollback: a deadlock, or a conflict with recovery on a standby
+    "42": _FATAL,  # unknown name, syntax or privilege
     "53": _RETRY,  # resources
-    "54": _POISON,  # limit of the program
+    "54": _POISON,  # program limit
     "55": _RETRY,  # object state: a lock
-    "57": _RETRY,  # operator
+    "57": _RETRY,  # operator intervention
     "58": _RETRY,  # system
     "P0": _FATAL,  # raised by a function or trigger
     "XX001": _FATAL,  # damaged data
@@ -65,19 +69,19 @@ _CONNECTION_LOST: Final = (OSError, TimeoutError, asyncpg.InterfaceError, asyncp
 
 
 def classify(error: BaseException) -> ErrorClass:
-    """Return what an error asks of the service that it was raised in."""
+    """Return the class of an error."""
     return _listed(error) or ErrorClass.RETRY
 
 
 def is_known(error: BaseException) -> bool:
-    """Whether the table names this error."""
+    """Return whether the table contains this error."""
     return _listed(error) is not None
 
 
 def unknown_trace(error: BaseException) -> dict[str, str]:
-    """The field `traceback` for the log line of an error that the table does not name, otherwise no field.
+    """Return the log field `traceback` for an error that the table does not contain, otherwise no field.
 
-    Frames only: the DETAIL of a PostgreSQL error in the chain may be personal data.
+    Frames only: the DETAIL of a PostgreSQL error may contain personal data.
     """
     if is_known(error):
         return {}
@@ -85,14 +89,14 @@ def unknown_trace(error: BaseException) -> dict[str, str]:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether this error is known to pass by itself."""
+    """Return whether this error is known to be temporary."""
     return is_known(error) and classify(error) is ErrorClass.RETRY
 
 
 def may_read_again(error: BaseException) -> bool:
-    """Whether the same query, repeated at once over another connection, is likely to succeed.
+    """Return whether the same query is likely to succeed if it is repeated at once over another connection.
 
-    The server rolled it back or ended its session. asyncpg raises InterfaceError for the latter, whatever the reason.
+    True if the server rolled it back or ended its session; asyncpg raises InterfaceError for an ended session.
     """
     if isinstance(error, asyncpg.InterfaceError):
         return True
@@ -102,13 +106,15 @@ def may_read_again(error: BaseException) -> bool:
 def _listed(error: BaseException) -> ErrorClass | None:
     if isinstance(error, FatalError | Misconfigured):
         return ErrorClass.FATAL
-    # The schema has changed: class 0A, but a new connection plans its statements anew.
+    # After a schema change: class 0A, but a new connection plans its statements again.
     if isinstance(error, (*_CONNECTION_LOST, asyncpg.InvalidCachedStatementError)):
         return ErrorClass.RETRY
     if not isinstance(error, asyncpg.PostgresError):
         return None
     sqlstate = str(error.sqlstate)
-    if sqlstate == _UNDEFINED_TABLE and _PARTITION.search(str(error)):  # the message has the name in every language
+    if sqlstate == _UNDEFINED_TABLE and _PARTITION.search(
+        str(error)
+    ):  # the message contains the name in every language
         return ErrorClass.MISSING_PARTITION
     if sqlstate == _CHECK_VIOLATION and error.constraint_name:  # without a name, the row is in another day's partition
         return ErrorClass.POISON

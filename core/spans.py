@@ -1,7 +1,7 @@
-"""Spans of OpenTelemetry, exported over OTLP/HTTP. Only `core.tracing` imports this module, where tracing is on.
+"""OpenTelemetry spans, exported over OTLP/HTTP. `core.tracing` imports this module only if tracing is on.
 
-Beside our settings counts what OpenTelemetry's SDK reads from the environment: headers, certificates and time-out of
-the exporter (OTEL_EXPORTER_OTLP_*), its queue and batches (OTEL_BSP_*), OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES.
+The OpenTelemetry SDK also reads environment variables: the exporter's headers, certificates and time-out
+(OTEL_EXPORTER_OTLP_*), its queue and batches (OTEL_BSP_*), OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from core.correlation import is_sampled
 from core.settings import TracesSampler
 from core.steps import Steps
 
-Kind = Literal["INTERNAL", "SERVER", "PRODUCER", "CONSUMER"]
+SpanKindName = Literal["INTERNAL", "SERVER", "PRODUCER", "CONSUMER"]
 Attributes = Mapping[str, str | int]
 
 _PARENT_BASED: Final = "parentbased_"
@@ -34,7 +34,7 @@ _extract: Final = TraceContextTextMapPropagator().extract
 
 
 class Spans:
-    """Makes the spans of one process. Which traces are sampled is told by a sampler's standard name, and a share."""
+    """Creates the spans of one process. A standard sampler name and a ratio decide which traces are sampled."""
 
     def __init__(self, service: str, endpoint: str, sampler: TracesSampler, ratio: float) -> None:
         shares = {"always_on": 1.0, "always_off": 0.0, "traceidratio": ratio}
@@ -43,55 +43,59 @@ class Spans:
         ours = {"service.name": service, "service.namespace": "sluice", "service.version": metrics.VERSION}
         self._provider = TracerProvider(
             sampler=ParentBased(ALWAYS_ON) if self._parent_based else TraceIdRatioBased(self._share),
-            resource=Resource.create(ours).merge(OTELResourceDetector().detect()),  # the environment's word is the last
-            shutdown_on_exit=False,  # that waits for up to 30 s; see `core.tracing.flush`
+            resource=Resource.create(ours).merge(OTELResourceDetector().detect()),  # the environment takes precedence
+            shutdown_on_exit=False,  # it waits up to 30 s; see `core.tracing.flush`
         )
         self._provider.add_span_processor(_Counting(_Exporter(f"{endpoint.rstrip('/')}/v1/traces")))
         self._tracer = self._provider.get_tracer("sluice")
 
-    def begin(self, name: str, traceparent: str | None, kind: Kind, *, began: int | None = None) -> Span | None:
-        """A span below the one that a traceparent names, else of a new trace. None where it is not sampled."""
+    def start(
+        self, name: str, traceparent: str | None, span_kind: SpanKindName, *, started: int | None = None
+    ) -> Span | None:
+        """Start a child span of a traceparent, or a root span. Return None if it is not sampled."""
         if self._parent_based and not self._samples(traceparent):
             return None
         context = Context() if traceparent is None else _extract({"traceparent": traceparent}, Context())
-        span = self._tracer.start_span(name, context, SpanKind[kind], start_time=began)  # never in the thread's context
+        span = self._tracer.start_span(
+            name, context, SpanKind[span_kind], start_time=started
+        )  # never in the context of the thread
         return Span(self._tracer, span) if span.is_recording() else None
 
     def record(
         self,
         name: str,
         traceparent: str | None,
-        kind: Kind,
+        span_kind: SpanKindName,
         steps: Steps,
         attributes: Attributes,
         *,
         failed: bool = False,
     ) -> None:
-        """The span of something that is over, since its last step or as failed, and below it one of each step."""
-        if (span := self.begin(name, traceparent, kind, began=steps.began)) is None:
+        """Record a finished operation: one span until its last step or failure, and a child span for each step."""
+        if (span := self.start(name, traceparent, span_kind, started=steps.began)) is None:
             return
-        began = steps.began
+        started = steps.began
         for step, ended in steps.ended:
-            span.child(step, began=began).end(at=ended)
-            began = ended
-        span.note(attributes)
-        span.end(failed=failed, at=None if failed else began)
+            span.child(step, started=started).end(at=ended)
+            started = ended
+        span.set_attributes(attributes)
+        span.end(failed=failed, at=None if failed else started)
 
-    def leave_out(self, spans: int) -> None:
-        """So many spans that are sampled are too many to be made."""
+    def count_skipped(self, spans: int) -> None:
+        """Count sampled spans that are not recorded because there are too many."""
         metrics.spans_sampled.inc(spans)
 
     def close(self) -> None:
-        """Export what waits, however long that takes."""
+        """Export all queued spans, without a time limit."""
         self._provider.shutdown()
 
     def _samples(self, traceparent: str | None) -> bool:
-        """What a sampler that goes by parents decides, for a fraction of what the SDK takes to say no."""
+        """Return the decision of a parent-based sampler, at a fraction of the SDK's cost for unsampled spans."""
         return random.random() < self._share if traceparent is None else is_sampled(traceparent)  # noqa: S311
 
 
 class Span:
-    """A span that has begun and is sampled. As a context manager it ends with its block, failed by an exception."""
+    """A started, sampled span. As a context manager it ends with its block, as failed after an exception."""
 
     __slots__ = ("_span", "_tracer")
 
@@ -101,21 +105,21 @@ class Span:
 
     @property
     def traceparent(self) -> str:
-        """What names it to whoever goes on with its trace."""
-        named = self._span.get_span_context()
-        return f"00-{named.trace_id:032x}-{named.span_id:016x}-{named.trace_flags:02x}"
+        """The traceparent that identifies this span to child spans in other services."""
+        context = self._span.get_span_context()
+        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
-    def child(self, name: str, kind: Kind = "INTERNAL", *, began: int | None = None) -> Span:
-        """A span below this one, which begins now or began at an instant."""
+    def child(self, name: str, span_kind: SpanKindName = "INTERNAL", *, started: int | None = None) -> Span:
+        """Start a child span, now or at `started`."""
         inside = trace.set_span_in_context(self._span, Context())
-        return Span(self._tracer, self._tracer.start_span(name, inside, SpanKind[kind], start_time=began))
+        return Span(self._tracer, self._tracer.start_span(name, inside, SpanKind[span_kind], start_time=started))
 
-    def note(self, attributes: Attributes) -> None:
-        """Something is known of what it tells of."""
+    def set_attributes(self, attributes: Attributes) -> None:
+        """Add attributes."""
         self._span.set_attributes(attributes)
 
     def end(self, *, failed: bool = False, at: int | None = None) -> None:
-        """What it tells of is over, now or since an instant."""
+        """End the span, now or at `at`."""
         if failed:
             self._span.set_status(trace.StatusCode.ERROR)
         self._span.end(at)
@@ -123,12 +127,12 @@ class Span:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.end(failed=error is not None)
 
 
 class _Counting(BatchSpanProcessor):
-    """Counts what is to be exported. Its queue is bounded: when it is full, the oldest span is lost."""
+    """Counts the spans to export. The queue is bounded: if it is full, the oldest span is lost."""
 
     def on_end(self, span: ReadableSpan) -> None:
         metrics.spans_sampled.inc()
@@ -136,7 +140,7 @@ class _Counting(BatchSpanProcessor):
 
 
 class _Exporter(OTLPSpanExporter):
-    """Counts what was exported."""
+    """Counts the exported spans."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = super().export(spans)

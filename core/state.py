@@ -1,8 +1,8 @@
-"""Judge the state of the pipeline: the page, `make up` and `doctor` report the same problems for the same facts.
+"""Evaluate the state of the pipeline: the page, `make up` and `sluice doctor` report the same problems.
 
-    facts (from the database, or from the servers) --problems--> problems, the worst first --level--> one word
+    facts (from the database or the servers) --problems--> problems, the worst first --level--> one word
 
-Invariant: a fact that is not known is a problem. "good" means that everything below was looked at and is well.
+Invariant: an unknown fact is a problem. "good" means that every fact was checked and is good.
 """
 
 from __future__ import annotations
@@ -29,38 +29,38 @@ MAX_FULL: Final = 0.8
 MAX_SILENCE_SECONDS: Final = 15.0
 """Collectors and gateways report once a second; a lost connection to NATS is detected within 10 s."""
 TURNED_AWAY_SECONDS: Final = 60.0
-"""Requests answered 500 or 503 are a problem for so long."""
+"""How long requests answered 500 or 503 count as a problem."""
 
 
 class StateProblem(msgspec.Struct, frozen=True):
-    """One thing that is wrong or not known."""
+    """One problem: something is wrong or unknown."""
 
     part: Annotated[str, Meta(description="gateway, a source, or rejected")]
-    check: Annotated[CheckName, Meta(description="The check of `python -m ops doctor` that says what to do")]
+    check: Annotated[CheckName, Meta(description="The check of `sluice doctor` that says what to do")]
     level: Level
-    title: Annotated[str, Meta(description="The same words while the problem lasts")]
-    text: Annotated[str, Meta(description="With the figures of this moment")]
+    title: Annotated[str, Meta(description="Constant while the problem lasts")]
+    text: Annotated[str, Meta(description="With current figures")]
 
 
 class SourceFacts(NamedTuple):
-    """What is known of one source, or of the rejected events."""
+    """The facts of one source, or of rejected events."""
 
     name: str
-    lag_seconds: float | None  # age of the oldest message that is not stored; None: not known
+    lag_seconds: float | None  # age of the oldest message that is not stored; None: unknown
     waiting: int
     stream_bytes: int
-    stream_max_bytes: int  # 0: not known
+    stream_max_bytes: int  # 0: unknown
     paused: bool
-    collected: str  # empty: a collector runs; else why this is not certain
+    collected: str  # empty: a collector runs; otherwise why this is uncertain
     stopped: str = ""  # why a collector stopped
     lost: int = 0
 
 
 class GatewayFacts(NamedTuple):
-    """What gateways report."""
+    """The reports of gateways."""
 
     turned_away: int  # requests answered 500 or 503 within TURNED_AWAY_SECONDS
-    unknown: str  # empty: a gateway reported a moment ago; else why nothing is known
+    unknown: str  # empty: a gateway reported recently; otherwise why nothing is known
 
 
 def problems(
@@ -69,13 +69,13 @@ def problems(
     dead: Mapping[tuple[str, str], int],
     max_lag_seconds: float = MAX_LAG_SECONDS,
 ) -> list[StateProblem]:
-    """All problems, the worst first. dead: open dead letters by source and reason."""
+    """Return all problems, the worst first. `dead` has the open dead letters by source and reason."""
     found: list[StateProblem] = []
     if gateway.turned_away:
         text = f"{_plural(gateway.turned_away, 'request')} got 500 or 503 in the last minute"
-        found.append(StateProblem("gateway", "requests", "bad", "Requests are turned away", text))
+        found.append(StateProblem("gateway", "requests", "bad", "Requests fail", text))
     if gateway.unknown:
-        title = "It is not known whether requests are turned away"
+        title = "It is unknown whether requests fail"
         found.append(StateProblem("gateway", "requests", "warn", title, gateway.unknown))
     for source in sources:
         found += _of_source(source, max_lag_seconds)
@@ -87,7 +87,7 @@ def problems(
 
 def _of_source(source: SourceFacts, max_lag_seconds: float) -> list[StateProblem]:
     name, stream = source.name, stream_of(source.name)
-    serious: Level = "warn" if name == REJECTED else "bad"  # accepted events are stored all the same
+    serious: Level = "warn" if name == REJECTED else "bad"  # accepted events are stored even so
     found: list[StateProblem] = []
 
     def add(check: CheckName, level: Level, title: str, text: str) -> None:
@@ -105,26 +105,26 @@ def _of_source(source: SourceFacts, max_lag_seconds: float) -> list[StateProblem
     if source.collected:
         add("collectors", serious, f"No collector of {name} reports", source.collected)
     if source.paused:
-        add("paused", "warn", f"{name} is paused", f"{name} is paused: its events are accepted and wait")
+        add("paused", "warn", f"{name} is paused", f"{name} is paused: its events are accepted and queued")
     if source.lag_seconds is not None and source.lag_seconds > max_lag_seconds:
         text = f"{stream}: {_plural(source.waiting, 'message')} waiting, the oldest {source.lag_seconds:.1f} s"
         add("lag", serious, f"{name} is more than {max_lag_seconds:g} s behind", text)
     if source.lag_seconds is None and name != REJECTED and not source.collected:
-        add("lag", "warn", f"How far {name} is behind is not known yet", f"{name} has no watermark yet")
+        add("lag", "warn", f"The lag of {name} is not known yet", f"{name} has no watermark yet")
     return found
 
 
 async def read_sources(connection: AnyConnection) -> dict[str, asyncpg.Record]:
-    """What collectors reported, by source: see sql/state.sql."""
+    """Return the last reports of collectors, by source: see sql/state.sql."""
     rows = await connection.fetch(_SQL["sources"], MAX_SILENCE_SECONDS)
     return {row["name"]: row for row in rows}
 
 
 async def read_gateways(connection: AnyConnection) -> GatewayFacts:
-    """What gateways reported, as the collector of rejected events wrote it down."""
+    """Return the last reports of gateways, which the collector of rejected events stores."""
     row = await connection.fetchrow(_SQL["gateways"])
     if row is None or row["unseen_seconds"] > MAX_SILENCE_SECONDS:
-        return GatewayFacts(0, "gateways report through the collector of rejected events, which is silent")
+        return GatewayFacts(0, "gateways report through the collector of rejected events, which does not report")
     silent = row["silent_seconds"]
     if silent is None:
         return GatewayFacts(row["turned_away"], "no gateway has reported yet")
@@ -138,6 +138,6 @@ def _plural(count: int, what: str) -> str:
 
 
 def level(found: Sequence[StateProblem]) -> Level:
-    """The worst level of all."""
+    """Return the worst level."""
     levels = {problem.level for problem in found}
     return "bad" if "bad" in levels else "warn" if levels else "good"

@@ -1,4 +1,4 @@
-"""The instants that spans are made of."""
+"""The instants of an operation and its steps, from which spans are made."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from time import time_ns
 
 
 class Steps:
-    """When something began, and when each of its steps ended, in nanoseconds since 1970. Each begins with the one
-    before it ended."""
+    """The start of an operation and the end of each step, in nanoseconds since 1970.
+
+    Each step starts when the step before it ended.
+    """
 
     __slots__ = ("began", "ended")
 
@@ -16,5 +18,5 @@ class Steps:
         self.ended: list[tuple[str, int]] = []
 
     def done(self, step: str) -> None:
-        """This step has ended now."""
+        """Record that this step ends now."""
         self.ended.append((step, time_ns()))

@@ -1,12 +1,12 @@
-"""Tracing: whether spans are made of what happens to requests.
+"""Tracing: whether spans of requests are created.
 
-    gateway    POST /events -> publish                  publish's traceparent goes on in the message
-    collector  process -> parse, wait, store, ack       of each sampled request that a batch holds
+    gateway    POST /events -> publish                  the message contains the traceparent of publish
+    collector  process -> parse, wait, store, ack       for each sampled request in a batch
     reporter   GET /reports/... -> query, read, answer
 
-Off, `spans` is None, nothing of OpenTelemetry is imported, and a flow pays its `if`. On, spans go out over OTLP/HTTP
-from a thread of their own (`core.spans`).
-Invariant: no span delays or fails what it tells of. One that cannot be exported is lost, and the metrics show it.
+If tracing is off, `spans` is None, OpenTelemetry is not imported, and a request costs one `if`. If it is on, a separate
+thread exports spans over OTLP/HTTP (`core.spans`). Invariant: a span never delays or fails its operation. A span that
+cannot be exported is lost, and the metrics show it.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 FLUSH_SECONDS: Final = 2.0
 
 spans: Spans | None = None
-"""What makes and exports spans; None where tracing is off."""
+"""Creates and exports spans; None if tracing is off."""
 
 
 def start(service: str, settings: Settings) -> None:
-    """Trace this process, as this service, if the settings say where to."""
+    """Enable tracing for this process if the settings have an endpoint."""
     global spans  # noqa: PLW0603
     if (endpoint := settings.otel_exporter_otlp_endpoint) is not None:
-        from core.spans import Spans  # noqa: PLC0415 - off, nobody pays for it
+        from core.spans import Spans  # noqa: PLC0415 - only if tracing is on
 
         spans = Spans(service, endpoint, settings.otel_traces_sampler, settings.otel_traces_sampler_arg)
 
 
 async def flush(seconds: float = FLUSH_SECONDS) -> None:
-    """Export what waits, at most so long; nothing is exported from then on."""
+    """Export queued spans, for at most `seconds`. Nothing is exported afterwards."""
     if spans is not None:
         ending = threading.Thread(target=spans.close, daemon=True)
         ending.start()

@@ -1,1 +1,1 @@
-"""The door: takes events over HTTP and answers 202 when every one that is valid is on JetStream's disk."""
+"""The gateway: accept events over HTTP and answer 202 when every valid event is on JetStream's disk."""

@@ -1,7 +1,7 @@
-"""`python -m gateway`: the parent of the workers.
+"""The command `python -m gateway`: the parent process of the workers.
 
-Each worker's metrics go to files in one folder, which has to be named before `prometheus_client` is imported
-anywhere: hence the import in the middle.
+`prometheus_client` reads PROMETHEUS_MULTIPROC_DIR when it is imported. The variable is set first, so the import of the
+workers is inside the function.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import tempfile
 
 
 def main() -> None:
-    """Run the gateway until SIGTERM. Exits with 0 after a clean drain, 2 where it is misconfigured."""
+    """Run the gateway until SIGTERM. Exit with 0 after a clean drain, with 2 if a setting is wrong."""
     with tempfile.TemporaryDirectory(prefix="sluice-gateway-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         from gateway.workers import run  # noqa: PLC0415

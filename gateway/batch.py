@@ -1,6 +1,7 @@
-"""What became of a request's events: accepted ones in blocks ready to publish, rejected ones with their reasons.
+"""The result of decoding one request: accepted events in blocks, rejected events with their reasons.
 
-Invariant: what the answer lists and what is kept of rejected events is bounded, and what is kept is held by admission.
+Invariant: the number of errors in the response and of rejected events kept is bounded. Kept events are charged to
+admission.
 """
 
 from __future__ import annotations
@@ -18,30 +19,32 @@ from core.sources import SOURCES, SourceName
 from core.sources.fields import MAX_ID_BYTES
 from gateway.admission import Reservation
 
-MAX_LISTED_ERRORS: Final = 100  # rejected events that the answer lists
-MAX_LISTED_VIOLATIONS: Final = 100  # violations that the answer lists beside the first one of each of these events
-KEPT_MOST: Final = 10_000  # rejected events of one request that are kept, and their bytes
-KEPT_MOST_BYTES: Final = 8 * 1024 * 1024
-RECORD_BYTES: Final = 256  # what a kept one takes beside its bytes: objects, and places in queues
+MAX_LISTED_ERRORS: Final = 100  # rejected events listed in the response
+MAX_LISTED_VIOLATIONS: Final = 100  # violations listed in the response beside the first one of each event
+MAX_KEPT_EVENTS: Final = 10_000  # rejected events of one request that are kept, and their bytes
+MAX_KEPT_BYTES: Final = 8 * 1024 * 1024
+RECORD_BYTES: Final = 256  # overhead of a kept event: objects and queue entries
 
 
 class Block(NamedTuple):
-    """Events of one request that stand together: one a line, without a line break at the end."""
+    """Consecutive events of one request: one event a line, without a line break at the end."""
 
     events: int
     content: bytes
 
     @classmethod
     def of(cls, lines: Sequence[bytes]) -> Self:
-        """A block of these events, at least one."""
+        """Return a block of these events, at least one."""
         return cls(len(lines), lines[0] if len(lines) == 1 else b"\n".join(lines))
 
 
 class EventError(msgspec.Struct, rename="camel"):
-    """One rejected event as the answer lists it, with its first violation. path is a JSON path.
+    """One rejected event in the response, with its first violation.
 
-    index counts the body's events from 0. violations is how many violations the event has. others are those after the
-    first, as far as the answer has room for them.
+    index       position in the body, from 0
+    path        JSON path of the first violation
+    violations  how many violations the event has
+    others      the violations after the first one, up to MAX_LISTED_VIOLATIONS in a response
     """
 
     index: int
@@ -55,63 +58,63 @@ class EventError(msgspec.Struct, rename="camel"):
 
 
 Explain = Callable[[bytes, Invalid], list[Violation]]
-"""Finds all violations of a rejected event, the first one first."""
+"""Find all violations of a rejected event, the first one first."""
 
 
 class Batch:
-    """What became of a request's events: of each source or reason that there is among them, how many.
+    """Accepted and rejected events of one request, counted by source and by reason.
 
-    `hold` is the room of the request. no_room says whether there was too little of it to keep all rejected events.
+    no_room is true if the worker's admission limit kept some rejected events from being copied.
     """
 
     __slots__ = (
-        "_hold",
+        "_reservation",
         "accepted",
         "blocks",
+        "errors",
         "events",
         "kept",
         "kept_bytes",
         "kept_events",
         "no_room",
         "reasons",
-        "told",
     )
 
-    def __init__(self, hold: Reservation) -> None:
-        self._hold = hold
+    def __init__(self, reservation: Reservation) -> None:
+        self._reservation = reservation
         self.events = 0
         self.accepted: dict[SourceName, int] = {}
         self.blocks: dict[SourceName, list[Block]] = {}
         self.reasons: dict[Reason, int] = defaultdict(int)
-        self.told: list[EventError] = []
+        self.errors: list[EventError] = []
         self.kept: dict[SourceName | None, list[Block]] = defaultdict(list)
         self.kept_events = 0
         self.kept_bytes = 0
         self.no_room = False
 
     def accept(self, source: SourceName, block: Block) -> None:
-        """These events are valid."""
+        """Add valid events of one source."""
         self.accepted[source] = self.accepted.get(source, 0) + block.events
         self.blocks.setdefault(source, []).append(block)
 
     def reject(self, index: int, raw: bytes, why: Invalid, explain: Explain) -> None:
-        """This event breaks the contract: count it, list it among the first, keep it while there is room."""
+        """Add an invalid event: count it, list it in the response and keep a copy, within the limits."""
         self.reasons[why.reason] += 1
-        keep = not self.no_room and self.kept_events < KEPT_MOST and self.kept_bytes < KEPT_MOST_BYTES
-        if not keep and len(self.told) >= MAX_LISTED_ERRORS:
+        keep = not self.no_room and self.kept_events < MAX_KEPT_EVENTS and self.kept_bytes < MAX_KEPT_BYTES
+        if not keep and len(self.errors) >= MAX_LISTED_ERRORS:
             return
         record = rejected.rejected(raw, why)
-        if len(self.told) < MAX_LISTED_ERRORS:
+        if len(self.errors) < MAX_LISTED_ERRORS:
             event_id = record.event_id and record.event_id[:MAX_ID_BYTES]
             first, *others = explain(raw, why)
-            left = MAX_LISTED_VIOLATIONS - sum(len(listed.others) for listed in self.told)
+            left = MAX_LISTED_VIOLATIONS - sum(len(listed.others) for listed in self.errors)
             listed = EventError(
                 index, event_id, why.reason, why.path, why.detail, first.allowed, 1 + len(others), others[:left]
             )
-            self.told.append(listed)
+            self.errors.append(listed)
         if keep:
             line = rejected.encode(record)
-            if not self._hold.spare(len(line) + RECORD_BYTES):
+            if not self._reservation.try_reserve(len(line) + RECORD_BYTES):
                 self.no_room = True
                 return
             self.kept[record.source].append(Block(1, line))
@@ -120,7 +123,7 @@ class Batch:
 
     @property
     def sources(self) -> set[SourceName]:
-        """The sources of all events that would be published or kept."""
+        """The sources of all events that are published or kept."""
         return {source for source in SOURCES if source in self.blocks or source in self.kept}
 
     @property

@@ -1,11 +1,11 @@
-"""Group commit: the blocks of requests that wait for one stream and source, and the messages that are sealed of them.
+"""Group commit: combine the events of concurrent requests into messages, one queue a subject.
 
-    blocks of requests --queue--> message, sealed --> deliver
-        quiet: at once when nothing is unacknowledged, else after 2 ms or 256 KiB
-        busy, once a message served 8 requests: after 8 ms or 256 KiB
+    blocks of requests --queue--> sealed message --> deliver
+        quiet: at once if nothing is unacknowledged, otherwise after 2 ms or 256 KiB
+        busy (the last message had 8 or more requests): after 8 ms or 256 KiB
 
-Invariants: blocks of one request go on in their order. A message never changes once it is sealed, and its id is random
-and its own. A block whose request has failed already is not sent any more.
+Invariants: blocks of one request are sent in order. A sealed message never changes; its id is random and unique. A
+block of a request that has already failed is not sent.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from core.events import wire
 from core.events.wire import SEAL_BYTES
 from gateway.batch import Block
 from gateway.correlation import Origin
-from gateway.metrics import Count
+from gateway.metrics import BufferedCounter
 
 SEAL_PARTS: Final = 500
-MESSAGE_MOST_BYTES: Final = SEAL_BYTES + SEAL_PARTS * 512  # with the line that names its parts
-COMMIT_BYTES: Final = 256 * 1024  # enough to send without waiting for more
+MAX_MESSAGE_BYTES: Final = SEAL_BYTES + SEAL_PARTS * 512  # including the first line, which lists the parts
+COMMIT_BYTES: Final = 256 * 1024  # send without waiting for more
 QUIET_SECONDS: Final = 0.002
-# A message costs NATS and us some 0.4 ms of CPU, most of it for its fsync: with hundreds of connections that post
-# single events it is worth waiting for more. Any longer, and who posts again only after an answer is held up.
+# A message costs NATS and the gateway some 0.4 ms of CPU, most of it for the fsync. With hundreds of connections that
+# post single events, waiting saves more than it costs. A longer wait delays senders that wait for each response.
 BUSY_SECONDS: Final = 0.008
 BUSY_REQUESTS: Final = 8
-UNACKED_MOST: Final = 8  # messages of one subject on their way; JetStream writes them one after the other
+MAX_UNACKED: Final = 8  # unacknowledged messages of one subject; JetStream writes them one after the other
 
 
 class PendingRequest:
-    """One request's wait until all of its blocks are stored, at most so many seconds."""
+    """One request that waits until all its blocks are stored, at most `seconds`."""
 
     __slots__ = ("_left", "_seconds", "done", "origin", "until")
 
@@ -48,60 +48,65 @@ class PendingRequest:
         self._seconds = seconds
 
     def part(self, events: int) -> wire.Part:
-        """What a message says of so many events of this request."""
+        """Return the part that a message records for `events` events of this request."""
         return wire.Part(self.origin.correlation_id, self.origin.traceparent, self.origin.received_at, events)
 
     def stored(self) -> None:
-        """One more block has its PubAck."""
+        """Count one stored block. The request is done after its last one."""
         self._left -= 1
         if not self._left and not self.done.done():
             self.done.set_result(None)
 
     def fail(self, error: RetryableError) -> None:
-        """Nothing more is done for this request."""
+        """Fail the request, unless it is done."""
         if not self.done.done():
-            self.done.set_exception(error.with_traceback(None))  # whose frames hold the message, and it us
+            self.done.set_exception(
+                error.with_traceback(None)
+            )  # its frames hold the message, and the message holds this request
 
-    def give_up(self) -> None:
-        """Its time is over."""
-        self.fail(StreamUnreachable(f"no PubAck came within {self._seconds:g} seconds"))
+    def time_out(self) -> None:
+        """Fail the request with StreamUnreachable."""
+        self.fail(StreamUnreachable(f"no PubAck arrived within {self._seconds:g} seconds"))
 
 
 class Message(NamedTuple):
-    """Sealed. `requests` has each request once for each of its blocks; `processed` counts its events once stored."""
+    """A sealed message. `requests` has one entry for each block; `processed` counts its events once stored."""
 
     subject: str
-    processed: Count | None
+    processed: BufferedCounter | None
     id: str
     events: int
     content: bytes
     requests: Sequence[PendingRequest]
 
-    def awaited(self) -> bool:
-        """Whether any request still waits for it."""
+    def is_awaited(self) -> bool:
+        """Return whether any request still waits for this message."""
         return any(not request.done.done() for request in self.requests)
 
     def stored(self) -> None:
-        """It has its PubAck."""
+        """Count the events and notify the requests: the PubAck arrived."""
         if self.processed is not None:
             self.processed.inc(self.events)
         for request in self.requests:
             request.stored()
 
     def fail(self, error: RetryableError) -> None:
-        """It will not be stored: its requests fail."""
+        """Fail the requests of this message, because it will not be stored."""
         for request in self.requests:
             request.fail(error)
 
 
 class SubjectBatcher:
-    """What waits to be published on one subject. `deliver` publishes a message and tells its requests.
+    """The queue of one subject. `deliver` publishes a message and notifies its requests.
 
-    `processed`, if there is one, counts the events that are stored.
+    `processed`, if given, counts the stored events.
     """
 
     def __init__(
-        self, subject: str, deliver: Callable[[Message], Coroutine[Any, Any, None]], processed: Count | None = None
+        self,
+        subject: str,
+        deliver: Callable[[Message], Coroutine[Any, Any, None]],
+        processed: BufferedCounter | None = None,
     ) -> None:
         self._subject = subject
         self._processed = processed
@@ -113,27 +118,27 @@ class SubjectBatcher:
         self._busy = False
 
     def add(self, request: PendingRequest, blocks: Sequence[Block]) -> None:
-        """Let these blocks go out as soon as may be."""
+        """Queue these blocks for publishing."""
         for block in blocks:
             self._queue.append((request, block))
             self._bytes += len(block.content)
         if self._linger is None or self._bytes >= COMMIT_BYTES:
-            self._arrange()
+            self._flush()
 
-    def _arrange(self, *, now: bool = False) -> None:
-        """Send what has to be sent, and see to the rest."""
-        while self._queue and len(self._unacked) < UNACKED_MOST and (now or self._bytes >= COMMIT_BYTES):
+    def _flush(self, *, now: bool = False) -> None:
+        """Send what is due and schedule the rest."""
+        while self._queue and len(self._unacked) < MAX_UNACKED and (now or self._bytes >= COMMIT_BYTES):
             self._send()
-        if self._queue and self._linger is None and len(self._unacked) < UNACKED_MOST:
+        if self._queue and self._linger is None and len(self._unacked) < MAX_UNACKED:
             loop = asyncio.get_running_loop()
             if self._busy or self._unacked:
-                self._linger = loop.call_later(BUSY_SECONDS if self._busy else QUIET_SECONDS, self._lingered)
-            else:  # the next run of the loop, so that requests that arrived together share a message
-                self._linger = loop.call_soon(self._lingered)
+                self._linger = loop.call_later(BUSY_SECONDS if self._busy else QUIET_SECONDS, self._linger_ended)
+            else:  # in the next loop iteration, so that requests that arrived together share a message
+                self._linger = loop.call_soon(self._linger_ended)
 
-    def _lingered(self) -> None:
+    def _linger_ended(self) -> None:
         self._linger = None
-        self._arrange(now=True)
+        self._flush(now=True)
 
     def _send(self) -> None:
         if message := self._seal():
@@ -143,16 +148,16 @@ class SubjectBatcher:
 
     def _delivered(self, task: asyncio.Task[None]) -> None:
         self._unacked.discard(task)
-        self._arrange(now=not self._unacked and not self._busy)
+        self._flush(now=not self._unacked and not self._busy)
 
     def _seal(self) -> Message | None:
-        """One message of the blocks that wait longest. None where nobody waits for any."""
-        taken = list(self._take())
-        if not taken:
+        """Return a message of the oldest blocks, or None if no request waits for any."""
+        batch = list(self._next_blocks())
+        if not batch:
             return None
         parts: list[wire.Part] = []
-        last, events = taken[0][0], 0
-        for request, block in taken:  # one after the other: grouping them by itertools takes twice as long
+        last, events = batch[0][0], 0
+        for request, block in batch:  # a plain loop: itertools.groupby takes twice as long
             if request is not last:
                 parts.append(last.part(events))
                 last, events = request, 0
@@ -164,12 +169,12 @@ class SubjectBatcher:
             processed=self._processed,
             id=new_id(),
             events=sum(part.events for part in parts),
-            content=wire.encode(parts, [block.content for _, block in taken]),
-            requests=[request for request, _ in taken],
+            content=wire.encode(parts, [block.content for _, block in batch]),
+            requests=[request for request, _ in batch],
         )
 
-    def _take(self) -> Iterator[tuple[PendingRequest, Block]]:
-        """The blocks of the next message."""
+    def _next_blocks(self) -> Iterator[tuple[PendingRequest, Block]]:
+        """Yield the blocks of the next message."""
         left_bytes, left_parts = SEAL_BYTES, SEAL_PARTS
         last = None
         while self._queue:

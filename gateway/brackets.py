@@ -1,4 +1,4 @@
-"""Find where the elements of an array or the objects of a body end, by their brackets and strings alone.
+"""Find the ends of array elements or objects by brackets and strings alone, without parsing values.
 
 Invariant: at most CAREFUL_BYTES are read between two marks.
 """
@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-CAREFUL_BYTES: Final = 8 * 1024  # of a piece that is taken apart: at worst every byte is a step
+CAREFUL_BYTES: Final = 8 * 1024  # scanned at a time; at worst every byte is a step
 
 _TO_TOKEN: Final = re.compile(rb'[^"\[\]{},]*+')
-# Inside an element: past everything but brackets, and strings that end before the piece does.
+# Inside an element: skip everything except brackets, and skip strings that end within the piece.
 _TO_BRACKET: Final = re.compile(rb'(?:[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
 _TO_QUOTE: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _OPENING: Final = re.compile(rb"[\[{]++")
@@ -20,8 +20,10 @@ _QUOTE, _BACKSLASH, CLOSE_ARRAY, _CLOSE_OBJECT = b'"\\]}'
 
 
 def marks(content: bytes, at: int, *, of_array: bool = True) -> Iterator[int]:
-    """Where elements end: at commas, and at the bracket that closes the array; or else at the bracket that closes an
-    object. -1 after each CAREFUL_BYTES of work.
+    """Yield the positions at which elements end.
+
+    They are commas and the bracket that closes the array; with of_array=False, brackets that close an object. Yield -1
+    after each CAREFUL_BYTES of work.
     """
     depth = 0
     in_string = False
@@ -33,7 +35,7 @@ def marks(content: bytes, at: int, *, of_array: bool = True) -> Iterator[int]:
             if at >= stop:
                 break
             token = content[at]
-            if in_string and token == _BACKSLASH:  # what it escapes is past the stop
+            if in_string and token == _BACKSLASH:  # the escaped byte is past the stop
                 at += 2
                 continue
             if token == _QUOTE:
@@ -47,12 +49,12 @@ def marks(content: bytes, at: int, *, of_array: bool = True) -> Iterator[int]:
                 depth -= 1
                 if not (depth or of_array):
                     yield at
-            elif of_array and token != _CLOSE_OBJECT:  # that one closes nothing: part of an element that is none
+            elif of_array and token != _CLOSE_OBJECT:  # this bracket closes nothing: it is part of an invalid element
                 yield at
             at += 1
         yield -1
 
 
 def _end(pattern: re.Pattern[bytes], content: bytes, at: int, stop: int) -> int:
-    found = pattern.match(content, at, stop)
-    return found.end() if found else at
+    match = pattern.match(content, at, stop)
+    return match.end() if match else at

@@ -1,4 +1,4 @@
-"""Where a request's events come from: the names of the request, and the instant of its arrival."""
+"""The origin of a request: its correlation ID, its trace and its time of arrival."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from core.correlation import names
+from core.correlation import request_ids
 from core.sources.fields import EPOCH
 
 _EPOCH_SECONDS: Final = int(EPOCH.timestamp())
 
 
 class Origin(NamedTuple):
-    """What a part of a message says of the request that gave it.
+    """The origin that a message records for each request.
 
-    received_at is an RFC 3339 instant, received the same in microseconds since 2000.
+    received_at is an RFC 3339 instant; received is the same instant in microseconds since 2000.
     """
 
     correlation_id: str
@@ -27,10 +27,10 @@ class Origin(NamedTuple):
 
 
 def origin(headers: Mapping[str, str]) -> Origin:
-    """The origin of a request that arrives now. `headers` has lower-case names."""
+    """Return the origin of a request that arrives now. `headers` has lower-case names."""
     seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
     return Origin(
-        *names(headers.get("x-correlation-id"), headers.get("traceparent")),
+        *request_ids(headers.get("x-correlation-id"), headers.get("traceparent")),
         f"{_second(seconds)}.{microseconds:06}Z",
         (seconds - _EPOCH_SECONDS) * 1_000_000 + microseconds,
     )
@@ -38,5 +38,5 @@ def origin(headers: Mapping[str, str]) -> Origin:
 
 @lru_cache(maxsize=1)
 def _second(seconds: int) -> str:
-    """A second since 1970 as text: requests of one second share it, and the rest of an instant costs little."""
+    """Format a second since 1970. Requests within one second share the result."""
     return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]

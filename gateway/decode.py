@@ -1,12 +1,11 @@
-"""Hold each event of a body to the contract: decode -> accepted blocks, rejected records.
+"""Validate each event of a body: accepted events go to blocks, rejected events to records.
 
-    piece of a body --each event--> accepted --joined--> block of one source   (a line an event, ready to publish)
-                              \\--> rejected  --encoded--> block of REJECTED
+    piece of a body --each event--> accepted --joined--> block of one source   (one event a line, ready to publish)
+                              \\--> rejected  --encoded--> block for REJECTED
 
-Invariant: the event loop runs at least once between two slices of this work, and all bodies take turns. What a
-request brings decides how many slices it takes, not how long one is (`gateway.piece`, 128 KiB of valid events); but one
-element is copied and hashed as a whole, however large it is: 64 MiB take some 0.1 s. What is kept of rejected events is
-held by admission, as the body is, and so are the objects of a piece while it is read.
+Invariant: the event loop runs between two slices of this work, and all bodies share it fairly. A large body takes more
+slices, not longer ones (`gateway.piece`, 128 KiB of valid events). Exception: one element is copied and hashed as a
+whole; 64 MiB take some 0.1 s. Rejected events and the objects of a piece are charged to admission.
 """
 
 from __future__ import annotations
@@ -20,78 +19,77 @@ from core.events.contract import Contract, Invalid, Reason
 from gateway import native
 from gateway.admission import Reservation
 from gateway.batch import Batch, Block
-from gateway.body import Form
+from gateway.body import BodyFormat
 from gateway.piece import Rules
 from gateway.rejection import Rejected, Rejection
 from gateway.split import split
 
-SMALL_BYTES: Final = 4096  # decoded without waiting for a turn: that would cost more
-SMALLEST_EVENT_BYTES: Final = 256  # no valid event is shorter: see test_door_limits
+SMALL_BYTES: Final = 4096  # decoded at once, because waiting for a turn would cost more
+SMALLEST_EVENT_BYTES: Final = 256  # no valid event is shorter: see test_batch_reader_limits
 
 
 class FairQueue:
-    """Gives out one turn in each run of the event loop, first come, first served."""
+    """Grant one turn in each iteration of the event loop, first come, first served."""
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def take(self) -> None:
+    async def wait_turn(self) -> None:
         """Wait for a turn."""
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
         self._waiting.append(turn)
         if len(self._waiting) == 1:
-            loop.call_soon(self._give)
+            loop.call_soon(self._grant_turn)
         await turn
 
-    def _give(self) -> None:
+    def _grant_turn(self) -> None:
         turn = self._waiting[0]
-        if not turn.done():  # else its request was cancelled
+        if not turn.done():  # otherwise its request was cancelled
             turn.set_result(None)
         self._waiting.popleft()
         if self._waiting:
-            asyncio.get_running_loop().call_soon(self._give)
+            asyncio.get_running_loop().call_soon(self._grant_turn)
 
 
 class Decoder:
-    """Reads bodies against the contract. most_events bounds the events of one body, valid or not.
+    """Decode bodies. max_events limits the events of one body, valid or not.
 
-    `reader` takes runs of valid events, if there is one; it changes nothing but what an event costs.
+    `reader`, if given, reads runs of valid events. It changes the cost of an event, never the result.
     """
 
-    def __init__(self, contract: Contract, *, most_events: int, reader: native.Reader | None = None) -> None:
+    def __init__(self, contract: Contract, *, max_events: int, reader: native.Reader | None = None) -> None:
         self._contract = contract
-        self._most_events = most_events
+        self._max_events = max_events
         self._reader = reader
         self._turns = FairQueue()
 
-    async def __call__(self, content: bytes, form: Form, received: int, hold: Reservation) -> Batch:
-        """Read all events of a body that arrived at `received` (microseconds since 2000).
+    async def __call__(self, content: bytes, body_format: BodyFormat, received: int, reservation: Reservation) -> Batch:
+        """Decode all events of a body that arrived at `received` (microseconds since 2000).
 
-        `hold` grows by what is kept of rejected events. Where there is no room for that, they are not kept.
-        Raises Overloaded where there is none for what stands in a piece of the body.
-        Raises Rejected where the body as a whole is none: not JSON, without an event, or with more of them than a body
-        of valid events can hold.
+        `reservation` grows by the rejected events that are kept. If the limit is reached, they are not kept. Raises
+        Overloaded if the limit leaves no room for the objects of a piece. Raises Rejected if the body as a whole is
+        invalid: not JSON, no event, or more events than a body of valid events can contain.
         """
-        batch = Batch(hold)
-        if len(content) <= SMALL_BYTES and content.startswith(b"{") and self._took_one(batch, content, received):
+        batch = Batch(reservation)
+        if len(content) <= SMALL_BYTES and content.startswith(b"{") and self._accept_single(batch, content, received):
             return batch
-        work = self._slices(batch, content, form, received, hold)
+        work = self._slices(batch, content, body_format, received, reservation)
         wait = len(content) > SMALL_BYTES
         del content
         if wait:
-            await self._turns.take()
+            await self._turns.wait_turn()
         for _ in work:
-            await self._turns.take()
+            await self._turns.wait_turn()
         if not batch.events:
-            raise Rejected(Rejection.NO_EVENTS, "the body holds no event")
+            raise Rejected(Rejection.NO_EVENTS, "the body contains no event")
         if batch.reasons.get(Reason.MALFORMED) == batch.events:
-            first = batch.told[0].detail
-            raise Rejected(Rejection.NOT_JSON, f"the body is not JSON, nor is anything in it an event: {first}")
+            first = batch.errors[0].detail
+            raise Rejected(Rejection.NOT_JSON, f"the body is not JSON and contains no event: {first}")
         return batch
 
-    def _took_one(self, batch: Batch, content: bytes, received: int) -> bool:
-        """Whether the body is one valid event and nothing else, the commonest of small ones: taken without ado."""
+    def _accept_single(self, batch: Batch, content: bytes, received: int) -> bool:
+        """Accept a body that is exactly one valid event, the most frequent small body. Return whether it was."""
         if b"\n" in content or b"\r" in content or not content.endswith(b"}"):
             return False
         try:
@@ -102,16 +100,18 @@ class Decoder:
         batch.events = 1
         return True
 
-    def _slices(self, batch: Batch, content: bytes, form: Form, received: int, hold: Reservation) -> Iterator[None]:
-        """The work on one body; pauses at the end of each slice."""
+    def _slices(
+        self, batch: Batch, content: bytes, body_format: BodyFormat, received: int, reservation: Reservation
+    ) -> Iterator[None]:
+        """Decode one body. Yield at the end of each slice of work."""
         rules, reader = Rules(self._contract, content, received), self._reader
-        pieces = split(content, form, reader and (lambda content, at: reader(content, at, received)))
+        pieces = split(content, body_format, reader and (lambda content, at: reader(content, at, received)))
         for number, piece in enumerate(pieces):
-            hold.grow(piece.object_bytes)
+            reservation.grow(piece.object_bytes)
             if number:
                 yield
-            if batch.events + piece.events > self._most_events:
-                raise Rejected(Rejection.TOO_MANY_EVENTS, f"a body holds at most {self._most_events} events")
+            if batch.events + piece.events > self._max_events:
+                raise Rejected(Rejection.TOO_MANY_EVENTS, f"a body has at most {self._max_events} events")
             yield from piece.read_into(batch, rules)
             batch.events += piece.events
-            hold.grow(-piece.object_bytes)
+            reservation.grow(-piece.object_bytes)

@@ -1,8 +1,8 @@
-"""The gateway's documentation, for people and programs: /docs, /openapi.json and /events.schema.json.
+"""The gateway's documentation pages: /docs, /openapi.json and /events.schema.json.
 
-Invariant: it is static, public text, derived from the contract: no request, event or setting is in it. The page loads
-nothing from elsewhere, and its content security policy allows its own script and style alone. An instant in an example
-is the present, because the contract rejects old events.
+Invariant: all of it is static, public text derived from the contract, without data of requests, events or settings. The
+page loads nothing from other servers; its content security policy allows only its own script and style. Instants in
+examples are the current time, because the contract rejects old events.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _FOLDER: Final = Path(__file__).parent
 
 
 class Document(NamedTuple):
-    """What is served at one path."""
+    """The document served at one path."""
 
     headers: Mapping[str, str]
     content: bytes
 
     @property
     def body(self) -> bytes:
-        """The content, with the present in its examples."""
+        """The content, with the current time in its examples."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
         return self.content.replace(AT.encode(), now.encode())
 
 
 def documents() -> dict[str, Document]:
-    """All documents by their paths."""
+    """Return all documents by path."""
     described, json = openapi.document(), msgspec.json.encode
     return {
         "/docs": _page(described["paths"]["/events"]["post"]["responses"]),
@@ -57,7 +57,7 @@ def _page(answers: dict[str, Any]) -> Document:
         buttons=" ".join(f'<button data-example="{name}">{name}</button>' for name in EXAMPLES),
         body=escape(msgspec.json.format(msgspec.json.encode(next(iter(EXAMPLES.values())))).decode()),
         examples=msgspec.json.encode({"now": AT, **EXAMPLES}).decode(),
-        fields=_table((f"`{row.path}`", row.events, row.kind, row.allowed) for row in rows()),
+        fields=_table((f"`{row.path}`", row.events, row.field_type, row.allowed) for row in rows()),
         answers=_table((status, answer["description"]) for status, answer in sorted(answers.items())),
         listed=MAX_LISTED_ERRORS,
         reasons=_table((f"`{reason}`", meaning) for reason, meaning in MEANINGS.items()),
@@ -75,7 +75,7 @@ def _table(lines: Iterable[Iterable[str]]) -> str:
 
 
 def _marked(text: str) -> str:
-    """Text as HTML, with `code` marked."""
+    """Return text as HTML, with `code` marked up."""
     plain, *rest = escape(text).split("`")
     return plain + "".join(f"<code>{part}" if number % 2 == 0 else f"</code>{part}" for number, part in enumerate(rest))
 

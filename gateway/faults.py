@@ -1,4 +1,4 @@
-"""The points at which a test can make the gateway fail, in the order in which a request reaches them: `core.faults`."""
+"""The fault points of the gateway, in the order in which a request reaches them; see `core.faults`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Point(StrEnum):
-    READ = "gateway.read"  # the body is here, plain
-    DECODED = "gateway.decoded"  # all its events are checked, none is published
-    PUBLISHED = "gateway.published"  # JetStream has stored a message of it; its PubAck came in, not looked at yet
-    ACKED = "gateway.acked"  # all PubAcks are there, the answer is not sent
+    READ = "gateway.read"  # the body is read and plain
+    DECODED = "gateway.decoded"  # all events are validated, none is published
+    PUBLISHED = "gateway.published"  # JetStream has stored a message; its PubAck has arrived and is not processed
+    ACKED = "gateway.acked"  # all PubAcks have arrived, the response is not sent

@@ -1,10 +1,10 @@
-"""Read arrays of valid events natively, where the native module is built.
+"""Read arrays of valid events with the native module, if it is built.
 
     body, from an element on --native--> valid events, by source and one a line
-                                  \\--the first element that is not proved to be valid--> `gateway.split`, the contract
+                                  \\--first element not proved to be valid--> `gateway.split` and the contract
 
-Invariant: what it takes is what Python would take, with the same bytes; it never says what is wrong with an event.
-Everything it knows of events is derived from the declarations in `core/sources`.
+Invariant: it accepts only what Python would accept, with the same bytes. It never decides what is wrong with an event.
+Its rules are derived from the declarations in `core/sources`.
 """
 
 from __future__ import annotations
@@ -21,43 +21,45 @@ from core.sources.shape import EventShape, EventSource, describe
 from gateway.batch import Batch, Block
 from gateway.piece import Rules
 
-PIECE_BYTES: Final = 128 * 1024  # read in one go: a quarter of a millisecond
+PIECE_BYTES: Final = 128 * 1024  # read in one call: 0.25 ms
 
 
 class Run(NamedTuple):
-    """Valid events that stand one after the other, and where to go on: None where the array is at its end.
+    """Consecutive valid events, and where to resume: None at the end of the array.
 
-    filled says whether reading stopped because it had enough. blocks has the sources that have events.
+    filled is true if reading stopped because PIECE_BYTES were read. blocks has only sources that have events.
     """
 
-    go_on: int | None
+    resume_at: int | None
     filled: bool
     blocks: Mapping[SourceName, Block]
     events: int
     object_bytes: int = 0
 
     def read_into(self, batch: Batch, _: Rules) -> Iterable[None]:
-        """Accept these events, all at once."""
+        """Accept these events."""
         for source, block in self.blocks.items():
             batch.accept(source, block)
         return ()
 
 
 Reader = Callable[[bytes, int, int], Run]
-"""Reads a body from an element on: the body, where the element begins, when the body came (microseconds since 2000)."""
+"""Read a body: the bytes, where the next element begins, and when the body arrived (microseconds since 2000)."""
 
 
 def reader(contract: Contract) -> Reader | None:
-    """What reads events that hold to the contract; None where the native module is not built."""
+    """Return a reader of events that satisfy the contract, or None if the native module is not built."""
     if native.NOT_BUILT:
         return None
-    door = native.BatchReader("timestamp", MAX_EVENT_BYTES, [_described(source) for source in sources.SOURCES.values()])
+    reader = native.BatchReader(
+        "timestamp", MAX_EVENT_BYTES, [_described(source) for source in sources.SOURCES.values()]
+    )
 
     def read(content: bytes, at: int, received: int) -> Run:
-        go_on, blocks = door.read(content, at, PIECE_BYTES, *contract.window(received))
+        resume_at, blocks = reader.read(content, at, PIECE_BYTES, *contract.window(received))
         by_source = {source: Block(events, lines) for source, (events, lines) in blocks.items()}
-        filled = go_on is not None and go_on >= at + PIECE_BYTES
-        return Run(go_on, filled, by_source, sum([block.events for block in by_source.values()]))
+        filled = resume_at is not None and resume_at >= at + PIECE_BYTES
+        return Run(resume_at, filled, by_source, sum([block.events for block in by_source.values()]))
 
     return read
 

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the gateway: what may be posted, and every answer with its statuses and types."""
+"""The OpenAPI 3.1 document of the gateway: the request, and every response with its statuses and problem types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from core.events.examples import EXAMPLES
 from core.events.reference import MEANINGS, schema
 from core.metrics import VERSION
 from core.sources import SOURCES
-from gateway.answer import REJECTIONS, TRY_AGAIN
+from gateway.answer import REJECTIONS, RETRYABLE
 from gateway.batch import MAX_LISTED_ERRORS, MAX_LISTED_VIOLATIONS, EventError
 
 _TITLES: Final = " and ".join(source.title for source in SOURCES.values())
@@ -19,14 +19,14 @@ _DESCRIPTION: Final = f"""\
 Ad-funnel events from {_TITLES}. Events are validated one by one: an invalid event is rejected with a reason \
 and kept for inspection, and the rest of the batch is stored. 202 means that every accepted event is on disk.
 
-An event is stored once, however often it is sent: source, `eventId` and `timestamp` in microseconds identify it.
+An event is stored once, however often it is sent. Source, `eventId` and `timestamp` in microseconds identify it.
 
 **Errors** are problem documents (RFC 9457). An answer lists the first {MAX_LISTED_ERRORS} rejected events, each \
 with how many violations it has, and up to {MAX_LISTED_VIOLATIONS} violations after the first ones."""
 
 _HEADERS: Final = (
-    ("X-Correlation-Id", "Your name for the request: in the answer, in logs and beside each stored event."),
-    ("traceparent", "A trace to go on with (W3C Trace Context)."),
+    ("X-Correlation-Id", "Your ID of the request; it is in the response, in logs and with each stored event."),
+    ("traceparent", "The trace of the request (W3C Trace Context)."),
 )
 _SCHEMES: Final = {
     "meta": ("X-Hub-Signature-256", "Meta: `sha256=` and the hexadecimal HMAC-SHA256 of the body."),
@@ -35,12 +35,12 @@ _SCHEMES: Final = {
         "webhook-signature",
         "Standard Webhooks, with `webhook-id` and `webhook-timestamp`; Svix's `svix-…` are the same.",
     ),
-    "key": ("X-Api-Key", "A key; `Authorization: Bearer` may hold it instead."),
+    "key": ("X-Api-Key", "An API key; also accepted as `Authorization: Bearer`."),
 }
 
 
 def document() -> dict[str, Any]:
-    """The document. Instants in its examples are `examples.AT`."""
+    """Return the document. Instants in its examples are `examples.AT`."""
     event = schema()
     definitions = {name: {"title": name, **shape} for name, shape in event["$defs"].items()}
     (_, answered) = msgspec.json.schema_components((EventError,), ref_template="#/components/schemas/{name}")
@@ -75,8 +75,8 @@ def _operation() -> dict[str, Any]:
     return {
         "operationId": "postEvents",
         "summary": "Post events",
-        "description": "An array of events, one event, or one event a line (NDJSON); plain, or packed with "
-        "`Content-Encoding: gzip`. Signatures are off until the operator demands one of a source.",
+        "description": "An array of events, one event, or one event a line (NDJSON); plain, or compressed with "
+        "`Content-Encoding: gzip`. Authentication is off by default; the operator enables it per source.",
         "security": [{}, *({name: []} for name in _SCHEMES)],
         "parameters": [
             {"name": name, "in": "header", "description": words, "schema": {"type": "string"}}
@@ -96,16 +96,16 @@ def _operation() -> dict[str, Any]:
             "202": _response("At least one event was accepted, and every accepted event is on disk.", "Counts"),
             **{status: _rejection(status, words) for status, words in _rejections().items()},
             "422": _response(
-                "No event was accepted: `errors` says why.", "NothingAccepted", "application/problem+json"
+                "No event was accepted; `errors` has the reasons.", "NothingAccepted", "application/problem+json"
             ),
-            "500": _rejection("500", "`unexpected`: a defect of the gateway. The whole may safely be sent again."),
-            "503": _rejection("503", _names((name, title) for name, title, _ in TRY_AGAIN.values())),
+            "500": _rejection("500", "`unexpected`: the gateway failed. Send the whole request again."),
+            "503": _rejection("503", _names((name, title) for name, title, _ in RETRYABLE.values())),
         },
     }
 
 
 def _rejections() -> dict[str, str]:
-    """The statuses of requests that are rejected as a whole, each with the types of its problems."""
+    """Return the 4xx statuses of requests that are rejected as a whole, each with its problem types."""
     of_status: dict[int, list[tuple[str, str]]] = defaultdict(list)
     for rejection, (status, title) in REJECTIONS.items():
         of_status[status].append((rejection.value, title))
@@ -123,8 +123,8 @@ def _rejection(status: str, words: str) -> dict[str, Any]:
     return response
 
 
-def _response(words: str, name: str, kind: str = "application/json") -> dict[str, Any]:
-    return {"description": words, "content": {kind: {"schema": {"$ref": f"#/components/schemas/{name}"}}}}
+def _response(words: str, name: str, media_type: str = "application/json") -> dict[str, Any]:
+    return {"description": words, "content": {media_type: {"schema": {"$ref": f"#/components/schemas/{name}"}}}}
 
 
 def _counts() -> dict[str, Any]:

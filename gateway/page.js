@@ -18,7 +18,7 @@ document.getElementById("post").addEventListener("click", async () => {
     answer.textContent = `${response.status} ${response.statusText}\n`;
     answer.textContent += JSON.stringify(JSON.parse(text), null, 2);
   } catch (error) {
-    answer.textContent += `The gateway does not answer: ${error}`;
+    answer.textContent += `No response from the gateway: ${error}`;
   }
 });
 show(document.querySelector("[data-example]").dataset.example);

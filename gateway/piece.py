@@ -1,9 +1,9 @@
 """Pieces of a body: consecutive events, read natively or by Python.
 
-    Run (gateway.native)  valid events, joined already
-    Elements              anything between two commas, or on a line: each is validated by itself
+    Run (gateway.native)  valid events, already joined
+    Elements              the text between two commas, or one line: each is validated by itself
 
-Invariant: reading a piece pauses at the end of each slice.
+Invariant: reading a piece pauses at the end of each slice of work.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from core.sources import SOURCES, SourceName
 from gateway.batch import Batch, Block
 
 SLICE_SECONDS: Final = 0.005
-ELEMENT_BYTES: Final = 64  # what an element takes beside its bytes
+ELEMENT_BYTES: Final = 64  # overhead of an element
 
 
 class Rules:
     """The rules for the events of one body, which arrived at received_at (microseconds since 2000)."""
 
-    __slots__ = ("_content", "_folded", "contract", "received_at")
+    __slots__ = ("_content", "_has_line_breaks", "contract", "received_at")
 
     def __init__(self, contract: Contract, content: bytes, received_at: int) -> None:
         self.contract = contract
         self.received_at = received_at
         self._content = content
-        self._folded: bool | None = None
+        self._has_line_breaks: bool | None = None
 
-    def folded(self) -> bool:
-        """Return whether an event may contain a line break. Computed once, and only if Python reads any of the body."""
-        if self._folded is None:
-            self._folded = b"\n" in self._content or b"\r" in self._content
-        return self._folded
+    def has_line_breaks(self) -> bool:
+        """Return whether events may contain a line break. Computed once, and only if Python reads any of the body."""
+        if self._has_line_breaks is None:
+            self._has_line_breaks = b"\n" in self._content or b"\r" in self._content
+        return self._has_line_breaks
 
     def explain(self, raw: bytes, why: Invalid) -> list[Violation]:
         """Return all violations of a rejected event, the first one first."""
@@ -45,18 +45,18 @@ class Rules:
 
 
 class Piece(Protocol):
-    """Consecutive events of a body: how many, and the bytes that their objects need beside the body."""
+    """Consecutive events of a body: how many, and the bytes of their objects beside the body."""
 
     @property
     def events(self) -> int: ...
     @property
     def object_bytes(self) -> int: ...
     def read_into(self, batch: Batch, rules: Rules) -> Iterable[None]:
-        """Accept or reject each of these events, with a pause at the end of each slice of work."""
+        """Accept or reject each of these events; yield at the end of each slice of work."""
 
 
 class Elements:
-    """Elements as they are in the body. An element may be anything."""
+    """Elements as they are in the body. An element may be any bytes."""
 
     __slots__ = ("events", "object_bytes", "raw")
 
@@ -66,23 +66,23 @@ class Elements:
         self.object_bytes = len(raw) * ELEMENT_BYTES
 
     def read_into(self, batch: Batch, rules: Rules) -> Iterator[None]:
-        """Validate each element by itself. Equal elements in a row are validated once."""
-        read, received_at, folded = rules.contract.read, rules.received_at, rules.folded()
+        """Validate each element. Equal invalid elements in a row are validated once."""
+        read, received_at, has_line_breaks = rules.contract.read, rules.received_at, rules.has_line_breaks()
         lines: dict[SourceName, list[bytes]] = {source: [] for source in SOURCES}
         until = time.perf_counter() + SLICE_SECONDS
-        bad: bytes | None = None
+        invalid: bytes | None = None
         for index, raw in enumerate(self.raw, batch.events):
-            if raw != bad:
+            if raw != invalid:
                 try:
                     event = read(raw, received_at)
                 except Invalid as error:
-                    error.__traceback__ = error.__context__ = None  # they hold on to this frame, and so to the body
-                    bad, why = raw, error
+                    error.__traceback__ = error.__context__ = None  # they reference this frame, and through it the body
+                    invalid, why = raw, error
                 else:
-                    lines[event.source].append(one_line(raw) if folded else raw)
+                    lines[event.source].append(one_line(raw) if has_line_breaks else raw)
                     continue
             batch.reject(index, raw, why, rules.explain)
-            if time.perf_counter() > until:  # valid events are bounded by their bytes, rejected ones are not
+            if time.perf_counter() > until:  # the bytes limit valid events; rejected ones need this check
                 yield
                 until = time.perf_counter() + SLICE_SECONDS
         for source, accepted in lines.items():

@@ -1,12 +1,12 @@
-r"""Publish blocks of events to JetStream, each message again and again until its PubAck comes or nobody waits for it.
+r"""Publish blocks of events to JetStream; retry each message until its PubAck arrives or no request waits for it.
 
-    blocks --group commit--> message --publish--> PubAck --> each request that it served goes on
-                                |   |                \--none in time: the same id and bytes once more
-                                |    \--stream full--> its requests fail at once
-                                 \--not connected: it waits
+    blocks --group commit--> message --publish--> PubAck --> notify each of its requests
+                                |   |                \--none in time: retry with the same id and bytes
+                                |    \--stream full--> fail its requests at once
+                                 \--not connected: wait
 
-Invariants: a request is done only when every message that holds a block of it has its PubAck. A retry sends the same
-id and the same bytes: JetStream may drop a second copy of a message, and nothing else.
+Invariants: a request is done only when every message that has one of its blocks has its PubAck. A retry sends the same
+id and the same bytes, so JetStream can only drop a second copy of the same message.
 """
 
 from __future__ import annotations
@@ -30,101 +30,96 @@ from gateway.correlation import Origin
 from gateway.puback import NoPubAck, NoStream, PubAcks
 from gateway.rejection import NotServing, UnexpectedDuplicate
 
-ATTEMPT_SECONDS: Final = 2.5
-PAUSE_SECONDS: Final = 0.1
-LOOK_SECONDS: Final = 0.1
+ATTEMPT_TIMEOUT_SECONDS: Final = 2.5
+RETRY_SECONDS: Final = 0.1
+EXPIRE_SECONDS: Final = 0.1
 
 log = structlog.get_logger()
 
 
 class Publisher:
-    """Publishes to JetStream over one connection."""
+    """Publish to JetStream over one connection."""
 
     def __init__(self) -> None:
         self._client: Client | None = None
         self._acks: PubAcks | None = None
-        self._serving = asyncio.Event()
-        self._lanes: Final[dict[SourceName, SubjectBatcher]] = {
+        self._connected = asyncio.Event()
+        self._batchers: Final[dict[SourceName, SubjectBatcher]] = {
             source: SubjectBatcher(events_subject(source), self._deliver, metrics.processed[source])
             for source in SOURCES
         }
-        self._rejected_lanes: Final[dict[SourceName | None, SubjectBatcher]] = {
+        self._rejected_batchers: Final[dict[SourceName | None, SubjectBatcher]] = {
             source: SubjectBatcher(rejected_subject(source), self._deliver) for source in (*SOURCES, None)
         }
         self._waiting: set[PendingRequest] = set()
-        self._looking = False
+        self._expiring = False
         self.stream_missing = False
-        """Whether nothing answered for a subject: its stream may be gone."""
+        """Whether no stream replied for a subject: it may be missing."""
 
-    async def serve(self, client: Client) -> None:
-        """Publish over this connection, whose streams are there. Called again for the same one, does nothing."""
+    async def use_connection(self, client: Client) -> None:
+        """Publish over this connection, whose streams exist. Does nothing if it is already in use."""
         if self._client is not client:
             acks = PubAcks(client)
             await acks.listen()
             self._client, self._acks = client, acks
-            self._serving.set()
+            self._connected.set()
 
     async def publish(self, origin: Origin, blocks: Mapping[SourceName, list[Block]], seconds: float) -> None:
-        """Publish accepted events by source; return when each is on JetStream's disk.
+        """Publish accepted events by source. Return when each of them is on JetStream's disk.
 
-        The lists are empty afterwards: a block is let go of as soon as it is stored.
-        Raises StreamFull, UnexpectedDuplicate, and, when PubAcks are missing after `seconds`, StreamUnreachable: some
-        of the blocks may be stored then. Raises NotServing when the first `serve` has not come so long; nothing was
-        published.
+        The lists are empty afterwards, so that a block is freed as soon as it is stored. Raises StreamFull and
+        UnexpectedDuplicate. Raises StreamUnreachable if a PubAck is missing after `seconds`; some of the blocks may be
+        stored. Raises NotServing if there is no connection after `seconds`; nothing was published.
         """
-        await self._publish(origin, [(self._lanes[source], blocks[source]) for source in blocks], seconds)
+        await self._publish(origin, [(self._batchers[source], blocks[source]) for source in blocks], seconds)
 
     async def publish_rejected(
         self, origin: Origin, records: Mapping[SourceName | None, list[Block]], seconds: float
     ) -> None:
-        """Publish records of rejected events by source, None where it could not be read; all else is as in
-        `publish`."""
-        await self._publish(origin, [(self._rejected_lanes[source], records[source]) for source in records], seconds)
+        """Publish rejected events by source, None if the source could not be read. Raises as `publish`."""
+        await self._publish(origin, [(self._rejected_batchers[source], records[source]) for source in records], seconds)
 
     async def _publish(
-        self, origin: Origin, by_lane: Sequence[tuple[SubjectBatcher, list[Block]]], seconds: float
+        self, origin: Origin, by_batcher: Sequence[tuple[SubjectBatcher, list[Block]]], seconds: float
     ) -> None:
-        if not self._serving.is_set():
-            await self._reached(seconds)
-        request = PendingRequest(origin, sum([len(blocks) for _, blocks in by_lane]), seconds)
-        for lane, blocks in by_lane:
-            lane.add(request, blocks)
+        if not self._connected.is_set():
+            await self._wait_for_connection(seconds)
+        request = PendingRequest(origin, sum([len(blocks) for _, blocks in by_batcher]), seconds)
+        for batcher, blocks in by_batcher:
+            batcher.add(request, blocks)
             blocks.clear()
         self._waiting.add(request)
-        if not self._looking:
-            self._look()
+        if not self._expiring:
+            self._expire()
         try:
             await request.done
         finally:
             self._waiting.discard(request)
             del request  # it holds the error, whose traceback holds this frame
 
-    def _look(self) -> None:
-        """Give up on requests whose time is over. One timer for all costs less than one for each."""
+    def _expire(self) -> None:
+        """Time out requests. One timer for all requests costs less than one for each."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         for request in [request for request in self._waiting if request.until <= now]:
-            request.give_up()
-        self._looking = bool(self._waiting)
-        if self._looking:
-            loop.call_later(LOOK_SECONDS, self._look)
+            request.time_out()
+        self._expiring = bool(self._waiting)
+        if self._expiring:
+            loop.call_later(EXPIRE_SECONDS, self._expire)
 
-    async def _reached(self, seconds: float) -> None:
-        """Wait for the first `serve`: a new worker gets requests, on a port that others serve, before its link stands.
-
-        Raises NotServing.
-        """
+    async def _wait_for_connection(self, seconds: float) -> None:
+        """Wait for the first connection: a new worker may get requests before it is connected. Raises NotServing."""
         try:
             async with asyncio.timeout(seconds):
-                await self._serving.wait()
+                await self._connected.wait()
         except TimeoutError:
-            raise NotServing("JetStream has not been reached since the start") from None
+            raise NotServing("the gateway has not connected to JetStream yet") from None
 
     async def _deliver(self, message: Message) -> None:
-        """Publish one message until its PubAck comes or no request waits for it any more. Tells the requests."""
+        """Publish one message until its PubAck arrives or no request waits for it. Notify its requests."""
         attempts = 0
-        began = time.perf_counter()
-        while message.awaited():
+        started = time.perf_counter()
+        while message.is_awaited():
             try:
                 duplicate = await self._attempt(message)
             except StreamFull as error:
@@ -136,28 +131,28 @@ class Publisher:
                 attempts += 1
                 metrics.publish_retries.inc()
                 log.warning("no PubAck", subject=message.subject, id=message.id, attempt=attempts, error=str(error))
-                await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
                 continue
             if duplicate and not attempts:
                 metrics.publish_unexpected_duplicates.inc()
-                log.error("first attempt called a duplicate", subject=message.subject, id=message.id)
-                message.fail(UnexpectedDuplicate("JetStream called a new message a duplicate"))
+                log.error("unexpected duplicate", subject=message.subject, id=message.id)
+                message.fail(UnexpectedDuplicate("JetStream reported a new message as a duplicate"))
                 return
-            metrics.publish_seconds.observe(time.perf_counter() - began)
+            metrics.publish_seconds.observe(time.perf_counter() - started)
             metrics.batch_events.observe(message.events)
             message.stored()
             return
 
     async def _attempt(self, message: Message) -> bool:
-        """Publish once; whether JetStream had this id before. Raises StreamFull and NoPubAck."""
+        """Publish once. Return whether JetStream already had this id. Raises StreamFull and NoPubAck."""
         assert self._client and self._acks
-        while not self._client.is_connected:  # what waits inside the client may be stored long after we gave up
-            if not message.awaited():
+        while not self._client.is_connected:  # nats-py would queue it and may send it long after the time-out
+            if not message.is_awaited():
                 raise NoPubAck("not connected")
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
         headers = {MESSAGE_ID_HEADER: message.id, EVENTS_HEADER: str(message.events)}
         try:
-            ack = await self._acks.publish(message.subject, message.content, headers, ATTEMPT_SECONDS)
+            ack = await self._acks.publish(message.subject, message.content, headers, ATTEMPT_TIMEOUT_SECONDS)
         except NoStream:
             self.stream_missing = True
             raise

@@ -1,12 +1,12 @@
-"""The way of one request: receive -> decode -> publish -> answer.
+"""Handle one request: receive -> decode -> publish -> answer.
 
     body --receive--> plain bytes --decode--> blocks of valid events --publish--> on disk --answer--> 202
-      \\--no room: 503                \\--rejected events --> REJECTED       \\--no PubAck: 503
-       \\--none at all: body --> REJECTED, 4xx
-        \\--of a sender that may not: 4xx
+      \\--over the limit: 503         \\--rejected events --> REJECTED       \\--no PubAck: 503
+       \\--invalid body --> REJECTED, 4xx
+        \\--sender not authorized: 4xx
 
-Invariant: 202 is answered only when every message that holds an event of this request has its PubAck, and nothing is
-published before everything of the request was validated. It knows no web server: headers and body in, answer out.
+Invariant: 202 is sent only when every message that contains an event of this request has its PubAck. Nothing is
+published before the whole request is validated. This module does not depend on the web server.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from gateway import metrics, native
 from gateway.admission import Admission, Reservation
 from gateway.answer import Answer
 from gateway.batch import Batch
-from gateway.body import Form, announced_bytes, form_of, plain, raw
+from gateway.body import BodyFormat, body_format_of, check_length, content_length, decompress
 from gateway.correlation import Origin
 from gateway.decode import SMALLEST_EVENT_BYTES, Decoder
-from gateway.keep import RejectedStore
 from gateway.publish import Publisher
+from gateway.rejected_store import RejectedStore
 from gateway.rejection import KEPT_BODIES, NotServing, Rejected
 from gateway.scope import DECODE, PUBLISH, RECEIVE, AccessLog, RequestScope
 from gateway.settings import GatewaySettings
@@ -36,12 +36,12 @@ log = structlog.get_logger()
 
 
 class IngestHandler:
-    """Takes the requests of one worker."""
+    """Handle the requests of one worker."""
 
     def __init__(
         self, settings: GatewaySettings, admission: Admission, signatures: Signatures, publisher: Publisher
     ) -> None:
-        self._most_bytes = settings.gateway_max_body_bytes
+        self._max_bytes = settings.gateway_max_body_bytes
         self._publish_seconds = settings.gateway_publish_timeout_seconds
         self._admission = admission
         self._signatures = signatures
@@ -51,31 +51,31 @@ class IngestHandler:
             max_age_days=settings.max_event_age_days, max_ahead_seconds=settings.max_event_ahead_seconds
         )
         reader = native.reader(contract)
-        most_events = max(1, self._most_bytes // SMALLEST_EVENT_BYTES)
-        self._decode = Decoder(contract, most_events=most_events, reader=reader)
+        max_events = max(1, self._max_bytes // SMALLEST_EVENT_BYTES)
+        self._decode = Decoder(contract, max_events=max_events, reader=reader)
         self.reader: Final[Literal["native", "python"]] = "native" if reader else "python"
-        """What reads arrays of events."""
+        """The implementation that reads arrays of events."""
         metrics.reader_in_use.labels(self.reader).set(1)
         self._access_log = AccessLog()
         self.draining = False
-        """Set to reject everything that comes from now on."""
+        """Set to reject all new requests."""
 
     async def receive(self, headers: Mapping[str, str], body: bytes | str) -> Answer:
-        """Take one request to POST /events. `headers` has lower-case names. Never raises.
+        """Handle one request to POST /events. `headers` has lower-case names. Never raises.
 
-        The caller should not hold `body` any longer: each copy of 21 MB counts.
+        The caller should drop its reference to `body`: each copy may be 64 MiB.
         """
         with RequestScope(headers, len(body), self._access_log) as scope:
             announced = self._announced(headers)
-            with self._admission.hold(max(announced or 0, len(body))) as hold:
-                form = form_of(headers.get("content-type"))
-                content = raw(body, announced, self._most_bytes)
+            with self._admission.reserve(max(announced or 0, len(body))) as reservation:
+                body_format = body_format_of(headers.get("content-type"))
+                content = check_length(body, announced, self._max_bytes)
                 del body
                 allowed = await self._signatures.check(headers, content)
-                reading = self._read(scope, headers, content, form, hold)
-                del content  # only `reading` holds it now
+                reading = self._read(scope, headers, content, body_format, reservation)
+                del content  # only `reading` references it now
                 batch = await reading
-                self._signatures.only(allowed, batch.sources)
+                self._signatures.check_sources(allowed, batch.sources)
                 scope.done(DECODE)
                 await self._publish(scope.publishing(), batch)
                 scope.done(PUBLISH)
@@ -83,29 +83,34 @@ class IngestHandler:
         return scope.answered
 
     def _announced(self, headers: Mapping[str, str]) -> int | None:
-        """How long a body says it is. Raises NotServing, and Rejected for what is too large."""
+        """Return the announced length. Raises NotServing if draining, and Rejected if it is over the limit."""
         if self.draining:
-            raise NotServing("this gateway is about to end")
-        return announced_bytes(headers, self._most_bytes)
+            raise NotServing("the gateway is stopping")
+        return content_length(headers, self._max_bytes)
 
     async def _read(
-        self, scope: RequestScope, headers: Mapping[str, str], content: bytes, form: Form, hold: Reservation
+        self,
+        scope: RequestScope,
+        headers: Mapping[str, str],
+        content: bytes,
+        body_format: BodyFormat,
+        reservation: Reservation,
     ) -> Batch:
-        """Read the events of a body whose sender may send. Raises RetryableError, and Rejected after it kept the
-        body."""
+        """Decode the body of an authorized sender. Raises RetryableError; raises Rejected after storing the body in
+        REJECTED."""
         try:
-            content = await plain(content, headers, hold, self._most_bytes)
+            content = await decompress(content, headers, reservation, self._max_bytes)
             scope.done(RECEIVE)
-            return await self._decode(content, form, scope.origin.received, hold)
+            return await self._decode(content, body_format, scope.origin.received, reservation)
         except Rejected as error:
             if error.rejection in KEPT_BODIES:
-                await self._rejected_store.keep_body(scope.origin, content, error.rejection, error.detail, hold)
+                await self._rejected_store.keep_body(scope.origin, content, error.rejection, error.detail, reservation)
             raise
 
     async def _publish(self, origin: Origin, batch: Batch) -> None:
-        """Publish what was accepted, and keep what was rejected beside it. Raises RetryableError.
+        """Publish accepted events and keep rejected events. Raises RetryableError.
 
-        Counts the door's ledger: received = accepted + failed + unconfirmed.
+        Counts the gateway's ledger: received = accepted + failed + unconfirmed.
         """
         metrics.received.inc(batch.events)
         if batch.reasons:

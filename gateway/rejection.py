@@ -1,17 +1,17 @@
-"""Why a whole request is rejected: the closed list, and the error that carries one of it.
+"""Reasons to reject a whole request: a closed list, and the errors.
 
 SluiceError
-  x Rejected     the sender's: answered 4xx; no event of the request is published; counted by its rejection
-  x RetryableError    ours: answered 503 with Retry-After
+  x Rejected            an error of the sender: 4xx; no event of the request is published; counted by its rejection
+  x RetryableError      503 with Retry-After
       StreamFull, StreamUnreachable (core.errors)
-      Overloaded   too many bytes in flight
-      NotServing   starting, or draining before the end
-      UnexpectedDuplicate  JetStream called a message a duplicate that it cannot have seen
+      Overloaded           too many bytes in flight
+      NotServing           starting, or draining before the end
+      UnexpectedDuplicate  JetStream reported a new message as a duplicate
 
-What is wrong with one event is another list: `core.events.contract.Reason`.
+Reasons to reject one event are another list: `core.events.contract.Reason`.
 
-Invariant: an error is in no variable of a frame that it passes, nor in a future that one holds. Else its traceback
-would hold it, and with all these frames the bodies in them, until the cyclic collector comes, which is rare here.
+Invariant: no variable of a frame that an error passes refers to that error, nor does a future that such a frame holds.
+Otherwise the traceback would keep these frames, and the bodies in them, until the cyclic collector runs, which is rare.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from core.errors import RetryableError, SluiceError
 
 
 class Rejection(StrEnum):
-    """A reason to reject a request as a whole. `gateway.answer` gives each its status."""
+    """A reason to reject a request as a whole. `gateway.answer` maps each to its status."""
 
     EMPTY_BODY = "empty_body"
     NO_EVENTS = "no_events"
@@ -48,15 +48,15 @@ KEPT_BODIES: Final = (
     Rejection.NOT_JSON,
     Rejection.NOT_EVENTS,
     Rejection.NOT_GZIP,
-    Rejection.TOO_LARGE,  # when inflated or decoded: a body of that size is not read
+    Rejection.TOO_LARGE,  # only after inflating or decoding: a body announced as larger is not read
     Rejection.TOO_MANY_EVENTS,
     Rejection.UNSUPPORTED_ENCODING,
 )
-"""The body is kept like a rejected event. Its sender has proven what it had to, and there is something in it."""
+"""The body is kept like a rejected event: its sender is authorized and it is not empty."""
 
 
 class NotKept(StrEnum):
-    """A reason why no copy of a rejected event or body reached the stream REJECTED."""
+    """A reason why a rejected event or body is not in the stream REJECTED."""
 
     TOO_MANY = "too_many"
     NO_ROOM = "no_room"
@@ -65,7 +65,7 @@ class NotKept(StrEnum):
 
 
 class Rejected(SluiceError):
-    """The request is rejected as a whole. `detail` is a sentence for the person who sends."""
+    """The request is rejected as a whole. `detail` is a sentence for the sender."""
 
     def __init__(self, rejection: Rejection, detail: str) -> None:
         super().__init__(f"{rejection.value}: {detail}")
@@ -74,7 +74,7 @@ class Rejected(SluiceError):
 
 
 class Overloaded(RetryableError):
-    """There is no room for this body beside those that are in flight; there may be after so many seconds."""
+    """The bytes in flight leave no room for this body. It may be sent again after `retry_after_seconds`."""
 
     def __init__(self, message: str, retry_after_seconds: int) -> None:
         super().__init__(message)
@@ -82,10 +82,10 @@ class Overloaded(RetryableError):
 
 
 class NotServing(RetryableError):
-    """The gateway has not reached JetStream yet since its start, or it is about to end."""
+    """The gateway has not yet connected to JetStream, or it is stopping."""
 
     retry_after_seconds = 2
 
 
 class UnexpectedDuplicate(RetryableError):
-    """JetStream answered `duplicate` to the first attempt of a message: its bytes may not be what is stored."""
+    """JetStream reported the first attempt of a message as a duplicate: other bytes may be stored under its id."""

@@ -1,4 +1,4 @@
-"""Robyn's own classes, imported without its command line, which would read ours."""
+"""Robyn's classes, imported so that Robyn does not parse our command line."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The routes of one worker: POST /events goes to `gateway.receive`, all other paths are answered here.
+"""The routes of one worker: POST /events goes to `gateway.receive`; all other paths are handled here.
 
-Invariant: each path has an answer for each method: a page, 405 with the allowed methods, or 404.
+Invariant: each path has a response for each method: a page, 405 with the allowed methods, or 404.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gateway.scope import reject
 from gateway.signature import Signatures
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
-_NOT_KEPT: Final = {"Cache-Control": "no-store"}  # of one moment: no cache answers for this process
+_NO_STORE: Final = {"Cache-Control": "no-store"}  # a value of this process at this moment must not be cached
 
 Handler = Callable[[Request], Awaitable[Response]]
 log = structlog.get_logger()
@@ -44,8 +44,8 @@ class Route(NamedTuple):
 class Routes:
     """The routes of one worker."""
 
-    def __init__(self, door: IngestHandler, admission: Admission, signatures: Signatures, link: Link) -> None:
-        self._handler = door
+    def __init__(self, handler: IngestHandler, admission: Admission, signatures: Signatures, link: Link) -> None:
+        self._handler = handler
         self._admission = admission
         self._signatures = signatures
         self._link = link
@@ -58,7 +58,7 @@ class Routes:
             "/events": events,
             "/health/live": {"GET": self._live, "HEAD": self._live},
             "/health/ready": {"GET": self._ready, "HEAD": self._ready},
-            "/health/capacity": {"GET": self._room},
+            "/health/capacity": {"GET": self._capacity},
             "/metrics": {"GET": self._metrics},
             **{path: dict.fromkeys(("GET", "HEAD"), _serve(document)) for path, document in documents().items()},
             "/": {},
@@ -66,13 +66,13 @@ class Routes:
         }
         for path, handlers in pages.items():
             for method in METHODS:
-                yield Route(method, path, handlers.get(method) or _not_here(method, pages, ", ".join(handlers)))
+                yield Route(method, path, handlers.get(method) or _no_page(method, pages, ", ".join(handlers)))
 
     async def _events(self, request: Request) -> Response:
         return _response(await self._handler.receive(request.headers.to_dict(), _take_body(request)))
 
     async def _challenge(self, request: Request) -> Response:
-        """Answer Meta's question whether we know its verify token."""
+        """Answer Meta's verification request with its challenge."""
         correlation_id = _correlation_id(request)
         query = {name: values[-1] for name, values in request.query_params.to_dict().items()}
         try:
@@ -84,43 +84,44 @@ class Routes:
         return _response(answer.challenge(text, correlation_id))
 
     async def _live(self, _: Request) -> Response:
-        return Response(200, {"Content-Type": "application/json", **_NOT_KEPT}, LIVE)
+        return Response(200, {"Content-Type": "application/json", **_NO_STORE}, LIVE)
 
     async def _ready(self, _: Request) -> Response:
-        status, body = self._link.answer()
-        return Response(status, {"Content-Type": "application/json", **_NOT_KEPT}, body)
+        status, body = self._link.health()
+        return Response(status, {"Content-Type": "application/json", **_NO_STORE}, body)
 
-    async def _room(self, request: Request) -> Response:
-        """When a body that found no room may come again, for an edge that rejected one itself."""
-        return _response(answer.room(self._admission.wait_seconds(), _correlation_id(request)))
+    async def _capacity(self, request: Request) -> Response:
+        """Return when a body over the limit may be sent again; nginx asks this for requests that it rejects."""
+        return _response(answer.capacity(self._admission.wait_seconds(), _correlation_id(request)))
 
     async def _metrics(self, _: Request) -> Response:
         measure(self._admission)
-        return Response(200, {"Content-Type": CONTENT_TYPE, **_NOT_KEPT}, exposition())
+        return Response(200, {"Content-Type": CONTENT_TYPE, **_NO_STORE}, exposition())
 
 
 def measure(admission: Admission) -> None:
-    """Bring the metrics up to date, as Prometheus will read them."""
+    """Update all metrics before a scrape."""
     admission.measure()
     metrics.flush()
 
 
-def _not_here(method: str, pages: Mapping[str, Mapping[str, Handler]], allowed: str = "") -> Handler:
-    """Answers 405 with what is allowed on this path, or 404. A path that spells a page in another way is served."""
+def _no_page(method: str, pages: Mapping[str, Mapping[str, Handler]], allowed: str = "") -> Handler:
+    """Return a handler that answers 405 with the allowed methods, or 404. It serves other spellings of a page's
+    path."""
 
-    async def reject_it(request: Request) -> Response:
-        if not allowed and (handlers := pages.get(_normal(request.url.path))):
-            handler = handlers.get(method) or _not_here(method, pages, ", ".join(handlers))
+    async def reject_request(request: Request) -> Response:
+        if not allowed and (handlers := pages.get(_normalize(request.url.path))):
+            handler = handlers.get(method) or _no_page(method, pages, ", ".join(handlers))
             return await handler(request)
         if allowed:
-            error = Rejected(Rejection.WRONG_METHOD, f"{request.url.path} takes {allowed}")
+            error = Rejected(Rejection.WRONG_METHOD, f"{request.url.path} allows {allowed}")
             return _rejected(error, _correlation_id(request), Allow=allowed)
-        return _rejected(Rejected(Rejection.UNKNOWN_PATH, "events are sent to POST /events"), _correlation_id(request))
+        return _rejected(Rejected(Rejection.UNKNOWN_PATH, "send events to POST /events"), _correlation_id(request))
 
-    return reject_it
+    return reject_request
 
 
-def _normal(path: str) -> str:
+def _normalize(path: str) -> str:
     """Return a path as nginx compares it: `//events/`, `/%65vents` and `/./events` are `/events`."""
     return "/" + posixpath.normpath(unquote(path)).strip("/")
 
@@ -130,21 +131,21 @@ def _correlation_id(request: Request) -> str:
 
 
 def _rejected(error: Rejected, correlation_id: str, **headers: str) -> Response:
-    """Reject a request as a whole: count it, log it, say why."""
-    answered = reject(error, correlation_id, **headers)
-    log.info("request", correlation_id=correlation_id, status=answered.status, rejection=error.rejection.value)
-    return _response(answered)
+    """Count, log and answer a request that is rejected as a whole."""
+    response = reject(error, correlation_id, **headers)
+    log.info("request", correlation_id=correlation_id, status=response.status, rejection=error.rejection.value)
+    return _response(response)
 
 
 def _take_body(request: Request) -> bytes | str:
-    """The body; the request lets go of it."""
+    """Return the body and remove it from the request."""
     body: bytes | str = request.body
     request.body = ""
     return body
 
 
-def _response(answered: Answer) -> Response:
-    return Response(answered.status, answered.headers, answered.body)
+def _response(response: Answer) -> Response:
+    return Response(response.status, response.headers, response.body)
 
 
 def _serve(document: Document) -> Handler:

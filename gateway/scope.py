@@ -1,9 +1,9 @@
-"""The scope of one request to POST /events: its origin, its span, the time of each step, and its line in the log.
+"""The scope of one request to POST /events: origin, span, stage times and access log line.
 
     arrived --done(RECEIVE)--> --done(DECODE)--> --publishing, done(PUBLISH)--> --answer--> counted, timed, logged
-        \\--any error-----------------------------------------------------------> the answer that says why
+        \\--any error------------------------------------------------------> the response for that error
 
-Invariant: a request is answered, counted and timed once, whatever happens to it. Only its cancellation passes through.
+Invariant: each request is answered, counted and timed exactly once. Only its cancellation is passed on.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 import structlog
 
 from core import faults, tracing
-from core.access import Sampler
+from core.access_log import Sampler
 from core.errors import RetryableError
 from gateway import answer, metrics
 from gateway.answer import Answer
 from gateway.batch import Batch
 from gateway.correlation import Origin, origin
 from gateway.faults import Point
-from gateway.metrics import Spread, Stages
+from gateway.metrics import BufferedHistogram, Stages
 from gateway.rejection import Rejected
 
 if TYPE_CHECKING:
@@ -32,42 +32,42 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-class Step(NamedTuple):
-    """A step of a request: what its time is counted in, and the point that is reached at its end."""
+class Stage(NamedTuple):
+    """A stage of a request: its histogram, and the fault point at its end."""
 
-    seconds: Spread
+    seconds: BufferedHistogram
     point: Point
 
 
-RECEIVE: Final = Step(Stages.RECEIVE, Point.READ)
-DECODE: Final = Step(Stages.DECODE, Point.DECODED)
-PUBLISH: Final = Step(Stages.PUBLISH, Point.ACKED)
+RECEIVE: Final = Stage(Stages.RECEIVE, Point.READ)
+DECODE: Final = Stage(Stages.DECODE, Point.DECODED)
+PUBLISH: Final = Stage(Stages.PUBLISH, Point.ACKED)
 
 
 class AccessLog:
-    """The access log: a line for each failed request, and for a sample of the others."""
+    """The access log: one line for each failed request, and for a sample of the others."""
 
     def __init__(self) -> None:
         self._sampler = Sampler()
-        self._log = log.bind()  # made once: the module's own looks its settings up with each line
+        self._log = log.bind()  # bound once: the module's logger reads its configuration for each line
 
-    def write(self, correlation_id: str, status: int, milliseconds: float, said: Mapping[str, object]) -> None:
-        """Log an answered request, if it failed or is in the sample."""
-        if sampled := 1 if status >= 400 else self._sampler.take():
+    def write(self, correlation_id: str, status: int, milliseconds: float, fields: Mapping[str, object]) -> None:
+        """Log an answered request if it failed or is in the sample."""
+        if sampled := 1 if status >= 400 else self._sampler.sample():
             self._log.info(
                 "request",
                 correlation_id=correlation_id,
                 status=status,
-                **said,
+                **fields,
                 milliseconds=milliseconds,
                 sampled=sampled,
             )
 
 
 class RequestScope:
-    """One request. As a context manager it turns an error into its answer. `answered` is set at the end."""
+    """One request, as a context manager that turns an error into a response. `answered` is set at the end."""
 
-    __slots__ = ("_access_log", "_began", "_publish_span", "_said", "_since", "_span", "answered", "origin")
+    __slots__ = ("_access_log", "_began", "_log_fields", "_publish_span", "_span", "_stage_began", "answered", "origin")
 
     answered: Answer
 
@@ -75,38 +75,40 @@ class RequestScope:
         self.origin = origin(headers)
         self._access_log = access_log
         spans = tracing.spans
-        self._span = spans.begin("POST /events", self.origin.traceparent, "SERVER") if spans else None
+        self._span = spans.start("POST /events", self.origin.traceparent, "SERVER") if spans else None
         self._publish_span: Span | None = None
-        self._said: dict[str, object] = {"bytes": body_bytes}
-        self._began = self._since = time.perf_counter()
+        self._log_fields: dict[str, object] = {"bytes": body_bytes}
+        self._began = self._stage_began = time.perf_counter()
 
-    def done(self, step: Step) -> None:
-        """Time the step that ends now. Raises Injected if a test armed its fault point."""
+    def done(self, stage: Stage) -> None:
+        """Record the time of the stage that ends now. Raises Injected if a test armed its fault point."""
         if self._publish_span is not None:
             self._publish_span.end()
             self._publish_span = None
-        self._time(step.seconds)
+        self._time(stage.seconds)
         if faults.ARMED:
-            faults.reached(step.point)
+            faults.reached(stage.point)
 
     def publishing(self) -> Origin:
-        """Begin the span of publishing. Return the origin for the messages, whose traceparent names that span."""
+        """Start the publish span. Return the origin for the messages; its traceparent names that span."""
         if self._span is None:
             return self.origin
         self._publish_span = self._span.child("publish", "PRODUCER")
         return self.origin._replace(traceparent=self._publish_span.traceparent)
 
     def answer(self, batch: Batch) -> None:
-        """Answer with the counts of a batch."""
+        """Set the response to the counts of a batch."""
         self.answered = answer.batch(batch, self.origin.correlation_id)
         if self._span is not None:
-            self._span.note({"sluice.accepted": batch.accepted_events, "sluice.rejected": batch.rejected_events})
-        self._said |= {"accepted": batch.accepted_events, "rejected": batch.rejected_events}
+            self._span.set_attributes(
+                {"sluice.accepted": batch.accepted_events, "sluice.rejected": batch.rejected_events}
+            )
+        self._log_fields |= {"accepted": batch.accepted_events, "rejected": batch.rejected_events}
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
         if self._publish_span is not None:
             self._publish_span.end(failed=True)
         if error is not None:
@@ -119,31 +121,33 @@ class RequestScope:
     def _fail(self, error: Exception) -> None:
         correlation_id = self.origin.correlation_id
         if isinstance(error, Rejected):
-            self._said["rejection"] = error.rejection.value
+            self._log_fields["rejection"] = error.rejection.value
             self.answered = reject(error, correlation_id)
         elif isinstance(error, RetryableError):
-            self._said["error"] = repr(error)
-            self.answered = answer.try_again(error, correlation_id)
+            self._log_fields["error"] = repr(error)
+            self.answered = answer.retryable(error, correlation_id)
         else:
             log.error("request failed", correlation_id=correlation_id, exc_info=error)
             self.answered = answer.failed(correlation_id)
 
-    def _time(self, stage: Spread) -> None:
+    def _time(self, stage: BufferedHistogram) -> None:
         now = time.perf_counter()
-        stage.observe(now - self._since)
-        self._since = now
+        stage.observe(now - self._stage_began)
+        self._stage_began = now
 
     def _finish(self) -> None:
         status, correlation_id = self.answered.status, self.origin.correlation_id
         metrics.requests[status].inc()
         self._time(Stages.ANSWER)
-        self._access_log.write(correlation_id, status, round((self._since - self._began) * 1000, 1), self._said)
+        self._access_log.write(
+            correlation_id, status, round((self._stage_began - self._began) * 1000, 1), self._log_fields
+        )
         if self._span is not None:
-            self._span.note({"http.response.status_code": status, "sluice.correlation_id": correlation_id})
+            self._span.set_attributes({"http.response.status_code": status, "sluice.correlation_id": correlation_id})
             self._span.end(failed=status >= 500)
 
 
 def reject(error: Rejected, correlation_id: str, **headers: str) -> Answer:
-    """Count a request that is rejected as a whole, and return its answer."""
+    """Count a request that is rejected as a whole and return its response."""
     metrics.rejections[error.rejection].inc()
     return answer.rejected(error, correlation_id, **headers)

@@ -1,17 +1,17 @@
-"""Who may post: proof of the sender, on the raw body, before anything of it is read.
+"""Authenticate requests by a signature or a key, before the body is parsed.
 
-A source may demand a proof (GATEWAY_FACEBOOK_SCHEME, GATEWAY_TIKTOK_SCHEME; off by default). A request is for all or
-some sources, and what it may hold follows from what it proves:
+A source may require authentication (GATEWAY_FACEBOOK_SCHEME, GATEWAY_TIKTOK_SCHEME; off by default). A request may
+contain events of several sources. Its credentials decide which:
 
-    no proof ------------------> events of the sources that demand none; where each demands one: rejected (401)
-    a proof that holds --------> those, and events of the sources whose scheme and secret it was made with
-    proofs, none of which holds: rejected (401), even where a source demands none
+    no credentials --------> events of the sources that require none; if every source requires some: 401
+    a valid credential ----> those, and events of the sources whose scheme and secret it matches
+    only invalid ones -----> 401, even if some source requires none
 
-Invariant: no event of a source that demands a proof is published, and no rejected one kept, from a request without it.
-What a request holds is known after decoding: one event of a source that it may not hold rejects it whole (403).
+Invariant: without a valid credential, no event of a source that requires one is published, and no rejected one is kept.
+The sources of a request are known after decoding: one event of a source that is not allowed rejects the request (403).
 
-Each secret is tried in constant time and none ends the search. A proof is no guard against sending the same again:
-each event is stored once, however often it comes.
+Each secret is compared in constant time, and a match does not end the loop. A signature does not prevent a replay: each
+event is stored once, however often it is sent.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from gateway.rejection import Rejected, Rejection
 from gateway.settings import GatewaySettings
 
 INLINE_BYTES: Final = 64 * 1024  # hashed on the event loop: 0.1 ms; a thread costs more
-SHORTEST_SECRET: Final = 16
-SHORTEST_KEY_BYTES: Final = 24  # of Standard Webhooks, by its specification
-MOST_CLAIMS: Final = 10
+MIN_SECRET_CHARACTERS: Final = 16
+MIN_KEY_BYTES: Final = 24  # required by Standard Webhooks
+MAX_SIGNATURES: Final = 10
 
-_EVERY: Final = frozenset(SOURCES)
+_ALL_SOURCES: Final = frozenset(SOURCES)
 _META: Final = re.compile(r"sha256=([0-9a-f]{64})")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SECONDS: Final = re.compile(r"[0-9]{1,12}")
@@ -47,11 +47,11 @@ _CHALLENGE: Final = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 Headers = Mapping[str, str]
 
 
-class Proof(NamedTuple):
-    """What a request says for itself.
+class Credential(NamedTuple):
+    """The credentials of a request.
 
-    Of a signature: HMAC-SHA256 over `prefix` and the body, and `signed_at`, in seconds since 1970 where it tells so.
-    Of a key: its SHA-256, and no signature.
+    A signature: HMAC-SHA256 over `prefix` and the body; `signed_at` is in seconds since 1970, if the scheme has a time.
+    A key: its SHA-256, without prefix.
     """
 
     claims: list[bytes]
@@ -59,67 +59,71 @@ class Proof(NamedTuple):
     signed_at: int | None = None
 
 
-def _meta(headers: Headers) -> Proof | None:
-    """Meta: `X-Hub-Signature-256: sha256=<hex>` over the body."""
-    if (given := headers.get("x-hub-signature-256")) is None:
+def _meta(headers: Headers) -> Credential | None:
+    """Read Meta's header: `X-Hub-Signature-256: sha256=<hex>` over the body."""
+    if (header := headers.get("x-hub-signature-256")) is None:
         return None
-    if not (found := _META.fullmatch(given.strip())):
-        raise _bad("X-Hub-Signature-256 is not sha256= and 64 hexadecimal digits")
-    return Proof([bytes.fromhex(found[1])], b"")
+    if not (match := _META.fullmatch(header.strip())):
+        raise _bad_signature("X-Hub-Signature-256 is not sha256=<64 hexadecimal digits>")
+    return Credential([bytes.fromhex(match[1])], b"")
 
 
-def _tiktok(headers: Headers) -> Proof | None:
-    """TikTok: `TikTok-Signature: t=<seconds>,s=<hex>` over time, point and body.
+def _tiktok(headers: Headers) -> Credential | None:
+    """Read TikTok's header: `TikTok-Signature: t=<seconds>,s=<hex>` over time, point and body.
 
-    As TikTok's documentation splits it: pairs in any order, and pairs of other names are ignored.
+    As TikTok's documentation says, pairs may be in any order, and pairs with other names are ignored.
     """
-    if (given := headers.get("tiktok-signature")) is None:
+    if (header := headers.get("tiktok-signature")) is None:
         return None
-    pairs = [pair.partition("=") for pair in given.replace(" ", "").split(",")]
+    pairs = [pair.partition("=") for pair in header.replace(" ", "").split(",")]
     times = [value for name, _, value in pairs if name == "t" and _SECONDS.fullmatch(value)]
     claims = [bytes.fromhex(value) for name, _, value in pairs if name == "s" and _SHA256.fullmatch(value)]
-    if len(times) != 1 or not 1 <= len(claims) <= MOST_CLAIMS:
-        raise _bad("TikTok-Signature is not t=<seconds>,s=<64 hexadecimal digits>")
-    return Proof(claims, f"{times[0]}.".encode(), int(times[0]))
+    if len(times) != 1 or not 1 <= len(claims) <= MAX_SIGNATURES:
+        raise _bad_signature("TikTok-Signature is not t=<seconds>,s=<64 hexadecimal digits>")
+    return Credential(claims, f"{times[0]}.".encode(), int(times[0]))
 
 
-def _standard(headers: Headers) -> Proof | None:
-    """Standard Webhooks: `webhook-signature: v1,<base64> …` over id, point, time, point and body.
+def _standard(headers: Headers) -> Credential | None:
+    """Read Standard Webhooks headers: `webhook-signature: v1,<base64> …` over id, point, time, point and body.
 
     Svix sends the same as `svix-id`, `svix-timestamp` and `svix-signature`. As in the libraries of both, signatures of
-    other versions (such as v1a, of a key pair) and those that are not base64 are skipped.
+    other versions (such as v1a) and those that are not base64 are skipped.
     """
     for sender in ("webhook", "svix"):
-        name, at, given = (headers.get(f"{sender}-{part}", "") for part in ("id", "timestamp", "signature"))
-        if name and at and given:
+        name, at, header = (headers.get(f"{sender}-{part}", "") for part in ("id", "timestamp", "signature"))
+        if name and at and header:
             break
     else:
         if headers.keys().isdisjoint(("webhook-signature", "svix-signature")):
             return None
-        raise _bad("webhook-signature needs webhook-id and webhook-timestamp beside it; likewise for svix-signature")
+        raise _bad_signature("webhook-signature needs webhook-id and webhook-timestamp; the same for svix-signature")
     if not _SECONDS.fullmatch(at):
-        raise _bad("the timestamp of a signature is in seconds since 1970")
+        raise _bad_signature("the timestamp of a signature must be in seconds since 1970")
     claims = []
-    for version, _, text in (claim.partition(",") for claim in given.split()):
-        with contextlib.suppress(ValueError):  # binascii.Error is one; text beyond ASCII raises another
+    for version, _, text in (claim.partition(",") for claim in header.split()):
+        with contextlib.suppress(
+            ValueError
+        ):  # binascii.Error is a ValueError, and so is the error for text beyond ASCII
             claims += [base64.b64decode(text, validate=True)] if version == "v1" else []
-    if not 1 <= len(claims) <= MOST_CLAIMS:
-        raise _bad(f"there are {len(claims)} signatures of version v1 in base64, not 1 to {MOST_CLAIMS}")
-    return Proof(claims, f"{name}.{at}.".encode(errors="replace"), int(at))
+    if not 1 <= len(claims) <= MAX_SIGNATURES:
+        raise _bad_signature(
+            f"there must be 1 to {MAX_SIGNATURES} signatures of version v1 in base64, not {len(claims)}"
+        )
+    return Credential(claims, f"{name}.{at}.".encode(errors="replace"), int(at))
 
 
-def _key(headers: Headers) -> Proof | None:
-    """A plain sender's key: `X-Api-Key: <key>` or `Authorization: Bearer <key>`; of both, either may be the key."""
+def _key(headers: Headers) -> Credential | None:
+    """Read an API key: `X-Api-Key: <key>` or `Authorization: Bearer <key>`. If both exist, either may be valid."""
     keys = []
     if (key := headers.get("x-api-key")) is not None:
         keys.append(key)
-    kind, _, key = headers.get("authorization", "").replace("\t", " ").partition(" ")
-    if kind.lower() == "bearer":
+    scheme, _, key = headers.get("authorization", "").replace("\t", " ").partition(" ")
+    if scheme.lower() == "bearer":
         keys.append(key)
-    return Proof([_digest(key.strip()) for key in keys]) if keys else None
+    return Credential([_digest(key.strip()) for key in keys]) if keys else None
 
 
-_PROOFS: Final[dict[str, Callable[[Headers], Proof | None]]] = {
+_CREDENTIALS: Final[dict[str, Callable[[Headers], Credential | None]]] = {
     "meta": _meta,
     "tiktok": _tiktok,
     "standard": _standard,
@@ -127,107 +131,111 @@ _PROOFS: Final[dict[str, Callable[[Headers], Proof | None]]] = {
 }
 
 
-class Demand(NamedTuple):
-    """What a source demands: a scheme, and the secrets of which any will do."""
+class Requirement(NamedTuple):
+    """What a source requires: a scheme, and secrets of which one must match."""
 
     scheme: str
     secrets: tuple[bytes, ...]
 
 
 class Signatures:
-    """Holds requests to what the settings demand. Raises Misconfigured."""
+    """Check requests against the schemes in the settings. Raises Misconfigured."""
 
     def __init__(self, settings: GatewaySettings, clock: Callable[[], float] = time.time) -> None:
         self._tolerance_seconds = settings.gateway_signature_tolerance_seconds
         self._clock = clock
-        self._token = settings.gateway_meta_verify_token
-        self._demands: dict[Demand, set[SourceName]] = defaultdict(set)
+        self._verify_token = settings.gateway_meta_verify_token
+        self._requirements: dict[Requirement, set[SourceName]] = defaultdict(set)
         for source in SOURCES:
-            if demand := _demand(settings, source):
-                self._demands[demand].add(source)
-        self._free = _EVERY.difference(*self._demands.values())
+            if requirement := _requirement(settings, source):
+                self._requirements[requirement].add(source)
+        self._unauthenticated = _ALL_SOURCES.difference(*self._requirements.values())
 
     async def check(self, headers: Headers, body: bytes) -> frozenset[SourceName]:
-        """The sources of which this request may hold events. `headers` has lower-case names. Raises Rejected."""
-        if not self._demands:
-            return _EVERY
+        """Return the sources whose events this request may contain. `headers` has lower-case names. Raises Rejected."""
+        if not self._requirements:
+            return _ALL_SOURCES
         proved: set[SourceName] = set()
         why: Rejected | None = None
-        for demand, sources in self._demands.items():
+        for requirement, sources in self._requirements.items():
             try:
-                if proof := _PROOFS[demand.scheme](headers):
-                    await self._hold(proof, demand, body)
+                if credential := _CREDENTIALS[requirement.scheme](headers):
+                    await self._verify(credential, requirement, body)
                     proved |= sources
             except Rejected as error:
                 why = why or error
         if proved:
-            return self._free | proved
+            return self._unauthenticated | proved
         if why:
             try:
                 raise why
             finally:
                 del why  # its traceback holds this frame, with the body
-        if not self._free:
-            schemes = ", ".join(sorted({demand.scheme for demand in self._demands}))
-            raise Rejected(Rejection.UNSIGNED, f"this gateway takes signed requests alone; schemes: {schemes}")
-        return self._free
+        if not self._unauthenticated:
+            schemes = ", ".join(sorted({requirement.scheme for requirement in self._requirements}))
+            raise Rejected(Rejection.UNSIGNED, f"this gateway requires authenticated requests; schemes: {schemes}")
+        return self._unauthenticated
 
-    async def _hold(self, proof: Proof, demand: Demand, body: bytes) -> None:
-        """Raises Rejected where the proof does not hold."""
-        if proof.signed_at is not None and abs(self._clock() - proof.signed_at) > self._tolerance_seconds:
+    async def _verify(self, credential: Credential, requirement: Requirement, body: bytes) -> None:
+        """Check a credential. Raises Rejected if it is invalid."""
+        if credential.signed_at is not None and abs(self._clock() - credential.signed_at) > self._tolerance_seconds:
             raise Rejected(
                 Rejection.STALE_SIGNATURE,
-                f"the signature's time lies more than {self._tolerance_seconds:g} s from this gateway's clock",
+                f"the time of the signature is more than {self._tolerance_seconds:g} s from this gateway's clock",
             )
-        if proof.prefix is None:
-            expected = list(demand.secrets)
+        if credential.prefix is None:
+            expected = list(requirement.secrets)
         elif len(body) <= INLINE_BYTES:
-            expected = _signed(demand.secrets, proof.prefix, body)
-        else:  # hashing lets go of the interpreter
-            expected = await asyncio.to_thread(_signed, demand.secrets, proof.prefix, body)
+            expected = _signed(requirement.secrets, credential.prefix, body)
+        else:  # hashing releases the interpreter lock
+            expected = await asyncio.to_thread(_signed, requirement.secrets, credential.prefix, body)
         holds = False
         for secret in expected:
-            for claim in proof.claims:
+            for claim in credential.claims:
                 holds |= hmac.compare_digest(secret, claim)
         if not holds:
-            raise _bad("the key is not known" if proof.prefix is None else "the signature is not one of this body")
+            raise _bad_signature(
+                "the key is not valid" if credential.prefix is None else "the signature does not match the body"
+            )
 
-    def only(self, allowed: frozenset[SourceName], held: set[SourceName]) -> None:
-        """Raises Rejected where a request holds events of a source that it may not hold."""
+    def check_sources(self, allowed: frozenset[SourceName], held: set[SourceName]) -> None:
+        """Raise Rejected if a request has events of a source that is not allowed."""
         if foreign := held - allowed:
             names = ", ".join(sorted(foreign))
-            raise Rejected(Rejection.FOREIGN_SOURCE, f"this request does not prove that it may hold events of {names}")
+            raise Rejected(Rejection.FOREIGN_SOURCE, f"the credentials of this request do not allow events of {names}")
 
     @property
     def answers_challenges(self) -> bool:
-        """Whether Meta may ask if we know its verify token."""
-        return self._token is not None
+        """Whether GET /events answers Meta's verification request."""
+        return self._verify_token is not None
 
     def challenge(self, mode: str | None, token: str | None, challenge: str | None) -> str:
-        """The answer to Meta's question before it sends anything (`hub.mode` and so on). Raises Rejected."""
-        known = hmac.compare_digest(_digest(self._token or ""), _digest(token or ""))
-        if not (self._token and known and mode == "subscribe" and challenge and _CHALLENGE.fullmatch(challenge)):
-            raise Rejected(Rejection.NOT_VERIFIED, "hub.mode, hub.verify_token or hub.challenge is not as it should be")
+        """Return the challenge of Meta's verification request (`hub.mode` and so on). Raises Rejected."""
+        known = hmac.compare_digest(_digest(self._verify_token or ""), _digest(token or ""))
+        if not (self._verify_token and known and mode == "subscribe" and challenge and _CHALLENGE.fullmatch(challenge)):
+            raise Rejected(
+                Rejection.NOT_VERIFIED, "hub.mode, hub.verify_token or hub.challenge is missing or not valid"
+            )
         return challenge
 
 
-def _demand(settings: GatewaySettings, source: SourceName) -> Demand | None:
-    """What one source demands by the settings. Raises Misconfigured, without the secret."""
+def _requirement(settings: GatewaySettings, source: SourceName) -> Requirement | None:
+    """Return what the settings require of one source. Raises Misconfigured, without the secret."""
     scheme = getattr(settings, f"gateway_{source}_scheme")
     variable = f"GATEWAY_{source.upper()}_SECRETS"
-    given = re.split(r"[\s,]+", (getattr(settings, variable.lower()) or "").strip(" \t\r\n,"))
-    secrets = [secret for secret in given if secret]
+    secrets_text = re.split(r"[\s,]+", (getattr(settings, variable.lower()) or "").strip(" \t\r\n,"))
+    secrets = [secret for secret in secrets_text if secret]
     if scheme == "off":
         if secrets:
-            raise Misconfigured(f"{variable} is set and GATEWAY_{source.upper()}_SCHEME is off: choose a scheme")
+            raise Misconfigured(f"{variable} is set and GATEWAY_{source.upper()}_SCHEME is off: set a scheme")
         return None
     if not secrets:
         raise Misconfigured(f"{variable}: GATEWAY_{source.upper()}_SCHEME={scheme} needs at least one secret")
     if scheme == "standard":
-        return Demand(scheme, tuple(_standard_key(secret, variable) for secret in secrets))
-    if min(map(len, secrets)) < SHORTEST_SECRET:
-        raise Misconfigured(f"{variable}: a secret has at least {SHORTEST_SECRET} characters")
-    return Demand(scheme, tuple(_digest(secret) if scheme == "key" else secret.encode() for secret in secrets))
+        return Requirement(scheme, tuple(_standard_key(secret, variable) for secret in secrets))
+    if min(map(len, secrets)) < MIN_SECRET_CHARACTERS:
+        raise Misconfigured(f"{variable}: a secret needs at least {MIN_SECRET_CHARACTERS} characters")
+    return Requirement(scheme, tuple(_digest(secret) if scheme == "key" else secret.encode() for secret in secrets))
 
 
 def _standard_key(secret: str, variable: str) -> bytes:
@@ -236,13 +244,13 @@ def _standard_key(secret: str, variable: str) -> bytes:
         key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except binascii.Error:
         key = b""
-    if len(key) < SHORTEST_KEY_BYTES:
-        raise Misconfigured(f"{variable}: a secret is whsec_ and the base64 of at least {SHORTEST_KEY_BYTES} bytes")
+    if len(key) < MIN_KEY_BYTES:
+        raise Misconfigured(f"{variable}: a secret must be whsec_ and the base64 of at least {MIN_KEY_BYTES} bytes")
     return key
 
 
 def _signed(secrets: tuple[bytes, ...], prefix: bytes, body: bytes) -> list[bytes]:
-    """The HMAC-SHA256 of prefix and body under each secret."""
+    """Return the HMAC-SHA256 of prefix and body with each secret."""
     signed = []
     for secret in secrets:
         code = hmac.new(secret, prefix, hashlib.sha256)
@@ -252,9 +260,9 @@ def _signed(secrets: tuple[bytes, ...], prefix: bytes, body: bytes) -> list[byte
 
 
 def _digest(text: str) -> bytes:
-    """Of one length whatever the text: comparing it does not tell how long a secret is."""
+    """Return a digest of fixed length, so that a comparison does not leak the length of the secret."""
     return hashlib.sha256(text.encode(errors="replace")).digest()
 
 
-def _bad(detail: str) -> Rejected:
+def _bad_signature(detail: str) -> Rejected:
     return Rejected(Rejection.BAD_SIGNATURE, detail)

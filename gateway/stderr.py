@@ -1,7 +1,7 @@
-"""What a worker writes to its standard error, as JSON lines of the gateway's log.
+"""Log what a worker writes to its standard error, as JSON lines.
 
-Python logs to the standard output. Panics of Robyn, and what else Rust or C writes, are text of several lines: what
-arrives together becomes one line of the log.
+Python logs to standard output. Panics of Robyn and output of native code are text of several lines. Text that arrives
+together becomes one log line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _relaying: set[asyncio.Task[None]] = set()
 
 
 def relay(worker: Process) -> None:
-    """Log what this worker, whose standard error is a pipe, writes there until it ends."""
+    """Log the standard error of a worker, which is a pipe, until it closes."""
     assert worker.stderr is not None
     task = asyncio.create_task(_relay(worker.stderr, worker.pid))
     _relaying.add(task)
@@ -31,7 +31,7 @@ def relay(worker: Process) -> None:
 
 
 async def relayed() -> None:
-    """Wait until what ended workers wrote is logged, at most END_SECONDS."""
+    """Wait until the output of ended workers is logged, at most END_SECONDS."""
     if _relaying:
         await asyncio.wait(_relaying, timeout=END_SECONDS)
 
@@ -45,4 +45,4 @@ async def _relay(pipe: asyncio.StreamReader, pid: int) -> None:
                         break
                 text += more
         written = text.decode(errors="replace").strip()[:LOGGED_CHARACTERS]
-        log.error("worker wrote to its standard error", pid=pid, text=written)
+        log.error("worker stderr", pid=pid, text=written)

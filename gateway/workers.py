@@ -1,17 +1,16 @@
-"""Keep the workers running: N processes that share one port, each restarted when it ends unasked.
+"""Run the worker processes: N processes that share one port, each restarted if it exits.
 
-    spare --slot--> serving --died--> pause: 0 s, then 0.05 s, doubling up to 5 s; 0 again after 10 s of life --> spare
-       \\               \\--its standard input closes--> drains --> ended; not within GATEWAY_DRAIN_SECONDS: SIGKILL
-        \\--the gateway ends: SIGKILL
+    spare --slot--> serving --exit--> pause: 0 s, then 0.05 s, doubling up to 5 s; 0 again after 10 s --> next spare
+       \\               \\--its standard input closes--> drain --> exit; after GATEWAY_DRAIN_SECONDS: SIGKILL
+        \\--the gateway stops: SIGKILL
 
-A spare is a worker that has imported everything and waits for the number of its slot on its standard input. One is
+A spare is a worker that has imported everything and waits for its slot number on its standard input. One spare is
 always ready, because Robyn aborts its process on a body that actix cannot read (docs/workarounds.md).
 
-Invariant: the port is ours from before the first worker to after the last. The parent binds it without listening, so
-that it stays reserved while workers come and go, and so that another program's port is rejected instead of shared.
-A worker ends when the pipe to its standard input closes: so it is told to stop, and so it does not outlive its parent,
-however that ends. It is never told by a signal: Robyn's HTTP server has handlers of its own for those, which would
-close connections under the requests that are on their way.
+Invariant: the port is bound from before the first worker starts until after the last one ends. The parent binds it
+without listening: it stays reserved during restarts, and a port of another program is an error instead of shared. A
+worker stops when the pipe to its standard input closes, so it never outlives its parent. The parent sends no signal,
+because Robyn's HTTP server would close connections with requests in flight.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from core import listen, logs
 from core.backoff import backoff
 from core.errors import Misconfigured
 from core.lifecycle import run as run_service
-from core.lifecycle import until
+from core.lifecycle import stopped_within
 from core.metrics import fold_ended, record_build_info
 from core.nats_login import login
 from core.settings import load, warn_of_unknown
@@ -46,14 +45,14 @@ from gateway.stderr import relay, relayed
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 5.0
 STEADY_SECONDS: Final = 10.0
-PORT_SECONDS: Final = 5.0  # workers of a parent that was killed need a moment to end
-KILL_SECONDS: Final = 2.0  # past the drain that a worker bounds itself
+PORT_SECONDS: Final = 5.0  # workers of a killed parent need a moment to exit
+KILL_SECONDS: Final = 2.0  # added to the drain time, which a worker limits itself
 
 ENVIRONMENT: Final = {
-    "UV_USE_IO_URING": "0",  # costs more than it gives beside Robyn's own threads
-    # Give bodies back at once, but keep pages for what is made of them. With 128 KiB for both, an event in bodies of
-    # 10,000 cost 2 µs of faulting pages in, and 0.8 µs so; a worker keeps 16 MB more at rest, and its peak with three
-    # bodies of 21 MB is 250 MB, not 210. Left to itself the allocator learns to keep whole bodies.
+    "UV_USE_IO_URING": "0",  # costs more than it saves beside Robyn's threads
+    # Return large bodies to the system at once, but keep pages for smaller objects. Compared with 128 KiB for both, an
+    # event in bodies of 10,000 costs 0.8 µs of page faults instead of 2 µs. An idle worker keeps 16 MB more; its peak
+    # with three bodies of 21 MB is 250 MB instead of 210 MB. Without these settings the allocator keeps whole bodies.
     "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(16 << 20),
     "MALLOC_ARENA_MAX": "2",
@@ -72,7 +71,7 @@ async def _main(stop: asyncio.Event) -> None:
     logs.configure("gateway", settings.log_level)
     warn_of_unknown(GatewaySettings)
     record_build_info()
-    Signatures(settings)  # what is wrong with it is told once, not by each worker over and over
+    Signatures(settings)  # report a wrong setting once, before the workers start
     login(settings)
     address = listen.resolve("GATEWAY_HOST", settings.gateway_host)
     with await _reserve(address, settings.gateway_port) as reserved:
@@ -89,12 +88,12 @@ async def _main(stop: asyncio.Event) -> None:
 
 
 async def _reserve(address: str, port: int) -> socket.socket:
-    """Bind the port, for workers to share. Raises Misconfigured where it is not to be had."""
+    """Bind the port that the workers share. Raises Misconfigured if it cannot be bound."""
     patience = time.monotonic() + PORT_SECONDS
     while True:
         try:
             if port:
-                # Alone at first: with SO_REUSEPORT another gateway's port would be shared without a word.
+                # First without SO_REUSEPORT, which would silently share the port of another gateway.
                 listen.bind(address, port, socket.SO_REUSEADDR).close()
             reserved = listen.bind(address, port, socket.SO_REUSEADDR, socket.SO_REUSEPORT)
             break
@@ -105,23 +104,23 @@ async def _reserve(address: str, port: int) -> socket.socket:
                     f"GATEWAY_HOST, GATEWAY_PORT: cannot listen on {where}: {error.strerror}"
                 ) from error
         await asyncio.sleep(FIRST_PAUSE_SECONDS)
-    # Connections of an earlier run may still fade out, so it was bound with SO_REUSEADDR. It does not keep that: any
-    # program that sets it, too, could listen on the port while no worker does.
+    # SO_REUSEADDR is needed for connections of an earlier run that still close. It is removed again: otherwise another
+    # program with this option could listen on the port while no worker does.
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     return reserved
 
 
 class _Spare:
-    """The next worker, started before one is needed."""
+    """The next worker, started before it is needed."""
 
     def __init__(self, address: str, port: int) -> None:
-        # What the parent bound: Robyn takes no names, and port 0 would be another one for each worker.
+        # The bound address: Robyn does not resolve names, and port 0 would give each worker another port.
         bound = {"GATEWAY_HOST": address, "GATEWAY_PORT": str(port), "GATEWAY_HOST_FILE": "", "GATEWAY_PORT_FILE": ""}
         self._environment = {**os.environ, **ENVIRONMENT, **bound}
         self._next: asyncio.Task[Process] | None = None
 
     async def take(self, slot: int) -> Process:
-        """Return a worker that starts to serve as this slot, and start the next spare."""
+        """Return a worker that starts to serve this slot, and start the next spare."""
         starting = self._next or asyncio.create_task(self._start())
         self._next = asyncio.create_task(self._start())
         worker = await starting
@@ -130,11 +129,11 @@ class _Spare:
         return worker
 
     async def end(self) -> None:
-        """End the spare."""
+        """Kill the spare."""
         if self._next is not None:
             spare = await self._next
             with contextlib.suppress(ProcessLookupError):
-                spare.kill()  # it holds nothing, and may be importing
+                spare.kill()  # it has no requests, and may still be importing
             await spare.wait()
 
     async def _start(self) -> Process:
@@ -143,19 +142,19 @@ class _Spare:
             stdin=PIPE,
             stderr=PIPE,
             env=self._environment,
-            start_new_session=True,  # Ctrl-C in a terminal is for us alone
+            start_new_session=True,  # Ctrl-C in a terminal is for the parent only
         )
         relay(worker)
         return worker
 
 
 def _pauses() -> Iterator[float]:
-    """Seconds before each restart: none before the first."""
+    """Return the seconds before each restart, starting with 0."""
     return itertools.chain([0.0], backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS))
 
 
 class _Slot:
-    """One worker after the other. `clean` says whether the last one, told to stop, ended with 0."""
+    """One slot, filled by one worker after another. `clean` is true if the last one drained and exited with 0."""
 
     def __init__(self, number: int, spare: _Spare, drain_seconds: float) -> None:
         self._number = number
@@ -181,8 +180,14 @@ class _Slot:
             pause = next(pauses)
             self._fold_metrics(worker.pid)
             metrics.worker_restarts.inc()
-            log.warning("worker died", slot=self._number, pid=worker.pid, code=worker.returncode, pause_seconds=pause)
-            if await until(stop, pause):
+            log.warning(
+                "worker exited unexpectedly",
+                slot=self._number,
+                pid=worker.pid,
+                code=worker.returncode,
+                pause_seconds=pause,
+            )
+            if await stopped_within(stop, pause):
                 self.clean = True
                 return
 
@@ -190,10 +195,10 @@ class _Slot:
         try:
             fold_ended(pid)
         except OSError as error:
-            log.warning("metrics of a dead worker not folded", slot=self._number, pid=pid, error=repr(error))
+            log.warning("worker metrics not folded", slot=self._number, pid=pid, error=repr(error))
 
     async def _drain(self, worker: Process, ended: asyncio.Future[int]) -> int:
-        """Stop a worker. Its exit code: 0 where it finished what was in flight."""
+        """Drain a worker. Return its exit code: 0 if it finished all requests."""
         assert worker.stdin is not None
         worker.stdin.close()
         try:
@@ -201,5 +206,5 @@ class _Slot:
         except TimeoutError:
             worker.kill()
             code = await worker.wait()
-        log.error("worker did not end in time", slot=self._number, pid=worker.pid)
+        log.error("worker killed", slot=self._number, pid=worker.pid)
         return code

@@ -1,6 +1,6 @@
-"""docs/events.md and docs/events.schema.json: the contract's tables, examples and JSON Schema, from the structs.
+"""Write docs/events.md and docs/events.schema.json from the structs of the contract.
 
-`python -m ops.events_page` writes them anew; a test holds them and the contract to each other.
+`python -m ops.events_page` writes both files; a test checks that they are up to date.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _END: Final = "<!-- end -->\n"
 
 
 def page() -> str:
-    """docs/events.md as it has to be."""
+    """Return docs/events.md with the current examples, fields and reasons."""
     text = PAGE.read_text()
     for name, content in (("examples", _examples()), ("fields", _fields()), ("reasons", _reasons())):
         begin = f"<!-- {name}: python -m ops.events_page -->\n"
@@ -28,7 +28,7 @@ def page() -> str:
 
 
 def schema_text() -> str:
-    """docs/events.schema.json as it has to be."""
+    """Return the text of docs/events.schema.json."""
     return json.dumps(schema(), indent=2) + "\n"
 
 
@@ -45,7 +45,7 @@ def _shell(event: object) -> str:
 
 def _fields() -> str:
     lines = ["| field | events | type | allowed |\n", "| --- | --- | --- | --- |\n"]
-    lines += [f"| `{row.path}` | {row.events} | {row.kind} | {row.allowed} |\n" for row in rows()]
+    lines += [f"| `{row.path}` | {row.events} | {row.field_type} | {row.allowed} |\n" for row in rows()]
     return "".join(lines)
 
 

@@ -1,11 +1,11 @@
-"""NATS's, PostgreSQL's and the disk's own figures for one machine: `python -m ops.exporter`.
+"""Export metrics of NATS, PostgreSQL and the disk, for one machine: `python -m ops.exporter`.
 
-They bear the names that prometheus-nats-exporter (-varz -jsz=all), postgres_exporter and node_exporter give them, so
-that the same rules and dashboards serve here, where those are not installed, and in a deployment that has them. Only
-what rules and dashboards ask for is there.
+The metric names are those of prometheus-nats-exporter (-varz -jsz=all), postgres_exporter and node_exporter. The same
+rules and dashboards therefore work here, without those exporters, and in a deployment that has them. Only metrics that
+rules and dashboards use are exported.
 
-Invariant: nothing is remembered. Every scrape asks the servers; what does not answer has no figures in it, and its
-`up` figure is 0.
+Invariant: no state. Every scrape queries the servers. A server that does not answer has no metrics except `up`, which
+is 0.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from core import ask, health_server, postgres
+from core import health_server, http_client, postgres
 from core.errors import Misconfigured
 from core.health import Readiness
 from sql import statements
@@ -34,12 +34,12 @@ from sql import statements
 ANSWER_SECONDS: Final = 3.0
 _SQL: Final = statements("exporter")
 
-# What /varz says -> gnatsd_varz_<name>.
+# Fields of /varz, exported as gnatsd_varz_<name>.
 _VARZ: Final = (
     *("mem", "cpu", "connections", "total_connections", "slow_consumers"),
     *("in_msgs", "out_msgs", "in_bytes", "out_bytes"),
 )
-# jetstream_server_<name> -> where /jsz says it.
+# jetstream_server_<name> -> path in /jsz.
 _SERVER: Final = {
     "total_streams": ("streams",),
     "total_consumers": ("consumers",),
@@ -47,7 +47,7 @@ _SERVER: Final = {
     "total_message_bytes": ("bytes",),
     "max_storage": ("config", "max_storage"),
 }
-# jetstream_stream_<name> -> where a stream of /jsz?config=true says it.
+# jetstream_stream_<name> -> path in a stream of /jsz?config=true.
 _STREAM: Final = {
     "total_messages": ("state", "messages"),
     "total_bytes": ("state", "bytes"),
@@ -56,7 +56,7 @@ _STREAM: Final = {
     "consumer_count": ("state", "consumer_count"),
     "limit_bytes": ("config", "max_bytes"),
 }
-# jetstream_consumer_<name> -> where a consumer of /jsz?consumers=true says it.
+# jetstream_consumer_<name> -> path in a consumer of /jsz?consumers=true.
 _CONSUMER: Final = {
     "num_pending": ("num_pending",),
     "num_ack_pending": ("num_ack_pending",),
@@ -66,8 +66,8 @@ _CONSUMER: Final = {
 }
 
 
-class NatsFigures(Collector):
-    """What a server's monitoring pages say."""
+class NatsMetrics(Collector):
+    """Metrics of a NATS server, from its monitoring endpoints."""
 
     def __init__(self, monitor_url: str) -> None:
         self._url = monitor_url.rstrip("/")
@@ -92,15 +92,15 @@ class NatsFigures(Collector):
         yield from _gauges("jetstream_consumer", _CONSUMER, consumers)
 
     def _get(self, page: str) -> dict[str, Any]:
-        status, body = ask.get(self._url + page, seconds=ANSWER_SECONDS)
+        status, body = http_client.get(self._url + page, seconds=ANSWER_SECONDS)
         if status != 200:
-            raise OSError(f"{page} answered {status}")
-        found: dict[str, Any] = json.loads(body)
-        return found
+            raise OSError(f"{page} returned {status}")
+        document: dict[str, Any] = json.loads(body)
+        return document
 
 
-class PostgresFigures(Collector):
-    """What a database says of itself, over one connection a scrape."""
+class PostgresMetrics(Collector):
+    """Metrics of a database, over one connection per scrape."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -115,44 +115,44 @@ class PostgresFigures(Collector):
             labels = json.loads(row["labels"])
             family = families.get(row["name"])
             if family is None:
-                family = families[row["name"]] = Metric(row["name"], row["help"], row["kind"])
-            # As the exporter names them: without `_total`, though they are counters.
+                family = families[row["name"]] = Metric(row["name"], row["help"], row["type"])
+            # The names of postgres_exporter: without `_total`, although they are counters.
             family.add_sample(row["name"], labels, float(row["value"]))
         yield from families.values()
 
     async def _read(self) -> list[asyncpg.Record]:
         connection = await postgres.connect(self._dsn, name="sluice-exporter", patience_seconds=ANSWER_SECONDS)
         try:
-            return await connection.fetch(_SQL["figures"])
+            return await connection.fetch(_SQL["metrics"])
         finally:
             connection.terminate()
 
 
-class DiskFigures(Collector):
-    """The room of the file system that holds a folder."""
+class DiskMetrics(Collector):
+    """Size and free space of the file system that holds a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def collect(self) -> Iterator[Metric]:
-        found = os.statvfs(self._folder)
+        status = os.statvfs(self._folder)
         labels = ("mountpoint",)
-        for name, blocks in (("avail", found.f_bavail), ("size", found.f_blocks)):
+        for name, blocks in (("avail", status.f_bavail), ("size", status.f_blocks)):
             family = GaugeMetricFamily(
                 f"node_filesystem_{name}_bytes", f"Bytes of the file system: {name}", labels=labels
             )
-            family.add_metric([str(self._folder)], blocks * found.f_frsize)
+            family.add_metric([str(self._folder)], blocks * status.f_frsize)
             yield family
 
 
 def _gauges(
-    prefix: str, figures: Mapping[str, tuple[str, ...]], things: list[tuple[dict[str, str], dict[str, Any]]]
+    prefix: str, paths: Mapping[str, tuple[str, ...]], objects: list[tuple[dict[str, str], dict[str, Any]]]
 ) -> Iterator[Metric]:
-    """One family for each figure, with a sample for each thing (its labels, what the server says of it)."""
-    for name, path in figures.items():
+    """Yield one family for each path, with one sample for each object (its labels, its JSON document)."""
+    for name, path in paths.items():
         family = Metric(f"{prefix}_{name}", "/".join(path), "gauge")
-        for labels, said in things:
-            value: Any = said
+        for labels, document in objects:
+            value: Any = document
             for step in path:
                 value = value.get(step, {}) if isinstance(value, dict) else {}
             if isinstance(value, int | float):
@@ -163,19 +163,19 @@ def _gauges(
 def main() -> None:
     """Parse the command line and serve /metrics until SIGTERM or SIGINT."""
     arguments = argparse.ArgumentParser(prog="python -m ops.exporter", description=__doc__)
-    arguments.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 picks one")
-    arguments.add_argument("--nats", metavar="URL", help="a NATS server's monitoring address")
+    arguments.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0: any free port")
+    arguments.add_argument("--nats", metavar="URL", help="monitoring URL of a NATS server")
     arguments.add_argument("--disk", metavar="FOLDER", type=Path, help="a folder on the disk that holds the data")
-    given = arguments.parse_args()
-    for ours in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):  # nobody asks for this program's own figures
-        REGISTRY.unregister(ours)
-    if given.nats:
-        REGISTRY.register(NatsFigures(given.nats))
+    options = arguments.parse_args()
+    for own in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):  # do not export metrics of this process itself
+        REGISTRY.unregister(own)
+    if options.nats:
+        REGISTRY.register(NatsMetrics(options.nats))
     if dsn := os.environ.get("EXPORTER_DSN"):  # not an argument: it holds a password
-        REGISTRY.register(PostgresFigures(dsn))
-    if given.disk:
-        REGISTRY.register(DiskFigures(given.disk))
-    _, stop_serving = health_server.serve("127.0.0.1", given.port, Readiness())
+        REGISTRY.register(PostgresMetrics(dsn))
+    if options.disk:
+        REGISTRY.register(DiskMetrics(options.disk))
+    _, stop_serving = health_server.serve("127.0.0.1", options.port, Readiness())
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

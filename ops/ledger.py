@@ -1,13 +1,12 @@
-"""The ledger: what came in, and where each event of it is. It rests on durable facts alone.
+"""The ledger: where each accepted event is, computed from durable data only.
 
-    stream   messages published = receipts + messages still in the stream
-    store    each receipt's events = stored + repeated + dead (the database holds it as a constraint)
-    rollups  events stored, by the receipts = events counted by the rollups; rows = rollups of the days not dropped
-    dead letters  dead events, by the receipts = dead letters kept + replayed + discarded; so for what was rejected at
-    the door lost     what is published and neither has a receipt nor waits: deleted by somebody, with its stream or
-    out of it
+    stream        published messages = receipts + messages that wait in the stream
+    store         events of a receipt = stored + repeated + dead (a constraint of the database)
+    rollups       stored events by receipts = events that rollups count; rows = rollups of the days that are not dropped
+    dead letters  dead events by receipts = dead letters kept + replayed + discarded; likewise for rejected events
+    lost          published messages without a receipt that do not wait: deleted from the stream or with it
 
-Read while events flow, a message between commit and confirmation stands on both sides; at rest all must be equal.
+While events flow, a message between commit and acknowledgement is counted on both sides. At rest both sides are equal.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _SQL: Final = statements("ledger")
 
 @dataclass(frozen=True)
 class StreamLedger:
-    """One stream: messages published and waiting are JetStream's word, the rest stands in its receipts."""
+    """One stream: JetStream counts published and waiting messages, receipts count the rest."""
 
     published: int
     waiting: int
@@ -40,19 +39,19 @@ class StreamLedger:
     repeated: int
     dead: int
     lost_before: int = 0
-    """Messages of earlier lives of the stream that have no receipt, as far as collectors saw them: perhaps more."""
+    """Lower bound of the messages without a receipt of a deleted stream of this name."""
     accepted_loss: int = 0
-    """Lost messages that an operator knows of (`ops streams accept-loss`)."""
+    """Lost messages that an operator accepted (`sluice streams accept-loss`)."""
 
     @property
     def lost(self) -> int:
-        """Messages that are gone without a receipt, and that nobody has accepted."""
+        """Deleted messages without a receipt that no operator accepted."""
         return self.lost_before + max(0, self.published - self.messages - self.waiting) - self.accepted_loss
 
 
 @dataclass(frozen=True)
 class DeadLetterLedger:
-    """Letters of one kind and stream: how many the receipts say there are, and what became of them."""
+    """Dead letters of one kind and stream: counted by receipts, and by outcome."""
 
     counted: int
     kept: int
@@ -62,7 +61,7 @@ class DeadLetterLedger:
 
 @dataclass(frozen=True)
 class SourceLedger:
-    """One source's rows: stored by all receipts, counted by the rollups, and standing in the partitions."""
+    """Rows of one source: stored by all receipts, counted by the rollups, and present in the partitions."""
 
     stored: int
     rolled_up: int
@@ -72,42 +71,42 @@ class SourceLedger:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The ledger at one moment, by stream and by source. Letters are those of a stream, and "rejected" at the door."""
+    """The ledger at one moment, by stream and by source. Dead letters are by stream, rejected events are `rejected`."""
 
     streams: dict[str, StreamLedger]
     sources: dict[str, SourceLedger]
     dead_letters: dict[str, DeadLetterLedger] = field(default_factory=dict)
 
-    def wrong(self) -> list[str]:
-        """What does not balance, a sentence each; empty where all is well."""
-        found = []
+    def problems(self) -> list[str]:
+        """Return each imbalance as a sentence."""
+        problems = []
         for name, stream in self.streams.items():
             if stream.lost > 0:
-                found.append(f"{name}: {stream.lost} messages are lost: published, and deleted before they were stored")
+                problems.append(f"{name}: {stream.lost} messages are lost: they were deleted before they were stored")
             if stream.published < stream.messages + stream.waiting:
-                found.append(
+                problems.append(
                     f"{name}: {stream.published} messages published, but {stream.messages} receipts "
                     f"and {stream.waiting} waiting"
                 )
             if stream.events != stream.stored + stream.repeated + stream.dead:
-                found.append(f"{name}: {stream.events} events in receipts, but {stream}")
+                problems.append(f"{name}: {stream.events} events in receipts, but {stream}")
         for name, source in self.sources.items():
             if source.stored != source.rolled_up:
-                found.append(f"{name}: {source.stored} events stored, but the rollups count {source.rolled_up}")
+                problems.append(f"{name}: {source.stored} events stored, but the rollups count {source.rolled_up}")
             if source.rows != source.rolled_up_from_floor:
-                found.append(f"{name}: {source.rows} rows, but the rollups count {source.rolled_up_from_floor}")
+                problems.append(f"{name}: {source.rows} rows, but the rollups count {source.rolled_up_from_floor}")
         for name, dead_letters in self.dead_letters.items():
             if dead_letters.counted != dead_letters.kept + dead_letters.replayed + dead_letters.discarded:
-                found.append(f"{name}: {dead_letters.counted} dead letters in receipts, but {dead_letters}")
-        return found
+                problems.append(f"{name}: {dead_letters.counted} dead letters in receipts, but {dead_letters}")
+        return problems
 
-    def events(self, what: str) -> int:
-        """The sum of `events`, `stored`, `repeated` or `dead` over the streams of accepted events."""
-        return sum(int(getattr(self.streams[stream_of(source)], what)) for source in SOURCES)
+    def events(self, count: str) -> int:
+        """Return the sum of `events`, `stored`, `repeated` or `dead` over the streams of accepted events."""
+        return sum(int(getattr(self.streams[stream_of(source)], count)) for source in SOURCES)
 
 
 async def read_ledger(client: Client, connection: Connection) -> Ledger:
-    """Read the ledger. Raises StreamMissing, or what the database raises."""
+    """Read the ledger. Raises StreamMissing, or errors of the database."""
     streams = {}
     for collected in COLLECTED:
         name = stream_of(collected)
@@ -116,7 +115,7 @@ async def read_ledger(client: Client, connection: Connection) -> Ledger:
     sources: dict[str, SourceLedger] = {}
     for source in SOURCES:
         sources[source] = SourceLedger(
-            stored=await connection.fetchval(_SQL["stored_in_all"], stream_of(source)),
+            stored=await connection.fetchval(_SQL["stored_total"], stream_of(source)),
             rolled_up=await connection.fetchval(_SQL["rolled_up"], source),
             rolled_up_from_floor=await connection.fetchval(_SQL["rolled_up_from"], source),
             rows=await connection.fetchval(_SQL["rows"].format(table=SOURCES[source].table)),
@@ -125,28 +124,28 @@ async def read_ledger(client: Client, connection: Connection) -> Ledger:
 
 
 async def read_stream(connection: Connection, name: str, info: StreamInfo) -> StreamLedger:
-    """One stream's ledger. What JetStream said was asked before: what is lost then is so whatever flows meanwhile."""
+    """Read the ledger of one stream. `info` must be older, so that flowing messages never count as lost."""
     receipts = await connection.fetchrow(_SQL["receipts"], name, info.created)
     lost = await connection.fetchrow(_SQL["lost"], name, info.created)
     assert receipts is not None
     assert lost is not None
-    # The number of a stream's last message is how many it ever took.
+    # The sequence of the last message is the number of messages that the stream ever accepted.
     return StreamLedger(published=info.state.last_seq, waiting=info.state.messages, **dict(receipts), **dict(lost))
 
 
 async def read_dead_letters(connection: Connection) -> dict[str, DeadLetterLedger]:
-    """The dead letters of every stream, and those of the door as "rejected"."""
-    found: dict[str, DeadLetterLedger] = {}
+    """Read the dead letters of every stream, and the rejected events as `rejected`."""
+    ledgers: dict[str, DeadLetterLedger] = {}
     for name in map(stream_of, COLLECTED):
         row = await connection.fetchrow(_SQL["dead_letters"], "dead", name)
-        found[name] = DeadLetterLedger(await connection.fetchval(_SQL["dead_in_all"], name), **dict(row or {}))
+        ledgers[name] = DeadLetterLedger(await connection.fetchval(_SQL["dead_total"], name), **dict(row or {}))
     row = await connection.fetchrow(_SQL["dead_letters"], "rejected", stream_of(REJECTED))
-    counted = await connection.fetchval(_SQL["stored_in_all"], stream_of(REJECTED))
-    return {**found, REJECTED: DeadLetterLedger(counted, **dict(row or {}))}
+    counted = await connection.fetchval(_SQL["stored_total"], stream_of(REJECTED))
+    return {**ledgers, REJECTED: DeadLetterLedger(counted, **dict(row or {}))}
 
 
 async def accept_loss(connection: Connection, name: str, info: StreamInfo) -> int:
-    """Take what a stream has lost as known, so that it is told no more; the messages."""
+    """Accept the lost messages of a stream, so that they are no longer reported; return how many."""
     lost = (await read_stream(connection, name, info)).lost
     if lost > 0:
         await connection.execute(_SQL["accept_loss"], name, info.created, info.state.last_seq, lost)
@@ -154,7 +153,7 @@ async def accept_loss(connection: Connection, name: str, info: StreamInfo) -> in
 
 
 async def until_stored(client: Client, seconds: float) -> int:
-    """Wait at most so long until no stream holds a message; the messages that then still wait.
+    """Wait until no stream holds a message, at most `seconds`; return the number of waiting messages.
 
     Raises StreamMissing.
     """

@@ -1,6 +1,6 @@
-"""The table in docs/metrics.md: every metric of our services, from the very objects that they expose.
+"""Write the table in docs/metrics.md from the metric objects of the services.
 
-`python -m ops.metrics_table` writes it anew; a test holds the page and the services to each other.
+`python -m ops.metrics_table` writes the page; a test checks that it is up to date.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from prometheus_client import REGISTRY
 from prometheus_client.metrics import MetricWrapperBase
 
-# Importing them registers their metrics.
+# The imports register the metrics.
 import collector.metrics  # noqa: F401
 import core.metrics  # noqa: F401
 import gateway.metrics  # noqa: F401
@@ -24,31 +24,31 @@ END: Final = "<!-- end of table -->\n"
 
 
 class Described(NamedTuple):
-    """One metric; a counter's name is the one it is exposed under."""
+    """A metric with the name under which it is exposed."""
 
     name: str
-    kind: str
+    metric_type: str
     labels: tuple[str, ...]
     meaning: str
 
 
 def described() -> list[Described]:
-    """Every metric of our services, by name."""
+    """Return every metric of the services, by name."""
     known = [metric for metric in REGISTRY._collector_to_names if isinstance(metric, MetricWrapperBase)]
     return sorted(metric for metric in map(_describe, known) if metric.name.startswith(_OURS))
 
 
 def table() -> str:
-    """The table in Markdown."""
+    """Return the table in Markdown."""
     rows = ["| name | type | labels | meaning |\n", "| --- | --- | --- | --- |\n"]
     for metric in described():
         labels = " ".join(f"`{label}`" for label in metric.labels)
-        rows.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.meaning} |\n")
+        rows.append(f"| `{metric.name}` | {metric.metric_type} | {labels} | {metric.meaning} |\n")
     return "".join(rows)
 
 
 def page() -> str:
-    """docs/metrics.md as it has to be."""
+    """Return docs/metrics.md with the current table."""
     text = PAGE.read_text()
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]
     return f"{before}{BEGIN}{table()}{END}{after}"

@@ -1,7 +1,7 @@
-"""Compare the database's tables with the declarations of the sources, and draft the migration of a new source.
+"""Compare tables with the declarations of the sources, and draft the migration of a new source.
 
-declaration --draft--> sql/migrations/NNNN_<source>.sql, to be read and completed by its author
-declaration --differences--> what the database lacks: asked by `doctor` and by a test
+declaration --draft--> sql/migrations/NNNN_<source>.sql, which its author reviews and completes
+declaration --differences--> what is missing in the database; `doctor` and a test use it
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _WIDTHS: Final = ("timestamp with time zone", "bigint", "enum", "integer", "smal
 
 
 class Column(NamedTuple):
-    """A column as its source declares it. labels are those of an enum type; empty for any other type."""
+    """A declared column. labels are those of an enum type, and empty for any other type."""
 
     name: str
     type: str
@@ -43,10 +43,10 @@ class Column(NamedTuple):
 
 
 def columns(source: Source) -> list[Column]:
-    """The columns of a source's table that hold what its events say, fixed-width ones first."""
+    """Return the columns for the fields of a source's events, fixed-width columns first."""
     shapes = [{field.path: field for field in describe(shape)} for shape in source.shapes]
-    found = [_column(name, path, shapes, source) for name, path in source.columns.items()]
-    return sorted(found, key=lambda column: _WIDTHS.index(column.type))
+    declared = [_column(name, path, shapes, source) for name, path in source.columns.items()]
+    return sorted(declared, key=lambda column: _WIDTHS.index(column.type))
 
 
 def _column(name: str, path: str, shapes: Sequence[dict[str, Field]], source: Source) -> Column:
@@ -62,20 +62,20 @@ def _column(name: str, path: str, shapes: Sequence[dict[str, Field]], source: So
 
 
 async def differences(connection: Connection) -> list[str]:
-    """Where the database differs from the declarations, a sentence each; empty if it does not."""
-    found = []
+    """Return each difference between the database and the declarations as a sentence."""
+    problems = []
     for source in SOURCES.values():
         rows = {row["column"]: row for row in await connection.fetch(_SQL["columns"], source.table)}
         if not rows:
-            found.append(f"{source.table} does not exist: the migration of {source.name} is missing")
+            problems.append(f"{source.table} does not exist: the migration of {source.name} is missing")
             continue
-        found += _differences(source, rows)
+        problems += _differences(source, rows)
         for name, labels in _listed(source).items():
             known = {row["enumlabel"] for row in await connection.fetch(_SQL["labels"], name)}
-            found += [
+            problems += [
                 f"type {name} lacks {label!r}, which {source.name} needs" for label in labels if label not in known
             ]
-    return found
+    return problems
 
 
 def _differences(source: Source, rows: dict[str, asyncpg.Record]) -> Iterator[str]:
@@ -84,13 +84,13 @@ def _differences(source: Source, rows: dict[str, asyncpg.Record]) -> Iterator[st
         if (row := rows.get(name)) is None:
             yield f"{source.table} has no column {name}"
             continue
-        kind = "enum" if row["labels"] is not None else row["type"]
-        if kind != column.type:
+        column_type = "enum" if row["labels"] is not None else row["type"]
+        if column_type != column.type:
             yield f"{source.table}.{name} is {row['type']}, declared {column.type}"
         elif missing := set(column.labels) - set(row["labels"] or ()):
-            yield f"{source.table}.{name} does not take {', '.join(sorted(missing))}"
+            yield f"{source.table}.{name} does not accept {', '.join(sorted(missing))}"
         if row["required"] and not column.required:
-            yield f"{source.table}.{name} is NOT NULL, but some events have no value for it"
+            yield f"{source.table}.{name} is NOT NULL, but not every event has a value for it"
     for name in MESSAGE_COLUMNS:
         if name not in rows:
             yield f"{source.table} has no column {name}"
@@ -100,7 +100,7 @@ def _differences(source: Source, rows: dict[str, asyncpg.Record]) -> Iterator[st
 
 
 def _listed(source: Source) -> dict[str, list[str]]:
-    """What the types that all sources share have to list."""
+    """Return the labels that the enum types of all sources need for this source."""
     return {
         "source": [source.name],
         "event_type": [label for labels in source.event_types.values() for label in labels],
@@ -109,13 +109,13 @@ def _listed(source: Source) -> dict[str, list[str]]:
 
 
 def draft(source: Source) -> str:
-    """The first draft of the migration that makes a source's table. A person reads and completes it."""
+    """Return a draft of the migration that creates the table of a source. Its author reviews and completes it."""
     shared = {"funnel_stage": "funnel_stage", "event_type": "event_type"}
-    found = columns(source)
-    lines = [f"-- {source.title}: its events, and what the types of all sources have to list for it."]
+    declared = columns(source)
+    lines = [f"-- {source.title}: its events, and its labels in the enum types of all sources."]
     for name, labels in _listed(source).items():
         lines += [f"ALTER TYPE {name} ADD VALUE IF NOT EXISTS '{label}';" for label in labels]
-    for column in found:
+    for column in declared:
         if column.labels and column.name not in shared:
             values = ", ".join(f"'{label}'" for label in column.labels)
             lines.append(f"CREATE TYPE {source.name}_{column.name} AS ENUM ({values});")
@@ -124,13 +124,13 @@ def draft(source: Source) -> str:
         "-- One partition a day (UTC) of the events' own timestamp; no DEFAULT partition.",
         f"CREATE TABLE {source.table} (",
     ]
-    lines += [f"    {column.name} {_written(column, source, shared)}," for column in found[:1]]
+    lines += [f"    {column.name} {_written(column, source, shared)}," for column in declared[:1]]
     lines += [
         "    received_at timestamptz NOT NULL,",
         "    stored_at timestamptz NOT NULL DEFAULT now(),",
         "    stream_sequence bigint NOT NULL,",
     ]
-    lines += [f"    {column.name} {_written(column, source, shared)}," for column in found[1:]]
+    lines += [f"    {column.name} {_written(column, source, shared)}," for column in declared[1:]]
     lines += [
         '    correlation_id text COLLATE "C" NOT NULL,',
         "    PRIMARY KEY (event_time, event_id)",
@@ -145,13 +145,15 @@ def draft(source: Source) -> str:
 
 
 def _campaign_index(source: Source) -> list[str]:
-    """The index that finds one campaign. Its condition is no event type: a label that this migration adds to
-    `event_type` cannot be used before it has committed."""
+    """Return the index on campaigns.
+
+    Its condition is not an event type: PostgreSQL does not allow the use of an added enum label before its commit.
+    """
     if source.campaign is None:
         return []
     column = source.column_of(source.campaign)
     return [
-        "-- By the hash: a campaign may be longer than an entry of a B-tree. New days get the index from the table.",
+        "-- By the hash, because a campaign may be longer than an entry of a B-tree. New partitions inherit the index.",
         f"CREATE INDEX {source.table}_campaign ON {source.table} (hashtextextended({column}, 0), event_time)",
         f"    WHERE {column} IS NOT NULL;",
     ]
@@ -166,9 +168,9 @@ def _written(column: Column, source: Source, shared: dict[str, str]) -> str:
 
 
 def write_draft(source: Source) -> Path:
-    """Write the draft as the next migration. Raises FileExistsError if the source has a migration already."""
-    if found := sorted(MIGRATIONS.glob(f"*_{source.name}.sql")):
-        raise FileExistsError(f"{found[0]} exists")
+    """Write the draft as the next migration. Raises FileExistsError if the source already has a migration."""
+    if existing := sorted(MIGRATIONS.glob(f"*_{source.name}.sql")):
+        raise FileExistsError(f"{existing[0]} exists")
     file = MIGRATIONS / f"{migrations()[-1].version + 1:04}_{source.name}.sql"
     file.write_text(draft(source), encoding="utf-8")
     return file
@@ -176,7 +178,7 @@ def write_draft(source: Source) -> Path:
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(
-        prog="python -m ops.schema", description="Write the first draft of a new source's migration."
+        prog="python -m ops.schema", description="Write a draft of the migration of a new source."
     )
-    arguments.add_argument("source", choices=sorted(SOURCES), help="a source that core/sources declares")
+    arguments.add_argument("source", choices=sorted(SOURCES), help="source that core/sources declares")
     print(write_draft(SOURCES[arguments.parse_args().source]))

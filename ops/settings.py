@@ -13,12 +13,14 @@ from reporter.settings import ReporterSettings
 
 
 class OperatorSettings(CollectorSettings, frozen=True, kw_only=True):
-    """What `python -m ops` goes by: the owner's database, the collectors' settings, and where the others answer."""
+    """The settings of `sluice`: the owner's database, those of collectors, and the addresses of the other services."""
 
-    gateway_url: Annotated[Url, Meta(description="Where the gateway answers /health/ready")] = "http://127.0.0.1:8080"
-    reporter_url: Annotated[Url, Meta(description="Where the reporter answers /health/ready")] = "http://127.0.0.1:8081"
-    nats_monitor_url: Annotated[Url, Meta(description="Where NATS answers /varz")] = "http://127.0.0.1:8222"
+    gateway_url: Annotated[Url, Meta(description="Base URL of the gateway")] = "http://127.0.0.1:8080"
+    reporter_url: Annotated[Url, Meta(description="Base URL of the reporter")] = "http://127.0.0.1:8081"
+    nats_monitor_url: Annotated[Url, Meta(description="Base URL of the monitoring port of NATS")] = (
+        "http://127.0.0.1:8222"
+    )
 
 
 EVERY: Final = (GatewaySettings, ReporterSettings, OperatorSettings)
-"""The settings of all programs: OperatorSettings has the collectors' too."""
+"""The settings of all programs. OperatorSettings includes those of collectors."""

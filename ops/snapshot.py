@@ -1,17 +1,17 @@
-"""Save JetStream's streams to files and restore them: `python -m ops.snapshot save|restore FOLDER`.
+"""Save the streams of JetStream to files and restore them: `sluice snapshot save|restore FOLDER`.
 
-It speaks JetStream's own snapshot protocol, so it works while messages flow, and its files are the server's:
+The protocol is JetStream's own snapshot protocol, so messages may flow during a save:
 
-    save     SNAPSHOT request --> chunks, each answered --> an empty one: the end, or why the server gave up
-    restore  RESTORE request with the configuration --> an inbox --> chunks, each confirmed --> an empty one --> stream
+    save     SNAPSHOT request -> chunks, each confirmed by us -> an empty chunk, or the error of the server
+    restore  RESTORE request with the configuration -> inbox -> chunks, each confirmed -> an empty chunk -> stream
 
-Invariant: a file under its final name is whole and on disk. Restoring never touches a stream that exists. Save
-JetStream before PostgreSQL: what is stored in between has its receipt, and a restored message that has one is left out.
+Invariants: a file with its final name is complete and synced to disk. A restore never changes an existing stream.
+Save JetStream before PostgreSQL. A message that is stored between the two has a receipt, and collectors skip a restored
+message that has one.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -28,23 +28,27 @@ from core.errors import SluiceError
 from core.events.subjects import COLLECTED, stream_of
 from core.jetstream import stream_info
 from core.postgres import Connection
-from ops.cli.connection import connected, operator_settings, to_nats, where
-from ops.cli.output import confirm
+from ops.cli.arguments import folder, is_json, yes
+from ops.cli.connection import connected, to_nats, where
+from ops.cli.documents import SnapshotDone, SnapshotRow
+from ops.cli.output import confirm, print_json, print_text
+from ops.cli.parser import command
+from ops.settings import OperatorSettings
 from sql import statements
 
 STREAMS: Final = tuple(stream_of(collected) for collected in COLLECTED)
 CHUNK_BYTES: Final = 128 * 1024
-ANSWER_SECONDS: Final = 30.0
-ENDED_WELL: Final = "204"
+ANSWER_TIMEOUT_SECONDS: Final = 30.0
+STATUS_COMPLETE: Final = "204"
 _SQL: Final = statements("ledger")
 
 
 class SnapshotFailed(SluiceError):
-    """JetStream would not give or take a stream."""
+    """JetStream failed to save or to restore a stream."""
 
 
 async def save(client: Client, stream: str, folder: Path) -> int:
-    """Write <folder>/<stream>.snapshot and .json; the bytes written. Raises SnapshotFailed."""
+    """Write <folder>/<stream>.snapshot and .json; return the number of bytes. Raises SnapshotFailed."""
     inbox = client.new_inbox()
     chunks = await client.subscribe(inbox)
     answer = await _ask(
@@ -52,28 +56,29 @@ async def save(client: Client, stream: str, folder: Path) -> int:
     )
     written = 0
     try:
-        with _whole(folder / f"{stream}.snapshot") as file:
-            while (chunk := await chunks.next_msg(ANSWER_SECONDS)).data:
+        with _complete_file(folder / f"{stream}.snapshot") as file:
+            while (chunk := await chunks.next_msg(ANSWER_TIMEOUT_SECONDS)).data:
                 written += file.write(chunk.data)
-                if chunk.reply:  # the server sends a few ahead, and waits at most 5 s for this
+                if chunk.reply:  # the server sends a few chunks ahead, and waits at most 5 s for this
                     await chunk.respond(b"")
-            told = chunk.headers or {}  # none where all fitted into one chunk
-            if (status := told.get("Status", ENDED_WELL)) != ENDED_WELL:
+            headers = chunk.headers or {}  # none if one chunk held everything
+            if (status := headers.get("Status", STATUS_COMPLETE)) != STATUS_COMPLETE:
                 raise SnapshotFailed(
-                    f"{stream}: JetStream gave up after {written} bytes: {status} {told.get('Description', '')}"
+                    f"{stream}: JetStream stopped after {written} bytes: {status} {headers.get('Description', '')}. "
+                    "Run the command again"
                 )
     except nats.errors.TimeoutError as error:
-        raise SnapshotFailed(f"{stream}: the snapshot ended after {written} bytes") from error
+        raise SnapshotFailed(f"{stream}: JetStream sent nothing more after {written} bytes. Run it again") from error
     finally:
         await chunks.unsubscribe()
-    with _whole(folder / f"{stream}.json") as file:
+    with _complete_file(folder / f"{stream}.json") as file:
         file.write(json.dumps({"config": answer["config"], "state": answer["state"]}).encode())
     return written
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that gets its name only when all of it is on disk."""
+def _complete_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing; it gets its name after it is synced to disk."""
     new = path.with_name(f"{path.name}.new")
     with new.open("wb") as file:
         yield file
@@ -83,15 +88,16 @@ def _whole(path: Path) -> Iterator[BinaryIO]:
 
 
 async def restore(client: Client, connection: Connection, stream: str, folder: Path) -> int:
-    """Make the stream anew from its files; the messages in it. Raises SnapshotFailed, also where it exists.
+    """Create the stream from its files; return its number of messages. Raises SnapshotFailed, also if it exists.
 
-    A new life of the stream begins, with the numbers of the one before: the ledger judges those there, not here.
+    The restored stream continues the sequence numbers of the saved one. The ledger counts earlier messages as accepted
+    losses of the restored stream, because their receipts belong to the saved one.
     """
-    described = json.loads((folder / f"{stream}.json").read_text())
-    answer = await _ask(client, f"$JS.API.STREAM.RESTORE.{stream}", described)
+    description = json.loads((folder / f"{stream}.json").read_text())
+    answer = await _ask(client, f"$JS.API.STREAM.RESTORE.{stream}", description)
     with (folder / f"{stream}.snapshot").open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
-            await client.request(answer["deliver_subject"], chunk, timeout=ANSWER_SECONDS)
+            await client.request(answer["deliver_subject"], chunk, timeout=ANSWER_TIMEOUT_SECONDS)
     await _ask(client, answer["deliver_subject"], None)
     info = await stream_info(client, stream)
     last = info.state.last_seq
@@ -102,7 +108,7 @@ async def restore(client: Client, connection: Connection, stream: str, folder: P
 async def _ask(client: Client, subject: str, request: dict[str, Any] | None) -> dict[str, Any]:
     body = b"" if request is None else json.dumps(request).encode()
     try:
-        answer: dict[str, Any] = json.loads((await client.request(subject, body, timeout=ANSWER_SECONDS)).data)
+        answer: dict[str, Any] = json.loads((await client.request(subject, body, timeout=ANSWER_TIMEOUT_SECONDS)).data)
     except (nats.errors.Error, TimeoutError) as error:
         raise SnapshotFailed(f"{subject}: {error!r}") from error
     if "error" in answer:
@@ -110,33 +116,56 @@ async def _ask(client: Client, subject: str, request: dict[str, Any] | None) -> 
     return answer
 
 
-async def _save(folder: Path) -> None:
-    async with to_nats(operator_settings()) as client:
+def options(group: Any) -> None:
+    """Add the actions of `snapshot` and their options."""
+    saved = command(
+        group, "save", "save all streams to files",
+        "Messages keep flowing. Save the streams before the database: docs/backup.md has the whole procedure.",
+        examples=("sluice snapshot save /backup/2026-11-23",), document=SnapshotDone,
+    )  # fmt: skip
+    saved.set_defaults(run=lambda settings, options: save_all(settings, options.folder, as_json=is_json(options)))
+    restored = command(
+        group, "restore", "create all streams from saved files",
+        "No stream may exist before. Restore the database first.",
+        examples=("sluice snapshot restore /backup/2026-11-23",), document=SnapshotDone,
+    )  # fmt: skip
+    restored.set_defaults(
+        run=lambda settings, options: restore_all(settings, options.folder, yes=options.yes, as_json=is_json(options))
+    )
+    yes(restored)
+    for parser in (saved, restored):
+        folder(parser)
+
+
+async def save_all(settings: OperatorSettings, folder: Path, *, as_json: bool) -> int:
+    """Save all streams to a folder, which is created if it does not exist."""
+    await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+    rows = []
+    async with to_nats(settings) as client:
         for stream in STREAMS:
-            print(f"{stream}: {await save(client, stream, folder):,} bytes saved")
+            rows.append(SnapshotRow(stream, await save(client, stream, folder), None))
+            if not as_json:
+                print_text(f"{stream}: {rows[-1].bytes:,} bytes saved")
+    if as_json:
+        print_json(SnapshotDone(str(folder), rows))
+    return 0
 
 
-async def _restore(folder: Path, *, yes: bool) -> None:
-    settings = operator_settings()
+async def restore_all(settings: OperatorSettings, folder: Path, *, yes: bool, as_json: bool) -> int:
+    """Create all streams from the files in a folder."""
+    if absent := [stream for stream in STREAMS if not (folder / f"{stream}.json").is_file()]:
+        raise SnapshotFailed(f"{folder} holds no snapshot of {', '.join(absent)}: name the folder of `snapshot save`")
     confirm(f"restore the streams of {folder} into NATS at {where(settings.nats_url)}", yes=yes)
+    rows = []
     async with connected(settings) as (client, connection):
         for stream in STREAMS:
-            print(f"{stream}: {await restore(client, connection, stream, folder):,} messages restored")
+            rows.append(SnapshotRow(stream, None, await restore(client, connection, stream, folder)))
+            if not as_json:
+                print_text(f"{stream}: {rows[-1].messages:,} messages restored")
+    if as_json:
+        print_json(SnapshotDone(str(folder), rows))
+    return 0
 
 
-def main() -> None:
-    """Parse the command line and run."""
-    arguments = argparse.ArgumentParser(prog="python -m ops.snapshot", description="Save and restore all streams.")
-    arguments.add_argument("action", choices=("save", "restore"))
-    arguments.add_argument("folder", type=Path)
-    arguments.add_argument("--yes", action="store_true", help="restore without a question")
-    given = arguments.parse_args()
-    given.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        asyncio.run(_save(given.folder) if given.action == "save" else _restore(given.folder, yes=given.yes))
-    except SluiceError as error:
-        sys.exit(f"sluice: {error}")
-
-
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # the former name of `sluice snapshot`
+    os.execv(sys.executable, [sys.executable, "-m", "ops", "snapshot", *sys.argv[1:]])  # noqa: S606

@@ -1,6 +1,6 @@
-"""Write the statements that differ from source to source: sql/sources.sql, from sql/templates.sql and the declarations.
+"""Write sql/sources.sql, the statements that differ by source, from sql/templates.sql and the declarations.
 
-`python -m ops.source_sql` writes the file anew; a test holds it equal to the declarations in `core/sources`.
+`python -m ops.source_sql` writes the file; a test checks that it matches the declarations in `core/sources`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _INDENT: Final = " " * 20
 
 
 def text() -> str:
-    """sql/sources.sql as it has to be."""
+    """Return the text of sql/sources.sql."""
     written = [
         _statement(f"{name}_{source.name}", _filled(_TEMPLATES[name], source))
         for source in SOURCES.values()
@@ -72,23 +72,23 @@ def _filled(template: str, source: Source) -> str:
 
 
 def _column(source: Source, dimension: str) -> str | None:
-    """The column of a dimension that rollups hold; None if the source does not have it."""
+    """Return the column of a dimension of the rollups; None if the source does not have it."""
     return next((source.column_of(one.path) for one in source.counted if one.name == dimension), None)
 
 
 def _selected(dimension: Dimension, column: str) -> str:
-    """A dimension's value as it is grouped by: a number by its band."""
+    """Return the expression by which a dimension is grouped: a number by its band."""
     if not dimension.bands:
         return column if column == dimension.name else f"{column} AS {dimension.name}"
     return f"{banded(dimension, column)} AS {dimension.name}"
 
 
 def banded(dimension: Dimension, column: str) -> str:
-    """The name of the band that a column's number falls into. Leading bands of one number each are that number."""
+    """Return the expression of the band of a number. A leading band of a single number is that number."""
     bands = dimension.bands
     places = (number for number, band in enumerate(bands) if band != (number, str(number)))
     singles = next(places, len(bands) - 1)
-    singles -= bands[singles][0] > singles  # the last of them reaches further
+    singles -= bands[singles][0] > singles  # the last one covers more than one number
     arms = [(f"{column} < {singles}", f"{column}::text")] if singles > 0 else []
     arms += [(f"{column} < {end}", f"'{name}'") for (_, name), (end, _) in pairwise(bands[max(0, singles) :])]
     return _case([*arms, ("", f"'{bands[-1][1]}'")])
@@ -99,7 +99,7 @@ def _value(name: str) -> str:
 
 
 def _known(source: Source) -> str:
-    """Which values count: a dimension that a shape does not have, or that may be null, counts the others alone."""
+    """Return the condition for counted values. A dimension that may be absent or null excludes absent values."""
     partial = [
         dimension.name
         for dimension in source.counted
@@ -109,7 +109,7 @@ def _known(source: Source) -> str:
 
 
 def _case(arms: list[tuple[str, str]]) -> str:
-    """A CASE whose last arm needs no condition."""
+    """Return a CASE expression whose last arm has no condition."""
     if len(arms) == 1:
         return arms[0][1]
     conditions = f"\n{_INDENT}".join(f"WHEN {condition} THEN {value}" for condition, value in arms[:-1])

@@ -1,1 +1,1 @@
-"""The reporter: answers aggregated reports from PostgreSQL, read-only. query -> read -> answer."""
+"""The reporter: aggregated reports from PostgreSQL, read-only. Parse the query -> read -> answer."""

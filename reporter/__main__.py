@@ -1,4 +1,4 @@
-"""Start the reporter: schema -> pool -> serve, until SIGTERM; then answer what was asked and exit 0."""
+"""Run the reporter: schema -> pool -> serve until SIGTERM -> finish open requests -> exit 0."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from core.metrics import record_build_info
 from core.postgres import prepare_schema
 from core.settings import load, warn_of_unknown
 from reporter.app import create_app
-from reporter.read import open_pool
+from reporter.database import open_pool
 from reporter.settings import ReporterSettings
 
-# How long reports have to answer that they were cut off.
-LAST_WORDS_SECONDS = 1.0
-# granian accepts no connection over its limit, so idle ones must not hold it for long. Below 1,024 open files.
+# Time for open requests to send a 503 after the pool is terminated.
+ABORT_TIMEOUT_SECONDS = 1.0
+# granian accepts no connection over this limit, and idle connections count. Below the usual 1,024 open files.
 MAX_CONNECTIONS = 512
-# For the whole header of a request, and for an idle connection. Not under HTTP/2, which is off therefore.
-HEADER_MILLISECONDS = 5_000
+# Time-out of a request header and of an idle connection. granian ignores it under HTTP/2, so HTTP/2 is off.
+HEADER_TIMEOUT_MILLISECONDS = 5_000
 
 log = structlog.get_logger()
 
 
 async def main(stop: asyncio.Event) -> None:
-    """Run until told to stop. Raises Misconfigured where the address cannot be listened on."""
+    """Run until `stop` is set. Raises Misconfigured if the reporter cannot listen on its address."""
     settings = load(ReporterSettings)
     logs.configure("reporter", settings.log_level)
     warn_of_unknown(ReporterSettings)
@@ -47,7 +47,7 @@ async def main(stop: asyncio.Event) -> None:
             port=settings.reporter_port,
             interface=Interfaces.ASGINL,
             http=HTTPModes.http1,
-            http1_settings=HTTP1Settings(header_read_timeout=HEADER_MILLISECONDS),
+            http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MILLISECONDS),
             backlog=MAX_CONNECTIONS,
             backpressure=MAX_CONNECTIONS,
             websockets=False,
@@ -55,7 +55,7 @@ async def main(stop: asyncio.Event) -> None:
         )
         server.on_startup(lambda: log.info("serving", host=address, port=settings.reporter_port))
         gc.collect()
-        gc.freeze()  # the program itself stays: looking through it would hold up reports for tens of milliseconds
+        gc.freeze()  # a full collection over the program's own objects would pause reports for tens of milliseconds
         serving = asyncio.create_task(server.serve())
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -64,9 +64,9 @@ async def main(stop: asyncio.Event) -> None:
         server.stop()  # type: ignore[no-untyped-call]
         await asyncio.wait((serving,), timeout=settings.reporter_drain_seconds)
         if not serving.done():
-            log.warning("reports are cut off", after_seconds=settings.reporter_drain_seconds)
+            log.warning("drain timed out, reports aborted", after_seconds=settings.reporter_drain_seconds)
             pool.terminate()
-            await asyncio.wait((serving,), timeout=LAST_WORDS_SECONDS)
+            await asyncio.wait((serving,), timeout=ABORT_TIMEOUT_SECONDS)
     await tracing.flush()
 
 

@@ -1,6 +1,6 @@
-"""The reporter's HTTP side: the reports, the pages, the documentation, the pipeline's state, health and metrics.
+"""The reporter's HTTP application: reports, web pages, API documentation, pipeline state, health and metrics.
 
-Every answer carries an X-Correlation-Id, and every error is a problem document.
+Every response has an X-Correlation-Id, and every error is a problem document.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from core.health import LIVE, Readiness
 from core.metrics import CONTENT_TYPE, exposition
 from reporter import answer, formats, metrics, openapi, page
-from reporter.compress import compressed
-from reporter.correlate import correlated
-from reporter.endpoint import Endpoint, Reading
-from reporter.failure import failure
+from reporter.compress import with_gzip
+from reporter.correlation import with_correlation_id
+from reporter.database import Pool, check_readiness, retry_once
+from reporter.endpoint import Endpoint, RenderedAnswer
+from reporter.error_responses import problem_for
 from reporter.pipeline import Pipeline, read_pipeline
-from reporter.query import QueryParams
-from reporter.read import Pool, check, read_again
+from reporter.query_params import QueryParams
 from reporter.reports import FILES, REPORTS
 from reporter.settings import ReporterSettings
-from reporter.share import SingleFlight
+from reporter.single_flight import SingleFlight
 
-Asking = Request[Any, Any, State]
+AppRequest = Request[Any, Any, State]
 
 
 def create_app(pool: Pool, settings: ReporterSettings) -> ASGIApp:
-    """The ASGI application over a pool of connections that can only read."""
+    """Return the ASGI application over a pool of read-only connections."""
     metrics.watch(pool)
-    readings = SingleFlight[Reading]()
+    single_flight = SingleFlight[RenderedAnswer]()
     app = Litestar(
         route_handlers=[
-            *(Endpoint(report, pool, settings, readings).route() for report in (*REPORTS, *FILES)),
+            *(Endpoint(report, pool, settings, single_flight).route() for report in (*REPORTS, *FILES)),
             *(pipeline, page.router(), document, live, ready, scrape),
         ],
         state=State({"pool": pool, "readiness": Readiness("postgres", "schema"), "document": openapi.document()}),
-        openapi_config=None,  # ours comes from the reports' declarations
-        exception_handlers={Exception: failed},
-        logging_config=None,  # its own would take the place of ours: lines that are not JSON
+        openapi_config=None,  # `reporter.openapi` writes the document from the declarations of the reports
+        exception_handlers={Exception: error_response},
+        logging_config=None,  # Litestar would replace our JSON logging by its own
     )
-    return correlated(compressed(head_as_get(app)))
+    return with_correlation_id(with_gzip(with_head(app)))
 
 
-def head_as_get(app: ASGIApp) -> ASGIApp:
-    """The same app, where HEAD is answered as GET: the server leaves the body out."""
+def with_head(app: ASGIApp) -> ASGIApp:
+    """Wrap an app so that it handles HEAD as GET; the server leaves the body out."""
 
     async def answer_head(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP and scope["method"] == HttpMethod.HEAD:
@@ -57,38 +57,38 @@ def head_as_get(app: ASGIApp) -> ASGIApp:
     return answer_head
 
 
-def failed(_: Asking, error: Exception) -> Response[bytes]:
-    """The problem document of an error."""
-    problem, headers = failure(error)
+def error_response(_: AppRequest, error: Exception) -> Response[bytes]:
+    """Return the problem document of an error as a response."""
+    problem, headers = problem_for(error)
     return Response(answer.encode(problem), status_code=problem.status, media_type=answer.PROBLEM, headers=headers)
 
 
 @get("/pipeline")
-async def pipeline(request: Asking) -> Response[Pipeline]:
+async def pipeline(request: AppRequest) -> Response[Pipeline]:
     QueryParams(request.scope["query_string"], ())
-    state = await read_again(lambda: read_pipeline(request.app.state.pool))
-    return Response(state, headers=answer.NOT_KEPT)
+    state = await retry_once(lambda: read_pipeline(request.app.state.pool))
+    return Response(state, headers=answer.NO_STORE)
 
 
 @get("/openapi.json")
-async def document(request: Asking) -> Response[Any]:
+async def document(request: AppRequest) -> Response[Any]:
     return page.file(request, request.app.state.document, openapi.MEDIA_TYPE)
 
 
 @get("/health/live", media_type=formats.JSON)
 async def live() -> Response[bytes]:
-    return Response(LIVE, headers=answer.NOT_KEPT)
+    return Response(LIVE, headers=answer.NO_STORE)
 
 
 @get("/health/ready")
-async def ready(request: Asking) -> Response[bytes]:
+async def ready(request: AppRequest) -> Response[bytes]:
     readiness = request.app.state.readiness
-    await check(request.app.state.pool, readiness)
+    await check_readiness(request.app.state.pool, readiness)
     status, body = readiness.answer()
-    return Response(body, status_code=status, media_type=formats.JSON, headers=answer.NOT_KEPT)
+    return Response(body, status_code=status, media_type=formats.JSON, headers=answer.NO_STORE)
 
 
 @get("/metrics")
-async def scrape(request: Asking) -> Response[bytes]:
+async def scrape(request: AppRequest) -> Response[bytes]:
     await metrics.read_database(request.app.state.pool)
-    return Response(exposition(), headers={"Content-Type": CONTENT_TYPE, "Vary": "Accept-Encoding", **answer.NOT_KEPT})
+    return Response(exposition(), headers={"Content-Type": CONTENT_TYPE, "Vary": "Accept-Encoding", **answer.NO_STORE})

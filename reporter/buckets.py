@@ -1,13 +1,13 @@
-"""Cut a period into the buckets of an interval, as clocks in a time zone show it.
+"""Split a period into buckets of an interval, by the local time of a time zone.
 
-Invariant: buckets follow one another without gap or overlap, from the first instant of the period to its last, so
-every instant lies in exactly one. The first and the last bucket may be cut short by the period itself.
+Invariant: buckets cover the period without gap or overlap, so every instant of it lies in exactly one bucket. The
+period's own start and end may cut the first and the last bucket short.
 
-    minute, 15minutes, hour  a bucket begins wherever the local clock shows a multiple of the interval; an hour that
-                             the clock goes through twice is two buckets. Where the clock jumps by less than the
-                             interval (Lord Howe Island: half an hour), the jump begins a bucket too.
-    day, week, month         a bucket begins with its first day, at the first instant that the local clock shows
-                             that day: usually midnight, 01:00 where midnight is skipped. Weeks begin on Monday.
+    minute, 15minutes, hour  A bucket starts at each multiple of the interval in local time. An hour that local time
+                             repeats is two buckets. If the offset changes by less than the interval (Lord Howe
+                             Island: half an hour), the change starts a bucket too.
+    day, week, month         A bucket starts at the first instant of its first day in local time. This is midnight,
+                             or 01:00 if the offset change skips midnight. Weeks start on Monday.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _STEPS: Final[dict[str, timedelta]] = {
     "15minutes": timedelta(minutes=15),
     "hour": timedelta(hours=1),
 }
-_EPOCH: Final = datetime(2000, 1, 1)  # local time: whatever the zone, its clock shows 00:00 then
+_EPOCH: Final = datetime(2000, 1, 1)  # local time in any zone: a multiple of every step
 _ZERO: Final = timedelta(0)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-def bounds(start: datetime, end: datetime, interval: Interval | None, zone: tzinfo) -> Iterator[datetime]:
-    """The instants (UTC) at which buckets begin, then `end`: one more than there are buckets.
+def bucket_bounds(start: datetime, end: datetime, interval: Interval | None, zone: tzinfo) -> Iterator[datetime]:
+    """Yield the start (UTC) of each bucket, then `end`: one instant more than there are buckets.
 
-    start lies before end, both are in UTC. Without an interval the whole period is one bucket.
+    start and end are in UTC, start < end. Without an interval the whole period is one bucket.
     """
     yield start
     if interval is not None:
-        for begin in _begins(start, interval, zone):
+        for begin in _bucket_starts(start, interval, zone):
             if begin >= end:
                 break
             yield begin
@@ -46,30 +46,30 @@ def bounds(start: datetime, end: datetime, interval: Interval | None, zone: tzin
 
 
 @lru_cache(10_000)
-def begins_bucket(at: datetime, interval: Interval, zone: tzinfo) -> bool:
-    """Whether a bucket of this interval begins at this instant (UTC)."""
-    return next(_begins(at - _MICROSECOND, interval, zone)) == at
+def is_bucket_start(at: datetime, interval: Interval, zone: tzinfo) -> bool:
+    """Return whether a bucket of this interval starts at this instant (UTC)."""
+    return next(_bucket_starts(at - _MICROSECOND, interval, zone)) == at
 
 
 @lru_cache(10_000)
 def day_start(day: date, zone: tzinfo) -> datetime:
-    """The first instant (UTC) at which the local clock shows this day, or a later one where the day was skipped."""
+    """Return the first instant (UTC) of a day in local time, or of the next day if the zone skipped this one."""
     midnight = datetime.combine(day, time(), zone)
     before, after = midnight.astimezone(UTC), midnight.replace(fold=1).astimezone(UTC)
-    # Where the clock skips midnight, the two readings of it lie around the jump.
-    return _jump(after, before, zone) if after < before else before
+    # If local time skips midnight, the two values of `fold` give instants before and after the change.
+    return _offset_change(after, before, zone) if after < before else before
 
 
-def previous(cut: Sequence[datetime], interval: Interval | None, zone: tzinfo) -> tuple[datetime, datetime]:
-    """The period before (UTC) one with these bounds of buckets: of the same buckets, by the same clocks.
+def previous_range(bounds: Sequence[datetime], interval: Interval | None, zone: tzinfo) -> tuple[datetime, datetime]:
+    """Return start and end (UTC) of the period that comes before one with these bucket bounds, in local time.
 
-    Before whole months lie as many months, unless they are cut into weeks; before whole days as many days, unless they
-    are cut into weeks or months. Any other is moved back by whole intervals, as few as do, or without an interval by
-    its own length. Raises OverflowError where it would lie before the year 1.
+    The period before whole months has as many months, unless buckets are weeks. The period before whole days has as
+    many days, unless buckets are weeks or months. Any other period is moved back by the fewest whole intervals that
+    avoid an overlap, or by its own length if there is no interval. Raises OverflowError before the year 1.
     """
-    start, end = cut[0], cut[-1]
+    start, end = bounds[0], bounds[-1]
     first, last = start.astimezone(zone).date(), end.astimezone(zone).date()
-    if _whole_days(cut, zone):
+    if _whole_days(bounds, zone):
         if first.day == last.day == 1 and interval != "week":
             months = (last.year - first.year) * 12 + last.month - first.month
             return day_start(_months_before(first, months), zone), start
@@ -77,38 +77,41 @@ def previous(cut: Sequence[datetime], interval: Interval | None, zone: tzinfo) -
             return day_start(first - (last - first), zone), start
     if interval is None:
         return start - (end - start), start
-    fewest = len(cut) - 2
-    back = fewest if _moved(end, fewest, interval, zone) <= start else fewest + 1
-    return _moved(start, back, interval, zone), _moved(end, back, interval, zone)
+    fewest = len(bounds) - 2
+    back = fewest if _moved_back(end, fewest, interval, zone) <= start else fewest + 1
+    return _moved_back(start, back, interval, zone), _moved_back(end, back, interval, zone)
 
 
 def same_point(
-    at: datetime, cut: Sequence[datetime], before: Sequence[datetime], interval: Interval | None, zone: tzinfo
+    at: datetime,
+    bounds: Sequence[datetime],
+    previous_bounds: Sequence[datetime],
+    interval: Interval | None,
+    zone: tzinfo,
 ) -> datetime:
-    """The instant (UTC) of the previous period that corresponds to `at`, which lies in the period [cut[0], cut[-1]).
+    """Return the instant (UTC) of the previous period that corresponds to `at`; bounds[0] <= at < bounds[-1].
 
-    cut, before: bounds of buckets of the period and of the previous one. `at` has passed a part of its bucket; the
-    instant has passed the same part of the bucket beside it, or is that bucket's end if the bucket is shorter. Parts of
-    whole days are counted by the days of the local clock, then by the time since the day's start; other parts by time.
-    The end of the previous period if it has no bucket beside that of `at`.
+    bounds, previous_bounds: bucket bounds of the period and of the previous one, in UTC. The result is as far into its
+    bucket as `at` is, or the end of that bucket if it is shorter. Buckets of whole days count local days first, then
+    the time since the start of the day. Returns the previous period's end if it has no bucket with this number.
     """
-    number = bisect_right(cut, at) - 1
-    if number >= len(before) - 1:
-        return before[-1]
-    start, end = before[number], before[number + 1]
-    if interval in _STEPS or (interval is None and not _whole_days(cut, zone)):
-        return min(start + (at - cut[number]), end)
-    today, first, then = (instant.astimezone(zone).date() for instant in (at, cut[number], start))
+    number = bisect_right(bounds, at) - 1
+    if number >= len(previous_bounds) - 1:
+        return previous_bounds[-1]
+    start, end = previous_bounds[number], previous_bounds[number + 1]
+    if interval in _STEPS or (interval is None and not _whole_days(bounds, zone)):
+        return min(start + (at - bounds[number]), end)
+    today, first, then = (instant.astimezone(zone).date() for instant in (at, bounds[number], start))
     moved = day_start(then + (today - first), zone) + (at - day_start(today, zone))
     return max(min(moved, end), start)
 
 
-def _whole_days(cut: Sequence[datetime], zone: tzinfo) -> bool:
-    return all(day_start(bound.astimezone(zone).date(), zone) == bound for bound in (cut[0], cut[-1]))
+def _whole_days(bounds: Sequence[datetime], zone: tzinfo) -> bool:
+    return all(day_start(bound.astimezone(zone).date(), zone) == bound for bound in (bounds[0], bounds[-1]))
 
 
-def _moved(at: datetime, back: int, interval: Interval, zone: tzinfo) -> datetime:
-    """As long after the start of the day, or of the hour, so many intervals earlier; within that day."""
+def _moved_back(at: datetime, back: int, interval: Interval, zone: tzinfo) -> datetime:
+    """Return `at` moved back by some intervals, at the same time after the start of its day, within that day."""
     if interval in _STEPS:
         return at - back * _STEPS[interval]
     day = at.astimezone(zone).date()
@@ -120,32 +123,40 @@ def _moved(at: datetime, back: int, interval: Interval, zone: tzinfo) -> datetim
 
 
 def _months_before(day: date, months: int) -> date:
-    """The same day of an earlier month, or the last one of that month."""
+    """Return the same day of an earlier month, or the last day of that month if it is shorter."""
     year, month = divmod(day.year * 12 + day.month - 1 - months, 12)
     return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
 
 
-def _begins(start: datetime, interval: Interval, zone: tzinfo) -> Iterator[datetime]:
-    """Each instant after start at which a bucket begins."""
-    return _steps(start, _STEPS[interval], zone) if interval in _STEPS else _days(start, interval, zone)
+def _bucket_starts(start: datetime, interval: Interval, zone: tzinfo) -> Iterator[datetime]:
+    """Yield each instant after start at which a bucket starts."""
+    return _step_starts(start, _STEPS[interval], zone) if interval in _STEPS else _day_starts(start, interval, zone)
 
 
-def _steps(start: datetime, step: timedelta, zone: tzinfo) -> Iterator[datetime]:
-    """Each instant after start at which the local clock shows a multiple of step."""
+def _step_starts(start: datetime, step: timedelta, zone: tzinfo) -> Iterator[datetime]:
+    """Yield each instant after start that is a multiple of step in local time."""
     offset = _offset(start, zone)
     at = start
+    to_next = step - _past_multiple(at, offset, step)
     while True:
-        following = at + step - (at.replace(tzinfo=None) + offset - _EPOCH) % step
+        following = at + to_next
+        to_next = step
         if (new := _offset(following, zone)) != offset:
             if (new - offset) % step:
-                following = _jump(at, following, zone)
+                following = _offset_change(at, following, zone)
             offset = new
+            to_next -= _past_multiple(following, offset, step)
         yield following
         at = following
 
 
-def _days(start: datetime, interval: str, zone: tzinfo) -> Iterator[datetime]:
-    """The start of each day, week or month that begins after start."""
+def _past_multiple(at: datetime, offset: timedelta, step: timedelta) -> timedelta:
+    """Return how long after a multiple of step local time is."""
+    return (at.replace(tzinfo=None) + offset - _EPOCH) % step
+
+
+def _day_starts(start: datetime, interval: str, zone: tzinfo) -> Iterator[datetime]:
+    """Yield the start of each day, week or month that starts after `start`."""
     day = start.astimezone(zone).date()
     at = start
     while True:
@@ -156,7 +167,7 @@ def _days(start: datetime, interval: str, zone: tzinfo) -> Iterator[datetime]:
                 day += timedelta(days=7 - day.weekday())
             case _:
                 day = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
-        if (begin := day_start(day, zone)) > at:  # a day that was skipped begins where the next one does
+        if (begin := day_start(day, zone)) > at:  # a day that the zone skipped starts when the next day does
             yield begin
             at = begin
 
@@ -165,8 +176,8 @@ def _offset(at: datetime, zone: tzinfo) -> timedelta:
     return at.astimezone(zone).utcoffset() or _ZERO
 
 
-def _jump(low: datetime, high: datetime, zone: tzinfo) -> datetime:
-    """The first instant after low whose offset is no longer that of low. The clock jumps once in (low, high]."""
+def _offset_change(low: datetime, high: datetime, zone: tzinfo) -> datetime:
+    """Return the first instant after low with another offset. The offset changes once in (low, high]."""
     offset = _offset(low, zone)
     while high - low > _MICROSECOND:
         middle = low + (high - low) // 2

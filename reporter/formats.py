@@ -1,17 +1,17 @@
-"""The formats of an answer: JSON as it stands; CSV and Arrow IPC of its table.
+"""Formats of an answer: the whole answer as JSON, its table as CSV or Arrow IPC.
 
-Money and other decimals are strings in JSON and CSV and decimals in Arrow; instants are ISO 8601 with an offset, and
-timestamps of the report's time zone in Arrow.
+Decimals such as money are strings in JSON and CSV, and decimals in Arrow. Instants are ISO 8601 with an offset, and
+timestamps in the report's time zone in Arrow.
 
-In CSV, `localStart` is the bucket's start as the local clock shows it, without the offset: spreadsheets and data frames
-read it as one type across changes of clocks. An empty field is null; empty text is written as "". What JSON has as null
-in a text, other, is written as (other). Files are for spreadsheets, so texts of senders cannot be formulas there:
+In CSV, `localStart` is the start of the bucket in local time, without an offset, because spreadsheets and data frames
+need one column type across offset changes. An empty field is null, and empty text is "". A text column that is null in
+JSON means "other" and is (other) in CSV. Files are made for spreadsheets, so no sender's text may be a formula there:
 
-    sender's text begins with           for programs    in a file
-    = + - @ tab, carriage return        as it is        a ' before it
-    is (other)                          a ' before it   a ' before it
+    sender's text begins with           in CsvDialect.PROGRAM    in a file
+    = + - @ tab, carriage return        unchanged                prefixed by '
+    is (other)                          prefixed by '            prefixed by '
 
-A text that begins with one or more ' is judged by what follows them, so no two texts are written alike.
+A text that begins with one or more ' follows the rule for the text after them, so two texts never become equal.
 """
 
 from __future__ import annotations
@@ -62,31 +62,31 @@ _FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
 _BOM: Final = "\ufeff"
 
 
-class CsvForm(Enum):
-    """How a table is written as CSV."""
+class CsvDialect(Enum):
+    """Variants of CSV."""
 
-    PROGRAM = "as it is, by Accept: text/csv"
+    PROGRAM = "sender texts unchanged, for Accept: text/csv"
     FILE = "a file for spreadsheets"
-    FILE_WITH_BOM = "a file for spreadsheets that know UTF-8 by its byte order mark, as Excel does"
+    FILE_WITH_BOM = "a file for spreadsheets that detect UTF-8 by its byte order mark, such as Excel"
 
 
 def json(answer: Answer) -> bytes:
-    """The answer as JSON."""
+    """Return the answer as JSON."""
     return msgspec.json.encode(answer)
 
 
 def arrow(answer: Answer) -> bytes:
-    """The answer as an Arrow IPC stream."""
+    """Return the answer's table as an Arrow IPC stream."""
     return _arrow(*_table(answer), answer.query.time_zone)
 
 
-def csv(answer: Answer, form: CsvForm) -> Iterator[bytes]:
-    """The answer as CSV, in chunks, as it is written."""
-    return _chunks(_csv(*_table(answer), form))
+def csv(answer: Answer, dialect: CsvDialect) -> Iterator[bytes]:
+    """Yield the answer's table as CSV, in chunks of about CHUNK_BYTES."""
+    return _chunks(_csv(*_table(answer), dialect))
 
 
 def file_name(report: str, answer: Answer) -> str:
-    """The name of a report's file: with the first and the last day, or with the bounds if they are not whole days."""
+    """Return the file name of a report, with its first and last day, or with its bounds if they are not whole days."""
     zone = ZoneInfo(answer.query.time_zone)
     start, end = (at.astimezone(zone) for at in (answer.query.start, answer.query.end))
     if all(day_start(at.date(), zone) == at for at in (start, end)):
@@ -96,41 +96,45 @@ def file_name(report: str, answer: Answer) -> str:
 
 
 def _table(answer: Answer) -> tuple[list[msgspec.inspect.Field], Iterator[msgspec.Struct]]:
-    """The columns that the table has, by its first row, and the rows."""
-    kind, rows = answer.table()
+    """Return the columns of the table and its rows. A column that is UNSET in the first row is left out."""
+    row_type, rows = answer.table()
     rows = iter(rows)
     first = next(rows, None)
     columns = [
         field
-        for field in type_info(kind).fields  # type: ignore[attr-defined]
+        for field in type_info(row_type).fields  # type: ignore[attr-defined]
         if (getattr(first, field.name) is not UNSET if first is not None else field.required)
     ]
     return columns, rows if first is None else chain((first,), rows)
 
 
-def _csv(columns: Sequence[msgspec.inspect.Field], rows: Iterable[msgspec.Struct], form: CsvForm) -> Iterator[str]:
-    """Lines. Every table has its buckets' start in the first column."""
+def _csv(
+    columns: Sequence[msgspec.inspect.Field], rows: Iterable[msgspec.Struct], dialect: CsvDialect
+) -> Iterator[str]:
+    """Yield the lines. The first column of every table is the start of the bucket."""
     names = [column.encode_name for column in columns]
-    texts = [column.encode_name for column in columns if isinstance(_bare(column.type), StrType)]
-    yield (_BOM if form is CsvForm.FILE_WITH_BOM else "") + ",".join([names[0], "localStart", *names[1:]]) + "\r\n"
+    texts = [column.encode_name for column in columns if isinstance(_unwrapped(column.type), StrType)]
+    yield (
+        (_BOM if dialect is CsvDialect.FILE_WITH_BOM else "") + ",".join([names[0], "localStart", *names[1:]]) + "\r\n"
+    )
     for row in rows:
         values: dict[str, Any] = msgspec.to_builtins(row)
         for name in texts:
-            values[name] = _senders(values[name], form)
+            values[name] = _escape_sender_text(values[name], dialect)
         first, *others = (_field(values[name]) for name in names)
-        yield ",".join([first, _local(first), *others]) + "\r\n"
+        yield ",".join([first, _without_offset(first), *others]) + "\r\n"
 
 
-def _senders(text: str | None, form: CsvForm) -> str:
-    """A sender's text, distinct from other, and in a file no formula; other, if it is None."""
+def _escape_sender_text(text: str | None, dialect: CsvDialect) -> str:
+    """Return a sender's text, escaped as the module's table says; OTHER if it is None."""
     if text is None:
         return OTHER
-    like = LIKE_OTHER.fullmatch(text) or (form is not CsvForm.PROGRAM and _FORMULA.match(text))
-    return f"'{text}" if like else text
+    escape = LIKE_OTHER.fullmatch(text) or (dialect is not CsvDialect.PROGRAM and _FORMULA.match(text))
+    return f"'{text}" if escape else text
 
 
-def _local(instant: str) -> str:
-    """An instant in ISO 8601 as its local clock shows it: without its offset."""
+def _without_offset(instant: str) -> str:
+    """Return the local time of an instant in ISO 8601, without its offset."""
     return (instant[:-1] if instant.endswith("Z") else instant[: -len("+00:00")]).replace("T", " ")
 
 
@@ -144,36 +148,36 @@ def _field(value: Any) -> str:
 
 
 def _chunks(lines: Iterable[str]) -> Iterator[bytes]:
-    held, size = [], 0
+    buffered, size = [], 0
     for line in lines:
-        held.append(line)
+        buffered.append(line)
         size += len(line)
         if size >= CHUNK_BYTES:
-            yield "".join(held).encode()
-            held, size = [], 0
-    yield "".join(held).encode()
+            yield "".join(buffered).encode()
+            buffered, size = [], 0
+    yield "".join(buffered).encode()
 
 
 def _arrow(columns: Sequence[msgspec.inspect.Field], rows: Iterable[msgspec.Struct], zone: str) -> bytes:
-    """An Arrow IPC stream of one batch."""
-    held = list(rows)
+    """Return an Arrow IPC stream of one record batch."""
+    buffered = list(rows)
     types, arrays = {}, []
     for column in columns:
-        kind, array = _column(_bare(column.type), [getattr(row, column.name) for row in held], zone)
-        types[column.encode_name] = kind
+        column_type, array = _column(_unwrapped(column.type), [getattr(row, column.name) for row in buffered], zone)
+        types[column.encode_name] = column_type
         arrays.append(array)
-    batch = nanoarrow.c_array_from_buffers(nanoarrow.struct(types), len(held), [None], children=arrays)
+    batch = nanoarrow.c_array_from_buffers(nanoarrow.struct(types), len(buffered), [None], children=arrays)
     out = io.BytesIO()
     with StreamWriter.from_writable(out) as writer:
         writer.write_stream(batch)
     return out.getvalue()
 
 
-def _column(kind: Type, values: Sequence[Any], zone: str) -> tuple[Any, Any]:
-    """A column's type and its values. None is null."""
+def _column(column_type: Type, values: Sequence[Any], zone: str) -> tuple[Any, Any]:
+    """Return the Arrow type and the array of a column. None is null."""
     empty = values.count(None)
     validity = nanoarrow.c_buffer([value is not None for value in values], nanoarrow.bool_()) if empty else None
-    match kind:
+    match column_type:
         case BoolType():
             return nanoarrow.bool_(), nanoarrow.c_array(values, nanoarrow.bool_())
         case IntType():
@@ -190,10 +194,10 @@ def _column(kind: Type, values: Sequence[Any], zone: str) -> tuple[Any, Any]:
     return arrow, nanoarrow.c_array_from_buffers(arrow, len(values), [validity, data], null_count=empty)
 
 
-def _bare(kind: Type) -> Type:
-    """A type without what is said about it, null and UNSET."""
-    if isinstance(kind, Metadata):
-        return _bare(kind.type)
-    if isinstance(kind, UnionType):
-        return _bare(next(part for part in kind.types if not isinstance(part, NoneType)))
-    return kind
+def _unwrapped(column_type: Type) -> Type:
+    """Return a type without its metadata, null and UNSET."""
+    if isinstance(column_type, Metadata):
+        return _unwrapped(column_type.type)
+    if isinstance(column_type, UnionType):
+        return _unwrapped(next(part for part in column_type.types if not isinstance(part, NoneType)))
+    return column_type

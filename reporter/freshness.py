@@ -1,7 +1,7 @@
-"""How fresh a report is: up to which instant everything that was accepted is stored.
+"""Freshness of a report: the instant up to which every accepted event is stored.
 
-Invariant: a report never claims more than its rows hold. The watermark is read at the moment that they are of;
-collectors write it after the events that it speaks of are stored, so it can be out of date, never wrong.
+Invariant: freshness never claims more than the rows of the report hold. It is read in the same snapshot as the rows.
+Collectors write a watermark after the events before it are stored, so a watermark can be late but never early.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ class Freshness(msgspec.Struct, rename="camel", frozen=True):
 
     stored_until: Annotated[
         Instant | None,
-        Meta(description="All events accepted before this instant are in the report; null: not known yet"),
+        Meta(description="All events accepted before this instant are in the report; null if not known yet"),
     ]
-    behind_seconds: Annotated[float | None, Meta(description="Seconds from storedUntil to the reading of the report")]
+    behind_seconds: Annotated[
+        float | None, Meta(description="Seconds between storedUntil and the time when the report was read")
+    ]
     pending_messages: Annotated[
-        int | None, Meta(description="Messages (batches of events) that waited to be stored at observedAt")
+        int | None, Meta(description="Messages (batches of events) not stored yet at observedAt")
     ]
-    observed_at: Annotated[Instant | None, Meta(description="When a collector last saw this")]
+    observed_at: Annotated[Instant | None, Meta(description="When a collector last reported this")]
 
 
 def freshness(row: asyncpg.Record) -> Freshness:
-    """From a row that has a source's watermark."""
+    """Return the freshness of a row that has a source's watermark; all fields None if there is none."""
     if (until := row["stored_until"]) is None:
         return Freshness(None, None, None, None)
     behind = max((row["read_at"] - until).total_seconds(), 0.0)

@@ -1,4 +1,4 @@
-"""Write the OpenAPI document from the declarations of the reports: their parameters, answers and words.
+"""Generate the OpenAPI document from the declarations of the reports.
 
 Each closed list is a schema of its own, so that generated clients have one type for it.
 """
@@ -16,7 +16,7 @@ from core.state import CheckName, Level
 from reporter.answer import PROBLEM, Problem
 from reporter.formats import ARROW, CSV, JSON
 from reporter.pipeline import Pipeline
-from reporter.query import MOST_ROWS, AnyParameter, Flag, Several, Whole
+from reporter.query_params import MAX_ROWS, AnyParameter, ChoiceList, Flag, Integer
 from reporter.reports import FILES, REPORTS, AnyReport
 
 MEDIA_TYPE: Final = "application/vnd.oai.openapi+json"
@@ -25,27 +25,28 @@ _TITLES: Final = " and ".join(source.title for source in SOURCES.values())
 DESCRIPTION: Final = f"""\
 Aggregated reports on ad-funnel events from {_TITLES}. Read-only.
 
-**Figures are exact.** They count every stored event of the range, down to the microsecond, and all figures of an \
-answer are of one moment. `freshness` says, per source, up to which instant everything that was accepted is stored.
+**Figures are exact.** They count every stored event of the range, down to the microsecond. All figures of an answer \
+come from one database snapshot. `freshness` is, per source, the instant up to which every accepted event is stored.
 
-**Ranges** include `from` and exclude `to`. Where events are no longer kept one by one, ranges have to begin and end \
-on quarter-hours. An answer holds at most {MOST_ROWS} rows.
+**Ranges** include `from` and exclude `to`. If single events of a range are no longer kept, the range has to start and \
+end on quarter-hours. An answer has at most {MAX_ROWS} rows.
 
-**Formats**: JSON, or by `Accept` CSV or Arrow IPC. In CSV, freshness and notes are in the headers \
-`Sluice-Stored-Until` and `Sluice-Notes`, and `localStart` is the start by the local clock, without an offset. An \
-empty field is null, empty text is `""`, and `(other)` is all values that are not listed, null in JSON.
+**Formats** are JSON and, by the `Accept` header, CSV and Arrow IPC. CSV has freshness and notes in the headers \
+`Sluice-Stored-Until` and `Sluice-Notes`. Its `localStart` is the start of the bucket in local time, without an \
+offset. In CSV, an empty field is null and `""` is empty text. `(other)` is all values that are not listed; it is null \
+in JSON.
 
-**Texts of senders** are country, city and campaign. `Accept: text/csv` returns them as they are. The files under \
-`/reports/….csv` have a `'` before each that a spreadsheet takes for a formula: it begins with `=`, `+`, `-`, `@`, tab \
-or carriage return. A sender's own `(other)` has a `'` before it in both.
+**Texts of senders** are country, city and campaign. `Accept: text/csv` returns them unchanged. The files under \
+`/reports/….csv` put a `'` before each text that a spreadsheet would read as a formula. Such a text begins with `=`, \
+`+`, `-`, `@`, tab or carriage return. A sender's own `(other)` has a `'` before it in both.
 
-**Errors** are problem documents (RFC 9457); for a wrong parameter they name it and what is allowed."""
+**Errors** are problem documents (RFC 9457). If a parameter is invalid, they name it and list the allowed values."""
 
 _REFERENCE: Final = "#/components/schemas/{name}"
 _PROBLEMS: Final = {
-    "400": "A parameter is unknown, repeated though it is no list, malformed or out of bounds; `parameter` names it",
-    "406": "The Accept header takes none of the formats",
-    "503": "The database does not answer; try again after the seconds of `Retry-After`",
+    "400": "A parameter is unknown, malformed, out of bounds, or repeated but not a list; `parameter` names it",
+    "406": "The Accept header allows none of the formats",
+    "503": "The database does not answer; retry after the number of seconds in `Retry-After`",
     "504": "The report took too long",
 }
 _WITHOUT_ACCEPT: Final = tuple(status for status in _PROBLEMS if status != "406")
@@ -54,10 +55,10 @@ _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 
 
 def document() -> bytes:
-    """The document as JSON."""
-    lists = _closed_lists()
-    names = {frozenset(allowed): name for name, allowed in lists.items()}
-    types = [*(report.shape for report in REPORTS), Pipeline, Problem]
+    """Return the document as JSON."""
+    closed_lists = _closed_lists()
+    names = {frozenset(allowed): name for name, allowed in closed_lists.items()}
+    types = [*(report.answer_type for report in REPORTS), Pipeline, Problem]
     _, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
     schemas = {name: _without_docstring(schema) for name, schema in components.items()}
     paths = {
@@ -69,35 +70,35 @@ def document() -> bytes:
         "openapi": "3.1.0",
         "info": {"title": "Sluice reports", "version": VERSION, "description": DESCRIPTION},
         "servers": [{"url": "/"}],
-        **_named({"paths": paths, "components": {"schemas": schemas}}, names),
+        **_with_references({"paths": paths, "components": {"schemas": schemas}}, names),
     }
     written["components"]["schemas"] |= {
-        name: {"type": "string", "enum": list(allowed), "title": name} for name, allowed in lists.items()
+        name: {"type": "string", "enum": list(allowed), "title": name} for name, allowed in closed_lists.items()
     }
     return msgspec.json.encode(written)
 
 
 def _closed_lists() -> dict[str, tuple[str, ...]]:
-    """Each closed list by its name: that of its parameter, with its report's if each has another list."""
-    lists = {"Level": get_args(Level), "CheckName": get_args(CheckName)}
+    """Return each closed list by its schema name: the parameter's, with the report's before it if lists differ."""
+    closed_lists = {"Level": get_args(Level), "CheckName": get_args(CheckName)}
     for report in REPORTS:
         for parameter in report.parameters:
             if parameter.allowed and not isinstance(parameter, Flag):
-                prefix = report.name if parameter.several else ""
-                lists[_capital(prefix) + _capital(parameter.name)] = parameter.allowed
-    return lists
+                prefix = report.name if parameter.is_list else ""
+                closed_lists[_capital(prefix) + _capital(parameter.name)] = parameter.allowed
+    return closed_lists
 
 
-def _named(part: Any, names: Mapping[frozenset[str], str]) -> Any:
-    """A part of the document with a reference in place of each closed list, and null as one of two."""
+def _with_references(part: Any, names: Mapping[frozenset[str], str]) -> Any:
+    """Return a part of the document with references to closed lists, and `oneOf` for nullable types."""
     if isinstance(part, list):
-        return [_named(item, names) for item in part]
+        return [_with_references(item, names) for item in part]
     if not isinstance(part, dict):
         return part
     if (values := part.get("enum")) is not None:
         reference = {"$ref": _REFERENCE.format(name=names[frozenset(values)])}
         return {key: value for key, value in part.items() if key not in ("type", "enum")} | reference
-    return {"oneOf" if key == "anyOf" else key: _named(value, names) for key, value in part.items()}
+    return {"oneOf" if key == "anyOf" else key: _with_references(value, names) for key, value in part.items()}
 
 
 def _without_docstring(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def _capital(name: str) -> str:
 
 
 def _report(report: AnyReport) -> dict[str, Any]:
-    content = {JSON: {"schema": _reference(report.shape)}, CSV: _TEXT, ARROW: _BINARY}
+    content = {JSON: {"schema": _reference(report.answer_type)}, CSV: _TEXT, ARROW: _BINARY}
     return _operation(report, f"get{_capital(report.name)}Report", content, _PROBLEMS)
 
 
@@ -130,9 +131,9 @@ def _operation(report: AnyReport, name: str, content: Mapping[str, Any], statuse
 def _pipeline() -> dict[str, Any]:
     return {
         "operationId": "getPipeline",
-        "summary": "The pipeline",
-        "description": "Its state, as the database knows it: rates, lag, rejected and dead events, the ledger of the "
-        "newest messages. Cheap: ask every two seconds.",
+        "summary": "State of the pipeline",
+        "description": "Rates, lag, rejected and dead events, and the ledger of the newest messages, from the "
+        "database. The request is cheap: clients may poll it every two seconds.",
         "responses": _responses("The state", {JSON: {"schema": _reference(Pipeline)}}, _WITHOUT_ACCEPT),
     }
 
@@ -144,41 +145,41 @@ def _responses(description: str, content: Mapping[str, Any], statuses: Iterable[
 
 
 def _parameter(parameter: AnyParameter) -> dict[str, Any]:
-    """A parameter: with how a list of values is sent, and with its example."""
-    found = {
+    """Return a parameter object, with the style of a list and the example."""
+    described = {
         "name": parameter.name,
         "in": "query",
         "description": parameter.description,
         "required": parameter.required,
         "schema": _schema(parameter),
     }
-    if parameter.several:
-        found |= {"style": "form", "explode": True}
+    if parameter.is_list:
+        described |= {"style": "form", "explode": True}
     if parameter.example:
-        found["examples"] = {"usual": {"value": _example(parameter, parameter.example)}}
-    return found
+        described["examples"] = {"usual": {"value": _example(parameter, parameter.example)}}
+    return described
 
 
 def _schema(parameter: AnyParameter) -> dict[str, Any]:
     match parameter:
         case Flag():
             return {"type": "boolean"}
-        case Whole():
+        case Integer():
             return {"type": "integer", "minimum": parameter.bounds[0], "maximum": parameter.bounds[1]}
-        case Several():
+        case ChoiceList():
             return {"type": "array", "items": {"enum": parameter.allowed}, "uniqueItems": True}
     return {"enum": parameter.allowed} if parameter.allowed else {"type": "string"}
 
 
 def _example(parameter: AnyParameter, text: str) -> Any:
-    """The example, in the type that its schema has."""
+    """Return the example in the type of its schema."""
     match parameter:
-        case Flag() | Whole():
+        case Flag() | Integer():
             return parameter.read(text)
-        case Several():
+        case ChoiceList():
             return text.split(",")
     return text
 
 
-def _reference(kind: type[msgspec.Struct]) -> dict[str, str]:
-    return {"$ref": _REFERENCE.format(name=kind.__name__)}
+def _reference(struct: type[msgspec.Struct]) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(name=struct.__name__)}

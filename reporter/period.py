@@ -1,4 +1,4 @@
-"""What a report is about: a range of time, cut into buckets, and the period before it."""
+"""The period of a report: its range of time, its buckets, and the previous period."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Final, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 from core.sources.fields import MINUTE_PATTERN, SECOND_PATTERN, ZONE_PATTERN
-from reporter.buckets import Interval, begins_bucket, bounds, day_start, previous
-from reporter.cover import Cover, cover
+from reporter.buckets import Interval, bucket_bounds, day_start, is_bucket_start, previous_range
 from reporter.parameters import COMPARE, FROM, INTERVAL, MINUTE_RANGE_HOURS, TIME_ZONE, TO
-from reporter.query import MOST_ROWS, BadQuery, Parameter, QueryParams
+from reporter.query_params import MAX_ROWS, BadQuery, Parameter, QueryParams
+from reporter.read_plan import ReadPlan, plan_reads
 
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2101, 1, 1, tzinfo=UTC)
@@ -25,7 +25,7 @@ _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class Period(NamedTuple):
-    """What a report is about: instants in UTC, bounds of buckets included (one more than there are buckets)."""
+    """A range of time and its buckets, in UTC. bounds: the start of each bucket, then the end of the last one."""
 
     start: datetime
     end: datetime
@@ -35,24 +35,27 @@ class Period(NamedTuple):
 
     @property
     def inner_bounds(self) -> tuple[datetime, ...]:
-        """Where one bucket ends and the next begins."""
+        """The bounds between buckets."""
         return self.bounds[1:-1]
 
-    def has(self, number: int) -> bool:
-        """Whether there is a bucket of this number."""
+    def has_bucket(self, number: int) -> bool:
+        """Return whether there is a bucket with this number."""
         return number < len(self.bounds) - 1
 
-    def cover(self) -> Cover:
-        """What rollups and rows together have to be read."""
-        return cover(self.bounds, self.interval, datetime.now(UTC))
+    def read_plan(self) -> ReadPlan:
+        """Return what to read: rollups, and rows for the rest."""
+        return plan_reads(self.bounds, self.interval, datetime.now(UTC))
 
-    def rows(self) -> Cover:
-        """The same from rows alone, for what the rollups do not hold."""
-        return cover(self.bounds, "minute", datetime.now(UTC))
+    def rows_only_plan(self) -> ReadPlan:
+        """Return a plan that reads rows only, for figures that no rollup holds."""
+        return plan_reads(self.bounds, "minute", datetime.now(UTC))
 
     def buckets(self, stored_until: datetime | None) -> Iterator[tuple[datetime, datetime, bool]]:
-        """Start and end of each bucket, with the zone's offset, and whether it is complete: the range does not cut it,
-        and everything that was accepted before its end is stored. stored_until: None if that is not known."""
+        """Yield start and end of each bucket, with the zone's offset, and whether the bucket is complete.
+
+        A bucket is complete if the range does not cut it and every event accepted before its end is stored.
+        stored_until: None if not known.
+        """
         last = len(self.bounds) - 2
         reached = -1 if stored_until is None else bisect_right(self.bounds, stored_until) - 2
         local = pairwise(bound.astimezone(self.zone) for bound in self.bounds)
@@ -64,51 +67,51 @@ class Period(NamedTuple):
 
     def _is_whole(self, number: int) -> bool:
         return self.interval is None or all(
-            begins_bucket(bound, self.interval, self.zone) for bound in self.bounds[number : number + 2]
+            is_bucket_start(bound, self.interval, self.zone) for bound in self.bounds[number : number + 2]
         )
 
     def until(self, at: datetime) -> Period:
-        """The same period as far as this instant: the bucket that holds it is cut there, later ones are left out."""
+        """Return the period cut at an instant: its bucket ends there, and later buckets are left out."""
         if at >= self.end:
             return self
         at = max(at, self.start)
         return self._replace(end=at, bounds=(*(self.bounds[: bisect_left(self.bounds, at)] or self.bounds[:1]), at))
 
 
-def period_of(params: QueryParams, groups: int = 1) -> Period:
-    """`from`, `to`, `timeZone` and, where the report has it, `interval`. groups: rows that each bucket has."""
+def parse_period(params: QueryParams, groups: int = 1) -> Period:
+    """Parse `from`, `to`, `timeZone` and `interval`. groups: rows of each bucket. Raises BadQuery."""
     zone = params.get(TIME_ZONE) or _UTC
-    start, end = (_instant(params, parameter, zone) for parameter in (FROM, TO))
+    start, end = (_parse_instant(params, parameter, zone) for parameter in (FROM, TO))
     if start >= end:
-        raise BadQuery("to", f"has to lie after from: {end.isoformat()} is not after {start.isoformat()}")
+        raise BadQuery("to", f"has to be after from: {end.isoformat()} is not after {start.isoformat()}")
     interval = params.get(INTERVAL)
     if interval == "minute" and (end - start).total_seconds() > MINUTE_RANGE_HOURS * 3600:
         longer = [name for name in get_args(Interval) if name != "minute"]
         raise BadQuery("interval", f"minute is for ranges up to {MINUTE_RANGE_HOURS} hours", longer)
-    most = MOST_ROWS // groups
-    cut = tuple(islice(bounds(start, end, interval, zone), most + 2))
-    if len(cut) > most + 1:
+    max_buckets = MAX_ROWS // groups
+    period_bounds = tuple(islice(bucket_bounds(start, end, interval, zone), max_buckets + 2))
+    if len(period_bounds) > max_buckets + 1:
         raise BadQuery(
             "interval",
-            f"{interval} makes more than {MOST_ROWS} rows ({groups} in each bucket): ask for a longer interval, "
+            f"{interval} gives more than {MAX_ROWS} rows ({groups} for each bucket): use a longer interval, "
             "a shorter range or fewer groups",
         )
-    return Period(start, end, zone, interval, cut)
+    return Period(start, end, zone, interval, period_bounds)
 
 
-def previous_of(params: QueryParams, period: Period) -> Period | None:
-    """The period before this one, where it is to be compared with."""
+def parse_previous_period(params: QueryParams, period: Period) -> Period | None:
+    """Return the previous period, None if the query compares nothing. Raises BadQuery."""
     if params.get(COMPARE) is None:
         return None
-    interval = period.interval if len(period.bounds) > 2 else None  # one bucket stands beside one
-    start, end = previous(period.bounds, interval, period.zone)
+    interval = period.interval if len(period.bounds) > 2 else None  # one bucket is compared with one bucket
+    start, end = previous_range(period.bounds, interval, period.zone)
     if start < EARLIEST:
-        raise BadQuery("compare", f"the period before begins at {start.isoformat()}, before {EARLIEST.isoformat()}")
-    return Period(start, end, period.zone, interval, tuple(bounds(start, end, interval, period.zone)))
+        raise BadQuery("compare", f"the previous period starts at {start.isoformat()}, before {EARLIEST.isoformat()}")
+    return Period(start, end, period.zone, interval, tuple(bucket_bounds(start, end, interval, period.zone)))
 
 
-def _instant(params: QueryParams, parameter: Parameter[str], zone: ZoneInfo) -> datetime:
-    # A + that is not written as %2B arrives as a space, and an instant holds no other one.
+def _parse_instant(params: QueryParams, parameter: Parameter[str], zone: ZoneInfo) -> datetime:
+    # A + that is not encoded as %2B arrives as a space, and an instant has no other space.
     name, text = parameter.name, params.required(parameter).replace(" ", "+")
     try:
         if _DATE.fullmatch(text):
@@ -118,11 +121,11 @@ def _instant(params: QueryParams, parameter: Parameter[str], zone: ZoneInfo) -> 
         else:
             raise BadQuery(
                 name,
-                f"{text[:100]!r} is neither a date nor an instant with a zone and at most 9 digits of fraction: "
-                "write 2026-11-22 or 2026-11-22T07:00:00Z",
+                f"{text[:100]!r} is neither a date nor an instant with a zone and at most 9 fractional digits: "
+                "use a format such as 2026-11-22 or 2026-11-22T07:00:00Z",
             )
     except (ValueError, OverflowError):
-        raise BadQuery(name, f"{text[:100]!r}: there is no such day or time") from None
+        raise BadQuery(name, f"{text[:100]!r} is a day or time that does not exist") from None
     if not EARLIEST <= at <= LATEST:
-        raise BadQuery(name, f"has to lie between {EARLIEST.isoformat()} and {LATEST.isoformat()}")
+        raise BadQuery(name, f"has to be between {EARLIEST.isoformat()} and {LATEST.isoformat()}")
     return at

@@ -1,4 +1,4 @@
-"""The settings of the reporter."""
+"""Settings of the reporter."""
 
 from __future__ import annotations
 
@@ -10,24 +10,30 @@ from core.settings import Dsn, OwnerDsn, Port, Seconds, Settings
 
 
 class ReporterSettings(Settings, frozen=True, kw_only=True):
-    """The reporter's own."""
+    """Settings that only the reporter reads."""
 
-    reporter_dsn: Annotated[Dsn, Meta(description="PostgreSQL, as the role that only reads")] = (
+    reporter_dsn: Annotated[Dsn, Meta(description="DSN of PostgreSQL, as the read-only role")] = (
         "postgresql://sluice_reporter@127.0.0.1:5432/sluice"
     )
     sluice_migrate_dsn: OwnerDsn = None
-    reporter_host: Annotated[str, Meta(description="The same for the reporter")] = "127.0.0.1"
-    reporter_port: Annotated[Port, Meta(description="Port of the reports, health and metrics")] = 8081
-    reporter_connections: Annotated[int, Meta(ge=1, le=100, description="Most connections to PostgreSQL")] = 8
+    reporter_host: Annotated[
+        str, Meta(description="IP address or name that the reporter listens on; :: for IPv4 and IPv6")
+    ] = "127.0.0.1"
+    reporter_port: Annotated[Port, Meta(description="Port of reports, health and metrics")] = 8081
+    reporter_connections: Annotated[
+        int, Meta(ge=1, le=100, description="Maximum number of connections to PostgreSQL")
+    ] = 8
     reporter_statement_timeout_seconds: Annotated[
-        Seconds, Meta(description="A report that takes longer is answered 504")
+        Seconds, Meta(description="Time-out of a report's statement; the answer is then 504")
     ] = 10.0
     reporter_rows_range_hours: Annotated[
         int,
         Meta(
             ge=1,
             le=24 * 366,
-            description="Longest range of figures that only rows can give: cities, campaigns",
+            description="Maximum range of figures that need rows: cities, campaigns",
         ),
     ] = 24
-    reporter_drain_seconds: Annotated[Seconds, Meta(description="Longest stop after SIGTERM")] = 15.0
+    reporter_drain_seconds: Annotated[
+        Seconds, Meta(description="Maximum time to finish open requests after SIGTERM")
+    ] = 15.0

@@ -1,7 +1,7 @@
-"""Every SQL statement of the project, read from the .sql files beside this module.
+"""All SQL statements of the project, read from the .sql files in this folder.
 
-A file holds named statements, each opened by a line `-- name: <name>`; the comment lines that follow the
-name belong to the statement.
+A file holds named statements. Each begins with a line `-- name: <name>`. Comment lines after it belong to the
+statement.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
 
 @cache
 def statements(file: str) -> dict[str, str]:
-    """The statements of `sql/<file>.sql` by name.
+    """Return the statements of `sql/<file>.sql` by name.
 
-    Raises FileNotFoundError for an unknown file and ValueError where a name stands twice.
+    Raises FileNotFoundError for an unknown file, and ValueError if a name occurs twice.
     """
     _, *parts = _NAME.split((FOLDER / f"{file}.sql").read_text(encoding="utf-8"))
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for name, text in zip(parts[::2], parts[1::2], strict=True):
-        if name in found:
-            raise ValueError(f"{file}.sql: statement {name} stands twice")
-        found[name] = text.strip()
-    return found
+        if name in by_name:
+            raise ValueError(f"{file}.sql: statement {name} occurs twice")
+        by_name[name] = text.strip()
+    return by_name

@@ -1,5 +1,5 @@
--- The same answers as the typical reports, by plain grouping over the partitions: what the rollups are measured against.
--- {rows} is the statement `rows` of each source, united.
+-- The results of the typical reports by GROUP BY over the partitions: the baseline that rollups are compared with.
+-- {rows} is the UNION ALL of the statement `rows` of each source.
 
 -- name: rows
 SELECT '{source}' AS source, event_time, event_type = '{purchase}' AS purchase, purchase_amount

@@ -1,4 +1,4 @@
--- Between two runs of a benchmark: the tables that grow with events, emptied. {tables} are those of the sources.
+-- Empty the tables that grow with events, between two runs of a benchmark. {tables} are the tables of the sources.
 
 -- name: empty
 TRUNCATE {tables};

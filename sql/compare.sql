@@ -1,12 +1,12 @@
--- Rows of one day (UTC) beside what the rollups count of it. Of a day below the floor neither is looked at: its rows are
--- dropped, and its rollups stay.
+-- Compare the rows of one day (UTC) with its rollups. A day below the floor gives 0 for both: its rows are dropped, but
+-- its rollups are kept.
 
 -- name: today
 SELECT (now() AT TIME ZONE 'UTC')::date
 
 -- name: day
--- Of the source {source}, whose purchases are {purchase}.
--- differing counts the stages and types whose events or amounts are not equal.
+-- For the source {source}, whose purchases have the event type {purchase}.
+-- differing: number of (stage, type) pairs whose events or revenue differ.
 WITH day AS (
     SELECT $1::date::timestamp AT TIME ZONE 'UTC' AS since, ($1::date + 1)::timestamp AT TIME ZONE 'UTC' AS until
     WHERE $1::date >= (SELECT floor FROM partition_floors WHERE parent = '{table}')

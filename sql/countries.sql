@@ -1,10 +1,10 @@
--- The registry of countries: its free places, and how it is rebuilt while collectors store.
+-- The registry of countries: free places, and the rebuild while collectors store.
 
 -- name: free_places
 SELECT greatest(0, 1000 - count(*)) FROM known_countries WHERE NOT reserved
 
--- name: begin_counting
--- quarter_hours: what the rollups counted when unknown_counts was read from the rows.
+-- name: create_count_tables
+-- quarter_hours: events in the rollups at the time when unknown_counts was counted from the rows.
 CREATE TEMPORARY TABLE quarter_hours (source source, bucket timestamptz, events bigint, PRIMARY KEY (source, bucket));
 CREATE TEMPORARY TABLE changed_hours (LIKE quarter_hours);
 CREATE TEMPORARY TABLE unknown_counts (
@@ -12,7 +12,7 @@ CREATE TEMPORARY TABLE unknown_counts (
 )
 
 -- name: find_changed
--- The quarter-hours of the kept days whose rows changed since they were read; rollups equal the rows.
+-- Quarter-hours of the kept days whose rows changed since they were counted. The rollups show it: they equal the rows.
 WITH kept AS (
     SELECT source, bucket, sum(events)::bigint AS events
     FROM event_counts JOIN partition_floors ON parent = source || '_events'
@@ -21,36 +21,37 @@ WITH kept AS (
 )
 INSERT INTO changed_hours SELECT * FROM kept EXCEPT SELECT * FROM quarter_hours
 
--- name: forget_changed
+-- name: delete_changed_counts
 DELETE FROM unknown_counts USING changed_hours changed
 WHERE unknown_counts.source = changed.source AND unknown_counts.bucket = changed.bucket
 
 -- name: count_changed
--- The countries without a place in these quarter-hours, from the rows: `country_rows` of sources.sql.
+-- Count the countries without a place in these quarter-hours, from the rows: `country_rows` of sources.sql.
 WITH read AS (
     INSERT INTO quarter_hours SELECT * FROM changed_hours
     ON CONFLICT (source, bucket) DO UPDATE SET events = excluded.events
-), met AS (
+), seen AS (
     SELECT changed.source, bucket, country
     FROM changed_hours changed, LATERAL (
 {rows}
     ) AS event
     WHERE length(country) <= 64 AND NOT EXISTS (SELECT FROM known_countries known WHERE known.country = event.country)
 )
-INSERT INTO unknown_counts SELECT source, bucket, country, count(*) FROM met GROUP BY source, bucket, country
+INSERT INTO unknown_counts SELECT source, bucket, country, count(*) FROM seen GROUP BY source, bucket, country
 
--- name: end_changed
+-- name: clear_changed
 DELETE FROM changed_hours
 
 -- name: lock_registry
--- Waits for the transactions that read the registry, and holds back those that would: no rollup of a country changes.
+-- Wait for transactions that read the registry, and block new ones, so that no rollup of a country changes.
 SET LOCAL lock_timeout = '2s';
 LOCK TABLE known_countries IN ACCESS EXCLUSIVE MODE
 
--- name: choose_countries
--- All countries of the kept days without a reserved place, by frequency. The first 800 get a place, so that 200 are free
--- for new ones. The others are remembered; if they are too many for that, 1,000 get a place and none is free.
-CREATE TEMPORARY TABLE met_countries ON COMMIT DROP AS
+-- name: select_countries
+-- All countries of the kept days without a reserved place, by frequency. The first 800 get a place; 200 places stay
+-- free for new countries. The others are stored in other_countries. With more than 100,000, the first 1,000 get a
+-- place instead.
+CREATE TEMPORARY TABLE counted_countries ON COMMIT DROP AS
 SELECT country, row_number() OVER (ORDER BY sum(events) DESC, country) AS number
 FROM (
     SELECT value AS country, sum(events) AS events
@@ -59,17 +60,17 @@ FROM (
     GROUP BY value
     UNION ALL
     SELECT country, sum(events) FROM unknown_counts GROUP BY country
-) AS met
+) AS seen
 WHERE country IS NOT NULL AND events > 0 AND country NOT IN (SELECT reserved_countries())
 GROUP BY country;
 CREATE TEMPORARY TABLE placed_countries ON COMMIT DROP AS
 SELECT reserved_countries() COLLATE "C" AS country, true AS reserved
 UNION ALL
-SELECT country, false FROM met_countries
-WHERE number <= CASE WHEN (SELECT count(*) FROM met_countries) <= 100000 THEN 800 ELSE 1000 END;
+SELECT country, false FROM counted_countries
+WHERE number <= CASE WHEN (SELECT count(*) FROM counted_countries) <= 100000 THEN 800 ELSE 1000 END;
 DELETE FROM other_countries;
 INSERT INTO other_countries
-SELECT country FROM met_countries WHERE number > 800 AND (SELECT count(*) FROM met_countries) <= 100000
+SELECT country FROM counted_countries WHERE number > 800 AND (SELECT count(*) FROM counted_countries) <= 100000
 
 -- name: remove_countries
 UPDATE known_countries known SET reserved = placed.reserved
@@ -83,7 +84,7 @@ INSERT INTO known_countries (country, reserved) SELECT country, reserved FROM pl
 ON CONFLICT (country) DO NOTHING
 
 -- name: count_removed
--- Rollups of countries without a place become those of other, in the days whose rows are kept.
+-- Add the rollups of countries without a place to those of other, for the days whose rows are kept.
 WITH removed AS (
     DELETE FROM audience_counts USING partition_floors
     WHERE parent = source || '_events' AND bucket >= floor::timestamp AT TIME ZONE 'UTC'
@@ -96,7 +97,7 @@ SELECT bucket, source, 'country', NULL, shard, sum(events) FROM removed GROUP BY
 ON CONFLICT (source, dimension, bucket, value, shard) DO UPDATE SET events = kept.events + excluded.events
 
 -- name: count_other
--- What is left of other once the added countries have rollups of their own.
+-- Subtract the added countries, which get rollups of their own, from the rollups of other.
 WITH moved AS (
     SELECT source, bucket, sum(events) AS events FROM unknown_counts JOIN known_countries USING (country)
     GROUP BY source, bucket

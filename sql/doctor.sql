@@ -1,12 +1,12 @@
--- What doctor asks of PostgreSQL itself.
+-- Checks of PostgreSQL's own settings by `doctor`.
 
 -- name: durability
--- As a session finds them that sets nothing itself: ours sets synchronous_commit.
+-- The defaults of a session: this session itself sets synchronous_commit.
 SELECT name, reset_val AS value FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes')
 
 -- name: role_settings
--- What is set for the roles that write ($1, and those of collectors' sessions) in this database, or for all of them: name,
--- value, and who it is set for.
+-- Settings of the roles that write ($1, and the roles of collectors' sessions) in this database or in all databases:
+-- name, value, and the role and database that they apply to.
 SELECT split_part(setting, '=', 1) AS name, split_part(setting, '=', 2) AS value,
        concat_ws(' in ', rolname, datname) AS of,
        quote_ident(rolname) AS role, quote_ident(datname) AS database

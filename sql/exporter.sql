@@ -1,10 +1,10 @@
--- What PostgreSQL says of itself, under the names that postgres_exporter gives it: one row a sample.
+-- PostgreSQL's statistics under the metric names of postgres_exporter: one row per sample.
 
--- name: figures
+-- name: metrics
 WITH here AS (SELECT * FROM pg_stat_database WHERE datname = current_database())
-SELECT name, kind, help, labels::text, value::float8
+SELECT name, type, help, labels::text, value::float8
 FROM (
-    SELECT 'pg_database_size_bytes' AS name, 'gauge' AS kind, 'Bytes on disk' AS help,
+    SELECT 'pg_database_size_bytes' AS name, 'gauge' AS type, 'Bytes on disk' AS help,
            jsonb_build_object('datname', datname) AS labels, pg_database_size(datid)::float8 AS value FROM here
     UNION ALL
     SELECT 'pg_stat_database_' || figure, 'counter', 'Since the statistics were reset',

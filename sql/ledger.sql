@@ -1,7 +1,7 @@
 -- The store's side of the ledger: durable facts only.
 
 -- name: receipts
--- One stream's receipts since it was made ($2), those past their retention included.
+-- Sums of one stream's receipts since it was created ($2), including those past their retention.
 SELECT coalesce(sum(messages), 0)::bigint AS messages, coalesce(sum(events), 0)::bigint AS events,
        coalesce(sum(stored), 0)::bigint AS stored, coalesce(sum(repeated), 0)::bigint AS repeated,
        coalesce(sum(dead), 0)::bigint AS dead
@@ -11,8 +11,8 @@ FROM (
     SELECT messages, events, stored, repeated, dead FROM receipt_totals WHERE stream = $1 AND stream_created >= $2
 ) AS life
 
--- name: stored_in_all
--- What all receipts of a stream say was stored, whatever became of the stream.
+-- name: stored_total
+-- Events stored according to all receipts of a stream, including earlier lives of the stream.
 SELECT coalesce(sum(stored), 0)::bigint
 FROM (
     SELECT stored FROM receipts WHERE stream = $1
@@ -28,13 +28,13 @@ SELECT coalesce(sum(events), 0)::bigint FROM event_counts
 WHERE source = $1::text::source AND bucket >= (SELECT floor FROM partition_floors WHERE parent = $1 || '_events')
 
 -- name: rows
--- A day below the floor that could not be dropped is left out, as its rollups are.
+-- Excludes days below the floor that could not be dropped; `rolled_up_from` excludes them, too.
 SELECT count(*) FROM {table}
 WHERE event_time >= (SELECT floor FROM partition_floors WHERE parent = '{table}')
 
 -- name: lost
--- Messages that were published in lives of the stream that ended before $2 and have no receipt, as far as collectors saw
--- them; and how many lost messages of any life an operator knows of.
+-- lost_before: messages without a receipt in earlier lives of the stream, which ended before $2, up to the last
+-- sequence that a collector recorded. accepted_loss: lost messages, in any life, that an operator has accepted.
 SELECT coalesce(sum(greatest(0, life.last_sequence - kept.messages - summed.messages)), 0)::bigint AS lost_before,
        (SELECT coalesce(sum(accepted_loss), 0)::bigint FROM stream_lives WHERE stream = $1) AS accepted_loss
 FROM (
@@ -53,7 +53,7 @@ INSERT INTO stream_lives AS kept (stream, created, last_sequence, accepted_loss)
 VALUES ($1, $2, $3, $4)
 ON CONFLICT (stream, created) DO UPDATE SET accepted_loss = kept.accepted_loss + excluded.accepted_loss
 
--- name: dead_in_all
+-- name: dead_total
 SELECT coalesce(sum(dead), 0)::bigint
 FROM (
     SELECT dead FROM receipts WHERE stream = $1
@@ -62,7 +62,7 @@ FROM (
 ) AS lives
 
 -- name: dead_letters
--- What became of the dead letters of a kind that a stream gave, those past their retention included.
+-- Outcomes of a stream's dead letters of one kind, including those past their retention.
 SELECT coalesce(sum(dead_letters) FILTER (WHERE outcome = 'kept'), 0)::bigint AS kept,
        coalesce(sum(dead_letters) FILTER (WHERE outcome = 'replayed'), 0)::bigint AS replayed,
        coalesce(sum(dead_letters) FILTER (WHERE outcome = 'discarded'), 0)::bigint AS discarded

@@ -1,21 +1,22 @@
--- What a collector does beside storing, now and then.
+-- Background maintenance of collectors.
 
 -- name: today
--- The database's day in UTC: all collectors of one database agree on it.
+-- The current day in UTC by the database's clock, which all its collectors share.
 SELECT (now() AT TIME ZONE 'UTC')::date
 
--- name: end_stuck_sessions
--- A client that stalls in the middle of a COPY holds its locks, and no time-out of the server's catches it. Only
--- sessions of our own role and name are ended, and none whose long transaction moves on: state_change is the instant
--- of its last statement.
-SELECT pid, pg_terminate_backend(pid) AS ended
+-- name: terminate_stuck_sessions
+-- A client that stalls during a COPY holds its locks, and no server time-out applies. Terminates only sessions of the
+-- current role with a collector's name. A long transaction that makes progress is not terminated: state_change is the
+-- instant of its last statement.
+SELECT pid, pg_terminate_backend(pid) AS terminated
 FROM pg_stat_activity
 WHERE usename = current_user AND datname = current_database() AND application_name LIKE 'sluice-collector-%'
   AND wait_event = 'ClientRead' AND xact_start IS NOT NULL AND state_change < now() - $1::interval
 
 -- name: sum_old_receipts
--- Receipts past their retention become one sum of their stream's life ($3, since when it is; -infinity: not known). Those of messages that
--- the stream still holds ($4, its first) stay: such a message will come again.
+-- Receipts past their retention are summed per life of the stream. $3 is the start of the current life (-infinity:
+-- unknown), $4 the stream's first sequence. Receipts of messages that the stream still holds are kept: they will be
+-- redelivered.
 WITH old AS (
     DELETE FROM receipts
     WHERE ctid = ANY (ARRAY(
@@ -35,7 +36,7 @@ SET messages = kept.messages + excluded.messages, events = kept.events + exclude
     stored = kept.stored + excluded.stored, repeated = kept.repeated + excluded.repeated,
     dead = kept.dead + excluded.dead
 
--- name: drop_old_dead_letters
+-- name: delete_old_dead_letters
 WITH old AS (
     DELETE FROM dead_letters
     WHERE ctid = ANY (ARRAY(
@@ -46,7 +47,7 @@ INSERT INTO dead_letter_totals AS kept (kind, stream, outcome, dead_letters)
 SELECT 'dead', stream, outcome, count(*) FROM old GROUP BY stream, outcome ORDER BY stream, outcome
 ON CONFLICT (kind, stream, outcome) DO UPDATE SET dead_letters = kept.dead_letters + excluded.dead_letters
 
--- name: drop_old_rejected_events
+-- name: delete_old_rejected_events
 WITH old AS (
     DELETE FROM rejected_events
     WHERE ctid = ANY (ARRAY(
@@ -58,15 +59,15 @@ SELECT 'rejected', stream, outcome, count(*) FROM old GROUP BY stream, outcome O
 ON CONFLICT (kind, stream, outcome) DO UPDATE SET dead_letters = kept.dead_letters + excluded.dead_letters
 
 -- name: advance_watermark
--- Several collectors of a source write it: it only ever goes forward. With an older instant, nothing changes.
+-- Several collectors of a source write the watermark. It never moves back: an older instant changes nothing.
 INSERT INTO watermarks AS kept (source, stored_until, pending_messages)
 VALUES ($1::text::source, $2, $3)
 ON CONFLICT (source) DO UPDATE
 SET stored_until = excluded.stored_until, pending_messages = excluded.pending_messages, observed_at = now()
 WHERE excluded.stored_until >= kept.stored_until
 
--- name: note_life
--- A stream may be deleted: how far it had come is then known from here alone.
+-- name: record_stream_life
+-- Records the stream's last sequence, which is not known otherwise after the stream is deleted.
 INSERT INTO stream_lives AS kept (stream, created, last_sequence)
 VALUES ($1, $2, $3)
 ON CONFLICT (stream, created) DO UPDATE SET last_sequence = excluded.last_sequence, observed_at = now()

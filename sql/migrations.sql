@@ -1,4 +1,4 @@
--- What `core.postgres.migrate` asks.
+-- Statements of `core.postgres.migrate`.
 
 -- name: journal
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -12,7 +12,7 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 GRANT SELECT ON schema_migrations TO sluice_collector, sluice_reporter
 
 -- name: lock
--- One service migrates at a time; the others wait here and then find nothing left to do.
+-- One service migrates at a time. The others wait for this lock, and then find all migrations applied.
 SELECT pg_advisory_lock(hashtext('sluice.migrations'))
 
 -- name: applied

@@ -1,23 +1,23 @@
--- Daily partitions: made ahead and on demand, dropped past their retention.
+-- Daily partitions: created ahead and on demand, dropped after their retention.
 
 -- name: ensure
--- What was done: made, attached, or existed.
+-- Returns made, attached or existed.
 SELECT ensure_day($1, $2)
 
 -- name: drop_before
--- Each day that was to be dropped, and the error where it was not.
+-- Returns each day below the new floor, with the error if it could not be dropped.
 SELECT day, error FROM drop_days($1, $2)
 
 -- name: days
--- The days that have a partition, first to last. A table that is detached, or is being detached, is none.
+-- Days that have an attached partition, in order. A table that is detached, or is being detached, does not count.
 SELECT leaf_day($1, inhrelid) AS day
 FROM pg_inherits
 WHERE inhparent = to_regclass($1) AND NOT inhdetachpending AND leaf_day($1, inhrelid) IS NOT NULL
 ORDER BY day
 
 -- name: tables
--- Each table of a day, with the planner's estimate of its rows (-1: none yet), its bytes with those of its indexes, and
--- whether it is a partition. One that is detached counts as long as its day is not below the floor.
+-- The tables of days: the planner's estimate of rows (-1: none yet), bytes including indexes, and whether the table is
+-- attached. A detached table is included unless its day is below the floor.
 SELECT leaf_day($1, leaf.oid) AS day, leaf.reltuples::bigint AS rows, pg_total_relation_size(leaf.oid) AS bytes,
        coalesce(NOT inhdetachpending, false) AS attached
 FROM pg_class leaf LEFT JOIN pg_inherits ON inhrelid = leaf.oid AND inhparent = to_regclass($1)
@@ -28,7 +28,7 @@ WHERE leaf.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regc
 ORDER BY day
 
 -- name: without_index
--- The partitions that lack an index of their table, newest first, with the name of theirs and what it is built by.
+-- Partitions that lack an index of their table, newest first, with the name and the definition of the missing index.
 SELECT leaf.relname AS partition, parent.relname AS parent,
        leaf.relname || substr(parent.relname, length(source.relname) + 1) AS index,
        substring(pg_get_indexdef(parent.oid) FROM ' USING .*') AS definition
@@ -47,7 +47,7 @@ ORDER BY leaf.relname DESC, parent.relname
 DROP INDEX CONCURRENTLY IF EXISTS {index}
 
 -- name: create_index
--- As the table's index: only an equal one can be attached.
+-- Same definition as the table's index: only an equal index can be attached.
 CREATE INDEX CONCURRENTLY {index} ON {partition}{definition}
 
 -- name: attach_index

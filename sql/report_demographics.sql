@@ -1,27 +1,27 @@
--- Who the events come from. The value of a country that has no rollup of its own is NULL: it counts as other.
--- Buckets, bounds and rollups as in report_events.
+-- Events by audience dimension. A country that has no rollup of its own has the value NULL, which means other.
+-- Buckets, bounds and rollups are those of report_events.
 
 -- name: rollups
-WITH span AS (
+WITH read_range AS (
     SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::integer[], $5::integer[])
-        AS span (unit, lower, upper, bound, sign)
+        AS read_range (unit, lower, upper, bound, sign)
 ), summed AS (
     SELECT CASE WHEN bound IS NULL THEN width_bucket(start, $6::timestamptz[]) END AS bucket, bound, source,
            dimension, value, sum(sign * events)::bigint AS events
     FROM (
         SELECT bound, sign, bucket AS start, source, dimension, value, events
-        FROM span JOIN audience_totals total ON total.unit = span.unit::rollup_unit AND bucket >= lower AND bucket < upper
-        WHERE span.unit <> 'quarter' AND source = ANY ($7::source[]) AND dimension = ANY ($8::audience_dimension[])
+        FROM read_range JOIN audience_totals total ON total.unit = read_range.unit::rollup_unit AND bucket >= lower AND bucket < upper
+        WHERE read_range.unit <> 'quarter' AND source = ANY ($7::source[]) AND dimension = ANY ($8::audience_dimension[])
         UNION ALL
         SELECT bound, sign, bucket AS start, source, dimension, value, events
-        FROM span JOIN audience_counts ON bucket >= lower AND bucket < upper
-        WHERE span.unit = 'quarter' AND source = ANY ($7::source[]) AND dimension = ANY ($8::audience_dimension[])
+        FROM read_range JOIN audience_counts ON bucket >= lower AND bucket < upper
+        WHERE read_range.unit = 'quarter' AND source = ANY ($7::source[]) AND dimension = ANY ($8::audience_dimension[])
     ) AS counted
     GROUP BY 1, 2, 3, 4, 5
 )
 SELECT source::text, stored_until, pending_messages, observed_at, statement_timestamp() AS read_at,
        bucket, bound, dimension, value, events
-FROM unnest($7::source[]) AS asked (source)
+FROM unnest($7::source[]) AS requested (source)
 LEFT JOIN watermarks USING (source)
 LEFT JOIN (
     SELECT source, array_agg(bucket) AS bucket, array_agg(bound) AS bound, array_agg(dimension::text) AS dimension,
@@ -30,7 +30,8 @@ LEFT JOIN (
 ) AS figures USING (source)
 
 -- name: ranked
--- Each bucket's most frequent values of a {column} of a {table}, or those in $7: too many for a rollup.
+-- The $4 most frequent values of a {column} of a {table} in each bucket, or only the values in $7. A rollup of all
+-- values would be too large.
 SELECT bucket, {column} AS value, events
 FROM (
     SELECT bucket, {column}, events, row_number() OVER (PARTITION BY bucket ORDER BY events DESC, {column}) AS place

@@ -1,13 +1,13 @@
--- Counts of events. Spans of whole units without a bound fall into buckets by themselves: a bucket is the number of
--- meeting points that they do not lie before. The others come by the number of their bound, and without a bucket (see
--- reporter/cover.py). A filter that is NULL lets everything pass; a column that is not grouped by comes as NULL.
--- Rollups come with their source's watermark, one row a source, each column as an array of its name: a row for each
--- figure would cost more to send and to read than to count.
+-- Counts of events. Units of a range without a bound have a bucket: the number of bounds between buckets ($6) at or
+-- before their start. Units of other ranges have the number of their bound and no bucket (see reporter/read_plan.py).
+-- A filter that is NULL matches everything. A column that is not grouped by is NULL.
+-- The result has one row for each source, with its watermark and an array for each column. One row for each figure
+-- would take longer to send and decode than to count.
 
 -- name: rollups
-WITH span AS (
+WITH read_range AS (
     SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::integer[], $5::integer[])
-        AS span (unit, lower, upper, bound, sign)
+        AS read_range (unit, lower, upper, bound, sign)
 ), summed AS (
     SELECT CASE WHEN bound IS NULL THEN width_bucket(start, $6::timestamptz[]) END AS bucket, bound, source,
            CASE WHEN $10 THEN funnel_stage END::text AS funnel_stage,
@@ -15,12 +15,12 @@ WITH span AS (
            sum(sign * events)::bigint AS events
     FROM (
         SELECT bound, sign, bucket AS start, source, funnel_stage, event_type, events
-        FROM span JOIN event_totals total ON total.unit = span.unit::rollup_unit AND bucket >= lower AND bucket < upper
-        WHERE span.unit <> 'quarter'
+        FROM read_range JOIN event_totals total ON total.unit = read_range.unit::rollup_unit AND bucket >= lower AND bucket < upper
+        WHERE read_range.unit <> 'quarter'
         UNION ALL
         SELECT bound, sign, bucket AS start, source, funnel_stage, event_type, events
-        FROM span JOIN event_counts ON bucket >= lower AND bucket < upper
-        WHERE span.unit = 'quarter'
+        FROM read_range JOIN event_counts ON bucket >= lower AND bucket < upper
+        WHERE read_range.unit = 'quarter'
     ) AS counted
     WHERE source = ANY ($7::source[])
       AND ($8::funnel_stage IS NULL OR funnel_stage = $8)
@@ -29,7 +29,7 @@ WITH span AS (
 )
 SELECT source::text, stored_until, pending_messages, observed_at, statement_timestamp() AS read_at,
        bucket, bound, funnel_stage, event_type, events
-FROM unnest($7::source[]) AS asked (source)
+FROM unnest($7::source[]) AS requested (source)
 LEFT JOIN watermarks USING (source)
 LEFT JOIN (
     SELECT source, array_agg(bucket) AS bucket, array_agg(bound) AS bound, array_agg(funnel_stage) AS funnel_stage,

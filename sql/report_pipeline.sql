@@ -1,20 +1,20 @@
--- The pipeline's state, cheap enough to be asked every two seconds: no statement here reads more than a bounded number
--- of the newest receipts and dead letters, however many there are.
+-- State of the pipeline. Clients poll it every two seconds, so each statement reads a bounded number of the newest
+-- receipts and dead letters, whatever the tables hold.
 
 -- name: streams
--- One row a stream ($1, each with its source in $2: NULL for what the door rejected), of its newest messages: at most $3
--- that have a sequence number, of one day (receipts are kept longer, so none of them can be gone).
--- Rates are of the last $4 seconds, or less where $3 messages do not reach back so far; what was accepted is counted up
--- to the watermark, before which nothing accepted is missing. For the same reason a number without a receipt below one
--- that was published before the watermark is lost.
+-- One row for each stream in $1; $2 has its source, or NULL for the stream of rejected events. Reads the newest
+-- messages: at most $3 sequence numbers of the last day. Receipts are kept longer, so none of them can be deleted.
+-- Rates cover the last $4 seconds, or less if $3 messages cover less time. Accepted events are counted up to the
+-- watermark, because only before it is every receipt present. For the same reason, a sequence number without a receipt
+-- is lost if it is below one that was published before the watermark.
 WITH life AS (
-    SELECT asked.stream, asked.source, created, last_sequence, coalesce(stored_until, now()) AS stored_until
-    FROM unnest($1::text[], $2::source[]) AS asked (stream, source)
+    SELECT requested.stream, requested.source, created, last_sequence, coalesce(stored_until, now()) AS stored_until
+    FROM unnest($1::text[], $2::source[]) AS requested (stream, source)
     CROSS JOIN LATERAL (
         SELECT created, last_sequence FROM stream_lives
-        WHERE stream_lives.stream = asked.stream ORDER BY created DESC LIMIT 1
+        WHERE stream_lives.stream = requested.stream ORDER BY created DESC LIMIT 1
     ) AS present
-    LEFT JOIN watermarks ON watermarks.source = asked.source
+    LEFT JOIN watermarks ON watermarks.source = requested.source
 ), newest AS (
     SELECT life.*, stream_sequence, published_at, stored_at, events, stored, repeated, dead
     FROM life CROSS JOIN LATERAL (
@@ -31,28 +31,28 @@ WITH life AS (
            CASE WHEN count(*) < $3 THEN $4::float8
                 ELSE least($4, greatest(0.1, extract(epoch FROM now() - min(stored_at)))) END AS seconds,
            coalesce(sum(events) FILTER (WHERE published_at > stored_until - $4 * interval '1 second'
-                                          AND published_at <= stored_until), 0) AS accepted_of_late,
-           coalesce(sum(stored) FILTER (WHERE stored_at > now() - $4 * interval '1 second'), 0) AS stored_of_late
+                                          AND published_at <= stored_until), 0) AS accepted_recently,
+           coalesce(sum(stored) FILTER (WHERE stored_at > now() - $4 * interval '1 second'), 0) AS stored_recently
     FROM newest GROUP BY stream
 ), counted AS (
     SELECT newest.stream, count(*) AS below FROM newest JOIN summed USING (stream)
     WHERE stream_sequence <= certain GROUP BY newest.stream
 )
-SELECT asked.stream, coalesce(receipts, 0) AS receipts,
+SELECT requested.stream, coalesce(receipts, 0) AS receipts,
        coalesce(greatest(last_sequence, last) - first + 1, 0) AS messages,
        coalesce(certain - first + 1 - below, 0) AS lost,
        coalesce(events, 0)::bigint AS events, coalesce(stored, 0)::bigint AS stored,
        coalesce(repeated, 0)::bigint AS repeated, coalesce(dead, 0)::bigint AS dead,
-       coalesce(accepted_of_late / seconds, 0)::float8 AS accepted_per_second,
-       coalesce(stored_of_late / seconds, 0)::float8 AS stored_per_second
-FROM unnest($1::text[]) AS asked (stream) LEFT JOIN summed USING (stream) LEFT JOIN counted USING (stream)
+       coalesce(accepted_recently / seconds, 0)::float8 AS accepted_per_second,
+       coalesce(stored_recently / seconds, 0)::float8 AS stored_per_second
+FROM unnest($1::text[]) AS requested (stream) LEFT JOIN summed USING (stream) LEFT JOIN counted USING (stream)
 
 -- name: totals
--- All events that the reports count, by source: weeks alone, some rows for each.
+-- All events that reports count, by source: only the weeks, which are a few rows for each source.
 SELECT source::text, sum(events)::bigint AS events FROM event_totals WHERE unit = 'week' GROUP BY source
 
 -- name: dead_letters
--- Letters of the last 24 hours; $1 says "that many, or more". In order, so that it is the index that stops at $1.
+-- Rejected events and dead letters of the last 24 hours, counted up to $1. ORDER BY lets the index scan stop at $1.
 SELECT (SELECT count(*) FROM (
             SELECT FROM rejected_events WHERE stored_at > now() - interval '24 hours' ORDER BY stored_at DESC LIMIT $1
         ) AS rejected) AS rejected,

@@ -1,4 +1,4 @@
--- What the database knows of a table's columns, to compare it with the source's declaration.
+-- A table's columns and an enum's labels, to compare them with the source's declaration.
 
 -- name: columns
 SELECT attname AS column, atttypid::regtype::text AS type, attnotnull AS required, atthasdef AS defaulted,

@@ -1,14 +1,14 @@
--- What every session of ours asks first.
+-- The first statements of every session.
 
 -- name: backend
 SELECT pg_backend_pid()
 
 -- name: set
--- Settings ($1 names, $2 values) for this session, whatever role, database, DSN and environment say; and what each is then.
--- remote_apply stays: it promises more than on.
+-- Set these settings ($1 names, $2 values) for the session, and return their values. They override those of the role,
+-- the database, the DSN and the environment. synchronous_commit = remote_apply is kept: it is stronger than on.
 SELECT name, set_config(name, CASE WHEN name = 'synchronous_commit' AND current_setting(name) = 'remote_apply'
                                    THEN 'remote_apply' ELSE value END, false) AS value
 FROM unnest($1::text[], $2::text[]) AS wanted (name, value)
 
 -- name: held
-SELECT name, current_setting(name) AS value FROM unnest($1::text[]) AS asked (name)
+SELECT name, current_setting(name) AS value FROM unnest($1::text[]) AS requested (name)

@@ -2,9 +2,9 @@
 -- What a collector merges staged rows with, and what reports count of rows.
 
 -- name: merge_facebook
--- Insert what staging holds into one day's leaf. The first copy of an event wins: a second one is a repeat.
--- Everything is written in key order, so that two collectors of one day wait for each other and do not deadlock.
--- Rollups count the rows that were really inserted, and only those.
+-- Insert the staged rows into one day's leaf partition. The first copy of an event wins: later copies are repeats.
+-- All writes are in key order, so that two collectors of the same day wait for each other instead of deadlocking.
+-- The rollups count only the rows that were inserted.
 WITH inserted AS (
     INSERT INTO {partition}
     SELECT * FROM staging ORDER BY event_time, event_id
@@ -43,7 +43,7 @@ WITH inserted AS (
 SELECT stream_sequence, count(*) AS stored FROM inserted GROUP BY stream_sequence
 
 -- name: audience_rows_facebook
--- The audience of rows, counted once by the columns themselves; then named as the rollups name it.
+-- The audience of rows: counted by the columns' values, then converted to the labels of the rollups.
 WITH seen AS (
     SELECT bucket, CASE WHEN grouping(age) = 0 THEN 'age'
                     WHEN grouping(gender) = 0 THEN 'gender'
@@ -68,9 +68,9 @@ WHERE dimension = ANY ($5::text[]) AND true
 GROUP BY 1, 2, 3, 4
 
 -- name: merge_tiktok
--- Insert what staging holds into one day's leaf. The first copy of an event wins: a second one is a repeat.
--- Everything is written in key order, so that two collectors of one day wait for each other and do not deadlock.
--- Rollups count the rows that were really inserted, and only those.
+-- Insert the staged rows into one day's leaf partition. The first copy of an event wins: later copies are repeats.
+-- All writes are in key order, so that two collectors of the same day wait for each other instead of deadlocking.
+-- The rollups count only the rows that were inserted.
 WITH inserted AS (
     INSERT INTO {partition}
     SELECT * FROM staging ORDER BY event_time, event_id
@@ -112,7 +112,7 @@ WITH inserted AS (
 SELECT stream_sequence, count(*) AS stored FROM inserted GROUP BY stream_sequence
 
 -- name: audience_rows_tiktok
--- The audience of rows, counted once by the columns themselves; then named as the rollups name it.
+-- The audience of rows: counted by the columns' values, then converted to the labels of the rollups.
 WITH seen AS (
     SELECT bucket, CASE WHEN grouping(followers) = 0 THEN 'followers'
                     WHEN grouping(country) = 0 THEN 'country'
@@ -140,7 +140,7 @@ WHERE dimension = ANY ($5::text[]) AND (dimension <> 'country' OR seen.country I
 GROUP BY 1, 2, 3, 4
 
 -- name: campaign
--- Purchases of the campaign $4.
+-- Purchases of campaign $4.
 SELECT width_bucket(event_time, $3::timestamptz[]) AS bucket, source,
        count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
 FROM (
@@ -152,7 +152,7 @@ FROM (
 GROUP BY 1, 2
 
 -- name: campaigns
--- The $4 campaigns with most revenue, or those in $5 if they are known, and the rest as NULL.
+-- The $4 campaigns with most revenue, or those in $5 if it is not NULL. All other campaigns are summed as NULL.
 WITH paid AS (
     SELECT width_bucket(event_time, $3::timestamptz[]) AS bucket, source, campaign,
            count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
@@ -172,7 +172,7 @@ FROM paid LEFT JOIN top ON top.campaign = paid.campaign
 GROUP BY 1, 2, 3
 
 -- name: country_rows
--- The countries of one quarter-hour of the source `changed`.
+-- The countries in the rows of one quarter-hour of the source `changed.source`.
         SELECT country AS country FROM facebook_events
         WHERE changed.source = 'facebook' AND event_time >= bucket AND event_time < bucket + interval '15 minutes'
         UNION ALL

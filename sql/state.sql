@@ -1,24 +1,24 @@
--- The pipeline's state as collectors and gateways report it: see core/state.py.
+-- The pipeline's state, as recorded by collectors and gateways (see core/state.py).
 
--- name: note_source
+-- name: record_source_state
 INSERT INTO source_states AS kept (name, stream_bytes, stream_max_bytes, paused)
 VALUES ($1, $2, $3, $4)
 ON CONFLICT (name) DO UPDATE
 SET stream_bytes = excluded.stream_bytes, stream_max_bytes = excluded.stream_max_bytes, paused = excluded.paused,
     observed_at = now()
 
--- name: note_stopped
+-- name: record_stopped
 UPDATE source_states SET stopped_why = $2, stopped_at = now() WHERE name = $1
 
--- name: note_gateways
--- $2: how long ago a gateway reported; NULL: not since this collector started.
+-- name: record_gateway_state
+-- $2: seconds since a gateway last reported; NULL: none since this collector started.
 INSERT INTO gateway_state AS kept (turned_away, heard_at)
 VALUES ($1, now() - $2::float8 * interval '1 second')
 ON CONFLICT (only_row) DO UPDATE
 SET turned_away = excluded.turned_away, heard_at = greatest(kept.heard_at, excluded.heard_at), observed_at = now()
 
 -- name: sources
--- A source that no collector has reported yet has no row. stopped_why is NULL unless a collector stopped within $1 seconds.
+-- A source without a row was never recorded. stopped is NULL unless a collector was stopped within the last $1 seconds.
 SELECT name, stream_bytes, stream_max_bytes, paused,
        greatest(extract(epoch FROM now() - observed_at), 0)::float8 AS silent_seconds,
        CASE WHEN stopped_at > now() - $1::float8 * interval '1 second' THEN stopped_why END AS stopped

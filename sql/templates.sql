@@ -1,10 +1,10 @@
--- What differs from source to source, with [[places]] for what the source declares. `python -m ops.source_sql` writes
--- sql/sources.sql from it; {partition} is left for the collector.
+-- Templates of the statements that differ between sources. [[placeholders]] are replaced by parts of the source's
+-- declaration. `python -m ops.source_sql` renders them into sql/sources.sql. {partition} is filled in by the collector.
 
 -- name: merge
--- Insert what staging holds into one day's leaf. The first copy of an event wins: a second one is a repeat.
--- Everything is written in key order, so that two collectors of one day wait for each other and do not deadlock.
--- Rollups count the rows that were really inserted, and only those.
+-- Insert the staged rows into one day's leaf partition. The first copy of an event wins: later copies are repeats.
+-- All writes are in key order, so that two collectors of the same day wait for each other instead of deadlocking.
+-- The rollups count only the rows that were inserted.
 WITH inserted AS (
     INSERT INTO {partition}
     SELECT * FROM staging ORDER BY event_time, event_id
@@ -38,7 +38,7 @@ WITH inserted AS (
 SELECT stream_sequence, count(*) AS stored FROM inserted GROUP BY stream_sequence
 
 -- name: audience_rows
--- The audience of rows, counted once by the columns themselves; then named as the rollups name it.
+-- The audience of rows: counted by the columns' values, then converted to the labels of the rollups.
 WITH seen AS (
     SELECT bucket, [[dimension]] AS dimension,
            [[columns]], count(*) AS events
@@ -58,20 +58,20 @@ WHERE dimension = ANY ($5::text[]) AND [[known]]
 GROUP BY 1, 2, 3, 4
 
 -- name: purchases
--- The purchases of one source, with their campaigns. $6 are the sources that count.
+-- Purchases of one source, with their campaigns. $6: the requested sources.
 SELECT '[[source]]' AS source, event_time, [[campaign]] AS campaign, purchase_amount
 FROM [[source]]_events
 WHERE event_type = '[[purchase]]' AND event_time >= $1 AND event_time < $2 AND '[[source]]' = ANY ($6::text[])
 
 -- name: purchases_of_campaign
--- By the index of each day: its key is the campaign's hash and the instant, its condition the event type.
+-- Uses the index of each day, on the campaign's hash and the event time, with the purchase type as its condition.
 SELECT '[[source]]' AS source, event_time, purchase_amount
 FROM [[source]]_events
 WHERE hashtextextended([[campaign]], 0) = hashtextextended($4::text, 0) AND [[campaign]] = $4::text
   AND event_type = '[[purchase]]' AND event_time >= $1 AND event_time < $2 AND '[[source]]' = ANY ($5::text[])
 
 -- name: campaign
--- Purchases of the campaign $4.
+-- Purchases of campaign $4.
 SELECT width_bucket(event_time, $3::timestamptz[]) AS bucket, source,
        count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
 FROM (
@@ -80,7 +80,7 @@ FROM (
 GROUP BY 1, 2
 
 -- name: campaigns
--- The $4 campaigns with most revenue, or those in $5 if they are known, and the rest as NULL.
+-- The $4 campaigns with most revenue, or those in $5 if it is not NULL. All other campaigns are summed as NULL.
 WITH paid AS (
     SELECT width_bucket(event_time, $3::timestamptz[]) AS bucket, source, campaign,
            count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
@@ -102,5 +102,5 @@ SELECT [[country]] AS country FROM [[source]]_events
 WHERE changed.source = '[[source]]' AND event_time >= bucket AND event_time < bucket + interval '15 minutes'
 
 -- name: country_rows
--- The countries of one quarter-hour of the source `changed`.
+-- The countries in the rows of one quarter-hour of the source `changed.source`.
 [[countries_of]]

@@ -1,1 +1,1 @@
-"""Benchmarks of single steps, with pytest-benchmark."""
+"""Microbenchmarks of single steps, with pytest-benchmark."""

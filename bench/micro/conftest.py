@@ -1,4 +1,4 @@
-"""Real servers for the benchmarks that need them, started once."""
+"""Real servers for microbenchmarks, started once per session."""
 
 import asyncio
 import tempfile
@@ -15,7 +15,7 @@ from ops.local import Servers
 
 @dataclass(frozen=True)
 class Stack:
-    """Both servers with a migrated database, the loop that they belong to, and batches of encoded rows."""
+    """NATS and PostgreSQL with a migrated database, their event loop, and batches of encoded rows."""
 
     runner: asyncio.Runner
     servers: Servers
@@ -24,7 +24,7 @@ class Stack:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """Servers in a folder that goes at the end."""
+    """Run the servers in a temporary folder."""
     with asyncio.Runner() as runner, tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder:
         Path(folder).chmod(0o711)  # PostgreSQL may have to run as another user
         servers = Servers(Path(folder) / "stack", environ={})

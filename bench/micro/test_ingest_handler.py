@@ -1,8 +1,8 @@
-"""What an event costs at the door: decoding, and publishing to a real NATS that syncs each message.
+"""Cost of an event in the gateway: decoding, and publishing to a real NATS that syncs each message.
 
     python -m pytest bench/micro/test_ingest_handler.py
 
-Its own weakness: one request at a time, so no group commit: `bench.single_post` measures that.
+Weakness: one request at a time, so no group commit: `bench.single_post` measures that.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from core import jetstream
 from core.events.contract import Contract
 from gateway.admission import Admission
 from gateway.batch import Batch, Block
-from gateway.body import Form
+from gateway.body import BodyFormat
 from gateway.correlation import origin
 from gateway.decode import Decoder
 from gateway.publish import Publisher
@@ -30,15 +30,15 @@ EVENT_BYTES = 425
 
 @pytest.mark.parametrize("events", [1, 100, 25_000])
 def test_decode(benchmark: BenchmarkFixture, events: int) -> None:
-    """A body of so many events into blocks that are ready to be published."""
+    """Decode a body into blocks that are ready to be published."""
     content = Bodies("micro", corrupt_share=0).body(events).content
-    decode = Decoder(CONTRACT, most_events=1_000_000)
+    decode = Decoder(CONTRACT, max_events=1_000_000)
     came = origin({})
-    hold = Admission(0).hold(0)
+    reservation = Admission(0).reserve(0)
     with asyncio.Runner() as runner:
 
         async def read() -> Batch:
-            return await decode(content, Form.JSON, came.received, hold)
+            return await decode(content, BodyFormat.JSON, came.received, reservation)
 
         batch = benchmark(lambda: runner.run(read()))
     assert batch.accepted_events == events
@@ -47,14 +47,14 @@ def test_decode(benchmark: BenchmarkFixture, events: int) -> None:
 
 @pytest.mark.parametrize("size", [EVENT_BYTES, 128 * 1024, 512 * 1024 - 1])
 def test_publish(benchmark: BenchmarkFixture, stack: Stack, size: int) -> None:
-    """A block of so many bytes, until its PubAck is there."""
+    """Publish a block of `size` bytes, and wait for its PubAck."""
     content, came = Random(size).randbytes(size).replace(b"\n", b" "), origin({})
 
     async def serving() -> tuple[Publisher, Any]:
         client = await jetstream.connect(stack.servers.nats_url, name="bench")
         await jetstream.ensure_streams(client, GatewaySettings())
         publisher = Publisher()
-        await publisher.serve(client)
+        await publisher.use_connection(client)
         return publisher, client
 
     publisher, client = stack.runner.run(serving())

@@ -1,10 +1,10 @@
-"""CPU of an event in both parsers, and in what they stand in for: decoded structs and asyncpg's own encoder.
+"""CPU per event of both parsers, in comparison with decoded structs and asyncpg's own encoder.
 
     python -m pytest bench/micro/test_parse.py
 
-A round is 1,000 events, so milliseconds of the table are microseconds an event. All threads of this process count,
-PostgreSQL's does not. Its own weakness: the same events are read again and again, so caches and the branch predictor
-know them, as does the Python parser's memory of instants; and asyncpg's figure holds its share of sending.
+A round is 1,000 events, so milliseconds in the table are microseconds per event. CPU of all threads of this process is
+counted, without PostgreSQL's. Weakness: the same events are parsed again and again, so CPU caches, the branch predictor
+and the Python parser's cache of instants are warm; and asyncpg's figure includes its share of sending.
 """
 
 import gc
@@ -21,8 +21,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.micro.conftest import Stack
-from bench.publisher.events import Drawn, make
-from collector.parse.choose import choose
+from bench.publisher.events import RandomValues, make
+from collector.parse.choose import select_parser
 from collector.parse.parsed import Parser
 from collector.parse.row import copied_columns
 from collector.sources import SOURCES
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.benchmark(timer=time.process_time, min_rounds=50, warmu
 
 @pytest.fixture(autouse=True, scope="module")
 def as_in_the_service() -> Iterator[None]:
-    """Garbage is collected as rarely as in a collector."""
+    """Collect garbage as rarely as a collector does."""
     before = gc.get_threshold()
     collect_garbage_rarely()
     yield
@@ -52,9 +52,9 @@ def as_in_the_service() -> Iterator[None]:
 
 
 def message(source: str, events: int = EVENTS) -> bytes:
-    """Events of one source as the publisher makes them, within 50 ms, in one request."""
+    """Return a message of one source's events as the publisher generates them, within 50 ms, in one request."""
     rng = Random(source)
-    fresh = Drawn(rng, lambda: NOW.timestamp() + rng.random() * 0.05)
+    fresh = RandomValues(rng, lambda: NOW.timestamp() + rng.random() * 0.05)
     lines: list[bytes] = []
     while len(lines) < events:
         event = make(rng, fresh)
@@ -64,15 +64,15 @@ def message(source: str, events: int = EVENTS) -> bytes:
 
 
 def parser(source: str, name: str) -> Parser:
-    """The parser of this name, or the benchmark's end where it is not built."""
+    """Return the parser of this name. Skips the benchmark if the native one is not built."""
     if name == "native" and NOT_BUILT:
         pytest.skip(NOT_BUILT)
-    return choose("native" if name == "native" else "python", SOURCES[source], CONTRACT)[1]
+    return select_parser("native" if name == "native" else "python", SOURCES[source], CONTRACT)[1]
 
 
-def tell(benchmark: BenchmarkFixture, size: int, events: int = EVENTS) -> None:
-    """Add what the table does not show."""
-    if benchmark.stats is None:  # --benchmark-disable: each ran once
+def add_figures(benchmark: BenchmarkFixture, size: int, events: int = EVENTS) -> None:
+    """Add figures that the table does not show."""
+    if benchmark.stats is None:  # --benchmark-disable: it ran once
         return
     seconds = benchmark.stats.stats.median
     benchmark.extra_info["us_per_event"] = round(seconds / events * 1e6, 3)
@@ -83,33 +83,33 @@ def tell(benchmark: BenchmarkFixture, size: int, events: int = EVENTS) -> None:
 @pytest.mark.parametrize("name", ["python", "native"])
 @pytest.mark.parametrize("source", ["facebook", "tiktok"])
 def test_parse(benchmark: BenchmarkFixture, source: str, name: str) -> None:
-    """A message of 1,000 events into binary COPY rows."""
+    """Parse a message of 1,000 events into binary COPY rows."""
     body, parse = message(source), parser(source, name)
     parsed = benchmark(parse, body, 7)
     assert (parsed.events, parsed.invalid) == (EVENTS, [])
-    tell(benchmark, len(body))
+    add_figures(benchmark, len(body))
 
 
 @pytest.mark.parametrize("name", ["python", "native"])
 def test_parse_a_message_of_one_event(benchmark: BenchmarkFixture, name: str) -> None:
-    """What a message costs beside its events; the table's unit is then one event."""
+    """Parse messages of one event, to measure the cost per message. The table's unit is then one event."""
     body, parse = message("facebook", 1), parser("facebook", name)
     assert benchmark(parse, body, 7).invalid == []
-    tell(benchmark, len(body), events=1)
+    add_figures(benchmark, len(body), events=1)
 
 
 @pytest.mark.parametrize("name", ["python", "native"])
 def test_parse_what_is_rejected(benchmark: BenchmarkFixture, name: str) -> None:
-    """A flood of events that all break the contract: the native parser asks Python about each."""
+    """Parse events that all break the contract: the native parser calls the Python parser for each."""
     body = message("facebook").replace(b'"gender":"', b'"gender":"x')
     parsed = benchmark(parser("facebook", name), body, 7)
     assert len(parsed.invalid) == EVENTS
-    tell(benchmark, len(body))
+    add_figures(benchmark, len(body))
 
 
 @pytest.mark.parametrize("source", ["facebook", "tiktok"])
 def test_decode_and_let_asyncpg_encode(benchmark: BenchmarkFixture, stack: Stack, source: str) -> None:
-    """The same events by the usual way: msgspec's structs, tuples of Python values, `copy_records_to_table`."""
+    """Encode the same events the usual way: msgspec structs, tuples of values, `copy_records_to_table`."""
     body = message(source)
     (part,), lines = wire.decode(body)
     read = SOURCES[source].reader(CONTRACT)
@@ -130,11 +130,11 @@ def test_decode_and_let_asyncpg_encode(benchmark: BenchmarkFixture, stack: Stack
     connection = stack.runner.run(prepared())
     benchmark(lambda: stack.runner.run(copy(connection)))
     stack.runner.run(connection.close())
-    tell(benchmark, len(body))
+    add_figures(benchmark, len(body))
 
 
 def _row(source: str, shape: type[Any]) -> Callable[[Any], tuple[Any, ...]]:
-    """What makes a tuple of Python values, as asyncpg takes them, of an event of this shape."""
+    """Return a function that converts an event of this shape to a tuple of values for asyncpg."""
     has, config = keys(shape), shape.__struct_config__
     types = {field.path: field.type for field in describe(shape)}
     converted: dict[ColumnType, Callable[[Any], Any]] = {

@@ -1,1 +1,1 @@
-"""The stand-in publisher: makes and posts events as the publisher does."""
+"""The stand-in publisher: generates and posts events as the real publisher does."""

@@ -1,11 +1,11 @@
-"""The stand-in publisher's command.
+"""The command of the stand-in publisher.
 
     python -m bench.publisher                                   the publisher's own load, until Ctrl-C
     python -m bench.publisher --seconds 60 --seed 7 --json counts.json
-    python -m bench.publisher --prepare 40 --every 0 --concurrency 4     as fast as the gateway takes it
+    python -m bench.publisher --prepare 40 --every 0 --concurrency 4     as fast as possible
 
-It tells each second what was sent and answered, and the counts at the end. A first Ctrl-C (or SIGTERM) ends the
-sending and waits for the answers still due, a second one does not wait.
+Prints progress every second, and the counts at the end. The first Ctrl-C (or SIGTERM) stops sending and waits for
+outstanding responses, a second one does not wait.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from bench.publisher.sender import Sender, steady_sizes, varied_sizes
 from bench.publisher.values import VALUES
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:8080/events"
-MOST_LATE_SECONDS = 6 * 24 * 3600
+MAX_LATE_SECONDS = 6 * 24 * 3600
 
 
 def _share(text: str) -> float:
@@ -62,72 +62,76 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     rate = parser.add_argument_group("rate and size")
-    rate.add_argument("--min-events", type=_positive, metavar="N", help="fewest events of a POST (default 1000)")
-    rate.add_argument("--max-events", type=_positive, metavar="N", help="most events of a POST (default 50000)")
-    rate.add_argument(
-        "--events-per-second", type=float, metavar="N", help="a steady rate instead of sizes drawn between both"
-    )
+    rate.add_argument("--min-events", type=_positive, metavar="N", help="minimum events per POST (default 1000)")
+    rate.add_argument("--max-events", type=_positive, metavar="N", help="maximum events per POST (default 50000)")
+    rate.add_argument("--events-per-second", type=float, metavar="N", help="a steady rate instead of random sizes")
     rate.add_argument(
         "--every", type=_seconds, default=1.0, metavar="S", help="seconds between POSTs (default 1); 0: no pause"
     )
-    rate.add_argument(
-        "--concurrency", type=_positive, metavar="N", help="most POSTs in flight (default: no limit, they overlap)"
-    )
+    rate.add_argument("--concurrency", type=_positive, metavar="N", help="maximum POSTs in flight (default: no limit)")
     rate.add_argument(
         "--prepare",
         type=_positive,
         metavar="N",
-        help="build N bodies (11 MB each) before the first is sent; alone, it also sets --posts",
+        help="build N bodies (11 MB each) before sending; without --posts and --seconds, it also sets --posts",
     )
 
     end = parser.add_argument_group("end (default: Ctrl-C)")
     end.add_argument("--posts", type=_positive, metavar="N", help="stop after N POSTs")
     end.add_argument("--seconds", type=_seconds, metavar="S", help="stop after S seconds")
     end.add_argument(
-        "--wait", type=_seconds, default=30.0, metavar="S", help="longest wait for the last answers (default 30)"
+        "--wait", type=_seconds, default=30.0, metavar="S", help="maximum wait for the last responses (default 30)"
     )
 
-    load = parser.add_argument_group("what is sent")
-    load.add_argument("--seed", metavar="TEXT", help="fixes everything but the clock (default: random, and told)")
+    load = parser.add_argument_group("content")
+    load.add_argument("--seed", metavar="TEXT", help="makes all but the clock reproducible (default: random, printed)")
     load.add_argument(
         "--values",
         choices=VALUES,
         default="publisher",
-        help="how values are distributed: new ones in each event (publisher, the default), by Zipf's law, one for all, "
-        "or plausible: Zipf's law and a funnel",
+        help="distribution of values: new ones in each event (publisher, the default), by Zipf's law, one for all "
+        "events, or plausible (Zipf's law and a funnel)",
     )
     load.add_argument(
-        "--corrupt-share", type=_share, default=0.10, metavar="P", help="POSTs with a corrupt event (default 0.10)"
+        "--corrupt-share",
+        type=_share,
+        default=0.10,
+        metavar="P",
+        help="share of POSTs with a corrupt event (default 0.10)",
     )
-    load.add_argument("--duplicates", type=_share, default=0.0, metavar="P", help="events that were sent before")
-    load.add_argument("--resend-posts", type=_share, default=0.0, metavar="P", help="POSTs that repeat a whole body")
-    load.add_argument("--late", type=_share, default=0.0, metavar="P", help="events stamped in the past, out of order")
+    load.add_argument(
+        "--duplicates", type=_share, default=0.0, metavar="P", help="share of events that were sent before"
+    )
+    load.add_argument("--resend-posts", type=_share, default=0.0, metavar="P", help="share of POSTs that repeat a body")
+    load.add_argument(
+        "--late", type=_share, default=0.0, metavar="P", help="share of events with a timestamp in the past"
+    )
     load.add_argument(
         "--late-up-to",
         type=_seconds,
         default=3600.0,
         metavar="S",
-        help="how far in the past, at most 6 days: older than 7 is rejected (default 3600)",
+        help="maximum age of late events, at most 6 days: the gateway rejects events older than 7 (default 3600)",
     )
 
-    told = parser.add_argument_group("what is told")
-    told.add_argument("--json", type=Path, metavar="FILE", help="write the final counts there")
-    told.add_argument("--quiet", action="store_true", help="no line each second")
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", type=Path, metavar="FILE", help="write the final counts to FILE")
+    output.add_argument("--quiet", action="store_true", help="print no progress")
     return parser
 
 
 def _sender(options: argparse.Namespace) -> Sender:
-    """Raises ValueError for options that do not go together."""
+    """Return the sender for these options. Raises ValueError if they contradict each other."""
     steady = options.events_per_second is not None
     if steady and (options.min_events or options.max_events):
-        raise ValueError("--events-per-second goes without --min-events and --max-events")
-    fewest, most = options.min_events or min(1000, options.max_events or 1000), options.max_events or 50_000
-    if fewest > most:
-        raise ValueError(f"--min-events {fewest} is more than --max-events {most}")
-    if options.late_up_to > MOST_LATE_SECONDS:
-        raise ValueError(f"--late-up-to is at most {MOST_LATE_SECONDS} seconds")
+        raise ValueError("--events-per-second cannot be combined with --min-events or --max-events")
+    min_events, max_events = options.min_events or min(1000, options.max_events or 1000), options.max_events or 50_000
+    if min_events > max_events:
+        raise ValueError(f"--min-events {min_events} is more than --max-events {max_events}")
+    if options.late_up_to > MAX_LATE_SECONDS:
+        raise ValueError(f"--late-up-to is at most {MAX_LATE_SECONDS} seconds")
     if options.duplicates + options.late > 1:
-        raise ValueError("--duplicates and --late are shares of the same events: together at most 1")
+        raise ValueError("--duplicates and --late together exceed 1")
     bodies = Bodies(
         options.seed,
         corrupt_share=options.corrupt_share,
@@ -139,7 +143,9 @@ def _sender(options: argparse.Namespace) -> Sender:
     return Sender(
         options.endpoint,
         bodies,
-        steady_sizes(options.events_per_second, options.every) if steady else varied_sizes(options.seed, fewest, most),
+        steady_sizes(options.events_per_second, options.every)
+        if steady
+        else varied_sizes(options.seed, min_events, max_events),
         every_seconds=options.every,
         concurrency=options.concurrency,
         resend_share=options.resend_posts,
@@ -151,14 +157,14 @@ async def _run(sender: Sender, options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, sender.stop)
-    progress = asyncio.create_task(_tell(sender)) if not options.quiet else None
+    progress = asyncio.create_task(_print_progress(sender)) if not options.quiet else None
     posts = options.prepare if options.posts is None and options.seconds is None else options.posts
     await sender.run(posts=posts, seconds=options.seconds, wait_seconds=options.wait)
     if progress:
         progress.cancel()
 
 
-async def _tell(sender: Sender) -> None:
+async def _print_progress(sender: Sender) -> None:
     started, tally = asyncio.get_running_loop().time(), sender.tally
     while True:
         events, answers = tally.events_sent, len(tally.latencies)
@@ -167,7 +173,7 @@ async def _tell(sender: Sender) -> None:
 
 
 def main() -> None:
-    """Runs the command: exit code 0 at a normal end, 2 for options that make no sense."""
+    """Run the command. The exit code is 2 for invalid options, otherwise 0."""
     parser = _parser()
     options = parser.parse_args()
     options.seed = options.seed or secrets.token_hex(4)
@@ -176,7 +182,7 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     sender.prepare(options.prepare or 0)
-    gc.freeze()  # the templates stay: the collector need not look through them
+    gc.freeze()  # templates are permanent: exclude them from garbage collection
     print(f"posting to {options.endpoint}, seed {options.seed}", flush=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(sender, options))

@@ -1,7 +1,6 @@
-"""Bodies of the publisher's load: many events in one JSON array, built for about a microsecond an event.
+"""Bodies of the publisher's load: many events in one JSON array, in about a microsecond per event.
 
-Invariant: no two events ever carry the same id, but those repeated on purpose; and with a seed everything but the
-clock is the same on every run.
+Invariant: all events have different ids, except deliberate repeats. With a seed, all but the clock is reproducible.
 
     page of templates --fill--> events --repeat, make late--> parts --join, corrupt--> Body
 """
@@ -15,21 +14,21 @@ from typing import NamedTuple
 
 import orjson
 
-from bench.publisher.events import KINDS, SOURCES, Clock, Corruption, Drawn, corrupt, instant, make
+from bench.publisher.events import CORRUPTION_TYPES, SOURCES, Clock, Corruption, RandomValues, corrupt, instant, make
 from bench.publisher.templates import PAGE_EVENTS, UUIDS_A_PAGE, Page, make_page, uuid_lots
 from bench.publisher.values import VALUES, Values
 
-PAGES = 1024  # 65,536 templates: so many different people, places, goods and prices
-EARLIER_EVENTS = 16_384  # kept to be sent again
+PAGES = 1024  # 65,536 templates, each with its own person, place, item and price
+EARLIER_EVENTS = 16_384  # kept for repeats
 
-_BETWEEN_EVENTS = b"},{"  # nowhere inside an event: its objects are all values of a key
+_BETWEEN_EVENTS = b"},{"  # never inside an event: all its objects are values of keys
 _STAMP = b'"timestamp":"'
 _KEY = re.compile(rb'"eventId":"([^"]*)","timestamp":"([^"]*)","source":"([^"]*)"')
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One request body: a JSON array of `events` elements, any corrupt one included and last."""
+    """One request body: a JSON array of `events` elements. A corrupt event, if any, is the last one."""
 
     content: bytes
     events: int
@@ -39,18 +38,18 @@ class Body:
 
     @property
     def invalid(self) -> int:
-        """How many of the events the contract rejects: 1 or 0."""
+        """The number of events that the contract rejects: 1 or 0."""
         return int(self.corruption is not None and self.corruption.fault is not None)
 
     def valid_keys(self) -> list[tuple[str, str, str]]:
-        """(source, event id, timestamp) of each valid event, in the order sent; what makes two events the same."""
+        """Return (source, event id, timestamp) of each valid event, in order: the key that identifies an event."""
         end = self.content.rfind(_BETWEEN_EVENTS) if self.invalid else len(self.content)
-        found = _KEY.findall(self.content, 0, max(end, 0))
-        return [(source.decode(), event_id.decode(), stamp.decode()) for event_id, stamp, source in found]
+        keys = _KEY.findall(self.content, 0, max(end, 0))
+        return [(source.decode(), event_id.decode(), stamp.decode()) for event_id, stamp, source in keys]
 
 
 class Part(NamedTuple):
-    """Some events of a body, with commas between them, and how many of them were repeated or made late."""
+    """Events of a body, separated by commas, with the numbers of repeated and late ones."""
 
     text: bytes
     repeated: int = 0
@@ -58,10 +57,12 @@ class Part(NamedTuple):
 
 
 class Bodies:
-    """Makes bodies; with the same `seed`, options and clock the same ones.
+    """Generates bodies: the same ones for the same seed, options and clock.
 
-    `corrupt_share` of them carry one more, corrupt, event. `duplicates` is the share of events that were sent
-    before, `late` the share stamped up to `late_up_to_seconds` in the past. `now` gives seconds since 1970.
+    corrupt_share         share of bodies that have one more, corrupt, event
+    duplicates            share of events that were sent before
+    late                  share of events with a timestamp up to `late_up_to_seconds` in the past
+    now                   returns seconds since 1970
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Bodies:
         now: Clock = time.time,
     ) -> None:
         if duplicates + late > 1:
-            raise ValueError("duplicates and late are shares of the same events: together at most 1")
+            raise ValueError("duplicates and late together exceed 1")
         self._seed = seed
         self._rng = Random(f"{seed}/bodies")
         self._corrupt_share = corrupt_share
@@ -88,10 +89,10 @@ class Bodies:
         self._shared: dict[bytes, bytes] = {}
         self._templates: dict[int, Page] = {}
         self._uuids = uuid_lots(self._rng, UUIDS_A_PAGE)
-        self._earlier: list[bytes] = []  # events that may be sent again
+        self._earlier: list[bytes] = []  # events that may be repeated
 
     def make_templates(self) -> None:
-        """Makes all pages now (about a second), else each is made when first drawn."""
+        """Generate all pages now, in about a second. Otherwise each page is generated at its first use."""
         for number in range(PAGES):
             self._template(number)
 
@@ -101,29 +102,29 @@ class Bodies:
         return self._templates[number]
 
     def body(self, events: int) -> Body:
-        """A body of `events` (at least 1) valid events, stamped up to now, and perhaps a corrupt one."""
+        """Return a body of `events` (at least 1) valid events, the last ones at now, and perhaps a corrupt one."""
         return self.assemble(events, list(self.parts(events)))
 
     def parts(self, events: int) -> Iterator[Part]:
-        """The valid events of a body, PAGE_EVENTS at a time, for a caller with other work to do in between."""
+        """Yield the valid events of a body, PAGE_EVENTS at a time, so that the caller can do other work in between."""
         pages = -(-events // PAGE_EVENTS)
         first_ms = int(self._now() * 1000) - pages + 1
         for number in range(pages):
             page = self._template(self._rng.randrange(PAGES))
             stamp = instant((first_ms + number) / 1000).encode()
-            text = page.fill(next(self._uuids), stamp, self._rng.randbytes(page.letters.size))
+            text = page.fill(next(self._uuids), stamp, self._rng.randbytes(page.id_struct.size))
             left = events - number * PAGE_EVENTS
             if left < PAGE_EVENTS:
                 text = text[: page.ends[left - 1]]
             yield self._disturb(text) if self._duplicates or self._late else Part(text)
 
     def assemble(self, events: int, parts: list[Part]) -> Body:
-        """The body of the `events` in `parts`, and perhaps a corrupt one."""
+        """Return the body of the events in `parts`, and perhaps a corrupt one."""
         texts = [part.text for part in parts]
         corruption = None
         if self._rng.random() < self._corrupt_share:
-            extra = make(self._rng, Drawn(self._rng, self._now), self._values)
-            corruption = corrupt(extra, self._rng.choice(SOURCES), self._rng.choice(KINDS))
+            extra = make(self._rng, RandomValues(self._rng, self._now), self._values)
+            corruption = corrupt(extra, self._rng.choice(SOURCES), self._rng.choice(CORRUPTION_TYPES))
             texts.append(orjson.dumps(extra))
         texts[0] = b"[" + texts[0]
         texts[-1] += b"]"
@@ -136,7 +137,7 @@ class Bodies:
         )
 
     def _disturb(self, text: bytes) -> Part:
-        """Puts earlier events in the place of some and moves others into the past."""
+        """Replace some events by earlier ones, and move others into the past."""
         events = text[1:-1].split(_BETWEEN_EVENTS)
         repeats = int(len(events) * self._duplicates + self._rng.random())
         moves = int(len(events) * self._late + self._rng.random())
@@ -157,7 +158,7 @@ class Bodies:
         return event.replace(event[start : start + 24], earlier.encode())
 
     def _remember(self, events: list[bytes]) -> None:
-        """Keeps one of `events` to be sent again, in the place of an older one once there are enough."""
+        """Keep one of `events` for repeats. It replaces an older one if EARLIER_EVENTS are kept."""
         if not self._duplicates or not events:
             return
         if len(self._earlier) < EARLIER_EVENTS:

@@ -1,7 +1,7 @@
-"""Single events as the publisher makes them, and the sixteen ways in which it corrupts one.
+"""Single events as the publisher generates them, and its sixteen corruptions of an event.
 
-Invariant: `make` returns what the contract allows, keys in the publisher's order; `corrupt` changes exactly what
-the publisher would have changed and says whether the contract then rejects the event, and where.
+Invariant: `make` returns a valid event, with keys in the publisher's order. `corrupt` changes exactly what the
+publisher would change, and returns whether and where the contract rejects the result.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, Literal, Protocol
 
 from bench.publisher import words
-from bench.publisher.values import FUNNEL, VALUES, Kind, Values
+from bench.publisher.values import FUNNEL, VALUES, Entity, Values
 
 Source = Literal["facebook", "tiktok"]
 Reason = Literal["missing_field", "wrong_type", "not_allowed", "out_of_range", "invalid_timestamp"]
@@ -25,9 +25,9 @@ TYPES: dict[tuple[Source, str], tuple[str, ...]] = {
 }
 SOURCES: tuple[Source, ...] = ("facebook", "tiktok")
 STAGES = ("top", "bottom")
-KINDS = range(1, 9)  # of corruption
+CORRUPTION_TYPES = range(1, 9)  # of corruption
 
-# 256 byte values onto 62 letters and digits: the first eight come up a fifth more often, which harms nothing here.
+# Maps 256 byte values to 62 characters. The first eight are a quarter more frequent, which does not matter here.
 ALPHANUMERIC = bytes(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"[byte % 62] for byte in range(256)
 )
@@ -35,17 +35,17 @@ ALPHANUMERIC = bytes(
 Clock = Callable[[], float]
 
 
-class Fresh(Protocol):
-    """What is new in every event, however it is made."""
+class FreshValues(Protocol):
+    """Source of the values that are new in every event."""
 
     def uuid(self) -> str: ...
     def instant(self) -> str: ...
-    def letters(self, count: int) -> str: ...
+    def alphanumeric(self, count: int) -> str: ...
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """Fresh values drawn from `rng`; the instant is that of `now`, in seconds since 1970."""
+class RandomValues:
+    """Fresh values from a random generator. now returns the instant, in seconds since 1970."""
 
     rng: Random
     now: Clock
@@ -58,24 +58,24 @@ class Drawn:
     def instant(self) -> str:
         return instant(self.now())
 
-    def letters(self, count: int) -> str:
+    def alphanumeric(self, count: int) -> str:
         return self.rng.randbytes(count).translate(ALPHANUMERIC).decode()
 
 
 def instant(seconds: float) -> str:
-    """Seconds since 1970 as the publisher writes them: UTC, three digits of fraction, Z."""
+    """Return seconds since 1970 in the publisher's format: UTC, milliseconds, Z."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def make(rng: Random, fresh: Fresh, values: Values = VALUES["publisher"]) -> Event:
-    """One valid event: source even, stage and type even unless `values` has a funnel."""
+def make(rng: Random, fresh: FreshValues, values: Values = VALUES["publisher"]) -> Event:
+    """Return one valid event. Sources are equally likely; so are stages and types, unless `values` has a funnel."""
     source: Source = rng.choice(SOURCES)
     if values.funnel:
         ((stage, event_type),) = rng.choices(list(FUNNEL[source]), list(FUNNEL[source].values()))
     else:
         stage = rng.choice(STAGES)
         event_type = rng.choice(TYPES[source, stage])
-    draw = _Draw(rng, fresh, values)
+    draw = _EventValues(rng, fresh, values)
     return {
         "eventId": ("fb-" if source == "facebook" else "ttk-") + fresh.uuid(),
         "timestamp": fresh.instant(),
@@ -86,10 +86,10 @@ def make(rng: Random, fresh: Fresh, values: Values = VALUES["publisher"]) -> Eve
     }
 
 
-class _Draw:
-    """What an event is drawn with: its own generator, or the one of the person, campaign and so on that it has."""
+class _EventValues:
+    """Random generators for the values of one event: its own, or that of its person, campaign and so on."""
 
-    def __init__(self, rng: Random, fresh: Fresh, values: Values) -> None:
+    def __init__(self, rng: Random, fresh: FreshValues, values: Values) -> None:
         self._rng = rng
         self._fresh = fresh
         self._values = values
@@ -98,16 +98,16 @@ class _Draw:
         return self._fresh.instant()
 
     def country(self, city: Random) -> str:
-        """The country of a city: large ones have more cities, unless each event has a city of its own."""
+        """Return the country of a city. Large countries have more cities, unless each event has its own city."""
         return words.country(city) if self._values.city is None else words.country_by_size(city)
 
-    def of(self, kind: Kind) -> tuple[Random, Fresh]:
-        """A generator, and what gives ids: of this event alone, or always the same for the same person."""
-        drawn = self._values.draw(kind, self._rng)
-        return (self._rng, self._fresh) if drawn is None else (drawn, Drawn(drawn, lambda: 0.0))
+    def of(self, entity: Entity) -> tuple[Random, FreshValues]:
+        """Return a generator and a source of ids for an entity. They are the same for the same entity."""
+        drawn = self._values.draw(entity, self._rng)
+        return (self._rng, self._fresh) if drawn is None else (drawn, RandomValues(drawn, lambda: 0.0))
 
 
-def _facebook_user(draw: _Draw) -> Event:
+def _facebook_user(draw: _EventValues) -> Event:
     person, fresh = draw.of("person")
     user = {
         "userId": fresh.uuid(),
@@ -119,27 +119,27 @@ def _facebook_user(draw: _Draw) -> Event:
     return {**user, "location": {"country": draw.country(city), "city": words.city(city)}}
 
 
-def _tiktok_user(draw: _Draw) -> Event:
+def _tiktok_user(draw: _EventValues) -> Event:
     person, fresh = draw.of("person")
     return {"userId": fresh.uuid(), "username": words.username(person), "followers": person.randint(0, 1_000_000)}
 
 
-def _facebook_top(draw: _Draw, event_type: str) -> Event:
+def _facebook_top(draw: _EventValues, event_type: str) -> Event:
     rng, _ = draw.of("circumstance")
     _, thing = draw.of("thing")
     return {
         "actionTime": draw.instant(),
         "referrer": rng.choice(("newsfeed", "marketplace", "groups")),
-        "videoId": f"vid-{thing.letters(8)}" if event_type == "video.view" else None,
+        "videoId": f"vid-{thing.alphanumeric(8)}" if event_type == "video.view" else None,
     }
 
 
-def _facebook_bottom(draw: _Draw, event_type: str) -> Event:
+def _facebook_bottom(draw: _EventValues, event_type: str) -> Event:
     rng, _ = draw.of("circumstance")
     _, campaign = draw.of("campaign")
     return {
-        "adId": f"ad-{campaign.letters(8)}",
-        "campaignId": f"camp-{campaign.letters(5)}",
+        "adId": f"ad-{campaign.alphanumeric(8)}",
+        "campaignId": f"camp-{campaign.alphanumeric(5)}",
         "clickPosition": rng.choice(("top_left", "bottom_right", "center")),
         "device": rng.choice(("mobile", "desktop")),
         "browser": rng.choice(("Chrome", "Firefox", "Safari")),
@@ -147,7 +147,7 @@ def _facebook_bottom(draw: _Draw, event_type: str) -> Event:
     }
 
 
-def _tiktok_top(draw: _Draw, _event_type: str) -> Event:
+def _tiktok_top(draw: _EventValues, _event_type: str) -> Event:
     rng, _ = draw.of("circumstance")
     city, _ = draw.of("city")
     _, thing = draw.of("thing")
@@ -156,16 +156,16 @@ def _tiktok_top(draw: _Draw, _event_type: str) -> Event:
         "percentageWatched": rng.randint(0, 100),
         "device": rng.choice(("Android", "iOS", "Desktop")),
         "country": draw.country(city),
-        "videoId": f"vid-{thing.letters(8)}",
+        "videoId": f"vid-{thing.alphanumeric(8)}",
     }
 
 
-def _tiktok_bottom(draw: _Draw, event_type: str) -> Event:
+def _tiktok_bottom(draw: _EventValues, event_type: str) -> Event:
     rng, thing = draw.of("thing")
     bought = event_type == "purchase"
     return {
         "actionTime": draw.instant(),
-        "profileId": f"profile-{thing.letters(6)}" if event_type == "profile.visit" else None,
+        "profileId": f"profile-{thing.alphanumeric(6)}" if event_type == "profile.visit" else None,
         "purchasedItem": words.item(rng) if bought else None,
         "purchaseAmount": words.price(rng, 5, 500) if bought else None,
     }
@@ -182,7 +182,7 @@ _ENGAGEMENTS = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What the contract finds wrong: the JSON path of the key, and why, in the contract's own words."""
+    """A violation of the contract: JSON path of the key, and the contract's reason."""
 
     path: str
     reason: Reason
@@ -190,23 +190,23 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Corruption:
-    """Which function (named by the source that it was written for) and kind (1 to 8) went over an event.
+    """A corruption of an event: the publisher's function, named by its source, and the type of corruption (1 to 8).
 
-    `fault` is None where the event stays valid: the function was written for the other source, and so changed
-    nothing or only added a key that the contract does not list, or there was no purchased item to delete.
+    fault is None if the event is still valid: the function is the other source's, so it changed nothing or added an
+    unknown key, or there was no purchased item to delete.
     """
 
     function: Source
-    kind: int
+    corruption_type: int
     fault: Fault | None
 
 
-def corrupt(event: Event, function: Source, kind: int) -> Corruption:
-    """Corrupts `event` in place, with a function that need not be the one of its source."""
+def corrupt(event: Event, function: Source, corruption_type: int) -> Corruption:
+    """Corrupt `event` in place. `function` may be that of the other source."""
     user, engagement = event["data"]["user"], event["data"]["engagement"]
     top, facebook = event["funnelStage"] == "top", function == "facebook"
     fault: Fault | None
-    match kind:
+    match corruption_type:
         case 1:
             event["timestamp"] = "invalid-timestamp"
             fault = Fault("$.timestamp", "invalid_timestamp")
@@ -241,7 +241,7 @@ def corrupt(event: Event, function: Source, kind: int) -> Corruption:
             user[key] = value
             fault = Fault(f"$.data.user.{key}", "not_allowed" if facebook else "wrong_type")
         case _:
-            raise ValueError(f"corruption kind {kind} is not one of 1 to 8")
-    if kind in (3, 7, 8) and event["source"] != function:
+            raise ValueError(f"corruption kind {corruption_type} is not one of 1 to 8")
+    if corruption_type in (3, 7, 8) and event["source"] != function:
         fault = None  # these kinds touch keys that only the function's own source has
-    return Corruption(function, kind, fault)
+    return Corruption(function, corruption_type, fault)

@@ -1,7 +1,7 @@
-"""Posts bodies over HTTP/1.1 for as little CPU as it takes: plain streams, connections kept alive.
+"""Post bodies over HTTP/1.1 with little CPU: plain streams, keep-alive connections.
 
-Invariant: one call is one attempt, and never raises for what the server or the network did; a connection is used
-again only after a whole answer to a request that was sent whole.
+Invariant: one call is one attempt, and never raises for errors of the server or the network. A connection is reused
+only after a complete response to a completely sent request.
 """
 
 import asyncio
@@ -17,15 +17,15 @@ IDLE_SECONDS = 4.0  # servers close idle connections, commonly after 5 s
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back for one POST; `status` is None, and `failure` says why, when no answer came."""
+    """The response to one POST. Without a response, status is None and failure is the reason."""
 
     status: int | None
     payload: bytes
-    seconds: float  # from the first byte sent to the last byte of the answer
+    seconds: float  # from the first byte sent to the last byte received
     failure: str | None = None
 
     def counts(self) -> tuple[int, int] | None:
-        """(accepted, rejected) where the answer tells them."""
+        """Return (accepted, rejected) if the response contains them, otherwise None."""
         try:
             document = orjson.loads(self.payload)
             return int(document["accepted"]), int(document["rejected"])
@@ -50,7 +50,7 @@ class Poster:
         self._idle: list[tuple[float, StreamReader, StreamWriter]] = []
 
     async def post(self, content: bytes) -> Answer:
-        """Posts once. Reads while it sends: a server may reject a body before it has read it."""
+        """Post once. Reads while sending: a server may reject a body before it has read it."""
         started = time.perf_counter()
         try:
             reader, writer = await self._connection()
@@ -79,13 +79,13 @@ class Poster:
         return await asyncio.open_connection(*self._address, ssl=self._tls or None)
 
     def close(self) -> None:
-        """Closes the idle connections."""
+        """Close the idle connections."""
         while self._idle:
             self._idle.pop()[2].transport.abort()
 
 
 async def _read_answer(reader: StreamReader) -> tuple[int, bytes, bool]:
-    """Returns status, payload and whether the connection stays open; raises ValueError for what is not HTTP."""
+    """Return status, payload and whether the connection stays open. Raises ValueError if the response is not HTTP."""
     status, headers = await _read_head(reader)
     while status < 200:
         status, headers = await _read_head(reader)
@@ -102,7 +102,7 @@ async def _read_answer(reader: StreamReader) -> tuple[int, bytes, bool]:
 async def _read_head(reader: StreamReader) -> tuple[int, dict[str, str]]:
     first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     if not first.startswith("HTTP/1."):
-        raise ValueError(f"not an HTTP answer: {first[:40]!r}")
+        raise ValueError(f"not an HTTP response: {first[:40]!r}")
     pairs = (line.partition(":") for line in lines if line)
     return int(first.split()[1]), {name.strip().lower(): value.strip() for name, _, value in pairs}
 

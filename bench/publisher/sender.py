@@ -1,9 +1,9 @@
-"""Sends bodies on time: one POST every second, without waiting for the last reply, and never a retry.
+"""Send bodies on schedule: one POST every second, without waiting for responses, and without retries.
 
-A body is built in the idle time right before it leaves, or with `prepare` before the first one leaves.
+A body is built in the idle time before it is sent, or with `prepare` before the first POST.
 
-Invariant: the next POST leaves on time whatever became of the last (unless a limit on concurrency says otherwise);
-each POST is one attempt and is counted once.
+Invariant: each POST is sent on time regardless of earlier ones, unless a concurrency limit delays it. Each POST is one
+attempt and is counted once.
 
     sizes --build--> Body --post (a task of its own)--> Answer --> Tally
 """
@@ -19,32 +19,34 @@ from bench.publisher.bodies import Bodies, Body, Part
 from bench.publisher.post import Answer, Poster
 from bench.publisher.tally import Tally
 
-LEAD_SECONDS = 0.1  # a body is begun at least that long before it leaves; 50,000 events take about 0.05
-SLICE_PARTS = 16  # built between two looks at the network: less than a millisecond
+LEAD_SECONDS = 0.1  # building a body starts at least this long before it is sent; 50,000 events take about 0.05
+SLICE_PARTS = 16  # built without yielding to the event loop: less than a millisecond
 RESENDABLE_POSTS = 8
 
 
-def varied_sizes(seed: object, fewest: int, most: int) -> Iterator[int]:
-    """Events of each POST, uniform from `fewest` to `most`."""
+def varied_sizes(seed: object, min_events: int, max_events: int) -> Iterator[int]:
+    """Yield the events of each POST, uniformly distributed from `min_events` to `max_events`."""
     rng = Random(f"{seed}/sizes")
     while True:
-        yield rng.randint(fewest, most)
+        yield rng.randint(min_events, max_events)
 
 
 def steady_sizes(events_per_second: float, every_seconds: float) -> Iterator[int]:
-    """Events of each POST at a steady rate, fractions carried over. Raises ValueError for less than one a POST."""
+    """Return the events of each POST at a steady rate. Raises ValueError for less than one event per POST."""
     each = events_per_second * every_seconds
     if each < 1:
-        raise ValueError(f"{events_per_second} events a second make less than one event every {every_seconds} s")
+        raise ValueError(f"{events_per_second} events per second are less than one event every {every_seconds} s")
     return (int((number + 1) * each) - int(number * each) for number in count())
 
 
 class Sender:
     """Posts bodies of the given sizes to `endpoint`.
 
-    One leaves every `every_seconds`; if that is 0, as soon as there is room under `concurrency`. `resend_share` of
-    the POSTs repeat one of the last bodies. `on_answer` gets each body with its answer, for who checks what was
-    stored. Raises ValueError for an endpoint that is no URL, or for neither a pause nor a limit.
+    every_seconds    interval between POSTs; 0: as fast as `concurrency` allows
+    resend_share     share of POSTs that repeat one of the last bodies
+    on_answer        called with each body and its response
+
+    Raises ValueError if the endpoint is not a URL, or if there is neither an interval nor a limit.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class Sender:
         on_answer: Callable[[Body, Answer], None] | None = None,
     ) -> None:
         if every_seconds == 0 and concurrency is None:
-            raise ValueError("without a pause between POSTs there must be a limit on their concurrency")
+            raise ValueError("--every 0 requires --concurrency")
         self.tally = Tally()
         self._poster = Poster(endpoint)
         self._bodies = bodies
@@ -77,15 +79,15 @@ class Sender:
         self._lead_seconds = LEAD_SECONDS
 
     def prepare(self, posts: int) -> None:
-        """Makes ready what takes time: the templates, and that many bodies (11 MB each at the publisher's sizes)."""
+        """Generate the templates, and that many bodies (11 MB each at the publisher's sizes)."""
         self._bodies.make_templates()
         for _ in range(posts):
-            events, begun = next(self._sizes), time.process_time()
+            events, began_cpu = next(self._sizes), time.process_time()
             self._prepared.append(self._bodies.body(events))
-            self.tally.built(events, time.process_time() - begun)
+            self.tally.built(events, time.process_time() - began_cpu)
 
     async def run(self, *, posts: int | None = None, seconds: float | None = None, wait_seconds: float = 30) -> Tally:
-        """Sends until `posts` have left, `seconds` are over or `stop`; then waits for answers that are due."""
+        """Send until `posts` POSTs, `seconds` or `stop`. Then wait at most `wait_seconds` for responses."""
         now = asyncio.get_running_loop().time
         started_cpu, built_cpu = time.process_time(), self.tally.build_cpu_seconds
         started = now() + self._lead_seconds
@@ -111,13 +113,13 @@ class Sender:
         return self.tally
 
     def stop(self) -> None:
-        """Sends no more; called again, gives up on the answers still due."""
+        """Stop sending. A second call stops waiting for responses."""
         if self._stopping.is_set():
             self._give_up()
         self._stopping.set()
 
     async def _next_body(self) -> tuple[Body, bool]:
-        """The body to send and whether it was sent before."""
+        """Return the body to send, and whether it was sent before."""
         if self._resendable and self._rng.random() < self._resend_share:
             return self._rng.choice(self._resendable), True
         body = self._prepared.popleft() if self._prepared else await self._build(next(self._sizes))
@@ -125,17 +127,17 @@ class Sender:
         return body, False
 
     async def _build(self, events: int) -> Body:
-        """Builds in slices, so that answers are read and bodies in flight go on meanwhile."""
+        """Build a body in slices, so that the event loop serves requests in flight meanwhile."""
         parts: list[Part] = []
-        started, begun = time.monotonic(), time.process_time()
+        started, began_cpu = time.monotonic(), time.process_time()
         for part in self._bodies.parts(events):
             parts.append(part)
             if len(parts) % SLICE_PARTS == 0:
-                self.tally.built(0, time.process_time() - begun)
+                self.tally.built(0, time.process_time() - began_cpu)
                 await asyncio.sleep(0)
-                begun = time.process_time()
+                began_cpu = time.process_time()
         body = self._bodies.assemble(events, parts)
-        self.tally.built(events, time.process_time() - begun)
+        self.tally.built(events, time.process_time() - began_cpu)
         self._lead_seconds = max(self._lead_seconds, 2 * (time.monotonic() - started))
         return body
 
@@ -143,7 +145,7 @@ class Sender:
         try:
             answer = await self._poster.post(body.content)
         except asyncio.CancelledError:  # by `_give_up` alone
-            answer = Answer(None, b"", 0.0, "no answer when the run ended")
+            answer = Answer(None, b"", 0.0, "no response before the run ended")
         self.tally.returned(body, answer)
         if self._on_answer is not None:
             self._on_answer(body, answer)
@@ -156,7 +158,7 @@ class Sender:
             return False
 
     async def _room(self) -> bool:
-        """Waits until one more POST may be in flight; False if stopped meanwhile."""
+        """Wait until one more POST may be in flight. Return False if stopped meanwhile."""
         while self._concurrency is not None and len(self._in_flight) >= self._concurrency:
             stopping = asyncio.create_task(self._stopping.wait())
             await asyncio.wait({stopping, *self._in_flight}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,6 +1,6 @@
-"""Counts what a publisher sent and what was answered, and tells it while it runs and at the end.
+"""Count POSTs and responses of a publisher, and format them as progress and as a final report.
 
-Invariant: posts = answered + unanswered + in flight; what has no answer counts neither as accepted nor as rejected.
+Invariant: posts = answered + unanswered + in flight. Events without a response are neither accepted nor rejected.
 """
 
 from collections import Counter
@@ -24,30 +24,30 @@ class Tally:
     corrupted_posts: int = 0
     expected_invalid: int = 0
     in_flight: int = 0
-    most_in_flight: int = 0
+    max_in_flight: int = 0
     accepted: int = 0
     rejected: int = 0
-    unexpected_answers: int = 0  # 2xx whose counts are not those of the body
-    most_behind_seconds: float = 0.0  # a POST left that long after its time
+    unexpected_answers: int = 0  # 2xx with counts that differ from the body's
+    max_behind_seconds: float = 0.0  # largest delay of a POST behind schedule
     seconds: float = 0.0
     built_events: int = 0
     build_cpu_seconds: float = 0.0
-    send_cpu_seconds: float = 0.0  # all CPU of the run but that of building
+    send_cpu_seconds: float = 0.0  # CPU of the run without building bodies
     answered: Counter[int] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
-    latencies: list[float] = field(default_factory=list)  # seconds, of answered POSTs, in order of the answers
+    latencies: list[float] = field(default_factory=list)  # seconds, in the order of the responses
 
     @property
     def unanswered(self) -> int:
         return self.failures.total()
 
     def built(self, events: int, cpu_seconds: float) -> None:
-        """Counts what building bodies cost."""
+        """Count the CPU of building bodies."""
         self.built_events += events
         self.build_cpu_seconds += cpu_seconds
 
     def sent(self, body: Body, *, resent: bool, behind_seconds: float) -> None:
-        """Counts one POST as it leaves."""
+        """Count one POST when it is sent."""
         self.posts += 1
         self.resent_posts += resent
         self.events_sent += body.events
@@ -57,14 +57,14 @@ class Tally:
         self.corrupted_posts += body.corruption is not None
         self.expected_invalid += body.invalid
         self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        self.most_behind_seconds = max(self.most_behind_seconds, behind_seconds)
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        self.max_behind_seconds = max(self.max_behind_seconds, behind_seconds)
 
     def returned(self, body: Body, answer: Answer) -> None:
-        """Counts what came back for one POST."""
+        """Count the response to one POST."""
         self.in_flight -= 1
         if answer.status is None:
-            self.failures[answer.failure or "no answer"] += 1
+            self.failures[answer.failure or "no response"] += 1
             return
         self.answered[answer.status] += 1
         self.latencies.append(answer.seconds)
@@ -76,7 +76,7 @@ class Tally:
             self.unexpected_answers += 1
 
     def line(self, seconds: float, events_before: int, answers_before: int) -> str:
-        """One line of progress: totals, and the rate and latency since the counts given."""
+        """Return one line of progress: totals, and the rate and latency since the given counts."""
         recent = sorted(self.latencies[answers_before:])
         other = self.answered.total() - self.answered[202] - self.answered[503]
         latency = f"p50 {_percentile(recent, 50):.0f} ms, max {_percentile(recent, 100):.0f} ms" if recent else "-"
@@ -87,7 +87,7 @@ class Tally:
         )
 
     def report(self) -> dict[str, Any]:
-        """The final counts, as JSON types; latencies in milliseconds."""
+        """Return the final counts as JSON types. Latencies are in milliseconds."""
         ordered = sorted(self.latencies)
         return {
             "posts": self.posts,
@@ -106,8 +106,8 @@ class Tally:
             "resent_posts": self.resent_posts,
             "seconds": round(self.seconds, 2),
             "events_per_second": round(self.events_sent / self.seconds) if self.seconds else 0,
-            "most_in_flight": self.most_in_flight,
-            "most_behind_ms": round(self.most_behind_seconds * 1000, 1),
+            "max_in_flight": self.max_in_flight,
+            "max_behind_ms": round(self.max_behind_seconds * 1000, 1),
             "latency_ms": {f"p{share}": round(_percentile(ordered, share), 1) for share in (50, 90, 99, 100)},
             "cpu_us_per_event": {
                 "build": round(1e6 * self.build_cpu_seconds / max(self.built_events, 1), 2),
@@ -117,5 +117,5 @@ class Tally:
 
 
 def _percentile(ordered: list[float], share: int) -> float:
-    """Milliseconds under which `share` percent of the ordered seconds lie; 0 without any."""
+    """Return the milliseconds below which `share` percent of the ordered seconds are; 0 without any."""
     return 1000 * ordered[min(len(ordered) - 1, len(ordered) * share // 100)] if ordered else 0.0

@@ -1,13 +1,13 @@
-"""How the values of made events are distributed.
+"""Distributions of the values in generated events.
 
-    publisher       a person, a campaign and a video of its own for each event, as the publisher sends
-    zipf            people, campaigns, cities and things that return, a few of them often (Zipf's law)
-    one             one person, campaign, city and thing in all events of a type
-    zipf-campaigns  the publisher's, except few campaigns by Zipf's law
-    one-campaign    the publisher's, except a single campaign
-    plausible       as zipf, and event types that get rarer at each step of the funnel
+    publisher       a new person, campaign and video for each event, like the real publisher
+    zipf            people, campaigns, cities and items repeat, a few of them often (Zipf's law)
+    one             one person, campaign, city and item in all events of a type
+    zipf-campaigns  like publisher, but few campaigns by Zipf's law
+    one-campaign    like publisher, but a single campaign
+    plausible       like zipf, and event types are rarer at each step of the funnel
 
-Types are even within a stage except in `plausible`. Event ids and instants are new in every event.
+Except in `plausible`, all types of a stage are equally likely. Event ids and instants are new in every event.
 """
 
 from collections.abc import Mapping
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-Kind = Literal["person", "city", "campaign", "thing", "circumstance"]
+Entity = Literal["person", "city", "campaign", "thing", "circumstance"]
 
-# How many of a thousand events of a source are of a type: the funnel gets narrower at each step.
+# Events of each type per thousand events of a source.
 FUNNEL: Mapping[str, Mapping[tuple[str, str], int]] = {
     "facebook": {
         ("top", "ad.view"): 600,
@@ -42,9 +42,9 @@ FUNNEL: Mapping[str, Mapping[tuple[str, str], int]] = {
 
 @dataclass(frozen=True)
 class Values:
-    """How many different people, cities and so on there are; None: a new one for each event.
+    """Number of different people, cities and so on; None: a new one for each event.
 
-    A `thing` is a video, a profile or what is sold; a `circumstance` is all else of an engagement.
+    A thing is a video, a profile or a sold item. A circumstance is all other values of an engagement.
     """
 
     person: int | None = None
@@ -54,13 +54,13 @@ class Values:
     circumstance: int | None = None
     funnel: bool = False
 
-    def draw(self, kind: Kind, rng: Random) -> Random | None:
-        """The generator of one of these, always the same for the same one; None if each event has a new one.
+    def draw(self, entity: Entity, rng: Random) -> Random | None:
+        """Draw one entity, and return its random generator; None if each event has a new entity.
 
-        The n-th has a likelihood in proportion to 1/n.
+        The probability of the n-th entity is proportional to 1/n.
         """
-        count: int | None = getattr(self, kind)
-        return None if count is None else Random(f"{kind}/{int((count + 1) ** rng.random())}")
+        count: int | None = getattr(self, entity)
+        return None if count is None else Random(f"{entity}/{int((count + 1) ** rng.random())}")
 
 
 VALUES: Mapping[str, Values] = {

@@ -1,7 +1,7 @@
 """The free text of generated events: invented people, places and goods, and real country names.
 
-Invariant: every word is plain ASCII without a quote, and composed, so that names and cities are nearly
-unique per event while the average length is that of the real load.
+Invariant: all words are plain ASCII without quotes. Names and cities are composed, so that they are nearly unique per
+event and have the average length of the real load.
 """
 
 from random import Random
@@ -36,7 +36,7 @@ United States Virgin Islands|Uruguay|Uzbekistan|Vanuatu|Venezuela|Vietnam|Wallis
 Zambia|Zimbabwe
 """
 COUNTRIES = tuple(_COUNTRIES.replace("\n", "").split("|"))
-# The countries with most events, where countries differ in size.
+# The countries with most events, for distributions in which countries differ in size.
 _LARGE = """
 United States of America|India|Brazil|Indonesia|Mexico|Germany|United Kingdom|France|Japan|Philippines|Turkey|Italy|
 Spain|Vietnam|Thailand|Canada|Poland|Argentina|Colombia|Egypt|Nigeria|South Africa|Netherlands|Australia
@@ -85,12 +85,12 @@ _GOODS = _words(
 
 
 def country(rng: Random) -> str:
-    """A real country or territory, each as likely as the other."""
+    """Return a real country or territory, all equally likely."""
     return rng.choice(COUNTRIES)
 
 
 def country_by_size(rng: Random) -> str:
-    """A real country or territory, the large ones far more often than the small ones (Zipf's law)."""
+    """Return a real country or territory, with the probabilities of Zipf's law."""
     return _BY_SIZE[int((len(_BY_SIZE) + 1) ** rng.random()) - 1]
 
 
@@ -107,7 +107,7 @@ def _surname(rng: Random) -> str:
 
 
 def person(rng: Random) -> str:
-    """An invented full name, such as "Dr. Selora Thornwick", 15 characters on average."""
+    """Return an invented full name, such as "Dr. Selora Thornwick", 15 characters on average."""
     name = f"{_given(rng)} {_surname(rng)}"
     if rng.random() < 0.10:
         name = f"{rng.choice(_BEFORE_NAME)} {name}"
@@ -117,7 +117,7 @@ def person(rng: Random) -> str:
 
 
 def username(rng: Random) -> str:
-    """An invented account name, such as "Kelara_Novberg42" or "Toris7"."""
+    """Return an invented account name, such as "Kelara_Novberg42" or "Toris7"."""
     number = str(rng.randrange(100))
     if rng.random() < 0.3:
         return _given(rng) + number
@@ -126,7 +126,7 @@ def username(rng: Random) -> str:
 
 
 def city(rng: Random) -> str:
-    """An invented town, such as "Port Vandfeld" or "Halethhaven"."""
+    """Return an invented city, such as "Port Vandfeld" or "Halethhaven"."""
     stem = rng.choice((_given, _family))(rng)
     if rng.random() < 0.45:
         return f"{rng.choice(_BEFORE_CITY)} {stem}"
@@ -134,11 +134,11 @@ def city(rng: Random) -> str:
 
 
 def item(rng: Random) -> str:
-    """Something sold, such as "Polished Copper Kettle"."""
+    """Return an invented item, such as "Polished Copper Kettle"."""
     return f"{rng.choice(_QUALITIES)} {rng.choice(_MATERIALS)} {rng.choice(_GOODS)}"
 
 
 def price(rng: Random, lowest: int, highest: int) -> str:
-    """A price as a decimal string; like those of shops, most end in 9 or 5."""
+    """Return a price as a decimal string. Like prices in shops, most end in 9 or 5."""
     cent = rng.choice("9999955500") if rng.random() < 0.9 else rng.choice("0123456789")
     return f"{rng.randrange(lowest, highest)}.{rng.randrange(10)}{cent}"

@@ -1,1 +1,1 @@
-"""What a collector does beside its flow: partitions, retention, watermark, ledger, stranded messages."""
+"""Background steps of a collector: partitions, retention, watermark, ledger, stranded messages."""

@@ -1,8 +1,8 @@
-"""Watch the ledger while events flow: no message leaves a stream without a receipt, and all that is stored is counted.
+"""Check the ledger while events flow: every message deleted from a stream has a receipt, every stored event is counted.
 
-Invariant: what is told is wrong for certain. The stream is asked first and the receipts are read after: a message that
-left the stream before has its receipt by then, whatever flows meanwhile. Receipts and rollups are written together, so
-one snapshot must find them equal. `ops/ledger.py` reads the whole, rows counted too.
+Invariant: no false alarm. The check reads the stream's state first and the receipts after it: a message deleted from
+the stream before has its receipt by then. Receipts and rollups are written in one transaction, so one snapshot must
+find them equal. `ops/ledger.py` reads the whole ledger, and counts rows, too.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from core.periodic import periodically
 from core.postgres import Connection
 from sql import statements
 
-# A sum over all receipts, some millions where they are kept for days.
+# Each check sums all receipts: some millions if they are kept for days.
 EVERY_SECONDS: Final = 300.0
 AGAIN_SECONDS: Final = 15.0
-COMMAND_SECONDS: Final = 300.0  # of a server that vanished without a word nothing else is heard
+COMMAND_SECONDS: Final = 300.0  # detects a dead peer (a half-open TCP connection)
 _SQL: Final = statements("ledger")
 log = structlog.get_logger()
 
 
 async def watch(client: Client, dsn: str, source: Source, readiness: Readiness) -> None:
-    """Check the ledger of a source for ever, first at once."""
+    """Check the ledger of a source every EVERY_SECONDS, until cancelled."""
 
     async def check() -> None:
         connection = await postgres.connect(
@@ -54,10 +54,10 @@ async def _check(client: Client, connection: Connection, source: Source) -> None
         missing = max(0, missing + lost["lost_before"] - lost["accepted_loss"])
         uncounted = 0
         if source.table is not None:
-            uncounted = await connection.fetchval(_SQL["stored_in_all"], source.stream) - await connection.fetchval(
+            uncounted = await connection.fetchval(_SQL["stored_total"], source.stream) - await connection.fetchval(
                 _SQL["rolled_up"], source.name
             )
     metrics.ledger_missing.labels(source.name).set(missing)
     metrics.ledger_uncounted.labels(source.name).set(uncounted)
     if missing or uncounted:
-        log.critical("the ledger does not balance", missing_messages=missing, uncounted_events=uncounted)
+        log.critical("ledger unbalanced", missing_messages=missing, uncounted_events=uncounted)

@@ -1,7 +1,7 @@
-"""Report a source's state to the database once a second: how full its stream is, whether it is paused or stopped.
+"""Record a source's state in the database once a second: bytes in its stream, and whether it is paused or stopped.
 
-The collector of rejected events also listens to the gateways, so that the page can say whether they turn requests away.
-What is not reported any more goes stale, and `core/state.py` judges that as a problem.
+The collector of rejected events also receives the gateways' reports of requests turned away, and records their sum.
+A record that is no longer updated becomes stale; `core/state.py` reports that as a problem.
 """
 
 from __future__ import annotations
@@ -30,55 +30,56 @@ _SQL: Final = statements("state")
 log = structlog.get_logger()
 
 
-class StateReport:
-    """Writes the state of one source. If readiness lacks "collecting", this collector has stopped."""
+class StateRecorder:
+    """Records the state of one source. The source is stopped while "collecting" is not ready."""
 
     def __init__(self, client: Client, source: Source, readiness: Readiness) -> None:
         self._client = client
         self._source = source
         self._readiness = readiness
-        self._begun = float("-inf")
-        self._listening = False
+        self._recorded_at = float("-inf")
+        self._subscribed = False
         self._turned_away: deque[tuple[float, int]] = deque()
-        self._heard: float | None = None
+        self._gateway_reported_at: float | None = None
 
-    async def write(self, connection: Connection, info: StreamInfo) -> None:
-        """Write it if the last time was a second ago. Raises what the database raises."""
-        if (now := time.monotonic()) - self._begun < EVERY_SECONDS:
+    async def record(self, connection: Connection, info: StreamInfo) -> None:
+        """Record the state, unless that was done less than EVERY_SECONDS ago. Raises what the database raises."""
+        if (now := time.monotonic()) - self._recorded_at < EVERY_SECONDS:
             return
-        self._begun = now
+        self._recorded_at = now
         try:
-            if self._source.name == REJECTED and not self._listening:
-                await self._client.subscribe(GATEWAY_STATE_SUBJECT, cb=self._hear)
-                self._listening = True
+            if self._source.name == REJECTED and not self._subscribed:
+                await self._client.subscribe(GATEWAY_STATE_SUBJECT, cb=self._on_gateway_report)
+                self._subscribed = True
             consumer = await self._client.jetstream().consumer_info(
                 self._source.stream, consumer_of(self._source.name), timeout=CONSUMER_SECONDS
             )
             paused = bool(consumer.paused)
-        except nats.js.errors.NotFoundError:  # it is made again by the next pull, and a pause ended with it
+        except nats.js.errors.NotFoundError:  # the next pull recreates it, without its pause
             paused = False
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
-            log.debug("no word of the consumer", error=repr(error))
-            return  # the report of before goes stale
+            log.debug("consumer info unavailable", error=repr(error))
+            return  # the last record becomes stale
         name, stream_bytes, stream_max_bytes = self._source.name, info.state.bytes, max(info.config.max_bytes, 0)
-        await connection.execute(_SQL["note_source"], name, stream_bytes, stream_max_bytes, paused)
-        if why := self._readiness.reason("collecting"):
-            await connection.execute(_SQL["note_stopped"], name, why)
-        if self._listening:
-            turned_away, seconds_ago = self._of_gateways(time.monotonic())
-            await connection.execute(_SQL["note_gateways"], turned_away, seconds_ago)
+        await connection.execute(_SQL["record_source_state"], name, stream_bytes, stream_max_bytes, paused)
+        if reason := self._readiness.reason("collecting"):
+            await connection.execute(_SQL["record_stopped"], name, reason)
+        if self._subscribed:
+            turned_away, seconds_ago = self._gateway_state(time.monotonic())
+            await connection.execute(_SQL["record_gateway_state"], turned_away, seconds_ago)
 
-    async def _hear(self, message: Msg) -> None:
-        self._heard = time.monotonic()
+    async def _on_gateway_report(self, message: Msg) -> None:
+        self._gateway_reported_at = time.monotonic()
         try:
             count = int(message.data)
         except ValueError:
             return
         if count:
-            self._turned_away.append((self._heard, count))
+            self._turned_away.append((self._gateway_reported_at, count))
 
-    def _of_gateways(self, now: float) -> tuple[int, float | None]:
-        """Requests that gateways turned away of late, and how many seconds ago one of them reported."""
+    def _gateway_state(self, now: float) -> tuple[int, float | None]:
+        """Return the requests turned away within TURNED_AWAY_SECONDS, and the seconds since a gateway last reported."""
         while self._turned_away and self._turned_away[0][0] < now - TURNED_AWAY_SECONDS:
             self._turned_away.popleft()
-        return sum(count for _, count in self._turned_away), None if self._heard is None else now - self._heard
+        reported_at = self._gateway_reported_at
+        return sum(count for _, count in self._turned_away), None if reported_at is None else now - reported_at

@@ -1,8 +1,8 @@
-"""Tell the reports how fresh they are: up to which instant everything accepted is stored.
+"""Record the watermark of a source: the instant up to which all accepted events are stored.
 
-In a work queue a message stays until a collector confirms it, which is after its commit. So the first message's
-instant is such an instant, or, where the stream is empty, that of an answer from before it was looked at. It is
-JetStream's clock alone; it goes stale when collectors die, and is never wrong.
+A work queue keeps a message until a collector acknowledges it, after its commit. Therefore the watermark is the instant
+of the stream's first message. If the stream is empty, it is the server time of the response before the one that showed
+it empty. Only JetStream's clock is used. If collectors die, the watermark becomes stale, but never wrong.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from nats.aio.client import Client
 
 from collector import metrics
-from collector.maintenance.state import StateReport
+from collector.maintenance.state import StateRecorder
 from collector.sources.source import Source
 from core import postgres
 from core.health import Readiness
@@ -23,14 +23,13 @@ from sql import statements
 
 EVERY_SECONDS: Final = 0.25
 AGAIN_SECONDS: Final = 1.0
-COMMAND_SECONDS: Final = 20.0  # of a server that vanished without a word nothing else is heard
+COMMAND_SECONDS: Final = 20.0  # detects a dead peer (a half-open TCP connection)
 _SQL: Final = statements("maintenance")
 
 
-async def keep_watermark(client: Client, dsn: str, source: Source, readiness: Readiness) -> None:
-    """Write the watermark and the state of a source for ever. Both are stale while that fails."""
-    report = StateReport(client, source, readiness)
-    watermark = Watermark(client, dsn, source, report)
+async def advance_watermark(client: Client, dsn: str, source: Source, readiness: Readiness) -> None:
+    """Record the watermark and the state of a source until cancelled. Both are stale while that fails."""
+    watermark = Watermark(client, dsn, source, StateRecorder(client, source, readiness))
     try:
         await periodically(
             metrics.step(source.name, "watermark", readiness), watermark.advance, EVERY_SECONDS, AGAIN_SECONDS
@@ -40,35 +39,37 @@ async def keep_watermark(client: Client, dsn: str, source: Source, readiness: Re
 
 
 class Watermark:
-    """Writes one source's watermark over a connection that it keeps."""
+    """Records one source's watermark and state, over one connection."""
 
-    def __init__(self, client: Client, dsn: str, source: Source, report: StateReport) -> None:
+    def __init__(self, client: Client, dsn: str, source: Source, state: StateRecorder) -> None:
         self._client = client
         self._dsn = dsn
         self._source = source
-        self._report = report
+        self._state = state
         self._connection: Connection | None = None
 
     async def advance(self) -> None:
-        """Write it once. Raises StreamMissing, and what the database raises."""
+        """Record them once. Raises StreamMissing, and what the database raises."""
         info = await stream_info(self._client, self._source.stream)
         earlier = info.ts
         if not info.state.messages:
             info = await stream_info(self._client, self._source.stream)
-        _tell(self._source, info)
+        _record_metrics(self._source, info)
         try:
             if self._connection is None:
                 self._connection = await postgres.connect(
                     self._dsn, name="sluice-watermark", patience_seconds=5, command_seconds=COMMAND_SECONDS
                 )
-            await self._connection.execute(_SQL["note_life"], self._source.stream, info.created, info.state.last_seq)
+            await self._connection.execute(
+                _SQL["record_stream_life"], self._source.stream, info.created, info.state.last_seq
+            )
             if self._source.table is not None:
                 await self._connection.execute(
                     _SQL["advance_watermark"], self._source.name, info.stored_until(earlier), info.state.messages
                 )
-            await self._report.write(self._connection, info)
+            await self._state.record(self._connection, info)
         except BaseException:
-            self.close()  # it may lead to a server that is a standby by now
+            self.close()  # its server may be a standby by now
             raise
 
     def close(self) -> None:
@@ -78,6 +79,6 @@ class Watermark:
             connection.terminate()
 
 
-def _tell(source: Source, info: StreamInfo) -> None:
+def _record_metrics(source: Source, info: StreamInfo) -> None:
     metrics.pending_messages.labels(source.name).set(info.state.messages)
     metrics.lag_seconds.labels(source.name).set(max(0.0, (info.ts - info.stored_until(info.ts)).total_seconds()))

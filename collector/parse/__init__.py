@@ -1,1 +1,1 @@
-"""Parse messages into rows: the Python reference, the native parser, and the choice between them."""
+"""Parse messages into rows: the Python reference, the native parser, and the selection between them."""

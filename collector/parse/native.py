@@ -1,10 +1,10 @@
-"""The native parser: it reads the lines that it can prove to be valid, and asks the Python one about the others.
+"""The native parser: parses the lines that it proves to be valid, and calls the Python parser for all others.
 
     message --native--> rows
        \\--a line that is not proved to be valid--> python --> its row, or its invalid event
 
-Invariant: both parsers give the same for every message. The native one never says what is wrong with a line, nor reads
-a header: the reference does, so that both agree by construction.
+Invariant: both parsers return the same for every message. Only the Python reference decodes headers and reports why a
+line is invalid, so both agree by construction.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collector.parse import native_schema
 from collector.parse.parsed import InvalidEvent, Parsed, Parser, Rows
 from collector.parse.python import invalid_event, python_parser, row_reader
 from collector.parse.rollup import Seen, total
-from collector.parse.row import closing
+from collector.parse.row import row_suffix
 from collector.sources.source import Source
 from core import native
 from core.events import wire
@@ -26,8 +26,12 @@ from core.sources.fields import MAX_EVENT_BYTES, instant
 
 
 class Request(NamedTuple):
-    """What the native parser needs of a request, in its order: the count of its events, the first and the last instant
-    that they may have, and the end of their rows."""
+    """One request (a part of a message), with its fields in the native parser's order.
+
+    events              count of its events
+    earliest, latest    bounds of their timestamps, in microseconds since 2000
+    end                 last columns of their rows
+    """
 
     events: int
     earliest: int
@@ -36,44 +40,47 @@ class Request(NamedTuple):
 
 
 def native_parser(source: Source, contract: Contract) -> Parser:
-    """As `python_parser`, and the same for every input. Raises LeftToPython where it is not built or cannot serve."""
+    """Return a parser with the same results as `python_parser`.
+
+    Raises NativeParserUnsupported if the native module is not built or does not support the source.
+    """
     if NOT_BUILT:
-        raise native_schema.LeftToPython(NOT_BUILT)
+        raise native_schema.NativeParserUnsupported(NOT_BUILT)
     tag, shapes = native_schema.describe(source)
     try:
         parser = native.Parser(tag, "timestamp", MAX_EVENT_BYTES, shapes)
     except ValueError as error:
-        raise native_schema.LeftToPython(str(error)) from error
+        raise native_schema.NativeParserUnsupported(str(error)) from error
     python = python_parser(source, contract)
-    row, counted = row_reader(source, contract)
+    row, count_rows = row_reader(source, contract)
 
     def request_of(part: wire.Part, sequence: int) -> Request:
         earliest, latest = contract.window(instant(part.received_at))
-        return Request(part.events, earliest, latest, closing(part, sequence))
+        return Request(part.events, earliest, latest, row_suffix(part, sequence))
 
     def parse(message: bytes, sequence: int) -> Parsed:
         invalid: list[InvalidEvent] = []
-        asked: Seen = defaultdict(list)
+        fallback_values: Seen = defaultdict(list)
 
-        def ask(position: int, request: int, line: bytes) -> tuple[int, bytes] | None:
+        def read_in_python(position: int, request: int, line: bytes) -> tuple[int, bytes] | None:
             try:
-                return row(line, instant(parts[request].received_at), requests[request].end, asked)
-            except Invalid as why:
-                invalid.append(invalid_event(position, why))
+                return row(line, instant(parts[request].received_at), requests[request].end, fallback_values)
+            except Invalid as error:
+                invalid.append(invalid_event(position, error))
             return None
 
         try:
             parts, start = wire.decode_header(message)
             requests = [request_of(part, sequence) for part in parts]
-            found, counts = parser.rows(message, start, requests, ask)
-        except ValueError:  # what is wrong with the message as a whole
+            days, counts = parser.rows(message, start, requests, read_in_python)
+        except ValueError:  # the message as a whole is invalid: the reference reports why
             return python(message, sequence)
         events = sum(part.events for part in parts)
         return Parsed(
             events,
-            {day: Rows(count, copy) for day, (count, copy) in found.items()},
+            {day: Rows(count, copy) for day, (count, copy) in days.items()},
             invalid,
-            total([counts, counted(asked)]) if asked else counts,
+            total([counts, count_rows(fallback_values)]) if fallback_values else counts,
         )
 
     return parse

@@ -1,4 +1,4 @@
-"""What parsing a message gives, whichever parser reads it."""
+"""Result types of parsing a message, the same for both parsers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Rows:
 
 
 class InvalidEvent(NamedTuple):
-    """A line that cannot become a row. position counts the message's events from 0; -1 is the whole message."""
+    """A line that is not a valid event. position counts the message's events from 0; -1 is the whole message."""
 
     position: int
     reason: DeadReason
@@ -29,10 +29,12 @@ class InvalidEvent(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """What a message holds: its events are the rows of all days and the invalid.
+    """A parsed message.
 
-    The days count from 2000-01-01; a source that is not partitioned has day 0 alone. A message that cannot be read
-    counts as one event, its own invalid. counts are what its rows add to the rollups.
+    events     rows of all days plus invalid events; 1 for a message that cannot be decoded
+    days       rows by day since 2000-01-01; only day 0 for a source without partitions
+    invalid    events that break the contract
+    counts     what the rows add to the rollups
     """
 
     events: int

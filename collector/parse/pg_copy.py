@@ -1,9 +1,8 @@
-"""PostgreSQL's binary COPY format: how each kind of value is written.
+"""Encode values in PostgreSQL's binary COPY format.
 
 A row is its count of fields (16 bits), then for each field its length (32 bits) and its bytes; NULL has the
 length -1. All numbers are big-endian. Source: PostgreSQL's manual, "COPY", binary format, and the types' `recv`
-functions. An encoder takes a decoded value and gives the whole field. `core/native/src/pg_copy.rs` writes the
-same bytes.
+functions. An encoder returns the whole field of a decoded value. `core/native/src/pg_copy.rs` writes the same bytes.
 """
 
 from __future__ import annotations
@@ -26,26 +25,28 @@ _length: Final = struct.Struct(">i").pack
 _digits: Final = struct.Struct(">ihhhh").pack  # length, count of digits, weight, sign, display scale
 _two_digits: Final = struct.Struct(">ihhhhHH").pack  # the same, and two digits
 
-# Nearly all texts are short: their length's four bytes are looked up.
+# Encoded lengths 0 to 255: nearly all texts are short.
 _LENGTHS: Final = [_length(size) for size in range(256)]
 
 
 def fields_in_row(count: int) -> bytes:
-    """What opens each row."""
+    """Return the encoded count of fields, which begins each row."""
     return struct.pack(">h", count)
 
 
 def text(value: str | None) -> bytes:
+    """Return a text field."""
     if value is None:
         return NULL
-    written = value.encode()
-    try:  # not raw(), whose call would cost: a row has many texts
-        return _LENGTHS[len(written)] + written
+    encoded = value.encode()
+    try:  # inlined raw(): a row has many texts, and the call costs time
+        return _LENGTHS[len(encoded)] + encoded
     except IndexError:
-        return _length(len(written)) + written
+        return _length(len(encoded)) + encoded
 
 
 def raw(value: bytes) -> bytes:
+    """Return a bytea field."""
     size = len(value)
     return (_LENGTHS[size] if size < 256 else _length(size)) + value
 
@@ -56,33 +57,33 @@ bigint: Final[Callable[[int], bytes]] = partial(struct.Struct(">iq").pack, 8)
 
 
 class _Timestamps(dict[str, bytes]):
-    """Instants that were written before: as in `core.sources.fields`, events of one batch share few of them."""
+    """Cache of encoded instants: the events of a batch share few of them, as in `core.sources.fields`."""
 
-    _MOST: Final = 65_536
+    MAX_ENTRIES: Final = 65_536
 
     def __missing__(self, text: str) -> bytes:
-        written = bigint(instant(text))
-        if len(self) >= self._MOST:
+        encoded = bigint(instant(text))
+        if len(self) >= self.MAX_ENTRIES:
             self.clear()
-        self[text] = written
-        return written
+        self[text] = encoded
+        return encoded
 
 
 timestamp: Final[Callable[[str], bytes]] = _Timestamps().__getitem__
-"""An RFC 3339 instant."""
+"""Return a timestamptz field of an RFC 3339 instant."""
 
 
 def amount(value: str | None) -> bytes:
-    """A decimal with at most ten digits before the point and two after it, as numeric with two decimals.
+    """Return a numeric field with two decimals, of a decimal with at most ten digits before the point and two after it.
 
-    numeric's digits are of base 10,000: those of the whole part, the last of them first in weight, then the cents.
+    numeric has digits of base 10,000: first those of the whole part, the most significant one first, then the cents.
     """
     if value is None:
         return NULL
     whole, _, fraction = value.partition(".")
     cents = int(fraction.ljust(2, "0")) if fraction else 0
     rest = int(whole)
-    if 0 < rest < 10_000 and cents:  # nearly all of them
+    if 0 < rest < 10_000 and cents:  # fast path for nearly all amounts
         return _two_digits(12, 2, 0, 0, 2, rest, cents * 100)
     digits: list[int] = []
     while rest:
@@ -97,11 +98,11 @@ def amount(value: str | None) -> bytes:
     return _digits(8 + 2 * count, count, weight if count else 0, 0, 2) + struct.pack(f">{count}H", *digits)
 
 
-def one_of(labels: Iterable[str], behind: bytes = b"") -> Encoder:
-    """An enum's labels, or NULL, behind the same bytes. The contract has checked the value, so a look-up is enough."""
-    written: dict[str | None, bytes] = {None: behind + NULL}
-    written.update((label, behind + text(label)) for label in labels)
-    return written.__getitem__
+def one_of(labels: Iterable[str], prefix: bytes = b"") -> Encoder:
+    """Return an encoder of an enum's labels and NULL, each after `prefix`. The contract has validated the label."""
+    encoded: dict[str | None, bytes] = {None: prefix + NULL}
+    encoded.update((label, prefix + text(label)) for label in labels)
+    return encoded.__getitem__
 
 
 _ENCODERS: Final[dict[ColumnType, Encoder]] = {
@@ -116,5 +117,5 @@ _ENCODERS: Final[dict[ColumnType, Encoder]] = {
 
 
 def encoder(column_type: ColumnType) -> Encoder:
-    """Return what writes values of this type, which is not LABEL."""
+    """Return the encoder of a column type. LABEL has none here: see `one_of`."""
     return _ENCODERS[column_type]

@@ -1,12 +1,13 @@
-"""Count a message's rows as the rollups do, while every field is at hand.
+"""Count the rows of a message for the rollups, while parsing them.
 
     rows of a message --by quarter-hour--> events and revenue of each type
                                        \\-> events of each audience value
 
-Invariant: what is counted here is what the merge in `sql/store.sql` counts from the rows it inserted, so that a batch
-whose rows are all new can take its rollups from here. Counts are kept per message: one may be left out.
-Money is whole cents. This is the reference; the native parser counts the same (`core/native/src/counts.rs`), and
-keeps a message's counts to itself: `total` has them in Python's hands.
+Invariant: these counts equal those of the merge in `sql/sources.sql` for rows that are all new, so the direct path adds
+them to the rollups. Counts are per message, because a message may be skipped. Money is whole cents.
+
+This is the reference. The native parser counts the same (`core/native/src/counts.rs`) in an object of its own, which
+`total` converts.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from core.sources.shape import keys
 
 QUARTER_MICROSECONDS: Final = 900_000_000
 QUARTERS_IN_DAY: Final = 96
-MOST_CHARACTERS: Final = 64
-"""A text that is longer has no count of its own: it is counted as other."""
+MAX_LABEL_CHARACTERS: Final = 64
+"""A longer text has no count of its own: it is counted as other."""
 
 
 class Counts(NamedTuple):
     """What rows add to the rollups. A quarter is a quarter-hour, counted from 2000-01-01T00:00:00Z.
 
-    events     (quarter, stage, type) -> events, and revenue in cents
+    events     (quarter, stage, type) -> (events, revenue in cents)
     audience   (quarter, dimension, value) -> events; the value None is other
     """
 
@@ -43,26 +44,28 @@ class Counts(NamedTuple):
 
 Picked = tuple[Any, ...]
 Seen = defaultdict[tuple[int, type[Any]], list[Picked]]
-"""Of each quarter and shape, what was picked of its events."""
+"""(quarter, shape) -> the counted values of each event."""
 
 
 class Rollup:
-    """How the events of a source are counted: `pick` of each event's values, and at the end `counts` of all."""
+    """Counts the events of a source: `picker` selects each event's counted values, `counts` counts them at the end."""
 
     def __init__(self, audience: Audience, shapes: Iterable[type[Any]]) -> None:
         self._audience = audience
-        banded = [one for one in audience.dimensions if one.bands]
-        self._bands = {one.name: [name for _, name in one.bands] for one in banded}
-        self._place = {one.name: partial(bisect_right, [first for first, _ in one.bands]) for one in banded}
-        self._counted = {shape: _Counted(audience, shape) for shape in shapes}
+        banded = [dimension for dimension in audience.dimensions if dimension.bands]
+        self._bands = {dimension.name: [name for _, name in dimension.bands] for dimension in banded}
+        self._band_index = {
+            dimension.name: partial(bisect_right, [first for first, _ in dimension.bands]) for dimension in banded
+        }
+        self._counted = {shape: _CountedFields(audience, shape) for shape in shapes}
 
     def picker(self, shape: type[Any], attributes: list[str]) -> Callable[[Picked], Picked]:
-        """What picks the values that are counted out of those of these attributes."""
+        """Return a function that selects the counted values from a tuple of the values of these attributes."""
         first, *others = (attributes.index(name) for name in self._counted[shape].attributes)
         return itemgetter(first, *others) if others else lambda values: (values[first],)
 
     def counts(self, seen: Seen) -> Counts:
-        """The counts of what was picked."""
+        """Return the counts of the selected values."""
         events: dict[tuple[int, str, str], tuple[int, int]] = {}
         columns: defaultdict[tuple[int, str], Counter[Any]] = defaultdict(Counter)
         for (quarter, shape), picked in seen.items():
@@ -71,61 +74,68 @@ class Rollup:
             types = values[counted.type]
             stage, purchase = stage_of(shape), self._audience.purchase.event_type
             revenue = _revenue(zip(types, values[counted.amount], strict=True), purchase) if counted.amount else 0
-            for kind, number in Counter(types).items():
-                events[quarter, stage, kind] = (number, revenue if kind == purchase else 0)
+            for event_type, number in Counter(types).items():
+                events[quarter, stage, event_type] = (number, revenue if event_type == purchase else 0)
             for dimension, attribute in counted.dimensions.items():
                 columns[quarter, dimension].update(values[attribute])
         audience: dict[tuple[int, str, str | None], int] = {}
         for (quarter, name), counter in columns.items():
             if bands := self._bands.get(name):
                 sums = [0] * (len(bands) + 1)
-                for place, number in zip(map(self._place[name], counter), counter.values(), strict=True):
-                    sums[place] += number
+                for index, number in zip(map(self._band_index[name], counter), counter.values(), strict=True):
+                    sums[index] += number
                 audience.update(((quarter, name, band), sums[at]) for at, band in enumerate(bands, 1) if sums[at])
                 continue
-            # No label of a closed list is too long to have a count of its own.
-            if other := sum(counter.pop(text) for text in [text for text in counter if len(text) > MOST_CHARACTERS]):
+            # Only free texts can be too long for a count of their own, never the labels of an enum.
+            if other := sum(
+                counter.pop(text) for text in [text for text in counter if len(text) > MAX_LABEL_CHARACTERS]
+            ):
                 audience[quarter, name, None] = other
             audience.update(zip(zip(repeat(quarter), repeat(name), counter), counter.values(), strict=True))
         return Counts(events, audience)
 
 
-class _Counted:
-    """What is counted of one shape: the attributes of its type, of a purchase's amount if it has one, and of each
-    dimension that it has."""
+class _CountedFields:
+    """The counted attributes of a shape: event type, amount of a purchase (None if it has none), and dimensions."""
 
     def __init__(self, audience: Audience, shape: type[Any]) -> None:
-        has, purchase = keys(shape), audience.purchase
-        sells = purchase.amount in has and purchase.event_type in has["eventType"].labels
-        self.type = has["eventType"].attribute
-        self.amount = has[purchase.amount].attribute if sells else None
-        self.dimensions = {one.name: has[one.path].attribute for one in audience.dimensions if one.path in has}
+        fields, purchase = keys(shape), audience.purchase
+        sells = purchase.amount in fields and purchase.event_type in fields["eventType"].labels
+        self.type = fields["eventType"].attribute
+        self.amount = fields[purchase.amount].attribute if sells else None
+        self.dimensions = {
+            dimension.name: fields[dimension.path].attribute
+            for dimension in audience.dimensions
+            if dimension.path in fields
+        }
         self.attributes = [self.type, *([self.amount] if self.amount else []), *self.dimensions.values()]
 
 
-def _revenue(sold: Iterable[tuple[str, str | None]], purchase: str) -> int:
-    """Cents of the purchases' amounts, as the contract took them: digits, and at most two behind a point."""
+def _revenue(amounts: Iterable[tuple[str, str | None]], purchase: str) -> int:
+    """Return the sum of the purchases' amounts, in cents. The contract allows digits, and at most two decimals."""
     cents = 0
-    for kind, amount in sold:
-        if kind == purchase and amount is not None:
+    for event_type, amount in amounts:
+        if event_type == purchase and amount is not None:
             whole, _, fraction = amount.partition(".")
             cents += int(whole + (fraction + "00")[:2])
     return cents
 
 
-def nothing() -> Counts:
-    """The counts of no rows."""
+def no_counts() -> Counts:
+    """Return empty counts."""
     return Counts({}, {})
 
 
-def total(many: Iterable[Counts | native.Counts], without_days: Iterable[int] = ()) -> Counts:
-    """All of these together, but for the rows of some days (counted from 2000-01-01). The native ones are of one
-    parser."""
-    left_out = frozenset(without_days)
-    kept = list(many)
-    counted = [counts for counts in kept if isinstance(counts, Counts)]
-    if natively := [counts for counts in kept if not isinstance(counts, Counts)]:
-        counted.append(Counts(*native.Counts.total(natively)))
+def total(all_counts: Iterable[Counts | native.Counts], without_days: Iterable[int] = ()) -> Counts:
+    """Return the sum of these counts, without the rows of some days (days since 2000-01-01).
+
+    All native counts must come from one parser.
+    """
+    excluded = frozenset(without_days)
+    all_counts = list(all_counts)
+    counted = [counts for counts in all_counts if isinstance(counts, Counts)]
+    if native_counts := [counts for counts in all_counts if not isinstance(counts, Counts)]:
+        counted.append(Counts(*native.Counts.total(native_counts)))
     events: dict[tuple[int, str, str], tuple[int, int]] = {}
     audience: dict[tuple[int, str, str | None], int] = {}
     for counts in counted:
@@ -134,7 +144,7 @@ def total(many: Iterable[Counts | native.Counts], without_days: Iterable[int] = 
             events[key] = (before[0] + number, before[1] + cents)
         for value, number in counts.audience.items():
             audience[value] = audience.get(value, 0) + number
-    if left_out:
-        events = {key: sums for key, sums in events.items() if key[0] // QUARTERS_IN_DAY not in left_out}
-        audience = {value: sums for value, sums in audience.items() if value[0] // QUARTERS_IN_DAY not in left_out}
+    if excluded:
+        events = {key: sums for key, sums in events.items() if key[0] // QUARTERS_IN_DAY not in excluded}
+        audience = {value: sums for value, sums in audience.items() if value[0] // QUARTERS_IN_DAY not in excluded}
     return Counts(events, audience)

@@ -1,4 +1,4 @@
-"""Rejected events: what the gateway did not take, stored as dead letters of the door."""
+"""The source of rejected events: events that failed the gateway's validation, kept as dead letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the collector has to know of what it collects: the events of a source, or the rejected events."""
+"""Description of a source for the collector: a declared source of events, or the rejected events."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from core.sources import SOURCES as DECLARED
 from core.sources.declaration import Dimension, Purchase
 
 Reader = Callable[[bytes, int], Any]
-"""A line of a message and the instant it was received (microseconds since 2000) -> a struct; raises Invalid."""
+"""(line of a message, instant received in microseconds since 2000) -> struct. Raises Invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """What the rollups of a source count: the revenue of its purchases, and these dimensions."""
+    """The rollups of a source: revenue of its purchases, and events by these dimensions."""
 
     purchase: Purchase
     dimensions: tuple[Dimension, ...]
@@ -26,15 +26,15 @@ class Audience:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What one collector stores.
+    """One source, as a collector reads and stores it.
 
-    name         of the source, or `rejected`
-    stream       that it reads
-    reader       makes what reads a line of a message
-    shapes       the structs that a line is read into
-    columns      of the table: column -> JSON path without `$.`; a shape that does not have the path gives NULL
-    table        the partitioned table; None where all rows go into one plain table
-    audience     what its rollups count; None where it has none
+    name         name of the source, or `rejected`
+    stream       name of its stream
+    reader       returns the function that decodes a line of a message
+    shapes       structs that a line is decoded into
+    columns      column -> JSON path without `$.`; NULL for a shape that does not have the path
+    table        partitioned table; None if all rows are in one plain table
+    audience     dimensions of its rollups; None if it has no rollups
     """
 
     name: str
@@ -46,8 +46,8 @@ class Source:
     audience: Audience | None = None
 
 
-def of_events(name: str) -> Source:
-    """Return what a collector of this source's events stores, as the source is declared."""
+def event_source(name: str) -> Source:
+    """Return the source of events declared under this name in `core.sources`."""
     declared = DECLARED[name]
     return Source(
         name=name,

@@ -1,1 +1,1 @@
-"""Store batches: one transaction each, and what becomes of a batch that PostgreSQL does not take."""
+"""Store batches, one transaction each, and isolate the events that PostgreSQL rejects."""

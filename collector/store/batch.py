@@ -1,4 +1,4 @@
-"""What goes through the collector: messages with their rows, and what became of them."""
+"""Batches of messages with their rows, the outcome of storing them, and their dead letters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from core.sources.fields import instant, moment_of
 
 
 class Path(StrEnum):
-    """How rows get into their leaf."""
+    """How rows are written into their leaf partition."""
 
     DIRECT = "direct"
     STAGED = "staged"
@@ -26,7 +26,7 @@ class Path(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A dead letter: an accepted event that could not be stored."""
+    """An accepted event that could not be stored, with its message and the reason."""
 
     published_at: datetime
     stream_sequence: int
@@ -39,8 +39,8 @@ class DeadLetter:
     event: bytes
 
 
-class Place(NamedTuple):
-    """A row of a COPY: its day (counted from 2000-01-01), and its number among the day's rows, from 1 on."""
+class RowPosition(NamedTuple):
+    """A row of a COPY: its day (days since 2000-01-01), and its number among that day's rows, from 1."""
 
     day: int
     row: int
@@ -48,7 +48,7 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Entry:
-    """One message with its rows; `start` counts the message's events that stand before its first line."""
+    """One message, or a part of it, with its rows. start is the position of its first event in the message."""
 
     message: Message
     parsed: Parsed
@@ -57,25 +57,29 @@ class Entry:
 
 @dataclass(slots=True)
 class Outcome:
-    """What one transaction did. Its counts are events, but for `left_out`: messages whose receipt stood.
+    """What one transaction did.
 
-    path is how its rows were written, None where there was nothing to write; conflicts is how often that met a repeat.
+    events, stored      of the messages that were new
+    skipped_messages    whose receipt existed already
+    path                how the rows were written; None if all messages were skipped
+    conflicts           direct writes that were rolled back
     """
 
     events: int = 0
     stored: int = 0
     dead_letters: list[DeadLetter] = field(default_factory=list)
-    left_out: int = 0
+    skipped_messages: int = 0
     path: Path | None = None
     conflicts: int = 0
 
     @property
     def repeated(self) -> int:
+        """Events that were stored before."""
         return self.events - self.stored - len(self.dead_letters)
 
 
 def dead_letter(message: Message, invalid: InvalidEvent) -> DeadLetter:
-    """The dead letter of one invalid event, or of a message that cannot be read at all."""
+    """Return the dead letter of one invalid event, or of a message that cannot be decoded."""
     part: wire.Part | None = None
     event = message.body
     if invalid.position >= 0:
@@ -95,29 +99,28 @@ def dead_letter(message: Message, invalid: InvalidEvent) -> DeadLetter:
 
 
 def parts_of(entries: Iterable[Entry]) -> Iterator[tuple[Message, wire.Part]]:
-    """The requests whose events these messages hold, each with its message; none of one that cannot be read."""
+    """Yield each message with each of its parts. A message that cannot be decoded has none."""
     for entry in entries:
-        with contextlib.suppress(wire.UnknownWire):
+        with contextlib.suppress(wire.InvalidMessage):
             for part in wire.decode_header(entry.message.body)[0]:
                 yield entry.message, part
 
 
 def halve(entries: list[Entry], parse: Parser) -> list[list[Entry]]:
-    """Two halves of a batch of more than one event: by messages, or one message by its events."""
+    """Split a batch of more than one event into halves: by messages, or one message by its events."""
     if len(entries) > 1:
         middle = len(entries) // 2
         return [entries[:middle], entries[middle:]]
     (entry,) = entries
     middle = entry.start + entry.parsed.events // 2
-    return _cut(entry, parse, middle)
+    return _split_at(entry, parse, middle)
 
 
-def around(entry: Entry, place: Place, parse: Parser) -> list[list[Entry]]:
-    """A message of more than one event, cut before and behind the event that gave the row at this place; what is empty
-    is left out."""
-    day, row = place.day, place.row
+def cut_around(entry: Entry, position: RowPosition, parse: Parser) -> list[list[Entry]]:
+    """Split a message of more than one event before and after the event of the row at `position`. Omits empty parts."""
+    day, row = position.day, position.row
     parts, lines = wire.decode(entry.message.body)
-    first, stop = entry.start, entry.start + entry.parsed.events  # the event lies in here
+    first, stop = entry.start, entry.start + entry.parsed.events  # the event is in this range
     while stop - first > 1:
         middle = (first + stop) // 2
         rows = parse(wire.cut(parts, lines, first, middle), entry.message.sequence).days.get(day)
@@ -126,13 +129,13 @@ def around(entry: Entry, place: Place, parse: Parser) -> list[list[Entry]]:
             stop = middle
         else:
             first, row = middle, row - before
-    return _cut(entry, parse, first, first + 1)
+    return _split_at(entry, parse, first, first + 1)
 
 
-def _cut(entry: Entry, parse: Parser, *places: int) -> list[list[Entry]]:
-    """A message in parts that begin at these events; what is empty is left out."""
+def _split_at(entry: Entry, parse: Parser, *events: int) -> list[list[Entry]]:
+    """Split a message into parts that begin at these events. Omits empty parts."""
     parts, lines = wire.decode(entry.message.body)
-    bounds = (entry.start, *places, entry.start + entry.parsed.events)
+    bounds = (entry.start, *events, entry.start + entry.parsed.events)
     return [
         [Entry(entry.message, parse(wire.cut(parts, lines, start, stop), entry.message.sequence), start)]
         for start, stop in pairwise(bounds)

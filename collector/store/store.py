@@ -1,8 +1,8 @@
 """Store a batch in one transaction: receipts -> rows -> rollups -> dead letters -> commit.
 
-    messages --receipt stands--> left out (a redelivery)
-        \\--rows--> written, straight or merged (write) + rollups
-                      \\--poison--> taken apart (isolate) --> dead letters
+    messages --receipt exists--> skipped (a redelivery)
+        \\--rows--> written, direct or staged (write) + rollups
+                      \\--poison--> isolated (isolate) --> dead letters
 
 Invariant: a receipt, the rows it counts and the rollups of those rows are written together or not at all.
 """
@@ -35,17 +35,17 @@ log = structlog.get_logger()
 
 
 class TooSlow(TimeoutError):
-    """A batch passed a time limit in its transaction: a smaller one may not."""
+    """A batch exceeded a time limit in its transaction. A smaller batch may not."""
 
 
 class Store:
-    """The writing side of one collector: one connection, one shard, and whose turn it is to write (`turn`)."""
+    """Stores the batches of one collector, over one connection and in one shard of the rollups."""
 
     def __init__(self, dsn: str, source: Source, parse: Parser) -> None:
         self._dsn = dsn
         self._source = source
         self._parse = parse
-        self.turn = DirectCopyBackoff()
+        self.direct_backoff = DirectCopyBackoff()
         self._connection: Connection | None = None
         self._shard = 0
         self._leaves: set[int] = set()
@@ -55,15 +55,14 @@ class Store:
         connection, self._connection = self._connection, None
         self._leaves.clear()
         if connection is not None:
-            await postgres.end(connection)
+            await postgres.close(connection)
 
     async def save(self, entries: list[Entry]) -> Outcome:
-        """Store one batch; when this returns it has committed.
+        """Store one batch. When this returns, the transaction has committed.
 
-        Raises TooSlow, FatalError, or what the database raised (see `core.pg_errors`). Nothing of the batch is stored
-        then.
+        Raises TooSlow, FatalError, or what the database raised (see `core.pg_errors`); then nothing is stored.
         """
-        connection = await self._connected()
+        connection = await self._connect()
         try:
             below_floor = await self._ensure_leaves(connection, entries)
             async with connection.transaction():
@@ -72,56 +71,57 @@ class Store:
             if classify(error) is ErrorClass.MISSING_PARTITION:
                 self._leaves.clear()
             if _timed_out(error):
-                raise TooSlow(f"{len(entries)} messages passed a time limit: {error!r}") from error
+                raise TooSlow(f"{len(entries)} messages exceeded a time limit: {error!r}") from error
             raise
 
     async def _save(self, connection: Connection, entries: list[Entry], below_floor: set[int]) -> Outcome:
-        fresh = await self._take_receipts(connection, entries)
-        outcome = Outcome(left_out=len(entries) - len(fresh))
+        fresh = await self._insert_receipts(connection, entries)
+        outcome = Outcome(skipped_messages=len(entries) - len(fresh))
         if not fresh:
             return outcome
         limit = DeadLimit(fresh)
         dead_letters = [dead_letter(entry.message, event) for entry in fresh for event in entry.parsed.invalid]
-        dead_letters += [found for entry in fresh for found in self._too_late(entry, below_floor)]
-        write = BatchWriter(connection, self._source, self._shard, below_floor)
-        path = self.turn.take() if write.can_go_direct else Path.STAGED
+        for entry in fresh:
+            dead_letters += self._dead_below_floor(entry, below_floor)
+        writer = BatchWriter(connection, self._source, self._shard, below_floor)
+        path = self.direct_backoff.next_path() if writer.supports_direct else Path.STAGED
         try:
-            stored = await write.rows(fresh, path)
+            stored = await writer.write_rows(fresh, path)
         except Poison as poison:
-            isolation = PoisonIsolator(self._parse, write, limit)
-            stored = await isolation.store(fresh, poison)
-            dead_letters += isolation.dead_letters
+            isolator = PoisonIsolator(self._parse, writer, limit)
+            stored = await isolator.store(fresh, poison)
+            dead_letters += isolator.dead_letters
         if path is Path.DIRECT:
-            self.turn.tell(conflicts=write.conflicts)
-        await write.counts()
+            self.direct_backoff.record(conflicts=writer.conflicts)
+        await writer.write_rollups()
         if faults.ARMED:
             faults.reached(Point.MERGED)
-        await self._keep_dead_letters(connection, dead_letters)
-        await self._correct_receipts(connection, fresh, stored, dead_letters)
+        await self._insert_dead_letters(connection, dead_letters)
+        await self._update_receipts(connection, fresh, stored, dead_letters)
         outcome.events = sum(entry.parsed.events for entry in fresh)
         outcome.stored = stored.total()
         outcome.dead_letters = dead_letters
-        outcome.path = Path.STAGED if write.staged else Path.DIRECT
-        outcome.conflicts = write.conflicts
+        outcome.path = Path.STAGED if writer.staged else Path.DIRECT
+        outcome.conflicts = writer.conflicts
         return outcome
 
-    async def _take_receipts(self, connection: Connection, entries: list[Entry]) -> list[Entry]:
-        """The entries that were not stored before. Their receipts are ours from here on."""
+    async def _insert_receipts(self, connection: Connection, entries: list[Entry]) -> list[Entry]:
+        """Insert receipts. Return the entries that had none: they were not stored before."""
         rows = await connection.fetch(
-            _SQL["take_receipts"],
+            _SQL["insert_receipts"],
             self._source.stream,
             [entry.message.sequence for entry in entries],
             [entry.message.published_at for entry in entries],
             [entry.parsed.events for entry in entries],
         )
-        taken = {row["stream_sequence"] for row in rows}
-        return [entry for entry in entries if entry.message.sequence in taken]
+        inserted = {row["stream_sequence"] for row in rows}
+        return [entry for entry in entries if entry.message.sequence in inserted]
 
-    async def _keep_dead_letters(self, connection: Connection, dead_letters: list[DeadLetter]) -> None:
+    async def _insert_dead_letters(self, connection: Connection, dead_letters: list[DeadLetter]) -> None:
         if not dead_letters:
             return
         await connection.execute(
-            _SQL["keep_dead_letters"],
+            _SQL["insert_dead_letters"],
             self._source.stream,
             self._source.name,
             [dead_letter.published_at for dead_letter in dead_letters],
@@ -135,16 +135,16 @@ class Store:
             [dead_letter.event for dead_letter in dead_letters],
         )
 
-    async def _correct_receipts(
+    async def _update_receipts(
         self, connection: Connection, entries: list[Entry], stored: Counter[int], dead_letters: Iterable[DeadLetter]
     ) -> None:
-        dead = Counter(found.stream_sequence for found in dead_letters)
+        dead = Counter(dead_letter.stream_sequence for dead_letter in dead_letters)
         differing = [entry for entry in entries if stored[entry.message.sequence] != entry.parsed.events]
         if not differing:
             return
         sequences = [entry.message.sequence for entry in differing]
         await connection.execute(
-            _SQL["correct_receipts"],
+            _SQL["update_receipts"],
             self._source.stream,
             sequences,
             [entry.message.published_at for entry in differing],
@@ -156,34 +156,34 @@ class Store:
             [dead[sequence] for sequence in sequences],
         )
 
-    def _too_late(self, entry: Entry, below_floor: set[int]) -> Iterable[DeadLetter]:
-        """The events of days whose partition was dropped, one by one. Rare: a stream older than the retention."""
+    def _dead_below_floor(self, entry: Entry, below_floor: set[int]) -> Iterable[DeadLetter]:
+        """Yield dead letters of the events of dropped days. Rare: only if a message is older than the retention."""
         if below_floor.isdisjoint(entry.parsed.days):
             return
         parts, lines = wire.decode(entry.message.body)
         for position in range(len(lines)):
-            one = self._parse(wire.cut(parts, lines, position, position + 1), entry.message.sequence)
-            if not below_floor.isdisjoint(one.days):
+            parsed = self._parse(wire.cut(parts, lines, position, position + 1), entry.message.sequence)
+            if not below_floor.isdisjoint(parsed.days):
                 yield dead_letter(
                     entry.message, InvalidEvent(position, StoreReason.BELOW_FLOOR, "$.timestamp", "its day was dropped")
                 )
 
     async def _ensure_leaves(self, connection: Connection, entries: list[Entry]) -> set[int]:
-        """Make the leaves that the batch needs, outside its transaction; the days that may not have one."""
+        """Create the leaves that the batch needs, outside its transaction. Return the days below the floor."""
         below_floor: set[int] = set()
         if self._source.table is None:
             return below_floor
         for day in sorted({day for entry in entries for day in entry.parsed.days} - self._leaves):
             try:
-                done = await connection.fetchval(_PARTITIONS["ensure"], self._source.table, day_of(day))
-                if done == "attached":
-                    log.warning("attached a detached partition again", table=self._source.table, day=str(day_of(day)))
+                result = await connection.fetchval(_PARTITIONS["ensure"], self._source.table, day_of(day))
+                if result == "attached":
+                    log.warning("partition reattached", table=self._source.table, day=str(day_of(day)))
                 self._leaves.add(day)
             except asyncpg.CheckViolationError:
                 below_floor.add(day)
         return below_floor
 
-    async def _connected(self) -> Connection:
+    async def _connect(self) -> Connection:
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
         await self.close()
@@ -193,12 +193,12 @@ class Store:
             patience_seconds=5,
             command_seconds=COMMAND_SECONDS,
         )
-        # Where the connection is lost while a COPY waits to write more, asyncpg 0.32 does not wake it: it would hang.
+        # If the connection is lost while a COPY waits to write, asyncpg 0.32 does not wake it: it would hang.
         resume = connection._protocol.resume_writing  # type: ignore[attr-defined]
         connection.add_termination_listener(lambda _: resume())
         try:
             await connection.execute(staging(self._source))
-            self._shard = await connection.fetchval(_SQL["take_shard"], self._source.name)
+            self._shard = await connection.fetchval(_SQL["acquire_shard"], self._source.name)
         except BaseException:
             connection.terminate()
             raise
@@ -208,7 +208,7 @@ class Store:
 
 
 def _timed_out(error: BaseException | None) -> bool:
-    """Whether a time limit of ours or of the server's began this error. The ROLLBACK after it may have failed too."""
+    """Whether a time limit of the client or the server caused this error. The ROLLBACK after it may have failed too."""
     while error is not None:
         if isinstance(error, TimeoutError | asyncpg.QueryCanceledError):
             return True

@@ -1,12 +1,12 @@
-"""Write the rows of a batch: straight into the leaves of their days, or staged and merged where that meets a repeat.
+"""Write the rows of a batch: directly into their leaf partitions, or staged and merged if an event is repeated.
 
     rows --COPY--> leaf --all are new--> counts of the parser --> rollups
-              \\--unique violation, deadlock--> back to the savepoint
-    rows --COPY--> staging --merge--> leaf, and rollups of what was really inserted
+              \\--unique violation, deadlock--> rollback to the savepoint
+    rows --COPY--> staging --merge--> leaf, and rollups of the rows inserted
 
-Invariant: both paths leave the same rows and rollups. The direct one takes rows that are all new or none of them, so
-what the parser counted is what was inserted. Both name the leaf itself, so that it is a partition is checked after its
-rows are written: their locks hold up a DETACH until the transaction ends.
+Invariant: both paths produce the same rows and rollups. The direct path inserts all rows or none, so the parser's
+counts are those of the rows inserted. Both paths write to the leaf by its name. Whether it is attached is checked after
+the rows are written: from then on, their locks block a DETACH until the transaction ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collector.parse import pg_copy
 from collector.parse.rollup import QUARTERS_IN_DAY, Counts, total
 from collector.parse.row import copied_columns
 from collector.sources.source import Source
-from collector.store.batch import Entry, Path, Place
+from collector.store.batch import Entry, Path, RowPosition
 from core import faults, native, postgres
 from core.pg_errors import ErrorClass, classify
 from core.postgres import Connection
@@ -35,51 +35,54 @@ _SQL: Final = statements("store")
 _SOURCES: Final = statements("sources")
 _FIRST_DAY: Final = date(2000, 1, 1)
 _COUNTRY: Final = "country"
-_PLACE: Final = re.compile(r"COPY \w+_(?P<day>\d{8}), \D*(?P<row>\d+)")  # in every language of the server
-MOST_STAGED: Final = 64
-COMMAND_SECONDS: Final = 20.0  # a batch takes well under a second; a connection gone silent holds us up no longer
+_POSITION: Final = re.compile(r"COPY \w+_(?P<day>\d{8}), \D*(?P<row>\d+)")  # matches every language of the server
+MAX_STAGED_BATCHES: Final = 64
+COMMAND_SECONDS: Final = 20.0  # a batch takes well under a second; bounds the wait on a dead connection
 COPY_SECONDS: Final = COMMAND_SECONDS
 
 
-# What sends the direct path to the staged one: a repeat; or two collectors that each wait for a key of the other.
+# Errors after which a direct batch is staged: a repeated event, or two collectors that wait for each other's keys.
 CONFLICTS: Final = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError)
 
 
 class DirectCopyBackoff:
-    """Whose turn it is. After a conflict the staged path serves the next batches, 1, 2, 4 and so on up to 64: where
-    repeats are common, a COPY that is taken back costs more than it saves. A success of the direct path ends that."""
+    """Selects the path of the next batch: direct, or staged for a while after a conflict.
+
+    Each conflict in a row doubles the batches that are staged, from 1 up to 64: if repeats are common, a COPY that is
+    rolled back costs more than it saves. A success of the direct path resets the count.
+    """
 
     def __init__(self) -> None:
-        self._staged = 0  # batches that are still to be staged
-        self._next = 1
+        self._staged = 0  # batches still to be staged
+        self._next_staged = 1
 
-    def take(self) -> Path:
-        """The path for the next batch."""
+    def next_path(self) -> Path:
+        """Return the path for the next batch."""
         if not self._staged:
             return Path.DIRECT
         self._staged -= 1
         return Path.STAGED
 
-    def tell(self, *, conflicts: int) -> None:
-        """What became of a batch that went the direct path."""
-        self._staged = self._next if conflicts else 0
-        self._next = min(self._next * 2, MOST_STAGED) if conflicts else 1
+    def record(self, *, conflicts: int) -> None:
+        """Record how many conflicts a batch on the direct path had."""
+        self._staged = self._next_staged if conflicts else 0
+        self._next_staged = min(self._next_staged * 2, MAX_STAGED_BATCHES) if conflicts else 1
 
 
 class Poison(Exception):
-    """PostgreSQL rejects a row of the entries that were written. place is its row, if PostgreSQL names it."""
+    """PostgreSQL rejected a row. detail is the error without the row; position is the row, if PostgreSQL names it."""
 
     def __init__(self, error: asyncpg.PostgresError) -> None:
-        # The message of a check names the constraint, never the row: details would repeat personal data.
+        # Only the message: it names a constraint, never a row. PostgreSQL's DETAIL would repeat personal data.
         self.detail = f"{error.sqlstate}: {error.args[0]}"
-        self.place = _place_of(error)
+        self.position = _position_of(error)
         super().__init__(self.detail)
 
 
 class BatchWriter:
-    """What writes within one transaction. `rows` may be called for parts of a batch, `counts` once at the end.
+    """Writes a batch within one transaction: `write_rows` for each part of it, `write_rollups` once at the end.
 
-    conflicts   how often the direct path met a repeat
+    conflicts   direct writes that were rolled back
     staged      whether any rows were staged
     """
 
@@ -89,22 +92,24 @@ class BatchWriter:
         self._shard = shard
         self._below_floor = below_floor
         self._columns = copied_columns(source)
-        self._days: set[int] = set()  # whose leaves were written
-        self._staging_in_use = False  # whether staging may hold rows: of another day, or of another part of the batch
-        self._direct: list[Counts | native.Counts] = []  # alone: a day that is filled is a million events
+        self._days: set[int] = set()  # days whose leaves were written
+        self._staging_in_use = False  # whether staging may hold rows of another day or part
+        self._direct: list[
+            Counts | native.Counts
+        ] = []  # one by one, because `bench.fill` writes a million events per transaction
         self.conflicts = 0
         self.staged = False
 
     @property
-    def can_go_direct(self) -> bool:
-        """Rejected events are few and of one table: they are always staged."""
+    def supports_direct(self) -> bool:
+        """Whether the direct path exists for this source. Rejected events are few: they are always staged."""
         return self._source.table is not None
 
-    async def rows(self, entries: list[Entry], path: Path) -> Counter[int]:
-        """Write the rows of these entries, merged if the direct path meets a repeat. Return the rows really inserted,
-        by stream sequence.
+    async def write_rows(self, entries: list[Entry], path: Path) -> Counter[int]:
+        """Write the rows of these entries; stage and merge them if the direct path has a conflict.
 
-        Raises Poison, or what else the database raised; nothing of these entries is written then.
+        Return the number of rows inserted, by stream sequence.
+        Raises Poison, or what else the database raised; then no row of these entries is written.
         """
         if path is Path.DIRECT:
             try:
@@ -118,10 +123,10 @@ class BatchWriter:
         self.staged = True
         return stored
 
-    async def counts(self) -> None:
-        """Add what went the direct path to the rollups.
+    async def write_rollups(self) -> None:
+        """Add the counts of all direct writes to the rollups; the merge of staged rows has added theirs.
 
-        Raises UndefinedTableError where a leaf that was written is detached.
+        Raises UndefinedTableError if a leaf that was written is detached.
         """
         if self._source.table is not None and self._days:
             leaves = [leaf(self._source, day) for day in self._days]
@@ -129,7 +134,7 @@ class BatchWriter:
         counts = self._total(self._direct)
         if not counts.events:
             return
-        await self._learn(counts)
+        await self._register_countries(counts)
         await self._connection.execute(
             _SQL["add_counts"],
             self._source.name,
@@ -173,70 +178,70 @@ class BatchWriter:
             rows = await self._connection.fetch(_SQL["merge_rejected"])
         else:
             merge = _SOURCES[f"merge_{self._source.name}"]
-            await self._learn(self._total(entry.parsed.counts for entry in entries), day)
+            await self._register_countries(self._total(entry.parsed.counts for entry in entries), day)
             rows = await self._connection.fetch(merge.format(partition=leaf(self._source, day)), self._shard)
         return Counter({row["stream_sequence"]: row["stored"] for row in rows})
 
     async def _copy_into(self, table: str, entries: list[Entry], day: int) -> None:
         rows = [entry.parsed.days[day].copy for entry in entries]
         try:
-            # Our limit expires before asyncpg's, which does not end a COPY whose server reads no more data, and raises
-            # AttributeError if it expires while the COPY waits to write (asyncpg 0.32, MagicStack/asyncpg#240).
+            # This limit expires before asyncpg's. In asyncpg 0.32, its own does not end a COPY whose server reads no
+            # more data, and raises AttributeError while the COPY waits to write (MagicStack/asyncpg#240).
             async with asyncio.timeout(COPY_SECONDS) as limit:
                 await self._connection.copy_to_table(
-                    table, source=_stream(rows), columns=self._columns, format="binary", timeout=2 * COPY_SECONDS
+                    table, source=_copy_stream(rows), columns=self._columns, format="binary", timeout=2 * COPY_SECONDS
                 )
         except TimeoutError:
             if limit.expired():
-                await postgres.end(self._connection)  # a ROLLBACK would wait as long again
+                await postgres.close(self._connection)  # a ROLLBACK would wait as long again
             raise
 
     def _total(self, counts: Iterable[Counts | native.Counts]) -> Counts:
         return total(counts, without_days=self._below_floor)
 
-    async def _learn(self, counts: Counts, of_day: int | None = None) -> None:
-        """Let the registry know the countries counted, where it has room for them."""
+    async def _register_countries(self, counts: Counts, day: int | None = None) -> None:
+        """Add the countries of these counts, or of one day of them, to the registry while it has free places."""
         countries = sorted(
             {
                 value
                 for quarter, dimension, value in counts.audience
-                if dimension == _COUNTRY and value is not None and of_day in (None, quarter // QUARTERS_IN_DAY)
+                if dimension == _COUNTRY and value is not None and day in (None, quarter // QUARTERS_IN_DAY)
             }
         )
-        if countries and await self._connection.fetch(_SQL["lock_countries"], countries):
-            await self._connection.execute(_SQL["learn_countries"], countries)
+        if countries and await self._connection.fetch(_SQL["lock_country_registry"], countries):
+            await self._connection.execute(_SQL["register_countries"], countries)
 
 
 def staging(source: Source) -> str:
-    """The statement that makes the session's staging table."""
+    """Return the statement that creates the session's staging table."""
     return _SQL["staging"].format(table=source.table) if source.table else _SQL["staging_rejected"]
 
 
 def leaf(source: Source, day: int) -> str:
-    """The name of a day's leaf; the day counts from 2000-01-01."""
+    """Return the name of a day's leaf partition. day counts from 2000-01-01."""
     return f"{source.table}_{day_of(day):%Y%m%d}"
 
 
 def day_of(day: int) -> date:
-    """The date of a day that is counted from 2000-01-01."""
+    """Return the date of a day that counts from 2000-01-01."""
     return _FIRST_DAY + timedelta(days=day)
 
 
-def _place_of(error: asyncpg.PostgresError) -> Place | None:
-    """The row at which a COPY into a leaf failed, if PostgreSQL names it."""
-    found = _PLACE.match(str(getattr(error, "context", None)))
-    if found is None:
+def _position_of(error: asyncpg.PostgresError) -> RowPosition | None:
+    """Return the row at which a COPY into a leaf failed, if PostgreSQL names it."""
+    match = _POSITION.match(str(getattr(error, "context", None)))
+    if match is None:
         return None
-    day = datetime.strptime(found["day"], "%Y%m%d").date() - _FIRST_DAY
-    return Place(day.days, int(found["row"]))
+    day = datetime.strptime(match["day"], "%Y%m%d").date() - _FIRST_DAY
+    return RowPosition(day.days, int(match["row"]))
 
 
-async def _stream(rows: list[bytes]) -> AsyncIterator[bytes]:
-    """A COPY: the buffers as they are, neither joined nor copied."""
+async def _copy_stream(rows: list[bytes]) -> AsyncIterator[bytes]:
+    """Yield the buffers of a COPY, neither joined nor copied."""
     yield pg_copy.HEADER
     for buffer in rows:
         yield buffer
         if faults.ARMED:
             faults.reached(Point.COPYING)
-        await asyncio.sleep(0)  # a large batch must not hold the loop
+        await asyncio.sleep(0)  # do not block the event loop for a large batch
     yield pg_copy.TRAILER

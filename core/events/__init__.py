@@ -1,1 +1,1 @@
-"""The event contract: what an event is, where it goes and how a batch of events looks on the wire."""
+"""The event contract: the rules for events, their subjects, and the wire format of a batch."""

@@ -1,4 +1,4 @@
-"""Every field of every event with what it may hold: what violations, tables and the JSON Schema are made from."""
+"""A catalog of all fields of all events with their rules, for violations, tables and the JSON Schema."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, Final, Literal, NamedTuple
 from core.sources import SOURCES
 from core.sources.shape import ColumnType, Field, describe
 
-Kind = Literal["text", "instant", "amount", "integer", "label"]
+FieldType = Literal["text", "instant", "amount", "integer", "label"]
 
-_KINDS: Final[dict[ColumnType, Kind]] = {
+_FIELD_TYPES: Final[dict[ColumnType, FieldType]] = {
     ColumnType.TEXT: "text",
     ColumnType.TIMESTAMP: "instant",
     ColumnType.AMOUNT: "amount",
@@ -21,38 +21,38 @@ _KINDS: Final[dict[ColumnType, Kind]] = {
 
 
 class Rule(NamedTuple):
-    """What the value of one field has to be. path is a JSON path without `$.`.
+    """The rule for the value of one field. path is a JSON path without `$.`.
 
-    least and most are a number's limits, or a text's in bytes of UTF-8; labels are those of a closed list.
+    minimum and maximum are a number's limits, or a text's limits in bytes of UTF-8; labels are those of a closed list.
     """
 
     path: str
-    kind: Kind
+    field_type: FieldType
     nullable: bool
-    least: int = 0
-    most: int = 0
+    minimum: int = 0
+    maximum: int = 0
     labels: tuple[str, ...] = ()
 
     @property
     def allowed(self) -> str:
-        """The rule in words."""
-        match self.kind:
+        """The rule as a text."""
+        match self.field_type:
             case "text":
-                length = f"{self.least} to {self.most}" if self.least else f"at most {self.most}"
+                length = f"{self.minimum} to {self.maximum}" if self.minimum else f"at most {self.maximum}"
                 words = f"text of {length} bytes of UTF-8, without NUL"
             case "instant":
                 words = "an RFC 3339 instant with a zone, such as 2026-11-22T07:25:58.541Z, in the years 2000 to 2100"
             case "amount":
                 words = 'a decimal as text, such as "203.95": 1 to 10 digits, then at most a point and 1 or 2 digits'
             case "integer":
-                words = f"a whole number from {self.least} to {self.most}"
+                words = f"a whole number from {self.minimum} to {self.maximum}"
             case "label":
                 words = " or ".join(f'"{label}"' for label in self.labels)
         return f"{words}, or null" if self.nullable else words
 
 
-class EventShape(NamedTuple):
-    """The events of one source and stage. tag is the key of the stage, and rules holds its rule, too."""
+class ShapeRules(NamedTuple):
+    """The events of one source and stage. tag is the key of the stage; rules includes its rule."""
 
     source: str
     tag: str
@@ -60,18 +60,18 @@ class EventShape(NamedTuple):
     rules: tuple[Rule, ...]
 
 
-def shapes() -> list[EventShape]:
-    """The shapes of all events."""
+def shapes() -> list[ShapeRules]:
+    """Return the rules of all events."""
     return [_shape(name, struct) for name, source in SOURCES.items() for struct in source.shapes]
 
 
-def _shape(source: str, struct: type[Any]) -> EventShape:
+def _shape(source: str, struct: type[Any]) -> ShapeRules:
     config = struct.__struct_config__
     rules = [_rule(field) for field in describe(struct)]
     behind = 1 + [rule.path for rule in rules].index("source")
     tag = Rule(config.tag_field, "label", nullable=False, labels=(config.tag,))
-    return EventShape(source, config.tag_field, config.tag, (*rules[:behind], tag, *rules[behind:]))
+    return ShapeRules(source, config.tag_field, config.tag, (*rules[:behind], tag, *rules[behind:]))
 
 
 def _rule(field: Field) -> Rule:
-    return Rule(field.path, _KINDS[field.type], field.nullable, field.least, field.most, field.labels)
+    return Rule(field.path, _FIELD_TYPES[field.type], field.nullable, field.minimum, field.maximum, field.labels)

@@ -1,10 +1,10 @@
-"""Hold one event to the contract: bytes in, a typed event out, or the reason why not.
+"""Validate one event against the contract: bytes in, a typed event or a reason out.
 
     bytes --decode--> typed event --check texts--> --check instants--> event
        \\______________________________________________________________ Invalid(reason, path, detail)
 
-The gateway asks this at the door and the collector's Python parser asks it again when storing, so that both
-agree to the letter. The usual event takes the short way; only a rejected one is read twice, to say why.
+The gateway validates each event here, and the collector's Python parser validates it again when storing, with the same
+result. A valid event takes the fast path; a rejected one is decoded twice, to find the reason.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SECOND_MICROSECONDS: Final = 1_000_000
 
 
 class Reason(StrEnum):
-    """Why an event is rejected: the closed list. Metrics, answers, rejected events and dead letters use it."""
+    """The reasons to reject an event: a closed list, used by metrics, responses, rejected events and dead letters."""
 
     MALFORMED = "malformed"
     TOO_DEEP = "too_deep"
@@ -50,7 +50,7 @@ class Reason(StrEnum):
 
 
 class Invalid(Exception):
-    """One event breaks the contract.
+    """One event violates the contract.
 
     path is a JSON path (`$.data.user.age`), detail a sentence for a person.
     """
@@ -66,7 +66,7 @@ _DECODE: Final[dict[SourceName, Callable[[bytes], Event]]] = {
     name: msgspec.json.Decoder(Union[source.shapes]).decode  # noqa: UP007
     for name, source in SOURCES.items()
 }
-# Of each shape its instants but the timestamp: their JSON paths, and what reads the text from an event.
+# For each shape its instants except the timestamp: JSON path, and a getter of the text from an event.
 _INSTANTS: Final = {
     shape: tuple(
         (f"$.{path}", attrgetter(key.attribute))
@@ -76,26 +76,26 @@ _INSTANTS: Final = {
     for source in SOURCES.values()
     for shape in source.shapes
 }
-# The first source is the guess; these bytes near an event's beginning say that it is another one.
+# The first source is the default guess; these bytes near the start of an event select another one.
 _FIRST, *_OTHERS = SOURCES
 _MARKS: Final = tuple((f'"{name}"'.encode(), name) for name in _OTHERS)
 
-# JSON of so many bytes is not too deep but by lists: an object in an object takes five, as in {"":{}}.
+# A shorter event without lists cannot be too deep: an object in an object takes five bytes, as in {"":{}}.
 _SURELY_SHALLOW: Final = 5 * MAX_DEPTH
 _TEXT: Final = re.compile(rb'"(?:[^"\\]+|\\.)*"?', re.DOTALL)
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"{}[]"))
 _STEPS: Final = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
 
-GLIMPSE_MOST_BYTES: Final = 4 * MAX_EVENT_BYTES
+MAX_PEEK_BYTES: Final = 4 * MAX_EVENT_BYTES
 
-# Shorter than any limit, whatever the characters: the id in code points, a whole event in bytes.
+# Shorter than any limit, whatever the characters: an id in code points, a whole event in bytes.
 _SURELY_SHORT_ID: Final = MAX_ID_BYTES // 4
 
 
 class Contract:
     """The contract with its window of time.
 
-    max_age_days and max_ahead_seconds are measured from the instant the event was received.
+    max_age_days and max_ahead_seconds are relative to the instant at which the event was received.
     """
 
     def __init__(self, *, max_age_days: int, max_ahead_seconds: int) -> None:
@@ -103,50 +103,50 @@ class Contract:
         self._max_ahead = max_ahead_seconds * SECOND_MICROSECONDS
 
     def read(self, raw: bytes, received_at: int, source: SourceName | None = None) -> Event:
-        """The event in `raw`, one JSON object.
+        """Return the event in `raw`, one JSON object.
 
-        received_at is in microseconds since 2000. Where `source` is given, another source is rejected.
-        Raises Invalid.
+        received_at is in microseconds since 2000. If `source` is given, events of other sources are rejected. Raises
+        Invalid.
         """
         size = len(raw)
         if size > MAX_EVENT_BYTES:
-            raise Invalid(Reason.TOO_LARGE, "$", f"an event holds at most {MAX_EVENT_BYTES} bytes, this {size}")
-        # Without a source, a guess that costs little; a wrong one is found by the decoder and mended below.
+            raise Invalid(Reason.TOO_LARGE, "$", f"an event has at most {MAX_EVENT_BYTES} bytes, this one has {size}")
+        # Without a source, guess it cheaply. The decoder detects a wrong guess, which is corrected below.
         likely = source or next((name for mark, name in _MARKS if raw.find(mark, 0, 256) >= 0), _FIRST)
         try:
             event = _DECODE[likely](raw)
         except (ValueError, RecursionError):  # msgspec's errors and UnicodeDecodeError are ValueErrors
             event = _decode_or_explain(raw, source)
-        if size > _SURELY_SHALLOW or raw.find(b"[") >= 0:  # find, as elsewhere: `in` takes twice its time
+        if size > _SURELY_SHALLOW or raw.find(b"[") >= 0:  # `find` takes half the time of `in`
             _check_depth(raw)
-        # A NUL can only come as an escape, and no text is longer than the event that holds it.
+        # A NUL can only be an escape, and no text is longer than its event.
         id_size = len(event.event_id)
         if id_size > _SURELY_SHORT_ID or size > MAX_TEXT_BYTES or (raw.find(b"\\") >= 0 and b"\\u0000" in raw):
             _check_texts(event)
         if not id_size:
-            raise Invalid(Reason.EMPTY, "$.eventId", "an eventId is not empty")
+            raise Invalid(Reason.EMPTY, "$.eventId", "an eventId must not be empty")
         try:
             at = instant(event.timestamp)
             for _, text in _INSTANTS[type(event)]:
                 instant(text(event))
         except ValueError:
-            raise _without_instant(event) from None
-        if not -self._max_age <= at - received_at <= self._max_ahead and (why := self.outside(at, received_at)):
+            raise _invalid_instant(event) from None
+        if not -self._max_age <= at - received_at <= self._max_ahead and (why := self.check_window(at, received_at)):
             raise why
         return event
 
     def window(self, received_at: int) -> tuple[int, int]:
-        """The first and the last instant that an event may have, in microseconds since 2000, as is received_at."""
+        """Return the first and the last allowed instant, in microseconds since 2000 like received_at."""
         return max(0, received_at - self._max_age), min(END - 1, received_at + self._max_ahead)
 
     @property
-    def window_words(self) -> str:
-        """Which instants an event may have, in words."""
+    def window_text(self) -> str:
+        """The allowed instants as a text."""
         days, seconds = self._max_age // DAY_MICROSECONDS, self._max_ahead // SECOND_MICROSECONDS
-        return f"an instant not older than {days} days and at most {seconds} seconds ahead, when it is received"
+        return f"an instant at most {days} days old and at most {seconds} seconds ahead when the event is received"
 
-    def outside(self, at: int, received_at: int) -> Invalid | None:
-        """What is wrong with the instant of an event that was received at `received_at`."""
+    def check_window(self, at: int, received_at: int) -> Invalid | None:
+        """Return the violation if an event's instant is outside the window, otherwise None."""
         if -self._max_age <= at - received_at <= self._max_ahead:
             return None
         if at < received_at:
@@ -155,51 +155,51 @@ class Contract:
         return Invalid(Reason.TOO_FAR_AHEAD, "$.timestamp", f"more than {seconds} seconds ahead")
 
 
-def _without_instant(event: Event) -> Invalid:
-    """Which of its instants cannot be read, and why."""
+def _invalid_instant(event: Event) -> Invalid:
+    """Return the violation for the first instant that cannot be read."""
     for path, text in (("$.timestamp", attrgetter("timestamp")), *_INSTANTS[type(event)]):
         try:
             instant(text(event))
         except ValueError as error:
             return Invalid(Reason.INVALID_TIMESTAMP, path, str(error))
-    raise AssertionError("all of its instants can be read")
+    raise AssertionError("all instants are valid")
 
 
 def _check_depth(raw: bytes) -> None:
-    """Told of broken JSON too, and before what else is wrong: where a decoder gives up depends on its stack."""
+    """Check the depth before anything else, also in malformed JSON: where a decoder stops depends on its stack."""
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _depth(raw) > MAX_DEPTH:
         raise Invalid(Reason.TOO_DEEP, "$", f"nested deeper than {MAX_DEPTH} levels")
 
 
 def _depth(raw: bytes) -> int:
-    """How many objects and lists stand in each other."""
+    """Return the nesting depth of objects and lists."""
     brackets = _TEXT.sub(b"", raw).translate(None, _NO_BRACKETS)
     return max(accumulate(map(_STEPS.__getitem__, brackets), initial=0))
 
 
-class _Glimpsed(msgspec.Struct, rename="camel"):
-    """Keeps nothing of an event but these two, whatever other keys it has."""
+class _PeekedIds(msgspec.Struct, rename="camel"):
+    """The two fields that are read of an event; all other keys are ignored."""
 
     source: msgspec.Raw = msgspec.Raw()
     event_id: msgspec.Raw = msgspec.Raw()
 
 
-def glimpse(raw: bytes) -> tuple[SourceName | None, str | None]:
-    """Source and event id of an event that may be anything, as far as they can be read and are usable.
+def peek_ids(raw: bytes) -> tuple[SourceName | None, str | None]:
+    """Return the source and the event id of arbitrary bytes; None for each that cannot be read or used.
 
-    Nothing is read of more than GLIMPSE_MOST_BYTES: that many take some 2 ms.
+    Events larger than MAX_PEEK_BYTES are not read: that many bytes take some 2 ms.
     """
-    if len(raw) > GLIMPSE_MOST_BYTES:
+    if len(raw) > MAX_PEEK_BYTES:
         return None, None
     try:
-        fields = msgspec.json.decode(raw, type=_Glimpsed)
+        fields = msgspec.json.decode(raw, type=_PeekedIds)
     except (ValueError, RecursionError):
         return None, None
 
     def text(value: msgspec.Raw) -> str | None:
         try:
             return msgspec.json.decode(value, type=str)
-        except ValueError:  # no text, or not there
+        except ValueError:  # not a text, or missing
             return None
 
     named = text(fields.source)
@@ -215,12 +215,12 @@ class _Named(msgspec.Struct):
 
 
 def _decode_or_explain(raw: bytes, source: SourceName | None) -> Event:
-    """Decode without a guess. Raises Invalid with what is wrong."""
+    """Decode without a guess. Raises Invalid with the reason."""
     _check_depth(raw)
     try:
         named = msgspec.json.decode(raw, type=_Named).source
         if source is not None and named != source:
-            raise Invalid(Reason.NOT_ALLOWED, "$.source", f"this stream holds {source} alone")
+            raise Invalid(Reason.NOT_ALLOWED, "$.source", f"this stream has only {source} events")
         return _DECODE[named](raw)
     except msgspec.ValidationError as error:
         raise explain(error) from None
@@ -234,7 +234,7 @@ def _decode_or_explain(raw: bytes, source: SourceName | None) -> Event:
         raise Invalid(Reason.MALFORMED, "$", str(error)) from None
 
 
-# What msgspec says -> our closed list. The contract tests hold each line; msgspec is pinned.
+# msgspec's messages -> Reason. Contract tests check each line; the version of msgspec is pinned.
 _EXPLANATIONS: Final = (
     (re.compile(r"Object missing required field"), Reason.MISSING_FIELD),
     (re.compile(r"Invalid (enum )?value"), Reason.NOT_ALLOWED),
@@ -249,21 +249,21 @@ _MISSING: Final = re.compile(r"Object missing required field `([^`]+)`")
 
 
 def explain(error: msgspec.ValidationError) -> Invalid:
-    """What msgspec found wrong, in the contract's words."""
-    what, _, where = str(error).partition(" - at `")
-    path = where.rstrip("`") or "$"
-    reason = next((reason for shape, reason in _EXPLANATIONS if shape.match(what)), Reason.WRONG_TYPE)
-    if missing := _MISSING.match(what):
+    """Convert msgspec's error to a reason of the contract."""
+    message, _, location = str(error).partition(" - at `")
+    path = location.rstrip("`") or "$"
+    reason = next((reason for shape, reason in _EXPLANATIONS if shape.match(message)), Reason.WRONG_TYPE)
+    if missing := _MISSING.match(message):
         path = f"{path}.{missing[1]}"
     if reason is Reason.INVALID_AMOUNT:
-        what = "an amount is 1 to 10 digits, with at most 2 after a point"
-    # What is repeated of the event goes into answers and into the database, which takes no NUL.
-    return Invalid(reason, path, what.replace("\0", "\ufffd")[:200])
+        message = "an amount is 1 to 10 digits, with at most 2 after a point"
+    # This text goes to responses and to the database, which does not accept NUL.
+    return Invalid(reason, path, message.replace("\0", "\ufffd")[:200])
 
 
 def _only_surrogates_are_wrong(raw: bytes) -> bool:
-    """Whether the standard library, which lets lone surrogates pass, can read it as UTF-8."""
-    if b"\\u" not in raw:  # they can only come as escapes
+    """Return whether the standard library, which accepts lone surrogates, can read it as UTF-8."""
+    if b"\\u" not in raw:  # they can only be escapes
         return False
 
     def reject(constant: str) -> None:
@@ -277,20 +277,20 @@ def _only_surrogates_are_wrong(raw: bytes) -> bool:
 
 
 def texts(value: Any, path: str = "$") -> Iterator[tuple[str, str]]:
-    """Each text of a decoded event with its JSON path."""
+    """Yield each text of a decoded event with its JSON path."""
     for field in msgspec.structs.fields(value):
         item = getattr(value, field.name)
-        where = f"{path}.{field.encode_name}"
+        location = f"{path}.{field.encode_name}"
         if isinstance(item, str):
-            yield where, item
+            yield location, item
         elif isinstance(item, msgspec.Struct):
-            yield from texts(item, where)
+            yield from texts(item, location)
 
 
 def _check_texts(event: Event) -> None:
     for path, text in texts(event):
-        most = MAX_ID_BYTES if path == "$.eventId" else MAX_TEXT_BYTES
+        max_bytes = MAX_ID_BYTES if path == "$.eventId" else MAX_TEXT_BYTES
         if "\0" in text:
             raise Invalid(Reason.INVALID_TEXT, path, "text with a NUL character")
-        if (size := len(text.encode())) > most:
-            raise Invalid(Reason.TOO_LONG, path, f"at most {most} bytes of UTF-8, this has {size}")
+        if (size := len(text.encode())) > max_bytes:
+            raise Invalid(Reason.TOO_LONG, path, f"at most {max_bytes} bytes of UTF-8, this text has {size}")

@@ -1,4 +1,4 @@
-"""Why an accepted event becomes a dead letter: the closed list, for metrics, the table dead_letters and operators."""
+"""The reasons for dead letters: a closed list, used by metrics, the table dead_letters and operators."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from core.events.contract import Reason
 
 
 class StoreReason(StrEnum):
-    """Why an event that satisfies the contract cannot be stored."""
+    """Why a valid event cannot be stored."""
 
     UNSTORABLE = "unstorable"  # PostgreSQL rejects its row
     BELOW_FLOOR = "below_floor"  # the partition of its day was dropped

@@ -1,11 +1,11 @@
-"""The contract for readers, derived from the structs: a table of its fields, the reasons, and a JSON Schema."""
+"""Reference of the contract, derived from the structs: a table of fields, the reasons, and a JSON Schema."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, get_args
 
-from core.events.catalog import EventShape, Kind, Rule, shapes
+from core.events.catalog import FieldType, Rule, ShapeRules, shapes
 from core.events.contract import Reason
 from core.sources.fields import (
     MAX_DEPTH,
@@ -21,7 +21,7 @@ MEANINGS: Final[dict[Reason, str]] = {
     Reason.TOO_DEEP: f"Objects and arrays are nested deeper than {MAX_DEPTH} levels.",
     Reason.TOO_LARGE: f"The event has more than {MAX_EVENT_BYTES} bytes.",
     Reason.MISSING_FIELD: "A field is missing. No field is optional; some may be null.",
-    Reason.WRONG_TYPE: "A value has another JSON type. No value is converted.",
+    Reason.WRONG_TYPE: "A value has the wrong JSON type. No value is converted.",
     Reason.NOT_ALLOWED: "A text is not in the field's closed list.",
     Reason.OUT_OF_RANGE: "A number is too small or too large.",
     Reason.INVALID_AMOUNT: "An amount is not a decimal as text.",
@@ -32,7 +32,7 @@ MEANINGS: Final[dict[Reason, str]] = {
     Reason.TOO_OLD: "`timestamp` is older than `MAX_EVENT_AGE_DAYS` (7) when the event is received.",
     Reason.TOO_FAR_AHEAD: "`timestamp` is more than `MAX_EVENT_AHEAD_SECONDS` (3600) after the event is received.",
 }
-_KINDS: Final[dict[Kind, str]] = {
+_FIELD_TYPES: Final[dict[FieldType, str]] = {
     "text": "string",
     "instant": "string, an instant",
     "amount": "string, a decimal",
@@ -52,26 +52,26 @@ class Row(NamedTuple):
 
     path: str
     events: str
-    kind: str
+    field_type: str
     allowed: str
 
 
 def rows() -> list[Row]:
-    """All fields of all events, in their order."""
+    """Return all fields of all events, in order."""
     known = shapes()
-    events_of: dict[Rule, list[EventShape]] = {}
+    events_of: dict[Rule, list[ShapeRules]] = {}
     for shape in known:
         for rule in shape.rules:
             events_of.setdefault(rule, []).append(shape)
     order = {path: number for number, path in enumerate(dict.fromkeys(rule.path for rule in events_of))}
     return [
-        Row(rule.path, _events(having, known), _kind(rule), rule.allowed)
+        Row(rule.path, _events(having, known), _type_name(rule), rule.allowed)
         for rule, having in sorted(events_of.items(), key=lambda item: order[item[0].path])
     ]
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of one event."""
+    """Return the JSON Schema (2020-12) of one event."""
     definitions = {f"{shape.source}-{shape.stage}": _object(shape.rules) for shape in shapes()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -82,7 +82,7 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _events(having: list[EventShape], known: list[EventShape]) -> str:
+def _events(having: list[ShapeRules], known: list[ShapeRules]) -> str:
     if len(having) == len(known):
         return "all"
     names: list[str] = []
@@ -93,12 +93,12 @@ def _events(having: list[EventShape], known: list[EventShape]) -> str:
     return ", ".join(names)
 
 
-def _kind(rule: Rule) -> str:
-    return _KINDS[rule.kind] + (" or null" if rule.nullable else "")
+def _type_name(rule: Rule) -> str:
+    return _FIELD_TYPES[rule.field_type] + (" or null" if rule.nullable else "")
 
 
 def _object(rules: Iterable[Rule], depth: int = 0) -> dict[str, Any]:
-    """The schema of the object that the fields of these rules are in, so many objects below the event."""
+    """Return the schema of the object at this depth that contains the fields of these rules."""
     members: dict[str, list[Rule]] = {}
     for rule in rules:
         members.setdefault(rule.path.split(".")[depth], []).append(rule)
@@ -114,18 +114,18 @@ def _object(rules: Iterable[Rule], depth: int = 0) -> dict[str, Any]:
 
 def _value(rule: Rule) -> dict[str, Any]:
     schema: dict[str, Any]
-    match rule.kind:
+    match rule.field_type:
         case "label":
             schema = {"type": "string", "enum": list(rule.labels)}
         case "integer":
-            schema = {"type": "integer", "minimum": rule.least, "maximum": rule.most}
+            schema = {"type": "integer", "minimum": rule.minimum, "maximum": rule.maximum}
         case "amount":
             schema = {"type": "string", "pattern": _AMOUNT}
         case "instant":
             schema = {"type": "string", "pattern": f"^{MINUTE_PATTERN}{SECOND_PATTERN}{ZONE_PATTERN}$"}
         case _:
-            schema = {"type": "string", "maxLength": rule.most, "pattern": r"^[^\u0000]*$"}
-            schema |= {"minLength": rule.least} if rule.least else {}
+            schema = {"type": "string", "maxLength": rule.maximum, "pattern": r"^[^\u0000]*$"}
+            schema |= {"minLength": rule.minimum} if rule.minimum else {}
     if rule.nullable:
         schema["type"] = [schema["type"], "null"]
     return {"description": rule.allowed, **schema}

@@ -1,5 +1,4 @@
-"""A rejected event, or a rejected body, as it travels in the stream REJECTED: what was sent, and why it was not
-taken."""
+"""The wire format of rejected events and rejected bodies in the stream REJECTED."""
 
 from __future__ import annotations
 
@@ -9,17 +8,17 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from core.events.contract import Invalid, glimpse
+from core.events.contract import Invalid, peek_ids
 from core.sources import SourceName
 
 KEPT_BYTES: Final = 64 * 1024
-"""Of a rejected event's bytes, this many are kept; its full length and SHA-256 always are."""
+"""The number of bytes of a rejected event that are kept; its full length and SHA-256 are always kept."""
 
 
 class RejectedEvent(msgspec.Struct, rename="camel", frozen=True):
-    """One rejected event. body holds at most KEPT_BYTES, sha256 and length are those of the whole.
+    """One rejected event. body has at most KEPT_BYTES; sha256 and length are those of the whole event.
 
-    A body that was rejected as a whole is kept like an event without source and id. Its path is empty.
+    A body rejected as a whole is kept like an event without source, id and path.
     """
 
     source: SourceName | None
@@ -33,8 +32,8 @@ class RejectedEvent(msgspec.Struct, rename="camel", frozen=True):
 
 
 def rejected(raw: bytes, why: Invalid) -> RejectedEvent:
-    """What is kept of an event that broke the contract."""
-    source, event_id = glimpse(raw)
+    """Return the record of an event that violates the contract."""
+    source, event_id = peek_ids(raw)
     return RejectedEvent(
         source=source,
         event_id=event_id,
@@ -48,7 +47,7 @@ def rejected(raw: bytes, why: Invalid) -> RejectedEvent:
 
 
 def rejected_body(raw: bytes, reason: str, detail: str) -> RejectedEvent:
-    """What is kept of a body that was rejected as a whole."""
+    """Return the record of a body that is rejected as a whole."""
     sha256 = hashlib.sha256(raw).digest()
     return RejectedEvent(None, None, reason, "", detail, len(raw), sha256, raw[:KEPT_BYTES])
 

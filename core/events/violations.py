@@ -1,14 +1,14 @@
-"""Find everything that is wrong with an event that was rejected, with what is allowed instead.
+"""Find all violations of a rejected event, with what is allowed instead.
 
-    raw --keys of the contract alone--> fields --each by itself--> violations
+    raw --only keys of the contract--> fields --each by itself--> violations
 
-The contract stops at the first violation, because that costs the least. This is the slow way, for what an answer lists.
+The contract stops at the first violation, which is cheapest. This module is slower and is used for responses.
 
-Source and stage choose the shape that the fields are held to. Where one of them is wrong, the fields that all shapes in
-question have in common are held to what any of these shapes allows.
+Source and stage select the shape whose rules apply. If one of them is invalid, only the fields that all possible shapes
+have in common are checked, against anything that one of these shapes allows.
 
-Invariant: the cost is that of reading the event's bytes a few times. Keys that the contract does not list are skipped:
-there are at most as many violations as the contract has fields.
+Invariant: the cost is that of decoding the event a few times. Unknown keys are skipped, so there are at most as many
+violations as the contract has fields.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from core.events.catalog import EventShape, Rule, shapes
+from core.events.catalog import Rule, ShapeRules, shapes
 from core.events.contract import Contract, Invalid, Reason, explain
 from core.sources.fields import MAX_DEPTH, MAX_EVENT_BYTES, MAX_TEXT_BYTES, Amount, instant
 
@@ -31,7 +31,7 @@ _TYPE: Final = "eventType"
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """One field, or the whole event (`$`), breaks the contract. `allowed` says in words what the contract accepts."""
+    """One field, or the whole event (`$`), violates the contract. `allowed` says what the contract accepts."""
 
     reason: Reason
     path: str
@@ -45,65 +45,65 @@ class _Leaf(NamedTuple):
 
 
 class _Node(NamedTuple):
-    """An object. `decode` keeps the keys of the contract alone, each as it stands."""
+    """An object. `decode` keeps only the keys of the contract, undecoded."""
 
     keys: Mapping[str, _Leaf | _Node]
     decode: Callable[[bytes | msgspec.Raw], msgspec.Struct]
 
 
 def violations(raw: bytes, why: Invalid, received_at: int, contract: Contract) -> list[Violation]:
-    """All violations of an event that `contract` rejected for `why`, which is the first of them.
+    """Return all violations of an event that `contract` rejected; `why` is the first of them.
 
     received_at is in microseconds since 2000. Never raises.
     """
-    found: dict[str, Violation] = {}
+    violations_by_path: dict[str, Violation] = {}
     if len(raw) <= MAX_EVENT_BYTES:
         try:
-            found = {violation.path: violation for violation in _event(raw, received_at, contract)}
+            violations_by_path = {violation.path: violation for violation in _event(raw, received_at, contract)}
         except (ValueError, RecursionError):  # not JSON, not an object, or nested too deeply
-            found = {}
-    first = found.pop(why.path, None)
+            violations_by_path = {}
+    first = violations_by_path.pop(why.path, None)
     allowed = first.allowed if first else _WHOLE
-    return [Violation(why.reason, why.path, why.detail, allowed), *found.values()]
+    return [Violation(why.reason, why.path, why.detail, allowed), *violations_by_path.values()]
 
 
 def _event(raw: bytes, received_at: int, contract: Contract) -> Iterator[Violation]:
     every = _tree(_SHAPES)
-    given = every.decode(raw)
-    of_source = _narrowed(_SHAPES, given, every, _SOURCE, lambda shape: [shape.source])
-    of_stage = _narrowed(of_source, given, every, _SHAPES[0].tag, lambda shape: [shape.stage])
-    of_type = _narrowed(of_stage, given, every, _TYPE, _types)
+    fields = every.decode(raw)
+    of_source = _narrowed(_SHAPES, fields, every, _SOURCE, lambda shape: [shape.source])
+    of_stage = _narrowed(of_source, fields, every, _SHAPES[0].tag, lambda shape: [shape.stage])
+    of_type = _narrowed(of_stage, fields, every, _TYPE, _types)
     envelope, narrow = _tree(of_stage), _tree(of_type)
     for name in envelope.keys:
-        value = getattr(given, name)
+        value = getattr(fields, name)
         yield from _value(narrow.keys[name] if name == "data" else envelope.keys[name], f"$.{name}", value)
         if name == "timestamp" and (outside := _window(envelope.keys[name], value, received_at, contract)):
             yield outside
 
 
 def _narrowed(
-    known: tuple[EventShape, ...],
-    given: msgspec.Struct,
+    known: tuple[ShapeRules, ...],
+    fields: msgspec.Struct,
     tree: _Node,
     name: str,
-    labels: Callable[[EventShape], list[str] | tuple[str, ...]],
-) -> tuple[EventShape, ...]:
-    """Those of the shapes that the value of this key chooses; all of them where it chooses none."""
+    labels: Callable[[ShapeRules], list[str] | tuple[str, ...]],
+) -> tuple[ShapeRules, ...]:
+    """Return the shapes that the value of this key selects; all of them if it selects none."""
     leaf = tree.keys[name]
     assert isinstance(leaf, _Leaf)
     try:
-        value = leaf.decode(getattr(given, name))
+        value = leaf.decode(getattr(fields, name))
     except ValueError:  # missing, or not allowed in any shape
         return known
     return tuple(shape for shape in known if value in labels(shape)) or known
 
 
-def _types(shape: EventShape) -> tuple[str, ...]:
+def _types(shape: ShapeRules) -> tuple[str, ...]:
     return next(rule.labels for rule in shape.rules if rule.path == _TYPE)
 
 
 def _value(expected: _Leaf | _Node, path: str, value: msgspec.Raw) -> Iterator[Violation]:
-    """What is wrong with the value at this path."""
+    """Yield the violations of the value at this path."""
     allowed = expected.rule.allowed if isinstance(expected, _Leaf) else _object(expected)
     if not bytes(value):
         name = path.rpartition(".")[2]
@@ -115,7 +115,7 @@ def _value(expected: _Leaf | _Node, path: str, value: msgspec.Raw) -> Iterator[V
         why = explain(error)
         yield Violation(why.reason, path, why.detail, allowed)
         return
-    except ValueError:  # its bytes, or an escape in it
+    except ValueError:  # invalid UTF-8 or an invalid escape
         yield Violation(Reason.INVALID_TEXT, path, "text that is not valid UTF-8", allowed)
         return
     if isinstance(expected, _Node):
@@ -127,15 +127,15 @@ def _value(expected: _Leaf | _Node, path: str, value: msgspec.Raw) -> Iterator[V
 
 
 def _text(rule: Rule, text: str) -> tuple[Reason, str] | None:
-    """What is wrong with a text of the right type."""
-    most = rule.most or MAX_TEXT_BYTES
+    """Return the violation of a text of the right type, or None."""
+    maximum = rule.maximum or MAX_TEXT_BYTES
     if "\0" in text:
         return Reason.INVALID_TEXT, "text with a NUL character"
-    if (size := len(text.encode())) > most:
-        return Reason.TOO_LONG, f"at most {most} bytes of UTF-8, this has {size}"
-    if size < rule.least:
-        return Reason.EMPTY, f"at least {rule.least} byte"
-    if rule.kind == "instant":
+    if (size := len(text.encode())) > maximum:
+        return Reason.TOO_LONG, f"at most {maximum} bytes of UTF-8, this text has {size}"
+    if size < rule.minimum:
+        return Reason.EMPTY, f"at least {rule.minimum} byte"
+    if rule.field_type == "instant":
         try:
             instant(text)
         except ValueError as error:
@@ -145,10 +145,10 @@ def _text(rule: Rule, text: str) -> tuple[Reason, str] | None:
 
 def _window(leaf: _Leaf | _Node, value: msgspec.Raw, received_at: int, contract: Contract) -> Violation | None:
     try:
-        why = contract.outside(instant(leaf.decode(value)), received_at)  # type: ignore[arg-type]
-    except ValueError:  # a violation of its own
+        why = contract.check_window(instant(leaf.decode(value)), received_at)  # type: ignore[arg-type]
+    except ValueError:  # reported as a violation of its own
         return None
-    return Violation(why.reason, why.path, why.detail, contract.window_words) if why else None
+    return Violation(why.reason, why.path, why.detail, contract.window_text) if why else None
 
 
 def _object(node: _Node) -> str:
@@ -156,8 +156,8 @@ def _object(node: _Node) -> str:
 
 
 @cache
-def _tree(of: tuple[EventShape, ...]) -> _Node:
-    """The objects and fields that these shapes have in common."""
+def _tree(of: tuple[ShapeRules, ...]) -> _Node:
+    """Return the objects and fields that these shapes have in common."""
     rules_of = [{rule.path: rule for rule in shape.rules} for shape in of]
     members: dict[str, Any] = {}
     for path in rules_of[0]:
@@ -168,19 +168,19 @@ def _tree(of: tuple[EventShape, ...]) -> _Node:
             if all(any(other.startswith(inside) for other in rules) for rules in rules_of):
                 holder = holder.setdefault(key, {})
         common = [rules[path] for rules in rules_of if path in rules]
-        if len(common) == len(of) and len({rule.kind for rule in common}) == 1:
+        if len(common) == len(of) and len({rule.field_type for rule in common}) == 1:
             holder[name] = _any_of(common)
     return _node(members)
 
 
 def _any_of(rules: list[Rule]) -> Rule:
-    """The rule that accepts whatever one of these accepts."""
+    """Return a rule that accepts whatever one of these rules accepts."""
     return Rule(
         rules[0].path,
-        rules[0].kind,
+        rules[0].field_type,
         any(rule.nullable for rule in rules),
-        min(rule.least for rule in rules),
-        max(rule.most for rule in rules),
+        min(rule.minimum for rule in rules),
+        max(rule.maximum for rule in rules),
         tuple(dict.fromkeys(label for rule in rules for label in rule.labels)),
     )
 
@@ -196,11 +196,11 @@ def _node(members: Mapping[str, Any]) -> _Node:
 
 def _type(rule: Rule) -> Any:
     of: Any
-    match rule.kind:
+    match rule.field_type:
         case "amount":
             of = Amount
         case "integer":
-            of = Annotated[int, Meta(ge=rule.least, le=rule.most)]
+            of = Annotated[int, Meta(ge=rule.minimum, le=rule.maximum)]
         case "label":
             of = Literal[rule.labels]
         case _:

@@ -1,14 +1,14 @@
-"""A batch of events as one message, and back.
+"""The wire format: encode a batch of events as one message, and decode it.
 
-Version 1: the first line is a JSON object, then comes one event a line.
+Version 1: the first line is a JSON object, followed by one event a line.
 
     {"v":1,"parts":[{"correlationId":"…","traceparent":null,"receivedAt":"2026-11-22T07:25:58.541000Z","events":2}]}
     {"eventId":"fb-…", …}
     {"eventId":"fb-…", …}
 
-A part is what one request gave: the first `events` lines belong to the first part, and so on. An event's bytes
-stand as they were received; only one that holds a line break is compacted first (`one_line`).
-Messages of the stream REJECTED have the same form, with one rejected event (`core.events.rejected`) a line.
+A part describes the events of one request: the first `events` lines belong to the first part, and so on. The bytes of
+an event are unchanged, but an event with line breaks is compacted (`one_line`). Messages of the stream REJECTED have
+the same format, with one rejected event (`core.events.rejected`) a line.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import msgspec
 
 VERSION: Final = 1
 SEAL_BYTES: Final = 512 * 1024
-"""Most bytes of events in a message, if they are several: the server takes 1 MiB, with the first line."""
+"""Maximum bytes of several events in one message. NATS accepts 1 MiB, including the first line."""
 
 
 class Part(msgspec.Struct, rename="camel", frozen=True):
-    """What one request gave to a message. received_at is an RFC 3339 instant of our own clock."""
+    """The events of one request in a message. received_at is an RFC 3339 instant of the gateway's clock."""
 
     correlation_id: str
     traceparent: str | None
@@ -37,8 +37,8 @@ class _Header(msgspec.Struct):
     parts: list[Part]
 
 
-class UnknownWire(ValueError):
-    """The message is not of a version that this program reads, or its counts do not add up."""
+class InvalidMessage(ValueError):
+    """The message has an unknown version, or its counts are wrong."""
 
 
 _encode_header = msgspec.json.Encoder().encode
@@ -46,30 +46,30 @@ _decode_header = msgspec.json.Decoder(_Header).decode
 
 
 def encode(parts: Sequence[Part], lines: Sequence[bytes]) -> bytes:
-    """One message of these parts. `lines` are the events of all parts, in the order of the parts."""
+    """Encode one message. `lines` are the events of all parts, in the order of the parts."""
     return b"\n".join((_encode_header(_Header(VERSION, list(parts))), *lines))
 
 
 def decode(message: bytes) -> tuple[list[Part], list[bytes]]:
-    """Parts and lines of a message. Raises UnknownWire."""
+    """Decode a message to its parts and lines. Raises InvalidMessage."""
     first, *lines = message.split(b"\n")
     parts = _read_header(first)
     counted = sum(part.events for part in parts)
     if counted != len(lines) or any(part.events < 0 for part in parts):
-        raise UnknownWire(f"{len(lines)} events where the parts count {counted}")
+        raise InvalidMessage(f"the message has {len(lines)} events and its parts count {counted}")
     return parts, lines
 
 
 def decode_header(message: bytes) -> tuple[list[Part], int]:
-    """Parts of a message, and where its first event begins. Raises UnknownWire.
+    """Return the parts of a message, and where its first event begins. Raises InvalidMessage.
 
-    Whether there are as many lines as the parts count is left to whoever reads them.
+    The caller checks that there are as many lines as the parts count.
     """
     end = message.find(b"\n")
     header = message if end < 0 else message[:end]
     parts = _read_header(header)
     if any(not 0 <= part.events <= len(message) for part in parts):
-        raise UnknownWire("a part counts more events than the message can hold, or fewer than none")
+        raise InvalidMessage("a part counts more events than the message can contain, or fewer than 0")
     return parts, len(header) + 1
 
 
@@ -77,16 +77,16 @@ def _read_header(line: bytes) -> list[Part]:
     try:
         header = _decode_header(line)
     except (ValueError, RecursionError) as error:
-        raise UnknownWire(f"no header in the first line: {error}") from error
+        raise InvalidMessage(f"the first line is not a header: {error}") from error
     if header.v != VERSION:
-        raise UnknownWire(f"version {header.v}; this program reads version {VERSION}")
-    if any("\0" in part.correlation_id for part in header.parts):  # no row could hold it
-        raise UnknownWire("a correlation ID with a NUL character")
+        raise InvalidMessage(f"version {header.v}; this program reads version {VERSION}")
+    if any("\0" in part.correlation_id for part in header.parts):  # the database cannot store it
+        raise InvalidMessage("a correlation ID with a NUL character")
     return header.parts
 
 
 def cut(parts: Sequence[Part], lines: Sequence[bytes], start: int, stop: int) -> bytes:
-    """A message of the events from `start` up to `stop` alone, each still under its own part."""
+    """Return a message of the events from `start` up to `stop`, with their parts."""
     kept: list[Part] = []
     first = 0
     for part in parts:
@@ -98,16 +98,16 @@ def cut(parts: Sequence[Part], lines: Sequence[bytes], start: int, stop: int) ->
 
 
 def part_of(parts: Sequence[Part], position: int) -> Part:
-    """The part that the event at this position belongs to. Raises IndexError past the last event."""
+    """Return the part of the event at this position. Raises IndexError after the last event."""
     for part in parts:
         if position < part.events:
             return part
         position -= part.events
-    raise IndexError("no part holds this event")
+    raise IndexError("no part contains this event")
 
 
 def one_line(event: bytes) -> bytes:
-    """The event without line breaks: as it is, or compacted where it holds any."""
+    """Return the event without line breaks: unchanged, or compacted if it has any."""
     if b"\n" in event or b"\r" in event:
         return msgspec.json.format(event, indent=-1)
     return event

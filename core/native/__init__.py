@@ -1,6 +1,6 @@
-"""The native module: `core/native`, in Rust, for the collector's parser and the gateway's reader.
+"""The native module in Rust, for the collector's parser and the gateway's reader.
 
-Invariant: nothing needs it. Whoever uses it asks NOT_BUILT first, and has a Python reference that gives the same.
+Invariant: it is optional. Code that uses it checks NOT_BUILT first and has a Python reference with the same results.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _why: str | None = None
 try:
     from core._native import BatchReader, Counts, Parser
 except ImportError as error:
-    _why = f"it is not built, which an install does where there is a Rust toolchain ({error})"
+    _why = f"it is not built; an installation with a Rust toolchain builds it ({error})"
 
 NOT_BUILT: Final = _why
-"""Why there is no native module here; None where there is."""
+"""Why the native module is missing; None if it exists."""

@@ -1,4 +1,4 @@
-"""The sources of events, one file each. A new file is a new source: docs/add-a-source.md."""
+"""The registry of sources, one file each. docs/add-a-source.md describes how to add one."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ SOURCES: Final[Mapping[str, Source]] = _declared()
 
 if TYPE_CHECKING:
     SourceName = str
-else:  # a closed list: what msgspec checks, and OpenAPI shows
+else:  # a closed list, which msgspec checks and OpenAPI shows
     SourceName = Literal[tuple(SOURCES)]

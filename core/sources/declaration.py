@@ -1,4 +1,4 @@
-"""How a source of events is declared. Everything else that Sluice knows of a source follows from its declaration.
+"""Declare a source of events. Everything else that Sluice knows of a source is derived from its declaration.
 
 core/sources/<name>.py --SOURCES--> contract, COPY columns, rollups, SQL, reports, settings, dashboards
 """
@@ -18,13 +18,13 @@ from core.sources.shape import Key, keys
 Stage = Literal["top", "bottom"]
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 AT: Final = "2000-01-01T00:00:00.000Z"
-"""A placeholder for each instant of an example. What shows one replaces it by the present: old events are rejected."""
+"""Placeholder of all instants in examples. Documentation replaces it by the current time: old events are rejected."""
 
 REGISTERED: Final = "country"
-"""The one dimension of free text that has a registry of its values (`known_countries`)."""
+"""The only text dimension whose values have a registry (`known_countries`)."""
 
 Bands = tuple[tuple[int, str], ...]
-"""The first number of each band and its name, in order, from 0 on."""
+"""The first number and the name of each band, in order, from 0."""
 
 _REQUIRED: Final = {
     "event_time": "timestamp",
@@ -32,13 +32,13 @@ _REQUIRED: Final = {
     "event_type": "eventType",
     "event_id": "eventId",
 }
-"""The columns that every source's table has, beside purchase_amount."""
+"""The columns of every source's table, beside purchase_amount."""
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]{1,30}")
 
 
 class Envelope(msgspec.Struct, rename="camel"):
-    """What every event has, whatever its source. Each shape narrows `source`, `event_type` and `data`."""
+    """The fields of every event. Each shape narrows `source`, `event_type` and `data`."""
 
     event_id: EventId
     timestamp: Instant
@@ -55,14 +55,14 @@ class Purchase(NamedTuple):
 
 
 class Coarser(NamedTuple):
-    """A second view of a dimension with bands: its name in reports, and wider bands."""
+    """A second view of a dimension with wider bands, and its name in reports."""
 
     name: str
     bands: Bands
 
 
 class Example(NamedTuple):
-    """What one event of a source says."""
+    """An example event of a source."""
 
     event_type: str
     user: Mapping[str, Any]
@@ -72,11 +72,11 @@ class Example(NamedTuple):
 class Dimension(NamedTuple):
     """A dimension of the audience: its name, and the JSON path (without `$.`) of its value.
 
-    bands     of a number
-    coarser   a second view of it, which reports compute from `bands`
-    ranked    whether it has too many values for a rollup: reports list the most frequent ones
+    bands     bands of a number
+    coarser   a second view, which reports compute from `bands`
+    ranked    too many values for a rollup: reports list the most frequent ones
 
-    A text that is not ranked and has no closed list of labels is `country`, whose values have a registry.
+    A text that is neither ranked nor has a closed list of labels must be `country`, whose values have a registry.
     """
 
     name: str
@@ -91,18 +91,18 @@ class Source:
     """One source of events.
 
     name         in events, streams, tables, reports and settings: lower case
-    short_name   of its collector's process and container: `fb` gives `fb-collector`
+    short_name   of its collector's process and container: `fb` becomes `fb-collector`
     title        for people
     color        of its series in dashboards
-    shapes       one struct for each funnel stage, the stage is its tag
-    columns      of the table `<name>_events`: column -> JSON path without `$.`; its type follows from the struct
-    purchase     what revenue is
-    campaign     JSON path of the campaign of a purchase; None if events name none
+    shapes       one struct for each funnel stage; the stage is its tag
+    columns      of the table `<name>_events`: column -> JSON path without `$.`; the struct determines the type
+    purchase     the event type and amount of revenue
+    campaign     JSON path of a purchase's campaign; None if events have none
     dimensions   of the audience, in the order of reports
     funnel       event types, in the order of the steps of the default funnel
-    examples     of each funnel stage an event type, a user and an engagement, for documentation; AT is any instant
+    examples     for each funnel stage an event type, a user and an engagement, for documentation; AT is any instant
 
-    Raises ValueError where the parts contradict each other.
+    Raises ValueError if the parts contradict each other.
     """
 
     name: str
@@ -133,7 +133,7 @@ class Source:
 
     @property
     def counted(self) -> tuple[Dimension, ...]:
-        """The dimensions that rollups hold."""
+        """The dimensions in rollups."""
         return tuple(dimension for dimension in self.dimensions if not dimension.ranked)
 
     @property
@@ -142,28 +142,28 @@ class Source:
         return {stage_of(shape): get_args(get_type_hints(shape)["event_type"]) for shape in self.shapes}
 
     def column_of(self, path: str) -> str:
-        """The column that holds the value at this JSON path."""
+        """Return the column of the value at this JSON path."""
         return next(column for column, held in self.columns.items() if held == path)
 
     def keys_of(self, path: str) -> list[Key | None]:
-        """What each shape has at this JSON path; None where it does not have it."""
+        """Return the key of each shape at this JSON path; None for a shape without it."""
         return [keys(shape).get(path) for shape in self.shapes]
 
     def _contradictions(self) -> Iterator[str]:
         if not _NAME.fullmatch(self.name):
-            yield "a name is lower-case letters and digits, and begins with a letter"
+            yield "the name must be lower-case letters and digits, beginning with a letter"
         tags = {shape.__struct_config__.tag_field for shape in self.shapes}
         if tags != {"funnelStage"} or tuple(map(stage_of, self.shapes)) != STAGES:
-            yield f"it needs a shape for each of {', '.join(STAGES)}, in this order, tagged by funnelStage"
+            yield f"needs a shape for each of {', '.join(STAGES)}, in this order, tagged by funnelStage"
         if any(keys(shape)["source"].labels != (self.name,) for shape in self.shapes):
-            yield "each shape's `source` is the literal of its name"
+            yield "the `source` of each shape must be the literal of its name"
         types = {label for labels in self.event_types.values() for label in labels}
         for event_type in {self.purchase.event_type, *self.funnel} - types:
-            yield f"{event_type} is none of its event types"
+            yield f"{event_type} is not one of its event types"
         for dimension in self.counted:
             labels = any(key.labels for key in self.keys_of(dimension.path) if key)
             if not (labels or dimension.bands or dimension.name == REGISTERED):
-                yield f"dimension {dimension.name}: give it bands, labels in its struct, or rank it"
+                yield f"dimension {dimension.name}: needs bands, or labels in its struct, or ranked=True"
         yield from self._wrong_columns()
 
     def _wrong_columns(self) -> Iterator[str]:
@@ -173,13 +173,13 @@ class Source:
                 yield f"column {column}: no shape has {path}"
         for column, path in {**_REQUIRED, "purchase_amount": self.purchase.amount}.items():
             if self.columns.get(column) != path:
-                yield f"column {column} holds {path}"
+                yield f"column {column} must contain {path}"
         read = [dimension.path for dimension in self.dimensions] + ([self.campaign] if self.campaign else [])
         for path in read:
             if path not in self.columns.values():
-                yield f"no column holds {path}"
+                yield f"no column contains {path}"
 
 
 def stage_of(shape: type[Any]) -> Stage:
-    """The funnel stage of a shape's events."""
+    """Return the funnel stage of a shape."""
     return cast(Stage, shape.__struct_config__.tag)

@@ -1,4 +1,4 @@
-"""Facebook: its events as the contract defines them, and what becomes of their fields."""
+"""The source Facebook: its events as in the contract, and its declaration."""
 
 from __future__ import annotations
 

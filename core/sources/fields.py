@@ -1,8 +1,8 @@
-"""The contract's field types and their limits.
+"""The field types of the contract and their limits.
 
-msgspec checks what a type annotation can say. Two things are checked after it, by `core.events.contract`:
-texts (NUL and length in UTF-8 bytes) and instants, which stay text until `instant` reads them, because
-msgspec takes more digits and zone forms than the contract does.
+msgspec checks what a type annotation can express. `core.events.contract` checks the rest: texts (NUL, and length in
+bytes of UTF-8) and instants. An instant is decoded as text, because msgspec accepts more digits and zone formats than
+the contract.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec import Meta
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 128
-"""Objects and lists in each other, the event itself counted, keys that are not listed too."""
+"""Maximum nesting of objects and lists, including the event itself and unknown keys."""
 MAX_ID_BYTES: Final = 200
 MAX_TEXT_BYTES: Final = 8 * 1024
 MAX_SMALLINT: Final = 32_767
@@ -31,55 +31,57 @@ Percentage = Annotated[int, Meta(ge=0, le=100)]
 Amount = Annotated[str, Meta(pattern=r"^[0-9]{1,10}(\.[0-9]{1,2})?\Z", extra={"value": "amount"})]
 
 EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
-"""PostgreSQL's epoch: an instant is a number of microseconds since it."""
+"""PostgreSQL's epoch: instants are microseconds since it."""
 
 END: Final = (datetime(2101, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
-"""The first instant that is too late for any event, in microseconds since EPOCH."""
+"""The end of the allowed range of instants, in microseconds since EPOCH."""
 
 MINUTE_PATTERN: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]([01][0-9]|2[0-3]):[0-9]{2}"
 SECOND_PATTERN: Final = r":[0-9]{2}(\.[0-9]{1,9})?"
 ZONE_PATTERN: Final = r"([Zz]|[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?)"
-"""RFC 3339, and the zones `±hhmm` and `±hh` of ISO 8601. The three together are an instant."""
+"""RFC 3339, and the zones `±hhmm` and `±hh` of ISO 8601. The three patterns together match an instant."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _INSTANT: Final = re.compile(MINUTE_PATTERN + SECOND_PATTERN + ZONE_PATTERN)
 
 
 class _Instants(dict[str, int]):
-    """Instants that were read before. Events of one batch share few of them (55 distinct ones in 1,000 events as
-    sent), and a look-up is far cheaper than reading the text again."""
+    """A cache of parsed instants.
 
-    _MOST: Final = 65_536
+    Events of one batch share few instants (55 in 1,000 events as sent), and a look-up costs much less than parsing.
+    """
+
+    MAX_CACHED: Final = 65_536
 
     def __missing__(self, text: str) -> int:
         if not _INSTANT.fullmatch(text):
             raise ValueError("not an RFC 3339 instant with a zone and at most 9 digits of fraction")
         try:
-            # fromisoformat cuts the fraction after its sixth digit, as the contract does.
+            # fromisoformat truncates the fraction after its sixth digit, as the contract does.
             microseconds = (datetime.fromisoformat(text.upper()) - EPOCH) // _MICROSECOND
         except (ValueError, OverflowError) as error:
-            raise ValueError("no such day or time") from error
+            raise ValueError("the day or time does not exist") from error
         if not 0 <= microseconds < END:
             raise ValueError("outside the years 2000-2100")
-        if len(self) >= self._MOST:
+        if len(self) >= self.MAX_CACHED:
             self.clear()
         self[text] = microseconds
         return microseconds
 
 
 instant: Final[Callable[[str], int]] = _Instants().__getitem__
-"""Microseconds since 2000-01-01T00:00:00Z of an RFC 3339 instant.
+"""Return the microseconds since 2000-01-01T00:00:00Z of an RFC 3339 instant.
 
-The zone may also be `±hhmm` or `±hh`. Of up to 9 digits of fraction, the first 6 count: the rest is cut, not rounded.
-Raises ValueError if the text is no such instant, or if it is outside the years 2000-2100.
+The zone may also be `±hhmm` or `±hh`. Of up to 9 digits of fraction, the first 6 count; the rest is truncated. Raises
+ValueError if the text is not such an instant or is outside the years 2000-2100.
 """
 
 
 def microseconds_of(moment: datetime) -> int:
-    """An aware datetime as microseconds since 2000-01-01T00:00:00Z."""
+    """Convert an aware datetime to microseconds since 2000-01-01T00:00:00Z."""
     return (moment - EPOCH) // _MICROSECOND
 
 
 def moment_of(microseconds: int) -> datetime:
-    """The aware datetime (UTC) of microseconds since 2000-01-01T00:00:00Z."""
+    """Convert microseconds since 2000-01-01T00:00:00Z to an aware datetime (UTC)."""
     return EPOCH + timedelta(microseconds=microseconds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
@@ -12,7 +12,7 @@ from core.sources.fields import MAX_ID_BYTES, MAX_INTEGER, MAX_SMALLINT, MAX_TEX
 
 
 class ColumnType(StrEnum):
-    """The type of a column, which follows from the struct. The native module knows the same names, except BYTES."""
+    """The type of a column, derived from the struct. The native module has the same names, except BYTES."""
 
     TEXT = "text"
     LABEL = "label"
@@ -25,28 +25,28 @@ class ColumnType(StrEnum):
 
 
 class Field(NamedTuple):
-    """A key and what its value has to be, in the order in which the native module takes it (`Kind` of `pg_copy.rs`).
+    """A key and the rule for its value. The native module reads these attributes (`FieldInput` of `binding.rs`).
 
-    least and most are a number's limits, or a text's in bytes of UTF-8; labels are those of a closed list.
+    minimum and maximum are a number's limits, or a text's limits in bytes of UTF-8; labels are those of a closed list.
     """
 
     path: str
     type: ColumnType
     nullable: bool
-    least: int = 0
-    most: int = 0
+    minimum: int = 0
+    maximum: int = 0
     labels: tuple[str, ...] = ()
 
 
 class EventShape(NamedTuple):
-    """The events of one stage: the label that their tag has, and their fields."""
+    """The events of one stage: the label of their tag, and their fields."""
 
     label: str
     fields: Sequence[Field]
 
 
 class EventSource(NamedTuple):
-    """The events of one source: its name, the key that chooses the shape of an event, and the shapes."""
+    """The events of one source: its name, the key that selects the shape of an event, and the shapes."""
 
     name: str
     tag: str
@@ -54,10 +54,10 @@ class EventSource(NamedTuple):
 
 
 class Key(NamedTuple):
-    """A key with a value that is no object.
+    """A key whose value is not an object.
 
-    attribute is dotted, from the event; type is what the value may be beside null; value is the name that a field type
-    of `core.sources.fields` gives it: `id`, `instant`, `amount`, or empty.
+    attribute is dotted, from the event; type is the type of the value apart from null; value is the name that a field
+    type of `core.sources.fields` gives it: `id`, `instant`, `amount`, or empty.
     """
 
     attribute: str
@@ -67,15 +67,15 @@ class Key(NamedTuple):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The closed list of texts that are allowed; empty where there is none."""
+        """The closed list of allowed texts; empty if there is none."""
         values = self.type.values if isinstance(self.type, inspect.LiteralType) else ()
         return tuple(value for value in values if isinstance(value, str))
 
 
 def describe(shape: type[Any]) -> tuple[Field, ...]:
-    """The fields of a struct, in its own order and without its tag.
+    """Return the fields of a struct, in its own order and without its tag.
 
-    Raises TypeError, as `keys` does, and for a type that no column holds.
+    Raises TypeError as `keys` does, and for a type that no column can store.
     """
     return tuple(_field(path, key) for path, key in keys(shape).items())
 
@@ -89,35 +89,40 @@ _VALUES: Final = {
 
 def _field(path: str, key: Key) -> Field:
     if key.value:
-        column_type, least, most = _VALUES[key.value]
-        return Field(path, column_type, key.nullable, least, most)
+        column_type, minimum, maximum = _VALUES[key.value]
+        return Field(path, column_type, key.nullable, minimum, maximum)
     match key.type:
         case inspect.StrType(None, None, None):
             return Field(path, ColumnType.TEXT, key.nullable, 0, MAX_TEXT_BYTES)
-        case inspect.IntType(None, int(least), None, int(most), None):
-            return Field(path, _integer(least, most), key.nullable, least, most)
+        case inspect.IntType(None, int(minimum), None, int(maximum), None):
+            return Field(path, _integer(minimum, maximum), key.nullable, minimum, maximum)
         case inspect.LiteralType() if key.labels:
             return Field(path, ColumnType.LABEL, key.nullable, labels=key.labels)
         case inspect.BytesType():
             return Field(path, ColumnType.BYTES, key.nullable)
-    raise TypeError(f"{path}: no column holds {key.type}")
+    raise TypeError(f"{path}: no column can store {key.type}")
 
 
-def _integer(least: int, most: int) -> ColumnType:
-    if least >= -MAX_SMALLINT - 1 and most <= MAX_SMALLINT:
+def _integer(minimum: int, maximum: int) -> ColumnType:
+    if minimum >= -MAX_SMALLINT - 1 and maximum <= MAX_SMALLINT:
         return ColumnType.SMALLINT
-    if least >= -MAX_INTEGER - 1 and most <= MAX_INTEGER:
+    if minimum >= -MAX_INTEGER - 1 and maximum <= MAX_INTEGER:
         return ColumnType.INTEGER
     return ColumnType.BIGINT
 
 
-def keys(shape: type[Any]) -> dict[str, Key]:
-    """The keys of a struct by their JSON paths without `$.`, in its own order and without its tag.
+_KEYS: Final[dict[type[Any], Mapping[str, Key]]] = {}
 
-    Raises TypeError where a key is optional, where unknown keys are forbidden, where it is an array or where an object
-    in it has a tag of its own: no event is so.
+
+def keys(shape: type[Any]) -> Mapping[str, Key]:
+    """Return the keys of a struct by JSON path without `$.`, in its own order and without its tag.
+
+    Raises TypeError for what no event has: an optional key, a struct that forbids unknown keys, an array, or an inner
+    object with a tag.
     """
-    return dict(_keys(inspect.type_info(shape), "", ""))
+    if (keys_of_shape := _KEYS.get(shape)) is None:  # inspecting a struct takes about 1 ms
+        keys_of_shape = _KEYS[shape] = dict(_keys(inspect.type_info(shape), "", ""))
+    return keys_of_shape
 
 
 def _keys(of: inspect.Type, path: str, attribute: str) -> Iterator[tuple[str, Key]]:
@@ -138,8 +143,8 @@ def _keys(of: inspect.Type, path: str, attribute: str) -> Iterator[tuple[str, Ke
 def _key(of: inspect.Type, attribute: str) -> Key:
     nullable = isinstance(of, inspect.UnionType) and of.includes_none
     if isinstance(of, inspect.UnionType):
-        some = [choice for choice in of.types if not isinstance(choice, inspect.NoneType)]
-        of = some[0] if len(some) == 1 else of
+        choices = [choice for choice in of.types if not isinstance(choice, inspect.NoneType)]
+        of = choices[0] if len(choices) == 1 else of
     value = ""
     if isinstance(of, inspect.Metadata):
         value, of = (of.extra or {}).get("value", ""), of.type

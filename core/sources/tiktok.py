@@ -1,4 +1,4 @@
-"""TikTok: its events as the contract defines them, and what becomes of their fields."""
+"""The source TikTok: its events as in the contract, and its declaration."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The command line: what commands take and print, which system they mean, and the small commands themselves."""
+"""The command line: options, output, the selected system, and the small commands."""

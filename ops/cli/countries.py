@@ -1,10 +1,10 @@
-"""Rebuild the registry of countries: the most frequent get its places, and the rollups of the kept days follow.
+"""Rebuild the registry of countries: register the most frequent countries and rebuild their rollups.
 
-    rows --count countries without a place--> changed quarter-hours again --until few are left-->
-        lock the registry -> the last changed quarter-hours -> places -> rollups -> commit
+    count unregistered countries in all rows -> count the quarter-hours that changed since, until few are left
+        -> lock the registry -> count the last changed quarter-hours -> update registry -> update rollups -> commit
 
-Invariant: at every moment a country with a place has rollups of its own for all kept days, and one without a place has
-none. Collectors read the registry in the transaction that writes rollups, so they wait only while it is locked.
+Invariant: a registered country has its own rollups for all kept days, and an unregistered one has none. Collectors read
+the registry in the transaction that writes rollups, so they wait only while the registry is locked.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from core.errors import SluiceError
 from core.postgres import Connection
 from sql import statements
 
-PLACES: Final = 1_000  # beside the reserved ones; as in sql/countries.sql and sql/store.sql
-MIN_FREE: Final = 200  # as a rebuild leaves them
+PLACES: Final = 1_000  # in addition to the reserved ones; the same as in sql/countries.sql and sql/store.sql
+MIN_FREE: Final = 200  # free places after a rebuild
 MAX_ROUNDS: Final = 5
 FEW_QUARTER_HOURS: Final = 8
 MAX_LOCK_TRIES: Final = 30
@@ -29,7 +29,7 @@ _COUNT_CHANGED: Final = _SQL["count_changed"].format(rows=statements("sources")[
 
 
 class Rebuilt(NamedTuple):
-    """How many countries got a place, how many lost theirs, and how many places are free."""
+    """How many countries were added and removed, and how many places are free."""
 
     added: int
     removed: int
@@ -37,13 +37,13 @@ class Rebuilt(NamedTuple):
 
 
 async def free_places(connection: Connection) -> int:
-    """How many more countries the registry takes."""
+    """Return the number of free places in the registry."""
     free: int = await connection.fetchval(_SQL["free_places"])
     return free
 
 
-async def look(connection: Connection) -> Rebuilt:
-    """What a rebuild would do by now. Nothing is changed."""
+async def preview(connection: Connection) -> Rebuilt:
+    """Return what a rebuild would do now, and change nothing."""
     await _count(connection)
     transaction = connection.transaction(isolation="repeatable_read")
     await transaction.start()
@@ -56,7 +56,7 @@ async def look(connection: Connection) -> Rebuilt:
 async def rebuild(connection: Connection) -> Rebuilt:
     """Rebuild the registry and the rollups of countries, as the owner.
 
-    Raises SluiceError if other sessions hold the registry for a minute and more: nothing is changed then.
+    Raises SluiceError if other sessions lock the registry for over a minute. Nothing is changed then.
     """
     await _count(connection)
     for _ in range(MAX_LOCK_TRIES):
@@ -72,12 +72,12 @@ async def rebuild(connection: Connection) -> Rebuilt:
                 return rebuilt
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
             await asyncio.sleep(1)
-    raise SluiceError("known_countries is held by another session, a long report for instance: try again")
+    raise SluiceError("another session locks known_countries, for example a long report: run the command again")
 
 
 async def _count(connection: Connection) -> None:
-    """Count the countries without a place, until few quarter-hours have changed meanwhile."""
-    await connection.execute(_SQL["begin_counting"])
+    """Count the unregistered countries until few quarter-hours changed during the count."""
+    await connection.execute(_SQL["create_count_tables"])
     for _ in range(MAX_ROUNDS):
         async with connection.transaction(isolation="repeatable_read"):
             if await _count_changed(connection) <= FEW_QUARTER_HOURS:
@@ -85,22 +85,22 @@ async def _count(connection: Connection) -> None:
 
 
 async def _count_changed(connection: Connection) -> int:
-    """Count the rows of the quarter-hours that changed since they were counted; how many those are."""
+    """Count the rows of the quarter-hours that changed since the last count; return how many changed."""
     changed = _rows(await connection.execute(_SQL["find_changed"], timeout=COUNT_TIMEOUT_SECONDS))
-    await connection.execute(_SQL["forget_changed"])
+    await connection.execute(_SQL["delete_changed_counts"])
     await connection.execute(_COUNT_CHANGED, timeout=COUNT_TIMEOUT_SECONDS)
-    await connection.execute(_SQL["end_changed"])
+    await connection.execute(_SQL["clear_changed"])
     return changed
 
 
 async def _place(connection: Connection) -> Rebuilt:
-    """Give the places of the registry anew."""
-    await connection.execute(_SQL["choose_countries"])
+    """Update the registry to the most frequent countries."""
+    await connection.execute(_SQL["select_countries"])
     removed = _rows(await connection.execute(_SQL["remove_countries"]))
     added = _rows(await connection.execute(_SQL["add_countries"]))
     return Rebuilt(added, removed, await free_places(connection))
 
 
 def _rows(status: str) -> int:
-    """The number of rows in a command's status, such as `DELETE 5`."""
+    """Return the number of rows in a status such as `DELETE 5`."""
     return int(status.rpartition(" ")[2])

@@ -1,11 +1,12 @@
-"""How operators' commands speak: tables for people, JSON for programs, progress on stderr, and questions.
+"""Print the results of operators' commands: tables for people, JSON for programs.
 
-Results go to stdout and nothing else does, so that `--format json` can be piped on. On a terminal progress is a bar;
-elsewhere it is a line now and then.
+Results go to stdout; progress, questions and errors go to stderr, so that `--format json` can be piped. On a terminal
+progress is a bar, elsewhere a line every few seconds. Colours appear only on a terminal, and never if NO_COLOR is set.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-import orjson
+import msgspec
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -27,22 +28,29 @@ LINE_SECONDS: Final = 2.0
 
 
 class NotConfirmed(SluiceError):
-    """Nobody said yes: nothing was changed."""
+    """The operator did not confirm a change. Nothing was changed."""
 
 
 class Advance(Protocol):
-    """Tells a progress how far it has come, and what is said beside the bar."""
+    """Report how much of a progress is done, with a remark that is shown beside it."""
 
     def __call__(self, done: int, remark: str = "") -> None: ...
 
 
-def console() -> Console:
-    """Where results are printed."""
-    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+def console(*, stderr: bool = False) -> Console:
+    """Return the console of stdout, or of stderr."""
+    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(
+        stderr=stderr,
+        width=None if is_terminal else PIPED_WIDTH,
+        highlight=False,
+        force_terminal=is_terminal,
+        color_system="auto" if is_terminal and not os.environ.get("NO_COLOR") else None,
+    )
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[str]], *, cut: Sequence[str] = ()) -> Table:
-    """A table of texts. Where the terminal is too narrow, the columns of `cut` are cut and no others."""
+    """Return a table of texts. If the terminal is too narrow, only the columns in `cut` are shortened."""
     shown = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for place, name in enumerate(names):
         width = max(len(name), *(len(row[place]) for row in rows)) if rows else len(name)
@@ -52,65 +60,79 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]], *, cut: Sequence[
     return shown
 
 
-def print_json(value: Any) -> None:
+def print_json(document: Any) -> None:
     """Print one JSON document."""
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    _write(msgspec.json.format(msgspec.json.encode(document), indent=2))
+
+
+def print_json_line(document: Any) -> None:
+    """Print one JSON document on one line."""
+    _write(msgspec.json.encode(document))
+
+
+def print_text(text: str) -> None:
+    """Print a line of text as it is, without markup."""
+    console().print(text, markup=False)
+
+
+def _write(document: bytes) -> None:
+    sys.stdout.buffer.write(document + b"\n")
     sys.stdout.buffer.flush()
 
 
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask before data is deleted, or written that no sender sent. Raises NotConfirmed."""
+def confirm(action: str, *, yes: bool) -> None:
+    """Ask before an action that deletes or adds data. Raises NotConfirmed."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise NotConfirmed(f"{question}: there is no terminal to ask at; give --yes")
-    sys.stderr.write(f"{question}? [y/N] ")
+        raise NotConfirmed(f"{action}: stdin is not a terminal, so the command cannot ask; confirm with --yes")
+    sys.stderr.write(f"{action}? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise NotConfirmed("nothing was changed")
+        raise NotConfirmed("not confirmed: nothing was changed")
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Advance]:
-    """Show how something goes on, out of `total`."""
+def progress(action: str, total: int) -> Iterator[Advance]:
+    """Show the progress of an action on stderr, out of `total`."""
     if not sys.stderr.isatty():
-        yield _lines(what, total)
+        yield _lines(action, total)
         return
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(),
         TimeRemainingColumn(), TextColumn("{task.fields[remark]}"),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task(what, total=total, remark="")
+    with Progress(*columns, console=console(stderr=True)) as bars:
+        task = bars.add_task(action, total=total, remark="")
 
         def advance(done: int, remark: str = "") -> None:
-            shown.update(task, completed=done, remark=remark)
+            bars.update(task, completed=done, remark=remark)
 
         yield advance
 
 
-def _lines(what: str, total: int) -> Advance:
-    told = time.monotonic()
+def _lines(action: str, total: int) -> Advance:
+    printed_at = time.monotonic()
 
     def advance(done: int, remark: str = "") -> None:
-        nonlocal told
-        if done >= total or time.monotonic() - told >= LINE_SECONDS:
-            told = time.monotonic()
-            sys.stderr.write(f"{what}: {done:,} of {total:,}{remark and '  ' + remark}\n")
+        nonlocal printed_at
+        if done >= total or time.monotonic() - printed_at >= LINE_SECONDS:
+            printed_at = time.monotonic()
+            sys.stderr.write(f"{action}: {done:,} of {total:,}{remark and '  ' + remark}\n")
 
     return advance
 
 
 def moment(instant: datetime | None) -> str:
-    """An instant for a table: UTC, to the second."""
+    """Return an instant for a table: UTC, to the second."""
     return "" if instant is None else instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def plural(count: int, what: str) -> str:
-    """`1 dead letter`, `2 dead letters`."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+def plural(count: int, noun: str) -> str:
+    """Return `1 message`, `2 messages`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def safe(text: str) -> str:
-    """Without what a terminal would obey: what a sender wrote is only ever shown."""
+    """Return a sender's text without the control characters that a terminal would act on."""
     return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)

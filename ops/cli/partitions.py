@@ -1,8 +1,10 @@
-"""Daily partitions by hand: list them, make those ahead, drop old ones. Collectors do the same by themselves.
-An index that is newer than a partition is built here alone, for it takes the owner of the table.
+"""List, create, index and drop daily partitions.
 
-Invariant: a day that is dropped can never come back (its floor is raised in the same step), so nothing is dropped that
-an event could still be accepted for.
+Collectors create and drop partitions by themselves. Only these commands build an index that is newer than a partition,
+because that requires the owner of the table.
+
+Invariant: the gateway accepts no event for a day that is dropped, because dropping a day raises the floor in the same
+transaction.
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ _TODAY: Final = statements("maintenance")["today"]
 
 
 class Partition(NamedTuple):
-    """One day (UTC) of one table. rows is the planner's estimate; -1 where it has none yet.
+    """One day (UTC) of one table. rows is the planner's estimate, -1 if there is none yet.
 
-    Where it is not attached, a table has the partition's name and is none: its rows are in no report.
+    attached is False for a table that has the name of a partition but is detached: reports do not include its rows.
     """
 
     table: str
@@ -39,7 +41,7 @@ class Partition(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """A day that has no partition. detached: a table has its name."""
+    """A day that has no partition. detached: a detached table has the name of the partition."""
 
     table: str
     day: date
@@ -47,7 +49,10 @@ class Missing(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What became of one day. done: made, attached, existed (another session was faster) or dropped; or the error."""
+    """What happened to one day. done: created, attached, existed (another session was faster), dropped, or unchanged.
+
+    error says why the day is unchanged.
+    """
 
     table: str
     day: date
@@ -56,43 +61,44 @@ class Change(NamedTuple):
 
 
 async def read(connection: Connection) -> list[Partition]:
-    """All tables of days, oldest first."""
-    found = [Partition(table, *row) for table in TABLES for row in await connection.fetch(_SQL["tables"], table)]
-    return sorted(found, key=lambda partition: (partition.day, partition.table))
+    """Return the tables of all days, oldest first."""
+    days = [Partition(table, *row) for table in TABLES for row in await connection.fetch(_SQL["tables"], table)]
+    return sorted(days, key=lambda partition: (partition.day, partition.table))
 
 
 async def missing(connection: Connection, days: int) -> list[Missing]:
-    """The days without a partition, from yesterday to so many days ahead, and all whose table is detached."""
+    """Return the days without a partition from yesterday to `days` ahead, and all days whose table is detached."""
     today = await connection.fetchval(_TODAY)
     wanted = {today + timedelta(days=offset) for offset in range(-1, days + 1)}
     tables = await read(connection)
-    found = [Missing(one.table, one.day, detached=True) for one in tables if not one.attached]
+    missing_days = [Missing(one.table, one.day, detached=True) for one in tables if not one.attached]
     for table in TABLES:
-        there = {one.day for one in tables if one.table == table}
-        found += [Missing(table, day, detached=False) for day in sorted(wanted - there)]
-    return found
+        existing = {one.day for one in tables if one.table == table}
+        missing_days += [Missing(table, day, detached=False) for day in sorted(wanted - existing)]
+    return missing_days
 
 
 async def ensure(connection: Connection, wanted: list[Missing]) -> list[Change]:
-    """Make or attach these, each by itself. Raises SluiceError where a session holds the table for more than 2 s."""
+    """Create or attach these partitions one by one. Raises SluiceError if a session locks the table for over 2 s."""
     changes = []
     for table, day, _ in wanted:
         try:
-            changes.append(Change(table, day, await connection.fetchval(_SQL["ensure"], table, day)))
+            done = await connection.fetchval(_SQL["ensure"], table, day)
+            changes.append(Change(table, day, "created" if done == "made" else done))
         except asyncpg.LockNotAvailableError:
-            raise SluiceError(f"{table} is held by another session: try again") from None
+            raise SluiceError(f"another session locks {table}: run the command again") from None
         except (asyncpg.OperatorInterventionError, asyncpg.CheckViolationError) as error:
-            changes.append(Change(table, day, "left as it is", f"{error} ({error.hint})" if error.hint else str(error)))
+            changes.append(Change(table, day, "unchanged", f"{error} ({error.hint})" if error.hint else str(error)))
     return changes
 
 
 async def without_index(connection: Connection) -> list[asyncpg.Record]:
-    """What each partition lacks of its table's indexes, newest first: partition, parent, index, definition."""
+    """Return the missing indexes of partitions, newest first: partition, parent, index, definition."""
     return await connection.fetch(_SQL["without_index"], TABLES)
 
 
 async def index(connection: Connection, lacking: asyncpg.Record) -> None:
-    """Build one index of one partition while it is written and read; safe to interrupt and repeat.
+    """Build one index of one partition without blocking reads and writes. It is safe to interrupt and repeat.
 
     Raises SluiceError if another session drops the partition.
     """
@@ -101,29 +107,29 @@ async def index(connection: Connection, lacking: asyncpg.Record) -> None:
         await connection.execute(_SQL["create_index"].format(**lacking), timeout=INDEX_TIMEOUT_SECONDS)
         await connection.execute(_SQL["attach_index"].format(**lacking))
     except asyncpg.UndefinedTableError:
-        raise SluiceError(f"{lacking['partition']} was dropped meanwhile: run the command again") from None
+        raise SluiceError(f"{lacking['partition']} was dropped in the meantime: run the command again") from None
 
 
 async def old(connection: Connection, days: int, settings: OperatorSettings) -> tuple[date, list[Partition]]:
-    """The new floor when all older than so many days are dropped, and those it would cost. Raises SluiceError."""
-    least = settings.max_event_age_days + RETENTION_MARGIN_DAYS
-    if days < least:
+    """Return the new floor if all days older than `days` are dropped, and these days. Raises SluiceError."""
+    min_days = settings.max_event_age_days + RETENTION_MARGIN_DAYS
+    if days < min_days:
         raise SluiceError(
-            f"--older-than {days}: at least {least}, or events could still be accepted for a dropped day "
-            f"(MAX_EVENT_AGE_DAYS is {settings.max_event_age_days})"
+            f"--older-than {days} is too small: the gateway still accepts events of these days "
+            f"(MAX_EVENT_AGE_DAYS is {settings.max_event_age_days}). Keep at least {min_days} days"
         )
     floor = await connection.fetchval(_TODAY) - timedelta(days=days)
     return floor, [one for one in await read(connection) if one.day < floor and one.attached]
 
 
 async def drop(connection: Connection, floor: date) -> list[Change]:
-    """Drop all partitions of days before `floor`, for good. Raises SluiceError where one is being read."""
+    """Drop all partitions of days before `floor` permanently. Raises SluiceError if a report reads one."""
     changes: list[Change] = []
     for table in TABLES:
         try:
             rows = await connection.fetch(_SQL["drop_before"], table, floor)
         except asyncpg.LockNotAvailableError:
             dropped = sum(change.error is None for change in changes)
-            raise SluiceError(f"{table} is being read by a report: try again ({dropped} dropped so far)") from None
-        changes += [Change(table, day, "left as it is" if error else "dropped", error) for day, error in rows]
+            raise SluiceError(f"a report reads {table}: run the command again ({dropped} dropped so far)") from None
+        changes += [Change(table, day, "unchanged" if error else "dropped", error) for day, error in rows]
     return changes

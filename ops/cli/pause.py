@@ -1,8 +1,8 @@
-"""Pause and resume a source, and wait until everything accepted is stored.
+"""Pause and resume a source, and wait until all accepted events are stored.
 
-A pause is JetStream's own: it stands in the configuration of the consumer that all collectors of a source share. So it
-holds for every collector at once, wherever it runs, and over the restart of any of them or of NATS. Collectors stay up
-and finish what they hold; events go on being accepted and wait in the stream. Deleting the consumer ends a pause.
+JetStream keeps a pause in the configuration of the consumer that all collectors of a source share. So a pause affects
+every collector and survives restarts of collectors and of NATS. Collectors keep running and store the messages that
+they fetched before. The gateway keeps accepting events, which wait in the stream. Deleting the consumer ends a pause.
 """
 
 from __future__ import annotations
@@ -18,51 +18,50 @@ from nats.js.api import ConsumerInfo
 from core.errors import SluiceError
 from core.events.subjects import consumer_of, stream_of
 from core.jetstream import stream_info
-from ops.cli.output import plural, progress
+from ops.cli.documents import SourceState
+from ops.cli.output import progress
 
-FOR_EVER: Final = "2300-01-01T00:00:00Z"  # within JetStream's range: it counts what remains in nanoseconds
-LOOK_SECONDS: Final = 0.1
+PAUSE_UNTIL: Final = "2300-01-01T00:00:00Z"  # JetStream counts the rest in nanoseconds, in 64 bits
+POLL_SECONDS: Final = 0.1
 
 
 async def consumer(client: Client, collected: str) -> ConsumerInfo:
-    """The consumer of a source's collectors. Raises SluiceError where there is none."""
+    """Return the consumer of a source. Raises SluiceError if it does not exist."""
     try:
         info: ConsumerInfo = await client.jetstream().consumer_info(stream_of(collected), consumer_of(collected))
     except nats.js.errors.NotFoundError:
         raise SluiceError(
-            f"{collected} has no consumer: start a collector once (python -m collector --source {collected})"
+            f"{collected} has no consumer. A collector creates it: python -m collector --source {collected}"
         ) from None
     return info
 
 
-async def pause(client: Client, collected: str) -> str:
-    """Stop the fetching of a source's collectors until `resume`; a sentence that says what is so now.
-
-    Raises SluiceError where JetStream does not say that it is paused.
-    """
-    was = (await consumer(client, collected)).paused
-    answer = await client.jetstream().pause_consumer(stream_of(collected), consumer_of(collected), FOR_EVER)
+async def pause(client: Client, collected: str) -> SourceState:
+    """Stop fetching of a source until `resume`. Raises SluiceError if JetStream does not pause it."""
+    was_paused = (await consumer(client, collected)).paused
+    answer = await client.jetstream().pause_consumer(stream_of(collected), consumer_of(collected), PAUSE_UNTIL)
     if not answer.paused:
-        raise SluiceError(f"{collected} is not paused: NATS before 2.11 pauses no consumer")
-    if was:
-        return f"{collected} was paused already"
-    return f"{collected} is paused: its events are accepted and wait; go on with: python -m ops resume {collected}"
+        raise SluiceError(f"{collected} is not paused: pausing a consumer requires NATS 2.11 or newer")
+    return SourceState(collected, True, not was_paused, await _waiting(client, collected))
 
 
-async def resume(client: Client, collected: str) -> str:
-    """Let a source's collectors fetch again; a sentence that says what is so now. Raises SluiceError likewise."""
-    was = (await consumer(client, collected)).paused
+async def resume(client: Client, collected: str) -> SourceState:
+    """Let the collectors of a source fetch again. Raises SluiceError if JetStream does not resume it."""
+    was_paused = (await consumer(client, collected)).paused
     answer = await client.jetstream().resume_consumer(stream_of(collected), consumer_of(collected))
     if answer.paused:
-        raise SluiceError(f"{collected} is still paused: run it again")
-    waiting = (await stream_info(client, stream_of(collected))).state.messages
-    return f"{collected} {'goes on' if was else 'was not paused'}: {plural(waiting, 'message')} waiting"
+        raise SluiceError(f"{collected} is still paused: run the command again")
+    return SourceState(collected, False, bool(was_paused), await _waiting(client, collected))
+
+
+async def _waiting(client: Client, collected: str) -> int:
+    return (await stream_info(client, stream_of(collected))).state.messages
 
 
 async def drain(client: Client, sources: tuple[str, ...], seconds: float) -> bool:
-    """Wait until everything that is accepted by now is stored, at most so long; whether it is.
+    """Wait until all events that are accepted now are stored; return False after the time-out.
 
-    What is accepted meanwhile is not waited for. Raises SluiceError for a source that is paused: it would never end.
+    Raises SluiceError for a paused source with waiting messages, because they would never be stored.
     """
     targets: dict[str, int] = {}
     for collected in sources:
@@ -70,7 +69,7 @@ async def drain(client: Client, sources: tuple[str, ...], seconds: float) -> boo
         if not info.state.messages:
             continue
         if (await consumer(client, collected)).paused:
-            raise SluiceError(f"{collected} is paused and its events wait: python -m ops resume {collected}")
+            raise SluiceError(f"{collected} is paused and has waiting events: run `sluice resume {collected}`")
         targets[collected] = info.state.last_seq
     return await until_confirmed(client, targets, seconds)
 
@@ -78,26 +77,29 @@ async def drain(client: Client, sources: tuple[str, ...], seconds: float) -> boo
 async def until_confirmed(
     client: Client, targets: dict[str, int], seconds: float, stop: asyncio.Event | None = None
 ) -> bool:
-    """Wait until each source's stream holds no message up to a number, at most so long or until a stop; whether so."""
+    """Wait until each stream holds no message up to its target number; return False after the time-out or a stop."""
     deadline = time.monotonic() + seconds
-    left = await _left(client, targets)
-    if not (total := sum(left.values())):
+    remaining = await _remaining(client, targets)
+    if not (total := sum(remaining.values())):
         return True
     with progress("storing", total) as advance:
-        while waiting := sum(left.values()):
-            advance(total - waiting, ", ".join(f"{source} {count:,}" for source, count in left.items() if count))
+        while waiting := sum(remaining.values()):
+            advance(total - waiting, ", ".join(f"{source} {count:,}" for source, count in remaining.items() if count))
             if time.monotonic() > deadline or (stop is not None and stop.is_set()):
                 return False
-            await asyncio.sleep(LOOK_SECONDS)
-            left = await _left(client, targets)
+            await asyncio.sleep(POLL_SECONDS)
+            remaining = await _remaining(client, targets)
         advance(total)
     return True
 
 
-async def _left(client: Client, targets: dict[str, int]) -> dict[str, int]:
-    """How many messages up to its number each stream holds at most: in a work queue the first is the oldest."""
-    left = {}
+async def _remaining(client: Client, targets: dict[str, int]) -> dict[str, int]:
+    """Return an upper bound of the messages that each stream holds up to its target number.
+
+    The first message of a work queue is its oldest.
+    """
+    remaining = {}
     for collected, last in targets.items():
         state = (await stream_info(client, stream_of(collected))).state
-        left[collected] = min(state.messages, max(0, last - state.first_seq + 1)) if state.messages else 0
-    return left
+        remaining[collected] = min(state.messages, max(0, last - state.first_seq + 1)) if state.messages else 0
+    return remaining

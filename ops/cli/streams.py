@@ -1,7 +1,7 @@
-"""The streams and their consumers as they are, beside the declared ones, and what repairs the difference.
+"""Compare streams and consumers with their declarations, and change them to match.
 
-Services make a stream that is missing and never change one that stands: that is for a person to decide, here.
-Collectors make a consumer that is missing, too: it is no drift.
+Services create a missing stream and never change an existing one: an operator decides that. Collectors create a missing
+consumer, so a missing consumer is not drift.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from collector.settings import CollectorSettings
 from core.consumers import apply_consumer, consumer_drift, declared_consumer
 from core.errors import SluiceError
 from core.events.subjects import COLLECTED, consumer_of
-from core.jetstream import StreamInfo, declared, differences, stream_config, stream_info
+from core.jetstream import StreamInfo, declared_streams, stream_config, stream_drift, stream_info
 
 
 class Stream(NamedTuple):
-    """One declared stream with its consumer; info is None where it is missing. What differs is a sentence each."""
+    """A declared stream with its consumer; info is None if the stream does not exist. Each difference is a sentence."""
 
     collected: str
     wanted: StreamConfig
@@ -38,19 +38,19 @@ class Stream(NamedTuple):
 
 
 async def read(client: Client, settings: CollectorSettings) -> list[Stream]:
-    """All declared streams. `settings` are the collectors'."""
-    found = []
-    for collected, wanted in zip(COLLECTED, declared(settings), strict=True):
+    """Return all declared streams. `settings` are those of the collectors."""
+    streams = []
+    for collected, wanted in zip(COLLECTED, declared_streams(settings), strict=True):
         name = str(wanted.name)
         try:
             config = await stream_config(client, name)
         except nats.js.errors.NotFoundError:
-            found.append(Stream(collected, wanted, None, ["is missing"], []))
+            streams.append(Stream(collected, wanted, None, ["does not exist"], []))
             continue
         info = await stream_info(client, name)
         drift = await _consumer_drift(client, collected, settings)
-        found.append(Stream(collected, wanted, info, differences(wanted, config), drift))
-    return found
+        streams.append(Stream(collected, wanted, info, stream_drift(wanted, config), drift))
+    return streams
 
 
 async def _consumer_drift(client: Client, collected: str, settings: CollectorSettings) -> list[str]:
@@ -67,15 +67,15 @@ def _consumer(collected: str, settings: CollectorSettings) -> ConsumerConfig:
 
 
 async def apply(client: Client, stream: Stream, settings: CollectorSettings) -> None:
-    """Make a stream and its consumer as declared. Raises SluiceError for what JetStream does not change."""
+    """Change a stream and its consumer to match the declaration. Raises SluiceError if JetStream rejects the change."""
     js = client.jetstream()
     try:
         if stream.stream_drift:
             await (js.add_stream(stream.wanted) if stream.info is None else js.update_stream(stream.wanted))
     except nats.js.errors.APIError as error:
         raise SluiceError(
-            f"{stream.name} cannot be changed while it stands: {error.description}. Stop the gateways, drain it "
-            f"(python -m ops drain), delete it (nats stream rm {stream.name}), and run this again: it is made anew"
+            f"JetStream cannot change {stream.name} in place: {error.description}. Stop the gateways, store what waits "
+            f"(sluice drain), delete the stream (nats stream rm {stream.name}), and run this command again"
         ) from error
     try:
         if stream.consumer_drift:
@@ -83,6 +83,6 @@ async def apply(client: Client, stream: Stream, settings: CollectorSettings) -> 
     except nats.js.errors.APIError as error:
         consumer = consumer_of(stream.collected)
         raise SluiceError(
-            f"JetStream does not change {consumer} of {stream.name}: {error.description}. Delete it "
-            f"(nats consumer rm {stream.name} {consumer}): collectors make it anew, and nothing is stored twice"
+            f"JetStream cannot change {consumer} of {stream.name} in place: {error.description}. Delete it "
+            f"(nats consumer rm {stream.name} {consumer}): collectors create it again, and no event is stored twice"
         ) from error

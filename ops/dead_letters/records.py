@@ -1,10 +1,10 @@
-"""Letters: events that did not become rows, and what became of them.
+"""Dead letters: events that could not be stored or were rejected, and their outcomes.
 
-    kept --replayed--> replayed     went out again; its new message has a receipt of its own
-       \\--discarded--> discarded
+    kept --replay--> replayed     published again; the new message has its own receipt
+       \\--discard--> discarded
 
-A dead letter is dead (accepted at the door, not storable) or rejected (at the door). Its name is its kind and number:
-`dead-17`, `rejected-4`. A closed dead letter is never opened again.
+A dead letter is of the kind `dead` (accepted, not storable) or `rejected` (by the gateway). Its id is kind and number:
+`dead-17`, `rejected-4`. Only kept dead letters can be replayed or discarded.
 """
 
 from __future__ import annotations
@@ -21,70 +21,70 @@ from core.errors import SluiceError
 from core.postgres import Connection
 from sql import statements
 
-Kind = Literal["dead", "rejected"]
+DeadLetterKind = Literal["dead", "rejected"]
 Outcome = Literal["kept", "replayed", "discarded"]
-KINDS: Final[tuple[Kind, ...]] = ("dead", "rejected")
+KINDS: Final[tuple[DeadLetterKind, ...]] = ("dead", "rejected")
 OUTCOMES: Final[tuple[Outcome, ...]] = ("kept", "replayed", "discarded")
-_NAME: Final = re.compile(r"(dead|rejected)-([0-9]{1,18})")
+_ID: Final = re.compile(r"(dead|rejected)-([0-9]{1,18})")
 _SQL: Final = statements("dead_letters")
 
 
 class Busy(SluiceError):
-    """Somebody else replays or discards."""
+    """Another command replays or discards dead letters."""
 
 
 class DeadLetterId(NamedTuple):
-    """A dead letter's kind and number."""
+    """The kind and number of a dead letter."""
 
-    kind: Kind
-    id: int
+    kind: DeadLetterKind
+    number: int
 
     def __str__(self) -> str:
-        return f"{self.kind}-{self.id}"
+        return f"{self.kind}-{self.number}"
 
 
-def id_of(text: str) -> DeadLetterId:
-    """A name as a person writes it. Raises ValueError."""
-    if (found := _NAME.fullmatch(text)) is None:
-        raise ValueError(f"{text} is no dead letter: names are like dead-17 or rejected-4")
-    return DeadLetterId("dead" if found[1] == "dead" else "rejected", int(found[2]))
+def parse_id(text: str) -> DeadLetterId:
+    """Parse an id such as dead-17. Raises ValueError."""
+    if (match := _ID.fullmatch(text)) is None:
+        raise ValueError(f"{text} is not an id of a dead letter: write dead-17 or rejected-4")
+    return DeadLetterId("dead" if match[1] == "dead" else "rejected", int(match[2]))
 
 
 @dataclass(frozen=True)
 class DeadLetterFilter:
-    """Which dead letters are meant: all that each given condition holds for. `since` is inclusive, `until` is not."""
+    """Selects the dead letters that match every condition. `since` is inclusive, `until` is exclusive."""
 
-    kind: Kind | None = None
+    kind: DeadLetterKind | None = None
     source: str | None = None
     reason: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     outcome: Outcome | None = "kept"
-    names: Sequence[DeadLetterId] = ()
+    ids: Sequence[DeadLetterId] = ()
 
     @property
-    def everything(self) -> bool:
-        """Whether nothing is narrowed down."""
+    def is_empty(self) -> bool:
+        """Whether there is no condition besides the outcome."""
         return self == DeadLetterFilter(outcome=self.outcome)
 
     def parameters(self) -> tuple[Any, ...]:
-        """As the statements take them. With names, of one kind (see `by_kind`)."""
-        ids = [name.id for name in self.names] if self.names else None
-        return self.kind, self.source, self.reason, self.since, self.until, self.outcome, ids
+        """Return the parameters of the statements. All ids must be of one kind (see `by_kind`)."""
+        numbers = [one.number for one in self.ids] if self.ids else None
+        return self.kind, self.source, self.reason, self.since, self.until, self.outcome, numbers
 
     def by_kind(self) -> list[DeadLetterFilter]:
-        """The same dead letters, one kind after the other."""
+        """Return a filter for each kind; together they select the same dead letters."""
         kinds = [kind for kind in KINDS if self.kind in (None, kind)]
-        if not self.names:
+        if not self.ids:
             return [replace(self, kind=kind) for kind in kinds]
-        named = {kind: [name for name in self.names if name.kind == kind] for kind in kinds}
-        return [replace(self, kind=kind, names=names) for kind, names in named.items() if names]
+        by_kind = {kind: [one for one in self.ids if one.kind == kind] for kind in kinds}
+        return [replace(self, kind=kind, ids=ids) for kind, ids in by_kind.items() if ids]
 
 
 class DeadLetter(NamedTuple):
-    """One dead letter, as it is replayed. position is -1 for a whole message; length is the whole event's."""
+    """A dead letter for a replay. position is -1 for a whole message; length is that of the complete event."""
 
-    name: DeadLetterId
+    id: DeadLetterId
     received_at: datetime | None
     source: str
     stream: str
@@ -94,78 +94,86 @@ class DeadLetter(NamedTuple):
     event: bytes
 
 
-async def groups(connection: Connection, which: DeadLetterFilter) -> list[asyncpg.Record]:
-    """How many dead letters there are of each kind, source, reason and outcome; oldest, newest and last id."""
-    return [row for part in which.by_kind() for row in await connection.fetch(_SQL["groups"], *part.parameters())]
+async def groups(connection: Connection, selected: DeadLetterFilter) -> list[asyncpg.Record]:
+    """Count dead letters by kind, source, reason and outcome; with oldest, newest and last number."""
+    return [row for part in selected.by_kind() for row in await connection.fetch(_SQL["groups"], *part.parameters())]
 
 
-async def newest(connection: Connection, which: DeadLetterFilter, most: int) -> list[asyncpg.Record]:
-    """The newest dead letters, without their events."""
-    rows = [row for part in which.by_kind() for row in await connection.fetch(_SQL["newest"], *part.parameters(), most)]
-    return sorted(rows, key=lambda row: row["stored_at"], reverse=True)[:most]
+async def newest(connection: Connection, selected: DeadLetterFilter, limit: int) -> list[asyncpg.Record]:
+    """Return the newest dead letters without their events."""
+    rows = [
+        row for part in selected.by_kind() for row in await connection.fetch(_SQL["newest"], *part.parameters(), limit)
+    ]
+    return sorted(rows, key=lambda row: row["stored_at"], reverse=True)[:limit]
 
 
-async def one(connection: Connection, name: DeadLetterId) -> asyncpg.Record:
-    """A dead letter with all that is known of it. Raises SluiceError where there is none."""
-    row: asyncpg.Record | None = await connection.fetchrow(_SQL["one"], name.kind, name.id)
+async def one(connection: Connection, id_: DeadLetterId) -> asyncpg.Record:
+    """Return all columns of a dead letter. Raises SluiceError if it does not exist."""
+    row: asyncpg.Record | None = await connection.fetchrow(_SQL["by_id"], id_.kind, id_.number)
     if row is None:
-        raise SluiceError(f"there is no dead letter {name}: see `python -m ops dead-letters list`")
+        raise SluiceError(f"there is no dead letter {id_}: `sluice dead-letters list` lists them")
     return row
 
 
-async def closed_already(connection: Connection, names: Sequence[DeadLetterId], wanted: Outcome) -> list[DeadLetterId]:
-    """Those of these dead letters that are what they shall become. Raises SluiceError for what can never become it.
+async def already_closed(connection: Connection, ids: Sequence[DeadLetterId], outcome: Outcome) -> list[DeadLetterId]:
+    """Return those of these dead letters that have the outcome already.
 
-    That is a dead letter that there is not, or that was closed in the other way.
+    Raises SluiceError if one does not exist or has another outcome than `outcome` and kept.
     """
-    rows = await newest(connection, DeadLetterFilter(outcome=None, names=names), len(names))
-    found = {DeadLetterId(row["kind"], row["id"]): row["outcome"] for row in rows}
-    if absent := [str(name) for name in names if name not in found]:
-        raise SluiceError(f"there is no dead letter {', '.join(absent)}: see `python -m ops dead-letters list`")
-    if closed := [f"{name} is {found[name]}" for name in names if found[name] not in ("kept", wanted)]:
-        raise SluiceError(f"{', '.join(closed)}: a closed dead letter is never opened again")
-    return [name for name in names if found[name] == wanted]
+    rows = await newest(connection, DeadLetterFilter(outcome=None, ids=ids), len(ids))
+    outcomes = {DeadLetterId(row["kind"], row["id"]): row["outcome"] for row in rows}
+    if absent := [str(id_) for id_ in ids if id_ not in outcomes]:
+        raise SluiceError(f"there is no dead letter {', '.join(absent)}: `sluice dead-letters list` lists them")
+    if closed := [f"{id_} is already {outcomes[id_]}" for id_ in ids if outcomes[id_] not in ("kept", outcome)]:
+        raise SluiceError(f"{', '.join(closed)}: only kept dead letters can be replayed or discarded")
+    return [id_ for id_ in ids if outcomes[id_] == outcome]
 
 
-async def take(connection: Connection) -> None:
-    """Be the only one who closes dead letters, as long as the connection lives. Raises Busy."""
+async def lock(connection: Connection) -> None:
+    """Lock all dead letters until the connection is closed. Raises Busy."""
     if not await connection.fetchval(_SQL["lock"]):
-        raise Busy("another replay or discard is at work: wait until it ends")
+        raise Busy("another command replays or discards dead letters: wait until it ends")
 
 
 async def pages(
-    connection: Connection, which: DeadLetterFilter, size: int, most: int | None = None
+    connection: Connection, selected: DeadLetterFilter, size: int, limit: int | None = None
 ) -> AsyncIterator[list[DeadLetter]]:
-    """The dead letters of a kind after the other, `size` at a time and `most` in all. Those that come meanwhile are
-    not."""
-    left = most
-    for part in which.by_kind():
+    """Yield dead letters in pages of `size`, at most `limit` of them, one kind after the other.
+
+    Dead letters that are added during the iteration are not included.
+    """
+    left = limit
+    for part in selected.by_kind():
         rows = await connection.fetch(_SQL["groups"], *part.parameters())
         last = max((row["last"] for row in rows), default=0)
         after = 0
         while left is None or left > 0:
             wanted = size if left is None else min(size, left)
-            found = await connection.fetch(_SQL["page"], *part.parameters(), after, last, wanted)
-            if not found:
+            rows = await connection.fetch(_SQL["page"], *part.parameters(), after, last, wanted)
+            if not rows:
                 break
-            after = found[-1]["id"]
-            left = None if left is None else left - len(found)
-            yield [DeadLetter(DeadLetterId(row["kind"], row["id"]), *tuple(row)[2:]) for row in found]
+            after = rows[-1]["id"]
+            left = None if left is None else left - len(rows)
+            yield [DeadLetter(DeadLetterId(row["kind"], row["id"]), *tuple(row)[2:]) for row in rows]
 
 
 async def close(
-    connection: Connection, names: Sequence[DeadLetterId], outcome: Outcome, sequence: int | None = None
+    connection: Connection, ids: Sequence[DeadLetterId], outcome: Outcome, sequence: int | None = None
 ) -> int:
-    """Close these dead letters, of one kind; how many were still open. sequence is of the message that they went out
-    in."""
-    if not names:
+    """Set the outcome of kept dead letters of one kind; return how many were kept before.
+
+    sequence is that of the message in which they were replayed.
+    """
+    if not ids:
         return 0
-    status = await connection.execute(_SQL[f"close_{names[0].kind}"], [name.id for name in names], outcome, sequence)
+    status = await connection.execute(_SQL[f"close_{ids[0].kind}"], [id_.number for id_ in ids], outcome, sequence)
     return int(status.rpartition(" ")[2])
 
 
-async def became(connection: Connection, stream: str, sequences: Sequence[int], created: datetime) -> asyncpg.Record:
-    """messages, stored, repeated and dead, by the receipts of these messages of a stream."""
-    row: asyncpg.Record | None = await connection.fetchrow(_SQL["became"], stream, sequences, created)
+async def replay_result(
+    connection: Connection, stream: str, sequences: Sequence[int], created: datetime
+) -> asyncpg.Record:
+    """Return messages, stored, repeated and dead from the receipts of these messages of a stream."""
+    row: asyncpg.Record | None = await connection.fetchrow(_SQL["receipt_counts"], stream, sequences, created)
     assert row is not None
     return row

@@ -1,1 +1,1 @@
-"""`python -m ops doctor`: every check of a running system."""
+"""`sluice doctor`: all checks of a running system."""

@@ -1,4 +1,7 @@
-"""What a check of `doctor` is, and those that need no connection: services, NATS's monitoring port, disks, clocks."""
+"""The result of a check, and the checks that need no connection to NATS or PostgreSQL.
+
+They check services, the monitoring port of NATS, disks and clocks.
+"""
 
 from __future__ import annotations
 
@@ -8,34 +11,35 @@ import shutil
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import orjson
+from msgspec import Struct
 
-from core import ask
+from core import http_client
 from ops.settings import OperatorSettings
 
 State = Literal["ok", "wrong", "unknown"]
-ANSWER_SECONDS: Final = 3.0
-MOST_SKEW_SECONDS: Final = 2.0
-# What a service is missing -> the check of the server that it lacks.
-SERVERS: Final = {"nats": "NATS", "streams": "NATS", "postgres": "PostgreSQL", "schema": "schema"}
-LEAST_FREE: Final = 0.05
-LEAST_FREE_BYTES: Final = 1 << 30
+ANSWER_TIMEOUT_SECONDS: Final = 3.0
+MAX_SKEW_SECONDS: Final = 2.0
+# What a service is not ready for -> the check that finds the cause.
+CAUSES: Final = {"nats": "NATS", "streams": "NATS", "postgres": "PostgreSQL", "schema": "schema"}
+MIN_FREE_SHARE: Final = 0.05
+MIN_FREE_BYTES: Final = 1 << 30
 GIBIBYTE: Final = 1 << 30
 
 
-class Check(NamedTuple):
-    """One thing that was looked at. mend is a command, or what to do where no command does it.
+class CheckResult(Struct, frozen=True):
+    """The result of one check. fix is a command, or what to do if there is no command.
 
-    needs: other checks; if one of them is not ok, this one follows from it, and `cause` names it. programs: those whose
-    logs say more. log and runbook are files.
+    needs names other checks. If one of them is not ok, it is the cause of this one, and `cause` names it. programs are
+    those whose logs have details. log and runbook are paths of files.
     """
 
     check: str
     state: State
-    found: str
-    mend: str = ""
+    message: str
+    fix: str = ""
     needs: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     cause: str = ""
@@ -43,84 +47,93 @@ class Check(NamedTuple):
     runbook: str = ""
 
 
-def judged(check: str, wrong: Sequence[str], mend: str, ok: str) -> Check:
-    """Wrong where there is something to say, else ok."""
-    return Check(check, "wrong", "; ".join(wrong), mend) if wrong else Check(check, "ok", ok)
+class Report(Struct):
+    """The document of `sluice doctor`: ok is true if all checks are ok."""
+
+    ok: bool
+    checks: list[CheckResult]
+
+
+def check_result(check: str, problems: Sequence[str], fix: str, ok: str) -> CheckResult:
+    """Return a result that is wrong if there are problems; `ok` is the message if there are none."""
+    return CheckResult(check, "wrong", "; ".join(problems), fix) if problems else CheckResult(check, "ok", ok)
 
 
 async def get(url: str) -> tuple[int, bytes]:
-    """GET a URL of ours. Raises OSError where no answer comes."""
-    return await asyncio.to_thread(ask.get, url, seconds=ANSWER_SECONDS)
+    """GET a URL of a service. Raises OSError if it does not answer."""
+    return await asyncio.to_thread(http_client.get, url, seconds=ANSWER_TIMEOUT_SECONDS)
 
 
-async def service(name: str, url: str, mend: str) -> Check:
-    """Whether a service is ready."""
+async def service(name: str, url: str, fix: str) -> CheckResult:
+    """CheckResult that a service is ready."""
     try:
         status, body = await get(f"{url.rstrip('/')}/health/ready")
     except OSError as error:
-        return Check(name, "wrong", f"{url} does not answer ({error})", mend)
+        return CheckResult(name, "wrong", f"{url} does not answer ({error})", fix)
     if status == 200:
-        return Check(name, "ok", f"{url} is ready")
+        return CheckResult(name, "ok", f"{url} is ready")
     try:
         missing = dict(orjson.loads(body)["missing"])
     except (ValueError, LookupError, TypeError):
-        return Check(name, "wrong", f"{url} answered {status}", mend)
-    found = "not ready: " + "; ".join(f"{what}: {why}" for what, why in missing.items())
-    needs = [SERVERS[what] for what in missing if what in SERVERS]
-    return Check(name, "wrong", found, mend, tuple(needs) if len(needs) == len(missing) else ())
+        return CheckResult(name, "wrong", f"{url} answered with status {status}", fix)
+    message = "not ready: " + "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+    needs = [CAUSES[name] for name in missing if name in CAUSES]
+    return CheckResult(name, "wrong", message, fix, tuple(needs) if len(needs) == len(missing) else ())
 
 
-async def nats_fsync(settings: OperatorSettings) -> tuple[Check, Path | None]:
-    """Whether JetStream has everything on disk before it confirms; and the folder that it tells."""
+async def nats_fsync(settings: OperatorSettings) -> tuple[CheckResult, Path | None]:
+    """CheckResult that JetStream syncs to disk before it confirms; return the folder of its store, too."""
     name, url = "NATS fsync", f"{settings.nats_monitor_url.rstrip('/')}/varz"
     try:
-        told = orjson.loads((await get(url))[1])
-        config = told["jetstream"]["config"]
+        answer = orjson.loads((await get(url))[1])
+        config = answer["jetstream"]["config"]
         always, store = bool(config.get("sync_always")), Path(config["store_dir"])
     except (OSError, ValueError, LookupError, TypeError):
-        mend = "set NATS_MONITOR_URL to NATS's monitoring port (its option http_port)"
-        return Check(name, "unknown", f"{url} does not tell", mend), None
-    wrong = [] if always else ["a message is confirmed before it is on disk"]
-    mend = "set sync_interval: always in nats.conf and restart NATS"
-    return judged(name, wrong, mend, f"sync_interval is always, NATS {told['version']}"), store
+        fix = "set NATS_MONITOR_URL to NATS's monitoring port (its option http_port)"
+        return CheckResult(name, "unknown", f"{url} does not answer as expected", fix), None
+    problems = [] if always else ["NATS confirms messages before they are on disk"]
+    fix = "set sync_interval: always in nats.conf and restart NATS"
+    return check_result(name, problems, fix, f"sync_interval is always, NATS {answer['version']}"), store
 
 
-async def nats_health(settings: OperatorSettings) -> Check:
-    """Whether JetStream can write. A stream whose disk was full once takes nothing until NATS is restarted."""
+async def nats_health(settings: OperatorSettings) -> CheckResult:
+    """CheckResult that JetStream can write. After a full disk a stream rejects messages until NATS is restarted."""
     name, url = "NATS health", f"{settings.nats_monitor_url.rstrip('/')}/healthz"
     try:
-        told = orjson.loads((await get(url))[1])
-        wrong = [] if told["status"] == "ok" else [str(told.get("error") or told["status"])]
+        answer = orjson.loads((await get(url))[1])
+        problems = [] if answer["status"] == "ok" else [str(answer.get("error") or answer["status"])]
     except (OSError, ValueError, LookupError, TypeError):
-        mend = "set NATS_MONITOR_URL to NATS's monitoring port (its option http_port)"
-        return Check(name, "unknown", f"{url} does not tell", mend)
-    return judged(name, wrong, "after a write error: make room on its disk, then restart NATS", "all streams are well")
+        fix = "set NATS_MONITOR_URL to NATS's monitoring port (its option http_port)"
+        return CheckResult(name, "unknown", f"{url} does not answer as expected", fix)
+    return check_result(
+        name, problems, "after a write error: free disk space, then restart NATS", "JetStream can write"
+    )
 
 
-def disks(paths: Sequence[Path]) -> list[Check]:
-    """Whether the file systems of these folders have room, each once."""
+def disks(paths: Sequence[Path]) -> list[CheckResult]:
+    """CheckResult the free space of the file systems of these folders, each once."""
     devices = {os.stat(path).st_dev if path.exists() else path: path for path in reversed(paths)}  # noqa: PTH116
     return [disk(path) for path in reversed(devices.values())]
 
 
-def disk(path: Path) -> Check:
-    """Whether a file system has room."""
+def disk(path: Path) -> CheckResult:
+    """CheckResult the free space of a file system."""
     try:
         usage = shutil.disk_usage(path)
     except OSError as error:
-        return Check("disk", "unknown", f"{path}: {error.strerror}", "give a folder that is there")
-    least = max(min(LEAST_FREE_BYTES, usage.total / 2), usage.total * LEAST_FREE)
+        return CheckResult("disk", "unknown", f"{path}: {error.strerror}", "name an existing folder")
+    min_free = max(min(MIN_FREE_BYTES, usage.total / 2), usage.total * MIN_FREE_SHARE)
     free = f"{path}: {usage.free / GIBIBYTE:.1f} of {usage.total / GIBIBYTE:.1f} GiB are free"
-    mend = "make room, or drop old days: python -m ops partitions drop --older-than DAYS"
-    return judged("disk", [free] if usage.free < least else [], mend, free)
+    fix = "free disk space, or drop old days: sluice partitions drop --older-than DAYS"
+    return check_result("disk", [free] if usage.free < min_free else [], fix, free)
 
 
-def clock(ours: datetime, told: dict[str, datetime]) -> Check:
-    """Whether the servers' clocks agree with ours, each told at about the same moment."""
-    wrong = [
+def clock(ours: datetime, clocks: dict[str, datetime]) -> CheckResult:
+    """CheckResult that the clocks of the servers agree with ours; all were read at about the same moment."""
+    problems = [
         f"{name} is {abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} this machine"
-        for name, theirs in told.items()
-        if abs(seconds := (theirs - ours).total_seconds()) > MOST_SKEW_SECONDS
+        for name, theirs in clocks.items()
+        if abs(seconds := (theirs - ours).total_seconds()) > MAX_SKEW_SECONDS
     ]
-    agree = f"this machine, {' and '.join(told)} agree"
-    return judged("clock", wrong, "keep time by NTP on each machine: timedatectl set-ntp true", agree)
+    agree = f"this machine, {' and '.join(clocks)} agree"
+    return check_result("clock", problems, "synchronize each machine by NTP: timedatectl set-ntp true", agree)

@@ -1,39 +1,41 @@
-"""Look at everything an operator depends on, and say what mends what is wrong.
+"""Check a whole system, and show how to fix each problem.
 
-    NATS, PostgreSQL reachable? --yes--> what they hold --\
-    gateway, reporter ready? ------------------------------> causes first, what follows from them folded
-    disks ------------------------------------------------/
+    connect to NATS and PostgreSQL --> check their contents --\
+    gateway and reporter are ready ----------------------------> causes first, consequences in one line each
+    disks ----------------------------------------------------/
 
-A check that needs a server that does not answer is unknown and not ok; `cause` names that server. The exit code is 1 if
-any check is not ok.
+A check is unknown, and not ok, if the server that it needs does not answer; `cause` names that server. The exit code is
+1 if any check is not ok.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
+import msgspec
 import nats.errors
+import shtab
 from rich.markup import escape
 from rich.table import Table
 
 from core.errors import SluiceError
 from core.state import SourceFacts
-from ops.cli.arguments import days, format_, seconds
-from ops.cli.connection import LOST, local_folder, meant_locally, to_database, to_nats, where
+from ops.cli.arguments import days, is_json, seconds
+from ops.cli.connection import CONNECTION_ERRORS, Unreachable, local_folder, local_system, to_database, to_nats, where
 from ops.cli.output import console, plural, print_json
-from ops.doctor import checks, compare, examine
-from ops.doctor.checks import Check
-from ops.doctor.examine import NEEDS, Noted
+from ops.cli.parser import command
+from ops.doctor import checks, compare, server_checks
+from ops.doctor.checks import CheckResult, Report
+from ops.doctor.server_checks import NEEDS, DatabaseFacts
 from ops.settings import OperatorSettings
 
-START: Final = "start it (python -m ops up; docker compose up -d)"
-# Programs of the local stack whose logs say more, and the runbook, by check.
+START: Final = "start it (locally: sluice up; with compose: docker compose up -d)"
+# For each check, the programs of the local stack whose logs have details, and the runbook.
 LOGS: Final[dict[str, tuple[str, ...]]] = {
     "NATS": ("nats",),
     "NATS fsync": ("nats",),
@@ -62,35 +64,42 @@ RUNBOOKS: Final = {
 COLOURS: Final = {"ok": "green", "wrong": "bold red", "unknown": "yellow"}
 
 
-def options(parser: argparse.ArgumentParser) -> None:
-    """The options of `doctor`."""
-    parser.add_argument("--lag", type=seconds, default=30.0, metavar="SECONDS", help="wrong is what waits longer (30)")
+def options(group: Any) -> None:
+    """Add `doctor` with its options."""
+    parser = command(
+        group, "doctor", "check the whole system and show how to fix each problem",
+        "It changes nothing. The exit code is 1 if a check is not ok.",
+        examples=(
+            "sluice doctor",
+            "sluice doctor --disk /var/lib/postgresql --disk /data/nats",
+            "sluice doctor --format json",
+        ),
+        document=Report,
+    )  # fmt: skip
     parser.add_argument(
-        "--disk", type=Path, action="append", default=[], metavar="FOLDER", help="a disk to check; may be repeated"
+        "--lag", type=seconds, default=30.0, metavar="SECONDS", help="maximum age of a waiting message (default 30)"
     )
+    disks = parser.add_argument(
+        "--disk", type=Path, action="append", default=[], metavar="FOLDER",
+        help="check the disk of this folder, too; may be repeated",
+    )  # fmt: skip
+    disks.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
     parser.add_argument(
-        "--compare-days",
-        type=days,
-        default=compare.DAYS,
-        metavar="N",
-        help=f"compare the rows of so many days with their rollups ({compare.DAYS})",
-    )
+        "--compare-days", type=days, default=compare.DAYS, metavar="N",
+        help=f"compare the rows of the last N days with their rollups (default {compare.DAYS})",
+    )  # fmt: skip
     parser.add_argument(
-        "--compare-seconds",
-        type=seconds,
-        default=compare.SECONDS,
-        metavar="SECONDS",
-        help=f"for at most so long ({compare.SECONDS:g}); what is left out is named",
-    )
-    format_(parser)
+        "--compare-seconds", type=seconds, default=compare.TIMEOUT_SECONDS, metavar="SECONDS",
+        help=f"time-out of this comparison (default {compare.TIMEOUT_SECONDS:g}); skipped days are named",
+    )  # fmt: skip
     parser.set_defaults(
         run=lambda settings, options: doctor(
             settings,
-            most_lag_seconds=options.lag,
+            max_lag_seconds=options.lag,
             disks=options.disk,
             compare_days=options.compare_days,
             compare_seconds=options.compare_seconds,
-            as_json=options.format == "json",
+            as_json=is_json(options),
         )
     )
 
@@ -98,158 +107,164 @@ def options(parser: argparse.ArgumentParser) -> None:
 async def doctor(
     settings: OperatorSettings,
     *,
-    most_lag_seconds: float,
+    max_lag_seconds: float,
     disks: Sequence[Path],
     compare_days: int,
     compare_seconds: float,
     as_json: bool,
 ) -> int:
-    """Print all checks; the exit code."""
-    compared = (compare_days, compare_seconds)
-    found = await look(settings, most_lag_seconds, disks or _local_disks(), compared)
+    """Run all checks and print the results; return the exit code."""
+    results = await run_checks(settings, max_lag_seconds, disks or _local_disks(), (compare_days, compare_seconds))
     if as_json:
-        print_json({"ok": _well(found), "checks": [check._asdict() for check in found]})
+        print_json(Report(_all_ok(results), results))
     else:
-        _print(found)
-    return 0 if _well(found) else 1
+        _print(results)
+    return 0 if _all_ok(results) else 1
 
 
-async def look(
+async def run_checks(
     settings: OperatorSettings,
-    most_lag_seconds: float,
+    max_lag_seconds: float,
     disks: Sequence[Path],
-    compared: tuple[int, float] = (compare.DAYS, compare.SECONDS),
-) -> list[Check]:
-    """All checks, in the order in which a person would make them. Never raises for what it looks at.
+    comparison: tuple[int, float] = (compare.DAYS, compare.TIMEOUT_SECONDS),
+) -> list[CheckResult]:
+    """Return the results of all checks. Never raises because of the state of the system.
 
-    compared: so many days of rows are compared with their rollups, for at most so many seconds.
+    comparison: the number of days whose rows are compared with their rollups, and the time-out in seconds.
     """
-    services, params = await asyncio.gather(
+    services, (connections, contents) = await asyncio.gather(
         asyncio.gather(
-            checks.service("gateway", settings.gateway_url, f"{START}, or set GATEWAY_URL"),
-            checks.service("reporter", settings.reporter_url, f"{START}, or set REPORTER_URL"),
+            checks.service("gateway", settings.gateway_url, f"{START}, or correct GATEWAY_URL"),
+            checks.service("reporter", settings.reporter_url, f"{START}, or correct REPORTER_URL"),
             checks.nats_fsync(settings),
             checks.nats_health(settings),
         ),
-        _servers(settings, most_lag_seconds, compared),
+        _check_servers(settings, max_lag_seconds, comparison),
     )
     gateway, reporter, (fsync, store), health = services
-    reached, held = params
-    here = [store] if store is not None and await asyncio.to_thread(store.exists) else []  # else another machine's
-    found = [*reached, gateway, reporter, fsync, health, *held]
-    missing = [
-        Check(name, "unknown", "could not be looked at")
-        for name in NEEDS
-        if name not in {check.check for check in found}
-    ]
-    return _folded([*found, *missing, *checks.disks([*disks, *here])])
+    # Otherwise NATS runs on another machine.
+    local_store = [store] if store is not None and await asyncio.to_thread(store.exists) else []
+    results = [*connections, gateway, reporter, fsync, health, *contents]
+    done = {result.check for result in results}
+    skipped = [CheckResult(name, "unknown", "not checked") for name in NEEDS if name not in done]
+    return _with_causes([*results, *skipped, *checks.disks([*disks, *local_store])])
 
 
-async def _servers(
-    settings: OperatorSettings, most_lag_seconds: float, compared: tuple[int, float]
-) -> tuple[list[Check], list[Check]]:
-    """Whether both servers are there; and what they hold, as far as they are."""
-    reached: list[Check] = []
-    held: list[Check] = []
-    facts: list[SourceFacts] | None = None
-    known: Noted | None = None
+async def _check_servers(
+    settings: OperatorSettings, max_lag_seconds: float, comparison: tuple[int, float]
+) -> tuple[list[CheckResult], list[CheckResult]]:
+    """Return whether both servers answer, and the checks of their contents that are possible."""
+    connections: list[CheckResult] = []
+    contents: list[CheckResult] = []
+    sources: list[SourceFacts] | None = None
+    facts: DatabaseFacts | None = None
     async with AsyncExitStack() as opened:
         client = connection = None
         try:
             client = await opened.enter_async_context(to_nats(settings))
-            reached.append(Check("NATS", "ok", f"{where(settings.nats_url)} answers"))
+            connections.append(CheckResult("NATS", "ok", f"{where(settings.nats_url)} answers"))
         except SluiceError as error:
-            reached.append(Check("NATS", "wrong", getattr(error, "what", str(error)), f"{START}, or set NATS_URL"))
+            connections.append(CheckResult("NATS", "wrong", _reason(error), f"{START}, or correct NATS_URL"))
         try:
             connection = await opened.enter_async_context(to_database(settings))
-            reached.append(Check("PostgreSQL", "ok", f"{where(settings.sluice_migrate_dsn or '')} answers"))
+            dsn = settings.sluice_migrate_dsn or ""
+            connections.append(CheckResult("PostgreSQL", "ok", f"{where(dsn)} answers"))
         except SluiceError as error:
-            mend = f"{START}, or set SLUICE_MIGRATE_DSN"
-            reached.append(Check("PostgreSQL", "wrong", getattr(error, "what", str(error)), mend))
+            fix = f"{START}, or correct SLUICE_MIGRATE_DSN"
+            connections.append(CheckResult("PostgreSQL", "wrong", _reason(error), fix))
         if client is not None:
-            async with _trying("streams", held):
-                made, facts = await examine.of_nats(client, settings)
-                held += made
+            async with _trying("streams", contents):
+                results, sources = await server_checks.check_nats(client, settings)
+                contents += results
         if connection is not None:
-            async with _trying("PostgreSQL fsync", held):
-                held += await examine.of_postgres(connection, settings)
-        schema_is_right = any(check.check == "schema" and check.state == "ok" for check in held)
-        if connection is not None and schema_is_right:
-            async with _trying("dead_letters", held):
-                known = await examine.noted(connection)
-        held += examine.of_state(facts, known, most_lag_seconds)
-        if client is not None and connection is not None and schema_is_right:
-            async with _trying("ledger", held):
-                held += await examine.of_ledger(client, connection)
-            async with _trying("clock", held):
-                held += await examine.clocks(client, connection)
-        if connection is not None and schema_is_right:
-            async with _trying("rows", held):
-                held += await compare.of_rows(connection, *compared)
-    return reached, held
+            async with _trying("PostgreSQL fsync", contents):
+                contents += await server_checks.check_postgres(connection, settings)
+        schema_is_ok = any(result.check == "schema" and result.state == "ok" for result in contents)
+        if connection is not None and schema_is_ok:
+            async with _trying("dead_letters", contents):
+                facts = await server_checks.read_facts(connection)
+        contents += server_checks.check_state(sources, facts, max_lag_seconds)
+        if client is not None and connection is not None and schema_is_ok:
+            async with _trying("ledger", contents):
+                contents += await server_checks.check_ledger(client, connection)
+            async with _trying("clock", contents):
+                contents += await server_checks.check_clocks(client, connection)
+        if connection is not None and schema_is_ok:
+            async with _trying("rows", contents):
+                contents += await compare.check_rows(connection, *comparison)
+    return connections, contents
+
+
+def _reason(error: SluiceError) -> str:
+    return error.reason if isinstance(error, Unreachable) else str(error)
 
 
 @asynccontextmanager
-async def _trying(name: str, held: list[Check]) -> AsyncIterator[None]:
-    """What is looked at inside, or that it could not be looked at: a server may go away at any moment."""
+async def _trying(name: str, results: list[CheckResult]) -> AsyncIterator[None]:
+    """Add an unknown result if a server stops to answer during the checks inside."""
     try:
         yield
-    except (SluiceError, nats.errors.Error, asyncpg.PostgresError, *LOST) as error:
-        held.append(Check(name, "unknown", f"could not be looked at: {error!r}", "run doctor again"))
+    except (SluiceError, nats.errors.Error, asyncpg.PostgresError, *CONNECTION_ERRORS) as error:
+        results.append(CheckResult(name, "unknown", f"the check failed: {error!r}", "run `sluice doctor` again"))
 
 
-def _folded(found: Sequence[Check]) -> list[Check]:
-    """The same checks. One that is not ok because another one is not names that in `cause`, the others what to read."""
-    bad = {check.check: check for check in found if check.state != "ok"}
+def _with_causes(results: Sequence[CheckResult]) -> list[CheckResult]:
+    """Return the results with a cause for each consequence, and with log and runbook for each cause."""
+    not_ok = {result.check: result for result in results if result.state != "ok"}
 
-    def cause_of(check: Check) -> str:
-        for name in (*NEEDS.get(check.check, ()), *check.needs):
-            if name in bad:
-                return cause_of(bad[name]) or name
+    def cause_of(result: CheckResult) -> str:
+        for name in (*NEEDS.get(result.check, ()), *result.needs):
+            if name in not_ok:
+                return cause_of(not_ok[name]) or name
         return ""
 
-    local = meant_locally() is not None
-    return [
-        check
-        if check.state == "ok"
-        else check._replace(cause=cause)
-        if (cause := cause_of(check))
-        else check._replace(log=_logs(check) if local else "", runbook=_runbook(check.check))
-        for check in found
-    ]
+    is_local = local_system() is not None
+
+    def explained(result: CheckResult) -> CheckResult:
+        if result.state == "ok":
+            return result
+        if cause := cause_of(result):
+            return msgspec.structs.replace(result, cause=cause)
+        log = _logs(result) if is_local else ""
+        return msgspec.structs.replace(result, log=log, runbook=_runbook(result.check))
+
+    return list(map(explained, results))
 
 
-def _logs(check: Check) -> str:
-    """The files of the local stack that say more."""
-    return ", ".join(f"{local_folder()}/logs/{program}.log" for program in check.programs or LOGS.get(check.check, ()))
+def _logs(result: CheckResult) -> str:
+    """Return the log files of the local stack that have details."""
+    programs = result.programs or LOGS.get(result.check, ())
+    return ", ".join(f"{local_folder()}/logs/{program}.log" for program in programs)
 
 
 def _runbook(name: str) -> str:
     return f"ops/runbooks/{RUNBOOKS[name]}.md" if name in RUNBOOKS else ""
 
 
-def _well(found: Sequence[Check]) -> bool:
-    return all(check.state == "ok" for check in found)
+def _all_ok(results: Sequence[CheckResult]) -> bool:
+    return all(result.state == "ok" for result in results)
 
 
 def _local_disks() -> list[Path]:
-    return [local_folder()] if meant_locally() else []
+    return [local_folder()] if local_system() else []
 
 
-def _print(found: Sequence[Check]) -> None:
-    """First what is wrong, then what follows from it in one line for each cause, then what is ok."""
+def _print(results: Sequence[CheckResult]) -> None:
+    """Print the causes first, each with its consequences in one line, then the checks that are ok."""
     shown = Table.grid(padding=(0, 2))
-    causes = [check for check in found if check.state != "ok" and not check.cause]
-    for check in causes:
-        shown.add_row(f"[{COLOURS[check.state]}]{check.state}[/]", check.check, escape(check.found))
-        for what in ("mend", "log", "runbook"):
-            if said := getattr(check, what):
-                shown.add_row("", "", f"[dim]{what}:[/] {escape(said)}")
-        if follow := [other.check for other in found if other.cause == check.check]:
-            shown.add_row("", "", f"[dim]not checked, or follows from it:[/] {', '.join(follow)}")
-    for check in found:
-        if check.state == "ok":
-            shown.add_row(f"[{COLOURS[check.state]}]{check.state}[/]", check.check, escape(check.found))
+    causes = [result for result in results if result.state != "ok" and not result.cause]
+    for result in causes:
+        shown.add_row(f"[{COLOURS[result.state]}]{result.state}[/]", result.check, escape(result.message))
+        for name, text in (("fix", result.fix), ("log", result.log), ("runbook", result.runbook)):
+            if text:
+                shown.add_row("", "", f"[dim]{name}:[/] {escape(text)}")
+        if consequences := [other.check for other in results if other.cause == result.check]:
+            shown.add_row("", "", f"[dim]not checked, or a consequence:[/] {', '.join(consequences)}")
+    for result in results:
+        if result.state == "ok":
+            shown.add_row(f"[{COLOURS[result.state]}]{result.state}[/]", result.check, escape(result.message))
     out = console()
     out.print(shown)
-    out.print(f"\n[bold red]{plural(len(causes), 'check')} not ok[/]" if causes else "\n[bold green]all is well[/]")
+    out.print(
+        f"\n[bold red]{plural(len(causes), 'check')} not ok[/]" if causes else "\n[bold green]all checks are ok[/]"
+    )

@@ -1,1 +1,1 @@
-"""Grafana's dashboards as code: `python -m ops.grafana` writes dashboards/*.json, and a test holds both equal."""
+"""Grafana's dashboards as code: `python -m ops.grafana` writes dashboards/*.json. A test keeps both equal."""

@@ -20,7 +20,7 @@ DASHBOARDS: Final[tuple[Callable[[], Dashboard], ...]] = (overview, gateway, col
 
 
 def rendered() -> dict[str, str]:
-    """The JSON of each dashboard by its file's name."""
+    """Return the JSON of each dashboard, by file name."""
     encode = JSONEncoder(sort_keys=True, indent=2).encode
     return {f"{make.__name__}.json": encode(make().build()) + "\n" for make in DASHBOARDS}
 

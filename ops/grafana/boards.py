@@ -1,4 +1,4 @@
-"""What a dashboard is beside its panels: its variables, its marks for deploys and migrations, its links."""
+"""Build a dashboard around its panels: variables, annotations of deploys and migrations, links."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ops.grafana.panels import RUNBOOKS, SOURCE
 def board(
     title: str, uid: str, meaning: str, rows: Sequence[tuple[str, Sequence[Any]]], instances: str
 ) -> dashboard.Dashboard:
-    """A dashboard of rows of panels. `instances` selects the targets that `$instance` offers."""
-    made = (
+    """Return a dashboard of rows of panels. `instances` selects the targets listed by the variable `$instance`."""
+    built = (
         dashboard.Dashboard(title)
         .uid(uid)
         .description(meaning)
@@ -28,10 +28,10 @@ def board(
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
     )
     for variable in _variables(instances):
-        made.with_variable(variable)
+        built.with_variable(variable)
     for annotation in _annotations():
-        made.annotation(annotation)
-    made.link(
+        built.annotation(annotation)
+    built.link(
         dashboard.DashboardLink("Sluice")
         .type(model.DashboardLinkType.DASHBOARDS)
         .tags(["sluice"])
@@ -39,16 +39,16 @@ def board(
         .include_vars(True)
         .keep_time(True)
     )
-    made.link(dashboard.DashboardLink("Runbooks").type(model.DashboardLinkType.LINK).url(RUNBOOKS).target_blank(True))
+    built.link(dashboard.DashboardLink("Runbooks").type(model.DashboardLinkType.LINK).url(RUNBOOKS).target_blank(True))
     for name, panels in rows:
-        made.with_row(dashboard.Row(name))
+        built.with_row(dashboard.Row(name))
         for panel in panels:
-            made.with_panel(panel)
-    return made
+            built.with_panel(panel)
+    return built
 
 
 def _variables(instances: str) -> list[Any]:
-    def params(name: str, label: str, query: str) -> dashboard.QueryVariable:
+    def query_variable(name: str, label: str, query: str) -> dashboard.QueryVariable:
         return (
             dashboard.QueryVariable(name)
             .label(label)
@@ -64,21 +64,21 @@ def _variables(instances: str) -> list[Any]:
 
     return [
         dashboard.DatasourceVariable("environment").label("Environment").type("prometheus"),
-        params("source", "Source", "label_values(collector_events_accepted_total, source)"),
-        params("instance", "Instance", f"label_values(up{{{instances}}}, instance)"),
-        # Where people read ops/runbooks: SLUICE_RUNBOOKS_URL=… python -m ops.grafana writes it into the dashboards.
+        query_variable("source", "Source", "label_values(collector_events_accepted_total, source)"),
+        query_variable("instance", "Instance", f"label_values(up{{{instances}}}, instance)"),
+        # URL of ops/runbooks: SLUICE_RUNBOOKS_URL=… python -m ops.grafana writes it into the dashboards.
         dashboard.ConstantVariable("runbooks").value(os.environ.get("SLUICE_RUNBOOKS_URL") or "ops/runbooks"),
     ]
 
 
 def _annotations() -> list[dashboard.AnnotationQuery]:
-    def marks(name: str, colour: str, expression: str) -> dashboard.AnnotationQuery:
+    def annotation(name: str, colour: str, expression: str) -> dashboard.AnnotationQuery:
         return (
             dashboard.AnnotationQuery().name(name).datasource(SOURCE).enable(True).icon_color(colour).expr(expression)
         )
 
     build, version = "count by (service, version) (sluice_build_info)", "max(reporter_schema_version)"
     return [
-        marks("Deploys", "blue", f"{build} unless {build[:-1]} offset 1m)"),
-        marks("Migrations", "purple", f"{version} > {version[:-1]} offset 1m)"),
+        annotation("Deploys", "blue", f"{build} unless {build[:-1]} offset 1m)"),
+        annotation("Migrations", "purple", f"{version} > {version[:-1]} offset 1m)"),
     ]

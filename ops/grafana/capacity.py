@@ -1,4 +1,4 @@
-"""The dashboard Capacity: how much of what there is is used, part by part, and how long it will last."""
+"""The dashboard Capacity: utilization of each part, and the time until the disk is full."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ _GROWTH = "clamp_min(sum(deriv(pg_database_size_bytes[6h])), 1)"
 
 
 def capacity() -> Dashboard:
-    """The dashboard."""
+    """Build the dashboard."""
     now = [
-        number("Stored", EVENTS_A_SECOND, _STORED, meaning="Events stored a second", width=6),
+        number("Stored", EVENTS_A_SECOND, _STORED, meaning="Events stored per second", width=6),
         number(
             "Of the measured limit",
             SHARE,
             "sluice:saturation:ratio",
             width=6,
-            bad_from=0.8,
-            meaning="The limit is what `make bench` said; put your own into rules/recording.yml",
+            critical_from=0.8,
+            meaning="The limit is a result of `make bench`. Set your own in rules/recording.yml",
         ),
         number(
             "Headroom",
             EVENTS_A_SECOND,
             f"{_LIMIT} - {_STORED}",
             width=6,
-            bad_below=10_000,
-            meaning="Events a second to the measured limit",
+            critical_below=10_000,
+            meaning="Events per second below the measured limit",
         ),
         number(
             "Days of disk left",
             DAYS,
             f"min(node_filesystem_avail_bytes) / {_GROWTH} / 86400",
             width=6,
-            bad_below=7,
-            meaning="At the database's growth of the last six hours, without what retention will free",
+            critical_below=7,
+            meaning="At the database's growth of the last six hours, without the space that retention will free",
             runbook="DiskFilling",
         ),
     ]
     load = [
         curves(
-            "Events a second against the limit",
+            "Events per second and the limit",
             EVENTS_A_SECOND,
             ("sum(source:gateway_events_processed:rate1m)", "published"),
             (_STORED, "stored"),
             ("sluice:measured_limit:events_per_second", "measured limit"),
-            meaning="Published above stored: the streams fill",
+            meaning="If published is above stored, the streams fill",
         ),
         curves(
             "CPU µs an event, by stage",
             "µs",
             ("stage:cpu_microseconds_per_event:rate1m", "{{stage}}"),
             stacked=True,
-            meaning="What an event costs on its way; PostgreSQL's own CPU is its machine's figure",
+            meaning="CPU time per event in each stage, without PostgreSQL: its machine reports that",
         ),
         bars(
             "Saturation of each part",
@@ -74,8 +74,8 @@ def capacity() -> Dashboard:
             ),
             ("1 - min(mountpoint:free:ratio)", "fullest disk"),
             ("max(sluice:saturation:ratio)", "pipeline: events"),
-            most=1,
-            meaning="The part that is nearest to 100 % is the next to grow",
+            maximum=1,
+            meaning="The part closest to 100 % is the next one to scale",
         ),
         curves(
             "CPU by service: cores in use",
@@ -87,30 +87,30 @@ def capacity() -> Dashboard:
             ),
             ("sum(max by (server_id) (gnatsd_varz_cpu)) / 100", "nats"),
             stacked=True,
-            meaning="But for PostgreSQL, whose machine tells it",
+            meaning="Without PostgreSQL: its machine reports that",
         ),
     ]
     streams = [
         curves(
-            "Streams: filled",
+            "Streams: space used",
             SHARE,
             ("stream:used:ratio", "{{stream_name}}"),
-            bad_from=0.7,
+            critical_from=0.7,
             runbook="StreamNearLimit",
-            meaning="Of each stream's limit. When it is full, the door answers 503",
+            meaning="Share of each stream's limit. When a stream is full, the gateway returns 503",
         ),
         curves(
             "Streams: bytes",
             BYTES,
             ("max by (stream_name) (jetstream_stream_total_bytes)", "{{stream_name}}"),
-            meaning="On disk, not yet confirmed",
+            meaning="On disk, not yet acknowledged",
             stacked=True,
         ),
         curves(
-            "Consumers: waiting and on their way",
+            "Consumers: waiting and unacknowledged",
             EVENTS,
             ("max by (consumer_name) (jetstream_consumer_num_pending)", "{{consumer_name}} waiting"),
-            ("max by (consumer_name) (jetstream_consumer_num_ack_pending)", "{{consumer_name}} unconfirmed"),
+            ("max by (consumer_name) (jetstream_consumer_num_ack_pending)", "{{consumer_name}} unacknowledged"),
             meaning="Messages",
         ),
         curves(
@@ -118,7 +118,7 @@ def capacity() -> Dashboard:
             "Bps",
             ("sum(rate(gnatsd_varz_in_bytes[$__rate_interval]))", "in"),
             ("sum(rate(gnatsd_varz_out_bytes[$__rate_interval]))", "out"),
-            meaning="Bytes a second",
+            meaning="Bytes per second",
         ),
     ]
     database = [
@@ -132,17 +132,17 @@ def capacity() -> Dashboard:
             "PostgreSQL: rows inserted",
             "rowsps",
             ("sum by (datname) (rate(pg_stat_database_tup_inserted[$__rate_interval]))", "{{datname}}"),
-            meaning="Staging counts too: about twice the events, and the rollups",
+            meaning="Includes staging and rollups: with staged batches about twice the events",
         ),
         curves(
             "PostgreSQL: transactions",
             "ops",
             ("sum(rate(pg_stat_database_xact_commit[$__rate_interval]))", "committed"),
             ("sum(rate(pg_stat_database_xact_rollback[$__rate_interval]))", "rolled back"),
-            meaning="A second",
+            meaning="Per second",
         ),
         curves(
-            "PostgreSQL: reads from its buffers",
+            "PostgreSQL: buffer cache hit ratio",
             SHARE,
             (
                 "sum(rate(pg_stat_database_blks_hit[$__rate_interval]))"
@@ -150,13 +150,13 @@ def capacity() -> Dashboard:
                 " + sum(rate(pg_stat_database_blks_read[$__rate_interval])) > 0)",
                 "buffers",
             ),
-            meaning="The rest came from the disk or the system's cache",
+            meaning="All other reads are from the disk or the operating system's cache",
         ),
     ]
     return board(
         "Sluice: Capacity",
         "sluice-capacity",
-        "What is used of what there is",
+        "Utilization of each part, and the time until the disk is full",
         [("Now", now), ("Load", load), ("JetStream", streams), ("PostgreSQL", database)],
         'job!=""',
     )

@@ -1,4 +1,4 @@
-"""The dashboard Collectors: from the streams into the tables, by source."""
+"""The dashboard Collectors: storing of events, lag and errors, by source."""
 
 from __future__ import annotations
 
@@ -35,79 +35,89 @@ def _a_minute(title: str, metric: str, meaning: str, runbook: str = "") -> Build
 
 
 def _total(
-    title: str, metric: str, meaning: str, *, odd: float | None = None, bad: float | None = None, runbook: str = ""
+    title: str,
+    metric: str,
+    meaning: str,
+    *,
+    warning: float | None = None,
+    critical: float | None = None,
+    runbook: str = "",
 ) -> Builder[Panel]:
     expression = f"sum(increase({metric}{_OF}[$__range]))"
-    return number(title, EXACT, expression, meaning=meaning, odd_from=odd, bad_from=bad, runbook=runbook)
+    return number(
+        title, EXACT, expression, meaning=meaning, warning_from=warning, critical_from=critical, runbook=runbook
+    )
 
 
 def collectors() -> Dashboard:
-    """The dashboard."""
+    """Build the dashboard."""
     events = [
         _total("Accepted", "collector_events_accepted_total", "Events of messages fetched for the first time"),
         _total("Processed", "collector_events_processed_total", "Events stored, each once"),
-        _total("Failed", "collector_events_failed_total", "Dead letters", bad=1, runbook="DeadLetters"),
-        _total("Repeated", "collector_events_repeated_total", "Events stored before, which change nothing", odd=1),
+        _total("Failed", "collector_events_failed_total", "Dead letters", critical=1, runbook="DeadLetters"),
+        _total(
+            "Repeated", "collector_events_repeated_total", "Events that were already stored, and skipped", warning=1
+        ),
         number(
             "Lag",
             SECONDS,
             f"max(collector_lag_seconds{_OF})",
-            bad_from=10,
+            critical_from=10,
             runbook="CollectorLag",
-            meaning="Age of the oldest message that is not confirmed",
+            meaning="Age of the oldest message that is not acknowledged",
         ),
         number(
             "Stopped",
             EVENTS,
             f"sum(collector_stopped{_OF})",
-            bad_from=1,
+            critical_from=1,
             runbook="CollectorStopped",
-            meaning="Collectors that stopped for a reason that waiting does not mend",
+            meaning="Collectors that cannot store, for a cause that only an operator can remove",
         ),
     ]
     minutes = [
-        _a_minute("Accepted a minute", "collector_events_accepted_total", "Fetched for the first time, by source"),
-        _a_minute("Processed a minute", "collector_events_processed_total", "Stored, each once, by source"),
-        _a_minute("Failed a minute", "collector_events_failed_total", "Dead letters, by source", "DeadLetters"),
+        _a_minute("Accepted per minute", "collector_events_accepted_total", "Fetched for the first time, by source"),
+        _a_minute("Processed per minute", "collector_events_processed_total", "Stored, each once, by source"),
+        _a_minute("Failed per minute", "collector_events_failed_total", "Dead letters, by source", "DeadLetters"),
     ]
     waiting = [
         curves(
             "Lag in seconds",
             SECONDS,
             (f"max by (source) (collector_lag_seconds{_OF})", "{{source}}"),
-            meaning="Age of the oldest message that is not confirmed",
-            bad_from=10,
+            meaning="Age of the oldest message that is not acknowledged",
+            critical_from=10,
             runbook="CollectorLag",
         ),
         curves(
             "Lag in messages",
             EVENTS,
             (f"max by (source) (collector_pending_messages{_OF})", "{{source}}"),
-            meaning="Messages that wait in the stream; each holds up to 512 KiB of events",
+            meaning="Messages in the stream. Each holds up to 512 KiB of events",
             runbook="CollectorLag",
         ),
         curves(
-            "Time of a batch's steps, p95",
+            "Batch stages, p95",
             SECONDS,
             (
                 f"histogram_quantile(0.95, sum by (le, source, stage) (rate(collector_stage_seconds_bucket{_STEPS}"
                 "[$__rate_interval])))",
                 "{{source}} {{stage}}",
             ),
-            meaning="parse makes rows, store is one transaction, ack confirms; fetch, which waits, is left out",
+            meaning="Duration of parse (encodes rows), store (one transaction) and ack. Without fetch, which waits",
         ),
         curves(
-            "Events in a batch",
+            "Events per batch",
             EVENTS,
             (
                 f"sum by (source) (rate(collector_batch_events_sum{_OF}[$__rate_interval]))"
                 f" / (sum by (source) (rate(collector_batch_events_count{_OF}[$__rate_interval])) > 0)",
                 "{{source}}",
             ),
-            meaning="Mean. Under load batches fill by themselves",
+            meaning="Mean. Batches are larger under load",
         ),
     ]
-    odd = [
+    anomalies = [
         curves(
             "Duplicates",
             EVENTS_A_SECOND,
@@ -119,7 +129,7 @@ def collectors() -> Dashboard:
                 f"sum by (source) (rate(collector_messages_redelivered_total{_OF}[$__rate_interval]))",
                 "{{source}} redelivered messages",
             ),
-            meaning="Harmless each: what was stored is left out",
+            meaning="Harmless: events that were already stored are skipped",
             usually_zero=True,
         ),
         curves(
@@ -138,37 +148,37 @@ def collectors() -> Dashboard:
             EVENTS,
             (f"max by (source) (collector_ledger_missing_messages{_OF})", "{{source}} missing messages"),
             (f"max by (source) (collector_ledger_uncounted_events{_OF})", "{{source}} uncounted events"),
-            meaning="Must stay 0",
+            meaning="Must be 0",
             usually_zero=True,
-            bad_from=1,
+            critical_from=1,
             runbook="LedgerUnbalanced",
         ),
         curves(
             "Partitions left",
             DAYS,
             ('min by (source) (collector_partitions_ahead_days{source=~"$source"})', "{{source}}"),
-            meaning="Days from today that have their partition",
-            bad_below=3,
+            meaning="Days after today that have a partition",
+            critical_below=3,
             runbook="PartitionsRunningOut",
         ),
         curves(
-            "Steps beside the flow",
+            "Background steps",
             SECONDS,
             (
                 "time() - max by (source, step) (collector_step_success_timestamp_seconds"
                 '{source=~"$source", step!="ledger"})',
                 "{{source}} {{step}}",
             ),
-            meaning="Time since the last success of each; without the ledger, which is looked at every 5 minutes",
-            bad_from=60,
+            meaning="Time since the last success of each step, without ledger, which runs every 5 minutes",
+            critical_from=60,
             runbook="StepFailing",
         ),
         curves(
             "Places for countries",
             EXACT,
             ("min(collector_country_places_free)", "free"),
-            meaning="Countries that can still get rollups of their own; later ones are counted as other",
-            bad_below=200,
+            meaning="Free places in the registry of countries. Without a place, a country counts as other",
+            critical_below=200,
             runbook="CountriesNearlyFull",
         ),
     ]
@@ -176,7 +186,7 @@ def collectors() -> Dashboard:
         names(
             "Parser in use",
             (f"sum by (source, parser) (collector_parser_info{_OF})", "{{source}}: {{parser}}"),
-            meaning="The native one costs a tenth of Python's; what is rejected is kept as it came, and needs none",
+            meaning="The native parser uses a tenth of the Python parser's CPU. Rejected events need no native parser",
             orange=f"/^({'|'.join(SOURCES)}): python/",
             width=8,
             height=9,
@@ -199,12 +209,12 @@ def collectors() -> Dashboard:
     return board(
         "Sluice: Collectors",
         "sluice-collectors",
-        "From the streams into the tables",
+        "Storing of events, lag and errors, by source",
         [
             ("Events", events),
-            ("By minute", minutes),
-            ("Waiting", waiting),
-            ("Out of the ordinary", odd),
+            ("Per minute", minutes),
+            ("Lag and batches", waiting),
+            ("Anomalies and maintenance", anomalies),
             ("Processes", machines),
         ],
         'job="collector"',

@@ -1,4 +1,4 @@
-"""The dashboard Gateway: what came in at the door, what was made of it, how long it took and what it holds."""
+"""The dashboard Gateway: events received, accepted and rejected, latency, and requests in flight."""
 
 from __future__ import annotations
 
@@ -25,50 +25,50 @@ def _quantile(share: float, metric: str, by: str = "") -> str:
 
 
 def gateway() -> Dashboard:
-    """The dashboard."""
+    """Build the dashboard."""
     events = [
         number(
             "Accepted",
             EXACT,
             f"sum(increase(gateway_events_accepted_total{_BY_SOURCE}[$__range]))",
-            meaning="Events in requests answered 202, in the range shown",
+            meaning="Events in requests answered 202, in the time range shown",
         ),
         number(
             "Processed",
             EXACT,
             f"sum(increase(gateway_events_processed_total{_BY_SOURCE}[$__range]))",
-            meaning="Events that JetStream confirmed: on disk. Never fewer than accepted, but for those on the way",
+            meaning="Events that JetStream confirmed as written to disk. At rest, at least as many as accepted",
         ),
         number(
             "Failed",
             EXACT,
             f"sum(increase(gateway_events_failed_total{_OF}[$__range]))",
-            meaning="Events that break the contract: rejected, and kept with their reason",
-            odd_from=1,
+            meaning="Events that break the contract: rejected, and kept with the reason",
+            warning_from=1,
             runbook="EventsFailing",
         ),
         number(
-            "Unanswered",
+            "Unconfirmed",
             EXACT,
             f"sum(increase(gateway_events_unconfirmed_total{_BY_SOURCE}[$__range]))",
-            meaning="Valid events in requests answered 503: the sender has to send them again",
-            bad_from=1,
+            meaning="Valid events in requests answered 503: the sender must send them again",
+            critical_from=1,
             runbook="RequestsTurnedAway",
         ),
         number(
             "Rejected and not kept",
             EXACT,
             f"sum(increase(gateway_rejected_events_not_kept_total{_OF}[$__range]))",
-            meaning="Rejected events of which no copy reached the stream REJECTED",
-            bad_from=1,
+            meaning="Rejected events whose copy did not reach the stream REJECTED",
+            critical_from=1,
             runbook="RejectedNotKept",
         ),
         number(
             "Worker restarts",
             EXACT,
             f"sum(increase(gateway_worker_restarts_total{_OF}[$__range]))",
-            meaning="Workers that ended unasked",
-            bad_from=1,
+            meaning="Workers that ended unexpectedly",
+            critical_from=1,
             runbook="RestartLoop",
         ),
     ]
@@ -84,7 +84,7 @@ def gateway() -> Dashboard:
             "Rejected events",
             EVENTS_A_SECOND,
             (f"sum by (reason) (rate(gateway_events_failed_total{_OF}[$__rate_interval])) > 0", "{{reason}}"),
-            meaning="By reason, those that occur",
+            meaning="By reason",
             stacked=True,
             runbook="EventsFailing",
         ),
@@ -92,7 +92,7 @@ def gateway() -> Dashboard:
             "Requests",
             REQUESTS_A_SECOND,
             (f"sum by (status) (rate(gateway_requests_total{_OF}[$__rate_interval])) > 0", "{{status}}"),
-            meaning="By status of the answer",
+            meaning="By status of the response",
             stacked=True,
             runbook="RequestsTurnedAway",
         ),
@@ -100,39 +100,39 @@ def gateway() -> Dashboard:
             "Requests rejected as a whole",
             REQUESTS_A_SECOND,
             (f"sum by (rejection) (rate(gateway_requests_rejected_total{_OF}[$__rate_interval]))", "{{rejection}}"),
-            meaning="Whatever their events: not JSON, too large, no signature",
+            meaning="Rejected before validation of their events: not JSON, too large, no valid signature",
             runbook="SignatureFailures",
         ),
     ]
     latency = [
         curves(
-            "Time of a request's steps, p99",
+            "Request stages, p99",
             SECONDS,
             (_quantile(0.99, "gateway_stage_seconds", ", stage"), "{{stage}}"),
-            meaning="receive reads the body, decode validates its events, publish waits for PubAcks",
+            meaning="Duration of receive (reads the body), decode (validates events) and publish (waits for PubAcks)",
         ),
         curves(
-            "Publish: a message's first attempt to its PubAck",
+            "Publish latency: first attempt to PubAck",
             SECONDS,
             *((_quantile(share, "gateway_publish_seconds"), f"p{share * 100:g}") for share in (0.5, 0.95, 0.99)),
-            meaning="JetStream's fsync is in it",
-            bad_from=1,
+            meaning="Per message, including JetStream's fsync",
+            critical_from=1,
             runbook="PublishSlow",
         ),
         curves(
-            "Events in a published message",
+            "Events per published message",
             EVENTS,
             *((_quantile(share, "gateway_batch_events"), f"p{share * 100:g}") for share in (0.5, 0.95)),
-            meaning="A message is what an fsync costs: the more events share one, the cheaper each",
+            meaning="Each message costs one fsync: the more events share it, the less an event costs",
         ),
         curves(
-            "Trouble with publishing",
+            "Publish errors",
             EVENTS_A_SECOND,
             *(
                 (f"sum(rate(gateway_publish_{what}_total{_OF}[$__rate_interval]))", what)
                 for what in ("retries", "full", "unexpected_duplicates")
             ),
-            meaning="Messages a second: published again, rejected by a full stream, called a duplicate (must stay 0)",
+            meaning="Messages per second: retried, rejected by a full stream, reported as a duplicate (must be 0)",
             usually_zero=True,
         ),
     ]
@@ -142,13 +142,13 @@ def gateway() -> Dashboard:
             BYTES,
             (f"sum(gateway_bytes_in_flight{_OF})", "held"),
             (f"sum(gateway_bytes_in_flight_max{_OF})", "limit"),
-            meaning="Bodies held, each until its answer; past the limit the answer is 503 at once",
+            meaning="Request bodies in memory. Over the limit, the gateway returns 503 at once",
         ),
         curves(
             "Requests in flight",
             EVENTS,
             (f"sum by (instance) (gateway_requests_in_flight{_OF})", "{{instance}}"),
-            meaning="Requests held now",
+            meaning="Requests that wait for their response",
         ),
         curves(
             "CPU: cores in use",
@@ -166,7 +166,7 @@ def gateway() -> Dashboard:
     return board(
         "Sluice: Gateway",
         "sluice-gateway",
-        "The door",
-        [("Events", events), ("Rates", rates), ("Latency", latency), ("Held", held)],
+        "Events received, accepted and rejected, latency, and requests in flight",
+        [("Events", events), ("Rates", rates), ("Latency", latency), ("In flight and resources", held)],
         'job="gateway"',
     )

@@ -1,9 +1,8 @@
-"""What all dashboards share: panels in a few shapes, and what colours mean.
+"""Builders of the panels of all dashboards, and their colours.
 
-`$environment` is a data source: each environment has a Prometheus of its own. Every panel says in its description what
-it means. Colours mean the same everywhere: blue is a figure without a judgement, green is as it should be, orange is
-rejected, repeated or slower than it could be, red is lost, late or a limit; a source has one colour in all panels. A
-dashed line is a limit, or where an alert begins.
+`$environment` is a data source: each environment has its own Prometheus. Every panel has a description. Colours have
+one meaning everywhere: blue is neutral, green is good, orange is rejected, repeated or slow, red is lost, late or a
+limit. A source has one colour in all panels. A dashed line is a limit or the threshold of an alert.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from core.sources import SOURCES
 SOURCE: Final = model.DataSourceRef(type_val="prometheus", uid="${environment}")
 RUNBOOKS: Final = "${runbooks}"
 
-# Units, as Grafana spells them.
+# Grafana's names of units.
 EVENTS: Final = "short"
-EXACT: Final = "locale"  # every digit: figures that have to add up
+EXACT: Final = "locale"  # all digits, for numbers that must add up
 EVENTS_A_SECOND: Final = "eps"
 EVENTS_A_MINUTE: Final = "epm"
 REQUESTS_A_SECOND: Final = "reqps"
@@ -32,12 +31,12 @@ SHARE: Final = "percentunit"
 DAYS: Final = "d"
 
 Query = tuple[str, str]
-"""An expression, and the legend of its series."""
+"""A PromQL expression, and the legend of its series."""
 
 _SOURCES: Final = {
     f"/^(EVENTS_)?{source.name}|^{source.short_name}-/i": source.color for source in SOURCES.values()
 } | {"/^rejected/i": "orange"}
-# The colours of series by their legend: by what its label may say, or by the word that it is.
+# Colours of series, by legend: by a pattern of the label's value, or by the legend's text.
 _COLOURS: Final[dict[str, dict[str, str]]] = {
     "{{source}}": _SOURCES,
     "{{service}}": _SOURCES,
@@ -59,13 +58,15 @@ def curves(
     meaning: str,
     stacked: bool = False,
     usually_zero: bool = False,
-    bad_from: float | None = None,
-    bad_below: float | None = None,
+    critical_from: float | None = None,
+    critical_below: float | None = None,
     width: int = 12,
     runbook: str = "",
 ) -> timeseries.Panel:
-    """A graph over time; stacked where the series add up to something. `bad_from` or `bad_below` is where its alert
-    begins."""
+    """Return a graph over time, stacked if the sum of the series has a meaning.
+
+    critical_from, critical_below    threshold of its alert
+    """
     panel = (
         timeseries.Panel()
         .title(title)
@@ -91,18 +92,18 @@ def curves(
     )
     if stacked:
         panel.stacking(common.StackingConfig().mode(shapes.StackingMode.NORMAL).group("A"))
-    if usually_zero or unit == SHARE:  # flat at 0, a share's axis would go to 10,000 %
+    if usually_zero or unit == SHARE:  # if all values are 0, the axis of a share would reach 10,000 %
         panel.axis_soft_max(1)
-    if bad_from is not None or bad_below is not None:
-        panel.thresholds(_thresholds(bad_from, bad_below, well="transparent"))
+    if critical_from is not None or critical_below is not None:
+        panel.thresholds(_thresholds(critical_from, critical_below, good="transparent"))
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(shapes.GraphThresholdsStyleMode.DASHED))
     for _, legend in queries:
         for name, colour in _COLOURS.get(legend, {}).items():
-            _look(panel, name, color=_fixed(colour))
+            _override(panel, name, color=_fixed(colour))
         if legend in _LIMITS:
             dashes = {"fill": "dash", "dash": [10, 10]}
-            _look(panel, legend, **{"color": _fixed("red"), "custom.lineStyle": dashes, "custom.fillOpacity": 0})
-    _ask(panel, queries, runbook)
+            _override(panel, legend, **{"color": _fixed("red"), "custom.lineStyle": dashes, "custom.fillOpacity": 0})
+    _add_queries(panel, queries, runbook)
     return panel
 
 
@@ -112,14 +113,15 @@ def number(
     expression: str,
     *,
     meaning: str,
-    odd_from: float | None = None,
-    bad_from: float | None = None,
-    bad_below: float | None = None,
+    warning_from: float | None = None,
+    critical_from: float | None = None,
+    critical_below: float | None = None,
     width: int = 4,
     runbook: str = "",
 ) -> stat.Panel:
-    """One number, as it is now or over the range shown; orange from `odd_from` on, red from `bad_from` or below
-    `bad_below`."""
+    """Return a single number, now or over the time range: orange from `warning_from`, red from `critical_from` or below
+    `critical_below`.
+    """
     counted = unit in (EVENTS, EXACT)
     panel = (
         stat.Panel()
@@ -132,18 +134,18 @@ def number(
         .graph_mode(shapes.BigValueGraphMode.NONE if counted else shapes.BigValueGraphMode.AREA)
         .color_mode(shapes.BigValueColorMode.VALUE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-        .thresholds(_thresholds(bad_from, bad_below, odd_from))
+        .thresholds(_thresholds(critical_from, critical_below, warning_from))
     )
     if unit in (EVENTS, EXACT, DAYS, SHARE):
         panel.decimals(0 if counted else 1)
-    _ask(panel, [(expression, "")], runbook, instant=counted)
+    _add_queries(panel, [(expression, "")], runbook, instant=counted)
     return panel
 
 
 def names(
     title: str, query: Query, *, meaning: str, orange: str = "", red: str = "", width: int = 4, height: int = 4
 ) -> stat.Panel:
-    """What there is now, by name; orange or red where the name matches."""
+    """Return a list of the current series by name. Names that match `orange` or `red` have that colour."""
     panel = (
         stat.Panel()
         .title(title)
@@ -161,8 +163,8 @@ def names(
     )
     for name, colour in ((orange, "orange"), (red, "red")):
         if name:
-            _look(panel, name, color=_fixed(colour))
-    _ask(panel, [query], instant=True)
+            _override(panel, name, color=_fixed(colour))
+    _add_queries(panel, [query], instant=True)
     return panel
 
 
@@ -171,13 +173,16 @@ def bars(
     unit: str,
     *queries: Query,
     meaning: str,
-    most: float | None = None,
-    bad_below: float | None = None,
+    maximum: float | None = None,
+    critical_below: float | None = None,
     width: int = 12,
     runbook: str = "",
 ) -> bargauge.Panel:
-    """One bar for each series, as it is now; of `most`, orange from 60 % on and red from 80 %, or red below
-    `bad_below`."""
+    """Return one bar for each series, with its current value.
+
+    maximum           end of the axis: orange from 60 % of it, red from 80 %
+    critical_below    red below this value
+    """
     panel = (
         bargauge.Panel()
         .title(title)
@@ -191,16 +196,16 @@ def bars(
         .display_mode(shapes.BarGaugeDisplayMode.BASIC)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     )
-    if most is not None:
-        panel.max(most).decimals(1).thresholds(_thresholds(most * 0.8, None, most * 0.6))
+    if maximum is not None:
+        panel.max(maximum).decimals(1).thresholds(_thresholds(maximum * 0.8, None, maximum * 0.6))
     else:
-        panel.decimals(0).thresholds(_thresholds(None, bad_below))
-    _ask(panel, queries, runbook, instant=True)
+        panel.decimals(0).thresholds(_thresholds(None, critical_below))
+    _add_queries(panel, queries, runbook, instant=True)
     return panel
 
 
-def _ask(panel: Any, queries: Sequence[Query], runbook: str = "", *, instant: bool = False) -> None:
-    """Give a panel its queries, and the link to its runbook."""
+def _add_queries(panel: Any, queries: Sequence[Query], runbook: str = "", *, instant: bool = False) -> None:
+    """Add the queries and the link to the runbook to a panel."""
     for ref, (expression, legend) in zip("ABCDEFGH", queries, strict=False):
         query = prometheus.Dataquery().expr(expression).ref_id(ref).datasource(SOURCE)
         query = query.instant() if instant else query.range()
@@ -211,7 +216,7 @@ def _ask(panel: Any, queries: Sequence[Query], runbook: str = "", *, instant: bo
 
 
 def _height(width: int) -> int:
-    """The legend stands beside a wide graph and below a narrow one, which needs room for it."""
+    """Return the height of a panel. A narrow one is higher, because its legend is below the graph."""
     return 8 if width >= 12 else 9
 
 
@@ -219,20 +224,20 @@ def _fixed(colour: str) -> dict[str, str]:
     return {"mode": "fixed", "fixedColor": colour}
 
 
-def _look(panel: Any, name: str, **properties: Any) -> None:
-    """How series of this name are drawn; a name between slashes is a regular expression."""
-    given = [model.DynamicConfigValue(id_val=key, value=value) for key, value in properties.items()]
-    (panel.override_by_regexp if name.startswith("/") else panel.override_by_name)(name, given)
+def _override(panel: Any, name: str, **properties: Any) -> None:
+    """Set properties of the series of this name. A name between slashes is a regular expression."""
+    values = [model.DynamicConfigValue(id_val=key, value=value) for key, value in properties.items()]
+    (panel.override_by_regexp if name.startswith("/") else panel.override_by_name)(name, values)
 
 
 def _thresholds(
-    bad_from: float | None, bad_below: float | None, odd_from: float | None = None, *, well: str = "green"
+    critical_from: float | None, critical_below: float | None, warning_from: float | None = None, *, good: str = "green"
 ) -> dashboard.ThresholdsConfig:
-    """Colours by value; where no value is bad or odd, a figure is only a figure."""
-    judged = (bad_from, bad_below, odd_from) != (None, None, None)
-    base = "red" if bad_below is not None else well if judged else "blue"
+    """Return the colours by value: blue if there is no threshold."""
+    has_thresholds = (critical_from, critical_below, warning_from) != (None, None, None)
+    base = "red" if critical_below is not None else good if has_thresholds else "blue"
     steps = [model.Threshold(value=None, color=base)]
-    for value, colour in ((bad_below, well), (odd_from, "orange"), (bad_from, "red")):
+    for value, colour in ((critical_below, good), (warning_from, "orange"), (critical_from, "red")):
         if value is not None:
             steps.append(model.Threshold(value=value, color=colour))
     return dashboard.ThresholdsConfig().mode(model.ThresholdsMode.ABSOLUTE).steps(steps)

@@ -1,4 +1,4 @@
-"""The dashboard Reporter: how fast, how often, how fresh, and with what success reports are answered."""
+"""The dashboard Reporter: rate, latency, errors and freshness of reports."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def _quantile(share: float) -> str:
 
 
 def reporter() -> Dashboard:
-    """The dashboard."""
+    """Build the dashboard."""
     now = [
         number(
             "Reports",
             EXACT,
             f"sum(increase(reporter_reports_total{_OF}[$__range]))",
-            meaning="In the range shown",
+            meaning="In the time range shown",
             width=6,
         ),
         number(
@@ -33,7 +33,7 @@ def reporter() -> Dashboard:
             f'sum(rate(reporter_reports_total{{status=~"5..", instance=~"$instance"}}[$__range]))'
             f" / (sum(rate(reporter_reports_total{_OF}[$__range])) > 0)",
             meaning="Share of reports answered 5xx",
-            bad_from=0.01,
+            critical_from=0.01,
             width=6,
             runbook="ReportsFailing",
         ),
@@ -41,8 +41,8 @@ def reporter() -> Dashboard:
             "Freshness",
             SECONDS,
             f"max({_FRESHNESS})",
-            meaning="How far the reports of the slowest source are behind",
-            bad_from=60,
+            meaning="Age of the newest data in the reports, for the slowest source",
+            critical_from=60,
             width=6,
             runbook="ReportsStale",
         ),
@@ -51,8 +51,8 @@ def reporter() -> Dashboard:
             SHARE,
             f'sum(reporter_pool_connections{{state="busy", instance=~"$instance"}})'
             f" / sum(reporter_pool_connections_max{_OF})",
-            meaning="Of those that may be open; at 100 % reports wait for each other",
-            bad_from=0.9,
+            meaning="Share of the maximum. At 100 %, reports wait for a connection",
+            critical_from=0.9,
             width=6,
         ),
     ]
@@ -62,7 +62,7 @@ def reporter() -> Dashboard:
                 f"Latency by report, p{share * 100:g}",
                 SECONDS,
                 (_quantile(share), "{{report}}"),
-                meaning="From the query to the answer",
+                meaning="From the request to the response",
             )
             for share in (0.5, 0.99)
         ),
@@ -70,14 +70,14 @@ def reporter() -> Dashboard:
             "Rate by report",
             REQUESTS_A_SECOND,
             (f"sum by (report) (rate(reporter_reports_total{_OF}[$__rate_interval]))", "{{report}}"),
-            meaning="Reports a second",
+            meaning="Reports per second",
             stacked=True,
         ),
         curves(
-            "Answers by status",
+            "Responses by status",
             REQUESTS_A_SECOND,
             (f"sum by (status) (rate(reporter_reports_total{_OF}[$__rate_interval])) > 0", "{{status}}"),
-            meaning="400 is the client's mistake, 503 and 504 are ours",
+            meaning="400: an invalid query. 503: overload or no database. 504: a time limit",
             stacked=True,
             runbook="ReportsFailing",
         ),
@@ -85,16 +85,16 @@ def reporter() -> Dashboard:
             "Freshness by source",
             SECONDS,
             (_FRESHNESS, "{{source}}"),
-            bad_from=60,
+            critical_from=60,
             runbook="ReportsStale",
-            meaning="Now less the instant up to which everything accepted is in the reports",
+            meaning="Age of the watermark: all events accepted before it are in the reports",
         ),
         curves(
             "Connections to PostgreSQL",
             EVENTS,
             (f"sum by (state) (reporter_pool_connections{_OF})", "{{state}}"),
             (f"sum(reporter_pool_connections_max{_OF})", "limit"),
-            meaning="The pool",
+            meaning="Connections of the pool, by state",
         ),
     ]
     process = '{job="reporter", instance=~"$instance"}'
@@ -115,7 +115,7 @@ def reporter() -> Dashboard:
     return board(
         "Sluice: Reporter",
         "sluice-reporter",
-        "The reports",
+        "Rate, latency, errors and freshness of reports",
         [("Now", now), ("Reports", answers), ("Processes", machines)],
         'job="reporter"',
     )

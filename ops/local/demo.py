@@ -1,29 +1,31 @@
-"""Run everything under the publisher's load for a while, then check that every event is where it belongs.
+"""Run everything under the publisher's load for some seconds, then check that no event is lost.
 
-start -> publish -> wait until all is stored -> ledger, reports -> .sluice/demo.json -> exit code
+start -> publish -> wait until all events are stored -> ledger, reports -> .sluice/demo.json -> exit code
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import msgspec
 import orjson
 from nats.aio.client import Client
 from rich.console import Console
+from rich.markup import escape
 
 from core import jetstream, postgres
 from core.errors import SluiceError
-from core.lifecycle import ending_at
+from core.lifecycle import cancel_on
 from core.postgres import Connection
+from ops.cli import output
 from ops.cli.connection import local_folder
+from ops.cli.documents import DemoResult
 from ops.ledger import read_ledger, until_stored
 from ops.local import Servers
 from ops.local.flow import Flow, sample_freshness
@@ -33,16 +35,19 @@ from ops.local.services import Services, publisher, start_services
 from ops.local.tables import print_report
 from ops.local.up import show
 
-STORED_WITHIN_SECONDS: Final = 60.0
+DRAIN_TIMEOUT_SECONDS: Final = 60.0
 
 
-async def demo(stop: asyncio.Event, seconds: float, publisher_options: Sequence[str]) -> int:
-    """The whole demonstration; its exit code. Raises StackError where something does not start."""
-    console = Console(width=None if sys.stdout.isatty() else 140)
+async def demo(stop: asyncio.Event, seconds: float, publisher_options: Sequence[str], *, as_json: bool) -> int:
+    """Run the demonstration; return the exit code. Raises StackError if a program does not start.
+
+    With as_json, stdout gets only the result, and everything else goes to stderr.
+    """
+    console = output.console(stderr=as_json)
     folder = local_folder()
     check_free(folder)
     async with AsyncExitStack() as opened:
-        async with ending_at(stop):
+        async with cancel_on(stop):
             console.print("starting PostgreSQL and NATS …")
             servers = await opened.enter_async_context(Servers(folder))
             console.print("starting the services …")
@@ -51,21 +56,25 @@ async def demo(stop: asyncio.Event, seconds: float, publisher_options: Sequence[
         async with _ledger_sources(servers) as (client, connection):
             outcome = Outcome(before=await read_ledger(client, connection), default_load=not publisher_options)
             began = datetime.now(UTC)
-            await _publish(stop, servers, services, outcome, ["--seconds", str(seconds), *publisher_options])
+            await _publish(
+                stop, servers, services, outcome, ["--seconds", str(seconds), *publisher_options], console=console
+            )
             published = time.monotonic()
-            outcome.pending = await until_stored(client, STORED_WITHIN_SECONDS)
+            outcome.pending = await until_stored(client, DRAIN_TIMEOUT_SECONDS)
             outcome.drain_seconds = time.monotonic() - published
             outcome.after = await read_ledger(client, connection)
         outcome.print(console)
         await _print_reports(console, services, began)
         written = servers.folder / "demo.json"
-        written.write_text(json.dumps(outcome.figures(), indent=2) + "\n")
+        written.write_bytes(msgspec.json.format(msgspec.json.encode(outcome.figures()), indent=2) + b"\n")
         console.print(f"figures written to {written}", highlight=False)
-    wrong = outcome.wrong()
-    for sentence in wrong:
-        console.print(f"[bold red]wrong[/]: {sentence}")
-    console.print("[bold red]demo failed[/]" if wrong else "[bold green]nothing lost, the ledger balances[/]")
-    return 1 if wrong else 0
+    problems = outcome.problems()
+    for problem in problems:
+        console.print(f"[bold red]problem[/]: {escape(problem)}")
+    console.print("[bold red]demo failed[/]" if problems else "[bold green]no event lost, the ledger balances[/]")
+    if as_json:
+        output.print_json(DemoResult(not problems, problems, outcome.figures()))
+    return 1 if problems else 0
 
 
 @asynccontextmanager
@@ -80,9 +89,15 @@ async def _ledger_sources(servers: Servers) -> AsyncIterator[tuple[Client, Conne
 
 
 async def _publish(
-    stop: asyncio.Event, servers: Servers, services: Services, outcome: Outcome, options: Sequence[str]
+    stop: asyncio.Event,
+    servers: Servers,
+    services: Services,
+    outcome: Outcome,
+    options: Sequence[str],
+    *,
+    console: Console,
 ) -> None:
-    """Run the publisher to its end and show what flows meanwhile; the outcome gets what was measured."""
+    """Run the publisher to its end and show the flow; write the measurements to `outcome`."""
     counts = servers.folder / "publisher.json"
     counts.unlink(missing_ok=True)
     program = publisher(services.endpoint, "--quiet", "--json", str(counts), *options)
@@ -93,11 +108,11 @@ async def _publish(
     flow = Flow(servers.supervisor, services, servers)
     over = asyncio.Event()
     sampling = asyncio.create_task(sample_freshness(services, outcome.freshness))
-    showing = asyncio.create_task(show(over, flow, Console()))
+    showing = asyncio.create_task(show(over, flow, console))
     stopping = asyncio.create_task(_stop_publisher(stop, process))
     try:
         if (code := await process.wait()) != 0:
-            raise SluiceError(f"the publisher ended with exit code {code}")
+            raise SluiceError(f"the publisher ended with exit code {code}: see its error output above")
     finally:
         if process.returncode is None:
             process.kill()
@@ -116,7 +131,7 @@ async def _stop_publisher(stop: asyncio.Event, process: asyncio.subprocess.Proce
 
 
 async def _print_reports(console: Console, services: Services, began: datetime) -> None:
-    """The three reports of the demonstration's time, as a user gets them."""
+    """Print the three reports of the period of the demonstration."""
     since = (began - timedelta(seconds=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
     to = (datetime.now(UTC) + timedelta(seconds=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
     for path in (

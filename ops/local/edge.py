@@ -1,4 +1,4 @@
-"""The edge as a program: nginx with ops/edge/nginx.conf, filled in as the official image does it."""
+"""The edge as a program: nginx with ops/edge/nginx.conf, whose variables are replaced as in the official image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LARGE_BODIES: Final = 8
 
 
 def defaults() -> dict[str, str]:
-    """What ops/edge/edge.env says."""
+    """Return the variables of ops/edge/edge.env."""
     lines = (FOLDER / "edge.env").read_text(encoding="utf-8").splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
@@ -27,7 +27,7 @@ def defaults() -> dict[str, str]:
 def before(
     gateways: Sequence[int], port: int, folder: Path, *, small: int = SMALL_BODIES, large: int = LARGE_BODIES
 ) -> dict[str, str]:
-    """Settings of an edge on this port, before the gateways on those; each has so many bodies at most."""
+    """Return the settings of an edge on `port` for these gateways, with limits of concurrent bodies per gateway."""
     return {
         **defaults(),
         "EDGE_LISTEN": f"{LOOPBACK}:{port}",
@@ -41,14 +41,14 @@ def before(
 
 
 def edge(nginx: str, port: int, settings: dict[str, str], include: Sequence[str] = ()) -> Program:
-    """The edge under these settings, with files of ops/edge to `include` into its server block.
+    """Return the edge with these settings; `include` names files of ops/edge for its server block.
 
     It writes its files, and its access log edge.log, to EDGE_FOLDER.
     """
     folder = Path(settings["EDGE_FOLDER"])
     for name in include:
-        (folder / f"include-{name}").write_text(_filled_in(name, settings))
-    (folder / "nginx.conf").write_text(_filled_in("nginx.conf", settings))
+        (folder / f"include-{name}").write_text(_substituted(name, settings))
+    (folder / "nginx.conf").write_text(_substituted("nginx.conf", settings))
     run = f'exec "$0" "$@" >{folder / "edge.log"} 2>&1'
     return Program(
         name="edge",
@@ -61,9 +61,9 @@ def _servers(ports: Sequence[int], parameters: str) -> str:
     return " ".join(f"server {LOOPBACK}:{port} {parameters};" for port in ports)
 
 
-def _filled_in(file: str, settings: dict[str, str]) -> str:
-    """A file of ops/edge with its ${SETTINGS} filled in; whatever else has a $ is nginx's own."""
-    return re.sub(r"\$\{([A-Z_]+)\}", lambda found: settings[found[1]], (FOLDER / file).read_text(encoding="utf-8"))
+def _substituted(file: str, settings: dict[str, str]) -> str:
+    """Return a file of ops/edge with its ${SETTINGS} replaced. Every other $ belongs to nginx."""
+    return re.sub(r"\$\{([A-Z_]+)\}", lambda match: settings[match[1]], (FOLDER / file).read_text(encoding="utf-8"))
 
 
 async def _listens(port: int) -> bool:

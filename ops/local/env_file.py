@@ -1,8 +1,8 @@
 """Read .env as docker compose does, for the commands that run a stack on this machine.
 
-    the environment  wins over  .env  wins over  the defaults of the settings
+    the environment  overrides  .env  overrides  the defaults of the settings
 
-Invariant: the local stack never uses another system's servers, so what .env says of connections is left out.
+Invariant: the local stack never uses servers of another system, so connection variables of .env are ignored.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dotenv import dotenv_values
 from ops.cli.connection import CONNECTIONS
 
 OWN: Final = frozenset({*CONNECTIONS, "COLLECTOR_DSN", "REPORTER_DSN"})
-"""The stack has servers of its own; their addresses are not settings here."""
+"""Connection variables. The local stack sets them itself."""
 
 
 def read_env_file(path: Path, environ: MutableMapping[str, str]) -> None:
-    """Set in `environ` what the file sets and the environment does not. A file that does not exist sets nothing."""
+    """Set variables of the file that `environ` does not have. A missing file sets nothing."""
     for name, value in dotenv_values(path).items():
         if value and name.removesuffix("_FILE") not in OWN:
             environ.setdefault(name, value)

@@ -1,42 +1,42 @@
-"""What can go wrong when servers and services are run on one machine.
+"""Errors of the local stack.
 
 StackError (a SluiceError)
-  x PortTaken       a port that was asked for is in use, or is no port
-  x FolderInUse     another stack, or a server that a stack left behind, works in the data folder
-  x DiskFull        the disk of the data folder has too little room
-  x NotInstalled    a server's programs are not on this machine
-  x SetupFailed     the data folder could not be made ready for a server
+  x PortTaken       a requested port is in use or is not a port
+  x FolderInUse     another stack, or a remaining server of one, uses the data folder
+  x DiskFull        the disk of the data folder has too little free space
+  x NotInstalled    the programs of a server are not installed
+  x SetupFailed     the data folder could not be prepared for a server
   x StartFailed     a program ended before it was ready, or was not ready in time
-  x NotRunning      a program that should be signalled or waited for is down
+  x NotRunning      a program is down or unknown
 
-Each message says what to do about it and can be shown to the operator as it stands.
+Each message says what happened and what to do.
 """
 
 from core.errors import SluiceError
 
 
 class StackError(SluiceError):
-    """Anything that keeps the local stack from running."""
+    """Base of the errors that prevent the local stack from running."""
 
 
 class PortTaken(StackError):
-    """A port that was asked for cannot be had."""
+    """A requested port is not available."""
 
 
 class FolderInUse(StackError):
-    """Somebody else works in the data folder."""
+    """Another process uses the data folder."""
 
 
 class DiskFull(StackError):
-    """The disk has too little room for a stack."""
+    """The disk has too little free space for a stack."""
 
 
 class NotInstalled(StackError):
-    """A server's programs are missing."""
+    """The programs of a server are not installed."""
 
 
 class SetupFailed(StackError):
-    """The data folder could not be made ready."""
+    """The data folder could not be prepared."""
 
 
 class StartFailed(StackError):
@@ -44,4 +44,4 @@ class StartFailed(StackError):
 
 
 class NotRunning(StackError):
-    """A program is down, or not known."""
+    """A program is down or unknown."""

@@ -1,4 +1,4 @@
-"""What flows through a running system, once a second, from the services' own metrics."""
+"""Sample the flow of events through a running system once a second, from the metrics of the services."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from rich.table import Table
 
 from core.settings import MEBIBYTE
 from core.state import StateProblem
+from ops.cli.documents import UpLine
 from ops.local import Servers, Supervisor
 from ops.local.ready import get, postgres_state
 from ops.local.services import COLLECTORS, Services
 
 LEVELS: Final = {"good": "green", "warn": "yellow", "bad": "bold red"}
-FRESHNESS_SECONDS: Final = 0.2
-SHORT_SECONDS: Final = 1.0
-"""How long each program has to answer, so that one that is frozen does not hold up the others."""
+FRESHNESS_INTERVAL_SECONDS: Final = 0.2
+REQUEST_TIMEOUT_SECONDS: Final = 1.0
+"""Time-out of each request, so that a frozen program does not delay the samples of the others."""
 
 
 class Pipeline(msgspec.Struct):
-    """What is used of the reporter's /pipeline."""
+    """The part of the reporter's /pipeline that is used here."""
 
     problems: list[StateProblem]
 
@@ -39,7 +40,7 @@ _decode_pipeline = msgspec.json.Decoder(Pipeline).decode
 
 @dataclass(frozen=True)
 class Sample:
-    """Sums since the services started, and what is so now."""
+    """Counters since the services started, and the current state."""
 
     at: float
     accepted: float = 0
@@ -51,13 +52,13 @@ class Sample:
     lag_seconds: float = 0
     rss_bytes: dict[str, int] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
-    """What each program is: ready, not ready and why, down, or that it does not answer."""
+    """State of each program: ready, the reason why it is not ready, down, or does not answer."""
     problems: list[StateProblem] = field(default_factory=list)
-    """What the page shows, too; empty if the reporter does not answer."""
+    """The problems that the state page shows; empty if the reporter does not answer."""
 
 
 class Flow:
-    """Samples a system. `peak_rss_bytes` holds the most memory that each program was seen with."""
+    """Samples a system. `peak_rss_bytes` holds the highest memory of each program."""
 
     def __init__(self, supervisor: Supervisor, services: Services, servers: Servers) -> None:
         self._supervisor = supervisor
@@ -66,7 +67,7 @@ class Flow:
         self.peak_rss_bytes: dict[str, int] = {}
 
     async def sample(self) -> Sample:
-        """Ask every service. One that does not answer counts as nothing."""
+        """Query every service. The counters of a service that does not answer are 0."""
         names = ["gateway", *COLLECTORS]
         programs = self._supervisor.names
         (gateway, *collectors), states, problems = await asyncio.gather(
@@ -95,39 +96,39 @@ class Flow:
         )
 
     async def _state(self, name: str) -> str:
-        """What a program is, within SHORT_SECONDS."""
+        """Return the state of a program within REQUEST_TIMEOUT_SECONDS."""
         if not self._supervisor.pids(name):
             return "down"
         if name == "postgres":
-            return await postgres_state(self._servers.postgres.port, SHORT_SECONDS)
+            return await postgres_state(self._servers.postgres.port, REQUEST_TIMEOUT_SECONDS)
         if name != "nats" and name not in self._services.ports:
-            return "runs"
+            return "running"
         try:
             if name == "nats":
-                status, body = await get(self._servers.nats.monitor_port, "/healthz", seconds=SHORT_SECONDS)
+                status, body = await get(self._servers.nats.monitor_port, "/healthz", seconds=REQUEST_TIMEOUT_SECONDS)
             else:
-                status, body = await self._services.get(name, "/health/ready", SHORT_SECONDS)
+                status, body = await self._services.get(name, "/health/ready", REQUEST_TIMEOUT_SECONDS)
         except OSError:
             return "does not answer"
         return "ready" if status == 200 else _why(status, body)
 
     async def _problems(self) -> list[StateProblem]:
         try:
-            status, body = await self._services.get("reporter", "/pipeline", SHORT_SECONDS)
+            status, body = await self._services.get("reporter", "/pipeline", REQUEST_TIMEOUT_SECONDS)
             return _decode_pipeline(body).problems if status == 200 else []
         except (OSError, msgspec.MsgspecError):
             return []
 
     async def _metrics(self, name: str) -> dict[str, float]:
-        """A service's samples by name, summed over their labels."""
-        found: dict[str, float] = {}
+        """Return the samples of a service by name, summed over their labels."""
+        totals: dict[str, float] = {}
         with contextlib.suppress(OSError):
-            status, body = await self._services.get(name, "/metrics", SHORT_SECONDS)
+            status, body = await self._services.get(name, "/metrics", REQUEST_TIMEOUT_SECONDS)
             if status == 200:
                 for family in text_string_to_metric_families(body.decode()):
                     for sample in family.samples:
-                        found[sample.name] = found.get(sample.name, 0) + sample.value
-        return found
+                        totals[sample.name] = totals.get(sample.name, 0) + sample.value
+        return totals
 
     def _rss(self, name: str) -> int:
         total = 0
@@ -138,17 +139,17 @@ class Flow:
 
 
 def _why(status: int, body: bytes) -> str:
-    """Why a service, or NATS, is not ready."""
+    """Return why a service or NATS is not ready."""
     try:
-        said = orjson.loads(body)
-        missing = said.get("missing") or {"not ready": said.get("error", status)}
-        return "; ".join(f"{what}: {why}" for what, why in missing.items())
+        answer = orjson.loads(body)
+        missing = answer.get("missing") or {"not ready": answer.get("error", status)}
+        return "; ".join(f"{name}: {reason}" for name, reason in missing.items())
     except (ValueError, AttributeError):
-        return f"answers {status}"
+        return f"answers with status {status}"
 
 
 def line(before: Sample, now: Sample) -> str:
-    """One second of flow as one line of text."""
+    """Return one second of flow as one line of text."""
     seconds = max(now.at - before.at, 0.001)
     stored = (sum(now.stored.values()) - sum(before.stored.values())) / seconds
     memory = sum(now.rss_bytes.values()) / MEBIBYTE
@@ -160,18 +161,37 @@ def line(before: Sample, now: Sample) -> str:
     )
 
 
-def _wrong(now: Sample) -> dict[str, str]:
-    return {name: state for name, state in now.states.items() if state not in ("ready", "runs")}
+def up_line(before: Sample, now: Sample) -> UpLine:
+    """Return one second of flow as a JSON document."""
+    seconds = max(now.at - before.at, 0.001)
+    stored = sum(now.stored.values())
+    return UpLine(
+        accepted_per_second=round((now.accepted - before.accepted) / seconds, 1),
+        stored_per_second=round((stored - sum(before.stored.values())) / seconds, 1),
+        rejected=int(now.rejected),
+        stored=int(stored),
+        repeated=int(now.repeated),
+        dead=int(now.dead),
+        waiting_messages=int(now.waiting),
+        lag_seconds=round(now.lag_seconds, 3),
+        memory_bytes=now.rss_bytes,
+        programs=now.states,
+        problems=[problem.text for problem in now.problems],
+    )
+
+
+def _not_ready(now: Sample) -> dict[str, str]:
+    return {name: state for name, state in now.states.items() if state not in ("ready", "running")}
 
 
 def _summary(now: Sample) -> str:
-    """All that is wrong, in one line."""
-    wrong = [f"{name}: {state}" for name, state in _wrong(now).items()]
-    return "; ".join([*wrong, *(problem.text for problem in now.problems)]) or "all is well"
+    """Return all problems in one line."""
+    states = [f"{name}: {state}" for name, state in _not_ready(now).items()]
+    return "; ".join([*states, *(problem.text for problem in now.problems)]) or "no problem"
 
 
 def table(before: Sample, now: Sample) -> Table:
-    """One second of flow as a table for a terminal."""
+    """Return one second of flow as a table for a terminal."""
     seconds = max(now.at - before.at, 0.001)
     shown = Table(title="Sluice", title_justify="left", expand=False)
     shown.add_column("program")
@@ -183,7 +203,7 @@ def table(before: Sample, now: Sample) -> Table:
     rates = {"gateway": (now.accepted - before.accepted) / seconds}
     totals = {"gateway": now.accepted, **now.stored}
     remarks = {"gateway": f"{now.rejected:,.0f} rejected"}
-    wrong = _wrong(now)
+    not_ready = _not_ready(now)
     for name, stored in now.stored.items():
         rates[name] = (stored - before.stored.get(name, 0)) / seconds
     for name, size in now.rss_bytes.items():
@@ -193,7 +213,7 @@ def table(before: Sample, now: Sample) -> Table:
             "" if rate is None else f"{rate:,.0f}",
             "" if total is None else f"{total:,.0f}",
             f"{size / MEBIBYTE:,.0f} MB",
-            f"[{'bold red' if name in wrong else 'green'}]{escape(now.states.get(name, ''))}[/]",
+            f"[{'bold red' if name in not_ready else 'green'}]{escape(now.states.get(name, ''))}[/]",
             remarks.get(name, ""),
         )
     shown.caption = (
@@ -205,7 +225,7 @@ def table(before: Sample, now: Sample) -> Table:
 
 
 async def sample_freshness(services: Services, samples: list[float]) -> None:
-    """How far reports are behind, as a reader sees it: the worse of both sources, in seconds, five times a second."""
+    """Append the delay of reports in seconds, the higher one of the sources, five times a second."""
     while True:
         now = datetime.now(UTC)
         since = (now - timedelta(minutes=15)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -215,4 +235,4 @@ async def sample_freshness(services: Services, samples: list[float]) -> None:
             if status == 200:
                 behind = [source["behindSeconds"] for source in orjson.loads(body)["freshness"].values()]
                 samples.append(max(seconds for seconds in behind if seconds is not None))
-        await asyncio.sleep(FRESHNESS_SECONDS)
+        await asyncio.sleep(FRESHNESS_INTERVAL_SECONDS)

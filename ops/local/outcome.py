@@ -1,4 +1,4 @@
-"""What a demonstration measured, and whether it is as it has to be."""
+"""The measurements of a demonstration, and the invariants that they must satisfy."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.console import Console
 
 from core.events.subjects import REJECTED, stream_of
 from core.settings import MEBIBYTE
+from ops.cli.documents import DemoFigures
 from ops.ledger import Ledger
 from ops.local.tables import ledger_table
 
@@ -18,8 +19,8 @@ from ops.local.tables import ledger_table
 class Outcome:
     """One run. `sent` is the publisher's own count; the ledgers are read before and after, with nothing in flight.
 
-    freshness holds samples, in seconds, of how far reports were behind; default_load tells that the publisher ran
-    with its own load, under which every POST has to be answered 202.
+    freshness holds samples of the delay of reports in seconds. default_load is True if the publisher ran with its own
+    load, for which every POST must get 202.
     """
 
     before: Ledger
@@ -43,69 +44,69 @@ class Outcome:
 
     @property
     def lost(self) -> int:
-        """Events that were answered 202 and stand nowhere."""
+        """Events that got 202 and are in no receipt."""
         return max(0, int(self.sent["accepted"]) - self.since("events"))
 
-    def figures(self) -> dict[str, Any]:
-        """The figures for a program, as they are written to demo.json."""
+    def figures(self) -> DemoFigures:
+        """Return the figures that are written to demo.json."""
         cuts = quantiles(self.freshness, n=100) if len(self.freshness) > 1 else [0.0] * 99
         seconds = self.published_seconds + self.drain_seconds
-        return {
-            "sent": self.sent["events_sent"],
-            "accepted": self.sent["accepted"],
-            "rejected": self.sent["rejected"],
-            "stored": self.since("stored"),
-            "repeated": self.since("repeated"),
-            "dead": self.since("dead"),
-            "pending": self.pending,
-            "lost": self.lost,
-            "seconds": round(seconds, 2),
-            "drain_seconds": round(self.drain_seconds, 2),
-            "stored_per_second": round(self.since("stored") / seconds),
-            "freshness_p50_seconds": round(cuts[49], 3),
-            "freshness_p99_seconds": round(cuts[98], 3),
-            "rss_bytes": self.rss_bytes,
-        }
+        return DemoFigures(
+            sent=self.sent["events_sent"],
+            accepted=self.sent["accepted"],
+            rejected=self.sent["rejected"],
+            stored=self.since("stored"),
+            repeated=self.since("repeated"),
+            dead=self.since("dead"),
+            pending=self.pending,
+            lost=self.lost,
+            seconds=round(seconds, 2),
+            drain_seconds=round(self.drain_seconds, 2),
+            stored_per_second=round(self.since("stored") / seconds),
+            freshness_p50_seconds=round(cuts[49], 3),
+            freshness_p99_seconds=round(cuts[98], 3),
+            rss_bytes=self.rss_bytes,
+        )
 
-    def wrong(self) -> list[str]:
-        """What must not be, a sentence each. The ledger has to balance whatever the load was."""
-        found = self.after.wrong()
+    def problems(self) -> list[str]:
+        """Return each violated invariant as a sentence. The ledger must balance under every load."""
+        problems = self.after.problems()
         if self.lost:
-            found.append(f"{self.lost} events were answered 202 and are nowhere")
+            problems.append(f"{self.lost} events got 202 and are lost")
         if self.pending:
-            found.append(f"{self.pending} messages are still not stored")
+            problems.append(f"{self.pending} messages are not stored yet")
         if not self.since("stored") + self.since("repeated"):
-            found.append("nothing was stored")
+            problems.append("no event was stored")
         if self.sent["posts"] == self.sent["answered"].get("202", 0):
-            found += self._unequal_counts()
+            problems += self._unequal_counts()
         if self.default_load and self.since("dead"):
-            found.append(f"{self.since('dead')} events of the publisher's own load could not be stored")
+            problems.append(f"{self.since('dead')} events of the publisher's own load could not be stored")
         if self.default_load and self.sent["posts"] != self.sent["answered"].get("202", 0):
-            found.append(f"not every POST was answered 202: {self.sent['answered']}, {self.sent['failures']}")
-        return found
+            problems.append(f"not every POST got 202: {self.sent['answered']}, {self.sent['failures']}")
+        return problems
 
     def _unequal_counts(self) -> list[str]:
-        """Where every POST was answered 202, both sides of the door must count the same."""
+        """Compare the counts of the publisher with those of Sluice, which are equal if every POST got 202."""
         sent, accepted, rejected = self.sent["events_sent"], self.sent["accepted"], self.sent["rejected"]
         pairs = [
             ("events sent", sent, "accepted and rejected", accepted + rejected),
             ("events accepted", accepted, "in receipts", self.since("events")),
-            ("events rejected", rejected, "that broke the contract", self.sent["expected_invalid"]),
+            ("events rejected", rejected, "that break the contract", self.sent["expected_invalid"]),
             ("events rejected", rejected, "kept with their reason", self.kept),
         ]
         return [f"{one:,} {what}, but {other:,} {where}" for what, one, where, other in pairs if one != other]
 
     def print(self, console: Console) -> None:
-        """Show the ledger and the figures."""
+        """Print the ledger and the figures."""
         figures = self.figures()
         console.print(ledger_table(self.sent, self.before, self.after))
         memory = ", ".join(f"{name} {size / MEBIBYTE:,.0f} MB" for name, size in self.rss_bytes.items())
         console.print(
-            f"stored {figures['stored']:,} events in {figures['seconds']:.1f} s: "
-            f"{figures['stored_per_second']:,} a second; "
-            f"all was stored {self.drain_seconds:.1f} s after the last answer\n"
-            f"reports were behind by {figures['freshness_p50_seconds']:.2f} s (median), "
-            f"{figures['freshness_p99_seconds']:.2f} s (p99)\n"
-            f"most memory: {memory}",
+            f"stored {figures.stored:,} events in {figures.seconds:.1f} s: "
+            f"{figures.stored_per_second:,} a second; "
+            f"the last one was stored {self.drain_seconds:.1f} s after the last response\n"
+            f"reports were delayed by {figures.freshness_p50_seconds:.2f} s (median), "
+            f"{figures.freshness_p99_seconds:.2f} s (p99)\n"
+            f"peak memory: {memory}",
             highlight=False,
         )

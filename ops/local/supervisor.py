@@ -1,10 +1,10 @@
 """Keep programs running: start them in order, restart what dies, drain them in reverse order.
 
-Invariant: a program is started when all before it are ready, and ended when all after it have ended. None outlives
-us: each gets its death signal when we die, even by kill -9.
+Invariant: a program starts when all programs before it are ready, and ends when all programs after it have ended. No
+program outlives this process: each gets its death signal when the process dies, even by kill -9.
 
-Signals sent to ourselves are the caller's business. A supervisor must live in a thread that lasts: to the kernel,
-the parent that starts a child is the thread.
+The caller handles signals to this process. The thread of a supervisor must not end before the programs: for the kernel,
+the thread is the parent of a child.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ log = structlog.get_logger("ops.local")
 
 
 def log_death(death: Death) -> None:
-    """Tell a death in the log."""
+    """Log the death of a program."""
     log.warning(
         "program died",
         program=death.name,
@@ -37,9 +37,9 @@ def log_death(death: Death) -> None:
 
 
 class Supervisor:
-    """Runs programs; use it as an async context manager, or call `close`.
+    """Runs programs. Use it as an async context manager, or call `close`.
 
-    With `log_folder`, each program writes to <log_folder>/<name>.log; without, to our own stdout and stderr.
+    With `log_folder`, each program writes to <log_folder>/<name>.log; without it, to stdout and stderr of this process.
     `on_death` is called for every unexpected end and must not raise.
     """
 
@@ -55,9 +55,9 @@ class Supervisor:
         await self.close()
 
     async def start(self, program: Program) -> None:
-        """Start `program`; return when it is ready. Raises StartFailed, with the end of its log, when it is not."""
+        """Start `program`; return when it is ready. Raises StartFailed with the end of its log."""
         if program.name in self._watches:
-            raise ValueError(f"a program named {program.name} is already there")
+            raise ValueError(f"a program named {program.name} already exists")
         log_file = self._log_folder / f"{program.name}.log" if self._log_folder else None
         watch = self._watches[program.name] = Watch(program, log_file, self._on_death)
         try:
@@ -67,33 +67,33 @@ class Supervisor:
             raise
 
     async def stop(self, name: str, *signals: signal.Signals) -> None:
-        """End one program, by its own stop signals or by these, and leave it down until `start_again`."""
+        """Stop one program by its stop signals or by these signals; it stays down until `start_again`."""
         await self._watch(name).stop(*signals)
 
     async def start_again(self, name: str) -> None:
-        """Start a stopped program as before; return when it is ready. Raises StartFailed."""
+        """Start a stopped program again; return when it is ready. Raises StartFailed."""
         await self._watch(name).start()
 
     async def close(self) -> None:
-        """End all programs, the last started first. Twice is fine."""
+        """Stop all programs, the last one first. A second call does nothing."""
         while self._watches:
             name = next(reversed(self._watches))
             await self._watches[name].stop()
             del self._watches[name]
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
-        """Send a program's process a signal and return its pid. Raises NotRunning if it is down.
+        """Send a signal to the process of a program; return its pid. Raises NotRunning if it is down.
 
-        A program that this ends is restarted: `wait_ready(name, after=pid)` waits for the next process.
+        The supervisor restarts a program that ends by it; `wait_ready(name, after=pid)` waits for that.
         """
         pid = self.pid(name)
         os.kill(pid, number)
         return pid
 
     async def wait_ready(self, name: str, *, after: int | None = None, seconds: float = 30.0) -> int:
-        """Wait until a process of the program other than pid `after` is ready; return its pid.
+        """Wait until a process of the program with another pid than `after` is ready; return its pid.
 
-        Raises NotRunning, with the end of its log, if that does not happen in time.
+        Raises NotRunning with the end of its log after the time-out.
         """
         watch = self._watch(name)
         try:
@@ -104,14 +104,14 @@ class Supervisor:
         return self.pid(name)
 
     def pid(self, name: str) -> int:
-        """The pid of a program's process. Raises NotRunning if it is down."""
+        """Return the pid of a program. Raises NotRunning if it is down."""
         pid = self._watch(name).pid
         if pid is None:
             raise NotRunning(f"{name} is down")
         return pid
 
     def pids(self, name: str) -> list[int]:
-        """The pids of a program's process and of all its descendants; none if it is down."""
+        """Return the pids of a program and of its descendants; none if it is down."""
         pid = self._watch(name).pid
         with contextlib.suppress(psutil.NoSuchProcess):
             if pid is not None:
@@ -119,7 +119,7 @@ class Supervisor:
         return []
 
     def restarts(self, name: str) -> int:
-        """How often the program died unasked, or could not be started again."""
+        """Return how often the program died unexpectedly or failed to restart."""
         return self._watch(name).restarts
 
     @property
@@ -131,4 +131,4 @@ class Supervisor:
         try:
             return self._watches[name]
         except KeyError:
-            raise NotRunning(f"no program named {name}; there is {', '.join(self._watches) or 'none'}") from None
+            raise NotRunning(f"there is no program named {name}, only {', '.join(self._watches) or 'none'}") from None

@@ -1,12 +1,12 @@
-"""One program under watch: its process, and the task that starts the next one when it dies.
+"""One program of a supervisor: its process, and the task that restarts it.
 
     start --> starting --ready--> ready --died--> pausing --+
                  ^                                          |
                  +------- 0.1 s, doubling up to 5 s --------+
-    stop, from any state: the stop signals one after the other, drain_seconds each, then SIGKILL
+    stop, from any state: the stop signals in turn, drain_seconds each, then SIGKILL
 
-Invariant: at most one process of a program runs. Before the next one starts, what is left of the one before
-(its process group) has been killed.
+Invariant: at most one process of a program runs. Before the next one starts, the process group of the last one is
+killed.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ from ops.local import child
 from ops.local.errors import StartFailed
 from ops.local.program import Death, Program
 
-FIRST_PAUSE_SECONDS = 0.1
-LONGEST_PAUSE_SECONDS = 5.0
-STEADY_SECONDS = 10.0  # ready for this long: the next death is a new story, the pause starts small again
+MIN_PAUSE_SECONDS = 0.1
+MAX_PAUSE_SECONDS = 5.0
+STEADY_SECONDS = 10.0  # after this time in the state ready, the pauses start at the first one again
 POLL_SECONDS = 0.02
 LOG_TAIL_BYTES = 2_000
 
@@ -35,7 +35,7 @@ log = structlog.get_logger("ops.local")
 
 
 class Watch:
-    """A program, what runs of it, and how often it died. `changed` is notified when a process is ready."""
+    """A program with its process and number of restarts. `changed` is notified when a process is ready."""
 
     def __init__(self, program: Program, log_file: Path | None, on_death: Callable[[Death], None]) -> None:
         self.program = program
@@ -49,11 +49,11 @@ class Watch:
 
     @property
     def pid(self) -> int | None:
-        """The pid of the living process."""
+        """The pid of the running process."""
         return self._process.pid if self._process and self._process.returncode is None else None
 
     async def start(self) -> None:
-        """Start the program; return when it is ready. Raises StartFailed, with the end of its log."""
+        """Start the program; return when it is ready. Raises StartFailed with the end of its log."""
         name, seconds = self.program.name, self.program.ready_seconds
         if self._process is not None or self._keeper is not None:
             raise ValueError(f"{name} is not stopped")
@@ -69,7 +69,7 @@ class Watch:
         self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self, *signals: signal.Signals) -> None:
-        """End the program by its own stop signals or by these; it stays down. Twice is fine."""
+        """Stop the program by its stop signals or by these signals. A second call does nothing."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
@@ -89,11 +89,11 @@ class Watch:
                     signal=number.name,
                     after_seconds=self.program.drain_seconds,
                 )
-        await self._bury()
+        await self._kill_remains()
 
     async def _keep(self) -> None:
-        """Start the program again whenever it ends, for ever."""
-        pauses = backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+        """Restart the program whenever it ends."""
+        pauses = backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
         why = await self._end()
         while True:
             self.restarts += 1
@@ -102,17 +102,17 @@ class Watch:
             await asyncio.sleep(pause)
             try:
                 await self._launch()
-            except Exception as error:  # whatever it was, it is told, and tried again
-                await self._bury()
+            except Exception as error:  # reported, and tried again
+                await self._kill_remains()
                 why = str(error) or repr(error)
                 continue
             ready_at = time.monotonic()
             why = await self._end()
             if time.monotonic() - ready_at >= STEADY_SECONDS:
-                pauses = backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+                pauses = backoff(MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS)
 
     async def _launch(self) -> None:
-        """Start a process and wait until it is ready. Raises StartFailed if it ends before."""
+        """Start a process and wait until it is ready. Raises StartFailed if it ends first."""
         program = self.program
         if program.prepare is not None:
             await program.prepare()
@@ -138,19 +138,19 @@ class Watch:
             self.changed.notify_all()
 
     async def _end(self) -> str:
-        """Wait until the process ends; say how it ended."""
+        """Wait until the process ends; return how it ended."""
         process = self._process
         assert process is not None
         await process.wait()
-        await self._bury()
+        await self._kill_remains()
         return _how_it_ended(process)
 
-    async def _bury(self) -> None:
-        """Kill what is left of the process and its group, once: later the number may be another's."""
+    async def _kill_remains(self) -> None:
+        """Kill the process and its group once: later, another process may have the pid."""
         self.is_ready = False
         if (process := self._process) is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # it leads its own session, so the group has its pid
+                os.killpg(process.pid, signal.SIGKILL)  # it leads its own session, so its pid is that of the group
             await process.wait()
             self._process = None
 
@@ -158,7 +158,7 @@ class Watch:
         return self._log_file.open("ab") if self._log_file else contextlib.nullcontext()
 
     def log_tail(self) -> str:
-        """The end of the program's log, for an error message."""
+        """Return the end of the log for an error message."""
         if self._log_file is None or not self._log_file.exists():
             return ""
         with self._log_file.open("rb") as file:

@@ -1,6 +1,6 @@
-"""The built-in web pages: the dashboard at the root, and the documentation of the API with a form for each report.
+"""The built-in web pages: the dashboard at the root, and the API documentation with a form for each report.
 
-They are the files in this folder as they stand, and load nothing from elsewhere; their content security policy says so.
+The pages are the files of this folder. They load nothing from other hosts; their content security policy enforces it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from litestar import Request, Response, Router, get
 from litestar.datastructures import ResponseHeader
 from litestar.handlers import HTTPRouteHandler
 
-from reporter.answer import is_known
+from reporter.answer import is_cached
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -32,7 +32,7 @@ DASHBOARD: Final = {
     **dict.fromkeys(
         (
             *("dashboard.js", "pipeline.js", "report.js", "controls.js", "chart.js", "table.js"),
-            *("again.js", "element.js", "moment.js"),
+            *("element.js", "retry.js", "time.js"),
         ),
         "text/javascript",
     ),
@@ -42,7 +42,7 @@ _FOLDER: Final = Path(__file__).parent
 
 
 def router() -> Router:
-    """The dashboard at the root with its files under /page, and the documentation under /docs."""
+    """Return the routes: the dashboard at the root with its files under /page, the documentation under /docs."""
     handlers = [
         _file("", "text/html", "dashboard.html"),
         *(_file(f"page/{name}", media_type) for name, media_type in DASHBOARD.items()),
@@ -54,16 +54,16 @@ def router() -> Router:
 
 
 def file(request: Request[Any, Any, Any], content: bytes, media_type: str) -> Response[Any]:
-    """A file, or 304 if the client has this one. A newer program has newer files, so clients ask each time."""
+    """Return a file, or 304 if the client has it. Clients revalidate on each request, because updates change files."""
     tag = f'W/"{blake2b(content, digest_size=12).hexdigest()}"'
     headers = {"Cache-Control": "no-cache", "ETag": tag, "Vary": "Accept-Encoding"}
-    if is_known(tag, request.headers.get("If-None-Match")):
+    if is_cached(tag, request.headers.get("If-None-Match")):
         return Response(None, status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(content, media_type=media_type, headers=headers)
 
 
 def _file(path: str, media_type: str, name: str | None = None) -> HTTPRouteHandler:
-    """Serve a file; where none is named, the one at the end of its path."""
+    """Return the route of a file. name: the file in this folder, by default the last part of the path."""
     content = (_FOLDER / (name or Path(path).name)).read_bytes()
 
     @get(f"/{path}")

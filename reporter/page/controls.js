@@ -1,171 +1,172 @@
-// The controls, and the page's address: it holds what is shown, so that a view can be shared.
-// What each report takes, and from which values, is read from the OpenAPI document.
+// The form controls and the page's address, which holds the whole view so that users can share it.
+// The parameters of each report and their values come from the OpenAPI document.
 import { COLOURS } from "./chart.js";
 import { element } from "./element.js";
-import { asked, fitting, isZone, lately, wallOf } from "./moment.js";
+import { apiTime, defaultInterval, isZone, localTimeOf, recentRange } from "./time.js";
 
 const DEFAULT_RANGE = "24h";
-const GROUPED = { events: "source", revenue: "source", demographics: "ageBand,gender,country,followers,device" };
+const DEFAULT_GROUPS = { events: "source", revenue: "source", demographics: "ageBand,gender,country,followers,device" };
 const FIELDS = ["from", "to", "timeZone", "interval", "source", "funnelStage", "eventType", "campaignId", "compare"];
 
 const form = document.getElementById("controls");
 const field = (name) => form.elements.namedItem(name);
 let parameters = {};
 
-export async function describe() {
+export async function loadParameters() {
   const answer = await fetch("/openapi.json");
   if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
   const { paths, components } = await answer.json();
   const resolved = (schema) => (schema.$ref ? components.schemas[schema.$ref.split("/").at(-1)] : schema);
   for (const [path, { get }] of Object.entries(paths)) {
-    const found = Object.fromEntries((get.parameters ?? []).map(({ name, schema }) => [name, resolved(schema.items ?? schema).enum ?? []]));
-    if (/^\/reports\/\w+$/.test(path)) parameters[path.slice("/reports/".length)] = found;
+    const values = Object.fromEntries((get.parameters ?? []).map(({ name, schema }) => [name, resolved(schema.items ?? schema).enum ?? []]));
+    if (/^\/reports\/\w+$/.test(path)) parameters[path.slice("/reports/".length)] = values;
   }
   for (const name of ["interval", "source", "funnelStage", "eventType"]) {
-    const values = Object.values(parameters).find((found) => name in found)?.[name] ?? [];
+    const values = Object.values(parameters).find((report) => name in report)?.[name] ?? [];
     field(name).append(...values.map((value) => element("option", { value }, value.replace(/^15/, "15 "))));
   }
   const zones = ["UTC", ...Intl.supportedValuesOf("timeZone")];
   document.getElementById("zones").append(...zones.map((value) => element("option", { value })));
 }
 
-// The view as the page's address gives it, with what it leaves out.
-export function addressed() {
-  const given = new URLSearchParams(location.search);
-  const report = given.get("report") in GROUPED ? given.get("report") : "events";
-  const seen = new URLSearchParams({ report });
-  if (!given.has("from") && !given.has("to")) seen.set("range", given.get("range") ?? DEFAULT_RANGE);
+// The view in the page's address, with defaults for parameters that the address leaves out.
+export function viewOfAddress() {
+  const address = new URLSearchParams(location.search);
+  const report = address.get("report") in DEFAULT_GROUPS ? address.get("report") : "events";
+  const params = new URLSearchParams({ report });
+  if (!address.has("from") && !address.has("to")) params.set("range", address.get("range") ?? DEFAULT_RANGE);
   for (const name of FIELDS) {
-    const value = name === "timeZone" ? given.get(name) ?? Intl.DateTimeFormat().resolvedOptions().timeZone : given.get(name);
-    if (value?.trim()) seen.set(name, value.trim());
+    const value = name === "timeZone" ? address.get(name) ?? Intl.DateTimeFormat().resolvedOptions().timeZone : address.get(name);
+    if (value?.trim()) params.set(name, value.trim());
   }
-  if (given.has("groupBy")) seen.set("groupBy", given.getAll("groupBy").join(","));
-  return seen;
+  if (address.has("groupBy")) params.set("groupBy", address.getAll("groupBy").join(","));
+  return params;
 }
 
-// From the address into the controls.
-export function read() {
-  const given = addressed();
-  const report = given.get("report");
+// Set the controls from the address.
+export function readAddress() {
+  const address = viewOfAddress();
+  const report = address.get("report");
   field("report").value = report;
-  groups(report, given.get("groupBy") ?? GROUPED[report]);
-  field("timeZone").value = given.get("timeZone") ?? "";
-  field("campaignId").value = given.get("campaignId") ?? "";
+  showGroups(report, address.get("groupBy") ?? DEFAULT_GROUPS[report]);
+  field("timeZone").value = address.get("timeZone") ?? "";
+  field("campaignId").value = address.get("campaignId") ?? "";
   for (const name of ["range", "interval", "source", "funnelStage", "eventType"]) {
-    const value = given.get(name) ?? "";
+    const value = address.get(name) ?? "";
     field(name).value = value;
-    // An option that there is not is asked for all the same: the answer then says what is allowed.
+    // Request unknown values too: the problem document then lists the allowed ones.
     if (field(name).value !== value) field(name).append(element("option", { value, selected: true }, value));
   }
-  field("compare").checked = given.get("compare") === "previous";
-  for (const name of ["from", "to"]) field(name).dataset.given = given.get(name) ?? "";
-  clock();
-  arrange();
+  field("compare").checked = address.get("compare") === "previous";
+  for (const name of ["from", "to"]) field(name).dataset.given = address.get(name) ?? "";
+  showBounds();
+  showControls();
 }
 
-// Show the bounds by the zone's clocks. What was given stays what is asked for until it is changed: a clock shows less.
-function clock() {
+// Show the bounds in local time of the zone. The given text is used until the user changes it, because a control shows
+// minutes only.
+function showBounds() {
   for (const name of ["from", "to"]) {
     const { given } = field(name).dataset;
-    if (given) field(name).value = wall(given, field("timeZone").value);
+    if (given) field(name).value = localTime(given, field("timeZone").value);
   }
 }
 
-function wall(text, zone) {
+function localTime(text, zone) {
   if (/^\d{4}-\d{2}-\d{2}$/.test(text)) return `${text}T00:00`;
-  // As the API reads it: a + may have come as a space, and a zone may lack its colon or its minutes.
+  // Parsed like the API does: a + may have become a space, and an offset may have no colon or no minutes.
   const instant = text.replace(" ", "+").replace(/([+-]\d{2}):?(\d{2})?$/, (_, hours, minutes = "00") => `${hours}:${minutes}`);
   const at = /(Z|[+-]\d{2}:\d{2})$/i.test(instant) ? Date.parse(instant) : NaN;
-  if (!Number.isNaN(at) && isZone(zone)) return wallOf(at, zone);
+  if (!Number.isNaN(at) && isZone(zone)) return localTimeOf(at, zone);
   return /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}$/.test(text) ? text : "";
 }
 
-function groups(report, chosen) {
-  const values = new Set([...(parameters[report]?.groupBy ?? []), ...chosen.split(",").filter(Boolean)]);
+function showGroups(report, groupBy) {
+  const values = new Set([...(parameters[report]?.groupBy ?? []), ...groupBy.split(",").filter(Boolean)]);
   const boxes = [...values].map((value) => element("label", { class: "check" },
-    element("input", { type: "checkbox", name: "groupBy", value, checked: chosen.split(",").includes(value) }), ` ${value}`));
-  const place = form.querySelector('[data-for="groupBy"]');
-  place.replaceChildren(place.querySelector("legend"), ...boxes);
+    element("input", { type: "checkbox", name: "groupBy", value, checked: groupBy.split(",").includes(value) }), ` ${value}`));
+  const fieldset = form.querySelector('[data-for="groupBy"]');
+  fieldset.replaceChildren(fieldset.querySelector("legend"), ...boxes);
 }
 
-// Show what the report takes, and the range's bounds where they are chosen one by one.
-function arrange() {
-  const taken = parameters[field("report").value] ?? {};
+// Show the controls of the report's parameters, and from and to only without a preset range.
+function showControls() {
+  const accepted = parameters[field("report").value] ?? {};
   const custom = field("range").value === "";
-  for (const place of form.querySelectorAll("[data-for]")) {
-    const name = place.dataset.for;
-    place.hidden = name === "from" || name === "to" ? !custom : name !== "range" && !(name in taken);
+  for (const group of form.querySelectorAll("[data-for]")) {
+    const name = group.dataset.for;
+    group.hidden = name === "from" || name === "to" ? !custom : name !== "range" && !(name in accepted);
   }
 }
 
-// The view, as the address holds it.
-function view() {
+// The view in the controls, as parameters of the address.
+function viewOfControls() {
   const report = field("report").value;
-  const found = new URLSearchParams({ report });
-  if (field("range").value) found.set("range", field("range").value);
+  const params = new URLSearchParams({ report });
+  if (field("range").value) params.set("range", field("range").value);
   for (const name of FIELDS) {
     const control = field(name);
-    const place = control.closest("[data-for]");
-    if (place.hidden) continue;
+    const group = control.closest("[data-for]");
+    if (group.hidden) continue;
     const value = control.type === "checkbox" ? (control.checked ? control.value : "") : control.dataset.given || control.value;
-    if (value.trim()) found.set(name, value.trim());
+    if (value.trim()) params.set(name, value.trim());
   }
   const grouped = [...form.querySelectorAll('[name="groupBy"]:checked')].map(({ value }) => value).join(",");
-  if (grouped !== GROUPED[report]) found.set("groupBy", grouped);
-  return found;
+  if (grouped !== DEFAULT_GROUPS[report]) params.set("groupBy", grouped);
+  return params;
 }
 
-// What the view asks of the API: {report, query}.
-export function query(seen = view()) {
-  const report = seen.get("report");
-  const zone = seen.get("timeZone") ?? "UTC";
-  const range = seen.get("range");
-  const [from, to] = range ? lately(range, isZone(zone) ? zone : "UTC") : [seen.get("from") ?? "", seen.get("to") ?? ""];
-  const found = new URLSearchParams({ from: asked(from, zone), to: asked(to, zone), timeZone: zone });
-  const interval = seen.get("interval") ?? (report === "demographics" ? "none" : fitting(found.get("from"), found.get("to")));
-  if (interval !== "none") found.set("interval", interval);
+// The API request of a view: {report, query, moving}; moving: the range ends now.
+export function query(params = viewOfControls()) {
+  const report = params.get("report");
+  const zone = params.get("timeZone") ?? "UTC";
+  const range = params.get("range");
+  const [from, to] = range ? recentRange(range, isZone(zone) ? zone : "UTC") : [params.get("from") ?? "", params.get("to") ?? ""];
+  const search = new URLSearchParams({ from: apiTime(from, zone), to: apiTime(to, zone), timeZone: zone });
+  const interval = params.get("interval") ?? (report === "demographics" ? "none" : defaultInterval(search.get("from"), search.get("to")));
+  if (interval !== "none") search.set("interval", interval);
   for (const name of ["source", "funnelStage", "eventType", "campaignId", "compare"]) {
-    if (seen.has(name)) found.set(name, seen.get(name));
+    if (params.has(name)) search.set(name, params.get(name));
   }
-  const grouped = seen.get("groupBy") ?? GROUPED[report];
-  if (grouped) found.set("groupBy", grouped);
-  if (grouped.split(",").includes("campaignId")) found.set("top", COLOURS - 1); // and other
-  return { report, query: found, moving: Boolean(range) };
+  const grouped = params.get("groupBy") ?? DEFAULT_GROUPS[report];
+  if (grouped) search.set("groupBy", grouped);
+  if (grouped.split(",").includes("campaignId")) search.set("top", COLOURS - 1); // plus other
+  return { report, query: search, moving: Boolean(range) };
 }
 
-// Mark the control of a parameter as wrong; "" marks none.
-export function mark(parameter) {
+// Mark the control of a parameter as invalid; "" marks none.
+export function markInvalid(parameter) {
   for (const control of form.querySelectorAll("input, select")) {
     if (control.name === parameter) control.setAttribute("aria-invalid", "true");
     else control.removeAttribute("aria-invalid");
   }
 }
 
-// Call `changed` whenever something else is to be shown.
-export function follow(changed) {
-  const moved = () => {
-    history.pushState(null, "", `?${view()}`);
+// Call `changed` when the view changes.
+export function onChange(changed) {
+  const update = () => {
+    history.pushState(null, "", `?${viewOfControls()}`);
     changed();
   };
   form.addEventListener("change", ({ target }) => {
     if (target.name === "report") {
-      groups(target.value, GROUPED[target.value]);
+      showGroups(target.value, DEFAULT_GROUPS[target.value]);
       field("interval").value = "";
     }
     if (target.name === "range" && target.value === "" && !field("from").value) {
-      [field("from").value, field("to").value] = lately(DEFAULT_RANGE, isZone(field("timeZone").value) ? field("timeZone").value : "UTC");
+      [field("from").value, field("to").value] = recentRange(DEFAULT_RANGE, isZone(field("timeZone").value) ? field("timeZone").value : "UTC");
     }
     if (target.dataset.given) target.dataset.given = "";
-    if (target.name === "timeZone") clock();
-    arrange();
-    moved();
+    if (target.name === "timeZone") showBounds();
+    showControls();
+    update();
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    moved();
+    update();
   });
   addEventListener("popstate", () => {
-    read();
+    readAddress();
     changed();
   });
 }

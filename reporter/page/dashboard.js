@@ -1,108 +1,107 @@
-// The dashboard: the pipeline's state, and the report that the page's address asks for.
-import { SOON, longer, wait } from "./again.js";
-import { addressed, describe, follow, mark, query, read } from "./controls.js";
+// The dashboard: the state of the pipeline, and the report in the page's address.
+import { loadParameters, markInvalid, onChange, query, readAddress, viewOfAddress } from "./controls.js";
 import { element } from "./element.js";
 import { watch } from "./pipeline.js";
-import { show } from "./report.js";
+import { render } from "./report.js";
+import { FIRST_PAUSE_MS, nextPause, wait } from "./retry.js";
 
-const REFRESH = 30_000; // a range that ends now is asked for again
-const PATIENCE = 400; // what is quicker is not announced
-const SILENT = 120_000; // longer than a report may take
-const place = (id) => document.getElementById(id);
-let asking = new AbortController();
+const REFRESH_MS = 30_000; // for ranges that end now
+const ANNOUNCE_MS = 400; // quicker requests are not announced
+const TIMEOUT_MS = 120_000; // longer than any report may take
+const byId = (id) => document.getElementById(id);
+let current = new AbortController();
 
-const addressOf = ({ report, query: wanted }) => `/reports/${report}?${wanted}`;
+const addressOf = ({ report, query: request }) => `/reports/${report}?${request}`;
 const get = (address, signal) => fetch(address, {
-  headers: { Accept: "application/json" }, signal: AbortSignal.any([signal, AbortSignal.timeout(SILENT)]),
+  headers: { Accept: "application/json" }, signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
 });
 
-// quietly: on the page's own account, and nothing is read aloud. early: a request that is under way, {address, answer,
-// control}.
-async function ask(quietly = false, early = null) {
-  const wanted = query();
-  const address = addressOf(wanted);
-  asking.abort();
+// Request the view's report and show it. quietly: a refresh, which screen readers do not announce. early: a request
+// already sent, {address, answer, control}.
+async function load(quietly = false, early = null) {
+  const request = query();
+  const address = addressOf(request);
+  current.abort();
   if (early?.address !== address) {
     early?.control.abort();
     early = null;
   }
-  const mine = (asking = early?.control ?? new AbortController());
-  place("json").href = address;
-  place("csv").href = `/reports/${wanted.report}.csv?${wanted.query}&bom=true`; // without the mark Excel reads no UTF-8
-  place("shown").setAttribute("aria-busy", "true");
-  let said = quietly ? place("told").textContent : "";
-  const slow = setTimeout(() => { if (!quietly) place("told").textContent = "Reading…"; }, PATIENCE);
-  let answered = await answerOf(early?.answer ?? get(address, mine.signal));
-  for (let pause = SOON; answered.problem?.passing && !mine.signal.aborted; pause = longer(pause)) {
+  const own = (current = early?.control ?? new AbortController());
+  byId("json").href = address;
+  byId("csv").href = `/reports/${request.report}.csv?${request.query}&bom=true`; // Excel needs the mark to detect UTF-8
+  byId("result").setAttribute("aria-busy", "true");
+  let message = quietly ? byId("status").textContent : "";
+  const slow = setTimeout(() => { if (!quietly) byId("status").textContent = "Loading…"; }, ANNOUNCE_MS);
+  let outcome = await outcomeOf(early?.answer ?? get(address, own.signal));
+  for (let pause = FIRST_PAUSE_MS; outcome.problem?.temporary && !own.signal.aborted; pause = nextPause(pause)) {
     clearTimeout(slow);
-    wrong(answered.problem);
-    place("told").textContent = `Asking again in ${pause / 1000} s`;
-    await wait(pause, mine.signal);
-    if (!mine.signal.aborted) answered = await answerOf(get(address, mine.signal));
+    showProblem(outcome.problem);
+    byId("status").textContent = `Retrying in ${pause / 1000} s`;
+    await wait(pause, own.signal);
+    if (!own.signal.aborted) outcome = await outcomeOf(get(address, own.signal));
   }
   clearTimeout(slow);
-  if (mine.signal.aborted) return;
-  wrong(answered.problem);
-  const { report } = answered;
+  if (own.signal.aborted) return;
+  showProblem(outcome.problem);
+  const { report } = outcome;
   if (report) {
-    place("shown").replaceChildren(...show(wanted.report, report));
-    if (!quietly) said = `${wanted.report}: ${place("total").textContent} in ${report.rows.length} ${report.rows.length === 1 ? "row" : "rows"}`;
+    byId("result").replaceChildren(...render(request.report, report));
+    if (!quietly) message = `${request.report}: ${byId("total").textContent} in ${report.rows.length} ${report.rows.length === 1 ? "row" : "rows"}`;
   }
-  place("told").textContent = said;
-  place("shown").setAttribute("aria-busy", "false");
+  byId("status").textContent = message;
+  byId("result").setAttribute("aria-busy", "false");
 }
 
-// {report} or {problem}. A problem that is `passing` ends by itself.
-async function answerOf(asked) {
+// {report} or {problem}. A `temporary` problem may end without a change of the query.
+async function outcomeOf(pending) {
   try {
-    const answer = await asked;
+    const answer = await pending;
     const body = await answer.json();
-    return answer.ok ? { report: body } : { problem: { ...body, passing: answer.status === 503 } };
+    return answer.ok ? { report: body } : { problem: { ...body, temporary: answer.status === 503 } };
   } catch (error) {
-    return { problem: { title: "The reporter does not answer", detail: String(error.message ?? error), passing: true } };
+    return { problem: { title: "The reporter does not answer", detail: String(error.message ?? error), temporary: true } };
   }
 }
 
-// A problem document: what is wrong, with which parameter, and what is allowed. Nothing: all is well. Figures that are
-// shown stay, greyed, while what is wrong may pass.
-function wrong(problem) {
-  mark(problem?.parameter ?? "");
-  place("shown").classList.toggle("stale", Boolean(problem));
-  if (!problem) return place("wrong").replaceChildren();
+// Show a problem document, or none. Figures stay on the page, greyed, while the problem is temporary.
+function showProblem(problem) {
+  markInvalid(problem?.parameter ?? "");
+  byId("result").classList.toggle("stale", Boolean(problem));
+  if (!problem) return byId("errors").replaceChildren();
   const parts = [element("h3", {}, problem.title), element("p", {},
     ...(problem.parameter && !problem.detail.startsWith(problem.parameter) ? [element("code", {}, problem.parameter), " "] : []), problem.detail)];
   if (problem.allowed?.length) {
     parts.push(element("p", {}, "Allowed: "), element("ul", { class: "allowed" }, ...problem.allowed.map((value) => element("li", {}, element("code", {}, value)))));
   }
   if (problem.correlationId) parts.push(element("p", { class: "note" }, `Correlation ID ${problem.correlationId}`));
-  if (!problem.passing) place("shown").replaceChildren();
-  place("wrong").replaceChildren(element("div", { class: "problem" }, ...parts));
+  if (!problem.temporary) byId("result").replaceChildren();
+  byId("errors").replaceChildren(element("div", { class: "problem" }, ...parts));
 }
 
-async function described() {
-  for (let pause = SOON; ; pause = longer(pause)) {
+async function loadParametersWithRetry() {
+  for (let pause = FIRST_PAUSE_MS; ; pause = nextPause(pause)) {
     try {
-      return await describe();
+      return await loadParameters();
     } catch (error) {
-      wrong({ title: "The description of the API cannot be read; asking again", detail: String(error.message ?? error), passing: true });
+      showProblem({ title: "The API description cannot be loaded; retrying", detail: String(error.message ?? error), temporary: true });
       await wait(pause);
     }
   }
 }
 
-place("unloaded").remove();
+byId("load-error").remove();
 watch();
-// The report is asked for beside the description of the API, by what the address says; the controls ask for the same.
+// The report is requested in parallel with the API description, by the address; the controls give the same request.
 const control = new AbortController();
-const address = addressOf(query(addressed()));
+const address = addressOf(query(viewOfAddress()));
 const early = { address, control, answer: get(address, control.signal) };
-early.answer.catch(() => {}); // `ask` says so
-place("told").textContent = "Reading…";
-await described();
-read();
-follow(() => ask());
-await ask(false, early);
+early.answer.catch(() => {}); // `load` shows the error
+byId("status").textContent = "Loading…";
+await loadParametersWithRetry();
+readAddress();
+onChange(() => load());
+await load(false, early);
 setInterval(() => {
-  const busy = place("shown").getAttribute("aria-busy") === "true"; // on a slow line an answer takes longer than this
-  if (query().moving && !busy && !document.hidden && !place("shown").contains(document.activeElement)) ask(true);
-}, REFRESH);
+  const busy = byId("result").getAttribute("aria-busy") === "true"; // an answer may take longer than REFRESH_MS
+  if (query().moving && !busy && !document.hidden && !byId("result").contains(document.activeElement)) load(true);
+}, REFRESH_MS);

@@ -1,17 +1,17 @@
-// Makes elements. Texts are only ever set as text; what is drawn has its looks from the style sheet's classes.
+// Creates HTML and SVG elements. Texts are set as text nodes only; the style sheet's classes define all looks.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-function dress(made, attributes, children) {
+function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
-    if (value !== undefined && value !== null && value !== false) made.setAttribute(name, value === true ? "" : value);
+    if (value !== undefined && value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
   }
-  made.append(...children);
-  return made;
+  node.append(...children);
+  return node;
 }
 
-export const element = (name, attributes = {}, ...children) => dress(document.createElement(name), attributes, children);
-export const drawn = (name, attributes = {}, ...children) => dress(document.createElementNS(SVG, name), attributes, children);
+export const element = (name, attributes = {}, ...children) => fill(document.createElement(name), attributes, children);
+export const svg = (name, attributes = {}, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const tenth = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });

@@ -1,16 +1,16 @@
-// Draws the documentation from /openapi.json and gives every report a form. Texts are only ever set as text.
+// Renders the API documentation from /openapi.json, with a form for every report. Texts are set as text nodes only.
 "use strict";
 
 function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
+  const node = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
-    if (value !== undefined && value !== false) made.setAttribute(key, value === true ? "" : value);
+    if (value !== undefined && value !== false) node.setAttribute(key, value === true ? "" : value);
   }
-  made.append(...children);
-  return made;
+  node.append(...children);
+  return node;
 }
 
-// The few marks that the descriptions use: paragraphs, **strong** and `code`.
+// The markup of descriptions: paragraphs, **strong** and `code`.
 function prose(text) {
   return text.split(/\n\n+/).map((paragraph) => element("p", {}, ...paragraph.split(/(\*\*.+?\*\*|`.+?`)/).map((part) => {
     if (part.startsWith("**")) return element("strong", {}, part.slice(2, -2));
@@ -19,7 +19,7 @@ function prose(text) {
   })));
 }
 
-// A schema, or the one that it refers to.
+// A schema, or the one that its $ref names.
 const resolved = (schema, schemas) => (schema?.$ref ? schemas[schema.$ref.split("/").at(-1)] : schema);
 
 function field(parameter, schemas) {
@@ -57,16 +57,16 @@ function table(rows) {
 }
 
 async function run(path, form, output) {
-  const asked = address(path, form);
-  output.replaceChildren(element("p", {}, "Reading…"));
+  const url = address(path, form);
+  output.replaceChildren(element("p", {}, "Loading…"));
   try {
-    const response = await fetch(asked, { headers: { Accept: "application/json" } });
+    const response = await fetch(url, { headers: { Accept: "application/json" } });
     const { rows, ...rest } = await response.json();
-    const shown = [element("p", {}, element("code", {}, `GET ${asked}`)), element("pre", {}, JSON.stringify(rest, null, 2))];
-    if (rows) shown.push(element("p", {}, `${rows.length} rows${rows.length > 500 ? ", the first 500" : ""}`), table(rows));
-    output.replaceChildren(element("div", { class: response.ok ? "" : "wrong" }, ...shown));
+    const parts = [element("p", {}, element("code", {}, `GET ${url}`)), element("pre", {}, JSON.stringify(rest, null, 2))];
+    if (rows) parts.push(element("p", {}, `${rows.length} rows${rows.length > 500 ? ", the first 500" : ""}`), table(rows));
+    output.replaceChildren(element("div", { class: response.ok ? "" : "error" }, ...parts));
   } catch (error) {
-    output.replaceChildren(element("p", { class: "wrong" }, `The reporter does not answer: ${error}`));
+    output.replaceChildren(element("p", { class: "error" }, `The reporter does not answer: ${error}`));
   }
 }
 
@@ -83,14 +83,14 @@ function report(path, operation, schemas) {
   form.append(element("button", {}, "Show"));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (path.endsWith(".csv")) location.assign(address(path, form)); // a file: the browser saves it
+    if (path.endsWith(".csv")) location.assign(address(path, form)); // the browser saves the file
     else run(path, form, output);
   });
   const answers = Object.entries(operation.responses).map(([status, answer]) =>
     element("li", {}, element("strong", {}, status), " ", ...prose(`${answer.description} (${Object.keys(answer.content ?? {}).join(", ")})`)[0].childNodes));
   return element("section", { id: operation.operationId },
     element("h2", {}, operation.summary), element("p", {}, element("code", {}, `GET ${path}`)),
-    ...prose(operation.description ?? ""), form, output, element("h3", {}, "Answers"), element("ul", {}, ...answers));
+    ...prose(operation.description ?? ""), form, output, element("h3", {}, "Responses"), element("ul", {}, ...answers));
 }
 
 function type(name, schema) {
@@ -98,19 +98,19 @@ function type(name, schema) {
     element("pre", {}, JSON.stringify(schema, null, 2)));
 }
 
-async function draw() {
+async function render() {
   const page = document.getElementById("page");
   try {
-    const described = await (await fetch("/openapi.json")).json();
-    document.getElementById("version").textContent = described.info.version;
+    const description = await (await fetch("/openapi.json")).json();
+    document.getElementById("version").textContent = description.info.version;
     page.replaceChildren(
-      ...prose(described.info.description ?? ""),
-      ...Object.entries(described.paths).map(([path, item]) => report(path, item.get, described.components.schemas)),
+      ...prose(description.info.description ?? ""),
+      ...Object.entries(description.paths).map(([path, item]) => report(path, item.get, description.components.schemas)),
       element("section", {}, element("h2", {}, "Types"),
-        ...Object.entries(described.components.schemas).map(([name, schema]) => type(name, schema))));
+        ...Object.entries(description.components.schemas).map(([name, schema]) => type(name, schema))));
   } catch (error) {
-    page.replaceChildren(element("p", { class: "wrong" }, `openapi.json cannot be read: ${error}`));
+    page.replaceChildren(element("p", { class: "error" }, `openapi.json cannot be loaded: ${error}`));
   }
 }
 
-draw();
+render();

@@ -1,41 +1,41 @@
-// Tables: what a chart shows, for everybody to read. Numbers stand right, each table has its caption.
-import { count, drawn, element } from "./element.js";
+// Tables with captions; numbers are right-aligned.
+import { count, element, svg } from "./element.js";
 
-export const MOST_ROWS = 500;
+export const MAX_ROWS = 500;
 
-// columns: {name, number, row}; `row` heads its row. cells: texts or elements, a list for each row; last: of the foot.
-export function table(caption, columns, rows, last) {
-  const cell = (value, place, name) => {
-    const { number, row } = columns[place];
+// columns: {name, number, row}; a `row` column is the header of its row. rows: lists of texts or elements; footer: the last row.
+export function table(caption, columns, rows, footer) {
+  const cell = (value, index, name) => {
+    const { number, row } = columns[index];
     const attributes = { class: number ? "number" : undefined, scope: row ? "row" : undefined };
     return element(row ? "th" : name, attributes, value ?? "");
   };
-  const line = (cells) => element("tr", {}, ...cells.map((value, place) => cell(value, place, "td")));
+  const line = (cells) => element("tr", {}, ...cells.map((value, index) => cell(value, index, "td")));
   const head = columns.map(({ name, number }) => element("th", { scope: "col", class: number ? "number" : undefined }, name));
-  const made = element("table", {},
+  const tableElement = element("table", {},
     element("caption", {}, caption), element("thead", {}, element("tr", {}, ...head)),
-    element("tbody", {}, ...rows.slice(0, MOST_ROWS).map(line)));
-  if (last) made.append(element("tfoot", {}, line(last)));
-  const held = element("div", { class: "table", role: "region", "aria-label": caption, tabindex: "0" }, made);
-  if (rows.length <= MOST_ROWS) return held;
-  return element("div", {}, held, element("p", { class: "note" }, `The first ${MOST_ROWS} of ${count(rows.length)} rows; the CSV holds all.`));
+    element("tbody", {}, ...rows.slice(0, MAX_ROWS).map(line)));
+  if (footer) tableElement.append(element("tfoot", {}, line(footer)));
+  const region = element("div", { class: "table", role: "region", "aria-label": caption, tabindex: "0" }, tableElement);
+  if (rows.length <= MAX_ROWS) return region;
+  return element("div", {}, region, element("p", { class: "note" }, `The first ${MAX_ROWS} of ${count(rows.length)} rows; the CSV file has all rows.`));
 }
 
-// A table whose rows are bars as well. rows: {names, value, text, more}; columns: of the names, and of what is `more`.
+// A table with a bar in each row. rows: {names, value, text, more}; names and more: the titles of their columns.
 export function bars(caption, names, rows, measure, more = []) {
-  const most = Math.max(...rows.map(({ value }) => value), 0) || 1;
+  const max = Math.max(...rows.map(({ value }) => value), 0) || 1;
   const sum = rows.reduce((all, { value }) => all + value, 0) || 1;
-  const bar = (value) => drawn("svg", { class: "bar", viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" },
-    drawn("rect", { class: "s0", width: (100 * value) / most, height: 10 }));
+  const bar = (value) => svg("svg", { class: "bar", viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" },
+    svg("rect", { class: "s0", width: (100 * value) / max, height: 10 }));
   const columns = [
-    ...names.map((name, place) => ({ name, row: place === 0 })),
-    { name: element("span", { class: "unseen" }, "Bar") }, { name: measure, number: true }, { name: "%", number: true },
+    ...names.map((name, index) => ({ name, row: index === 0 })),
+    { name: element("span", { class: "visually-hidden" }, "Bar") }, { name: measure, number: true }, { name: "%", number: true },
     ...more.map((name) => ({ name, number: true })),
   ];
   const lines = rows.map((row) => [
     ...row.names, bar(row.value), row.text, ((100 * row.value) / sum).toFixed(1), ...(row.more ?? []),
   ]);
-  const made = table(caption, columns, lines);
-  made.classList.add("bars");
-  return made;
+  const tableElement = table(caption, columns, lines);
+  tableElement.classList.add("bars");
+  return tableElement;
 }

@@ -1,4 +1,4 @@
-"""The reports: each has its parameters, its query and what it counts in one file, its answer's types in another."""
+"""The reports. Each has a module for its query and counts, and a module for the types of its answer."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ __all__ = ["FILES", "REPORTS", "AnyReport"]
 
 REPORTS: Final[tuple[AnyReport, ...]] = (EVENTS, REVENUE, DEMOGRAPHICS)
 FILES: Final = tuple(report.as_file() for report in REPORTS)
-"""The same as CSV files."""
+"""The same reports as CSV files."""

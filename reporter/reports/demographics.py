@@ -1,9 +1,9 @@
-"""Who the events come from, by the dimensions that their source declares.
+"""The demographics report: events by the audience dimensions that their source declares.
 
-Countries without a place in the registry (`known_countries`) are counted together as other.
+Countries that are not in the registry (`known_countries`) are counted together as other.
 
-    rollups hold    all but ranked dimensions                          any range
-    rows give       ranked ones; all of it by funnelStage or eventType  ranges up to REPORTER_ROWS_RANGE_HOURS
+    from rollups   all dimensions that are not ranked                                any range
+    from rows      ranked dimensions; every dimension by funnelStage or eventType    up to REPORTER_ROWS_RANGE_HOURS
 """
 
 from __future__ import annotations
@@ -14,52 +14,52 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from msgspec import UNSET
-
 from core.sources import SOURCES, SourceName
-from reporter import pages
-from reporter.cover import Cover
-from reporter.figures import Snapshot, Statements
+from reporter import pagination
 from reporter.freshness import Freshness
 from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO
-from reporter.period import Period, period_of, previous_of
-from reporter.query import BadQuery, QueryParams, Several, Whole
+from reporter.period import Period, parse_period, parse_previous_period
+from reporter.query_params import BadQuery, ChoiceList, Integer, QueryParams
+from reporter.read_plan import ReadPlan
 from reporter.reports import audience
-from reporter.reports.audience import BY_DEFAULT, DIMENSIONS, OF, Counts, Dimension
+from reporter.reports.audience import DEFAULT_DIMENSIONS, DIMENSIONS, DIMENSIONS_OF, Counts, Dimension
 from reporter.reports.demographics_answer import (
     Audience,
     DemographicsAnswer,
     DemographicsTotals,
     ResolvedDemographicsQuery,
 )
-from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, chosen, sources_of
-from reporter.reports.report import Figures, Query, Report, understood
-from reporter.reports.shares import Lists
+from reporter.reports.event_kinds import EVENT_TYPE, FUNNEL_STAGE, matching_event_kinds, sources_of
+from reporter.reports.report import Figures, Query, Report, resolved_fields
+from reporter.reports.shares import ShareLists
 from reporter.settings import ReporterSettings
+from reporter.snapshot import Snapshot, Statements
 from sql import statements
 
-USUAL_TOP: Final = 20
-MOST_TOP: Final = 100
-_FROM_ROWS: Final = "For ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise): no rollup holds it."
+DEFAULT_TOP: Final = 20
+MAX_TOP: Final = 100
+_FROM_ROWS: Final = "Only for ranges up to REPORTER_ROWS_RANGE_HOURS (default 24), because no rollup holds it."
 
 _SQL: Final = statements("report_demographics")
 _ROWS: Final = statements("sources")
 _RANKED_NAMES: Final = " and ".join(f"`{name}`" for name in dict.fromkeys(name for _, name in sorted(audience.RANKED)))
-_AUDIENCES: Final = "; ".join(f"{source} by {', '.join(names)}" for source, names in OF.items())
-_LEFT_OUT: Final = "".join(f"All but `{name}` if not given. " for name in DIMENSIONS if name not in BY_DEFAULT)
+_AUDIENCES: Final = "; ".join(f"{source} by {', '.join(names)}" for source, names in DIMENSIONS_OF.items())
+_LEFT_OUT: Final = "".join(
+    f"The default is all but `{name}`. " for name in DIMENSIONS if name not in DEFAULT_DIMENSIONS
+)
 _STAGE: Final = dataclasses.replace(FUNNEL_STAGE, description=f"{FUNNEL_STAGE.description} {_FROM_ROWS}")
 _TYPE: Final = dataclasses.replace(EVENT_TYPE, description=f"{EVENT_TYPE.description} {_FROM_ROWS}")
-GROUP_BY: Final = Several[Dimension](
+GROUP_BY: Final = ChoiceList[Dimension](
     "groupBy",
-    f"What is listed of the audience; repeated, comma separated, or both. {_LEFT_OUT}"
-    f"{_RANKED_NAMES} for ranges up to REPORTER_ROWS_RANGE_HOURS (24 unless set otherwise) alone.",
+    f"Dimensions to list: comma separated, in repeated parameters, or both. {_LEFT_OUT}"
+    f"{_RANKED_NAMES} only for ranges up to REPORTER_ROWS_RANGE_HOURS (default 24).",
     allowed=DIMENSIONS,
     example="ageBand,gender",
 )
-TOP: Final = Whole(
+TOP: Final = Integer(
     "top",
-    f"How many values of {_RANKED_NAMES} are listed; {USUAL_TOP} if not given. The rest is other.",
-    bounds=(1, MOST_TOP),
+    f"Number of values of {_RANKED_NAMES} to list, {DEFAULT_TOP} by default. All other values are other.",
+    bounds=(1, MAX_TOP),
 )
 _FIGURES: Final = Statements(
     _SQL["rollups"],
@@ -70,36 +70,36 @@ _FIGURES: Final = Statements(
 
 @dataclass(frozen=True, kw_only=True)
 class DemographicsQuery(Query[ResolvedDemographicsQuery]):
-    """A query for demographics. no_ranked: why ranked dimensions cannot be listed, or None."""
+    """A demographics query. ranked_omitted: why ranked dimensions are not listed, None if they are."""
 
-    no_ranked: str | None
+    ranked_omitted: str | None
 
     @property
     def from_rows(self) -> bool:
-        return bool(self.ranked) and self.no_ranked is None
+        return bool(self.ranked) and self.ranked_omitted is None
 
     @property
     def ranked(self) -> list[tuple[SourceName, str]]:
-        """The ranked dimensions that are asked for, with their sources."""
-        return audience.ranked(self.understood.group_by, self.sources)
+        """Source and name of each ranked dimension of the query."""
+        return audience.ranked_dimensions(self.resolved.group_by, self.sources)
 
-    def cover(self, period: Period) -> Cover:
-        return _cover(self.understood, period)
+    def read_plan(self, period: Period) -> ReadPlan:
+        return _read_plan(self.resolved, period)
 
 
-def ask(params: QueryParams, settings: ReporterSettings) -> DemographicsQuery:
-    """Raises BadQuery."""
-    kinds = chosen(params)
-    sources = sources_of(kinds)
-    by = params.get(GROUP_BY) or BY_DEFAULT
-    if not any(dimension in OF[source] for dimension in by for source in sources):
-        known = [name for name in DIMENSIONS if any(name in OF[source] for source in sources)]
-        raise BadQuery("groupBy", f"{','.join(by)} is not known of {' and '.join(sources)}", known)
-    top = params.get(TOP) or USUAL_TOP
-    period = period_of(params, groups=audience.values(by, sources, top))
-    previous = previous_of(params, period)
-    repeated = ResolvedDemographicsQuery(
-        **understood(period, previous),
+def parse_query(params: QueryParams, settings: ReporterSettings) -> DemographicsQuery:
+    """Parse a demographics query. Raises BadQuery."""
+    event_kinds = matching_event_kinds(params)
+    sources = sources_of(event_kinds)
+    by = params.get(GROUP_BY) or DEFAULT_DIMENSIONS
+    if not any(dimension in DIMENSIONS_OF[source] for dimension in by for source in sources):
+        known_dimensions = [name for name in DIMENSIONS if any(name in DIMENSIONS_OF[source] for source in sources)]
+        raise BadQuery("groupBy", f"{','.join(by)} is not a dimension of {' and '.join(sources)}", known_dimensions)
+    top = params.get(TOP) or DEFAULT_TOP
+    period = parse_period(params, groups=audience.estimated_values(by, sources, top))
+    previous = parse_previous_period(params, period)
+    resolved = ResolvedDemographicsQuery(
+        **resolved_fields(period, previous),
         source=params.get(SOURCE),
         funnel_stage=params.get(FUNNEL_STAGE),
         event_type=params.get(EVENT_TYPE),
@@ -108,29 +108,33 @@ def ask(params: QueryParams, settings: ReporterSettings) -> DemographicsQuery:
     )
     hours = settings.reporter_rows_range_hours
     too_long = period.end - period.start > timedelta(hours=hours)
-    filtered = FUNNEL_STAGE if repeated.funnel_stage else EVENT_TYPE if repeated.event_type else None
-    if filtered and too_long:
-        raise BadQuery(filtered.name, f"is for ranges up to {hours} hours: no rollup holds the audience by type")
-    names = " and ".join(dict.fromkeys(name for _, name in audience.ranked(by, sources)))
+    type_filter = FUNNEL_STAGE if resolved.funnel_stage else EVENT_TYPE if resolved.event_type else None
+    if type_filter and too_long:
+        raise BadQuery(
+            type_filter.name, f"is only for ranges up to {hours} hours: no rollup holds dimensions by stage or type"
+        )
+    names = " and ".join(dict.fromkeys(name for _, name in audience.ranked_dimensions(by, sources)))
     return DemographicsQuery(
-        understood=repeated,
+        resolved=resolved,
         period=period,
-        covered=_cover(repeated, period),
+        plan=_read_plan(resolved, period),
         previous=previous,
         sources=sources,
-        no_ranked=f"{names} is listed for ranges up to {hours} hours: ask for a shorter one" if too_long else None,
-        page=pages.page(params),
+        ranked_omitted=f"{names} is listed only for ranges up to {hours} hours: use a shorter range"
+        if too_long
+        else None,
+        page=pagination.parse_page(params),
     )
 
 
-def _cover(understood: ResolvedDemographicsQuery, period: Period) -> Cover:
-    """By rows alone where no rollup holds what is asked for."""
-    return period.rows() if understood.funnel_stage or understood.event_type else period.cover()
+def _read_plan(resolved: ResolvedDemographicsQuery, period: Period) -> ReadPlan:
+    """Return a plan of rows only if no rollup holds the query's figures."""
+    return period.rows_only_plan() if resolved.funnel_stage or resolved.event_type else period.read_plan()
 
 
 @dataclass
-class Counted:
-    """What was counted of a period. note: why ranked dimensions are not listed, or None."""
+class AudienceCounts:
+    """The counts of a period. note: why ranked dimensions are not listed, None if they are."""
 
     counts: Counts
     events: dict[SourceName, Counter[int]]
@@ -138,31 +142,31 @@ class Counted:
 
 
 async def count(
-    snapshot: Snapshot, query: DemographicsQuery, period: Period, covered: Cover, now: Counted | None
-) -> Counted:
-    """Each source's events by dimension and value, and by a dimension that all of its events have."""
+    snapshot: Snapshot, query: DemographicsQuery, period: Period, plan: ReadPlan, current: AudienceCounts | None
+) -> AudienceCounts:
+    """Count each source's events by dimension and value, and by the dimension that gives its total."""
     counts: Counts = defaultdict(dict)
-    params = query.understood
-    wanted = audience.counted(params.group_by, query.sources)
+    params = query.resolved
+    dimensions = audience.rollup_dimensions(params.group_by, query.sources)
     filters = (params.funnel_stage, params.event_type)
-    figures = await snapshot.figures(period, covered, _FIGURES, (wanted,), filters)
+    figures = await snapshot.figures(period, plan, _FIGURES, (dimensions,), filters)
     for bucket, sign, source, (dimension, value, events) in figures:
-        found = counts[bucket, source, dimension]
-        found[value] = found.get(value, 0) + sign * events
-    if now is None:
+        values = counts[bucket, source, dimension]
+        values[value] = values.get(value, 0) + sign * events
+    if current is None:
         note = await _count_ranked(snapshot, query, period, counts)
     else:
-        note = now.note or await _count_ranked(snapshot, query, period, counts, now.counts)
-    return Counted(counts, {source: audience.events(counts, source) for source in query.sources}, note)
+        note = current.note or await _count_ranked(snapshot, query, period, counts, current.counts)
+    return AudienceCounts(counts, {source: audience.events_by_bucket(counts, source) for source in query.sources}, note)
 
 
-def rows(query: DemographicsQuery, figures: Figures[Counted], stored_until: datetime | None) -> list[Audience]:
-    """One row for each bucket and source, with the previous period beside it."""
-    now, before = figures
-    lists = Lists(
-        query.understood.group_by,
-        now.counts,
-        None if before is None else before.counts,
+def rows(query: DemographicsQuery, figures: Figures[AudienceCounts], stored_until: datetime | None) -> list[Audience]:
+    """Return one row for each bucket and source, with the previous period's figures."""
+    current, previous = figures
+    lists = ShareLists(
+        query.resolved.group_by,
+        current.counts,
+        None if previous is None else previous.counts,
         query.previous,
         with_ranked=_note(figures) is None,
     )
@@ -172,13 +176,9 @@ def rows(query: DemographicsQuery, figures: Figures[Counted], stored_until: date
             end=end,
             complete=complete,
             source=source,
-            events=now.events[source][bucket],
-            previous_events=UNSET
-            if before is None
-            else before.events[source][bucket]
-            if query.has_previous(bucket)
-            else None,
-            **lists.of(bucket, source),
+            events=current.events[source][bucket],
+            previous_events=query.previous_figure(previous.events[source] if previous else None, bucket, bucket, 0),
+            **lists.of_bucket(bucket, source),
         )
         for bucket, (start, end, complete) in enumerate(query.period.buckets(stored_until))
         for source in query.sources
@@ -188,44 +188,47 @@ def rows(query: DemographicsQuery, figures: Figures[Counted], stored_until: date
 def answer(
     query: DemographicsQuery,
     freshness: dict[SourceName, Freshness],
-    figures: Figures[Counted],
+    figures: Figures[AudienceCounts],
     rows: list[Audience],
-    following: str | None,
+    next_page: str | None,
 ) -> DemographicsAnswer:
-    """The answer, with the sums of all pages."""
-    now, before = figures
-    totals = DemographicsTotals(sum(events.total() for events in now.events.values()))
-    if before is not None:
-        totals.previous_events = sum(events.total() for events in before.events.values())
+    """Return the answer, with totals over all pages."""
+    current, previous = figures
+    totals = DemographicsTotals(sum(events.total() for events in current.events.values()))
+    if previous is not None:
+        totals.previous_events = sum(events.total() for events in previous.events.values())
     note = _note(figures)
-    return DemographicsAnswer(query.understood, freshness, rows, totals, [note] if note else [], following)
+    return DemographicsAnswer(query.resolved, freshness, rows, totals, [note] if note else [], next_page)
 
 
-def _note(figures: Figures[Counted]) -> str | None:
-    return (figures.before or figures.now).note
+def _note(figures: Figures[AudienceCounts]) -> str | None:
+    return (figures.previous or figures.current).note
 
 
 async def _count_ranked(
-    snapshot: Snapshot, query: DemographicsQuery, period: Period, counts: Counts, listed: Counts | None = None
+    snapshot: Snapshot, query: DemographicsQuery, period: Period, counts: Counts, ranked_values: Counts | None = None
 ) -> str | None:
-    """Add the most frequent values of each bucket, or those that `listed` has, and the rest; or return why not."""
-    params = query.understood
+    """Add to `counts` each bucket's most frequent values, or those of `ranked_values`, and the rest as other.
+
+    Returns why they are not listed, None if they are.
+    """
+    params = query.resolved
     if not query.ranked:
         return None
-    if query.no_ranked is not None:
-        return query.no_ranked
+    if query.ranked_omitted is not None:
+        return query.ranked_omitted
     for source, name in query.ranked:
         if period.start < snapshot.floor:
-            return f"{name} is listed for ranges from {snapshot.floor.isoformat()} on: older rows are not kept"
-        known = None if listed is None else sorted(audience.values_of(listed, source, name))
-        top = params.top if known is None else len(known)
-        found = await snapshot.in_time(
-            period, audience.ranked_rows(source, name), top, params.funnel_stage, params.event_type, known
+            return f"{name} is listed only for ranges from {snapshot.floor.isoformat()} on: older rows are not kept"
+        values = None if ranked_values is None else sorted(audience.counted_values(ranked_values, source, name))
+        top = params.top if values is None else len(values)
+        records = await snapshot.rows_or_timeout(
+            period, audience.ranked_statement(source, name), top, params.funnel_stage, params.event_type, values
         )
-        if found is None:
-            return f"{name} took too long to count: ask for a shorter range"
-        rest = audience.events(counts, source)
-        for row in found:
+        if records is None:
+            return f"counting {name} took too long: use a shorter range"
+        rest = audience.events_by_bucket(counts, source)
+        for row in records:
             counts[row["bucket"], source, name][row["value"]] = row["events"]
             rest[row["bucket"]] -= row["events"]
         for number, events in rest.items():
@@ -236,13 +239,13 @@ async def _count_ranked(
 DEMOGRAPHICS: Final = Report(
     name="demographics",
     title="Audience",
-    description=f"Events of a range by who caused them: {_AUDIENCES}. Ranked dimensions are counted from the events "
-    "themselves, for short ranges only.",
-    shape=DemographicsAnswer,
+    description=f"Events of a range by audience: {_AUDIENCES}. Ranked dimensions are counted from single events, "
+    "for short ranges only.",
+    answer_type=DemographicsAnswer,
     parameters=(FROM, TO, SOURCE, _STAGE, _TYPE, INTERVAL, TIME_ZONE, GROUP_BY, TOP, COMPARE, LIMIT, AFTER),
-    ask=ask,
+    parse_query=parse_query,
     count=count,
     rows=rows,
-    key=lambda row: [row.start, row.source],
+    row_key=lambda row: [row.start, row.source],
     answer=answer,
 )

@@ -1,4 +1,4 @@
-"""The answer of the demographics report."""
+"""Types of the demographics answer."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from core.sources import SourceName
 from core.sources.declaration import Stage
 from reporter.freshness import Freshness
 from reporter.reports import audience
-from reporter.reports.audience import DIMENSIONS, OF, Dimension
-from reporter.reports.kinds import EventType
+from reporter.reports.audience import DIMENSIONS, DIMENSIONS_OF, Dimension
+from reporter.reports.event_kinds import EventType
 from reporter.reports.report import BucketEnd, BucketStart, Complete, ResolvedQuery
 
 
 class ResolvedDemographicsQuery(ResolvedQuery, frozen=True, kw_only=True):
-    """The query as it was understood."""
+    """The resolved query."""
 
     source: SourceName | None
     funnel_stage: Stage | None
@@ -30,42 +30,44 @@ class ResolvedDemographicsQuery(ResolvedQuery, frozen=True, kw_only=True):
 class Share(msgspec.Struct):
     """Events of one value of a dimension."""
 
-    value: Annotated[str | None, Meta(description="null: other, all values that are not listed")]
+    value: Annotated[str | None, Meta(description="null means other: all values that are not listed")]
     events: int
-    previous: Annotated[int | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
+    previous: Annotated[int | UnsetType | None, Meta(description="The figure of the previous period's bucket")] = UNSET
 
 
 Shares = Annotated[
     list[Share] | UnsetType | None,
-    Meta(description="Most events first; ages, bands and followers in their own order. null: see notes"),
+    Meta(description="Most events first; ages, bands and followers in their own order. If null, see notes"),
 ]
 
 
-class AudienceOf(msgspec.Struct, kw_only=True, rename="camel"):
-    """Events of one bucket and source by who caused them. What is not asked for, or not known of it, is left out."""
+class AudienceRow(msgspec.Struct, kw_only=True, rename="camel"):
+    """Events of one bucket and source, by audience. Dimensions not in the query, or not of the source, are left out."""
 
     start: BucketStart
     end: BucketEnd
     complete: Complete
     source: SourceName
     events: int
-    previous_events: Annotated[int | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
+    previous_events: Annotated[
+        int | UnsetType | None, Meta(description="The figure of the previous period's bucket")
+    ] = UNSET
 
 
 if TYPE_CHECKING:
 
-    class Audience(AudienceOf):
+    class Audience(AudienceRow):
         def __init__(self, **fields: Any) -> None: ...
 
 else:  # with a list for each dimension that a source declares
     Audience = msgspec.defstruct(
         "Audience",
         [
-            (audience.attribute(name), Annotated[Shares, Meta(description=audience.described(name))], UNSET)
+            (audience.attribute_name(name), Annotated[Shares, Meta(description=audience.describe(name))], UNSET)
             for name in DIMENSIONS
         ],
-        bases=(AudienceOf,),
-        namespace={"__doc__": AudienceOf.__doc__},
+        bases=(AudienceRow,),
+        namespace={"__doc__": AudienceRow.__doc__},
         module=__name__,
         kw_only=True,
         rename="camel",
@@ -73,14 +75,16 @@ else:  # with a list for each dimension that a source declares
 
 
 class DemographicsTotals(msgspec.Struct, rename="camel"):
-    """All events of the report, of all pages."""
+    """All events of the report, over all pages."""
 
     events: int
-    previous_events: Annotated[int | UnsetType, Meta(description="Of the previous period, until countedUntil")] = UNSET
+    previous_events: Annotated[
+        int | UnsetType, Meta(description="The figure of the previous period, until countedUntil")
+    ] = UNSET
 
 
 class Line(msgspec.Struct, rename="camel"):
-    """One row of the table. An empty value without quotes is other."""
+    """One row of the table of CSV and Arrow."""
 
     start: BucketStart
     end: BucketEnd
@@ -92,27 +96,27 @@ class Line(msgspec.Struct, rename="camel"):
 
 
 class ComparedLine(Line):
-    """The same, with the previous period's bucket beside it."""
+    """One row of the table of a comparison."""
 
     previous_events: int | None
 
 
 class DemographicsAnswer(msgspec.Struct):
-    """One row a bucket and source."""
+    """The demographics answer: one row for each bucket and source."""
 
     query: ResolvedDemographicsQuery
     freshness: dict[SourceName, Freshness]
     rows: list[Audience]
     totals: DemographicsTotals
-    notes: Annotated[list[str], Meta(description="What is missing from the answer, and how to get it")]
-    next: Annotated[str | None, Meta(description="`after` of the next page; null: this is the last one")]
+    notes: Annotated[list[str], Meta(description="What the answer leaves out, and how to get it")]
+    next: Annotated[str | None, Meta(description="`after` of the next page; null on the last page")]
 
     def table(self) -> tuple[type[msgspec.Struct], Iterator[msgspec.Struct]]:
         return Line if self.query.compare is None else ComparedLine, self._lines()
 
     def _lines(self) -> Iterator[Line]:
         for row in self.rows:
-            for dimension in OF[row.source]:
-                for share in getattr(row, audience.attribute(dimension)) or ():
-                    told = (row.start, row.end, row.complete, row.source, dimension, share.value, share.events)
-                    yield Line(*told) if share.previous is UNSET else ComparedLine(*told, share.previous)
+            for dimension in DIMENSIONS_OF[row.source]:
+                for share in getattr(row, audience.attribute_name(dimension)) or ():
+                    cells = (row.start, row.end, row.complete, row.source, dimension, share.value, share.events)
+                    yield Line(*cells) if share.previous is UNSET else ComparedLine(*cells, share.previous)

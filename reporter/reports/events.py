@@ -1,4 +1,4 @@
-"""How many events there were: by bucket, and by source, funnel stage and event type where asked for."""
+"""The events report: counts by bucket, and by source, funnel stage and event type."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any, Final, get_args
 from msgspec import UNSET
 
 from core.sources import SOURCES, SourceName
-from reporter import pages
-from reporter.cover import Cover
-from reporter.figures import Snapshot, Statements
+from reporter import pagination
 from reporter.freshness import Freshness
 from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO
-from reporter.period import Period, period_of, previous_of
-from reporter.query import QueryParams, Several
+from reporter.period import Period, parse_period, parse_previous_period
+from reporter.query_params import ChoiceList, QueryParams
+from reporter.read_plan import ReadPlan
+from reporter.reports.event_kinds import EVENT_TYPE, FUNNEL_STAGE, EventKind, matching_event_kinds, sources_of
 from reporter.reports.events_answer import Dimension, EventsAnswer, EventsRow, EventsTotals, ResolvedEventsQuery
-from reporter.reports.kinds import EVENT_TYPE, FUNNEL_STAGE, Kind, chosen, sources_of
-from reporter.reports.report import Figures, Query, Report, understood
+from reporter.reports.report import Figures, Query, Report, resolved_fields
 from reporter.settings import ReporterSettings
+from reporter.snapshot import Snapshot, Statements
 from sql import statements
 
-Counts = Counter[tuple[int, Kind]]
+Counts = Counter[tuple[int, EventKind]]
 
-GROUP_BY: Final = Several[Dimension](
+GROUP_BY: Final = ChoiceList[Dimension](
     "groupBy",
-    "A row for each value of these; repeated, comma separated, or both.",
+    "One row for each value of these: comma separated, in repeated parameters, or both.",
     allowed=get_args(Dimension),
     example="source,funnelStage",
 )
@@ -38,54 +38,56 @@ _FIGURES: Final = Statements(
     {name: _SQL["rows"].format(table=source.table) for name, source in SOURCES.items()},
     columns=("funnel_stage", "event_type", "events"),
 )
-_group: Final = cache(Kind.grouped)  # there are some dozens of kinds, and eight ways to group them
+_group: Final = cache(EventKind.grouped)  # some dozens of kinds, and eight ways to group them
 
 
 @dataclass(frozen=True, kw_only=True)
 class EventsQuery(Query[ResolvedEventsQuery]):
-    """A query for events: rows are buckets of the period times groups."""
+    """An events query. Its rows are the buckets of the period times `groups`."""
 
-    groups: tuple[Kind, ...]
+    groups: tuple[EventKind, ...]
 
 
-def ask(params: QueryParams, _settings: ReporterSettings) -> EventsQuery:
-    """Raises BadQuery."""
-    kinds = chosen(params)
+def parse_query(params: QueryParams, _settings: ReporterSettings) -> EventsQuery:
+    """Parse an events query. Raises BadQuery."""
+    event_kinds = matching_event_kinds(params)
     by = params.get(GROUP_BY) or ()
-    groups = tuple(dict.fromkeys(kind.grouped(by) for kind in kinds))
-    period = period_of(params, groups=len(groups))
-    previous = previous_of(params, period)
+    groups = tuple(dict.fromkeys(_group(event_kind, by) for event_kind in event_kinds))
+    period = parse_period(params, groups=len(groups))
+    previous = parse_previous_period(params, period)
     return EventsQuery(
-        understood=ResolvedEventsQuery(
-            **understood(period, previous),
+        resolved=ResolvedEventsQuery(
+            **resolved_fields(period, previous),
             source=params.get(SOURCE),
             funnel_stage=params.get(FUNNEL_STAGE),
             event_type=params.get(EVENT_TYPE),
             group_by=by,
         ),
         period=period,
-        covered=period.cover(),
+        plan=period.read_plan(),
         previous=previous,
-        sources=sources_of(kinds),
+        sources=sources_of(event_kinds),
         groups=groups,
-        page=pages.page(params),
+        page=pagination.parse_page(params),
     )
 
 
-async def count(snapshot: Snapshot, query: EventsQuery, period: Period, covered: Cover, _now: Counts | None) -> Counts:
-    """Events by bucket and group."""
-    params = query.understood
+async def count(
+    snapshot: Snapshot, query: EventsQuery, period: Period, plan: ReadPlan, _current: Counts | None
+) -> Counts:
+    """Count events by bucket and group."""
+    params = query.resolved
     by = params.group_by
     filters = (params.funnel_stage, params.event_type, "funnelStage" in by, "eventType" in by)
     counted: Counts = Counter()
-    for bucket, sign, source, (stage, event_type, events) in await snapshot.figures(period, covered, _FIGURES, filters):
-        counted[bucket, _group(Kind(source, stage, event_type), by)] += sign * events
+    for bucket, sign, source, (stage, event_type, events) in await snapshot.figures(period, plan, _FIGURES, filters):
+        counted[bucket, _group(EventKind(source, stage, event_type), by)] += sign * events
     return counted
 
 
 def rows(query: EventsQuery, figures: Figures[Counts], stored_until: datetime | None) -> list[EventsRow]:
-    """One row for each bucket and group, with the previous period beside it."""
-    now, before = figures
+    """Return one row for each bucket and group, with the previous period's figures."""
+    current, previous = figures
     return [
         EventsRow(
             start=start,
@@ -94,8 +96,8 @@ def rows(query: EventsQuery, figures: Figures[Counts], stored_until: datetime | 
             source=group.source,
             funnel_stage=group.funnel_stage,
             event_type=group.event_type,
-            events=now[bucket, group],
-            previous_events=UNSET if before is None else before[bucket, group] if query.has_previous(bucket) else None,
+            events=current[bucket, group],
+            previous_events=query.previous_figure(previous, (bucket, group), bucket, 0),
         )
         for bucket, (start, end, complete) in enumerate(query.period.buckets(stored_until))
         for group in query.groups
@@ -107,12 +109,12 @@ def answer(
     freshness: dict[SourceName, Freshness],
     figures: Figures[Counts],
     rows: list[EventsRow],
-    following: str | None,
+    next_page: str | None,
 ) -> EventsAnswer:
-    """The answer, with the sums of all pages."""
-    now, before = figures
-    totals = EventsTotals(now.total(), UNSET if before is None else before.total())
-    return EventsAnswer(query.understood, freshness, rows, totals, following)
+    """Return the answer, with totals over all pages."""
+    current, previous = figures
+    totals = EventsTotals(current.total(), UNSET if previous is None else previous.total())
+    return EventsAnswer(query.resolved, freshness, rows, totals, next_page)
 
 
 def _key(row: EventsRow) -> list[Any]:
@@ -122,13 +124,13 @@ def _key(row: EventsRow) -> list[Any]:
 EVENTS: Final = Report(
     name="events",
     title="Counts of events",
-    description="Events of a range by bucket, and by source, funnel stage and type where `groupBy` asks for it. "
-    "Buckets and groups without events are there, with 0.",
-    shape=EventsAnswer,
+    description="Counts of the events of a range, by bucket and by the dimensions in `groupBy`. Buckets and groups "
+    "without events are in the answer, with 0.",
+    answer_type=EventsAnswer,
     parameters=(FROM, TO, SOURCE, FUNNEL_STAGE, EVENT_TYPE, INTERVAL, TIME_ZONE, GROUP_BY, COMPARE, LIMIT, AFTER),
-    ask=ask,
+    parse_query=parse_query,
     count=count,
     rows=rows,
-    key=_key,
+    row_key=_key,
     answer=answer,
 )

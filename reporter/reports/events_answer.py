@@ -1,4 +1,4 @@
-"""The answer of the events report."""
+"""Types of the events answer."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from msgspec import UNSET, Meta, UnsetType
 from core.sources import SourceName
 from core.sources.declaration import Stage
 from reporter.freshness import Freshness
-from reporter.reports.kinds import EventType
+from reporter.reports.event_kinds import EventType
 from reporter.reports.report import BucketEnd, BucketStart, Complete, ResolvedQuery
 
 Dimension = Literal["source", "funnelStage", "eventType"]
 
 
 class ResolvedEventsQuery(ResolvedQuery, frozen=True, kw_only=True):
-    """The query as it was understood."""
+    """The resolved query."""
 
     source: SourceName | None
     funnel_stage: Stage | None
@@ -28,12 +28,12 @@ class ResolvedEventsQuery(ResolvedQuery, frozen=True, kw_only=True):
 
 Previous = Annotated[
     int | UnsetType | None,
-    Meta(description="Of the previous period's bucket; null if it has none so late, or none before countedUntil"),
+    Meta(description="The figure of the previous period's bucket; null if there is none, or none before countedUntil"),
 ]
 
 
 class EventsRow(msgspec.Struct, kw_only=True, rename="camel"):
-    """Events of one bucket and group. What is not grouped by is left out."""
+    """Events of one bucket and group. Dimensions that are not grouped by are left out."""
 
     start: BucketStart
     end: BucketEnd
@@ -46,20 +46,22 @@ class EventsRow(msgspec.Struct, kw_only=True, rename="camel"):
 
 
 class EventsTotals(msgspec.Struct, rename="camel"):
-    """The sum of all rows, of all pages."""
+    """The sum of all rows, over all pages."""
 
     events: int
-    previous_events: Annotated[int | UnsetType, Meta(description="Of the previous period, until countedUntil")] = UNSET
+    previous_events: Annotated[
+        int | UnsetType, Meta(description="The figure of the previous period, until countedUntil")
+    ] = UNSET
 
 
 class EventsAnswer(msgspec.Struct):
-    """Counts of events, ordered by bucket and group; buckets without events are there, with 0."""
+    """The events answer: rows ordered by bucket and group; buckets without events have 0."""
 
     query: ResolvedEventsQuery
     freshness: dict[SourceName, Freshness]
     rows: list[EventsRow]
     totals: EventsTotals
-    next: Annotated[str | None, Meta(description="`after` of the next page; null: this is the last one")]
+    next: Annotated[str | None, Meta(description="`after` of the next page; null on the last page")]
 
     notes = ()
 

@@ -1,54 +1,54 @@
-"""What all reports share: their parts, the query as it was understood, and comparing with a period that runs."""
+"""Parts that all reports share: the resolved query, the comparison with the previous period, the report itself."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from core.sources import SourceName
-from reporter import pages
+from reporter import pagination
 from reporter.buckets import Interval, same_point
-from reporter.cover import Cover, unit_start
-from reporter.figures import Snapshot
 from reporter.freshness import Freshness, Instant
 from reporter.parameters import BOM
 from reporter.period import Period
-from reporter.query import AnyParameter, QueryParams
+from reporter.query_params import AnyParameter, QueryParams
+from reporter.read_plan import ReadPlan, unit_start
 from reporter.settings import ReporterSettings
+from reporter.snapshot import Snapshot
 
-BucketStart = Annotated[Instant, Meta(description="First instant of the bucket, with the time zone's offset")]
+BucketStart = Annotated[Instant, Meta(description="Start of the bucket, with the time zone's offset")]
 BucketEnd = Annotated[Instant, Meta(description="End of the bucket, exclusive")]
 Complete = Annotated[
     bool,
     Meta(
-        description="false: the range cuts the bucket, or not everything that was accepted before its end is stored. "
-        "Late events can still come to a complete one"
+        description="false if the range cuts the bucket, or if some event accepted before its end is not stored yet. "
+        "Late events can still be added to a complete bucket"
     ),
 ]
 
 
 class Compared(msgspec.Struct, frozen=True, rename="camel"):
-    """The period that is compared with."""
+    """The period of a comparison."""
 
     start: Annotated[Instant, Meta(description="Inclusive")] = msgspec.field(name="from")
     end: Annotated[Instant, Meta(description="Exclusive")] = msgspec.field(name="to")
     counted_until: Annotated[
         Instant,
         Meta(
-            description="Previous figures count events before this instant. It is earlier than `to` while the range is "
-            "not over: it has passed as much of its bucket as `storedUntil` has of the bucket beside it",
+            description="Previous figures count events before this instant. If the range has not ended, it is earlier "
+            "than `to`: it is as far into its bucket as `storedUntil` is into the corresponding bucket",
         ),
     ]
 
 
 class ResolvedQuery(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """The query as it was understood; what was not given is null."""
+    """The resolved query; parameters that the request does not have are null."""
 
     start: Annotated[Instant, Meta(description="Inclusive")] = msgspec.field(name="from")
     end: Annotated[Instant, Meta(description="Exclusive")] = msgspec.field(name="to")
@@ -58,48 +58,57 @@ class ResolvedQuery(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 Resolved = TypeVar("Resolved", bound=ResolvedQuery)
+Key = TypeVar("Key")
+Figure = TypeVar("Figure")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Query(Generic[Resolved]):
-    """What a report was asked for, as it was understood."""
+    """A parsed query of a report."""
 
-    understood: Resolved
-    """The query as the answer repeats it."""
+    resolved: Resolved
+    """The resolved query, which the answer repeats."""
     period: Period
-    covered: Cover
-    """What has to be read of the period."""
+    plan: ReadPlan
+    """The read plan of the period."""
     previous: Period | None
-    """The period that is compared with."""
+    """The period of the comparison."""
     sources: tuple[SourceName, ...]
-    """The sources that can contribute: they alone are read, and the answer has their freshness."""
-    page: pages.Page
+    """The sources that match the query; only they are read, and the answer has their freshness."""
+    page: pagination.Page
 
     @property
     def from_rows(self) -> bool:
-        """Whether something is asked for that no rollup holds."""
+        """Whether the query needs figures that no rollup holds."""
         return False
 
     @property
     def in_one_statement(self) -> bool:
-        """Whether one statement on the rollups answers it."""
-        return not (self.covered.rows or self.previous or self.from_rows)
+        """Whether one statement on rollups answers the query."""
+        return not (self.plan.rows or self.previous or self.from_rows)
 
-    def cover(self, period: Period) -> Cover:
-        """What has to be read of a period of this query."""
-        return period.cover()
+    def read_plan(self, period: Period) -> ReadPlan:
+        """Return the read plan of a period of this query."""
+        return period.read_plan()
 
-    def has_previous(self, bucket: int) -> bool:
-        """Whether the previous period has a bucket beside this one."""
-        return self.previous is not None and self.previous.has(bucket)
+    def previous_figure(
+        self, figures: Mapping[Key, Figure] | None, key: Key, bucket: int, zero: Figure
+    ) -> Figure | UnsetType | None:
+        """Return the figure of the previous period that belongs beside a bucket, `zero` if nothing was counted.
 
-    def so_far(self, snapshot: Snapshot) -> Self:
-        """The query with its previous period cut at the point that its own period has reached at this moment.
-
-        The point is a quarter-hour if the rows there are no longer kept.
+        UNSET if there are no `figures`: the query compares nothing. None if the previous period has no such bucket.
         """
-        period, before, understood = self.period, self.previous, self.understood
-        if before is None or understood.compare is None or snapshot.reached >= period.end:
+        if figures is None or self.previous is None:
+            return UNSET
+        return figures.get(key, zero) if self.previous.has_bucket(bucket) else None
+
+    def until_reached(self, snapshot: Snapshot) -> Self:
+        """Return the query with its previous period cut at the point that the current period has reached.
+
+        The point is rounded down to a quarter-hour if rows there are no longer kept.
+        """
+        period, before, resolved = self.period, self.previous, self.resolved
+        if before is None or resolved.compare is None or snapshot.reached >= period.end:
             return self
         at = before.start
         if snapshot.reached > period.start:
@@ -107,89 +116,91 @@ class Query(Generic[Resolved]):
         if at < snapshot.floor:
             at = unit_start(at, "quarter")
         before = before.until(at)
-        compare = msgspec.structs.replace(understood.compare, counted_until=before.end)
-        understood = msgspec.structs.replace(understood, compare=compare)
-        return dataclasses.replace(self, previous=before, understood=understood)
+        compare = msgspec.structs.replace(resolved.compare, counted_until=before.end)
+        resolved = msgspec.structs.replace(resolved, compare=compare)
+        return dataclasses.replace(self, previous=before, resolved=resolved)
 
 
 class Answer(Protocol):
-    """What a report says: a struct that is the JSON answer as it stands."""
+    """The answer of a report: a struct that is encoded as JSON."""
 
     @property
     def query(self) -> ResolvedQuery:
-        """The query as it was understood."""
+        """The resolved query."""
 
     freshness: dict[SourceName, Freshness]
     next: str | None
 
     @property
     def notes(self) -> Sequence[str]:
-        """What is missing from the answer, and how to get it."""
+        """What the answer leaves out, and how to get it."""
 
     def table(self) -> tuple[type[msgspec.Struct], Iterable[msgspec.Struct]]:
-        """The rows as CSV and Arrow have them, and their type. Columns that are UNSET in the first row are left out."""
+        """Return the row type and the rows of CSV and Arrow. Columns that are UNSET in the first row are left out."""
 
 
-AskedFor = TypeVar("AskedFor", bound=Query[Any])
+AnyReportQuery = TypeVar("AnyReportQuery", bound=Query[Any])
 Counted = TypeVar("Counted")
 Row = TypeVar("Row")
 
 
 class Figures(NamedTuple, Generic[Counted]):
-    """What was counted of a query's period, and of the period before where it is compared with one."""
+    """The counts of a query's period, and of the previous period if the query compares."""
 
-    now: Counted
-    before: Counted | None
+    current: Counted
+    previous: Counted | None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Report(Generic[AskedFor, Counted, Row]):
-    """One report: ask -> count -> rows -> answer.
+class Report(Generic[AnyReportQuery, Counted, Row]):
+    """One report: parse_query -> count -> rows -> answer.
 
-    ask         reads the query; raises BadQuery
-    count       counts a period; of the previous one it is given what was counted of the query's own
-    rows        makes all rows of the figures; also given the instant that everything of the sources is stored until
-    key         what a row is of
-    answer      is given the figures, the rows of the page and `next`
+    parse_query  parses the query; raises BadQuery
+    count        counts a period; for the previous period, its last argument is the counts of the current one
+    rows         makes all rows of the figures; its last argument is the instant up to which all events are stored
+    row_key      returns the bucket and groups of a row
+    answer       makes the answer of the figures, the rows of the page and `next`
 
-    shape, title and description are those of the OpenAPI document. is_file: it is downloaded as a CSV file.
+    answer_type, title and description are for the OpenAPI document. is_file: the report is downloaded as a CSV file.
     """
 
     name: str
     title: str
     description: str
     parameters: tuple[AnyParameter, ...]
-    shape: type[msgspec.Struct]
-    ask: Callable[[QueryParams, ReporterSettings], AskedFor]
-    count: Callable[[Snapshot, AskedFor, Period, Cover, Counted | None], Awaitable[Counted]]
-    rows: Callable[[AskedFor, Figures[Counted], datetime | None], list[Row]]
-    key: Callable[[Row], list[Any]]
-    answer: Callable[[AskedFor, dict[SourceName, Freshness], Figures[Counted], list[Row], str | None], Answer]
+    answer_type: type[msgspec.Struct]
+    parse_query: Callable[[QueryParams, ReporterSettings], AnyReportQuery]
+    count: Callable[[Snapshot, AnyReportQuery, Period, ReadPlan, Counted | None], Awaitable[Counted]]
+    rows: Callable[[AnyReportQuery, Figures[Counted], datetime | None], list[Row]]
+    row_key: Callable[[Row], list[Any]]
+    answer: Callable[[AnyReportQuery, dict[SourceName, Freshness], Figures[Counted], list[Row], str | None], Answer]
     is_file: bool = False
 
     @property
     def path(self) -> str:
-        """Its path in URLs."""
+        """The path of the report in URLs."""
         return f"/reports/{self.name}.csv" if self.is_file else f"/reports/{self.name}"
 
-    async def read(self, snapshot: Snapshot, query: AskedFor) -> Answer:
-        """The answer from one moment of the database. Raises BadQuery where it needs rows that are no longer kept."""
-        query = query.so_far(snapshot)
-        now = await self.count(snapshot, query, query.period, query.covered, None)
-        before: Counted | None = None
+    async def read(self, snapshot: Snapshot, query: AnyReportQuery) -> Answer:
+        """Return the answer from one snapshot. Raises BadQuery if it needs rows that are no longer kept."""
+        query = query.until_reached(snapshot)
+        current = await self.count(snapshot, query, query.period, query.plan, None)
+        previous: Counted | None = None
         if query.previous is not None:
-            before = await self.count(snapshot, query, query.previous, query.cover(query.previous), now)
-        figures = Figures(now, before)
-        rows, following = pages.cut(self.rows(query, figures, snapshot.stored_until), query.page, self.key)
-        return self.answer(query, snapshot.freshness, figures, rows, following)
+            previous = await self.count(snapshot, query, query.previous, query.read_plan(query.previous), current)
+        figures = Figures(current, previous)
+        rows, next_page = pagination.cut_page(
+            self.rows(query, figures, snapshot.stored_until), query.page, self.row_key
+        )
+        return self.answer(query, snapshot.freshness, figures, rows, next_page)
 
     def as_file(self) -> Self:
-        """The same report as a file for spreadsheets."""
+        """Return the same report as a file for spreadsheets."""
         return dataclasses.replace(
             self,
             title=f"{self.name.capitalize()} as a file",
-            description="The report's table in CSV for spreadsheets, with a name to save it under. Texts of senders "
-            "that would be formulas have a `'` before them.",
+            description="The table of the report as a CSV file for spreadsheets. A sender's text that a spreadsheet "
+            "would read as a formula has a `'` before it.",
             parameters=(*self.parameters, BOM),
             is_file=True,
         )
@@ -198,8 +209,8 @@ class Report(Generic[AskedFor, Counted, Row]):
 AnyReport = Report[Any, Any, Any]
 
 
-def understood(period: Period, before: Period | None) -> dict[str, Any]:
-    """The fields that every understood query repeats."""
+def resolved_fields(period: Period, before: Period | None) -> dict[str, Any]:
+    """Return the fields that every resolved query has."""
     compare = Compared(start=before.start, end=before.end, counted_until=before.end) if before else None
     return {
         "start": period.start,

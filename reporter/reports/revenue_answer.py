@@ -1,4 +1,4 @@
-"""The answer of the revenue report."""
+"""Types of the revenue answer."""
 
 from __future__ import annotations
 
@@ -15,56 +15,62 @@ from reporter.reports.report import BucketEnd, BucketStart, Complete, ResolvedQu
 
 Dimension = Literal["source", "campaignId"]
 Revenue = Annotated[Decimal, Meta(description="Decimal string with two digits after the point")]
-Purchases = Annotated[int, Meta(description="Events that are purchases, with or without an amount")]
+Purchases = Annotated[int, Meta(description="Purchase events, with or without an amount")]
 
 
 class ResolvedRevenueQuery(ResolvedQuery, frozen=True, kw_only=True):
-    """The query as it was understood."""
+    """The resolved query."""
 
     source: SourceName | None
     campaign_id: str | None
     group_by: tuple[Dimension, ...]
-    top: Annotated[int | None, Meta(description="Of how many campaigns each has a row; null: not grouped by them")]
+    top: Annotated[int | None, Meta(description="Number of campaigns that have rows; null if not grouped by campaign")]
 
 
 class RevenueRow(msgspec.Struct, kw_only=True, rename="camel"):
-    """Revenue of one bucket, and of one source or campaign where it is grouped by."""
+    """Revenue of one bucket, and of one source or campaign if grouped by it."""
 
     start: BucketStart
     end: BucketEnd
     complete: Complete
     source: SourceName | UnsetType = UNSET
-    campaign_id: Annotated[str | UnsetType | None, Meta(description="null: other, all that are not listed")] = UNSET
+    campaign_id: Annotated[
+        str | UnsetType | None, Meta(description="null means other: all campaigns that are not listed")
+    ] = UNSET
     revenue: Revenue
     purchases: Purchases
-    previous_revenue: Annotated[Decimal | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
-    previous_purchases: Annotated[int | UnsetType | None, Meta(description="Of the previous period's bucket")] = UNSET
+    previous_revenue: Annotated[
+        Decimal | UnsetType | None, Meta(description="The figure of the previous period's bucket")
+    ] = UNSET
+    previous_purchases: Annotated[
+        int | UnsetType | None, Meta(description="The figure of the previous period's bucket")
+    ] = UNSET
 
 
 class RevenueTotals(msgspec.Struct, kw_only=True, rename="camel"):
-    """The sum of all rows, of all pages."""
+    """The sum of all rows, over all pages."""
 
     revenue: Revenue
     purchases: Purchases
-    previous_revenue: Annotated[Decimal | UnsetType, Meta(description="Of the previous period, until countedUntil")] = (
-        UNSET
-    )
-    previous_purchases: Annotated[int | UnsetType, Meta(description="Of the previous period, until countedUntil")] = (
-        UNSET
-    )
+    previous_revenue: Annotated[
+        Decimal | UnsetType, Meta(description="The figure of the previous period, until countedUntil")
+    ] = UNSET
+    previous_purchases: Annotated[
+        int | UnsetType, Meta(description="The figure of the previous period, until countedUntil")
+    ] = UNSET
 
 
 class RevenueAnswer(msgspec.Struct):
-    """Revenue, ordered by bucket and group; buckets without purchases are there, with 0.00."""
+    """The revenue answer: rows ordered by bucket and group; buckets without purchases have 0.00."""
 
     query: ResolvedRevenueQuery
     freshness: dict[SourceName, Freshness]
     currency: Annotated[
-        None, Meta(description="Always null: the events name no currency, amounts are added as they came")
+        None, Meta(description="Always null: events have no currency, and amounts are summed as received")
     ]
     rows: list[RevenueRow]
     totals: RevenueTotals
-    next: Annotated[str | None, Meta(description="`after` of the next page; null: this is the last one")]
+    next: Annotated[str | None, Meta(description="`after` of the next page; null on the last page")]
 
     notes = ()
 

@@ -1,4 +1,4 @@
-"""List what each value of a dimension has: its own order, or most events first; other comes last."""
+"""Lists of a dimension's values and their events: in the dimension's own order or most events first, other last."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from core.sources import SourceName
 from reporter.period import Period
 from reporter.reports import audience
-from reporter.reports.audience import OF, Counts, Dimension
+from reporter.reports.audience import DIMENSIONS_OF, Counts, Dimension
 from reporter.reports.demographics_answer import Share
 
 
-class Lists:
-    """Makes the lists of a row. previous: the period that `before` is of."""
+class ShareLists:
+    """Makes the lists of each row. before: the counts of the period `previous`; both None without a comparison."""
 
     def __init__(
         self,
@@ -27,33 +27,33 @@ class Lists:
         self._counts, self._before, self._with_ranked = now, before, with_ranked
         self._previous = previous
 
-    def of(self, number: int, source: SourceName) -> dict[str, list[Share] | None]:
-        """The lists of one bucket and source, by their names in Python."""
+    def of_bucket(self, number: int, source: SourceName) -> dict[str, list[Share] | None]:
+        """Return the lists of one bucket and source, by their Python attributes."""
         return {
-            audience.attribute(dimension): self._list(number, source, dimension)
+            audience.attribute_name(dimension): self._list(number, source, dimension)
             if self._with_ranked or (source, dimension) not in audience.RANKED
             else None
-            for dimension in OF[source]
+            for dimension in DIMENSIONS_OF[source]
             if dimension in self._by
         }
 
     def _list(self, number: int, source: SourceName, dimension: Dimension) -> list[Share]:
-        """What has events, by the dimension's own order, else most events first; other comes last."""
+        """Return the values that have events: in the dimension's own order or most events first, other last."""
         ranked = (source, dimension) in audience.RANKED
-        counts = audience.of(self._counts, number, source, dimension)
+        counts = audience.bucket_values(self._counts, number, source, dimension)
         if self._before is None or self._previous is None:
             listed = [Share(value, events) for value, events in counts.items() if events]
-        elif not self._previous.has(number):
+        elif not self._previous.has_bucket(number):
             listed = [Share(value, events, None) for value, events in counts.items() if events]
         else:
-            before = audience.of(self._before, number, source, dimension)
+            before = audience.bucket_values(self._before, number, source, dimension)
             values = counts.keys() | before.keys() if not ranked else counts.keys() | {None}
             then = {value: before.get(value, 0) for value in values}
-            if ranked:  # of those that are not listed in this bucket, though in another one
-                then[None] = sum(before.values()) - sum(found for value, found in then.items() if value is not None)
+            if ranked:  # includes values that are listed in other buckets only
+                then[None] = sum(before.values()) - sum(events for value, events in then.items() if value is not None)
             now = {value: counts.get(value, 0) for value in values}
             listed = [Share(value, now[value], then[value]) for value in values if now[value] or then[value]]
-        order = audience.order(source, dimension)
+        order = audience.value_order(source, dimension)
         listed.sort(
             key=lambda share: (
                 share.value is None,

@@ -1,5 +1,5 @@
--- One name for each thing: rejected events (were: refused), dead letters (were: letters).
--- A collector of an earlier version goes on storing meanwhile, through views under the old names.
+-- Rename to the terms of the glossary: rejected events (before: refused), dead letters (before: letters).
+-- Views under the old names let collectors of the previous version store during the upgrade.
 
 ALTER TABLE refused_events RENAME TO rejected_events;
 ALTER INDEX refused_events_stored_at RENAME TO rejected_events_stored_at;
@@ -11,7 +11,7 @@ ALTER INDEX letter_totals_pkey RENAME TO dead_letter_totals_pkey;
 DROP FUNCTION chosen_letters;
 DROP VIEW letters;
 
--- The stream of rejected events is a new one. What it stored under its old name is part of its ledger.
+-- The stream of rejected events has a new name. Its ledger includes what was stored under the old name.
 UPDATE receipts SET stream = 'REJECTED' WHERE stream = 'REFUSED';
 UPDATE receipt_totals SET stream = 'REJECTED' WHERE stream = 'REFUSED';
 UPDATE stream_lives SET stream = 'REJECTED' WHERE stream = 'REFUSED';
@@ -20,8 +20,9 @@ UPDATE dead_letter_totals SET kind = 'rejected' WHERE kind = 'refused';
 UPDATE dead_letters SET stream = 'REJECTED' WHERE stream = 'REFUSED';
 DELETE FROM source_states WHERE name = 'refused';
 
--- Dead letters of both kinds: dead events could not be stored; rejected events did not pass the gateway's validation.
--- position is -1 for a message that could not be read. length is of the whole event: a rejected one may be kept in part.
+-- Dead letters of both kinds. dead: an accepted event that could not be stored. rejected: an event that failed the
+-- gateway's validation. position is -1 for a message that could not be decoded. length is that of the whole event; of a
+-- large rejected event only a part is kept.
 CREATE VIEW all_dead_letters AS
 SELECT 'dead' AS kind, id, stored_at, received_at, source, reason, path, detail, NULL AS event_id, correlation_id,
        stream, stream_sequence, position, octet_length(event)::bigint AS length, sha256(event) AS sha256, event,
@@ -32,7 +33,8 @@ SELECT 'rejected', id, stored_at, received_at, coalesce(source::text, 'unknown')
        correlation_id, 'REJECTED', stream_sequence, NULL, length, sha256, event, outcome, outcome_at, replayed_as
 FROM rejected_events;
 
--- The dead letters that pass a filter. A parameter that is NULL passes everything; since is inclusive, until is not.
+-- Dead letters that match a filter. A parameter that is NULL matches everything; since is inclusive, until is
+-- exclusive.
 CREATE FUNCTION filter_dead_letters(kind text, source text, reason text, since timestamptz, until timestamptz,
                                     outcome dead_letter_outcome, ids bigint[])
     RETURNS SETOF all_dead_letters LANGUAGE sql STABLE AS $$
@@ -46,7 +48,7 @@ CREATE FUNCTION filter_dead_letters(kind text, source text, reason text, since t
       AND (ids IS NULL OR d.id = ANY (ids))
 $$;
 
--- For services of the earlier version, until all are replaced.
+-- For services of the previous version, until all are replaced.
 CREATE VIEW refused_events AS SELECT * FROM rejected_events;
 CREATE VIEW letter_totals AS SELECT kind, stream, outcome, dead_letters AS letters FROM dead_letter_totals;
 

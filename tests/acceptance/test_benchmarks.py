@@ -45,7 +45,7 @@ RESULTS_OF_A_RUN = {
         "settings": {"seconds": 300},
         "freshness_p50_seconds": 0.2,
         "freshness_p99_seconds": 0.5,
-        "memory": {"gateway": {"most_mb": 190.0, "slope_mb_per_minute": 0.1}},
+        "memory": {"gateway": {"max_mb": 190.0, "slope_mb_per_minute": 0.1}},
     },
     "overload": {"flood_of_capacity": 2.0, "small": {"rejected_p99_ms": 30.0}, "large": {"rejected_p99_ms": 60.0}},
 }
@@ -111,4 +111,4 @@ def test_report(tmp_path: Path) -> None:
 def test_samples() -> None:
     """A percentile is a sample; a slope is of the second half, whatever the first one did."""
     assert (percentile([3, 1, 2], 50), percentile([3, 1, 2], 99), percentile([], 50)) == (2, 3, 0)
-    assert flatness([0, 9 << 20, 5 << 20, 6 << 20], every_seconds=60) == {"most_mb": 9.0, "slope_mb_per_minute": 1.0}
+    assert flatness([0, 9 << 20, 5 << 20, 6 << 20], every_seconds=60) == {"max_mb": 9.0, "slope_mb_per_minute": 1.0}

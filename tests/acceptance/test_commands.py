@@ -20,6 +20,7 @@ from ops.ledger import Ledger, read_ledger
 from ops.local import Servers
 from ops.local.ports import free_port, is_free
 from tests.support.events import NOON, facebook, rfc3339
+from tests.support.operator import assert_shape
 from tests.support.processes import ROOT
 
 ADDRESS = re.compile(r"127\.0\.0\.1:(\d+)")
@@ -95,10 +96,15 @@ def left_behind(folder: Path) -> list[str]:
 
 
 async def test_demo_shows_that_nothing_is_lost(folder: Path) -> None:
-    """Exit code 0 under the publisher's load; demo.json holds every figure, and they fit together; nothing is left."""
-    async with ops(folder, "demo", "--seconds", "4") as demo:
+    """Exit code 0 under the publisher's load; demo.json holds every figure, and they fit together; nothing is left.
+
+    With --format json the result is the one document on stdout, and has the shape that the help shows."""
+    async with ops(folder, "demo", "--seconds", "4", "--format", "json") as demo:
         assert await demo.end() == 0, demo.text
-    assert "nothing lost, the ledger balances" in demo.text
+    document = json.loads(demo.text[demo.text.rindex("\n{\n") :])
+    assert_shape(["demo"], document)
+    assert document["ok"]
+    assert "no event lost, the ledger balances" in demo.text
     figures = json.loads((folder / ".sluice" / "demo.json").read_text())
     assert figures.keys() >= FIGURES
     assert figures["sent"] == figures["accepted"] + figures["rejected"] > 4_000
@@ -120,7 +126,7 @@ async def test_demo_fails_where_something_is_wrong(folder: Path) -> None:
     """Bodies that the gateway is told not to take are lost to a publisher that never retries: exit code 1, and why."""
     async with ops(folder, "demo", "--seconds", "1", GATEWAY_MAX_BODY_BYTES=str(TOO_SMALL_BYTES)) as demo:
         assert await demo.end() == 1, demo.text
-    assert re.search(r"wrong: not every POST was answered 202: \{.*'413': \d", demo.text)
+    assert re.search(r"problem: not every POST got 202: \{.*'413': \d", demo.text)
     assert "demo failed" in demo.text
     assert (folder / ".sluice" / "demo.json").exists()
     assert not left_behind(folder)
@@ -132,7 +138,7 @@ async def test_demo_says_why_it_cannot_start(folder: Path) -> None:
         port = str(taken.getsockname()[1])
         async with ops(folder, "demo", GATEWAY_PORT=port) as demo:
             assert await demo.end() == 1
-    assert f"sluice: GATEWAY_PORT={port}: 127.0.0.1:{port} is taken" in demo.text
+    assert f"sluice: GATEWAY_PORT={port}: 127.0.0.1:{port} is in use" in demo.text
     assert not left_behind(folder)
 
 
@@ -155,7 +161,7 @@ async def test_up_runs_until_ctrl_c(folder: Path) -> None:
         async with ops(folder, "up", PUBLISHER="0") as second:
             assert await second.end() == 1
         assert f"in use by another stack (pid {up.process.pid})" in second.text
-        assert "stop that one, or set SLUICE_FOLDER to another folder" in second.text
+        assert "stop that stack, or set SLUICE_FOLDER to another folder" in second.text
         await up.until(FLOW.pattern)  # the first one goes on
         up.process.send_signal(signal.SIGINT)
         assert await up.end() == 0, up.text
@@ -200,7 +206,7 @@ async def test_up_under_load_ends_without_a_loss(folder: Path) -> None:
     assert not left_behind(folder)
     async with Servers(folder / ".sluice", environ={}) as servers:
         ledger = await ledger_of(servers)
-    assert not ledger.wrong()
+    assert not ledger.problems()
     assert ledger.events("stored") >= 20_000
     assert ledger.events("repeated") == ledger.events("dead") == 0
 

@@ -21,14 +21,14 @@ from bench.publisher.bodies import Bodies
 from bench.publisher.sender import Sender
 from core import postgres
 from core.sources import SOURCES
-from reporter.figures import Snapshot
-from reporter.query import QueryParams
-from reporter.read import Pool, open_pool, snapshot
+from reporter.database import Pool, open_pool, open_snapshot
+from reporter.query_params import QueryParams
 from reporter.reports import AnyReport
 from reporter.reports.demographics import DEMOGRAPHICS
 from reporter.reports.events import EVENTS
 from reporter.reports.revenue import REVENUE
 from reporter.settings import ReporterSettings
+from reporter.snapshot import Snapshot
 from tests.support.events import rfc3339
 from tests.support.system import System
 from tests.support.waiting import eventually
@@ -52,7 +52,7 @@ class Moment:
     async def report(self, report: AnyReport, **query: str) -> Any:
         """The reporter's answer at this moment."""
         asked = QueryParams(urlencode(query).encode(), report.parameters)
-        return await report.read(self.snapshot, report.ask(asked, ReporterSettings()))
+        return await report.read(self.snapshot, report.parse_query(asked, ReporterSettings()))
 
     async def counted(self, source: str, start: datetime, end: datetime, *conditions: str) -> int:
         """How many rows of the range stand in the partitions at this moment."""
@@ -85,7 +85,10 @@ async def one_moment(system: System, pool: Pool) -> AsyncIterator[Moment]:
     """What the reporter sees, seen by a second connection too."""
     plain = await postgres.connect(system.servers.reporter_dsn, name="tests")
     try:
-        async with snapshot(pool, list(SOURCES)) as seen, plain.transaction(isolation="repeatable_read", readonly=True):
+        async with (
+            open_snapshot(pool, list(SOURCES)) as seen,
+            plain.transaction(isolation="repeatable_read", readonly=True),
+        ):
             exported = await seen.connection.fetchval("SELECT pg_export_snapshot()")
             await plain.execute(f"SET TRANSACTION SNAPSHOT '{exported}'")
             yield Moment(seen, plain)

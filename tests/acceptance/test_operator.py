@@ -21,10 +21,10 @@ from core.errors import SluiceError
 from core.jetstream import stream_info
 from core.postgres import Connection
 from core.settings import load
-from ops.cli.connection import told_locally
+from ops.cli.connection import published_locally
 from ops.doctor import doctor
-from ops.doctor.checks import Check
-from ops.doctor.examine import NEEDS
+from ops.doctor.checks import CheckResult
+from ops.doctor.server_checks import NEEDS
 from ops.local.flow import Flow
 from ops.local.nats import Nats
 from ops.local.ports import free_port
@@ -62,16 +62,18 @@ async def owner(system: System) -> AsyncIterator[Owner]:
     await connection.close()
 
 
-async def wrong(operator_settings: OperatorSettings, lag_seconds: float = LAG_SECONDS) -> dict[str, Check]:
+async def wrong(operator_settings: OperatorSettings, lag_seconds: float = LAG_SECONDS) -> dict[str, CheckResult]:
     """What doctor finds not to be ok."""
     return {
-        check.check: check for check in await doctor.look(operator_settings, lag_seconds, []) if check.state != "ok"
+        check.check: check
+        for check in await doctor.run_checks(operator_settings, lag_seconds, [])
+        if check.state != "ok"
     }
 
 
-async def mended(operator_settings: OperatorSettings, capsys: Capsys, check: Check, *more: str) -> None:
+async def mended(operator_settings: OperatorSettings, capsys: Capsys, check: CheckResult, *more: str) -> None:
     """Run the command that a check names; it succeeds, and all is well."""
-    arguments = shlex.split(check.mend[check.mend.index("python -m ops") :])[3:]
+    arguments = shlex.split(check.fix[check.fix.index("sluice ") :])[1:]
     code, said = await ops(operator_settings, capsys, *arguments, *more)
     assert code == 0, said
     assert await wrong(operator_settings) == {}
@@ -81,7 +83,7 @@ async def test_all_is_well(system: System, operator_settings: OperatorSettings, 
     """Every check is ok on a system that works, while events come in; for people and for programs; exit code 0."""
     await system.post([facebook(), tiktok()])
     code, said = await ops(operator_settings, capsys, "doctor")
-    assert (code, said.splitlines()[-1]) == (0, "all is well"), said
+    assert (code, said.splitlines()[-1]) == (0, "all checks are ok"), said
     code, document = await ops_json(operator_settings, capsys, "doctor")
     assert (code, document["ok"]) == (0, True)
     names = [check["check"] for check in document["checks"]]
@@ -128,7 +130,7 @@ async def test_a_frozen_server_is_the_only_cause(
     flow = Flow(system.supervisor, system.services, system.servers)
     assert (await flow.sample()).states[program] == "ready"
     pids = system.supervisor.pids(program)
-    with told_locally(system.servers.folder, variables(system.servers, system.services, settings)):
+    with published_locally(system.servers.folder, variables(system.servers, system.services, settings)):
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:
@@ -147,7 +149,7 @@ async def test_a_frozen_server_is_the_only_cause(
     assert f"log: .sluice/logs/{program}.log" in said
     (runbook,) = re.findall(r"runbook: (\S+)", said)
     assert (ROOT / runbook).is_file()
-    assert "follows from it: " in said
+    assert "or a consequence: " in said
     assert "1 check not ok" in said
     assert states[program] == "does not answer"
 
@@ -162,7 +164,7 @@ async def test_partitions_ahead(operator_settings: OperatorSettings, capsys: Cap
     day = await owner.fetchval("SELECT ((now() AT TIME ZONE 'UTC')::date + 3)::date")
     await owner.execute(f"DROP TABLE tiktok_events_{day:%Y%m%d}")
     check = (await wrong(operator_settings))["partitions"]
-    assert check.found == f"tiktok_events has none for {day}"
+    assert check.message == f"tiktok_events has no partition for {day}"
     await mended(operator_settings, capsys, check)
 
 
@@ -173,7 +175,7 @@ async def test_streams_drift(system: System, operator_settings: OperatorSettings
     config.max_bytes = 1 << 29
     await js.update_stream(config)
     check = (await wrong(operator_settings))["streams"]
-    assert check.found == f"EVENTS_TIKTOK max_bytes is {1 << 29}, declared {1 << 30}"
+    assert check.message == f"EVENTS_TIKTOK max_bytes is {1 << 29}, declared {1 << 30}"
     await mended(operator_settings, capsys, check, "--yes")
 
 
@@ -196,8 +198,8 @@ async def test_pause_resume_drain(system: System, operator_settings: OperatorSet
     assert (await stream_info(system.client, "EVENTS_FACEBOOK")).state.messages == 1
     found = await wrong(operator_settings, lag_seconds=0)
     assert found.keys() == {"paused", "lag"}
-    assert "EVENTS_FACEBOOK: 1 message waiting" in found["lag"].found
-    assert (await ops(operator_settings, capsys, *shlex.split(found["paused"].mend)[3:]))[0] == 0
+    assert "EVENTS_FACEBOOK: 1 message waiting" in found["lag"].message
+    assert (await ops(operator_settings, capsys, *shlex.split(found["paused"].fix)[1:]))[0] == 0
     assert (await ops(operator_settings, capsys, "drain"))[0] == 0
     assert (await stream_info(system.client, "EVENTS_FACEBOOK")).state.messages == 0
     assert await wrong(operator_settings) == {}
@@ -229,11 +231,11 @@ async def test_a_deleted_streams_loss_is_told(
 
     await eventually(collected, what="all but the loss is well again", seconds=60, every=0.3)
     check = (await wrong(operator_settings))["lost"]
-    assert check.found.startswith("EVENTS_FACEBOOK: at least 3 messages deleted before they were stored")
+    assert check.message.startswith("EVENTS_FACEBOOK: at least 3 messages deleted before they were stored")
     await mended(operator_settings, capsys, check, "--yes")
     _, document = await ops_json(operator_settings, capsys, "doctor")
     (lost,) = (check for check in document["checks"] if check["check"] == "lost")
-    assert lost["found"] == "nothing but 3 messages that you know of"
+    assert lost["message"] == "no message is lost, besides 3 messages that an operator accepted as lost"
 
 
 async def test_a_schema_that_is_not_there(system: System, operator_settings: OperatorSettings, capsys: Capsys) -> None:
@@ -244,9 +246,9 @@ async def test_a_schema_that_is_not_there(system: System, operator_settings: Ope
     dsn = system.servers.dsn("sluice_owner", "t_doctor")
     empty = load(OperatorSettings, {"NATS_URL": operator_settings.nats_url, "SLUICE_MIGRATE_DSN": dsn})
     found = await wrong(empty)
-    assert found["schema"].found == "the database holds none"
+    assert found["schema"].message == "the database has no schema"
     assert found["partitions"].state == found["ledger"].state == "unknown"
-    assert (await ops(empty, capsys, *shlex.split(found["schema"].mend)[3:]))[0] == 0
+    assert (await ops(empty, capsys, *shlex.split(found["schema"].fix)[1:]))[0] == 0
     assert "schema" not in await wrong(empty)
 
 
@@ -265,8 +267,8 @@ async def test_fsync_of_postgresql(system: System, operator_settings: OperatorSe
         await superuser.execute("SELECT pg_reload_conf()")
         await told(True)
         check = (await wrong(operator_settings))["PostgreSQL fsync"]
-        assert check.found == "fsync is off: a commit may be lost"
-        for statement in shlex.split(check.mend)[5::2]:
+        assert check.message == "fsync is off: a crash may lose commits"
+        for statement in shlex.split(check.fix)[5::2]:
             await superuser.execute(statement)
         await told(False)
     finally:
@@ -283,9 +285,9 @@ async def test_a_harmful_setting_of_a_role(system: System, operator_settings: Op
         await superuser.execute(f"ALTER {of} SET synchronous_commit = off")
         await superuser.execute("ALTER ROLE sluice_reporter SET synchronous_commit = off")
         check = (await wrong(operator_settings))["PostgreSQL settings"]
-        assert "synchronous_commit is off, a commit may be lost" in check.found
-        assert check.found.count("synchronous_commit") == 1
-        await superuser.execute(check.mend.removeprefix("as a superuser: "))
+        assert "synchronous_commit is off, a crash may lose commits" in check.message
+        assert check.message.count("synchronous_commit") == 1
+        await superuser.execute(check.fix.removeprefix("as a superuser: "))
         assert await wrong(operator_settings) == {}
     finally:
         await superuser.execute(f"ALTER {of} RESET ALL")
@@ -300,7 +302,7 @@ async def test_fsync_of_nats(system: System, operator_settings: OperatorSettings
     await system.supervisor.start(type(program)(**{**vars(program), "name": "lazy-nats"}))
     try:
         monitored = load(OperatorSettings, {**_variables(operator_settings), "NATS_MONITOR_URL": lazy.monitor_url})
-        assert (await wrong(monitored))["NATS fsync"].found == "a message is confirmed before it is on disk"
+        assert (await wrong(monitored))["NATS fsync"].message == "NATS confirms messages before they are on disk"
     finally:
         await system.supervisor.stop("lazy-nats")
 
@@ -314,7 +316,7 @@ async def test_a_disk_that_is_full(operator_settings: OperatorSettings, tmp_path
     code, said, errors = await ended(process)
     assert code == 1, errors
     disks = [check for check in json.loads(said)["checks"] if check["check"] == "disk"]
-    assert [check["state"] for check in disks if str(tmp_path) in check["found"]] == ["wrong"]
+    assert [check["state"] for check in disks if str(tmp_path) in check["message"]] == ["wrong"]
 
 
 def _variables(operator_settings: OperatorSettings) -> dict[str, str]:

@@ -86,8 +86,8 @@ class Visit:
         await self.settled()
 
     async def settled(self) -> None:
-        await expect(self.page.locator("#shown[aria-busy=false]")).to_be_attached()
-        await expect(self.page.locator("#shown table, #wrong .problem").first).to_be_visible()
+        await expect(self.page.locator("#result[aria-busy=false]")).to_be_attached()
+        await expect(self.page.locator("#result table, #errors .problem").first).to_be_visible()
 
     async def asked(self) -> dict[str, Any]:
         """What the API says to the very question that the page asked."""
@@ -129,14 +129,14 @@ async def test_the_pipeline_is_shown(visit: Visit, tmp_path: Path) -> None:
     state = (await visit.system.get("/pipeline")).json()
     stored = sum(source["eventsStored"] for source in state["sources"].values())
     page = visit.page
-    await expect(page.locator('[data-tile="Stored"]')).to_contain_text(f"{stored} in all")
+    await expect(page.locator('[data-tile="Stored"]')).to_contain_text(f"{stored} in total")
     await expect(page.locator('[data-tile="Ledger"]')).to_contain_text("balances")
     await expect(page.locator('[data-tile="Rejected"] .value')).to_have_text("1")
     await expect(page.locator("#state")).to_have_text("All is well: stored within seconds, nothing lost")
     await page.get_by_text("By source, with the ledger").click()
     await expect(page.locator("#by-source tbody tr")).to_have_count(2)
     await visit.system.post([facebook(), facebook(at=datetime.now(UTC))])
-    await expect(page.locator('[data-tile="Stored"]')).to_contain_text(f"{stored + 2} in all")
+    await expect(page.locator('[data-tile="Stored"]')).to_contain_text(f"{stored + 2} in total")
     await page.screenshot(path=tmp_path / "desktop.png", full_page=True)
     visit.fine()
 
@@ -149,11 +149,11 @@ async def test_events_and_revenue_are_what_the_api_gives(visit: Visit) -> None:
         assert said["query"]["interval"] == "hour"
         wanted: dict[str, list[str]] = {}
         for row in said["rows"]:
-            part = "" if row["complete"] else " · part"
+            part = "" if row["complete"] else " · partial"
             wanted.setdefault(row["start"][:16].replace("T", " ") + part, []).append(str(row[figure]))
-        shown = await visit.cells("#shown tbody tr")
+        shown = await visit.cells("#result tbody tr")
         assert {row[0]: [plain(cell) for cell in row[1:-1]] for row in shown} == wanted
-        (last,) = await visit.cells("#shown tfoot tr")
+        (last,) = await visit.cells("#result tfoot tr")
         assert plain(last[-1]) == str(said["totals"][figure])
         await expect(visit.page.locator("#total")).to_have_text(last[-1])
         await expect(visit.page.get_by_role("status").filter(has_text="rows")).to_contain_text(
@@ -206,7 +206,7 @@ async def test_times_are_of_the_chosen_zone(visit: Visit) -> None:
     await visit.open(report="events", interval="hour", timeZone="Asia/Kathmandu", **{"from": FROM, "to": TO})
     said = await visit.asked()
     assert datetime.fromisoformat(said["query"]["from"]) == datetime.fromisoformat(f"{FROM}T00:00+05:45")
-    assert (await visit.cells("#shown tbody tr"))[0][0] == f"{FROM} 00:00"
+    assert (await visit.cells("#result tbody tr"))[0][0] == f"{FROM} 00:00"
     at = NOON + timedelta(minutes=15)  # 18:00 there
     await visit.page.locator("[name=from]").fill(f"{at.date()}T18:00")
     await expect(visit.page.locator("#json")).to_have_attribute("href", re.compile("12%3A15%3A00Z"))
@@ -262,20 +262,22 @@ async def test_the_period_before_is_what_the_api_gives(visit: Visit) -> None:
         for row in said["rows"]:
             previous = row[f"previous{figure}"]
             wanted[row["start"]] += [Decimal(previous)] if previous is not None else []
-        cells = await visit.cells("#shown table:has(tfoot) tbody tr")
+        cells = await visit.cells("#result table:has(tfoot) tbody tr")
         shown = [plain(row[-1]) for row in cells]
         assert shown == [str(sum(figures)) if figures else "–" for figures in wanted.values()]
         assert shown[1][0] in "123456789"
         assert shown[-1] == "–"
-        assert [row[0].endswith(" · part") for row in cells] == [False, False, True, True]
+        assert [row[0].endswith(" · partial") for row in cells] == [False, False, True, True]
         counted = datetime.fromisoformat(said["query"]["compare"]["countedUntil"])
         assert counted.date() == (NOON - 3 * day).date()
-        await expect(visit.page.locator(".headline")).to_contain_text("the same part of the period before")
+        await expect(visit.page.locator(".headline")).to_contain_text("the same part of the previous period")
     await visit.system.post([facebook("bottom", at=datetime.now(UTC))])
     await visit.system.until_stored()
     await visit.open(report="events", interval="day", compare="previous", timeZone="UTC", **running)
     await expect(visit.page.locator('.chart [role=img] rect[fill="url(#part)"]')).to_have_count(1)
-    await expect(visit.page.locator(".legend")).to_contain_text("part: the range cuts it, or it is not over")
+    await expect(visit.page.locator(".legend")).to_contain_text(
+        "partial: the range cuts the bucket, or it has not ended"
+    )
     visit.fine()
 
 
@@ -317,7 +319,7 @@ async def test_a_mistake_is_shown_well(visit: Visit) -> None:
     await expect(page.get_by_role("combobox", name="Interval")).not_to_have_attribute("aria-invalid", "true")
     await page.get_by_role("combobox", name="Time zone").fill("Mars/Olympus")
     await page.keyboard.press("Enter")
-    await expect(alert).to_contain_text("'Mars/Olympus' is no IANA time zone")
+    await expect(alert).to_contain_text("'Mars/Olympus' is not an IANA time zone")
     await visit.open(report="events", **{**RANGE, "from": "yesterday"})
     await expect(alert).to_contain_text("'yesterday' is neither a date nor an instant")
     await visit.open(report="revenue", groupBy="source,campaignId", **RANGE)
@@ -361,14 +363,14 @@ async def test_nothing_is_loaded_one_after_the_other(visit: Visit) -> None:
 async def test_a_lost_network_is_waited_for(visit: Visit) -> None:
     """If the reporter or its database does not answer, the page says so and when it asks again; figures that it has
     stay, greyed; when there is an answer again, all is as before."""
-    page, shown = visit.page, visit.page.locator("#shown")
+    page, shown = visit.page, visit.page.locator("#result")
     await visit.open(report="events", **RANGE)
     total = await page.locator("#total").text_content()
-    wrong = page.locator("#wrong .problem")
+    wrong = page.locator("#errors .problem")
     await page.route("**/reports/events?*", lambda route: route.abort())
     await page.get_by_role("button", name="Show").click()
     await expect(wrong).to_contain_text("The reporter does not answer")
-    await expect(page.locator("#told")).to_have_text(re.compile(r"Asking again in \d+ s"))
+    await expect(page.locator("#status")).to_have_text(re.compile(r"Retrying in \d+ s"))
     await expect(shown).to_have_class("stale")
     await expect(page.locator("#total")).to_have_text(str(total))
     await page.unroute("**/reports/events?*")
@@ -387,7 +389,7 @@ async def test_a_lost_network_is_waited_for(visit: Visit) -> None:
     await expect(page.locator("#total")).not_to_have_text(str(total))
 
 
-@pytest.mark.parametrize("lost", ["dashboard.js", "moment.js"])
+@pytest.mark.parametrize("lost", ["dashboard.js", "time.js"])
 async def test_a_script_that_does_not_come_is_told(visit: Visit, lost: str) -> None:
     """Where a part of the page's script was not loaded, it says so and what to do; a visit with all of it does not."""
     told = visit.page.get_by_text("The page's script did not load")
@@ -404,10 +406,10 @@ async def test_the_description_is_asked_for_until_it_comes(visit: Visit) -> None
     """What the controls offer comes from the API's description: where it cannot be read that is said, until it can."""
     await visit.page.route("**/openapi.json", lambda route: route.abort())
     await visit.page.goto(f"{visit.root}/?{urlencode(RANGE)}")
-    await expect(visit.page.locator("#wrong")).to_contain_text("description of the API cannot be read")
+    await expect(visit.page.locator("#errors")).to_contain_text("API description cannot be loaded")
     await visit.page.unroute("**/openapi.json")
     await visit.settled()
-    await expect(visit.page.locator("#wrong .problem")).to_have_count(0)
+    await expect(visit.page.locator("#errors .problem")).to_have_count(0)
     await expect(visit.page.get_by_role("group", name="Group by").get_by_role("checkbox").first).to_be_visible()
 
 
@@ -415,7 +417,7 @@ async def test_an_empty_range_and_no_answer(visit: Visit) -> None:
     """Where there is nothing, that is said. If the reporter does not answer, its last figures are greyed with their
     age; when it answers again, they are not."""
     await visit.open(report="events", **{"from": "2020-01-01", "to": "2020-01-02"}, timeZone="UTC")
-    await expect(visit.page.get_by_text("Nothing was stored of this range.")).to_be_visible()
+    await expect(visit.page.get_by_text("No events of this range are stored.")).to_be_visible()
     visit.fine()
     await visit.page.context.set_offline(True)
     await expect(visit.page.locator("#state")).to_contain_text("does not answer")

@@ -136,14 +136,14 @@ async def test_reports_in_a_terminal(database: Database, client: httpx.AsyncClie
     assert [" ".join(line.split()) for line in events.out.splitlines()[2:5]] == [
         f"{DAY[0]} 00:00 ~ facebook top 2", f"{DAY[0]} 00:00 ~ facebook bottom 2", f"{DAY[0]} 00:00 ~ tiktok top 1",
     ]  # fmt: skip
-    assert "~ is a part of its bucket" in events.out  # no collector has said what is stored
-    assert "in all: events 5" in events.out
-    assert "in all: revenue 407.90, purchases 2, previous revenue 0.00" in revenue.out
+    assert "~ marks an incomplete bucket" in events.out  # no collector has said what is stored
+    assert "total: events 5" in events.out
+    assert "total: revenue 407.90, purchases 2, previous revenue 0.00" in revenue.out
     first = f"{DAY[0]} 00:00"
     assert f"from {first}:00+05:45 to " in revenue.out
     assert f"to {first}:00+05:45" in revenue.out.partition("previous: from ")[2]
     assert f"{first}+05:45" in revenue.out.splitlines()[2]
-    assert "by the clocks of Asia/Kathmandu" in revenue.out
+    assert "time zone Asia/Kathmandu" in revenue.out
     assert "Norway" in audience.out
     assert "\x1b" not in audience.out
     assert r"\x1b[31mred" in audience.out

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from bench.publisher.bodies import Bodies, Body
-from bench.publisher.events import KINDS, SOURCES
+from bench.publisher.events import CORRUPTION_TYPES, SOURCES
 from bench.publisher.post import Answer
 from bench.publisher.sender import Sender, varied_sizes
 from bench.publisher.tally import Tally
@@ -73,8 +73,8 @@ async def test_every_post_is_answered_with_its_counts(load: Load) -> None:
 async def test_every_corruption_came_up(load: Load) -> None:
     """The load is what it is meant to be: each function with each kind, and each of them rejected at least once."""
     corruptions = {body.corruption for body, _ in load.posted if body.corruption}
-    rejected = {(corruption.function, corruption.kind) for corruption in corruptions if corruption.fault}
-    assert rejected == set(product(SOURCES, KINDS))
+    rejected = {(corruption.function, corruption.corruption_type) for corruption in corruptions if corruption.fault}
+    assert rejected == set(product(SOURCES, CORRUPTION_TYPES))
 
 
 async def test_answers_name_the_corrupt_event_and_its_fault(load: Load) -> None:

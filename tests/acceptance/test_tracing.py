@@ -80,7 +80,7 @@ async def test_one_trace_runs_from_the_sender_to_the_row(system: System, receive
     }
     for program in ("fb-collector", "ttk-collector"):
         lines = [line for line in system.log_lines(program) if trace_id in line.get("correlation_ids", ())]
-        assert [line["event"] for line in lines] == ["stored"], program
+        assert [line["event"] for line in lines] == ["batch stored"], program
 
 
 async def test_a_senders_own_correlation_id_stands_in_its_trace(system: System, receiver: Receiver) -> None:

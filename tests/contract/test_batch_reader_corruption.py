@@ -11,7 +11,7 @@ from time import time
 
 import pytest
 
-from bench.publisher.events import KINDS, SOURCES, Drawn, Event, Source, corrupt, make
+from bench.publisher.events import CORRUPTION_TYPES, SOURCES, Event, RandomValues, Source, corrupt, make
 from tests.support.batch_reader import accepted, kept, read_array, reasons
 from tests.support.events import encoded
 
@@ -21,7 +21,7 @@ STAGES = ("top", "bottom")
 def one(rng: Random, source: Source, stage: str) -> Event:
     """A valid event of this source and stage, as the publisher makes them."""
     while True:
-        event = make(rng, Drawn(rng, time))
+        event = make(rng, RandomValues(rng, time))
         if (event["source"], event["funnelStage"]) == (source, stage):
             return event
 
@@ -29,14 +29,16 @@ def one(rng: Random, source: Source, stage: str) -> Event:
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("function", SOURCES)
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_corrupt_event_is_told_apart(kind: int, function: Source, source: Source, stage: str) -> None:
+@pytest.mark.parametrize("corruption_type", CORRUPTION_TYPES)
+async def test_a_corrupt_event_is_told_apart(
+    corruption_type: int, function: Source, source: Source, stage: str
+) -> None:
     """Each kind, by each function, on each shape: rejected with its reason and path, or accepted where it is valid."""
-    rng = Random(f"{kind} {function} {source} {stage}")
+    rng = Random(f"{corruption_type} {function} {source} {stage}")
     for _ in range(5):  # kind 7 depends on what the event holds
         good = [one(rng, source, stage) for source in SOURCES for stage in STAGES]
         bad = one(rng, source, stage)
-        fault = corrupt(bad, function, kind).fault
+        fault = corrupt(bad, function, corruption_type).fault
         batch = await read_array(*good, bad)
         assert batch.events == 5
         if fault is None:
@@ -45,12 +47,12 @@ async def test_a_corrupt_event_is_told_apart(kind: int, function: Source, source
             continue
         assert (batch.accepted_events, batch.rejected_events) == (4, 1)
         assert reasons(batch) == [(4, fault.reason, fault.path)]
-        assert batch.told[0].event_id == bad.get("eventId")
+        assert batch.errors[0].event_id == bad.get("eventId")
         (copy,) = kept(batch)
         assert copy.body == encoded(bad)
         assert copy.sha256 == hashlib.sha256(encoded(bad)).digest()
         assert copy.source == source
-        assert copy.reason == batch.told[0].reason
+        assert copy.reason == batch.errors[0].reason
         assert accepted(batch) == {name: [encoded(e) for e in good if e["source"] == name] for name in SOURCES}
 
 
@@ -59,8 +61,8 @@ async def test_about_one_in_five_corruptions_is_none() -> None:
     rng = Random(7)
     events, faults = [], 0
     for _ in range(2000):
-        event = make(rng, Drawn(rng, time))
-        faults += corrupt(event, rng.choice(SOURCES), rng.choice(KINDS)).fault is not None
+        event = make(rng, RandomValues(rng, time))
+        faults += corrupt(event, rng.choice(SOURCES), rng.choice(CORRUPTION_TYPES)).fault is not None
         events.append(event)
     batch = await read_array(*events)
     assert batch.rejected_events == faults

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.events.contract import Reason
-from gateway.body import Form
+from gateway.body import BodyFormat
 from gateway.rejection import Rejected, Rejection
 from tests.support.batch_reader import accepted, kept, read, read_array, reasons
 from tests.support.events import Event, changed, encoded, facebook, tiktok
@@ -117,7 +117,7 @@ async def test_one_object_is_one_event() -> None:
 async def test_lines_stand_for_themselves() -> None:
     """Of NDJSON, a line that is no JSON costs that line: its index counts events, not blank lines."""
     good = [encoded(facebook()), encoded(facebook("bottom"))]
-    batch = await read(b"\r\n".join((good[0], b"", b"{oops", good[1], b"")), Form.LINES)
+    batch = await read(b"\r\n".join((good[0], b"", b"{oops", good[1], b"")), BodyFormat.LINES)
     assert accepted(batch) == {"facebook": good}
     assert reasons(batch) == [(1, Reason.MALFORMED, "$")]
 

@@ -13,8 +13,8 @@ from core.events.rejected import KEPT_BYTES
 from core.events.wire import SEAL_BYTES
 from core.sources.fields import MAX_EVENT_BYTES
 from gateway.admission import Admission
-from gateway.batch import KEPT_MOST, KEPT_MOST_BYTES, MAX_LISTED_ERRORS
-from gateway.body import Form
+from gateway.batch import MAX_KEPT_BYTES, MAX_KEPT_EVENTS, MAX_LISTED_ERRORS
+from gateway.body import BodyFormat
 from gateway.decode import SMALLEST_EVENT_BYTES, Decoder
 from gateway.rejection import Overloaded, Rejected, Rejection
 from tests.support.batch_reader import ALONE, CONTRACT, accepted, kept, read, read_array, reasons
@@ -85,27 +85,27 @@ async def test_no_valid_event_is_shorter_than_the_bound_counts_on(source: str, s
 
 async def test_a_body_of_too_many_events_is_rejected_whole() -> None:
     """As many events as the bound are taken, one more and the body is rejected, whatever its events are."""
-    decode = Decoder(CONTRACT, most_events=1000)
+    decode = Decoder(CONTRACT, max_events=1000)
     event = encoded(facebook())
-    at_bound = await decode(b"[" + b",".join([event] * 1000) + b"]", Form.JSON, microseconds(), ALONE)
+    at_bound = await decode(b"[" + b",".join([event] * 1000) + b"]", BodyFormat.JSON, microseconds(), ALONE)
     assert at_bound.accepted_events == 1000
     for body in (b"[" + b",".join([event] * 1001) + b"]", b"[" + b"0," * 1000 + b"0]", b"[" + b"," * 1000 + b"]"):
         with pytest.raises(Rejected) as caught:
-            await decode(body, Form.JSON, microseconds(), ALONE)
+            await decode(body, BodyFormat.JSON, microseconds(), ALONE)
         assert caught.value.rejection is Rejection.TOO_MANY_EVENTS
 
 
 async def test_all_rejected_are_counted_the_first_are_told_and_most_are_kept() -> None:
     """However many events are rejected: all are counted, 100 are listed, and copies are kept in bounded room."""
     good = encoded(facebook())
-    batch = await read_array(*[b"{}"] * (KEPT_MOST + 500), good)
-    assert (batch.accepted_events, batch.rejected_events) == (1, KEPT_MOST + 500)
-    assert [told.index for told in batch.told] == list(range(MAX_LISTED_ERRORS))
-    assert (len(kept(batch)), batch.kept_events) == (KEPT_MOST, KEPT_MOST)
+    batch = await read_array(*[b"{}"] * (MAX_KEPT_EVENTS + 500), good)
+    assert (batch.accepted_events, batch.rejected_events) == (1, MAX_KEPT_EVENTS + 500)
+    assert [errors.index for errors in batch.errors] == list(range(MAX_LISTED_ERRORS))
+    assert (len(kept(batch)), batch.kept_events) == (MAX_KEPT_EVENTS, MAX_KEPT_EVENTS)
     large = b'{"a":"' + b"x" * 200_000 + b'"}'
     batch = await read_array(*[large] * 300, good)
     assert (batch.accepted_events, batch.rejected_events) == (1, 300)
-    assert KEPT_MOST_BYTES <= batch.kept_bytes < KEPT_MOST_BYTES + 2 * KEPT_BYTES
+    assert MAX_KEPT_BYTES <= batch.kept_bytes < MAX_KEPT_BYTES + 2 * KEPT_BYTES
     assert len(kept(batch)) == batch.kept_events < 300
 
 
@@ -114,16 +114,16 @@ async def test_copies_are_kept_while_there_is_room() -> None:
     that none is kept. All of them are counted as ever, and valid ones beside them are accepted."""
     admission = Admission(2_000_000)
     body = b"[" + b",".join([*[b"1"] * 9_000, encoded(facebook())]) + b"]"
-    with admission.hold(len(body)) as other, admission.hold(len(body)) as hold:
-        before = hold.bytes
-        batch = await Decoder(CONTRACT, most_events=10_000)(body, Form.JSON, microseconds(), hold)
+    with admission.reserve(len(body)) as other, admission.reserve(len(body)) as reservation:
+        before = reservation.bytes
+        batch = await Decoder(CONTRACT, max_events=10_000)(body, BodyFormat.JSON, microseconds(), reservation)
         assert (batch.accepted_events, batch.rejected_events) == (1, 9_000)
         assert len(kept(batch)) == batch.kept_events
         assert 1_000 < batch.kept_events < 9_000
         assert batch.no_room
-        assert hold.bytes - before > batch.kept_bytes
-        assert admission.held_bytes == other.bytes + hold.bytes
-        assert admission.held_bytes <= admission.spare_bytes < admission.share_bytes
+        assert reservation.bytes - before > batch.kept_bytes
+        assert admission.held_bytes == other.bytes + reservation.bytes
+        assert admission.held_bytes <= admission.optional_bytes < admission.share_bytes
     assert admission.held_bytes == 0
 
 
@@ -131,16 +131,16 @@ async def test_what_stands_in_a_body_needs_room_while_it_is_read() -> None:
     """A tiny element takes more than its bytes: where there is no room for all of a body, it is told to come again."""
     admission = Admission(1_000_000)
     body = b"[" + b",".join([b"11"] * 100_000) + b"]"
-    decode = Decoder(CONTRACT, most_events=100_000)
-    with admission.hold(0), admission.hold(len(body)) as hold:
+    decode = Decoder(CONTRACT, max_events=100_000)
+    with admission.reserve(0), admission.reserve(len(body)) as reservation:
         with pytest.raises(Overloaded):
-            await decode(body, Form.JSON, microseconds(), hold)
+            await decode(body, BodyFormat.JSON, microseconds(), reservation)
         assert admission.held_bytes <= admission.share_bytes
-    with admission.hold(0), admission.hold(0) as hold:
-        before = hold.bytes
+    with admission.reserve(0), admission.reserve(0) as reservation:
+        before = reservation.bytes
         events = b"[" + b",".join([encoded(facebook())] * 500) + b"]"
-        assert (await decode(events, Form.JSON, microseconds(), hold)).accepted_events == 500
-        assert hold.bytes == before
+        assert (await decode(events, BodyFormat.JSON, microseconds(), reservation)).accepted_events == 500
+        assert reservation.bytes == before
 
 
 async def test_of_a_large_rejected_event_the_beginning_is_kept() -> None:
@@ -163,14 +163,14 @@ async def test_of_a_large_rejected_event_the_beginning_is_kept() -> None:
 async def test_age_is_measured_from_the_arrival(moment: datetime, expected: Reason | None) -> None:
     """An event of noon is taken from one hour before to seven days after it, to the microsecond."""
     batch = await read_array(facebook(at=NOON), at=moment)
-    assert [told.reason for told in batch.told] == ([expected] if expected else [])
+    assert [errors.reason for errors in batch.errors] == ([expected] if expected else [])
 
 
 async def test_the_operators_window_counts() -> None:
     """MAX_EVENT_AGE_DAYS and MAX_EVENT_AHEAD_SECONDS are what the door measures with."""
-    decode = Decoder(Contract(max_age_days=1, max_ahead_seconds=0), most_events=10)
+    decode = Decoder(Contract(max_age_days=1, max_ahead_seconds=0), max_events=10)
     for moment, taken in ((NOON, 1), (NOON + timedelta(days=1), 1), (NOON + timedelta(days=1, seconds=1), 0)):
-        batch = await decode(encoded(facebook(at=NOON)), Form.JSON, microseconds(moment), ALONE)
+        batch = await decode(encoded(facebook(at=NOON)), BodyFormat.JSON, microseconds(moment), ALONE)
         assert batch.accepted_events == taken
 
 

@@ -287,7 +287,6 @@ for name in wanted:
                 "reporter.__main__",
                 "core.migrate",
                 "ops.__main__",
-                "ops.snapshot",
             ],
             set(),
         ),

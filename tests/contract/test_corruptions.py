@@ -44,21 +44,23 @@ BREAKS: dict[tuple[str, int], Broken] = {
     ("tiktok", 8): dict.fromkeys(ANY_TIKTOK, (Reason.WRONG_TYPE, "$.data.user.followers")),
 }
 for function in MAKERS:  # these are the same in both functions, and break every event
-    for kind, said in {
+    for corruption_type, said in {
         1: (Reason.INVALID_TIMESTAMP, "$.timestamp"),
         2: (Reason.MISSING_FIELD, "$.eventId"),
         4: (Reason.MISSING_FIELD, "$.data.user"),
         5: (Reason.NOT_ALLOWED, "$.funnelStage"),
         6: (Reason.WRONG_TYPE, "$.eventType"),
     }.items():
-        BREAKS[function, kind] = dict.fromkeys(SHAPES, said)
+        BREAKS[function, corruption_type] = dict.fromkeys(SHAPES, said)
 
 
 def every() -> list[Any]:
     """Function, kind, the event's own source and stage, and what it breaks."""
     return [
-        pytest.param(function, kind, shape, breaks.get(shape), id=f"{function}-{kind}-on-{'-'.join(shape)}")
-        for (function, kind), breaks in sorted(BREAKS.items())
+        pytest.param(
+            function, corruption_type, shape, breaks.get(shape), id=f"{function}-{corruption_type}-on-{'-'.join(shape)}"
+        )
+        for (function, corruption_type), breaks in sorted(BREAKS.items())
         for shape in SHAPES
     ]
 
@@ -68,23 +70,25 @@ def valid(shape: tuple[str, str]) -> Event:
     return changed(MAKERS[source](stage), "eventType", TYPES[shape])
 
 
-def corrupted(event: Event, function: Any, kind: int) -> Event:
+def corrupted(event: Event, function: Any, corruption_type: int) -> Event:
     copied = copy.deepcopy(event)
-    corrupt(copied, function, kind)
+    corrupt(copied, function, corruption_type)
     return copied
 
 
 def test_there_are_sixteen() -> None:
     """Eight kinds of two functions, and none is left out."""
-    assert sorted(BREAKS) == [(function, kind) for function in sorted(MAKERS) for kind in range(1, 9)]
+    assert sorted(BREAKS) == [
+        (function, corruption_type) for function in sorted(MAKERS) for corruption_type in range(1, 9)
+    ]
 
 
-@pytest.mark.parametrize(("function", "kind", "shape", "breaks"), every())
+@pytest.mark.parametrize(("function", "corruption_type", "shape", "breaks"), every())
 def test_a_corruption_is_told_or_does_no_harm(
-    function: str, kind: int, shape: tuple[str, str], breaks: tuple[Reason, str] | None
+    function: str, corruption_type: int, shape: tuple[str, str], breaks: tuple[Reason, str] | None
 ) -> None:
     """At the door and in its own stream, a corrupt event has its reason and path; one that is still valid is taken."""
-    event = corrupted(valid(shape), function, kind)
+    event = corrupted(valid(shape), function, corruption_type)
     for source in (None, shape[0]):
         if breaks is None:
             read = CONTRACT.read(encoded(event), microseconds(), source)
@@ -95,14 +99,16 @@ def test_a_corruption_is_told_or_does_no_harm(
             assert (caught.value.reason, caught.value.path) == breaks
 
 
-@pytest.mark.parametrize(("function", "kind", "shape", "breaks"), every())
+@pytest.mark.parametrize(("function", "corruption_type", "shape", "breaks"), every())
 def test_a_corruption_costs_one_event(
-    function: str, kind: int, shape: tuple[str, str], breaks: tuple[Reason, str] | None
+    function: str, corruption_type: int, shape: tuple[str, str], breaks: tuple[Reason, str] | None
 ) -> None:
     """As the last of a message, where the publisher puts it, a corrupt event leaves the others' rows as they are."""
     source, _ = shape
     good = [valid(shape), valid(shape)]
-    parsed = python_parser(SOURCES[source], CONTRACT)(message(*good, corrupted(valid(shape), function, kind)), 1)
+    parsed = python_parser(SOURCES[source], CONTRACT)(
+        message(*good, corrupted(valid(shape), function, corruption_type)), 1
+    )
     kept = sum(day.count for day in parsed.days.values())
     if breaks is None:
         assert (kept, parsed.invalid) == (3, [])

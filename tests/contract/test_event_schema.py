@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.publisher.events import Drawn, corrupt, make
+from bench.publisher.events import RandomValues, corrupt, make
 from core.events.catalog import shapes
 from core.events.contract import Contract, Invalid, Reason
 from core.events.examples import AT, EXAMPLES
@@ -81,7 +81,7 @@ def test_each_example_is_a_whole_valid_event(name: str) -> None:
 def test_valid_events() -> None:
     """A thousand events as the publisher makes them are valid by both."""
     rng = Random(7)
-    fresh = Drawn(rng, NOON.timestamp)
+    fresh = RandomValues(rng, NOON.timestamp)
     for _ in range(1_000):
         event = make(rng, fresh)
         assert VALIDATOR.is_valid(event)
@@ -89,12 +89,12 @@ def test_valid_events() -> None:
 
 
 @pytest.mark.parametrize("function", MAKERS)
-@pytest.mark.parametrize("kind", range(1, 9))
-def test_corruptions(function: str, kind: int) -> None:
+@pytest.mark.parametrize("corruption_type", range(1, 9))
+def test_corruptions(function: str, corruption_type: int) -> None:
     """The publisher's sixteen corruptions over all shapes: both reject the same ones."""
     for source, stage in SHAPES:
         event = MAKERS[source](stage)
-        corrupt(event, function, kind)  # type: ignore[arg-type]
+        corrupt(event, function, corruption_type)  # type: ignore[arg-type]
         assert agree(event), event
 
 
@@ -113,12 +113,12 @@ def test_limits(shape: Any) -> None:
     """At each limit both accept, and past it both reject."""
     event = MAKERS[shape.source](shape.stage)
     for rule in shape.rules:
-        match rule.kind:
+        match rule.field_type:
             case "text":
-                inside: list[Any] = ["x" * rule.most, "x" * max(rule.least, 1)]
-                outside: list[Any] = ["x" * (rule.most + 1), "a\0", *([""] if rule.least else [])]
+                inside: list[Any] = ["x" * rule.maximum, "x" * max(rule.minimum, 1)]
+                outside: list[Any] = ["x" * (rule.maximum + 1), "a\0", *([""] if rule.minimum else [])]
             case "integer":
-                inside, outside = [rule.least, rule.most], [rule.least - 1, rule.most + 1]
+                inside, outside = [rule.minimum, rule.maximum], [rule.minimum - 1, rule.maximum + 1]
             case "amount":
                 inside = ["0", "9" * 10, "9" * 10 + ".99", "1.5", "007"]
                 outside = ["9" * 11, "1.999", "1.", ".5", "-1", "1e3", "NaN", "1_0", "", "1\n", "١"]

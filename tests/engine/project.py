@@ -138,7 +138,7 @@ class Project:
 
     def operate(self, *words: str) -> str:
         """Run an operators' command in its container. Raises CommandFailed."""
-        return self.compose("run", "--rm", "--no-deps", "operator", "python", "-m", "ops", *words)
+        return self.compose("run", "--rm", "--no-deps", "operator", "sluice", *words)
 
     def settle(self) -> None:
         """Wait until everything accepted is stored. Raises CommandFailed where it is not in time."""

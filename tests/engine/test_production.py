@@ -166,7 +166,7 @@ async def test_a_second_upgrade_replaces_nothing(production: Project) -> None:
     before = {service: production.compose("ps", "--quiet", service) for service in OURS}
     await production.background("sh", "ops/upgrade.sh", "gateway", "fb-collector")
     production.up()
-    production.compose("run", "--rm", "operator", "python", "-m", "ops", "doctor")
+    production.compose("run", "--rm", "operator", "sluice", "doctor")
     assert {service: production.compose("ps", "--quiet", service) for service in OURS} == before
 
 

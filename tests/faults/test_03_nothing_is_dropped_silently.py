@@ -109,7 +109,7 @@ async def delete(system: FaultySystem, tally: Tally) -> None:
     await system.until_stored()
     ledger = await read_ledger(system.client, system.connection)
     assert ledger.streams[stream].lost == LOST
-    (complaint,) = ledger.wrong()
+    (complaint,) = ledger.problems()
     assert complaint.startswith(f"{stream}: {LOST} messages are lost")
     judgement = await system.oracle.judge(system.connection)
     assert set(judgement.lost) == {key_of(event) for event in events}

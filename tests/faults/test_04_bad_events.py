@@ -252,7 +252,7 @@ async def test_a_bad_chunk_costs_a_bare_worker_a_restart(tmp_path: Path, tally: 
             assert await gateway.metric("gateway_worker_restarts_total") == restarts
         pauses = defaultdict(list)
         for line in gateway.log().splitlines():
-            if '"worker died"' in line:
+            if '"worker exited unexpectedly"' in line:
                 told = json.loads(line)
                 pauses[told["slot"]].append(told["pause_seconds"])
         assert sum(map(len, pauses.values())) == 4

@@ -16,8 +16,8 @@ from tests.support.tally import Tally
 LARGE_EVENTS = 50_000  # 21 MB
 MEBIBYTE = 1 << 20
 MOST_BYTES = 1024 * MEBIBYTE
-"""What README states, for a gateway with its two workers and eight such bodies at once. Robyn reads a body whole before
-admission is asked: how many may arrive at once is the edge's business."""
+"""What docs/promises.md states, for a gateway with its two workers and eight such bodies at once. Robyn reads a body
+whole before admission is asked: how many may arrive at once is the edge's business."""
 
 
 @asynccontextmanager

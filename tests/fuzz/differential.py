@@ -79,7 +79,7 @@ def smallest(pair: Pair, found: Differ) -> Differ:
     """The difference in one line of the message alone, if it shows there."""
     try:
         parts, lines = wire.decode(found.message)
-    except wire.UnknownWire:
+    except wire.InvalidMessage:
         return found
     for position in range(len(lines)):
         try:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
-from bench.publisher.events import Drawn, make
+from bench.publisher.events import RandomValues, make
 from core.events import wire
 from tests.support.events import encoded, rfc3339
 
@@ -57,7 +57,7 @@ class Mutator:
 
     def __init__(self, seed: int) -> None:
         self._random = Random(seed)
-        self._fresh = Drawn(self._random, lambda: self._random.choice(_INSTANTS).timestamp())
+        self._fresh = RandomValues(self._random, lambda: self._random.choice(_INSTANTS).timestamp())
         self._values = corpus("values.txt")
         self._lines = corpus()
 
@@ -147,8 +147,8 @@ class Mutator:
     def _nested(self, line: bytes) -> bytes:
         """A value inside many lists or objects."""
         depth = self._random.choice((1, 60, 62, 63, 64, 65, 66, 70, 300))
-        opening, closing = self._random.choice(((b"[", b"]"), (b'{"a":', b"}")))
-        return self._replaced(line, _VALUE, lambda value: opening * depth + value + closing * depth)
+        row_prefix, row_suffix = self._random.choice(((b"[", b"]"), (b'{"a":', b"}")))
+        return self._replaced(line, _VALUE, lambda value: row_prefix * depth + value + row_suffix * depth)
 
     def _bytes(self, line: bytes) -> bytes:
         """A few bytes changed, put in, taken out or repeated."""

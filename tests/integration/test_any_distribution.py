@@ -15,7 +15,7 @@ from core import postgres
 from core.postgres import Connection
 from ops.cli import partitions
 from ops.cli.countries import PLACES, free_places
-from ops.doctor import examine
+from ops.doctor import server_checks
 from sql import MIGRATIONS
 from tests.integration.test_collector_schema import empty
 from tests.support.operator import operator, ops
@@ -112,8 +112,8 @@ async def test_an_upgrade_indexes_existing_days_one_by_one(
     settings = operator(NO_NATS, empty.owner_dsn)
 
     async def index_check() -> tuple[str, str]:
-        found = await examine.of_postgres(connection, settings)
-        return next((check.state, check.found) for check in found if check.check == "index")
+        found = await server_checks.check_postgres(connection, settings)
+        return next((check.state, check.message) for check in found if check.check == "index")
 
     reader = await asyncpg.connect(empty.reporter_dsn)
     await reader.execute("BEGIN")
@@ -122,7 +122,7 @@ async def test_an_upgrade_indexes_existing_days_one_by_one(
         migrating = asyncio.create_task(postgres.migrate(empty.owner_dsn))
 
         async def held_up() -> bool:
-            return any(line["event"] == "a session holds a lock: retrying the migration" for line in lines)
+            return any(line["event"] == "migration waits for a lock" for line in lines)
 
         await eventually(held_up, what="a report holds the table for longer than the migration waits")
         assert not migrating.done()
@@ -132,13 +132,16 @@ async def test_an_upgrade_indexes_existing_days_one_by_one(
     await connection.execute("SELECT ensure_partition('facebook_events', '2026-11-22')")
     lacking = await partitions.without_index(connection)
     assert [row["partition"] for row in lacking] == ["facebook_events_20261121", LEAF]
-    assert await index_check() == ("wrong", "reports of one campaign are slow: 2 days without their index")
+    assert await index_check() == (
+        "wrong",
+        "reports of one campaign are slow: 2 partitions without the index on campaigns",
+    )
     # What an interrupted command leaves: an index that is not attached, and may be invalid.
     await connection.execute(f"CREATE INDEX {LEAF}_campaign ON {LEAF} (event_id)")
     code, said = await ops(settings, capsys, "partitions", "index", "--dry-run")
     assert (code, said) == (0, "2 partitions would be indexed (dry run: nothing was changed)\n")
     code, said = await ops(settings, capsys, "partitions", "index")
-    assert (code, said) == (0, "2 partitions indexed; all have the index on campaigns\n")
+    assert (code, said) == (0, "2 partitions indexed; all partitions have the index on campaigns\n")
     assert (await index_check())[0] == "ok"
     assert await connection.fetchval(
         "SELECT bool_and(indisvalid) FROM pg_index WHERE indexrelid::regclass::text LIKE '%campaign%'"

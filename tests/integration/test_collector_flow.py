@@ -44,7 +44,7 @@ async def rows(connection: Connection, source: str = "facebook") -> int:
 def many(count: int, first: int = 0) -> list[bytes]:
     """Messages of three events each."""
     return [
-        message(*(facebook(event_id=f"fb-{number}-{place}") for place in range(3)))
+        message(*(facebook(event_id=f"fb-{number}-{position}") for position in range(3)))
         for number in range(first, first + count)
     ]
 
@@ -68,7 +68,7 @@ async def test_a_fresh_event_does_not_wait(database: Database, client: Client, m
     """With little to do a message is stored and confirmed as it comes: neither for a batch that is full nor for the
     end of its pull does it wait, nor for a look at the pulls."""
     monkeypatch.setattr(pull, "PULL_SECONDS", 3600.0)
-    monkeypatch.setattr(fetch, "LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr(fetch, "CHECK_SECONDS", 3600.0)
     async with collecting(database, client):
         for _ in range(3):
             await publish(client, "facebook", message(facebook()))
@@ -83,7 +83,7 @@ async def test_batches_are_bounded(database: Database, connection: Connection, c
     await fetcher.start()
     sizes: list[int] = []
     while sum(sizes) < 110:
-        taken = await in_time(fetcher.take(10, 0.2))
+        taken = await in_time(fetcher.fetch(10, 0.2))
         sizes.append(sum(message.events for message in taken))
     assert sum(sizes) == 110
     assert sorted(sizes)[-1] == 50
@@ -126,7 +126,7 @@ async def test_a_collector_that_dies_between_commit_and_ack(
     fetcher = fetcher_of(dying, ack_wait_seconds=1.0)
     async with storing("facebook", database) as store:
         await fetcher.start()
-        taken = await fetcher.take(20_000, 0.3)
+        taken = await fetcher.fetch(20_000, 0.3)
         await store.store.save([Entry(held, store.parse(held.body, held.sequence)) for held in taken])
     await dying.close()  # without a word about the messages
     for task in fetcher._tasks:
@@ -261,7 +261,7 @@ async def test_an_unknown_exception_is_tried_again(
         with capture_logs() as lines:
             await publish(client, "facebook", message(facebook()))
             await goes_on(collector, client)
-    again = next(line for line in lines if line["event"] == "storing again")
+    again = next(line for line in lines if line["event"] == "retrying batch")
     assert again["error"] == repr(error)
     assert "fails_once" in again["traceback"]
     await balanced(connection, client)
@@ -369,7 +369,7 @@ async def test_an_error_in_pulling_ends_the_flow(
     async def fail(pull: object) -> None:
         raise RuntimeError("not foreseen")
 
-    monkeypatch.setattr("collector.pull.Pull.ask", fail)
+    monkeypatch.setattr("collector.pull.Pull.request", fail)
     with pytest.raises(RuntimeError, match="not foreseen"):
         async with collecting(database, client) as collector:
             assert collector.running is not None

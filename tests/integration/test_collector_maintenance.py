@@ -19,7 +19,7 @@ from collector.sources import SOURCES
 from core import postgres
 from core.health import Readiness
 from core.jetstream import stream_info
-from core.lifecycle import cancelled
+from core.lifecycle import cancel_and_wait
 from core.periodic import periodically
 from core.postgres import Connection
 from ops.ledger import read_ledger
@@ -34,7 +34,7 @@ A_MOMENT = timedelta(milliseconds=300)
 
 
 async def end_stuck(connection: Connection, after: timedelta = A_MOMENT) -> list[int]:
-    return [row["pid"] for row in await connection.fetch(SQL["end_stuck_sessions"], after)]
+    return [row["pid"] for row in await connection.fetch(SQL["terminate_stuck_sessions"], after)]
 
 
 @asynccontextmanager
@@ -213,7 +213,7 @@ async def test_a_round_keeps_days_and_dead_letters(database: Database, connectio
         floor = await connection.fetchval("SELECT floor FROM partition_floors WHERE parent = 'facebook_events'")
         assert floor == today - timedelta(days=5)
     finally:
-        await cancelled([keeping])
+        await cancel_and_wait([keeping])
 
 
 async def test_a_step_that_fails_keeps_no_other(database: Database, connection: Connection, client: Client) -> None:
@@ -269,6 +269,6 @@ async def test_no_error_ends_a_task_beside_the_flow() -> None:
     with capture_logs() as lines:
         task = asyncio.create_task(periodically(metrics.step("facebook", "tests", Readiness()), work, 0.001))
         await in_time(done.wait())
-        await cancelled([task])
-    assert [line["event"] for line in lines] == ["step failed and is tried again", "step succeeds again"]
+        await cancel_and_wait([task])
+    assert [line["event"] for line in lines] == ["step failed", "step recovered"]
     assert isinstance(lines[0]["exc_info"], KeyError)

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import asyncpg
 import pytest
 
-from collector.maintenance.maintain import make_ahead
+from collector.maintenance.maintain import create_partitions_ahead
 from collector.store.batch import Path
 from core import postgres
 from core.pg_errors import ErrorClass, classify
@@ -56,7 +56,7 @@ async def test_partitions_are_made_ahead(collector: Connection) -> None:
     """From yesterday to the last day ahead, each day once, however often it is asked for."""
     today = date(2026, 11, 23)
     for _ in range(2):
-        await make_ahead(collector, "facebook_events", today, 3)
+        await create_partitions_ahead(collector, "facebook_events", today, 3)
     assert await days(collector) == [today + timedelta(days=offset) for offset in range(-1, 4)]
     assert await days(collector, "tiktok_events") == []
 
@@ -274,7 +274,7 @@ async def test_a_table_that_cannot_be_attached_is_tried_again_and_named(
             await store.store.close()
         assert classify(caught.value) is ErrorClass.RETRY
         assert "Rename or repair it" in str(caught.value.hint)
-        (error,) = await make_ahead(collector, "facebook_events", NOON.date(), 1)
+        (error,) = await create_partitions_ahead(collector, "facebook_events", NOON.date(), 1)
         assert LEAF in str(error)
         assert await days(owner) == [NOON.date() + timedelta(days=offset) for offset in (-1, 1)]
         await owner.execute(f"ALTER TABLE {LEAF} RENAME TO kept_for_later")

@@ -168,11 +168,11 @@ async def test_what_was_written_is_let_go_of(database: Database, connection: Con
     async with storing("facebook", database) as store:
         await begun(store)
         entry = store.entry(message(*(facebook() for _ in range(50))))
-        writer = await store.store._connected()
-        async with writer.transaction():
-            write = BatchWriter(writer, store.source, 0, below_floor=set())
+        writing = await store.store._connect()
+        async with writing.transaction():
+            writer = BatchWriter(writing, store.source, 0, below_floor=set())
             held = sys.getrefcount(entry), sys.getrefcount(entry.message.body), sys.getrefcount(entry.parsed)
-            await write.rows([entry], Path.DIRECT)
+            await writer.write_rows([entry], Path.DIRECT)
             assert (sys.getrefcount(entry), sys.getrefcount(entry.message.body), sys.getrefcount(entry.parsed)) == held
-            await write.counts()
+            await writer.write_rollups()
     await balanced(connection)

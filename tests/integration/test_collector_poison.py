@@ -95,7 +95,7 @@ async def test_poison_is_found_wherever_it_stands(
         assert counts(again) == (32, 0, 32 - len(places), len(places))
     dead_letters = await connection.fetch("SELECT event FROM dead_letters")
     assert sorted(row["event"] for row in dead_letters) == sorted(
-        encoded(events[place]) for place in places for _ in range(2)
+        encoded(events[position]) for position in places for _ in range(2)
     )
     await balanced(connection)
 
@@ -147,7 +147,7 @@ async def test_whatever_the_database_finds_wrong_with_a_row(
     database: Database, connection: Connection, change: str, sqlstate: str
 ) -> None:
     """Each class of poison costs its own event: a value, a limit, an expression that fails, a null."""
-    scrambled = "".join(chr(0x4E00 + (17 * place * place) % 20_000) for place in range(2_048))
+    scrambled = "".join(chr(0x4E00 + (17 * position * position) % 20_000) for position in range(2_048))
     bad = changed(facebook(), "data.user.location.city", scrambled)
     bad = changed(changed(bad, "data.user.gender", "non-binary"), "data.engagement.videoId", None)
     good = [changed(facebook(), "data.engagement.videoId", "vid-1") for _ in range(9)]

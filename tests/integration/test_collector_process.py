@@ -49,7 +49,7 @@ async def rows(connection: Connection) -> int:
 def many(count: int, first: int = 0, events: int = 20) -> list[bytes]:
     """Messages of so many events each."""
     return [
-        message(*(facebook(event_id=f"fb-{number}-{place}") for place in range(events)))
+        message(*(facebook(event_id=f"fb-{number}-{position}") for position in range(events)))
         for number in range(first, first + count)
     ]
 
@@ -79,8 +79,8 @@ async def test_a_collector_lives_and_ends(connection: Connection, client: Client
         assert await collector.terminate() == 0
     assert collector.errors == ""
     assert {line["service"] for line in collector.log} == {"collector-facebook"}
-    assert collector.log[-1]["event"] == "stopped"
-    dead_letters = [line for line in collector.log if line["event"] == "dead_letters"]  # one line a batch
+    assert collector.log[-1]["event"] == "collector stopped"
+    dead_letters = [line for line in collector.log if line["event"] == "dead letters stored"]  # one line a batch
     assert sum(line["events"] for line in dead_letters) == 2
     assert all(line["reasons"].keys() == {"malformed"} for line in dead_letters)
     assert {line["first"]["correlationId"] for line in dead_letters} == {"test-1"}
@@ -114,7 +114,7 @@ async def test_the_parser_is_chosen_at_start(client: Client, start: Start, parse
         await publish(client, "facebook", message(facebook()))
         await drained(client, "facebook")
         said = await collector.logged("parser selected")
-        assert (said["parser"], said["asked_for"]) == (selected, parser)
+        assert (said["parser"], said["requested"]) == (selected, parser)
         assert await collector.metric(f'collector_parser_info{{parser="{selected}",source="facebook"}}') == 1
         assert await collector.metric('collector_events_processed_total{source="facebook"}') == 1
 
@@ -133,7 +133,7 @@ async def test_it_makes_what_is_missing(database: Database, fresh_nats: FreshNat
         await collector.is_ready()
         async with connected(fresh_nats) as client:
             assert (await stream_info(client, "REJECTED")).state.messages == 0
-        assert {line["stream"] for line in collector.log if line["event"] == "stream made"} == {
+        assert {line["stream"] for line in collector.log if line["event"] == "stream created"} == {
             "EVENTS_FACEBOOK",
             "EVENTS_TIKTOK",
             "REJECTED",
@@ -144,7 +144,7 @@ async def test_it_makes_what_is_missing(database: Database, fresh_nats: FreshNat
     ("settings", "said"),
     [
         ({"retention_days": "10"}, "RETENTION_DAYS: has to be at least 11, 4 more than MAX_EVENT_AGE_DAYS"),
-        ({"collector_batch_rows": "many"}, "COLLECTOR_BATCH_ROWS: has to be a whole number from 1 to 200000"),
+        ({"collector_batch_rows": "many"}, "COLLECTOR_BATCH_ROWS: must be a whole number from 1 to 200000"),
         ({"collector_dsn_file": "/nowhere"}, "COLLECTOR_DSN and COLLECTOR_DSN_FILE are both set"),
         ({"nats_url_file": "/nowhere", "nats_url": ""}, "NATS_URL_FILE: cannot read /nowhere: No such file"),
     ],
@@ -258,7 +258,7 @@ async def test_kill_at_any_instant(connection: Connection, client: Client, start
     async def killed_again_and_again(times: int) -> None:
         for _ in range(times):
             async with start(collector_ack_wait_seconds="1", collector_batch_rows="200") as collector:
-                await collector.logged("collecting")
+                await collector.logged("collector started")
                 at = asyncio.get_running_loop().time() + rng.random()
 
                 async def due(at: float = at) -> bool:
@@ -315,7 +315,7 @@ async def test_each_task_counts_for_readiness(connection: Connection, start: Sta
         await eventually(named, what=f"readiness names {task}")
         await connection.execute(f"GRANT ALL ON {table} TO sluice_collector")
         await collector.is_ready()
-        assert (await collector.logged("step failed and is tried again"))["step"] == task
+        assert (await collector.logged("step failed"))["step"] == task
         assert await collector.terminate() == 0
 
 

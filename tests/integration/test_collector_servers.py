@@ -196,7 +196,7 @@ def failed_again(*collectors: CollectorProcess) -> Callable[[], Awaitable[bool]]
     """Asks whether each of these has failed to store since now."""
 
     def failures(collector: CollectorProcess) -> int:
-        return sum(line["event"] == "storing again" for line in collector.log)
+        return sum(line["event"] == "retrying batch" for line in collector.log)
 
     before = [failures(collector) for collector in collectors]
 

@@ -16,7 +16,7 @@ from collector.maintenance import ledger, maintain, watermark
 from collector.settings import CollectorSettings
 from collector.sources import SOURCES
 from core.health import Readiness
-from core.lifecycle import cancelled
+from core.lifecycle import cancel_and_wait
 from core.postgres import Connection
 from ops.local import Servers
 from tests.support.proxy import proxy
@@ -36,7 +36,7 @@ def _watch(client: Client, dsn: str) -> Coroutine[Any, Any, None]:
 
 
 def _keep_watermark(client: Client, dsn: str) -> Coroutine[Any, Any, None]:
-    return watermark.keep_watermark(client, dsn, FACEBOOK, Readiness())
+    return watermark.advance_watermark(client, dsn, FACEBOOK, Readiness())
 
 
 @pytest.mark.parametrize(
@@ -90,4 +90,4 @@ async def test_an_answer_that_never_comes(
                 async with locked():
                     await eventually(stands, what="it works again")
             finally:
-                await cancelled([task])
+                await cancel_and_wait([task])

@@ -28,7 +28,7 @@ def slow_messages(count: int, events: int, first: int = 0) -> list[bytes]:
     slow = facebook()
     slow["data"]["user"]["age"] = 99
     return [
-        message(*({**slow, "eventId": f"slow-{number}-{place}"} for place in range(events)))
+        message(*({**slow, "eventId": f"slow-{number}-{position}"} for position in range(events)))
         for number in range(first, first + count)
     ]
 
@@ -78,13 +78,13 @@ async def test_a_batch_that_is_too_slow_is_stored_in_parts(
                 await stands()
                 await publish_all(client, "facebook", slow_messages(16, 200, first=1))
             await drained(client, "facebook", seconds=60)
-        assert [line for line in lines if line["event"].startswith("stopped")] == []
-        assert any("TooSlow" in line["error"] for line in lines if line["event"] == "storing again")
+        assert [line for line in lines if line["event"].startswith("source stopped")] == []
+        assert any("TooSlow" in line["error"] for line in lines if line["event"] == "retrying batch")
         assert collector.readiness.ready
-        assert collector.flow._most_messages < 20_000
-        part = collector.flow._most_messages
+        assert collector.flow._max_messages < 20_000
+        part = collector.flow._max_messages
         await publish(client, "facebook", message(facebook()))
         await drained(client, "facebook")
-        assert collector.flow._most_messages > part
+        assert collector.flow._max_messages > part
     assert await connection.fetchval("SELECT count(*) FROM facebook_events") == 1 + 10 + 16 * 200 + 1
     await balanced(connection, client)

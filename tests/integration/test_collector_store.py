@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from bench.publisher.events import Drawn, make
+from bench.publisher.events import RandomValues, make
 from collector.store import write
 from collector.store.batch import Outcome
 from core.events import rejected as rejected_events
@@ -85,7 +85,7 @@ async def test_a_redelivered_message_changes_nothing(database: Database, connect
         assert counts(await store.store.save([first])) == (2, 1, 0, 1)
         assert counts(await store.store.save([first])) == (0, 0, 0, 0)
         outcome = await other.store.save([first, second])
-        assert (counts(outcome), outcome.left_out) == ((1, 1, 0, 0), 1)
+        assert (counts(outcome), outcome.skipped_messages) == ((1, 1, 0, 0), 1)
     assert await receipts(connection) == [(2, 1, 0, 1), (1, 1, 0, 0)]
     assert await connection.fetchval("SELECT count(*) FROM dead_letters") == 1
     await balanced(connection)
@@ -153,7 +153,7 @@ async def test_collectors_that_store_one_message_at_once(database: Database, con
     async with storing("facebook", database) as one, storing("facebook", database) as two:
         entry = one.entry(body)
         outcomes = await asyncio.gather(one.store.save([entry]), two.store.save([entry]))
-    assert sorted((outcome.stored, outcome.left_out) for outcome in outcomes) == [(0, 1), (500, 0)]
+    assert sorted((outcome.stored, outcome.skipped_messages) for outcome in outcomes) == [(0, 1), (500, 0)]
     assert await receipts(connection) == [(500, 500, 0, 0)]
     await balanced(connection)
 
@@ -245,7 +245,7 @@ async def test_thousands_of_the_publishers_events(database: Database, connection
     events: dict[str, list[Event]] = {"facebook": [], "tiktok": []}
     for _ in range(4_000):
         moment = NOON - timedelta(seconds=rng.randrange(200_000))
-        event = make(rng, Drawn(rng, moment.timestamp))
+        event = make(rng, RandomValues(rng, moment.timestamp))
         events[event["source"]].append(event)
     for source, made in events.items():
         for event in made[::50]:  # past the bounds of the audience's bands

@@ -10,12 +10,12 @@ import pytest
 from nats.aio.client import Client
 
 from collector.fetch import Fetcher
-from collector.maintenance.stranded import free_stranded, stranded
+from collector.maintenance.stranded import recover_stranded, stranded
 from collector.sources import SOURCES
 from core.events.subjects import consumer_of, stream_of
 from core.health import Readiness
 from core.jetstream import stream_info
-from core.lifecycle import cancelled
+from core.lifecycle import cancel_and_wait
 from core.postgres import Connection
 from ops.cli.pause import pause, resume
 from tests.support.collecting import balanced, collecting, drained, publish
@@ -75,10 +75,10 @@ async def test_stranded_messages_are_delivered(
     assert await stranded(client, SOURCES["facebook"]) is None, "a pause would end with its consumer"
     await resume(client, "facebook")
     async with collecting(database, client):
-        freeing = asyncio.create_task(free_stranded(client, SOURCES["facebook"], Readiness()))
+        freeing = asyncio.create_task(recover_stranded(client, SOURCES["facebook"], Readiness()))
         await drained(client, "facebook")
         await publish(client, "facebook", message(facebook()))
         await drained(client, "facebook")
-        await cancelled([freeing])
+        await cancel_and_wait([freeing])
     assert await connection.fetchval("SELECT count(*) FROM facebook_events") == 4
     await balanced(connection, client)

@@ -12,13 +12,13 @@ import pytest
 from nats.aio.client import Client
 
 from collector.maintenance import watermark
-from collector.maintenance.watermark import keep_watermark
+from collector.maintenance.watermark import advance_watermark
 from collector.sources import SOURCES
 from core import postgres, state
 from core.events.subjects import GATEWAY_STATE_SUBJECT
 from core.health import Readiness
 from core.jetstream import stream_info
-from core.lifecycle import cancelled
+from core.lifecycle import cancel_and_wait
 from core.postgres import Connection
 from ops.cli.pause import pause
 from sql import statements
@@ -31,11 +31,11 @@ from tests.support.waiting import eventually
 @asynccontextmanager
 async def keeping(client: Client, database: Database, source: str = "facebook") -> AsyncIterator[asyncio.Task[None]]:
     """The task that writes the watermark."""
-    task = asyncio.create_task(keep_watermark(client, database.collector_dsn, SOURCES[source], Readiness()))
+    task = asyncio.create_task(advance_watermark(client, database.collector_dsn, SOURCES[source], Readiness()))
     try:
         yield task
     finally:
-        await cancelled([task])
+        await cancel_and_wait([task])
 
 
 async def until(connection: Connection) -> datetime | None:
@@ -227,8 +227,8 @@ async def test_the_state_of_a_source_is_reported(database: Database, connection:
             readiness = Readiness()
             if why:
                 readiness.set_not_ready("collecting", why)
-            task = asyncio.create_task(keep_watermark(client, database.collector_dsn, SOURCES[name], readiness))
-            opened.push_async_callback(cancelled, [task])
+            task = asyncio.create_task(advance_watermark(client, database.collector_dsn, SOURCES[name], readiness))
+            opened.push_async_callback(cancel_and_wait, [task])
         await pause(client, "facebook")
 
         async def written() -> bool:

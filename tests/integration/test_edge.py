@@ -365,7 +365,7 @@ async def test_no_gateway_at_all_is_told_truthfully(tmp_path: Path) -> None:
         await nats.supervisor.stop("gateway")
         answer = await send(edge)
         problem(answer, 502, "no_gateway")
-        assert "may safely be sent again" in answer.json()["detail"]
+        assert "Send the whole request again" in answer.json()["detail"]
         assert int(answer.headers["retry-after"]) >= 1
         await nats.supervisor.start_again("nats")
         await nats.supervisor.start_again("gateway")

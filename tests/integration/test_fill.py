@@ -30,7 +30,7 @@ async def test_a_filled_database_balances(database: Database) -> None:
     async with connected(database.owner_dsn) as connection:
         assert await rollup_differences(connection) == []
         for source in SOURCES:
-            assert await connection.fetchval(ledger["stored_in_all"], stream_of(source)) == stored[source]
+            assert await connection.fetchval(ledger["stored_total"], stream_of(source)) == stored[source]
             assert await connection.fetchval(ledger["rolled_up"], source) == stored[source]
             first, last = await connection.fetchrow(f"SELECT min(event_time), max(event_time) FROM {source}_events")
             assert timedelta(days=2, hours=23) < datetime.now(UTC) - first < timedelta(days=3, hours=1)
@@ -76,7 +76,9 @@ async def test_no_more_days_than_the_floor_allows(database: Database, capsys: py
     async with connected(database.owner_dsn) as connection:
         floor = datetime.now(UTC).date() - timedelta(days=6)
         await connection.execute("SELECT drop_partitions('tiktok_events', $1)", floor)
-        with pytest.raises(Misconfigured, match=f"--days: 7 reaches before {floor}, .*: at most 6"):
+        with pytest.raises(
+            Misconfigured, match=f"--days 7 is too large: days before {floor} were dropped, so the maximum is 6"
+        ):
             await ops(settings, capsys, "fill", "--events", "100", "--days", "7", "--yes")
         assert await connection.fetchval("SELECT count(*) FROM receipts") == 0
         code, _ = await ops(settings, capsys, "fill", "--events", "100", "--days", "6", "--yes")

@@ -37,7 +37,7 @@ def commands() -> list[Any]:
 
 
 def test_there_are_commands() -> None:
-    """The README has one, docs/events.md one for each source and stage."""
+    """README has one, docs/events.md one for each source and stage."""
     assert len(commands()) == 1 + len(EXAMPLES)
 
 

@@ -64,9 +64,9 @@ async def test_bad_events_are_told_and_kept_and_good_ones_accepted(gateway: Gate
     good, bad = facebook(), changed(tiktok(), "data.user.followers", -1)
     answer = await gateway.post([bad, good, b"{}"], x_correlation_id="c-2")
     assert answer.status_code == 202
-    told = answer.json()
-    assert (told["accepted"], told["rejected"]) == (1, 2)
-    first, second = told["errors"]
+    errors = answer.json()
+    assert (errors["accepted"], errors["rejected"]) == (1, 2)
+    first, second = errors["errors"]
     assert (first["index"], first["eventId"], first["reason"]) == (0, bad["eventId"], "out_of_range")
     assert first["path"] == "$.data.user.followers"
     assert (second["index"], second["eventId"], second["reason"]) == (2, None, "missing_field")
@@ -212,9 +212,9 @@ FORMS: dict[str, tuple[bytes, dict[str, str], int]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_every_form_of_a_body(gateway: Gateway, form: str) -> None:
+async def test_every_form_of_a_body(gateway: Gateway, body_format: str) -> None:
     """The event arrives unchanged, whatever the type says about the form, and in chunks, too."""
-    body, headers, events = FORMS[form]
+    body, headers, events = FORMS[body_format]
     answer = await gateway.send(body, **headers)
     assert answer.status_code == 202, answer.text
     named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -355,7 +355,7 @@ async def test_a_full_stream_is_503_at_once_and_rejected_ones_never_fail_good_on
         answer = await gateway.post(large)  # it comes, so nothing has waited for room
         problem(answer, 503, "stream_full")
         assert int(answer.headers["retry-after"]) >= 1
-        assert "may safely be sent again" in answer.json()["detail"]
+        assert "Send the whole request again" in answer.json()["detail"]
         assert await gateway.metric("gateway_events_unconfirmed_total", source="facebook") >= 2
 
 

@@ -20,7 +20,7 @@ from core.events.wire import SEAL_BYTES
 from gateway import batching, metrics
 from gateway import publish as publishing
 from gateway.batch import Block
-from gateway.batching import SEAL_PARTS, UNACKED_MOST
+from gateway.batching import MAX_UNACKED, SEAL_PARTS
 from gateway.correlation import Origin, origin
 from gateway.publish import Publisher
 from gateway.rejection import NotServing, UnexpectedDuplicate
@@ -61,7 +61,7 @@ class Bench:
         pid = self.nats.supervisor.kill("nats", signal.SIGSTOP)
         await stopped(pid)
 
-    def go_on(self) -> None:
+    def resume_at(self) -> None:
         self.nats.supervisor.kill("nats", signal.SIGCONT)
 
 
@@ -72,7 +72,7 @@ async def bench(fresh_nats: FreshNats) -> AsyncIterator[Bench]:
     settings = GatewaySettings(stream_max_bytes=4 << 20, rejected_stream_max_bytes=4 << 20)
     await jetstream.ensure_streams(client, settings)
     publisher = Publisher()
-    await publisher.serve(client)
+    await publisher.use_connection(client)
     yield Bench(fresh_nats, client, publisher)
     await client.close()
 
@@ -115,7 +115,7 @@ async def test_what_comes_behind_shares_the_next_message(bench: Bench, monkeypat
     await asyncio.sleep(0)  # the next run of the loop sends it
     await asyncio.sleep(0)
     others = [asyncio.create_task(bench.publish(b"%d" % number)) for number in range(5)]
-    bench.go_on()
+    bench.resume_at()
     await asyncio.gather(first, *others)
     assert [lines for _, lines in await bench.stored()] == [[b"first"], [b"0", b"1", b"2", b"3", b"4"]]
 
@@ -173,7 +173,7 @@ def _answers(ask: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
 
 async def test_a_lost_puback_is_asked_for_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that answers late gets the same message several times: it is stored once, and the request is done."""
-    monkeypatch.setattr(publishing, "ATTEMPT_SECONDS", 0.1)
+    monkeypatch.setattr(publishing, "ATTEMPT_TIMEOUT_SECONDS", 0.1)
     await bench.stand_still()
     tried = metrics.publish_retries._value.get()
     request = asyncio.create_task(bench.publish(b"{}", seconds=3600))
@@ -182,7 +182,7 @@ async def test_a_lost_puback_is_asked_for_again(bench: Bench, monkeypatch: pytes
         what="several attempts go into a server that stands still",
     )
     assert not request.done()
-    bench.go_on()
+    bench.resume_at()
     await request
     assert [lines for _, lines in await bench.stored()] == [[b"{}"]]
 
@@ -206,16 +206,16 @@ async def test_an_outage_shorter_than_the_patience_costs_nothing(bench: Bench) -
 async def test_patience_ends(bench: Bench) -> None:
     """Without a PubAck a request fails when its time is over, and its waiting blocks are not sent any more."""
     await bench.stand_still()
-    blocks = [b"%06d" % number + b"x" * 400_000 for number in range(3 * UNACKED_MOST)]
+    blocks = [b"%06d" % number + b"x" * 400_000 for number in range(3 * MAX_UNACKED)]
     began = time.monotonic()
     with pytest.raises(StreamUnreachable):
         await in_time(bench.publish(*blocks, seconds=0.5))
     assert time.monotonic() - began >= 0.5
-    bench.go_on()
+    bench.resume_at()
     await bench.publish(b"small", seconds=30)
     lines = [line for _, lines in await bench.stored() for line in lines]
     assert lines[-1] == b"small"
-    assert len(lines) <= UNACKED_MOST + 1
+    assert len(lines) <= MAX_UNACKED + 1
 
 
 async def test_a_missing_stream_is_noticed_and_waited_for(bench: Bench) -> None:
@@ -248,7 +248,7 @@ async def test_requests_wait_for_the_first_link(bench: Bench) -> None:
     request = asyncio.create_task(publisher.publish(origin({}), {SOURCE: [Block(1, b"{}")]}, 10))
     await asyncio.sleep(0)
     assert not request.done()
-    await publisher.serve(bench.client)
+    await publisher.use_connection(bench.client)
     await request
     assert len(await bench.stored()) == 1
 
@@ -265,27 +265,27 @@ async def _told(work: Awaitable[None]) -> type[RetryableError] | None:
 @pytest.mark.parametrize("failure", ["full", "missing", "silent", "unexpected duplicate", "no link"])
 async def test_a_failure_leaves_nothing_behind(bench: Bench, monkeypatch: pytest.MonkeyPatch, failure: str) -> None:
     """No failed request or message stays in memory until the cyclic collector comes: that is rare here."""
-    told: list[type[RetryableError] | None] = []
+    errors: list[type[RetryableError] | None] = []
     before = asyncio.all_tasks()
     with errors_left_behind() as left:
         match failure:
             case "full":
-                told += [await _told(bench.publish(*[b"x" * 200_000] * 30))]
+                errors += [await _told(bench.publish(*[b"x" * 200_000] * 30))]
             case "missing":
                 await bench.client.jetstream().delete_stream(STREAM)
-                told += [await _told(bench.publish(b"x" * 200_000, seconds=0.5))]
+                errors += [await _told(bench.publish(b"x" * 200_000, seconds=0.5))]
             case "silent":
-                monkeypatch.setattr(publishing, "ATTEMPT_SECONDS", 0.1)
+                monkeypatch.setattr(publishing, "ATTEMPT_TIMEOUT_SECONDS", 0.1)
                 await bench.stand_still()
-                told += await asyncio.gather(*(_told(bench.publish(b"x" * 200_000, seconds=0.5)) for _ in range(9)))
-                bench.go_on()
+                errors += await asyncio.gather(*(_told(bench.publish(b"x" * 200_000, seconds=0.5)) for _ in range(9)))
+                bench.resume_at()
                 await bench.publish(b"x")
             case "unexpected duplicate":
                 monkeypatch.setattr(batching, "new_id", lambda: "the same each time")
-                told += [await _told(bench.publish(b"one")), await _told(bench.publish(b"two"))]
+                errors += [await _told(bench.publish(b"one")), await _told(bench.publish(b"two"))]
             case "no link":
                 blocks = {SOURCE: [Block(1, b"x" * 200_000)]}
-                told += [await _told(Publisher().publish(origin({}), blocks, 0.05))]
+                errors += [await _told(Publisher().publish(origin({}), blocks, 0.05))]
         await eventually(_answers(lambda: asyncio.all_tasks() <= before), what="nothing is on its way")
-    assert any(told)
+    assert any(errors)
     assert left == []

@@ -97,7 +97,7 @@ def test_a_port_is_looked_for_where_it_is_needed() -> None:
     with socket.create_server((IPV6, 0), family=socket.AF_INET6) as server:
         taken = {"REPORTER_PORT": str(server.getsockname()[1])}
         assert choose("REPORTER_PORT", taken) == server.getsockname()[1]
-        with pytest.raises(PortTaken, match=r"REPORTER_PORT=.*: \[::1\]:.* is taken"):
+        with pytest.raises(PortTaken, match=r"REPORTER_PORT=.*: \[::1\]:.* is in use"):
             choose("REPORTER_PORT", taken, IPV6)
     with pytest.raises(PortTaken, match=r"cannot listen on 192\.0\.2\.1:8080"):
         choose("GATEWAY_PORT", {"GATEWAY_PORT": "8080"}, "192.0.2.1")

@@ -246,7 +246,7 @@ async def test_a_taken_port_is_told(folder: Path) -> None:
     """The error names the variable, and nothing is left running or locked."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         environ = {"SLUICE_POSTGRES_PORT": str(taken.getsockname()[1])}
-        with pytest.raises(PortTaken, match=r"SLUICE_POSTGRES_PORT=.* is taken"):
+        with pytest.raises(PortTaken, match=r"SLUICE_POSTGRES_PORT=.* is in use"):
             async with Servers(folder, environ=environ):
                 pass
     async with Servers(folder, environ=environ) as servers:
@@ -279,7 +279,7 @@ async def test_a_loop_that_cannot_give_a_namespace_is_told(folder: Path) -> None
     script = STACK.replace("asyncio.run(", "__import__('uvloop').run(")
     with python_running(script, str(folder), stderr=subprocess.PIPE) as process:
         _, complaint = await asyncio.to_thread(process.communicate, timeout=30)
-    assert "run this on asyncio's loop" in complaint
+    assert "run this on the event loop of asyncio" in complaint
     assert not (folder / "postgres").exists()
 
 

@@ -18,7 +18,7 @@ from core import jetstream
 from core.errors import Misconfigured
 from core.frames import receive_frames
 from core.nats_login import login, public_nkey
-from core.settings import NATS_LOGIN, Settings, load, nats_at
+from core.settings import NATS_VARIABLES, Settings, load, nats_variables
 from gateway.settings import GatewaySettings
 from ops.cli.connection import Unreachable, to_nats, where
 from ops.local import Supervisor
@@ -167,24 +167,24 @@ async def test_tls_is_no_wish(tmp_path: Path, fresh_nats: FreshNats, settings: d
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"NATS_URL": "nats://s:a/b@h:4222"}, "NATS_URL: write / .* percent-encoded, or set NATS_USER"),
-        ({"NATS_URL": "nats://s:a#b@h:4222"}, "NATS_URL: write /"),
-        ({"NATS_URL": "nats://s:a@b@h:4222"}, "NATS_URL: write /"),
+        ({"NATS_URL": "nats://s:a/b@h:4222"}, "NATS_URL: percent-encode / .* or set NATS_USER"),
+        ({"NATS_URL": "nats://s:a#b@h:4222"}, "NATS_URL: percent-encode /"),
+        ({"NATS_URL": "nats://s:a@b@h:4222"}, "NATS_URL: percent-encode /"),
         ({"NATS_URL": "nats://s:a%ff@h:4222"}, "NATS_URL: .* percent-encoded UTF-8"),
-        ({"NATS_URL": "http://h:4222"}, "NATS_URL: begins with none of nats://, tls://"),
-        ({"NATS_URL": "nats://s:p@a,nats://t:p@b"}, "NATS_URL: its servers have different users"),
+        ({"NATS_URL": "http://h:4222"}, "NATS_URL: must begin with one of nats://, tls://"),
+        ({"NATS_URL": "nats://s:p@a,nats://t:p@b"}, "NATS_URL: the servers have different users"),
         ({"NATS_URL": "nats://a:4222,ws://b:80"}, "NATS_URL: mixing"),
         ({"NATS_URL": "nats://a,,b"}, "NATS_URL: invalid hostname"),
         ({"NATS_URL": "nats://s:p@h", "NATS_USER": "u", "NATS_PASSWORD": "x"}, "NATS_URL and NATS_USER are both set"),
-        ({"NATS_USER": "u"}, "NATS_USER and NATS_PASSWORD: one of them"),
-        ({"NATS_PASSWORD": "u"}, "NATS_USER and NATS_PASSWORD: one of them"),
-        ({"NATS_CREDS": "xyzzy"}, "NATS_CREDS: holds no user JWT"),
-        ({"NATS_NKEY": SEED[:-1] + "AE"[SEED[-1] == "A"]}, "NATS_NKEY: holds no user's seed"),
-        ({"NATS_NKEY": "SUxyzzy"}, "NATS_NKEY: holds no user's seed"),
-        ({"NATS_NKEY": Key(ACCOUNT).seed}, "NATS_NKEY: holds no user's seed"),
-        ({"NATS_CA": "xyzzy"}, "NATS_CA: holds no certificate"),
-        ({"NATS_CERT": "xyzzy"}, "NATS_CERT and NATS_KEY: one of them"),
-        ({"NATS_CERT": "xyzzy", "NATS_KEY": "xyzzy"}, "NATS_CERT, NATS_KEY: are no certificate"),
+        ({"NATS_USER": "u"}, "NATS_USER and NATS_PASSWORD: only one"),
+        ({"NATS_PASSWORD": "u"}, "NATS_USER and NATS_PASSWORD: only one"),
+        ({"NATS_CREDS": "xyzzy"}, "NATS_CREDS: has no user JWT"),
+        ({"NATS_NKEY": SEED[:-1] + "AE"[SEED[-1] == "A"]}, "NATS_NKEY: is not a user seed"),
+        ({"NATS_NKEY": "SUxyzzy"}, "NATS_NKEY: is not a user seed"),
+        ({"NATS_NKEY": Key(ACCOUNT).seed}, "NATS_NKEY: is not a user seed"),
+        ({"NATS_CA": "xyzzy"}, "NATS_CA: is not a certificate"),
+        ({"NATS_CERT": "xyzzy"}, "NATS_CERT and NATS_KEY: only one"),
+        ({"NATS_CERT": "xyzzy", "NATS_KEY": "xyzzy"}, "NATS_CERT, NATS_KEY: are not a certificate"),
     ],
 )
 def test_what_cannot_be_is_told(variables: dict[str, str], said: str) -> None:
@@ -197,8 +197,8 @@ def test_what_cannot_be_is_told(variables: dict[str, str], said: str) -> None:
 
 def test_nothing_of_another_system_is_mixed_in() -> None:
     """A NATS that a URL is enough for takes no user, key or CA from the environment."""
-    environment = {name: "x" for name in NATS_LOGIN if name != "NATS_URL"} | {"NATS_CREDS_FILE": "/nowhere"}
-    settings = load(GatewaySettings, {**environment, **nats_at("nats://s:p@h:1")})
+    environment = {name: "x" for name in NATS_VARIABLES if name != "NATS_URL"} | {"NATS_CREDS_FILE": "/nowhere"}
+    settings = load(GatewaySettings, {**environment, **nats_variables("nats://s:p@h:1")})
     assert login(settings) == (["nats://h:1"], {"user": "s", "password": "p"}, False)
 
 

@@ -11,8 +11,8 @@ import pytest
 from core.errors import SluiceError
 from core.postgres import Connection
 from ops.cli import countries
-from ops.doctor import examine
-from ops.doctor.checks import Check
+from ops.doctor import server_checks
+from ops.doctor.checks import CheckResult
 from tests.support.collecting import storing
 from tests.support.events import NOON, Event, changed, facebook, message, tiktok
 from tests.support.operator import operator, ops
@@ -36,8 +36,8 @@ async def counted(connection: Connection, unit: str | None = None) -> dict[str |
     return {row["value"]: row["n"] for row in rows}
 
 
-async def check(connection: Connection, database: Database) -> Check:
-    found = await examine.of_postgres(connection, operator(NO_NATS, database.owner_dsn))
+async def check(connection: Connection, database: Database) -> CheckResult:
+    found = await server_checks.check_postgres(connection, operator(NO_NATS, database.owner_dsn))
     return next(one for one in found if one.check == "countries")
 
 
@@ -144,7 +144,7 @@ async def test_a_registry_that_is_held(
     holder = await asyncpg.connect(database.reporter_dsn)
     try:
         await holder.execute("BEGIN; LOCK TABLE known_countries IN ACCESS SHARE MODE")
-        with pytest.raises(SluiceError, match="known_countries is held by another session"):
+        with pytest.raises(SluiceError, match="another session locks known_countries"):
             await countries.rebuild(connection)
     finally:
         await holder.close()

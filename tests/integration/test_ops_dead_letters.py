@@ -194,7 +194,7 @@ async def test_interrupted_by_ctrl_c(
         replaying.send_signal(signal.SIGINT)
         code, said, errors = await ended(replaying)
         assert code == 1, errors
-        assert "of 4: run it again to go on" in said
+        assert "of 4: run the command again to continue" in said
         assert "Traceback" not in errors
         sent = (await outcomes(connection))["replayed"]
         assert 1 <= sent <= 3
@@ -249,7 +249,7 @@ async def test_filters_choose_and_discard_closes(
 
     async def names(*arguments: str) -> set[str]:
         _, found = await ops_json(settings, capsys, "dead-letters", "list", *arguments)
-        return {dead_letter["name"] for dead_letter in found}
+        return {dead_letter["id"] for dead_letter in found}
 
     assert await names() == {"dead-1", "dead-2", "rejected-1", "rejected-2", "rejected-3", "rejected-4"}
     assert await names("--kind", "dead") == {"dead-1", "dead-2"}
@@ -260,7 +260,7 @@ async def test_filters_choose_and_discard_closes(
     assert await names("--kind", "rejected", "--since", "2d", "--source", "tiktok") == {"rejected-2", "rejected-3"}
     _, figures = await ops_json(settings, capsys, "dead-letters", "replay", "dead-2", "rejected-1", "--dry-run")
     assert (figures["selected"], figures["replayed"]) == (2, 1)
-    with pytest.raises(SluiceError, match="give --yes"):  # nobody can be asked here
+    with pytest.raises(SluiceError, match="confirm with --yes"):  # nobody can be asked here
         await ops(settings, capsys, "dead-letters", "discard", "--reason", "empty")
     code, said = await ops(settings, capsys, "dead-letters", "discard", "--reason", "empty", "--yes")
     assert (code, said.splitlines()[-1]) == (0, "1 dead letter discarded")
@@ -280,22 +280,27 @@ async def test_names_that_mean_no_kept_dead_letter(
         await mend(connection)
         published = await last(client)
         for action in (("replay",), ("replay", "--dry-run"), ("discard", "--yes")):
-            with pytest.raises(SluiceError, match="there is no dead letter dead-99999, rejected-3: see"):
+            with pytest.raises(
+                SluiceError, match="there is no dead letter dead-99999, rejected-3: `sluice dead-letters list`"
+            ):
                 await ops(settings, capsys, "dead-letters", *action, "dead-1", "dead-99999", "rejected-3")
         assert (await last(client), await outcomes(connection)) == (published, {"kept": 3})
         _, figures = await ops_json(settings, capsys, "dead-letters", "replay", "dead-1")
         assert (figures["replayed"], figures["already"]) == (1, [])
         await ops(settings, capsys, "dead-letters", "discard", "dead-2", "--yes")
         published = await last(client)
-        with pytest.raises(SluiceError, match="dead-2 is discarded: a closed dead letter is never opened again"):
+        with pytest.raises(SluiceError, match="dead-2 is already discarded: only kept dead letters can"):
             await ops(settings, capsys, "dead-letters", "replay", "dead-2", "dead-3")
-        with pytest.raises(SluiceError, match="dead-1 is replayed: a closed dead letter is never opened again"):
+        with pytest.raises(SluiceError, match="dead-1 is already replayed: only kept dead letters can"):
             await ops(settings, capsys, "dead-letters", "discard", "dead-3", "dead-1", "--yes")
         assert (await last(client), (await outcomes(connection))["kept"]) == (published, 1)
         code, said = await ops(settings, capsys, "dead-letters", "replay", "dead-1")
-        assert (code, "dead-1 is replayed already\nno kept dead letter is meant: nothing to do" in said) == (0, True)
+        assert (code, "dead-1 is already replayed\nno kept dead letter is selected: nothing to do" in said) == (0, True)
         code, said = await ops(settings, capsys, "dead-letters", "discard", "dead-2", "--yes")
-        assert (code, "dead-2 is discarded already\nno kept dead letter is meant: nothing to do" in said) == (0, True)
+        assert (code, "dead-2 is already discarded\nno kept dead letter is selected: nothing to do" in said) == (
+            0,
+            True,
+        )
         code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "dead-1", "dead-3")
         assert (code, figures["replayed"], figures["already"]) == (0, 1, ["dead-1"])
         assert await ids(connection) == ["poison-0", "poison-2"]
@@ -371,7 +376,7 @@ async def test_two_do_not_work_at_once(
 ) -> None:
     """While somebody replays or discards, a second one is told to wait."""
     await connection.fetchval("SELECT pg_advisory_lock(hashtext('sluice.dead_letters'))")
-    with pytest.raises(SluiceError, match="another replay or discard is at work"):
+    with pytest.raises(SluiceError, match="another command replays or discards dead letters"):
         await ops(settings, capsys, "dead-letters", "replay", "--all")
 
 
@@ -385,7 +390,7 @@ async def test_dead_letters_past_their_retention_stay_in_the_ledger(
         await bury(client, 3)
         await reject(client, b"not json", b"{}")
     await ops(settings, capsys, "dead-letters", "discard", "dead-1", "rejected-1", "--yes")
-    for name in ("drop_old_dead_letters", "drop_old_rejected_events"):
+    for name in ("delete_old_dead_letters", "delete_old_rejected_events"):
         await connection.execute(statements("maintenance")[name], timedelta(0))
     assert await outcomes(connection) == {}
     rows = await connection.fetch("SELECT kind, outcome::text, dead_letters FROM dead_letter_totals ORDER BY 1, 2")

@@ -8,15 +8,15 @@ from typing import Any
 import asyncpg
 import pytest
 
-from collector.settings import LEAST_RETENTION_DAYS
+from collector.settings import MIN_RETENTION_DAYS
 from core import postgres
 from core.errors import SluiceError
 from core.postgres import Connection
 from ops.cli import partitions
 from ops.cli.connection import to_nats
-from ops.doctor import examine
-from ops.doctor.checks import Check
-from ops.doctor.compare import of_rows
+from ops.doctor import server_checks
+from ops.doctor.checks import CheckResult
+from ops.doctor.compare import check_rows
 from ops.ledger import read_dead_letters
 from ops.settings import OperatorSettings
 from sql import statements
@@ -46,13 +46,13 @@ async def test_partitions_are_made_ahead(database: Database, today: date, capsys
     settings = operator(NO_NATS, database.owner_dsn)
     code, said = await ops(settings, capsys, "partitions", "ensure", "--days", "1", "--dry-run")
     assert (code, await days(settings, capsys)) == (0, [])
-    assert "6 partitions would be made (dry run: nothing was changed)" in said
+    assert "6 partitions would be created (dry run: nothing was changed)" in said
     await ops(settings, capsys, "partitions", "ensure", "--days", "1")
     wanted = [today + timedelta(days=offset) for offset in (-1, 0, 1)]
     made = [(table, str(day)) for day in wanted for table in ("facebook_events", "tiktok_events")]
     assert await days(settings, capsys) == made
     _, said = await ops(settings, capsys, "partitions", "ensure", "--days", "1")
-    assert "0 partitions made" in said
+    assert "0 partitions created" in said
     assert await days(settings, capsys) == made
 
 
@@ -70,27 +70,29 @@ async def test_a_detached_day_is_reported_and_attached(
     assert [one["day"] for one in listed if not one["attached"]] == [str(today - timedelta(days=1)), str(today)]
 
     async def checked() -> str:
-        (check,) = [one for one in await examine.of_postgres(connection, settings) if one.check == "partitions"]
-        return check.found
+        (check,) = [
+            one for one in await server_checks.check_postgres(connection, settings) if one.check == "partitions"
+        ]
+        return check.message
 
-    assert f"the table of facebook_events for {today} is detached" in await checked()
+    assert f"the partition of facebook_events for {today} is detached" in await checked()
     _, said = await ops(settings, capsys, "partitions", "ensure", "--dry-run")
-    assert f"facebook_events {today} is detached" in said
+    assert f"facebook_events {today} detached" in said
     assert "2 partitions would be attached again" in said
     code, said = await ops(settings, capsys, "partitions", "ensure")
     assert code == 1
     assert f"facebook_events {today} attached" in said
-    assert f"facebook_events {today - timedelta(days=1)} left as it is: table {leaves[1]} is not attached" in said
+    assert f"facebook_events {today - timedelta(days=1)} unchanged: table {leaves[1]} is not attached" in said
     assert "1 day still without a partition" in said
     await connection.execute(f"ALTER TABLE {leaves[1]} RENAME TO kept_for_later")
     code, said = await ops(settings, capsys, "partitions", "ensure")
-    assert (code, "1 partition made" in said) == (0, True)
-    assert await checked() == "1 days ahead"
+    assert (code, "1 partition created" in said) == (0, True)
+    assert await checked() == "they exist for 1 days ahead"
 
 
 async def test_the_database_keeps_what_the_least_retention_keeps(connection: Connection, today: date) -> None:
     """The latest day from which `drop_days` keeps events is that of the least RETENTION_DAYS."""
-    latest = today - timedelta(days=LEAST_RETENTION_DAYS)
+    latest = today - timedelta(days=MIN_RETENTION_DAYS)
     for table in partitions.TABLES:
         await connection.fetch(statements("partitions")["drop_before"], table, latest)
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match=f"the latest floor is {latest}"):
@@ -105,24 +107,24 @@ async def test_old_days_are_dropped_for_good(
     kept, old = today - timedelta(days=20), today - timedelta(days=21)
     for day in (old, kept):
         await connection.execute("SELECT ensure_partition('facebook_events', $1)", day)
-    with pytest.raises(SluiceError, match="--older-than 10: at least 11"):
+    with pytest.raises(SluiceError, match=r"--older-than 10 is too small: .* Keep at least 11 days"):
         await ops(settings, capsys, "partitions", "drop", "--older-than", "10", "--yes")
     code, said = await ops(settings, capsys, "partitions", "drop", "--older-than", "20d", "--dry-run")
     assert code == 0
     assert f"facebook_events {old}" in said
     assert "1 partition would be dropped (dry run: nothing was changed)" in said
-    with pytest.raises(SluiceError, match="give --yes"):  # nobody can be asked here
+    with pytest.raises(SluiceError, match="confirm with --yes"):  # nobody can be asked here
         await ops(settings, capsys, "partitions", "drop", "--older-than", "20")
     assert len(await days(settings, capsys)) == 2
     _, said = await ops(settings, capsys, "partitions", "drop", "--older-than", "20", "--yes")
-    assert f"1 partition dropped; nothing before {kept} is stored any more" in said
+    assert f"1 partition dropped; events of days before {kept} are no longer stored" in said
     assert await days(settings, capsys) == [("facebook_events", str(kept))]
     with pytest.raises(asyncpg.CheckViolationError):
         await connection.execute("SELECT ensure_partition('facebook_events', $1)", old)
     await connection.execute(f"CREATE VIEW mine AS SELECT * FROM facebook_events_{kept:%Y%m%d}")
     code, said = await ops(settings, capsys, "partitions", "drop", "--older-than", "19", "--yes")
     assert code == 1
-    assert f"facebook_events {kept} left as it is: cannot drop table facebook_events_{kept:%Y%m%d}" in said
+    assert f"facebook_events {kept} unchanged: cannot drop table facebook_events_{kept:%Y%m%d}" in said
     assert "0 partitions dropped" in said
 
 
@@ -131,7 +133,7 @@ async def test_a_table_that_is_held_is_told(database: Database, connection: Conn
     settings = operator(NO_NATS, database.owner_dsn)
     async with connection.transaction():
         await connection.execute("LOCK TABLE facebook_events IN ACCESS SHARE MODE; LOCK TABLE facebook_events")
-        with pytest.raises(SluiceError, match="facebook_events is held by another session: try again"):
+        with pytest.raises(SluiceError, match="another session locks facebook_events: run the command again"):
             await ops(settings, capsys, "partitions", "ensure")
 
 
@@ -145,11 +147,13 @@ async def test_what_the_ledger_and_the_streams_tell(
 
     async def wrong() -> dict[str, str]:
         async with to_nats(full) as asking:
-            found, facts = await examine.of_nats(asking, full)
-            found += examine.of_state(facts, await examine.noted(connection), 30.0)
-            found += await examine.of_postgres(connection, full)
-            found += await examine.of_ledger(asking, connection) + await examine.clocks(asking, connection)
-        return {check.check: check.found for check in found if check.state != "ok"}
+            found, facts = await server_checks.check_nats(asking, full)
+            found += server_checks.check_state(facts, await server_checks.read_facts(connection), 30.0)
+            found += await server_checks.check_postgres(connection, full)
+            found += await server_checks.check_ledger(asking, connection) + await server_checks.check_clocks(
+                asking, connection
+            )
+        return {check.check: check.message for check in found if check.state != "ok"}
 
     async with connected(fresh_nats) as client:
         async with collecting(database, client, "facebook"):
@@ -183,36 +187,39 @@ async def test_rows_that_are_not_what_the_rollups_count(
         await store.save(message(*(facebook() for _ in range(7)), *(facebook("bottom", at=old) for _ in range(3))))
         await other.save(message(tiktok()))
 
-    async def rows(**bounds: Any) -> Check:
-        (check,) = await of_rows(connection, **({"days": 8, "seconds": 30.0} | bounds))
+    async def rows(**bounds: Any) -> CheckResult:
+        (check,) = await check_rows(connection, **({"days": 8, "seconds": 30.0} | bounds))
         return check
 
-    assert await rows() == Check(
-        "rows", "ok", "of the last 8 days they equal their rollups; older ones are not compared"
+    assert await rows() == CheckResult(
+        "rows", "ok", "the rows of the last 8 days equal their rollups; older days are not compared"
     )
     await connection.execute(
         f"DELETE FROM facebook_events_{NOON:%Y%m%d} "
         f"WHERE event_id IN (SELECT event_id FROM facebook_events_{NOON:%Y%m%d} LIMIT 5)"
     )
-    found = (await rows()).found
+    found = (await rows()).message
     assert found == f"facebook {NOON.date()}: 2 rows, the rollups count 7 (5 rows missing)"
-    assert "restore them (docs/backup.md)" in (await rows()).mend
+    assert "restore them (docs/backup.md)" in (await rows()).fix
     await connection.execute("UPDATE facebook_events SET purchase_amount = 1.11 WHERE event_time = $1", old)
-    assert f"facebook {old.date()}: 3 rows, as many as the rollups count, but not by stage" in (await rows()).found
+    assert (
+        f"facebook {old.date()}: 3 rows, as many as the rollups count, but stage, type or amount differ"
+        in (await rows()).message
+    )
     await connection.execute("UPDATE event_counts SET events = events - 1 WHERE source = 'tiktok'")
-    assert f"tiktok {NOON.date()}: 1 row, the rollups count 0 (1 row more)" in (await rows()).found
+    assert f"tiktok {NOON.date()}: 1 row, the rollups count 0 (1 extra row)" in (await rows()).message
     unlooked = await rows(seconds=0)
     assert unlooked.state == "unknown"
-    assert unlooked.found.startswith("no day was compared; not compared, for lack of time: facebook ")
+    assert unlooked.message.startswith("no day was compared; not compared within the time-out: facebook ")
     await connection.execute("UPDATE partition_floors SET floor = $1", today + timedelta(days=1))
     assert (await rows()).state == "ok", "of dropped days the rollups stay alone"
     holder = await postgres.connect(database.owner_dsn, name="tests")
     async with holder.transaction():
         await holder.execute("LOCK TABLE tiktok_events IN ACCESS EXCLUSIVE MODE")
-        held = (await rows(days=1, seconds=1.0)).found
+        held = (await rows(days=1, seconds=1.0)).message
     await holder.close()
     tomorrow = today + timedelta(days=1)
-    assert f"not compared, for lack of time: tiktok {tomorrow}, facebook {today}, tiktok {today} (see" in held
+    assert f"not compared within the time-out: tiktok {tomorrow}, facebook {today}, tiktok {today} (raise" in held
 
 
 @pytest.mark.parametrize(
@@ -229,8 +236,8 @@ async def test_doctor_compares_columns_with_the_declarations(
     """A column unlike its source's declaration, and a table that is missing, are named; other checks go on."""
     settings = operator(NO_NATS, database.owner_dsn)
 
-    async def columns() -> Check:
-        checks = {check.check: check for check in await examine.of_postgres(connection, settings)}
+    async def columns() -> CheckResult:
+        checks = {check.check: check for check in await server_checks.check_postgres(connection, settings)}
         assert {"columns", "partitions", "countries"} <= checks.keys()
         return checks["columns"]
 
@@ -238,5 +245,5 @@ async def test_doctor_compares_columns_with_the_declarations(
     await connection.execute(change)
     found = await columns()
     assert found.state == "wrong"
-    assert said in found.found
-    assert "docs/add-a-source.md" in found.mend
+    assert said in found.message
+    assert "docs/add-a-source.md" in found.fix

@@ -45,6 +45,6 @@ async def test_a_snapshot_that_breaks_off_is_not_told_as_saved(fresh_nats: Fresh
     await fresh_nats.supervisor.wait_ready("nats", after=fresh_nats.supervisor.kill("nats"))
     blocks(tmp_path)[-1].unlink()
     async with connected(fresh_nats) as client:
-        with pytest.raises(SnapshotFailed, match=r"gave up after [0-9]{7} bytes: 500 .*message block data missing"):
+        with pytest.raises(SnapshotFailed, match=r"stopped after [0-9]{7} bytes: 500 .*message block data missing"):
             await save(client, "REJECTED", folder)
     assert saved.items() <= files(folder).items()

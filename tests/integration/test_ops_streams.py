@@ -11,17 +11,17 @@ from nats.aio.client import Client
 from nats.js.api import ConsumerInfo
 from structlog.testing import capture_logs
 
-from collector.maintenance.stranded import free_stranded
+from collector.maintenance.stranded import recover_stranded
 from collector.sources import SOURCES
 from core.errors import SluiceError
 from core.events.subjects import consumer_of, stream_of
 from core.health import Readiness
-from core.jetstream import ask, ensure_streams, stream_config
-from core.lifecycle import cancelled
+from core.jetstream import api_request, ensure_streams, stream_config
+from core.lifecycle import cancel_and_wait
 from core.postgres import Connection
 from ops.cli import streams
 from ops.cli.pause import consumer, pause
-from ops.doctor import examine
+from ops.doctor import server_checks
 from tests.support.collecting import balanced, collecting, drained, fetcher_of, publish
 from tests.support.events import facebook, message
 from tests.support.operator import operator, ops, ops_json
@@ -66,13 +66,13 @@ async def test_what_differs_is_told_and_mended(
     assert drift.startswith(said)
     _, listed = await ops_json(operator_settings, capsys, "streams", "list")
     assert [one["drift"] for one in listed if one["drift"]] == [[drift]]
-    checks, _ = await examine.of_nats(client, operator_settings)
-    assert [check.found for check in checks if check.check == "streams"] == [f"{STREAM} {drift}"]
+    checks, _ = await server_checks.check_nats(client, operator_settings)
+    assert [check.message for check in checks if check.check == "streams"] == [f"{STREAM} {drift}"]
     try:
         await ops(operator_settings, capsys, "streams", "apply", "--yes")
     except SluiceError as error:
         assert settings.keys() <= {"persist_mode", "retention"}, error
-        assert f"delete it (nats stream rm {STREAM}), and run this again" in str(error)
+        assert f"delete the stream (nats stream rm {STREAM}), and run this command again" in str(error)
         await client.jetstream().delete_stream(STREAM)
         await ops(operator_settings, capsys, "streams", "apply", "--yes")
     assert await ensure_streams(client, operator_settings) == {}
@@ -89,8 +89,10 @@ async def test_what_is_free_is_no_drift(client: Client, fresh_nats: FreshNats, c
 async def edited(client: Client, **settings: Any) -> None:
     """Edit facebook's consumer, as somebody may with a tool of NATS's."""
     name = f"{stream_of('facebook')}.{consumer_of('facebook')}"
-    config = (await ask(client, f"CONSUMER.INFO.{name}"))["config"] | settings
-    await ask(client, f"CONSUMER.DURABLE.CREATE.{name}", {"stream_name": stream_of("facebook"), "config": config})
+    config = (await api_request(client, f"CONSUMER.INFO.{name}"))["config"] | settings
+    await api_request(
+        client, f"CONSUMER.DURABLE.CREATE.{name}", {"stream_name": stream_of("facebook"), "config": config}
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,10 +123,12 @@ async def test_a_consumer_that_differs_is_reported_and_repaired(
     await edited(client, **settings)
     (drifting,) = [one for one in await streams.read(client, operator_settings) if one.drift]
     assert drifting.drift[0] == f"consumer collector-facebook: {said}"
-    (check,) = [check for check in (await examine.of_nats(client, operator_settings))[0] if check.check == "streams"]
-    assert f"EVENTS_FACEBOOK consumer collector-facebook: {said}" in check.found
+    (check,) = [
+        check for check in (await server_checks.check_nats(client, operator_settings))[0] if check.check == "streams"
+    ]
+    assert f"EVENTS_FACEBOOK consumer collector-facebook: {said}" in check.message
     code, printed = await ops(operator_settings, capsys, "streams", "apply", "--yes")
-    assert (code, "1 stream as declared now" in printed) == (0, True)
+    assert (code, "1 stream changed to match the declaration" in printed) == (0, True)
     assert not [one for one in await streams.read(client, operator_settings) if one.drift]
     assert (await consumer(client, "facebook")).paused
     await edited(client, **settings)
@@ -155,9 +159,9 @@ async def test_what_a_consumer_dropped_is_delivered_again(
 
     await eventually(dropped, what="JetStream drops the message")
     async with collecting(database, client):
-        freeing = asyncio.create_task(free_stranded(client, SOURCES["facebook"], Readiness()))
+        freeing = asyncio.create_task(recover_stranded(client, SOURCES["facebook"], Readiness()))
         await drained(client, "facebook")
-        await cancelled([freeing])
+        await cancel_and_wait([freeing])
     assert await connection.fetchval("SELECT count(*) FROM facebook_events") == 1
     await balanced(connection, client)
 
@@ -166,7 +170,7 @@ async def test_a_collector_between_two_pulls_is_there(
     fresh_nats: FreshNats, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All pulls of an idle collector end at once, and it asks again: doctor looks again before it names none."""
-    monkeypatch.setattr(examine, "LOOKS", 100_000)
+    monkeypatch.setattr(server_checks, "CONSUMER_TRIES", 100_000)
     looks = 0
 
     async def counted(client: Client, collected: str) -> ConsumerInfo:
@@ -174,11 +178,11 @@ async def test_a_collector_between_two_pulls_is_there(
         looks += 1
         return await consumer(client, collected)
 
-    monkeypatch.setattr(examine, "consumer", counted)
+    monkeypatch.setattr(server_checks, "consumer", counted)
     fetcher = fetcher_of(client)
     await fetcher.start()
     await fetcher.stop()
-    looking = asyncio.create_task(examine.of_nats(client, operator(fresh_nats.url, NO_DATABASE)))
+    looking = asyncio.create_task(server_checks.check_nats(client, operator(fresh_nats.url, NO_DATABASE)))
 
     async def missed() -> bool:
         return looks > 1

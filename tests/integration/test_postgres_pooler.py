@@ -12,7 +12,7 @@ from nats.aio.client import Client
 
 from core import postgres
 from core.errors import Misconfigured
-from core.postgres import POOLED, Connection
+from core.postgres import POOLER_FOUND, Connection
 from ops.cli.connection import to_database
 from ops.local.ports import free_port
 from ops.settings import OperatorSettings
@@ -52,7 +52,7 @@ async def test_a_collector_rejects_a_pool_of_transactions(database: Database, fr
         collector_process("facebook", collector_dsn=through.collector_dsn, nats_url=fresh_nats.url) as collector,
     ):
         assert await collector.end() == 2
-    assert collector.errors == f"sluice: sluice-wait: {POOLED}\n"
+    assert collector.errors == f"sluice: sluice-wait: {POOLER_FOUND}\n"
 
 
 @pytest.mark.parametrize("mode", ["transaction", "statement"])
@@ -73,7 +73,7 @@ async def test_a_reporter_rejects_a_pool_of_transactions(database: Database, mod
                 stdout=asyncio.subprocess.DEVNULL,
             )
             _, said = await in_time(process.communicate())
-            assert (process.returncode, said.decode()) == (2, f"sluice: sluice-wait: {POOLED}\n")
+            assert (process.returncode, said.decode()) == (2, f"sluice: sluice-wait: {POOLER_FOUND}\n")
 
 
 async def test_a_busy_pool_of_transactions_is_rejected(database: Database) -> None:

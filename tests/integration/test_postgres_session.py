@@ -15,7 +15,7 @@ from core.errors import Misconfigured
 from core.pg_errors import is_transient
 from core.postgres import Connection
 from ops.local import Servers
-from reporter.read import open_pool
+from reporter.database import open_pool
 from reporter.settings import ReporterSettings
 from tests.support.collecting import balanced, collecting, drained, publish, storing
 from tests.support.events import facebook, message

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from ops.local import Servers
-from reporter.reports.kinds import KINDS
+from reporter.reports.event_kinds import EVENT_KINDS
 from tests.support.drawn import QUARTER, Kept, some_event, some_query
 from tests.support.report_rows import collecting, connected, reporter
 from tests.support.stack import fresh_database
@@ -113,7 +113,7 @@ DIMENSIONS: dict[str, Callable[[Kept], str]] = {
 async def test_events(given: Given, seed: int) -> None:
     """Counts of events, by any bucket, filter and group."""
     rng = random.Random(seed)
-    kind = rng.choice(KINDS)
+    kind = rng.choice(EVENT_KINDS)
     parameters, start, end, interval = some_query(
         rng, source=(str(kind.source),), funnelStage=(str(kind.funnel_stage),), eventType=(str(kind.event_type),)
     )
@@ -223,7 +223,7 @@ def listed(counts: Counter[Any], top: int) -> dict[Any, int]:
 async def test_demographics(given: Given, seed: int) -> None:
     """Every value of every dimension, by any bucket and filter; what is past the bound or the top counts as other."""
     rng = random.Random(seed)
-    kind = rng.choice(KINDS)
+    kind = rng.choice(EVENT_KINDS)
     parameters, start, end, interval = some_query(
         rng, source=(str(kind.source),), funnelStage=(str(kind.funnel_stage),), eventType=(str(kind.event_type),)
     )
@@ -234,7 +234,7 @@ async def test_demographics(given: Given, seed: int) -> None:
     if filtered := {name: DIMENSIONS[name] for name in DIMENSIONS if name in parameters}:
         sources = [source for source in sources if any(
             str(k.source) == source and all(getattr(k, ATTRIBUTES[name]) == parameters[name] for name in filtered)
-            for k in KINDS
+            for k in EVENT_KINDS
         )]  # fmt: skip
     known = ["age", "ageBand", "gender", "country", "city", "followers", "device"]
     by = rng.sample(known, rng.randrange(1, 7)) if rng.random() < 0.7 else []

@@ -8,8 +8,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from reporter.query import QueryParams
-from reporter.read import snapshot
+from reporter.database import open_snapshot
+from reporter.query_params import QueryParams
 from reporter.reports.events import EVENTS
 from reporter.settings import ReporterSettings
 from tests.support.events import NOON, Event, facebook, tiktok
@@ -50,7 +50,7 @@ async def test_a_report_equals_a_count_at_its_moment(database: Database, collect
 
     The report's freshness is of that moment too: it never tells of events that the report does not count.
     """
-    query = EVENTS.ask(QueryParams(_url(RAGGED).encode(), EVENTS.parameters), ReporterSettings())
+    query = EVENTS.parse_query(QueryParams(_url(RAGGED).encode(), EVENTS.parameters), ReporterSettings())
     count = """
         SELECT (SELECT count(*) FROM facebook_events WHERE event_time >= $1 AND event_time < $2)
              + (SELECT count(*) FROM tiktok_events WHERE event_time >= $1 AND event_time < $2)
@@ -74,7 +74,7 @@ async def test_a_report_equals_a_count_at_its_moment(database: Database, collect
         storing = tasks.create_task(keep_storing())
         await begun.wait()
         while not storing.done():
-            async with snapshot(pool, query.sources) as moment:
+            async with open_snapshot(pool, query.sources) as moment:
                 answer: Any = await EVENTS.read(moment, query)
                 counted = await moment.connection.fetchval(count, query.period.start, query.period.end)
             until = answer.freshness["facebook"].stored_until
@@ -139,7 +139,7 @@ async def test_no_day_is_dropped_under_a_report(database: Database, collected: C
     await collected.store([facebook(at=LONG_AGO)])
     drop = "SELECT drop_partitions('facebook_events', $1)"
     async with connected(database.collector_dsn) as connection, reporter_pool(database.reporter_dsn) as (pool, _):
-        async with snapshot(pool, ("facebook",)):
+        async with open_snapshot(pool, ("facebook",)):
             with pytest.raises(asyncpg.LockNotAvailableError):
                 await connection.fetchval(drop, LONG_AGO.date() + timedelta(days=1))
         assert await connection.fetchval(drop, LONG_AGO.date() + timedelta(days=1)) == 1
@@ -203,7 +203,7 @@ async def test_cities_that_take_too_long_are_left_out(database: Database, collec
         async with reporter(database.reporter_dsn, reporter_statement_timeout_seconds=0.5) as client:
             answer = (await client.get("/reports/demographics", params=RAGGED)).json()
     assert answer["rows"][0]["city"] is None
-    assert answer["notes"] == ["city took too long to count: ask for a shorter range"]
+    assert answer["notes"] == ["counting city took too long: use a shorter range"]
     assert answer["rows"][0]["events"] == answer["rows"][1]["events"] == 66
 
 

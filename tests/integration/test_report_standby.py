@@ -13,7 +13,7 @@ from core import postgres
 from core.postgres import Connection
 from ops.local import Servers
 from reporter.answer import RETRY_AFTER_SECONDS, problem
-from reporter.read import Pool, read_again, snapshot
+from reporter.database import Pool, open_snapshot, retry_once
 from tests.support.events import NOON, facebook
 from tests.support.report_rows import collecting, reporter, reporter_pool
 from tests.support.stack import reachable_folder
@@ -56,17 +56,17 @@ async def test_a_reading_that_replay_cancels_is_repeated(own: tuple[Servers, Sta
         async def read() -> int:
             nonlocal readings
             readings += 1
-            async with snapshot(pool, ["facebook"]) as seen:
+            async with open_snapshot(pool, ["facebook"]) as seen:
                 if readings <= spoilt:
                     await spoil(pool, owner)
                 count: int = await seen.connection.fetchval("SELECT count(*) FROM facebook_events")
                 return count
 
         if spoilt == 1:
-            assert await read_again(read) == 200
+            assert await retry_once(read) == 200
         else:
             with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)) as caught:
-                await read_again(read)
+                await retry_once(read)
             document, headers = problem(caught.value)
             assert (document.status, headers) == (503, {"Retry-After": str(RETRY_AFTER_SECONDS)})
     assert readings == 2

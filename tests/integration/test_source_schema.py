@@ -26,7 +26,7 @@ async def test_the_migrated_database_holds_what_the_sources_declare(database: Da
     [
         ("ALTER TABLE tiktok_events DROP COLUMN followers", "tiktok_events has no column followers"),
         ("ALTER TABLE tiktok_events ALTER followers TYPE bigint", "followers is bigint, declared integer"),
-        ("ALTER TABLE tiktok_events ALTER country SET NOT NULL", "country is NOT NULL, but some events"),
+        ("ALTER TABLE tiktok_events ALTER country SET NOT NULL", "country is NOT NULL, but not every event"),
         ("ALTER TABLE tiktok_events ADD note text NOT NULL", "note is NOT NULL, but no field of an event"),
         ("ALTER TABLE tiktok_events RENAME TO other_events", "tiktok_events does not exist"),
     ],
@@ -70,7 +70,7 @@ def test_a_declaration_that_contradicts_itself_is_rejected() -> None:
         ({"columns": {**SOURCES["facebook"].columns, "other": "data.none"}}, "no shape has data.none"),
         ({"columns": {**SOURCES["facebook"].columns, "event_id": "data.user.name"}}, "column event_id holds eventId"),
         ({"funnel": ("ad.view", "sold")}, "sold is none of its event types"),
-        ({"campaign": "data.engagement.adName"}, "no column holds data.engagement.adName"),
+        ({"campaign": "data.engagement.adName"}, "no column contains data.engagement.adName"),
     ):
         with pytest.raises(ValueError, match=said):
             replace(SOURCES["facebook"], **wrong)

@@ -16,7 +16,7 @@ from uuid import uuid4
 import pytest
 from nats.aio.client import Client
 
-from collector.trace import REQUESTS_MOST
+from collector.trace import MAX_REQUESTS
 from core.events import wire
 from core.postgres import Connection
 from ops.local.ports import LOOPBACK, free_port
@@ -138,7 +138,7 @@ async def test_a_batch_tells_of_a_bounded_number_of_requests(
     """Of more sampled requests than that all events are stored, and the spans that are not made are counted. What
     waits is exported at SIGTERM. A foreign sender's traceparent that is none does no harm."""
     now = rfc3339(datetime.now(UTC))
-    requests = [wire.Part(f"r-{number}", traceparent(), now, 1) for number in range(REQUESTS_MOST + 20)]
+    requests = [wire.Part(f"r-{number}", traceparent(), now, 1) for number in range(MAX_REQUESTS + 20)]
     foreign = [wire.Part(f"f-{number}", given, now, 1) for number, given in enumerate(("", "x" * 54 + "1"))]
     parts = [*foreign, *requests]
     async with collector_process(
@@ -155,6 +155,6 @@ async def test_a_batch_tells_of_a_bounded_number_of_requests(
 
         await eventually(counted, what="all spans are counted")
         assert await collector.terminate() == 0
-    assert len(receiver.spans) == SPANS_OF_A_REQUEST * REQUESTS_MOST
+    assert len(receiver.spans) == SPANS_OF_A_REQUEST * MAX_REQUESTS
     assert await connection.fetchval("SELECT count(*) FROM facebook_events") == len(parts)
     await balanced(connection, client)

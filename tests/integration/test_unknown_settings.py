@@ -48,7 +48,7 @@ async def run(*arguments: str) -> tuple[int | None, bytes, bytes]:
 async def test_a_service_warns_in_one_line(service: str) -> None:
     """A JSON line with the nearest name and without the value; what else is wrong ends the start as always."""
     code, said, errors = await run(*SERVICES[service])
-    (line,) = [line for line in map(json.loads, said.splitlines()) if line["event"] == "variables that are no settings"]
+    (line,) = [line for line in map(json.loads, said.splitlines()) if line["event"] == "unknown settings"]
     theirs = {name: setting for name, (setting, reader) in MISSPELT.items() if reader in (service, None)}
     assert (code, line["level"], line["variables"]) == (2, "warning", theirs)
     assert b"secret" not in said + errors

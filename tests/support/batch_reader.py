@@ -15,7 +15,7 @@ from core.events.rejected import RejectedEvent
 from gateway import native
 from gateway.admission import Admission
 from gateway.batch import Batch
-from gateway.body import Form
+from gateway.body import BodyFormat
 from gateway.decode import SMALLEST_EVENT_BYTES, Decoder
 from gateway.rejection import Rejected
 from tests.support.events import Event, encoded, microseconds
@@ -23,26 +23,28 @@ from tests.support.events import Event, encoded, microseconds
 MAX_BODY_BYTES = 64 * 1024 * 1024
 CONTRACT = Contract(max_age_days=7, max_ahead_seconds=3600)
 READER = native.reader(CONTRACT)
-ALONE = Admission(0).hold(0)
+ALONE = Admission(0).reserve(0)
 """Room without bounds: a request that is alone has it."""
 
 
-async def read(content: bytes, form: Form = Form.JSON, *, at: datetime | None = None) -> Batch:
+async def read(content: bytes, body_format: BodyFormat = BodyFormat.JSON, *, at: datetime | None = None) -> Batch:
     """What becomes of a body that arrives now, or at `at`. Raises Rejected."""
     received = microseconds(at)
-    batch = await _outcome(content, form, received, None)
+    batch = await _outcome(content, body_format, received, None)
     if READER:
-        natively = await _outcome(content, form, received, READER)
+        natively = await _outcome(content, body_format, received, READER)
         assert _shown(natively) == _shown(batch)
     if isinstance(batch, Rejected):
         raise batch
     return batch
 
 
-async def _outcome(content: bytes, form: Form, received: int, reader: native.Reader | None) -> Batch | Rejected:
-    decode = Decoder(CONTRACT, most_events=MAX_BODY_BYTES // SMALLEST_EVENT_BYTES, reader=reader)
+async def _outcome(
+    content: bytes, body_format: BodyFormat, received: int, reader: native.Reader | None
+) -> Batch | Rejected:
+    decode = Decoder(CONTRACT, max_events=MAX_BODY_BYTES // SMALLEST_EVENT_BYTES, reader=reader)
     try:
-        return await decode(content, form, received, ALONE)
+        return await decode(content, body_format, received, ALONE)
     except Rejected as error:
         return error
 
@@ -56,7 +58,7 @@ def _shown(outcome: Batch | Rejected) -> Any:
         for source, blocks in outcome.blocks.items()
     }
     kept = (outcome.kept, outcome.kept_events, outcome.kept_bytes)
-    return outcome.events, outcome.accepted, blocks, outcome.reasons, outcome.told, kept
+    return outcome.events, outcome.accepted, blocks, outcome.reasons, outcome.errors, kept
 
 
 async def read_array(*events: Event | bytes, at: datetime | None = None) -> Batch:
@@ -80,4 +82,4 @@ def kept(batch: Batch) -> list[RejectedEvent]:
 
 def reasons(batch: Batch) -> Sequence[tuple[int, Reason, str]]:
     """Index, reason and path of each rejected event that the answer lists."""
-    return [(told.index, told.reason, told.path) for told in batch.told]
+    return [(errors.index, errors.reason, errors.path) for errors in batch.errors]

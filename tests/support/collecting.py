@@ -71,7 +71,7 @@ class Storing:
 def each_path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Each test once with the path that batches usually take, and once with all of them staged."""
     if request.param is Path.STAGED:
-        monkeypatch.setattr(DirectCopyBackoff, "take", lambda _: Path.STAGED)
+        monkeypatch.setattr(DirectCopyBackoff, "next_path", lambda _: Path.STAGED)
     return Path(request.param)
 
 
@@ -223,4 +223,4 @@ async def balanced(connection: Connection, client: Client | None = None) -> None
     """Fail unless rollups equal the rows, and (with the streams) everything published has its receipt."""
     assert await rollup_differences(connection) == []
     if client is not None:
-        assert (await read_ledger(client, connection)).wrong() == []
+        assert (await read_ledger(client, connection)).problems() == []

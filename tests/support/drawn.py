@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-from reporter.reports.kinds import KINDS
+from reporter.reports.event_kinds import EVENT_KINDS
 from tests.support.events import MAKERS, Event, changed
 
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Asia/Kathmandu")
@@ -37,7 +37,7 @@ def some_instant(rng: random.Random) -> datetime:
 
 
 def some_event(rng: random.Random) -> Kept:
-    source, stage, event_type = (str(part) for part in rng.choice(KINDS))
+    source, stage, event_type = (str(part) for part in rng.choice(EVENT_KINDS))
     at = some_instant(rng)
     event = changed(MAKERS[source](stage, at=at), "eventType", event_type)
     amount = rng.choice((None, "0", "0.01", "203.95", "9999999999.99"))

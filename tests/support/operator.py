@@ -12,8 +12,10 @@ import re
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
+import msgspec
 import pytest
 
 from ops.command_line import command_line
@@ -44,7 +46,28 @@ async def ops_json(settings: OperatorSettings, capsys: pytest.CaptureFixture[str
     # What runs in this process logs to stdout, too.
     begin = re.search(r"^(\{|\[\]?)$", said, re.MULTILINE)
     assert begin, said
-    return code, json.JSONDecoder().raw_decode(said, begin.start())[0]
+    document = json.JSONDecoder().raw_decode(said, begin.start())[0]
+    assert_shape(arguments, document)
+    return code, document
+
+
+def assert_shape(arguments: Sequence[str], document: Any) -> None:
+    """The document has exactly the fields and types that the command's help shows."""
+    parser = command_line()
+    for argument in arguments:
+        parser = parser.commands().get(argument, parser)
+    shapes = get_args(parser.document) if isinstance(parser.document, UnionType) else (parser.document,)
+    errors = []
+    for shape in shapes:
+        try:
+            converted = json.loads(msgspec.json.encode(msgspec.convert(document, shape)))
+        except msgspec.ValidationError as error:
+            errors.append(str(error))
+            continue
+        if converted == document:
+            return
+        errors.append(f"{converted} != {document}")
+    raise AssertionError(errors)
 
 
 def environment(settings: OperatorSettings) -> dict[str, str]:

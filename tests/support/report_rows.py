@@ -17,7 +17,7 @@ from collector.store.batch import Entry
 from collector.store.store import Store
 from core.events.contract import Contract
 from reporter.app import create_app
-from reporter.read import Pool, open_pool
+from reporter.database import Pool, open_pool
 from reporter.settings import ReporterSettings
 from tests.support.events import Event, message
 

@@ -146,7 +146,7 @@ class System:
     async def ledger(self) -> Ledger:
         """The ledger, with nothing in flight; it has to balance."""
         ledger = await read_ledger(self.client, self.connection)
-        assert not ledger.wrong(), ledger.wrong()
+        assert not ledger.problems(), ledger.problems()
         return ledger
 
     async def judge(self) -> None:

@@ -156,7 +156,7 @@ async def shown(system: System) -> None:
             "NATS_MONITOR_URL": system.servers.nats.monitor_url,
         },
     )
-    checks = await doctor.look(selected, 30.0, [])
+    checks = await doctor.run_checks(selected, 30.0, [])
     assert not [check for check in checks if check.state != "ok"], checks
 
 

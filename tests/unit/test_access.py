@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.access import Sampler
+from core.access_log import Sampler
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def taken(sampler: Sampler, requests: int) -> list[int]:
-    return [each for each in (sampler.take() for _ in range(requests)) if each]
+    return [each for each in (sampler.sample() for _ in range(requests)) if each]
 
 
 def test_few_requests_are_all_logged(clock: list[float]) -> None:

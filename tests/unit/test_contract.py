@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.publisher.events import TYPES, Drawn, make
-from core.events.contract import GLIMPSE_MOST_BYTES, Contract, Invalid, Reason, glimpse, texts
+from bench.publisher.events import TYPES, RandomValues, make
+from core.events.contract import MAX_PEEK_BYTES, Contract, Invalid, Reason, peek_ids, texts
 from core.sources import SOURCES
 from core.sources.declaration import Envelope
 from tests.support.events import MAKERS, NOON, SHAPES, Event, changed, encoded, microseconds, paths, without
@@ -73,7 +73,7 @@ def test_an_event_is_read_into_its_own_shape(source: str, stage: str) -> None:
 def test_what_the_publisher_makes_is_taken() -> None:
     """A thousand events as the publisher makes them break nothing of the contract."""
     rng = Random(7)
-    fresh = Drawn(rng, NOON.timestamp)
+    fresh = RandomValues(rng, NOON.timestamp)
     for _ in range(1_000):
         event = make(rng, fresh)
         assert json.loads(msgspec.json.encode(read(event))) == event
@@ -258,26 +258,26 @@ def test_texts_are_told_with_their_paths() -> None:
 
 def test_a_glimpse_of_what_was_rejected() -> None:
     """Source and id of a rejected event are told where they can be read and stored, else not."""
-    assert glimpse(b'{"source":"tiktok","eventId":"t-1","timestamp":5}') == ("tiktok", "t-1")
-    assert glimpse(b'{"source":"other","eventId":7}') == (None, None)
-    assert glimpse(b'{"eventId":"nul\\u0000"}') == (None, None)
-    assert glimpse(b'{"source":"facebook","eventId":"%s"}' % (b"x" * 201)) == ("facebook", None)
-    assert glimpse(b'{"source":"facebook","eventId":"%s"}' % (b"x" * 200)) == ("facebook", "x" * 200)
+    assert peek_ids(b'{"source":"tiktok","eventId":"t-1","timestamp":5}') == ("tiktok", "t-1")
+    assert peek_ids(b'{"source":"other","eventId":7}') == (None, None)
+    assert peek_ids(b'{"eventId":"nul\\u0000"}') == (None, None)
+    assert peek_ids(b'{"source":"facebook","eventId":"%s"}' % (b"x" * 201)) == ("facebook", None)
+    assert peek_ids(b'{"source":"facebook","eventId":"%s"}' % (b"x" * 200)) == ("facebook", "x" * 200)
     for raw in (b"", b"[]", b"{", b"\xff", b"[" * 100_000):
-        assert glimpse(raw) == (None, None)
+        assert peek_ids(raw) == (None, None)
 
 
 def test_a_glimpse_takes_no_room() -> None:
     """However many keys an event has, nothing of them is kept; of one without end nothing is read."""
-    keys = b",".join(b'"%05x":0' % number for number in range(GLIMPSE_MOST_BYTES // 11))
+    keys = b",".join(b'"%05x":0' % number for number in range(MAX_PEEK_BYTES // 11))
     raw = b'{"source":"tiktok",%s,"eventId":"t-1"}' % keys
     tracemalloc.start()
     try:
-        assert glimpse(raw) == ("tiktok", "t-1")
+        assert peek_ids(raw) == ("tiktok", "t-1")
         assert tracemalloc.get_traced_memory()[1] < 10_000
     finally:
         tracemalloc.stop()
-    assert glimpse(raw + b" " * GLIMPSE_MOST_BYTES) == (None, None)
+    assert peek_ids(raw + b" " * MAX_PEEK_BYTES) == (None, None)
 
 
 _json = st.recursive(
@@ -316,4 +316,4 @@ def test_whatever_comes_is_taken_or_rejected(raw: bytes) -> None:
         assert why.path.startswith("$")
         assert len(why.detail) < 300
     else:
-        assert glimpse(raw) == (event.source, event.event_id)
+        assert peek_ids(raw) == (event.source, event.event_id)

@@ -11,7 +11,7 @@ from litestar.types import Receive, Scope, Send
 
 from core.sources.fields import instant, moment_of
 from gateway.correlation import origin
-from reporter.correlate import correlated, current
+from reporter.correlation import current_correlation_id, with_correlation_id
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -77,10 +77,10 @@ async def test_gateway_and_reporter_name_a_request_alike(headers: dict[str, str]
     found: list[str | None] = []
 
     async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
-        found.append(current())
+        found.append(current_correlation_id())
 
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await correlated(app)(
+    await with_correlation_id(app)(
         cast(Scope, {"type": "http", "path": "/", "headers": raw}), cast(Receive, None), cast(Send, None)
     )
     assert found == [origin(headers).correlation_id]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nats.aio.client import Client
 from nats.errors import ProtocolError
 
-from core.frames import LINE_MOST_BYTES, Frame, FrameParser, Frames
+from core.frames import MAX_LINE_BYTES, Frame, FrameBuffer, FrameParser
 
 LINES = [
     b"PING\r\n",
@@ -58,7 +58,7 @@ def pieces(stream: bytes, cuts: Iterable[int]) -> Iterator[bytes]:
     return (stream[begin:end] for begin, end in pairwise(bounds))
 
 
-def cut(stream: Iterable[bytes], frames: Frames, *, lags: bool = False) -> list[Frame]:
+def cut(stream: Iterable[bytes], frames: FrameBuffer, *, lags: bool = False) -> list[Frame]:
     """Let it arrive piece by piece. Taken is what is ready, or, by one that lags, only when nothing more goes in."""
     taken = []
     for piece in stream:
@@ -67,7 +67,7 @@ def cut(stream: Iterable[bytes], frames: Frames, *, lags: bool = False) -> list[
             space = frames.space[: len(coming)]
             assert len(space), "no space though all was taken"
             space[:] = coming[: len(space)]
-            ready = frames.wrote(len(space))
+            ready = frames.advance(len(space))
             coming = coming[len(space) :]
             if frames.full or (ready and not lags):
                 taken += frames.take()
@@ -78,12 +78,12 @@ def test_a_stream_may_end_anywhere_in_between() -> None:
     """Split in two at any position, a stream of each kind of frame gives the same frames."""
     stream = sent(EACH_KIND)
     for position in range(len(stream) + 1):
-        assert cut([stream[:position], stream[position:]], Frames()) == EACH_KIND
+        assert cut([stream[:position], stream[position:]], FrameBuffer()) == EACH_KIND
 
 
 def test_a_stream_may_come_byte_by_byte() -> None:
     """Frames are the same where each byte comes alone."""
-    assert cut((bytes([byte]) for byte in sent(EACH_KIND)), Frames()) == EACH_KIND
+    assert cut((bytes([byte]) for byte in sent(EACH_KIND)), FrameBuffer()) == EACH_KIND
 
 
 @given(st.lists(messages | st.sampled_from(LINES), max_size=12), st.data(), st.booleans(), st.sampled_from([1, 70_000]))
@@ -91,23 +91,23 @@ def test_any_split_gives_the_same_frames(expected: list[Frame], data: st.DataObj
     """Whatever the frames, the split, the buffer's first size, and whether who takes them keeps up."""
     stream = sent(expected)
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=20))
-    assert cut(pieces(stream, cuts), Frames(first), lags=lags) == expected
+    assert cut(pieces(stream, cuts), FrameBuffer(first), lags=lags) == expected
 
 
 def test_a_message_is_ready_with_its_last_byte() -> None:
     """Nobody is woken for a part of a message whose size is known, and nothing of it is handed out."""
     stream = sent([(1, b"a", b"", b"x" * 500_000, HEADERS)])
-    frames = Frames()
+    frames = FrameBuffer()
     assert cut([stream[:100]], frames) == []
     for piece in pieces(stream[100:-1], range(0, 500_000, 60_000)):
         frames.space[: len(piece)] = piece
-        assert not frames.wrote(len(piece))
+        assert not frames.advance(len(piece))
     assert cut([stream[-1:]], frames) == [(1, b"a", b"", b"x" * 500_000, HEADERS)]
 
 
 def test_the_buffer_is_bounded_by_the_largest_message() -> None:
     """However many messages come through, and in pieces of whatever size, there is never room for more than two."""
-    frames = Frames()
+    frames = FrameBuffer()
     stream = sent([(1, b"a", b"", b"x" * 520_000, None)] * 30)
     for piece in pieces(stream, range(0, len(stream), 99_991)):
         cut([piece], frames)
@@ -120,15 +120,15 @@ def test_the_buffer_is_bounded_by_the_largest_message() -> None:
         b"HMSG a 1 30 20\r\n" + b"x" * 20 + b"\r\n",
         b"MSG a 1 3\r\nabcdef\r\n",
         b"MSG a 1 3\r\nabc\n\r\n",
-        b"x" * LINE_MOST_BYTES,
-        b"MSG a 1" + b" " * LINE_MOST_BYTES,
+        b"x" * MAX_LINE_BYTES,
+        b"MSG a 1" + b" " * MAX_LINE_BYTES,
     ],
     ids=["headers longer than both", "payload longer than said", "no line end", "endless line", "endless MSG"],
 )
 def test_what_cannot_be_cut_is_a_protocol_error(malformed: bytes) -> None:
     """It is no frame, and nothing is waited for that would never come."""
     with pytest.raises(ProtocolError):
-        cut([malformed], Frames())
+        cut([malformed], FrameBuffer())
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_what_cannot_be_cut_is_a_protocol_error(malformed: bytes) -> None:
 )
 async def test_an_unknown_line_is_a_protocol_error(line: bytes) -> None:
     """The client is told, and connects anew; nothing of it is left to be taken for the begin of what comes next."""
-    assert cut([line], Frames()) == [line]
+    assert cut([line], FrameBuffer()) == [line]
     with pytest.raises(ProtocolError):
         await FrameParser(Client()).parse([line])
 
@@ -165,7 +165,7 @@ async def test_messages_go_to_the_client_and_lines_to_its_parser() -> None:
 
 def test_fields_may_stand_further_apart() -> None:
     """As a server writes them that names no reply: two blanks, or tabs."""
-    assert cut([b"MSG a.b 1  0\r\n\r\nHMSG\ta\t1  2 5\r\n\r\nabc\r\n"], Frames()) == [
+    assert cut([b"MSG a.b 1  0\r\n\r\nHMSG\ta\t1  2 5\r\n\r\nabc\r\n"], FrameBuffer()) == [
         (1, b"a.b", b"", b"", None),
         (1, b"a", b"", b"abc", b"\r\n"),
     ]

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from gateway.admission import LONGEST_WAIT_SECONDS, REQUEST_BYTES, Admission
+from gateway.admission import MAX_WAIT_SECONDS, REQUEST_BYTES, Admission
 from gateway.rejection import Overloaded
 
 SHARE = 1_000_000
@@ -18,10 +18,10 @@ def test_bodies_are_taken_up_to_the_share() -> None:
     admission = Admission(SHARE)
     with ExitStack() as held:
         for _ in range(4):
-            held.enter_context(admission.hold(SHARE // 4 - REQUEST_BYTES))
+            held.enter_context(admission.reserve(SHARE // 4 - REQUEST_BYTES))
         assert admission.held_bytes == SHARE
         with pytest.raises(Overloaded):
-            held.enter_context(admission.hold(0))
+            held.enter_context(admission.reserve(0))
         assert (admission.held_bytes, admission.requests) == (SHARE, 4)
     assert (admission.held_bytes, admission.requests) == (0, 0)
 
@@ -29,26 +29,26 @@ def test_bodies_are_taken_up_to_the_share() -> None:
 def test_an_idle_worker_takes_a_body_larger_than_its_share() -> None:
     """One body alone is always taken, for it is legal; while it is held, nothing else is."""
     admission = Admission(SHARE)
-    with admission.hold(3 * SHARE), pytest.raises(Overloaded), admission.hold(1):
+    with admission.reserve(3 * SHARE), pytest.raises(Overloaded), admission.reserve(1):
         pass
-    with admission.hold(1):
+    with admission.reserve(1):
         pass
 
 
 def test_a_body_larger_than_the_share_waits_for_an_idle_worker() -> None:
     """Beside others, a body larger than the share is rejected."""
     admission = Admission(SHARE)
-    with admission.hold(1), pytest.raises(Overloaded), admission.hold(3 * SHARE):
+    with admission.reserve(1), pytest.raises(Overloaded), admission.reserve(3 * SHARE):
         pass
 
 
 def test_growing_counts_like_coming() -> None:
     """A body that grows while it is inflated is rejected beside others, and alone goes on past the share."""
     admission = Admission(SHARE)
-    with admission.hold(0) as alone:
+    with admission.reserve(0) as alone:
         alone.grow(2 * SHARE)
         assert admission.held_bytes == 2 * SHARE + REQUEST_BYTES
-    with admission.hold(0), admission.hold(0) as other:
+    with admission.reserve(0), admission.reserve(0) as other:
         other.grow(SHARE // 2)
         with pytest.raises(Overloaded):
             other.grow(SHARE // 2)
@@ -60,31 +60,31 @@ def test_tiny_requests_are_not_free() -> None:
     admission = Admission(SHARE)
     with ExitStack() as held, pytest.raises(Overloaded):
         for _ in range(SHARE // REQUEST_BYTES + 1):
-            held.enter_context(admission.hold(0))
+            held.enter_context(admission.reserve(0))
 
 
 def test_retry_after_is_what_the_backlog_takes() -> None:
     """Who finds no room is told to come again when what is held will be answered, at the rate of late."""
     admission = Admission(SHARE)
     start = time.monotonic()
-    admission.learn(start)
-    with admission.hold(SHARE // 2 - REQUEST_BYTES):
+    admission.update_rate(start)
+    with admission.reserve(SHARE // 2 - REQUEST_BYTES):
         pass
-    admission.learn(start + 1)  # half a share in a second
-    with admission.hold(SHARE - REQUEST_BYTES):
-        with pytest.raises(Overloaded) as rejected, admission.hold(0):
+    admission.update_rate(start + 1)  # half a share in a second
+    with admission.reserve(SHARE - REQUEST_BYTES):
+        with pytest.raises(Overloaded) as rejected, admission.reserve(0):
             pass
         assert rejected.value.retry_after_seconds == 2
         for second in range(2, 60):  # nothing is answered any more
-            admission.learn(start + second)
-        with pytest.raises(Overloaded) as rejected, admission.hold(0):
+            admission.update_rate(start + second)
+        with pytest.raises(Overloaded) as rejected, admission.reserve(0):
             pass
-        assert rejected.value.retry_after_seconds == LONGEST_WAIT_SECONDS
+        assert rejected.value.retry_after_seconds == MAX_WAIT_SECONDS
 
 
 def test_retry_after_is_short_where_nothing_is_known() -> None:
     """Before anything was answered there is no rate to go by."""
     admission = Admission(SHARE)
-    with admission.hold(SHARE), pytest.raises(Overloaded) as rejected, admission.hold(0):
+    with admission.reserve(SHARE), pytest.raises(Overloaded) as rejected, admission.reserve(0):
         pass
     assert rejected.value.retry_after_seconds == 1

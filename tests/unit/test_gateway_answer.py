@@ -89,12 +89,12 @@ def test_401_says_what_would_do() -> None:
 @pytest.mark.parametrize("kind", STORED_BEFORE)
 def test_our_own_trouble_is_503_with_retry_after(kind: type[RetryableError]) -> None:
     """503 says when to come again, and truthfully whether part of the request may be stored already."""
-    given = answer.try_again(Overloaded("why", 7) if kind is Overloaded else kind("why"), "c-1")
+    given = answer.retryable(Overloaded("why", 7) if kind is Overloaded else kind("why"), "c-1")
     document = json.loads(given.body)
     problem(given, 503, document["type"].rpartition(":")[2])
     assert int(given.headers["Retry-After"]) >= 1
     assert ("may be stored" in document["detail"]) is STORED_BEFORE[kind]
-    assert ("Nothing of it is stored" in document["detail"]) is not STORED_BEFORE[kind]
+    assert ("Nothing is stored" in document["detail"]) is not STORED_BEFORE[kind]
 
 
 def test_every_error_of_ours_has_an_answer() -> None:

@@ -18,7 +18,7 @@ from core import native as module
 from core.sources import SOURCES
 from core.sources.shape import ColumnType, describe
 from gateway import brackets, native, split
-from gateway.body import Form
+from gateway.body import BodyFormat
 from gateway.piece import Elements
 from gateway.rejection import Rejected
 from tests.fuzz.mutations import RECEIVED, Mutator, corpus
@@ -107,7 +107,7 @@ async def test_valid_events_never_reach_python(monkeypatch: pytest.MonkeyPatch) 
     assert reader
     content = b" [\r\n" + b" ,\n\t".join(GOOD) + b" ] \n"
     run = reader(content, content.index(b"[") + 1, microseconds())
-    assert (run.go_on, run.filled, run.events) == (None, False, 4)
+    assert (run.resume_at, run.filled, run.events) == (None, False, 4)
     assert run.blocks == {
         "facebook": (2, GOOD[0] + b"\n" + GOOD[2]),
         "tiktok": (2, GOOD[1] + b"\n" + GOOD[3]),
@@ -121,13 +121,13 @@ async def test_one_call_reads_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reader
     run = reader(BODY, 1, microseconds())
     assert (run.filled, run.events) == (True, 2)
-    assert run.go_on == 1 + len(GOOD[0]) + 1 + len(GOOD[1]) + 1
+    assert run.resume_at == 1 + len(GOOD[0]) + 1 + len(GOOD[1]) + 1
 
 
 async def test_what_is_left_costs_only_itself() -> None:
     """An event that is rejected, or that has to be compacted, is Python's; those around it are read natively."""
-    for left in (b'{"a":"%b"}' % (b"x" * split.LEFT_BYTES), GOOD[0].replace(b":", b":\n", 1)):
-        pieces = list(split.split(b"[%b,%b,%b]" % (GOOD[0], left, GOOD[1]), Form.JSON, _reading_now))
+    for left in (b'{"a":"%b"}' % (b"x" * split.FIRST_LEFTOVER_BYTES), GOOD[0].replace(b":", b":\n", 1)):
+        pieces = list(split.split(b"[%b,%b,%b]" % (GOOD[0], left, GOOD[1]), BodyFormat.JSON, _reading_now))
         assert [piece.raw if isinstance(piece, Elements) else piece.events for piece in pieces] == [1, [left], 1]
 
 
@@ -141,7 +141,7 @@ async def test_a_body_of_nothing_valid_is_soon_read_as_without_it() -> None:
         return _reading_now(content, at)
 
     bad = b'{"a":' + b" " * 200 + b"1}"
-    pieces = list(split.split(b"[" + b",".join([bad] * 10_000) + b"]", Form.JSON, read))
+    pieces = list(split.split(b"[" + b",".join([bad] * 10_000) + b"]", BodyFormat.JSON, read))
     assert sum(piece.events for piece in pieces) == 10_000
     assert asked < 10 + 10_000 * len(bad) / split.PIECE_BYTES * 2
 
@@ -159,7 +159,7 @@ def test_a_type_that_no_column_holds_is_rejected() -> None:
     class Weighed(msgspec.Struct):
         weight: Annotated[int, msgspec.Meta(gt=0)]
 
-    with pytest.raises(TypeError, match="weight: no column holds"):
+    with pytest.raises(TypeError, match="weight: no column can store"):
         describe(Weighed)
 
 

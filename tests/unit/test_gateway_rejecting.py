@@ -45,6 +45,6 @@ async def test_a_rejection_leaves_nothing_behind(what: str) -> None:
     admission = Admission(SHARE)
     door = IngestHandler(settings, admission, Signatures(settings), Publisher())
     await door.receive({}, b"warm")  # what is made once
-    with errors_left_behind() as left, admission.hold(SHARE // 2):
+    with errors_left_behind() as left, admission.reserve(SHARE // 2):
         assert (await door.receive(headers, body)).status == status
     assert left == []

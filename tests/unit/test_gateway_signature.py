@@ -214,18 +214,18 @@ async def test_a_secret_of_standard_webhooks_may_lack_its_padding() -> None:
         assert await of_both("standard", secrets=secret).check(headers, BODY) == BOTH
 
 
-@pytest.mark.parametrize("form", ["{s},{t}", "{t}, {s}", "{t},{s},v=2", "{t},s=0,{s}", "{t},{s},{s}", "{t},,{s},"])
-async def test_tiktoks_pairs_may_come_in_any_order(form: str) -> None:
+@pytest.mark.parametrize("template", ["{s},{t}", "{t}, {s}", "{t},{s},v=2", "{t},s=0,{s}", "{t},{s},{s}", "{t},,{s},"])
+async def test_tiktoks_pairs_may_come_in_any_order(template: str) -> None:
     """TikTok's documentation splits the header at its commas, then each part at its equals sign."""
     t, _, s = TIKTOK.partition(",")
-    assert await of_both("tiktok").check({"tiktok-signature": form.format(t=t, s=s)}, BODY) == BOTH
+    assert await of_both("tiktok").check({"tiktok-signature": template.format(t=t, s=s)}, BODY) == BOTH
 
 
-@pytest.mark.parametrize("form", ["{t},{t},{s}", "{t};{s}", "{t}", "{s}", "t=,{s}", "{t},S={s}", "{t},s={S}", ""])
-async def test_no_other_form_of_tiktoks_is_taken(form: str) -> None:
+@pytest.mark.parametrize("template", ["{t},{t},{s}", "{t};{s}", "{t}", "{s}", "t=,{s}", "{t},S={s}", "{t},s={S}", ""])
+async def test_no_other_form_of_tiktoks_is_taken(template: str) -> None:
     """Two times, other separators, other cases: hexadecimal digits are compared as they are."""
     t, _, s = TIKTOK.partition(",")
-    given = form.format(t=t, s=s, S=s[2:].upper())
+    given = template.format(t=t, s=s, S=s[2:].upper())
     assert await rejection(of_both("tiktok"), {"tiktok-signature": given}) is Rejection.BAD_SIGNATURE
 
 
@@ -275,9 +275,9 @@ async def test_two_senders_with_keys_of_their_own() -> None:
 def test_events_of_another_source_reject_the_whole() -> None:
     """What a request may not hold names the source in the rejection."""
     signatures = of_both("key")
-    signatures.only(BOTH, {"facebook"})
+    signatures.check_sources(BOTH, {"facebook"})
     with pytest.raises(Rejected, match="events of tiktok") as caught:
-        signatures.only(frozenset({"facebook"}), {"facebook", "tiktok"})
+        signatures.check_sources(frozenset({"facebook"}), {"facebook", "tiktok"})
     assert caught.value.rejection is Rejection.FOREIGN_SOURCE
 
 

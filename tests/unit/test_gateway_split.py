@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway import brackets
 from gateway import split as splitting
-from gateway.body import Form
+from gateway.body import BodyFormat
 from gateway.piece import Elements
 from gateway.rejection import Rejected, Rejection
 from gateway.split import split
@@ -26,8 +26,8 @@ OBJECT = b'{"a":[1,{"b":"},{"}],"c":"\\"]"}'
 HOSTILE = st.binary(max_size=40) | st.text(alphabet='[]{},:"\\ \n1a', max_size=40).map(str.encode)
 
 
-def elements(content: bytes, form: Form = Form.JSON) -> list[bytes]:
-    return [element for piece in split(content, form) if isinstance(piece, Elements) for element in piece.raw]
+def elements(content: bytes, body_format: BodyFormat = BodyFormat.JSON) -> list[bytes]:
+    return [element for piece in split(content, body_format) if isinstance(piece, Elements) for element in piece.raw]
 
 
 def rejection(content: bytes) -> Rejection:
@@ -41,7 +41,7 @@ def piece_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Pieces so small that every body has many of them, and cuts fall anywhere."""
     if request.param == "small pieces":
         monkeypatch.setattr(splitting, "PIECE_BYTES", 16)
-        monkeypatch.setattr(splitting, "REACH_BYTES", 24)
+        monkeypatch.setattr(splitting, "MAX_CUT_DISTANCE_BYTES", 24)
         monkeypatch.setattr(brackets, "CAREFUL_BYTES", 3)
         monkeypatch.setattr(splitting, "SPACE_BYTES", 2)
 
@@ -62,7 +62,7 @@ def test_any_array_is_split_as_a_json_reader_would(values: list[Any], indent: in
     content = json.dumps(values, indent=indent).encode()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(splitting, "PIECE_BYTES", 16)
-        patch.setattr(splitting, "REACH_BYTES", 24)
+        patch.setattr(splitting, "MAX_CUT_DISTANCE_BYTES", 24)
         patch.setattr(brackets, "CAREFUL_BYTES", 3)
         patch.setattr(splitting, "SPACE_BYTES", 2)
         if careful and values:
@@ -81,7 +81,7 @@ def test_no_body_does_more_than_be_rejected(content: bytes, closed: bool) -> Non
     body = b"[" + content + (b"]" if closed else b"")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(splitting, "PIECE_BYTES", 16)
-        patch.setattr(splitting, "REACH_BYTES", 24)
+        patch.setattr(splitting, "MAX_CUT_DISTANCE_BYTES", 24)
         patch.setattr(brackets, "CAREFUL_BYTES", 3)
         patch.setattr(splitting, "SPACE_BYTES", 2)
         try:
@@ -126,18 +126,20 @@ def test_an_empty_array_holds_no_event(piece_bytes: None) -> None:
 def test_lines_are_events(piece_bytes: None) -> None:
     """Each line of NDJSON is an event; blank lines and carriage returns are nothing, and no line is special."""
     lines = [encoded(facebook()) for _ in range(1000)] + [b"nonsense", b"[1]"]
-    assert elements(b"\r\n\n".join(lines) + b"\n", Form.LINES) == lines
+    assert elements(b"\r\n\n".join(lines) + b"\n", BodyFormat.LINES) == lines
 
 
-@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("body_format", BodyFormat)
 @pytest.mark.parametrize("between", [b"\n", b"\r\n", b"\n\n", b"", b" ", b"\t \n"])
 @pytest.mark.parametrize("end", [b"", b"\n"])
-def test_objects_one_after_the_other_are_events(form: Form, between: bytes, end: bytes, piece_bytes: None) -> None:
+def test_objects_one_after_the_other_are_events(
+    body_format: BodyFormat, between: bytes, end: bytes, piece_bytes: None
+) -> None:
     """NDJSON is split whatever its type. Objects in one line, or with space between them, are split as JSON."""
-    if form is Form.LINES and b"\n" not in between:
+    if body_format is BodyFormat.LINES and b"\n" not in between:
         return
     objects = [encoded(facebook()) for _ in range(20)] + [OBJECT, b'{"a":"}{","b":"} {"}'] * 5
-    assert elements(between.join(objects) + end, form) == objects
+    assert elements(between.join(objects) + end, body_format) == objects
 
 
 @pytest.mark.parametrize("bad", [b"nonsense", b'{"a":1', b'{"a":}', b'{"a":"\xff"}', b"[1]", b"}"])
@@ -148,7 +150,7 @@ def test_a_bad_line_costs_one_line_whatever_the_type(bad: bytes, at: int, piece_
     lines = [*good[:at], bad, *good[at:]]
     if lines[0].startswith(b"{"):
         assert elements(b"\n".join(lines)) == lines
-    assert elements(b"\n".join(lines), Form.LINES) == lines
+    assert elements(b"\n".join(lines), BodyFormat.LINES) == lines
 
 
 @pytest.mark.parametrize("bad", [b'{"a":}', b'{"a":"\xff"}', b"{'a':[1]}", b'{"a":"\\ud800"}'])
@@ -171,7 +173,7 @@ def test_objects_of_many_pieces_come_out_whole() -> None:
 def test_an_array_is_an_array_whatever_the_type(content: bytes, piece_bytes: None) -> None:
     """An array is split as such also under a type that announces lines."""
     body = content.replace(b"%b", OBJECT)
-    assert elements(body, Form.LINES) == [OBJECT] * content.count(b"%b")
+    assert elements(body, BodyFormat.LINES) == [OBJECT] * content.count(b"%b")
 
 
 @settings(max_examples=300)
@@ -181,7 +183,7 @@ def test_whatever_follows_an_object_is_an_element(content: bytes) -> None:
     body = b"{" + content
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(splitting, "PIECE_BYTES", 16)
-        patch.setattr(splitting, "REACH_BYTES", 24)
+        patch.setattr(splitting, "MAX_CUT_DISTANCE_BYTES", 24)
         patch.setattr(brackets, "CAREFUL_BYTES", 3)
         patch.setattr(splitting, "SPACE_BYTES", 2)
         found = b"".join(elements(body))
@@ -195,25 +197,25 @@ def test_any_lines_are_split_as_a_reader_of_lines_would(content: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(splitting, "PIECE_BYTES", 8)
         patch.setattr(splitting, "SPACE_BYTES", 2)
-        found = elements(content, Form.LINES)
+        found = elements(content, BodyFormat.LINES)
     assert found == [line.strip() for line in content.split(b"\n") if line.strip()]
 
 
 @pytest.mark.parametrize(
-    ("content", "form", "found"),
+    ("content", "body_format", "found"),
     [
-        pytest.param(b"%s[1]", Form.JSON, [b"1"], id="before an array"),
-        pytest.param(b"%s" + OBJECT, Form.JSON, [OBJECT], id="before an object"),
-        pytest.param(OBJECT + b"%s", Form.JSON, [OBJECT], id="after an object"),
-        pytest.param(b"[}%s,1]", Form.JSON, [b"}", b"1"], id="inside"),
-        pytest.param(b"[}]%s", Form.JSON, [b"}"], id="behind an array that is taken apart"),
-        pytest.param(b"1%s\n2", Form.LINES, [b"1", b"2"], id="in a line"),
+        pytest.param(b"%s[1]", BodyFormat.JSON, [b"1"], id="before an array"),
+        pytest.param(b"%s" + OBJECT, BodyFormat.JSON, [OBJECT], id="before an object"),
+        pytest.param(OBJECT + b"%s", BodyFormat.JSON, [OBJECT], id="after an object"),
+        pytest.param(b"[}%s,1]", BodyFormat.JSON, [b"}", b"1"], id="inside"),
+        pytest.param(b"[}]%s", BodyFormat.JSON, [b"}"], id="behind an array that is taken apart"),
+        pytest.param(b"1%s\n2", BodyFormat.LINES, [b"1", b"2"], id="in a line"),
     ],
 )
-def test_space_is_passed_over_in_steps(content: bytes, form: Form, found: list[bytes]) -> None:
+def test_space_is_passed_over_in_steps(content: bytes, body_format: BodyFormat, found: list[bytes]) -> None:
     """Space without end is nothing, and the event loop runs while it is passed over."""
     body = content.replace(b"%s", b" " * (10 * splitting.SPACE_BYTES))
-    steps = list(split(body, form))
+    steps = list(split(body, body_format))
     assert [element for step in steps if isinstance(step, Elements) for element in step.raw] == found
     assert len(steps) >= 10
 
@@ -272,6 +274,6 @@ def test_a_scalar_is_rejected_and_told_from_no_json(content: bytes, expected: Re
 )
 def test_steps_are_many_and_small(content: bytes) -> None:
     """However hostile a body, it is split in steps of a bounded number of bytes, and none yields many elements."""
-    steps = [piece.events for piece in split(content, Form.JSON)]
-    assert len(steps) > len(content) / (splitting.PIECE_BYTES + splitting.REACH_BYTES)
+    steps = [piece.events for piece in split(content, BodyFormat.JSON)]
+    assert len(steps) > len(content) / (splitting.PIECE_BYTES + splitting.MAX_CUT_DISTANCE_BYTES)
     assert max(steps) <= splitting.PIECE_BYTES

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from core.lifecycle import Stopped, cancelled, unless_stopped
+from core.lifecycle import Stopped, cancel_and_wait, unless_stopped
 from tests.support.waiting import in_time
 
 
@@ -53,7 +53,7 @@ async def test_a_cancellation_that_is_lost_is_asked_again() -> None:
     task = asyncio.create_task(waits_for_an_answer())
     await asyncio.sleep(0)
     answer.set_result(None)
-    await in_time(cancelled([task]))
+    await in_time(cancel_and_wait([task]))
     assert task.cancelled()
     assert went_on or sys.version_info >= (3, 12)  # where it is not lost any more
 
@@ -72,6 +72,6 @@ async def test_tasks_that_fail_have_ended() -> None:
 
     tasks = [asyncio.create_task(fails()), asyncio.create_task(fails_at_its_end())]
     await asyncio.sleep(0)
-    await cancelled(tasks)
+    await cancel_and_wait(tasks)
     assert all(isinstance(task.exception(), ValueError) for task in tasks)
-    await cancelled([])
+    await cancel_and_wait([])

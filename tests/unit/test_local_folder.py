@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import json
 import re
 import subprocess
 import sys
@@ -25,10 +26,11 @@ from ops.settings import OperatorSettings
 from tests.support.processes import ROOT
 
 READS = {"report events", "report revenue", "report demographics", "doctor", "dead-letters list", "dead-letters show",
-         "partitions list", "streams list", "drain"}  # fmt: skip
+         "partitions list", "streams list", "drain", "snapshot save", "completion"}  # fmt: skip
 # Nothing is deleted or made up.
 REVERSIBLE = {"pause", "resume", "partitions ensure", "partitions index", "migrate", "dead-letters replay"}
-ASKS = {"fill", "partitions drop", "countries rebuild", "streams apply", "streams accept-loss", "dead-letters discard"}
+ASKS = {"fill", "partitions drop", "countries rebuild", "streams apply", "streams accept-loss", "dead-letters discard",
+        "snapshot restore"}  # fmt: skip
 STACK = {"up", "demo", "reset-data"}
 
 
@@ -50,10 +52,10 @@ def test_each_command_that_deletes_or_makes_up_data_asks_first() -> None:
 
 
 async def test_fill_needs_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An image holds no bench: there `fill` says that only a checkout can do it."""
+    """The image has no bench: `sluice fill` says what it needs."""
     monkeypatch.setitem(sys.modules, "bench.fill", None)
     options = command_line().parse_args(["fill", "--events", "10"])
-    with pytest.raises(Misconfigured, match="only a checkout can do this"):
+    with pytest.raises(Misconfigured, match="needs the extra `local`"):
         await options.run(OperatorSettings(), options)
 
 
@@ -61,12 +63,14 @@ async def test_fill_asks_outside_the_local_stack(monkeypatch: pytest.MonkeyPatch
     """Made events go into no configured database without a question; without a terminal --yes is needed."""
     monkeypatch.chdir(tmp_path)
     settings = OperatorSettings(sluice_migrate_dsn="postgresql://o:secret@db.example:1/sluice")
-    with pytest.raises(NotConfirmed, match=r"made events in the database at db\.example:1: .*give --yes") as raised:
-        await fill.run(settings, 1_000, 1, "publisher", yes=False)
+    with pytest.raises(
+        NotConfirmed, match=r"generated events in the database at db\.example:1: .*confirm with --yes"
+    ) as raised:
+        await fill.run(settings, 1_000, 1, "publisher", yes=False, as_json=False)
     assert "secret" not in str(raised.value)
 
 
-def test_reset_data_deletes_what_a_stack_wrote(tmp_path: Path) -> None:
+def test_reset_data_deletes_what_a_stack_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It says what it deleted, leaves what is not the stack's, and is rejected while a stack holds the folder."""
     (tmp_path / "postgres" / "base").mkdir(parents=True)
     (tmp_path / "postgres" / "base" / "1").write_bytes(b"x" * (3 << 20))
@@ -74,12 +78,15 @@ def test_reset_data_deletes_what_a_stack_wrote(tmp_path: Path) -> None:
     (tmp_path / "mine").touch()
     with (tmp_path / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(FolderInUse, match="stop that one, or set SLUICE_FOLDER"):
-            reset_data(tmp_path)
+        with pytest.raises(FolderInUse, match="stop that stack, or set SLUICE_FOLDER"):
+            reset_data(tmp_path, as_json=False)
     assert (tmp_path / "postgres").exists()
-    assert reset_data(tmp_path) == f"deleted from {tmp_path}: postgres, nats-secret (3 MiB)\n"
+    reset_data(tmp_path, as_json=False)
+    assert capsys.readouterr().out == f"deleted from {tmp_path}: postgres, nats-secret (3 MiB)\n"
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
-    assert "nothing to delete" in reset_data(tmp_path / "elsewhere")
+    reset_data(tmp_path / "elsewhere", as_json=True)
+    document = {"folder": f"{tmp_path}/elsewhere", "deleted": [], "bytes": 0}
+    assert json.loads(capsys.readouterr().out) == document
 
 
 def test_make_clean_keeps_data() -> None:
@@ -123,7 +130,9 @@ def test_the_folder_is_a_setting() -> None:
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
     """Before anything is started, the room that is missing is named, and what to do."""
-    with pytest.raises(DiskFull, match=rf"^{tmp_path} has .* GiB free, and a stack needs 1,048,576: make room, or set"):
+    with pytest.raises(
+        DiskFull, match=rf"^{tmp_path} has .* GiB free, and a stack needs 1,048,576: free disk space, or set"
+    ):
         check_free(tmp_path / "not" / "made", 1 << 50)
     check_free(tmp_path, 0)
 
@@ -137,12 +146,12 @@ def test_messages_name_what_exists() -> None:
     sources = [
         path for folder in ("core", "gateway", "collector", "reporter", "ops") for path in (ROOT / folder).rglob("*.py")
     ]
-    for path in (*pages, *sources, *(ROOT / "docs").glob("*.md"), *(ROOT / "ops" / "runbooks").glob("*.md")):
+    for path in (*pages, *sources, *(ROOT / "docs").rglob("*.md"), *(ROOT / "ops" / "runbooks").glob("*.md")):
         text = path.read_text()
         for target in re.findall(r"(?:`|^)(?:[A-Z_]+=\S+ )*make ([a-z][a-z-]+)", text, re.MULTILINE):
             assert target in targets, f"{path}: make {target}"
-        for command in re.findall(r"python -m ops ([a-z][a-z-]+)", text):
-            assert command in words, f"{path}: python -m ops {command}"
+        for command in re.findall(r"(?:python -m ops |(?:`|^|: )sluice )([a-z][a-z-]+)", text, re.MULTILINE):
+            assert command in words, f"{path}: sluice {command}"
         for extra in re.findall(r"extra `([a-z]+)`", text):
             assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text(), f"{path}: extra {extra}"
         for lock in re.findall(r"requirements[a-z-]*\.lock", text):

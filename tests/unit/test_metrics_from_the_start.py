@@ -17,7 +17,7 @@ BEGUN = "a-source"
 @pytest.fixture(scope="module", autouse=True)
 def collector_begins() -> None:
     """A collector of a source that no other test has."""
-    collector.metrics.begin(BEGUN)
+    collector.metrics.initialize(BEGUN)
 
 
 def counts(service: str) -> list[MetricWrapperBase]:

@@ -16,7 +16,7 @@ def test_names_keep_to_the_conventions() -> None:
     """The service comes first, a counter ends in _total, times are seconds and sizes bytes."""
     for metric in described():
         assert re.fullmatch(r"(sluice|gateway|collector|reporter)(_[a-z]+)+", metric.name), metric.name
-        assert (metric.kind == "counter") == metric.name.endswith("_total"), metric.name
+        assert (metric.metric_type == "counter") == metric.name.endswith("_total"), metric.name
         assert not re.search(r"_(ms|milliseconds|kb|mb|minutes)(_|$)", metric.name), metric.name
 
 

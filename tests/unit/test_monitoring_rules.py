@@ -66,7 +66,7 @@ def test_counts_are_whole_and_shares_are_of_one_series() -> None:
 def test_rules_ask_for_metrics_that_exist() -> None:
     """A name in a rule is one of docs/metrics.md, an exporter's, or a recording rule's."""
     known = {metric.name for metric in described()}
-    known |= {f"{metric.name}_bucket" for metric in described() if metric.kind == "histogram"}
+    known |= {f"{metric.name}_bucket" for metric in described() if metric.metric_type == "histogram"}
     rules = [
         rule
         for file in RULES.glob("*.yml")

@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from bench.publisher.events import Drawn, make
+from bench.publisher.events import RandomValues, make
 from collector.parse import native, native_schema
-from collector.parse.choose import choose
+from collector.parse.choose import select_parser
 from collector.parse.native import native_parser
 from collector.parse.parsed import Parsed, Parser
 from collector.parse.python import RowReader, python_parser
-from collector.parse.rollup import Counts, Seen, nothing, total
+from collector.parse.rollup import Counts, Seen, no_counts, total
 from collector.sources import SOURCES
 from collector.sources.source import Source
 from core.errors import Misconfigured
@@ -200,7 +200,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Parser]:
         def row(line: bytes, received_at: int, end: bytes, seen: Seen) -> tuple[int, bytes]:
             raise AssertionError(line)
 
-        return row, lambda seen: nothing()
+        return row, lambda seen: no_counts()
 
     monkeypatch.setattr(native, "row_reader", failing)
     return lambda source: native_parser(SOURCES[source], CONTRACT)
@@ -209,7 +209,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Parser]:
 def test_usual_events_need_no_python(alone: Callable[[str], Parser]) -> None:
     """Events as the publisher makes them, in any order of keys, with blanks, escapes and unknown keys."""
     rng = Random(7)
-    fresh = Drawn(rng, NOON.timestamp)
+    fresh = RandomValues(rng, NOON.timestamp)
     native = {source: alone(source) for source in EVENT_SOURCES}
     for _ in range(500):
         event = make(rng, fresh)
@@ -271,29 +271,29 @@ def _overtakes(body: bytes) -> bool:
 
 def test_the_native_parser_is_chosen_where_it_can_be() -> None:
     """Of itself it serves the sources with events; Python's serves rejected events, and whoever asks for it."""
-    assert {name: choose("auto", source, CONTRACT)[0] for name, source in SOURCES.items()} == {
+    assert {name: select_parser("auto", source, CONTRACT)[0] for name, source in SOURCES.items()} == {
         "facebook": "native",
         "tiktok": "native",
         "rejected": "python",
     }
-    assert choose("native", SOURCES["tiktok"], CONTRACT)[0] == "native"
-    assert choose("python", SOURCES["tiktok"], CONTRACT)[0] == "python"
+    assert select_parser("native", SOURCES["tiktok"], CONTRACT)[0] == "native"
+    assert select_parser("python", SOURCES["tiktok"], CONTRACT)[0] == "python"
 
 
 def test_asking_for_what_cannot_serve_stops_the_start() -> None:
-    """The operator is told which source it cannot serve, and why."""
-    with pytest.raises(Misconfigured, match=r"--parser=native cannot serve rejected: .*not those of the contract"):
-        choose("native", SOURCES["rejected"], CONTRACT)
+    """The error names the source and the reason."""
+    with pytest.raises(Misconfigured, match=r"--parser=native cannot serve rejected: .*not a declared source"):
+        select_parser("native", SOURCES["rejected"], CONTRACT)
 
 
 def test_without_a_build_python_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing but the choice tells the difference; who insists on the native parser is told that it is not built."""
     monkeypatch.setattr(native, "NOT_BUILT", "it is not built")
-    name, parse = choose("auto", SOURCES["facebook"], CONTRACT)
+    name, parse = select_parser("auto", SOURCES["facebook"], CONTRACT)
     assert name == "python"
     assert parse(message(facebook()), 7).invalid == []
     with pytest.raises(Misconfigured, match="it is not built"):
-        choose("native", SOURCES["facebook"], CONTRACT)
+        select_parser("native", SOURCES["facebook"], CONTRACT)
 
 
 class _Envelope(msgspec.Struct, tag_field="funnelStage", tag="top", rename="camel"):
@@ -326,7 +326,7 @@ def test_what_cannot_be_checked_is_left_to_python(shape: type[Any], path: str) -
     """A key whose rules the native parser does not have is never guessed: the source is Python's as a whole."""
     columns = {"event_time": "timestamp", "event_id": "eventId", "wrong": path}
     source = replace(SOURCES["tiktok"], shapes=(shape,), columns=columns)
-    with pytest.raises(native_schema.LeftToPython, match=path):
+    with pytest.raises(native_schema.NativeParserUnsupported, match=path):
         native_parser(source, CONTRACT)
 
 
@@ -338,7 +338,7 @@ def test_a_key_that_is_both_object_and_value_is_left_to_python() -> None:
         data: Literal["none"]
 
     source = replace(SOURCES["tiktok"], shapes=(*SOURCES["tiktok"].shapes, Flat))
-    with pytest.raises(native_schema.LeftToPython, match=r"object"):
+    with pytest.raises(native_schema.NativeParserUnsupported, match=r"object"):
         native_parser(source, CONTRACT)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from core.errors import Misconfigured
-from ops.cli.connection import operator_settings, read_local, told_locally, where
+from ops.cli.connection import operator_settings, published_locally, read_local, where
 from ops.command_line import command_line
-from ops.dead_letters.options import meant
+from ops.dead_letters.options import selection
 from ops.dead_letters.replay import Pace
 from ops.doctor.checks import clock
 
@@ -22,7 +22,7 @@ LOCAL = {"NATS_URL": "nats://127.0.0.1:1111", "SLUICE_MIGRATE_DSN": "postgresql:
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Path]:
     """The folder of a stack that runs, as far as its lock tells, and has told its addresses."""
-    with (tmp_path / "lock").open("w") as lock, told_locally(tmp_path, LOCAL):
+    with (tmp_path / "lock").open("w") as lock, published_locally(tmp_path, LOCAL):
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield tmp_path
 
@@ -46,7 +46,7 @@ def test_systems_are_never_mixed(running: Path) -> None:
 def test_a_stack_that_was_killed_is_not_believed(tmp_path: Path) -> None:
     """Its file may lie there, but nobody holds the lock: its ports may be anyone's."""
     (tmp_path / "lock").touch()
-    with told_locally(tmp_path, LOCAL):
+    with published_locally(tmp_path, LOCAL):
         assert read_local(tmp_path) is None
     assert not (tmp_path / "env").exists()
 
@@ -73,7 +73,7 @@ def test_no_secret_is_told() -> None:
 def test_when(text: str, least: datetime, most: datetime) -> None:
     """An instant, a day in UTC, or how long ago."""
     options = command_line().parse_args(["dead-letters", "list", "--since", text])
-    assert least <= meant(options).since <= most  # type: ignore[operator]
+    assert least <= selection(options).since <= most  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
@@ -90,16 +90,16 @@ def test_a_mistake_is_told_with_code_2(arguments: str, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as ended:
         command_line().parse_args(arguments.split())
     assert ended.value.code == 2
-    assert "usage: python -m ops" in capsys.readouterr().err
+    assert "usage: sluice" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("action", ["replay", "discard"])
 def test_all_letters_are_never_meant_by_accident(action: str) -> None:
     """Without a name or a condition --all is needed."""
-    with pytest.raises(Misconfigured, match="say which dead letters"):
-        meant(command_line().parse_args(["dead-letters", action]))
-    assert meant(command_line().parse_args(["dead-letters", action, "--all"])).everything
-    assert not meant(command_line().parse_args(["dead-letters", action, "dead-1"])).everything
+    with pytest.raises(Misconfigured, match="select dead letters by ID"):
+        selection(command_line().parse_args(["dead-letters", action]))
+    assert selection(command_line().parse_args(["dead-letters", action, "--all"])).is_empty
+    assert not selection(command_line().parse_args(["dead-letters", action, "dead-1"])).is_empty
 
 
 def test_a_pace_is_held() -> None:
@@ -122,5 +122,5 @@ def test_clocks_that_differ(skew: float, state: str) -> None:
     check = clock(ours, {"NATS": ours, "PostgreSQL": ours + timedelta(seconds=skew)})
     assert check.state == state
     if state == "wrong":
-        assert "PostgreSQL is 3.0 s ahead of" in check.found or "PostgreSQL is 3600.0 s behind" in check.found
-        assert "NATS is" not in check.found
+        assert "PostgreSQL is 3.0 s ahead of" in check.message or "PostgreSQL is 3600.0 s behind" in check.message
+        assert "NATS is" not in check.message

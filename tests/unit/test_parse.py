@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collector.parse import pg_copy
-from collector.parse.choose import Choice, choose
+from collector.parse.choose import ParserChoice, select_parser
 from collector.parse.parsed import InvalidEvent, Parsed, Parser
-from collector.parse.rollup import QUARTER_MICROSECONDS, nothing, total
+from collector.parse.rollup import QUARTER_MICROSECONDS, no_counts, total
 from collector.parse.row import copied_columns
 from collector.sources import SOURCES
 from collector.sources.source import Audience
@@ -49,8 +49,8 @@ def parsers(request: pytest.FixtureRequest) -> Parsers:
     """Each source's parser of one kind; a source that the native one does not know is Python's in any case."""
     if request.param == "native":
         require_native()
-    choice: Choice = "python" if request.param == "python" else "auto"
-    return {name: choose(choice, source, CONTRACT)[1] for name, source in SOURCES.items()}
+    choice: ParserChoice = "python" if request.param == "python" else "auto"
+    return {name: select_parser(choice, source, CONTRACT)[1] for name, source in SOURCES.items()}
 
 
 def rows(source: str, parsed: Parsed, day: int = DAY) -> list[dict[str, bytes | None]]:
@@ -198,7 +198,7 @@ def test_a_message_that_cannot_be_read_is_one_reject(parsers: Parsers, source: s
 
 def test_a_message_without_events_is_empty(parsers: Parsers) -> None:
     """A header that counts nothing is neither rows nor a invalid."""
-    assert comparable(parsers["facebook"](b'{"v":1,"parts":[]}', 7)) == Parsed(0, {}, [], nothing())
+    assert comparable(parsers["facebook"](b'{"v":1,"parts":[]}', 7)) == Parsed(0, {}, [], no_counts())
 
 
 def test_rejected_events_are_rows_of_one_day(parsers: Parsers) -> None:
@@ -339,14 +339,14 @@ def test_counts_of_messages_add_up(parsers: Parsers, source: str) -> None:
 
 
 @pytest.mark.parametrize("choice", ["python", "native"])
-def test_a_shape_without_dimensions_is_counted(choice: Choice) -> None:
+def test_a_shape_without_dimensions_is_counted(choice: ParserChoice) -> None:
     """Types are counted also where a shape has neither a dimension nor an amount."""
     if choice == "native":
         require_native()
     facebook_source = SOURCES["facebook"]
     assert facebook_source.audience is not None
     bare = replace(facebook_source, audience=Audience(facebook_source.audience.purchase, dimensions=()))
-    _, parse = choose(choice, bare, CONTRACT)
+    _, parse = select_parser(choice, bare, CONTRACT)
     events = [facebook("top"), facebook("top")]
     counts = total([parse(message(*events), 7).counts])
     quarter = microseconds(NOON) // QUARTER_MICROSECONDS

@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from core.errors import Misconfigured
 from core.health import Readiness
-from core.lifecycle import cancelled
-from core.periodic import Step, periodically
+from core.lifecycle import cancel_and_wait
+from core.periodic import PeriodicTask, periodically
 
 
 @pytest.mark.parametrize(
@@ -36,10 +36,10 @@ async def test_no_error_ends_a_task(error: Exception) -> None:
 
     done = asyncio.Event()
     with capture_logs() as lines:
-        step = Step(
+        step = PeriodicTask(
             "watermark", succeeded, readiness=readiness, needs_operator=lambda error: type(error) is PermissionError
         )
-        task = asyncio.create_task(periodically(step, work, every_seconds=3600, again_seconds=0.01))
+        task = asyncio.create_task(periodically(step, work, every_seconds=3600, retry_seconds=0.01))
         await fails.wait()
         await asyncio.sleep(0)
         assert readiness.ready == (type(error) is OSError)
@@ -47,7 +47,7 @@ async def test_no_error_ends_a_task(error: Exception) -> None:
         succeeds.set()
         await done.wait()
         assert readiness.ready
-        await cancelled([task])
+        await cancel_and_wait([task])
     # The log is the whole process's: what an earlier test left behind may be collected, and warned of, meanwhile.
     failed, again = (line for line in lines if "step" in line)
     assert (failed["step"], failed["error"], again["step"]) == ("watermark", repr(error), "watermark")
@@ -59,7 +59,7 @@ async def test_readiness_names_what_needs_an_operator(error: Exception, ready: b
     """An expected error is a line of the log. If only an operator can remove its cause, the service is not ready until
     the next success."""
     readiness = Readiness()
-    step = Step("ledger", needs_operator=lambda found: isinstance(found, Misconfigured), readiness=readiness)
+    step = PeriodicTask("ledger", needs_operator=lambda found: isinstance(found, Misconfigured), readiness=readiness)
 
     async def fail() -> None:
         raise error

@@ -136,7 +136,7 @@ def test_corrupt_share_holds() -> None:
     corruptions = [source.body(1).corruption for _ in range(4_000)]
     corrupted = [corruption for corruption in corruptions if corruption]
     assert len(corrupted) / len(corruptions) == pytest.approx(0.10, abs=0.015)
-    assert len({(corruption.function, corruption.kind) for corruption in corrupted}) == 16
+    assert len({(corruption.function, corruption.corruption_type) for corruption in corrupted}) == 16
 
 
 def test_duplicates_are_the_same_bytes() -> None:

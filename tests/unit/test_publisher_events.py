@@ -9,7 +9,18 @@ from typing import Any
 
 import pytest
 
-from bench.publisher.events import KINDS, SOURCES, TYPES, Drawn, Event, Fault, Reason, Source, corrupt, make
+from bench.publisher.events import (
+    CORRUPTION_TYPES,
+    SOURCES,
+    TYPES,
+    Event,
+    Fault,
+    RandomValues,
+    Reason,
+    Source,
+    corrupt,
+    make,
+)
 
 NOW = datetime(2026, 11, 22, 7, 37, 39, 728_000, UTC)
 UUID4 = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
@@ -18,7 +29,7 @@ UUID4 = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 def events(number: int, seed: int = 1) -> list[Event]:
     """New events; the same for the same seed."""
     rng = Random(seed)
-    fresh = Drawn(rng, NOW.timestamp)
+    fresh = RandomValues(rng, NOW.timestamp)
     return [make(rng, fresh) for _ in range(number)]
 
 
@@ -178,25 +189,25 @@ def changed(event: Event, change: Change | None) -> Event:
 
 
 @pytest.mark.parametrize("of", EVERY, ids="-".join)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("corruption_type", CORRUPTION_TYPES)
 @pytest.mark.parametrize("function", SOURCES)
-def test_corruption_is_that_of_the_table(function: Source, kind: int, of: tuple[Source, str, str]) -> None:
+def test_corruption_is_that_of_the_table(function: Source, corruption_type: int, of: tuple[Source, str, str]) -> None:
     """Each function and kind changes exactly what the table says, to any event, and tells what is rejected."""
-    change, reason = ALWAYS[kind] if kind in ALWAYS else SOMETIMES[function, kind, of]
+    change, reason = ALWAYS[corruption_type] if corruption_type in ALWAYS else SOMETIMES[function, corruption_type, of]
     event = copy.deepcopy(one_of_each()[of])
     expected = changed(event, change)
 
-    corruption = corrupt(event, function, kind)
+    corruption = corrupt(event, function, corruption_type)
 
     assert event == expected
-    assert (corruption.function, corruption.kind) == (function, kind)
+    assert (corruption.function, corruption.corruption_type) == (function, corruption_type)
     assert corruption.fault == (Fault(f"$.{change[0]}", reason) if change and reason else None)
 
 
 def test_a_fifth_of_the_corrupt_events_is_valid() -> None:
     """With function and kind drawn apart from the source, about one corrupt event in five stays valid."""
     rng = Random(5)
-    faults = [corrupt(event, rng.choice(SOURCES), rng.choice(KINDS)).fault for event in events(8_000)]
+    faults = [corrupt(event, rng.choice(SOURCES), rng.choice(CORRUPTION_TYPES)).fault for event in events(8_000)]
     assert faults.count(None) / len(faults) == pytest.approx(0.198, abs=0.02)
 
 

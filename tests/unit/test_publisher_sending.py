@@ -119,7 +119,7 @@ async def test_posts_do_not_wait_for_replies() -> None:
         assert sending.tally.in_flight == 8
         target.open.set()
         tally = await run
-    assert tally.most_in_flight == 8
+    assert tally.max_in_flight == 8
     assert tally.answered == {202: 8}
     assert (tally.accepted, tally.rejected, tally.unanswered, tally.in_flight) == (80, 0, 0, 0)
 
@@ -147,7 +147,7 @@ async def test_concurrency_is_held_when_asked_for() -> None:
         assert sending.tally.in_flight == 3
         target.open.set()
         tally = await run
-    assert (tally.posts, tally.most_in_flight) == (6, 3)
+    assert (tally.posts, tally.max_in_flight) == (6, 3)
 
 
 async def test_what_is_rejected_is_not_sent_again() -> None:
@@ -297,7 +297,7 @@ async def test_answers_that_never_come_end_with_the_wait() -> None:
     async with a_door(accept_when_open) as target:
         tally = await in_time(sender(target.url).run(posts=2, wait_seconds=0.1))
     assert tally.unanswered == 2
-    assert list(tally.failures) == ["no answer when the run ended"]
+    assert list(tally.failures) == ["no response before the run ended"]
 
 
 async def test_pace_is_kept() -> None:

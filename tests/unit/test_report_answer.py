@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from reporter import answer, formats
-from reporter.formats import CsvForm
-from reporter.query import BadQuery
+from reporter.formats import CsvDialect
+from reporter.query_params import BadQuery
 
 
 @pytest.mark.parametrize(
@@ -36,14 +36,14 @@ from reporter.query import BadQuery
 )
 def test_the_preferred_format(accept: str | None, expected: str) -> None:
     """The most specific range that fits has its say; of equals JSON wins."""
-    assert answer.media_type(accept) == expected
+    assert answer.preferred_media_type(accept) == expected
 
 
 @pytest.mark.parametrize("accept", ["application/xml", "text/html", "text/csv;q=0, application/json;q=0"])
 def test_no_acceptable_format(accept: str) -> None:
     """A client that takes neither is told so."""
     with pytest.raises(answer.NotAcceptable):
-        answer.media_type(accept)
+        answer.preferred_media_type(accept)
 
 
 def test_the_entity_tag_leaves_freshness_alone_out() -> None:
@@ -80,8 +80,8 @@ class Lines(msgspec.Struct):
         return Line, self.rows
 
 
-def csv_of(lines: Any, form: CsvForm = CsvForm.PROGRAM) -> str:
-    return b"".join(formats.csv(lines, form)).decode()
+def csv_of(lines: Any, dialect: CsvDialect = CsvDialect.PROGRAM) -> str:
+    return b"".join(formats.csv(lines, dialect)).decode()
 
 
 TEXTS = [
@@ -111,11 +111,11 @@ def test_csv_reads_back() -> None:
     assert rows == [["2026-10-25T02:30:00+02:00", "2026-10-25 02:30:00", text, "1.50"] for text in TEXTS]
 
 
-@pytest.mark.parametrize("form", CsvForm)
-def test_csv_tells_other_from_every_text(form: CsvForm) -> None:
+@pytest.mark.parametrize("dialect", CsvDialect)
+def test_csv_tells_other_from_every_text(dialect: CsvDialect) -> None:
     """Other is a text that no sender's text is written as: neither an empty one, nor the same words."""
     texts = [None, "", "other", "(other)", "'(other)", "'"]
-    written = csv_of(Lines([Line(AT, text, Decimal(1)) for text in texts]), form)
+    written = csv_of(Lines([Line(AT, text, Decimal(1)) for text in texts]), dialect)
     found = [row[2] for row in read_back(written)[1:]]
     assert found == ["(other)", "", "other", "'(other)", "''(other)", "'"]
     assert written.splitlines()[2].split(",")[2] == '""'
@@ -127,8 +127,8 @@ def test_files_hold_no_formulas() -> None:
     texts = [*FORMULAS, *(f"'{text}" for text in FORMULAS), *TEXTS]
     lines = Lines([Line(AT, text, Decimal(1)) for text in texts])
     assert [row[2] for row in read_back(csv_of(lines))[1:]] == texts
-    for form, mark in ((CsvForm.FILE, ""), (CsvForm.FILE_WITH_BOM, "\ufeff")):
-        written = csv_of(lines, form)
+    for dialect, mark in ((CsvDialect.FILE, ""), (CsvDialect.FILE_WITH_BOM, "\ufeff")):
+        written = csv_of(lines, dialect)
         assert written.startswith(f"{mark}start,localStart,")
         found = [row[2] for row in read_back(written)[1:]]
         assert not any(text[:1] in ("=", "+", "-", "@", "\t", "\r") for text in found)

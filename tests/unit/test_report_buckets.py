@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from reporter.buckets import Interval, bounds, day_start, previous
+from reporter.buckets import Interval, bucket_bounds, day_start, previous_range
 
 ZONES = (
     "UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe",
@@ -23,7 +23,9 @@ instants = st.datetimes(datetime(2000, 1, 2), datetime(2099, 12, 1), timezones=s
 def cut(start: str, end: str, interval: Interval, zone: str) -> list[str]:
     """Starts of buckets, as local clocks show them, with the end of the last one."""
     first, last = (datetime.fromisoformat(text).astimezone(UTC) for text in (start, end))
-    return [bound.astimezone(ZoneInfo(zone)).isoformat() for bound in bounds(first, last, interval, ZoneInfo(zone))]
+    return [
+        bound.astimezone(ZoneInfo(zone)).isoformat() for bound in bucket_bounds(first, last, interval, ZoneInfo(zone))
+    ]
 
 
 @given(
@@ -36,7 +38,7 @@ def test_every_instant_lies_in_one_bucket(
     start: datetime, length: timedelta, interval: Interval, zone: ZoneInfo
 ) -> None:
     """Buckets rise from the first instant of the period to its last, and none is longer than its interval."""
-    found = list(bounds(start, start + length, interval, zone))
+    found = list(bucket_bounds(start, start + length, interval, zone))
     assert found[0] == start
     assert found[-1] == start + length
     assert all(begin < end for begin, end in pairwise(found))
@@ -55,7 +57,7 @@ def test_clocks_show_one_interval_throughout_a_bucket(
 ) -> None:
     """From its first to its last instant a bucket's clock stays within one multiple of the interval."""
     step = timedelta(minutes=STEPS[interval])
-    for begin, end in pairwise(bounds(start, start + length, interval, zone)):
+    for begin, end in pairwise(bucket_bounds(start, start + length, interval, zone)):
         first, last = (at.astimezone(zone).replace(tzinfo=None) for at in (begin, end - timedelta(microseconds=1)))
         if end - begin == last - first + timedelta(microseconds=1):  # the clock did not jump by a multiple of it
             assert (first - datetime(2000, 1, 1)) // step == (last - datetime(2000, 1, 1)) // step
@@ -160,7 +162,7 @@ def test_every_zone_keeps_to_quarter_hours() -> None:
 
 
 def lengths(start: datetime, end: datetime, interval: Interval) -> list[timedelta]:
-    return [after - begin for begin, after in pairwise(bounds(start, end, interval, UTC))]
+    return [after - begin for begin, after in pairwise(bucket_bounds(start, end, interval, UTC))]
 
 
 @given(
@@ -177,9 +179,9 @@ def test_a_bucket_stands_beside_one_as_long(
     end = start + length
     if whole:
         start, end = (at.replace(hour=0, minute=0, second=0, microsecond=0) for at in (start, end + timedelta(days=1)))
-    cut = tuple(bounds(start, end, interval, UTC))
+    cut = tuple(bucket_bounds(start, end, interval, UTC))
     assume(len(cut) > 2 and not (whole and start.day == end.day == 1))
-    before = previous(cut, interval, UTC)
+    before = previous_range(cut, interval, UTC)
     assert before[1] <= start
     assert start - before[1] < max(timedelta(days=7) if interval == "week" else timedelta(days=1), length)
     assert lengths(*before, interval) == lengths(start, end, interval)
@@ -208,5 +210,5 @@ def test_the_period_before(start: str, end: str, interval: Interval | None, zone
     """Months before months, days before days, and otherwise the same time of the hour, day, week or month."""
     clock = ZoneInfo(zone)
     first, last, *expected = (datetime.fromisoformat(text).replace(tzinfo=clock) for text in (start, end, *before))
-    cut = tuple(bounds(first.astimezone(UTC), last.astimezone(UTC), interval, clock))
-    assert [*previous(cut, interval, clock)] == expected
+    cut = tuple(bucket_bounds(first.astimezone(UTC), last.astimezone(UTC), interval, clock))
+    assert [*previous_range(cut, interval, clock)] == expected

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import inspect
 
-from reporter.query import QueryParams
+from reporter.query_params import QueryParams
 from reporter.reports import REPORTS
 from reporter.reports.report import AnyReport
 from reporter.settings import ReporterSettings
@@ -20,7 +20,7 @@ def test_only_the_first_query_inspects_structs(report: AnyReport, monkeypatch: p
 
     def ask(limit: int) -> None:
         text = f"from=2026-10-01T00:00:00Z&to=2026-10-31T00:00:00Z&interval=day&limit={limit}"
-        report.ask(QueryParams(text.encode(), report.parameters), settings)
+        report.parse_query(QueryParams(text.encode(), report.parameters), settings)
 
     def reject(*_: Any) -> None:
         raise AssertionError("a struct was inspected")

@@ -6,11 +6,11 @@ from urllib.parse import urlencode
 
 import pytest
 
-from reporter.query import BadQuery, QueryParams
+from reporter.query_params import BadQuery, QueryParams
 from reporter.reports import AnyReport
 from reporter.reports.demographics import DEMOGRAPHICS
+from reporter.reports.event_kinds import EVENT_KINDS
 from reporter.reports.events import EVENTS
-from reporter.reports.kinds import KINDS
 from reporter.reports.revenue import REVENUE
 from reporter.settings import ReporterSettings
 
@@ -23,7 +23,7 @@ def ask(report: AnyReport, **parameters: str) -> Any:
 
 
 def ask_text(report: AnyReport, query_string: str) -> Any:
-    return report.ask(QueryParams(query_string.encode(), report.parameters), SETTINGS)
+    return report.parse_query(QueryParams(query_string.encode(), report.parameters), SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -124,14 +124,14 @@ def test_lists_are_repeated_or_comma_separated(report: AnyReport) -> None:
     """Every list may be sent in repeated parameters, as generated clients do, comma separated, or both; all mean the
     same."""
     for parameter in report.parameters:
-        if parameter.several:
+        if parameter.is_list:
             first, second = parameter.allowed[:2]
             name = parameter.name
             forms = (f"{name}={first},{second}", f"{name}={first}&{name}={second}", f"{name}={second}&{name}={first}")
-            asked = [ask_text(report, f"{urlencode(DAY)}&{form}&source=facebook").understood.group_by for form in forms]
+            asked = [ask_text(report, f"{urlencode(DAY)}&{form}&source=facebook").resolved.group_by for form in forms]
             assert asked == [(first, second)] * 3
     three = urlencode(DAY) + "&groupBy=eventType&groupBy=source,funnelStage"
-    assert ask_text(EVENTS, three).understood.group_by == ("source", "funnelStage", "eventType")
+    assert ask_text(EVENTS, three).resolved.group_by == ("source", "funnelStage", "eventType")
 
 
 def test_a_type_names_its_source() -> None:
@@ -143,8 +143,8 @@ def test_a_type_names_its_source() -> None:
 
 def test_groups_are_those_that_the_contract_knows() -> None:
     """All dimensions give the 14 kinds of events, a filter fewer, no dimension one."""
-    assert len(KINDS) == 14
-    assert ask(EVENTS, groupBy="eventType,funnelStage,source").groups == KINDS
+    assert len(EVENT_KINDS) == 14
+    assert ask(EVENTS, groupBy="eventType,funnelStage,source").groups == EVENT_KINDS
     assert len(ask(EVENTS, groupBy="eventType").groups) == 12  # two types occur in both sources
     assert len(ask(EVENTS, groupBy="source,funnelStage", source="tiktok").groups) == 2
     assert len(ask(EVENTS).groups) == 1
@@ -153,14 +153,14 @@ def test_groups_are_those_that_the_contract_knows() -> None:
 def test_the_answer_is_bounded() -> None:
     """25,000 rows are the most, buckets times groups: a day of minutes by kind, but not three months of hours."""
     assert len(ask(EVENTS, from_="2025-01-01", to="2027-01-01", interval="hour").period.bounds) == 2 * 8760 + 1
-    with pytest.raises(BadQuery, match="14 in each bucket"):
+    with pytest.raises(BadQuery, match="14 for each bucket"):
         ask(EVENTS, from_="2026-01-01", to="2026-04-01", interval="hour", groupBy="source,funnelStage,eventType")
 
 
 def test_a_campaign_may_be_any_text() -> None:
     """It is a value, never a part of a statement; empty text is a value too."""
     for campaign in ("", "a&b=c", "'; DROP TABLE facebook_events; --", "ünï"):
-        assert ask(REVENUE, campaignId=campaign).understood.campaign_id == campaign
+        assert ask(REVENUE, campaignId=campaign).resolved.campaign_id == campaign
 
 
 def test_the_whole_time_can_be_asked_for() -> None:

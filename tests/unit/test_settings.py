@@ -10,7 +10,7 @@ import pytest
 from collector.maintenance.maintain import check_retention
 from collector.settings import CollectorSettings
 from core.errors import Misconfigured
-from core.settings import RENAMED, Settings, load, unknown
+from core.settings import RENAMED, Settings, load, unknown_variables
 from gateway.settings import GatewaySettings
 from ops.settings import EVERY, OperatorSettings
 from reporter.settings import ReporterSettings
@@ -145,8 +145,8 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, broken: str) -> None
 @pytest.mark.parametrize(
     ("kind", "variable", "value", "said"),
     [
-        (Settings, "LOG_LEVEL", "loud", "one of debug, error, info, warning, like LOG_LEVEL=info"),
-        (Settings, "MAX_EVENT_AGE_DAYS", "0", "a whole number from 1 to 365, like MAX_EVENT_AGE_DAYS=7"),
+        (Settings, "LOG_LEVEL", "loud", "one of debug, error, info, warning, for example LOG_LEVEL=info"),
+        (Settings, "MAX_EVENT_AGE_DAYS", "0", "a whole number from 1 to 365, for example MAX_EVENT_AGE_DAYS=7"),
         (Settings, "MAX_EVENT_AGE_DAYS", "seven", "a whole number"),
         (Settings, "MAX_EVENT_AGE_DAYS", "7.5", "a whole number"),
         (Settings, "MAX_EVENT_AGE_DAYS", "99999999999999999999999", "a whole number from 1 to 365"),
@@ -167,13 +167,13 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, broken: str) -> None
             OperatorSettings,
             "GATEWAY_URL",
             "gateway:8080",
-            "http:// or https://, like GATEWAY_URL=http://127",
+            "http:// or https://, for example GATEWAY_URL=http://127",
         ),
     ],
 )
 def test_a_bad_value_names_its_variable(kind: type[Settings], variable: str, value: str, said: str) -> None:
     """The message has the variable's name, what is allowed and an example, and never the value."""
-    with pytest.raises(Misconfigured, match=rf"^{variable}: has to be .*{re.escape(said)}") as caught:
+    with pytest.raises(Misconfigured, match=rf"^{variable}: must be .*{re.escape(said)}") as caught:
         load(kind, {variable: value})
     if value != "0":  # which may be the least allowed
         assert value not in str(caught.value).removeprefix(variable)
@@ -227,9 +227,9 @@ def test_every_bad_value_is_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        ('"8080"', "is in quotes"),
-        ("'8080", "it is in quotes"),
-        ("8080\u200b", "not visible"),
+        ('"8080"', "remove the quotes"),
+        ("'8080", "remove the quotes"),
+        ("8080\u200b", "invisible characters"),
         ("80 80", "white space"),
     ],
 )
@@ -253,7 +253,7 @@ def test_white_space_around_a_value_is_not_part_of_it(tmp_path: Path, written: s
 @pytest.mark.parametrize("secret", ['"s-1"', "'s-1'"])
 def test_a_secret_in_quotes_is_rejected(secret: str) -> None:
     """As `docker --env-file` passes it on: no signature would ever be right."""
-    with pytest.raises(Misconfigured, match=r"^GATEWAY_TIKTOK_SECRETS: is in quotes") as caught:
+    with pytest.raises(Misconfigured, match=r"^GATEWAY_TIKTOK_SECRETS: remove the quotes") as caught:
         load(GatewaySettings, {"GATEWAY_TIKTOK_SECRETS": secret})
     assert "s-1" not in str(caught.value)
 
@@ -274,15 +274,15 @@ def test_unknown_variables_are_told_with_the_nearest_name() -> None:
         "REPORTER_PORT": "",
     }
     ours = dict.fromkeys((*(name for _, name, _, _ in example()), "NATS_URL_FILE", "SLUICE_NATS_PORT"), "")
-    assert unknown(*EVERY, environment={"PATH": "", "MAX_AGE": "", **links, **ours}) == {}
+    assert unknown_variables(*EVERY, environment={"PATH": "", "MAX_AGE": "", **links, **ours}) == {}
     wrong = {"GATEWAY_WORKER": "4", "COLLECTOR_DNS_FILE": "x", "SLUICE_FLUX": "x"}
-    assert unknown(*EVERY, environment=wrong) == {
+    assert unknown_variables(*EVERY, environment=wrong) == {
         "GATEWAY_WORKER": "GATEWAY_WORKERS",
         "COLLECTOR_DNS_FILE": "COLLECTOR_DSN_FILE",
         "SLUICE_FLUX": None,
     }
     compose = [line.partition("=")[0] for line in EXAMPLE.read_text().splitlines() if re.match("[A-Z]", line)]
-    assert unknown(*EVERY, environment=dict.fromkeys(compose, "")) == {}, (
+    assert unknown_variables(*EVERY, environment=dict.fromkeys(compose, "")) == {}, (
         "a copy of the example has no unknown variable"
     )
 
@@ -290,7 +290,7 @@ def test_unknown_variables_are_told_with_the_nearest_name() -> None:
 @pytest.mark.parametrize("kind", [Settings, GatewaySettings, CollectorSettings, ReporterSettings])
 def test_a_service_knows_the_example(kind: type[Settings]) -> None:
     """A service that has the settings of all services in its environment warns of none of them."""
-    assert unknown(kind, environment=dict.fromkeys((name for _, name, _, _ in example()), "")) == {}
+    assert unknown_variables(kind, environment=dict.fromkeys((name for _, name, _, _ in example()), "")) == {}
 
 
 def test_retention_outlives_what_is_accepted() -> None:

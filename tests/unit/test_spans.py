@@ -11,7 +11,7 @@ YES, NO, NEW = f"00-{TRACE}-b7ad6b7169203331-01", f"00-{TRACE}-b7ad6b7169203331-
 
 
 def begun(sampler: TracesSampler, ratio: float, traceparent: str | None) -> Span | None:
-    return Spans("tests", "http://127.0.0.1:1", sampler, ratio).begin("any", traceparent, "SERVER")
+    return Spans("tests", "http://127.0.0.1:1", sampler, ratio).start("any", traceparent, "SERVER")
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_samplers_do_what_their_names_say(sampler: TracesSampler, ratio: float, 
 def test_a_ratio_is_a_share() -> None:
     """About as many traces as it says are sampled."""
     spans = Spans("tests", "http://127.0.0.1:1", "parentbased_traceidratio", 0.1)
-    assert 50 < sum(spans.begin("any", None, "SERVER") is not None for _ in range(1000)) < 150
+    assert 50 < sum(spans.start("any", None, "SERVER") is not None for _ in range(1000)) < 150
 
 
 def test_whoever_goes_on_is_told_to_sample() -> None:

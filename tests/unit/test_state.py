@@ -25,7 +25,7 @@ def test_all_is_well() -> None:
         ({"lag_seconds": 31.0}, "lag", "EVENTS_FACEBOOK: 3 messages waiting, the oldest 31.0 s"),
         ({"lag_seconds": None}, "lag", "facebook has no watermark yet"),
         ({"stream_bytes": 81}, "room in streams", "EVENTS_FACEBOOK is 81% full; when it is full, requests get 503"),
-        ({"paused": True}, "paused", "facebook is paused: its events are accepted and wait"),
+        ({"paused": True}, "paused", "facebook is paused: its events are accepted and queued"),
         ({"collected": "no collector fetches facebook"}, "collectors", "no collector fetches facebook"),
         ({"stopped": "no rights"}, "stopped", "a collector of facebook stopped: no rights"),
         ({"lost": 1}, "lost", "1 message of facebook lost: published, and never stored"),

@@ -31,10 +31,10 @@ def test_a_file_gives_its_statements_by_name(folder: Path) -> None:
     assert statements("some") == {"first": "-- why\nSELECT 1", "second": "SELECT 2;"}
 
 
-def test_a_name_stands_once(folder: Path) -> None:
+def test_a_name_occurs_once(folder: Path) -> None:
     """Two statements of one name are an error that names both file and statement."""
     (folder / "some.sql").write_text("-- name: one\nSELECT 1\n-- name: one\nSELECT 2\n")
-    with pytest.raises(ValueError, match=r"some\.sql: statement one stands twice"):
+    with pytest.raises(ValueError, match=r"some\.sql: statement one occurs twice"):
         statements("some")
 
 

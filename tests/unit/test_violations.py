@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.events.catalog import EventShape, Rule, shapes
+from core.events.catalog import Rule, ShapeRules, shapes
 from core.events.contract import Contract, Invalid, Reason
 from core.events.violations import Violation, violations
 from core.sources.fields import MAX_EVENT_BYTES
@@ -48,14 +48,14 @@ BAD: dict[str, list[tuple[Any, Reason]]] = {
 }
 
 
-def of(source: str, stage: str) -> EventShape:
+def of(source: str, stage: str) -> ShapeRules:
     return next(shape for shape in shapes() if (shape.source, shape.stage) == (source, stage))
 
 
 def bad_values(rule: Rule) -> list[tuple[Any, Reason]]:
     if rule.nullable:
-        return [(value, reason) for value, reason in BAD[rule.kind] if value is not None]
-    return BAD[rule.kind] + ([("", Reason.EMPTY)] if rule.least and rule.kind == "text" else [])
+        return [(value, reason) for value, reason in BAD[rule.field_type] if value is not None]
+    return BAD[rule.field_type] + ([("", Reason.EMPTY)] if rule.minimum and rule.field_type == "text" else [])
 
 
 def found(event: Event | bytes, why: Invalid = WHOLE) -> list[Violation]:
@@ -144,7 +144,9 @@ def test_an_instant_outside_the_window() -> None:
     for at, reason in ((NOON - timedelta(days=8), Reason.TOO_OLD), (NOON + timedelta(days=3), Reason.TOO_FAR_AHEAD)):
         first, age = found(event := changed(changed(facebook(), "timestamp", rfc3339(at)), "data.user.age", -1))
         assert (first.path, first.reason) == ("$.timestamp", reason)
-        assert first.allowed == "an instant not older than 7 days and at most 3600 seconds ahead, when it is received"
+        assert (
+            first.allowed == "an instant at most 7 days old and at most 3600 seconds ahead when the event is received"
+        )
         assert age.path == "$.data.user.age"
         assert rejection(event).path == "$.data.user.age"
 

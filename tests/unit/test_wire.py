@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.events import wire
-from core.events.wire import Part, UnknownWire
+from core.events.wire import InvalidMessage, Part
 
 lines = st.lists(st.binary(max_size=30).map(lambda raw: raw.replace(b"\n", b"")), max_size=8)
 names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=10)
@@ -52,32 +52,32 @@ def test_no_part_holds_an_event_past_the_last() -> None:
 @pytest.mark.parametrize(
     ("message", "said"),
     [
-        (b"", "no header"),
-        (b"\n", "no header"),
-        (b"not json\n{}", "no header"),
-        (b"[]\n", "no header"),
-        (b"\xff\xfe", "no header"),
-        (b"[" * 100_000, "no header"),
-        (b'{"v":1}', "no header"),
-        (b'{"v":"1","parts":[]}', "no header"),
-        (b'{"v":1,"parts":[{"correlationId":"a","traceparent":null,"receivedAt":"x"}]}', "no header"),
+        (b"", "is not a header"),
+        (b"\n", "is not a header"),
+        (b"not json\n{}", "is not a header"),
+        (b"[]\n", "is not a header"),
+        (b"\xff\xfe", "is not a header"),
+        (b"[" * 100_000, "is not a header"),
+        (b'{"v":1}', "is not a header"),
+        (b'{"v":"1","parts":[]}', "is not a header"),
+        (b'{"v":1,"parts":[{"correlationId":"a","traceparent":null,"receivedAt":"x"}]}', "is not a header"),
         (b'{"v":2,"parts":[]}', "version 2"),
         (b'{"v":0,"parts":[]}', "version 0"),
-        (b'{"v":1,"parts":[]}\n{}', "1 events where the parts count 0"),
+        (b'{"v":1,"parts":[]}\n{}', "1 events and its parts count 0"),
         (
             b'{"v":1,"parts":[{"correlationId":"a","traceparent":null,"receivedAt":"x","events":2}]}\n{}',
-            "1 events where the parts count 2",
+            "1 events and its parts count 2",
         ),
         (
             b'{"v":1,"parts":[{"correlationId":"a","traceparent":null,"receivedAt":"x","events":-1},'
             b'{"correlationId":"b","traceparent":null,"receivedAt":"x","events":2}]}\n{}',
-            "1 events where the parts count 1",
+            "1 events and its parts count 1",
         ),
     ],
 )
 def test_what_cannot_be_read_is_told(message: bytes, said: str) -> None:
     """A message of another version, without a header or with a wrong count is unknown, and the error says why."""
-    with pytest.raises(UnknownWire, match=said):
+    with pytest.raises(InvalidMessage, match=said):
         wire.decode(message)
 
 
@@ -86,7 +86,7 @@ def test_no_bytes_raise_anything_else(message: bytes) -> None:
     """Any bytes are a message or unknown."""
     try:
         parts, lines = wire.decode(message)
-    except UnknownWire:
+    except InvalidMessage:
         return
     assert sum(part.events for part in parts) == len(lines)
 

@@ -1,31 +1,31 @@
-//! Read an array of events at the gateway's reader: bytes of a body in, the events of each source out, one a line.
+//! Read an array of events for the gateway: the bytes of a body in, the events of each source out, one a line.
 //!
-//! Invariant: an element that is taken here is one that the Python reference (`gateway/split.py` and the contract) takes
-//! too, with the same bytes. Reading stops before the first one that is not proved to be valid, and only where an object
-//! follows a comma: the reference can go on from there as if it had read all that is before.
+//! Invariant: an element is accepted only if the Python reference (`gateway/split.py` and the contract) accepts it with
+//! the same bytes. Reading stops before the first element that is not proved to be valid, and only before an object
+//! after a comma. The reference can resume there as if it had read everything before.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use memchr::memmem::Finder;
 
-use crate::field::{Field, Placed};
+use crate::field::{Field, PlacedField};
 use crate::json::{Cursor, Token};
 use crate::native_schema::Keys;
 use crate::pg_copy;
 
-/// An event is likely to say so early from which source it is.
-const GLIMPSE: usize = 256;
-/// How much there may be around an event: white space, the comma, the bracket.
-const AROUND: usize = 1024;
+/// The source of an event is expected within so many bytes.
+const HEAD_BYTES: usize = 256;
+/// Maximum bytes around an event: white space, comma, bracket.
+const MARGIN_BYTES: usize = 1024;
 
 #[derive(Debug)]
 pub struct BatchReader {
     sources: Vec<Source>,
-    most_bytes: usize,
+    max_bytes: usize,
 }
 
-/// What tells a source's events, and the tag and the fields that they have.
-pub struct Described {
+/// The declaration of a source: its name, its tag, and the fields of each shape.
+pub struct SourceDescription {
     pub name: String,
     pub tag: String,
     pub shapes: Vec<(String, Vec<Field>)>,
@@ -43,11 +43,11 @@ struct Source {
 #[derive(Debug)]
 struct Shape {
     label: String,
-    fields: Vec<Placed>,
+    fields: Vec<PlacedField>,
     instant: usize,
 }
 
-/// The instants that events may have, and how many bytes are enough for now.
+/// The allowed instants, and the number of bytes after which reading stops.
 #[derive(Clone, Copy)]
 pub struct Bounds {
     pub earliest: i64,
@@ -55,7 +55,7 @@ pub struct Bounds {
     pub enough: usize,
 }
 
-/// Events of one source: how many, and one a line.
+/// The events of one source: their number, and one event a line.
 #[derive(Debug, PartialEq)]
 pub struct Block<'a> {
     pub source: &'a str,
@@ -63,15 +63,15 @@ pub struct Block<'a> {
     pub lines: Vec<u8>,
 }
 
-/// Events that were read, a block of each source that has any. `go_on` is where to go on, `None` at the array's end.
+/// The events that were read, one block for each source that has any. `resume_at` is `None` at the end of the array.
 #[derive(Debug, PartialEq)]
 pub struct Run<'a> {
-    pub go_on: Option<usize>,
+    pub resume_at: Option<usize>,
     pub blocks: Vec<Block<'a>>,
 }
 
-/// A valid event: its source, its bytes, and where the next one begins.
-struct Found<'a> {
+/// A valid event: its source, its bytes, and where the next event begins.
+struct ValidEvent<'a> {
     source: usize,
     event: &'a [u8],
     next: Option<usize>,
@@ -85,29 +85,29 @@ struct Buffers<'a> {
 }
 
 impl BatchReader {
-    /// The error says which part of the description is wrong.
-    pub fn new(instant: &str, most_bytes: usize, sources: Vec<Described>) -> Result<Self, String> {
+    /// Returns an error that names the invalid part of the declaration.
+    pub fn new(instant: &str, max_bytes: usize, sources: Vec<SourceDescription>) -> Result<Self, String> {
         let sources = sources.into_iter().map(|source| Source::new(source, instant)).collect::<Result<_, _>>()?;
-        Ok(Self { sources, most_bytes })
+        Ok(Self { sources, max_bytes })
     }
 
-    /// Read elements of the array in `body`, from `start`, where one may begin.
+    /// Read elements of the array in `body`, from `start`, where an element may begin.
     pub fn read(&self, body: &[u8], start: usize, bounds: Bounds) -> Run<'_> {
         let of = self.sources.iter().map(|source| source.name.as_str());
         let mut blocks: Vec<_> = of.map(|source| Block { source, events: 0, lines: Vec::new() }).collect();
-        let go_on = self.fill(&mut blocks, body, start, bounds);
+        let resume_at = self.fill(&mut blocks, body, start, bounds);
         blocks.retain(|block| block.events > 0);
-        Run { go_on, blocks }
+        Run { resume_at, blocks }
     }
 
-    /// Read elements into the blocks, of which there is one for each source, in their order; where to go on.
+    /// Read elements into the blocks, one for each source in order. Returns where to resume.
     fn fill(&self, blocks: &mut [Block], body: &[u8], start: usize, bounds: Bounds) -> Option<usize> {
         let mut buffers = Buffers::default();
         let mut at = start;
         while at < body.len() && at - start < bounds.enough {
-            // A defect of ours leaves its event to the reference.
+            // A panic (a defect) leaves the event to the reference.
             let event = catch_unwind(AssertUnwindSafe(|| self.event(body, at, bounds, &mut buffers)));
-            let Some(Found { source, event, next }) = event.ok().flatten() else {
+            let Some(ValidEvent { source, event, next }) = event.ok().flatten() else {
                 break;
             };
             let block = &mut blocks[source];
@@ -123,19 +123,25 @@ impl BatchReader {
         Some(at)
     }
 
-    fn event<'a>(&self, body: &'a [u8], at: usize, bounds: Bounds, buffers: &mut Buffers<'a>) -> Option<Found<'a>> {
+    fn event<'a>(
+        &self,
+        body: &'a [u8],
+        at: usize,
+        bounds: Bounds,
+        buffers: &mut Buffers<'a>,
+    ) -> Option<ValidEvent<'a>> {
         let rest = &body[at..];
-        let near = &rest[..rest.len().min(self.most_bytes + AROUND)];
+        let near = &rest[..rest.len().min(self.max_bytes + MARGIN_BYTES)];
         let begin = near.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))?;
         let near = &near[begin..];
-        let head = &near[..near.len().min(GLIMPSE)];
+        let head = &near[..near.len().min(HEAD_BYTES)];
         let likely = self.sources.iter().position(|source| source.quoted.find(head).is_some()).unwrap_or(0);
         let others = (0..self.sources.len()).filter(|&other| other != likely);
         let (source, length) = std::iter::once(likely)
             .chain(others)
             .find_map(|number| Some((number, self.sources[number].event(near, bounds, buffers)?)))?;
         let event = &near[..length];
-        if length > self.most_bytes || memchr::memchr2(b'\n', b'\r', event).is_some() {
+        if length > self.max_bytes || memchr::memchr2(b'\n', b'\r', event).is_some() {
             return None;
         }
         let mut cursor = Cursor::new(&near[length..]);
@@ -147,13 +153,13 @@ impl BatchReader {
             (begin + near.len() == rest.len() && cursor.finished()).then_some(())?;
             None
         };
-        Some(Found { source, event, next })
+        Some(ValidEvent { source, event, next })
     }
 }
 
 impl Source {
-    fn new(described: Described, instant: &str) -> Result<Self, String> {
-        let Described { name, tag, shapes } = described;
+    fn new(description: SourceDescription, instant: &str) -> Result<Self, String> {
+        let SourceDescription { name, tag, shapes } = description;
         let (mut keys, mut planned) = (Keys::default(), Vec::new());
         for (label, fields) in shapes {
             let (instant, fields) = keys.shape(&label, instant, fields)?;
@@ -164,7 +170,7 @@ impl Source {
         Ok(Self { name, quoted, tag, shapes: planned, keys })
     }
 
-    /// The length of the valid event that `near` begins with.
+    /// The length of the valid event at the start of `near`.
     fn event<'a>(&self, near: &'a [u8], bounds: Bounds, buffers: &mut Buffers<'a>) -> Option<usize> {
         let Buffers { tokens, row, scratch } = buffers;
         let mut cursor = Cursor::new(near);
@@ -174,10 +180,10 @@ impl Source {
         };
         let tag = tag.read(scratch)?;
         let shape = self.shapes.iter().find(|shape| shape.label.as_bytes() == tag)?;
-        row.clear(); // what is written is not needed: writing is how the collector holds a field to the contract
+        row.clear(); // the row is discarded: writing a field validates it as the collector does
         for (number, field) in shape.fields.iter().enumerate() {
-            let meant = pg_copy::write(&field.kind, field.nullable, tokens[field.place], row, scratch)?;
-            if number == shape.instant && !(bounds.earliest..=bounds.latest).contains(&meant) {
+            let value = pg_copy::write(&field.column_type, field.nullable, tokens[field.place], row, scratch)?;
+            if number == shape.instant && !(bounds.earliest..=bounds.latest).contains(&value) {
                 return None;
             }
         }
@@ -191,18 +197,18 @@ mod tests {
     use crate::pg_copy::ColumnType;
 
     fn reader() -> BatchReader {
-        let described = |name: &str| Described {
+        let description = |name: &str| SourceDescription {
             name: name.into(),
             tag: "tag".into(),
             shapes: vec![(
                 "t".into(),
                 vec![
-                    Field { path: "at".into(), nullable: false, kind: ColumnType::Timestamp },
-                    Field { path: "of".into(), nullable: false, kind: ColumnType::Label(vec![name.into()]) },
+                    Field { path: "at".into(), nullable: false, column_type: ColumnType::Timestamp },
+                    Field { path: "of".into(), nullable: false, column_type: ColumnType::Label(vec![name.into()]) },
                 ],
             )],
         };
-        BatchReader::new("at", 100, vec![described("a"), described("b")]).unwrap()
+        BatchReader::new("at", 100, vec![description("a"), description("b")]).unwrap()
     }
 
     fn event(of: &str) -> String {
@@ -213,7 +219,7 @@ mod tests {
         let reader = reader();
         let run = reader.read(body.as_bytes(), 1, Bounds { earliest: 0, latest: i64::MAX, enough });
         let text = |block: Block| (block.source.to_owned(), block.events, String::from_utf8(block.lines).unwrap());
-        (run.go_on, run.blocks.into_iter().map(text).collect())
+        (run.resume_at, run.blocks.into_iter().map(text).collect())
     }
 
     fn block(source: &str, events: usize, lines: &str) -> (String, usize, String) {
@@ -231,13 +237,13 @@ mod tests {
     #[test]
     fn it_stops_before_what_is_not_proved_to_be_valid() {
         let a = event("a");
-        let go_on = 1 + a.len() + 1;
+        let resume_at = 1 + a.len() + 1;
         for bad in
             ["{}", "{", "{\"a\":1}}", &event("c"), &a.replace('{', "{\n"), &format!("{a}{a}"), &a.replace(":\"", "\"")]
         {
             for behind in ["]", &format!(",{a}]")] {
                 let found = read(&format!("[{a},{bad}{behind}"), 1000);
-                assert_eq!(found, (Some(go_on), vec![block("a", 1, &a)]), "{bad}{behind}");
+                assert_eq!(found, (Some(resume_at), vec![block("a", 1, &a)]), "{bad}{behind}");
             }
         }
         let (none, long) = (Vec::new(), a.replace('{', &format!("{{{}", " ".repeat(100))));
@@ -262,7 +268,8 @@ mod tests {
     #[test]
     fn the_window_of_time_is_the_requests() {
         let body = format!("[{}]", event("a"));
-        let read = |earliest, latest| reader().read(body.as_bytes(), 1, Bounds { earliest, latest, enough: 9 }).go_on;
+        let read =
+            |earliest, latest| reader().read(body.as_bytes(), 1, Bounds { earliest, latest, enough: 9 }).resume_at;
         assert_eq!(read(1_000_000, 1_000_000), None);
         assert_eq!(read(0, 999_999), Some(1));
         assert_eq!(read(1_000_001, i64::MAX), Some(1));

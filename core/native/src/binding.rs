@@ -1,4 +1,4 @@
-//! What Python sees: the classes `Parser` and `BatchReader`, described in `core/_native.pyi`.
+//! The Python classes `Parser`, `Counts` and `BatchReader`, described in `core/_native.pyi`.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 
-use crate::batch_reader::{self, Bounds, Described};
+use crate::batch_reader::{self, Bounds, SourceDescription};
 use crate::counts::{Quarter, total};
 use crate::field::Field;
 use crate::native_schema::{NativeSchema, Part, Shape};
@@ -26,7 +26,7 @@ struct Parser {
     names: Arc<Names>,
 }
 
-/// The names of the slots as Python has them, made once: a batch has hundreds of counts.
+/// The names of the slots as Python strings, created once: a batch has hundreds of counts.
 struct Names {
     types: Vec<(Py<PyString>, Py<PyString>)>,
     values: Vec<(Py<PyString>, Py<PyString>)>,
@@ -44,9 +44,9 @@ impl Names {
 #[pymethods]
 impl Parser {
     #[new]
-    fn new(py: Python, tag: &str, instant: &str, most_bytes: usize, shapes: Vec<GivenShape>) -> PyResult<Self> {
+    fn new(py: Python, tag: &str, instant: &str, max_bytes: usize, shapes: Vec<ShapeInput>) -> PyResult<Self> {
         let shapes = shapes.into_iter().map(Shape::try_from).collect::<Result<_, _>>();
-        let schema = shapes.and_then(|shapes| NativeSchema::new(tag, instant, most_bytes, shapes));
+        let schema = shapes.and_then(|shapes| NativeSchema::new(tag, instant, max_bytes, shapes));
         let parser =
             schema.map(|schema| Self { names: Arc::new(Names::new(py, &schema.slots)), schema: Arc::new(schema) });
         parser.map_err(PyValueError::new_err)
@@ -58,11 +58,11 @@ impl Parser {
         py: Python<'py>,
         message: &Bound<'py, PyBytes>,
         start: usize,
-        requests: Vec<GivenRequest<'py>>,
+        requests: Vec<RequestInput<'py>>,
         otherwise: Py<PyAny>,
     ) -> PyResult<(Bound<'py, PyDict>, Counts)> {
         let body = message.as_bytes().get(start..);
-        let requests: Vec<_> = requests.iter().map(GivenRequest::request).collect();
+        let requests: Vec<_> = requests.iter().map(RequestInput::request).collect();
         let (days, quarters) = py.detach(|| {
             let mut rows = Rows::new(&self.schema, body.map_or(0, <[u8]>::len));
             let mut lines = lines(body).enumerate();
@@ -70,7 +70,7 @@ impl Parser {
                 for _ in 0..*events {
                     let (position, line) = lines.next().ok_or_else(|| PyValueError::new_err("too few lines"))?;
                     if !rows.take(line, request)
-                        && let Some((day, row)) = ask(&otherwise, position, number, line)?
+                        && let Some((day, row)) = call_reference(&otherwise, position, number, line)?
                     {
                         rows.add(day, &row);
                     }
@@ -84,15 +84,15 @@ impl Parser {
                 Some(_) => Err(PyValueError::new_err("too many lines")),
             }
         })?;
-        let found = PyDict::new(py);
+        let rows_by_day = PyDict::new(py);
         for day in days {
-            found.set_item(day.number, (day.count, PyBytes::new(py, &day.copy)))?;
+            rows_by_day.set_item(day.number, (day.count, PyBytes::new(py, &day.copy)))?;
         }
-        Ok((found, Counts { schema: Arc::clone(&self.schema), names: Arc::clone(&self.names), quarters }))
+        Ok((rows_by_day, Counts { schema: Arc::clone(&self.schema), names: Arc::clone(&self.names), quarters }))
     }
 }
 
-/// What a message's rows add to the rollups. Python objects are made of the counts of a whole batch alone, by `total`.
+/// The rollup counts of one message's rows. Only `total` creates Python objects, for a whole batch.
 #[pyclass(frozen, module = "core._native")]
 struct Counts {
     schema: Arc<NativeSchema>,
@@ -124,13 +124,13 @@ struct BatchReader {
 #[pymethods]
 impl BatchReader {
     #[new]
-    fn new(instant: &str, most_bytes: usize, sources: Vec<GivenSource>) -> PyResult<Self> {
-        let sources = sources.into_iter().map(Described::try_from).collect::<Result<_, _>>();
-        let reader = sources.and_then(|sources| batch_reader::BatchReader::new(instant, most_bytes, sources));
+    fn new(instant: &str, max_bytes: usize, sources: Vec<SourceInput>) -> PyResult<Self> {
+        let sources = sources.into_iter().map(SourceDescription::try_from).collect::<Result<_, _>>();
+        let reader = sources.and_then(|sources| batch_reader::BatchReader::new(instant, max_bytes, sources));
         reader.map(|reader| Self { reader }).map_err(PyValueError::new_err)
     }
 
-    /// The body is neither copied nor changed: bytes of Python never are.
+    /// The body is neither copied nor changed, because Python bytes are immutable.
     fn read<'py>(
         &self,
         py: Python<'py>,
@@ -146,7 +146,7 @@ impl BatchReader {
         for block in run.blocks {
             blocks.set_item(block.source, (block.events, PyBytes::new(py, &block.lines)))?;
         }
-        Ok((run.go_on, blocks))
+        Ok((run.resume_at, blocks))
     }
 }
 
@@ -157,8 +157,8 @@ fn sums<'py>(py: Python<'py>, quarters: &[Quarter], names: &Names) -> PyResult<S
     let (events, audience) = (PyDict::new(py), PyDict::new(py));
     for quarter in quarters {
         let number = quarter.number.into_pyobject(py)?;
-        for ((stage, kind), (count, cents)) in quarter.events(&names.types) {
-            events.set_item((&number, stage, kind), (count, cents))?;
+        for ((stage, event_type), (count, cents)) in quarter.events(&names.types) {
+            events.set_item((&number, stage, event_type), (count, cents))?;
         }
         for ((dimension, value), count) in quarter.values(&names.values) {
             audience.set_item((&number, dimension, value), count)?;
@@ -170,118 +170,123 @@ fn sums<'py>(py: Python<'py>, quarters: &[Quarter], names: &Names) -> PyResult<S
     Ok((events, audience))
 }
 
-/// What Python makes of a line: its day and its row, or nothing.
-fn ask(otherwise: &Py<PyAny>, position: usize, request: usize, line: &[u8]) -> PyResult<Option<(i64, Vec<u8>)>> {
+/// Call the Python reference for a line. Returns its day and its row, or `None`.
+fn call_reference(
+    otherwise: &Py<PyAny>,
+    position: usize,
+    request: usize,
+    line: &[u8],
+) -> PyResult<Option<(i64, Vec<u8>)>> {
     Python::attach(|py| otherwise.call1(py, (position, request, PyBytes::new(py, line)))?.extract(py))
 }
 
-/// Events of the request, its first and last instant, and what ends its rows.
+/// The number of events of the request, its first and last instant, and the end of its rows.
 #[derive(FromPyObject)]
-struct GivenRequest<'py>(usize, i64, i64, Bound<'py, PyBytes>);
+struct RequestInput<'py>(usize, i64, i64, Bound<'py, PyBytes>);
 
-impl GivenRequest<'_> {
+impl RequestInput<'_> {
     fn request(&self) -> (usize, Request<'_>) {
         let Self(events, earliest, latest, closing) = self;
         (*events, Request { earliest: *earliest, latest: *latest, closing: closing.as_bytes() })
     }
 }
 
-/// A source's name, and the key that chooses the shape of its events.
+/// A source's name, and the key that selects the shape of its events.
 #[derive(FromPyObject)]
-struct GivenSource {
+struct SourceInput {
     name: String,
     tag: String,
-    shapes: Vec<GivenEvent>,
+    shapes: Vec<EventInput>,
 }
 
-/// The label and the fields of a shape of events.
+/// The label and the fields of a shape.
 #[derive(FromPyObject)]
-struct GivenEvent {
+struct EventInput {
     label: String,
-    fields: Vec<GivenField>,
+    fields: Vec<FieldInput>,
 }
 
-impl TryFrom<GivenSource> for Described {
+impl TryFrom<SourceInput> for SourceDescription {
     type Error = String;
 
-    fn try_from(given: GivenSource) -> Result<Self, String> {
-        let fields = |fields: Vec<GivenField>| fields.into_iter().map(Field::try_from).collect::<Result<_, _>>();
-        let shape = |shape: GivenEvent| Ok((shape.label, fields(shape.fields)?));
-        let shapes = given.shapes.into_iter().map(shape).collect::<Result<_, String>>()?;
-        Ok(Self { name: given.name, tag: given.tag, shapes })
+    fn try_from(input: SourceInput) -> Result<Self, String> {
+        let fields = |fields: Vec<FieldInput>| fields.into_iter().map(Field::try_from).collect::<Result<_, _>>();
+        let shape = |shape: EventInput| Ok((shape.label, fields(shape.fields)?));
+        let shapes = input.shapes.into_iter().map(shape).collect::<Result<_, String>>()?;
+        Ok(Self { name: input.name, tag: input.tag, shapes })
     }
 }
 
 #[derive(FromPyObject)]
-struct GivenShape {
+struct ShapeInput {
     label: String,
-    fields: Vec<GivenField>,
-    row: Vec<GivenPart>,
-    counted: GivenCounted,
+    fields: Vec<FieldInput>,
+    row: Vec<PartInput>,
+    counted: CountedInput,
 }
 
 #[derive(FromPyObject)]
-struct GivenCounted {
+struct CountedInput {
     r#type: usize,
     purchase: String,
     amount: Option<usize>,
-    dimensions: Vec<(String, usize, GivenBands)>,
+    dimensions: Vec<(String, usize, BandsInput)>,
 }
 
-type GivenBands = Vec<(i64, String)>;
+type BandsInput = Vec<(i64, String)>;
 
 #[derive(FromPyObject)]
-struct GivenField {
+struct FieldInput {
     path: String,
     r#type: String,
     nullable: bool,
-    least: i64,
-    most: i64,
+    minimum: i64,
+    maximum: i64,
     labels: Vec<String>,
 }
 
 #[derive(FromPyObject)]
-enum GivenPart {
+enum PartInput {
     Field(usize),
     Constant(Vec<u8>),
 }
 
-impl TryFrom<GivenShape> for Shape {
+impl TryFrom<ShapeInput> for Shape {
     type Error = String;
 
-    fn try_from(given: GivenShape) -> Result<Self, String> {
-        let fields = given.fields.into_iter().map(Field::try_from).collect::<Result<_, _>>()?;
-        let row = given.row.into_iter().map(|part| match part {
-            GivenPart::Field(number) => Part::Field(number),
-            GivenPart::Constant(bytes) => Part::Constant(bytes),
+    fn try_from(input: ShapeInput) -> Result<Self, String> {
+        let fields = input.fields.into_iter().map(Field::try_from).collect::<Result<_, _>>()?;
+        let row = input.row.into_iter().map(|part| match part {
+            PartInput::Field(number) => Part::Field(number),
+            PartInput::Constant(bytes) => Part::Constant(bytes),
         });
-        Ok(Self { label: given.label, fields, row: row.collect(), counted: given.counted.into() })
+        Ok(Self { label: input.label, fields, row: row.collect(), counted: input.counted.into() })
     }
 }
 
-impl From<GivenCounted> for Counted {
-    fn from(given: GivenCounted) -> Self {
-        let GivenCounted { r#type: kind, purchase, amount, dimensions } = given;
+impl From<CountedInput> for Counted {
+    fn from(input: CountedInput) -> Self {
+        let CountedInput { r#type: event_type, purchase, amount, dimensions } = input;
         let dimensions = dimensions.into_iter().map(|(name, field, bands)| Dimension { name, field, bands });
-        Self { kind, purchase, amount, dimensions: dimensions.collect() }
+        Self { event_type, purchase, amount, dimensions: dimensions.collect() }
     }
 }
 
-impl TryFrom<GivenField> for Field {
+impl TryFrom<FieldInput> for Field {
     type Error = String;
 
-    fn try_from(given: GivenField) -> Result<Self, String> {
-        let GivenField { path, r#type: kind, nullable, least, most, labels } = given;
-        let kind = match kind.as_str() {
-            "text" => ColumnType::Text { least, most },
+    fn try_from(input: FieldInput) -> Result<Self, String> {
+        let FieldInput { path, r#type: column_type, nullable, minimum, maximum, labels } = input;
+        let column_type = match column_type.as_str() {
+            "text" => ColumnType::Text { minimum, maximum },
             "label" => ColumnType::Label(labels.into_iter().map(String::into_bytes).collect()),
-            "smallint" => ColumnType::Smallint { least, most },
-            "integer" => ColumnType::Integer { least, most },
-            "bigint" => ColumnType::Bigint { least, most },
+            "smallint" => ColumnType::Smallint { minimum, maximum },
+            "integer" => ColumnType::Integer { minimum, maximum },
+            "bigint" => ColumnType::Bigint { minimum, maximum },
             "timestamp" => ColumnType::Timestamp,
             "amount" => ColumnType::Amount,
-            _ => return Err(format!("{path} is of the type {kind}, which is left to Python")),
+            _ => return Err(format!("{path} is of the type {column_type}, which is left to Python")),
         };
-        Ok(Self { path, nullable, kind })
+        Ok(Self { path, nullable, column_type })
     }
 }

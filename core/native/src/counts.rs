@@ -1,6 +1,6 @@
-//! Count rows as the rollups do: `collector/parse/rollup.py` is the readable one of the two.
+//! Count rows for the rollups: the fast version of `collector/parse/rollup.py`.
 //!
-//! Invariant: an event is counted as a whole or not at all. All that may fail comes before the first count.
+//! Invariant: an event is counted completely or not at all. Everything that may fail is done before the first count.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,13 +11,13 @@ use crate::json::Token;
 use crate::slots::{By, CountedShape, Slots};
 
 const QUARTER: i64 = 900 * SECOND;
-/// A text of more has no count of its own: it is counted as other.
-const MOST_CHARACTERS: usize = 64;
+/// A longer text has no count of its own: it is counted as other.
+const MAX_CHARACTERS: usize = 64;
 
 /// The counts of one quarter-hour, by slot.
 pub struct Quarter<'a> {
     pub number: i64,
-    /// Events, and cents.
+    /// Events and cents.
     types: Vec<(u32, i64)>,
     values: Vec<u32>,
     texts: Vec<Texts<'a>>,
@@ -28,8 +28,8 @@ struct Texts<'a> {
     other: u32,
 }
 
-/// Short texts are hashed faster than by the standard library. Each message has a seed of its own, so that nobody can
-/// aim at collisions.
+/// A faster hash for short texts than the standard library's. Each message has its own random seed, which prevents
+/// deliberate collisions.
 #[derive(Clone, Copy)]
 struct Seeded(u64);
 
@@ -69,15 +69,15 @@ impl Hasher for Folded {
 pub struct Counts<'a> {
     slots: &'a Slots,
     quarters: Vec<Quarter<'a>>,
-    /// Where in `quarters` each number stands, and the one that was counted last.
+    /// The index in `quarters` of each number, and the index used last.
     known: HashMap<i64, usize>,
     last: usize,
     seed: Seeded,
-    /// How many texts the first quarter-hour is likely to have.
+    /// The expected number of texts in the first quarter-hour.
     likely_texts: usize,
 }
 
-/// The sum of what was counted by the same slots.
+/// The sum of counts with the same slots.
 pub fn total<'a>(slots: &'a Slots, many: impl IntoIterator<Item = &'a [Quarter<'static>]>) -> Vec<Quarter<'a>> {
     let mut sum = Counts::new(slots, 0);
     many.into_iter().flatten().for_each(|quarter| sum.add(quarter));
@@ -91,20 +91,20 @@ impl<'a> Counts<'a> {
         Self { slots, quarters: Vec::new(), known, last: 0, seed, likely_texts }
     }
 
-    /// Count an event whose row was written: `meant` is what `pg_copy::write` gave of each field of its shape. `None`,
-    /// and nothing is counted, where a text is not what it has to be.
+    /// Count an event whose row was written: `values` are the results of `pg_copy::write` for each field of its shape.
+    /// Returns `None`, and counts nothing, if a text is not valid.
     pub fn count(
         &mut self,
         instant: i64,
         shape: &CountedShape,
-        meant: &[i64],
+        values: &[i64],
         tokens: &[Token<'a>],
         scratch: &mut Vec<u8>,
     ) -> Option<()> {
         let text = match shape.text.map(|(slot, place)| (slot, tokens[place])) {
             Some((slot, Token::Text(text))) => Some((
                 slot,
-                match text.standing() {
+                match text.borrowed() {
                     Some(standing) => Cow::Borrowed(standing),
                     None => Cow::Owned(text.read(scratch)?.to_vec()),
                 },
@@ -114,16 +114,16 @@ impl<'a> Counts<'a> {
         };
         let quarter = self.quarter(instant.div_euclid(QUARTER));
         let counted = &mut self.quarters[quarter];
-        let kind = meant[shape.kind] as usize;
-        let count = &mut counted.types[shape.types[kind]];
+        let event_type = values[shape.event_type] as usize;
+        let count = &mut counted.types[shape.types[event_type]];
         count.0 += 1;
         if let Some((purchase, amount)) = shape.revenue
-            && purchase == kind
+            && purchase == event_type
         {
-            count.1 += meant[amount].max(0);
+            count.1 += values[amount].max(0);
         }
         for (field, by) in &shape.dimensions {
-            let value = meant[*field];
+            let value = values[*field];
             let slot = match by {
                 By::Labels(slots) => slots[value as usize],
                 By::Bands(bounds, slots) => slots[bounds.partition_point(|&bound| bound <= value) - 1],
@@ -175,7 +175,7 @@ impl<'a> Counts<'a> {
         }
     }
 
-    /// What was counted, on its own: the message may go.
+    /// The counts without references to the message.
     pub fn keep(self) -> Vec<Quarter<'static>> {
         self.quarters.into_iter().map(Quarter::keep).collect()
     }
@@ -192,21 +192,21 @@ impl Quarter<'_> {
         Quarter { number, types, values, texts: texts.into_iter().map(keep).collect() }
     }
 
-    /// Stage and type, events and cents of each type that was met. `types` are the names of `Slots::types`.
+    /// Stage and type, events and cents of each type that occurs. `types` are the names of `Slots::types`.
     pub fn events<'n, N>(&self, types: &'n [N]) -> impl Iterator<Item = (&'n N, (u32, i64))> {
         types.iter().zip(self.types.iter().copied()).filter(|(_, (count, _))| *count > 0)
     }
 
-    /// Dimension and value, and events of each value of a closed list that was met. `values` are the names of
+    /// Dimension and value, and events of each value of a closed list that occurs. `values` are the names of
     /// `Slots::values`.
     pub fn values<'n, N>(&self, values: &'n [N]) -> impl Iterator<Item = (&'n N, u32)> {
         values.iter().zip(self.values.iter().copied()).filter(|(_, count)| *count > 0)
     }
 
-    /// Dimension, value and events of each text that was met. `texts` are the names of `Slots::texts`.
+    /// Dimension, value and events of each text that occurs. `texts` are the names of `Slots::texts`.
     pub fn texts<'n, N>(&'n self, texts: &'n [N]) -> impl Iterator<Item = (&'n N, Option<&'n str>, u32)> {
         texts.iter().zip(&self.texts).flat_map(|(name, Texts { values, other })| {
-            // A text is UTF-8, or it would not have been counted.
+            // A counted text is valid UTF-8.
             let values = values.iter().map(|(value, &count)| (std::str::from_utf8(value).ok(), count));
             let met = values.chain([(None, *other)]).filter(|(_, count)| *count > 0);
             met.map(move |(value, count)| (name, value, count))
@@ -216,7 +216,7 @@ impl Quarter<'_> {
 
 /// Whether a text has a count of its own.
 fn is_short(text: &[u8]) -> bool {
-    text.len() <= MOST_CHARACTERS || text.iter().filter(|&byte| byte & 0xc0 != 0x80).count() <= MOST_CHARACTERS
+    text.len() <= MAX_CHARACTERS || text.iter().filter(|&byte| byte & 0xc0 != 0x80).count() <= MAX_CHARACTERS
 }
 
 #[cfg(test)]
@@ -229,21 +229,21 @@ mod tests {
     use crate::slots::{Counted, Dimension};
 
     fn schema() -> Result<NativeSchema, String> {
-        let field = |path: &str, kind| Field { path: path.into(), nullable: path == "sold", kind };
+        let field = |path: &str, column_type| Field { path: path.into(), nullable: path == "sold", column_type };
         let fields = vec![
             field("at", ColumnType::Timestamp),
             field("stage", ColumnType::Label(vec![b"top".to_vec()])),
             field("type", ColumnType::Label(vec![b"look".to_vec(), b"buy".to_vec()])),
             field("sold", ColumnType::Amount),
-            field("age", ColumnType::Smallint { least: 0, most: 100 }),
-            field("land", ColumnType::Text { least: 0, most: 200 }),
+            field("age", ColumnType::Smallint { minimum: 0, maximum: 100 }),
+            field("land", ColumnType::Text { minimum: 0, maximum: 200 }),
         ];
         let dimension = |name: &str, field, bands: &[(i64, &str)]| {
             let bands = bands.iter().map(|&(from, name)| (from, name.to_owned())).collect();
             Dimension { name: name.into(), field, bands }
         };
         let counted = Counted {
-            kind: 2,
+            event_type: 2,
             purchase: "buy".into(),
             amount: Some(3),
             dimensions: vec![dimension("age", 4, &[(0, "young"), (30, "old")]), dimension("land", 5, &[])],
@@ -256,9 +256,9 @@ mod tests {
         )
     }
 
-    fn line(at: &str, kind: &str, sold: &str, age: u32, land: &str) -> String {
+    fn line(at: &str, event_type: &str, sold: &str, age: u32, land: &str) -> String {
         format!(
-            r#"{{"at":"2000-01-01T{at}Z","stage":"top","type":"{kind}","sold":{sold},"age":{age},"land":"{land}"}}"#
+            r#"{{"at":"2000-01-01T{at}Z","stage":"top","type":"{event_type}","sold":{sold},"age":{age},"land":"{land}"}}"#
         )
     }
 
@@ -271,7 +271,7 @@ mod tests {
             line("00:14:59.999999", "buy", "\"9999999999.99\"", 30, "A"),
             line("00:14:59", "look", "\"7\"", 100, &long),
             line("00:15:00", "buy", "null", 0, &limit),
-            line("00:15:00", "buy", "null", 101, "A"), // not taken
+            line("00:15:00", "buy", "null", 101, "A"), // not accepted
         ];
         let mut rows = Rows::new(&schema, 0);
         let all = Request { earliest: 0, latest: i64::MAX, closing: b"" };

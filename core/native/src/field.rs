@@ -1,19 +1,19 @@
-//! A key of an event, and what its value has to be.
+//! A key of an event and the rule for its value.
 
 use crate::pg_copy::ColumnType;
 
-/// A key that a shape has, and what its value has to be. `path` is a JSON path without `$.`.
+/// A key of a shape and the rule for its value. `path` is a JSON path without `$.`.
 #[derive(Debug)]
 pub struct Field {
     pub path: String,
     pub nullable: bool,
-    pub kind: ColumnType,
+    pub column_type: ColumnType,
 }
 
-/// A field with the place of its value among an event's tokens.
+/// A field, with the index of its value among an event's tokens.
 #[derive(Debug)]
-pub struct Placed {
+pub struct PlacedField {
     pub place: usize,
     pub nullable: bool,
-    pub kind: ColumnType,
+    pub column_type: ColumnType,
 }

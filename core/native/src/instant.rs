@@ -1,13 +1,13 @@
-//! RFC 3339 instants as PostgreSQL counts them: microseconds since 2000-01-01T00:00:00Z.
+//! RFC 3339 instants in PostgreSQL's unit: microseconds since 2000-01-01T00:00:00Z.
 
 pub const SECOND: i64 = 1_000_000;
 pub const DAY: i64 = 86_400 * SECOND;
 
-/// The first instant of 2101, past the last that the contract takes: 101 years, 25 of them leap years (2100 is none).
+/// The first instant of 2101, the end of the allowed range: 101 years, 25 of them leap years (2100 is not).
 const END: i64 = (101 * 365 + 25) * DAY;
 
-/// The instant, or `None` if the text is not `YYYY-MM-DDTHH:MM:SS[.f…](Z|±HH:MM|±HHMM|±HH)` of a day that exists, in
-/// the years 2000 to 2100. T and Z may be lower case. Of one to nine digits of fraction, the first six count.
+/// Parse `YYYY-MM-DDTHH:MM:SS[.f…](Z|±HH:MM|±HHMM|±HH)`, a day that exists in the years 2000 to 2100. Returns `None`
+/// for other texts. T and Z may be lower case. Of one to nine digits of fraction, the first six count.
 pub fn read(text: &[u8]) -> Option<i64> {
     let (head, tail) = text.split_first_chunk::<19>()?;
     let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T' | b't', h1, h2, b':', n1, n2, b':', s1, s2] = *head else {
@@ -32,7 +32,7 @@ fn number(digits: &[u8]) -> Option<i64> {
     digits.iter().try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0')))
 }
 
-/// Microseconds of the fraction behind the seconds, and the rest of the text. Digits from the seventh on are cut.
+/// Microseconds of the fraction after the seconds, and the rest of the text. Digits after the sixth are truncated.
 fn fraction(tail: &[u8]) -> Option<(i64, &[u8])> {
     let Some(behind) = tail.strip_prefix(b".") else {
         return Some((0, tail));
@@ -72,12 +72,12 @@ fn days_of(year: i64, month: i64) -> Option<i64> {
     }
 }
 
-/// Days from 2000-01-01. The year is counted from March on, so that a leap day is its last.
+/// Days since 2000-01-01. The year starts in March, so that a leap day is its last day.
 fn days_since_2000(year: i64, month: i64, day: i64) -> i64 {
     let year = if month < 3 { year - 1 } else { year };
     let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let from_year_0 = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + of_year;
-    from_year_0 - 730_425 // of 2000-01-01
+    from_year_0 - 730_425 // for 2000-01-01
 }
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
-//! Read JSON where it stands: a cursor over one line, without a tree and without a copy.
+//! Read JSON in place: a cursor over one line, without a tree and without copies.
 //!
-//! Invariant: what it reads is strict JSON (RFC 8259). `None` means "not proved": the line breaks JSON, or is of a
-//! kind that is left to the Python reference, such as one that nests deeply. Raw bytes of texts are not checked to
-//! be UTF-8, since the reference does not check those that it skips; `Text::read` does.
+//! Invariant: it accepts only strict JSON (RFC 8259). `None` means "not proved": the line is invalid JSON, or is left
+//! to the Python reference, for example because it is nested deeply. The bytes of texts are not checked to be UTF-8,
+//! because the reference does not check the texts that it skips; `Text::read` checks them.
 
 use crate::text::Text;
 
-/// `MAX_DEPTH` of the contract. What is deeper is left to the reference, which rejects it.
-const DEEPEST: u32 = 128;
+/// `MAX_DEPTH` of the contract. Deeper nesting is left to the reference, which rejects it.
+const MAX_DEPTH: u32 = 128;
 
-/// One value. Numbers and texts keep their place in the line.
+/// One value. Numbers and texts refer to the line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Token<'a> {
     Missing,
@@ -20,7 +20,7 @@ pub enum Token<'a> {
     Other,
 }
 
-/// What lines are likely to go on with. Its first bytes are a number, which is compared at once.
+/// The bytes that probably come next in a line. The first 16 are compared as one number.
 #[derive(Debug)]
 pub struct Expected {
     pub bytes: Vec<u8>,
@@ -57,7 +57,7 @@ impl<'a> Cursor<'a> {
         Self { line, at: 0, depth: 0 }
     }
 
-    /// The next byte that is no white space; the cursor stands on it.
+    /// The next byte that is not white space; the cursor moves to it.
     pub fn peek(&mut self) -> Option<u8> {
         loop {
             match *self.line.get(self.at)? {
@@ -67,22 +67,22 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Step over this byte, which has to come next.
+    /// Skip this byte, which must come next.
     pub fn take(&mut self, byte: u8) -> Option<()> {
         (self.peek()? == byte).then(|| self.at += 1)
     }
 
-    /// How far it has come.
+    /// The position of the cursor.
     pub fn at(&self) -> usize {
         self.at
     }
 
-    /// Whether nothing but white space is left.
+    /// Whether only white space is left.
     pub fn finished(mut self) -> bool {
         self.peek().is_none()
     }
 
-    /// Step over what is expected if the line goes on with it.
+    /// Skip the expected bytes if they come next. Returns whether they did.
     pub fn take_expected(&mut self, expected: &Expected) -> bool {
         let found = expected.begins(&self.line[self.at..]);
         if found {
@@ -91,18 +91,18 @@ impl<'a> Cursor<'a> {
         found
     }
 
-    /// Step over these bytes if the line goes on with them.
+    /// Skip these bytes if they come next. Returns whether they did.
     fn take_exactly(&mut self, bytes: &[u8]) -> bool {
         let rest = &self.line[self.at..];
-        let found = rest.first() == bytes.first() && rest.starts_with(bytes); // the first alone tells most apart
+        let found = rest.first() == bytes.first() && rest.starts_with(bytes); // the first byte usually differs
         if found {
             self.at += bytes.len();
         }
         found
     }
 
-    /// Read an object: `member` is called with the cursor behind the quote that opens a key, and has to read the key,
-    /// the colon and the value.
+    /// Read an object: `member` is called with the cursor after the opening quote of a key, and must read the key, the
+    /// colon and the value.
     pub fn object(&mut self, mut member: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         self.nested(b'{', b'}', |cursor| {
             cursor.take(b'"')?;
@@ -110,7 +110,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// Read any value. Lists and objects are checked and passed over.
+    /// Read any value. Lists and objects are validated and skipped.
     pub fn value(&mut self) -> Option<Token<'a>> {
         match self.peek()? {
             b'"' => {
@@ -132,11 +132,11 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Read what separates a list's or an object's items; each item is read by `item`.
+    /// Read a list or an object; `item` reads each of its items.
     fn nested(&mut self, open: u8, close: u8, mut item: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         self.take(open)?;
         self.depth += 1;
-        if self.depth > DEEPEST {
+        if self.depth > MAX_DEPTH {
             return None;
         }
         if self.peek()? != close {
@@ -151,7 +151,7 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
-    /// Read a text; the cursor stands behind its opening quote.
+    /// Read a text; the cursor is after its opening quote.
     pub fn text(&mut self) -> Option<Text<'a>> {
         let text = Text::take(&self.line[self.at..])?;
         self.at += text.raw.len() + 1;
@@ -289,8 +289,8 @@ mod tests {
     #[test]
     fn leaves_deep_nesting_to_the_reference() {
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
-        assert!(read(nested(DEEPEST as usize).as_bytes()).is_some());
-        assert_eq!(read(nested(DEEPEST as usize + 1).as_bytes()), None);
+        assert!(read(nested(MAX_DEPTH as usize).as_bytes()).is_some());
+        assert_eq!(read(nested(MAX_DEPTH as usize + 1).as_bytes()), None);
         assert_eq!(read(nested(1_000_000).as_bytes()), None);
         let many = format!("[{}]", vec!["[]"; 1000].join(","));
         assert!(read(many.as_bytes()).is_some(), "siblings are not nested");

@@ -1,12 +1,13 @@
-//! The collector's parser, made fast: a message's events in, rows in PostgreSQL's binary COPY format out.
+//! The fast implementation of the collector's parser: events of a message in, rows in PostgreSQL's binary COPY format
+//! out.
 //!
 //!     line --json--> tokens of the known keys --pg_copy--> row of its day
-//!        \__ not proved to be valid __ Python reference __ row, or why not
+//!        \__ not proved to be valid __ Python reference __ row, or a reason
 //!
-//! The Python reference is `collector/parse/python.py`. This one only takes what it can prove to be valid, so that whatever
-//! is rejected, and the reason, is the reference's own word.
+//! The Python reference is `collector/parse/python.py`. This parser accepts only events that it can prove to be valid.
+//! The reference decides about all others, and gives the reason for a rejection.
 //!
-//! The gateway's door reads arrays of events by the same cursor and the same fields (`door`), and keeps their bytes.
+//! The gateway's `batch_reader` reads arrays of events with the same cursor and the same fields, and keeps their bytes.
 
 mod batch_reader;
 #[cfg(not(test))]

@@ -1,11 +1,11 @@
-//! What the parser is told of a source, once: which keys its events have, and how they become a row.
+//! The schema of a source for the parser: the keys of its events, and how they become a row.
 
-use crate::field::{Field, Placed};
+use crate::field::{Field, PlacedField};
 use crate::json::{Cursor, Expected, Token};
 use crate::pg_copy::ColumnType;
 use crate::slots::{Counted, CountedShape, Slots};
 
-/// A part of a row, in the order in which it is written: bytes that all rows of the shape have, or a field by its
+/// A part of a row, in the order in which it is written: bytes that all rows of the shape share, or a field by its
 /// number.
 #[derive(Debug)]
 pub enum Part {
@@ -13,7 +13,7 @@ pub enum Part {
     Field(usize),
 }
 
-/// The events whose tag has this label. A field that is no part of the row is held to the contract all the same.
+/// The events whose tag has this label. A field that is not part of the row is validated, too.
 #[derive(Debug)]
 pub struct Shape {
     pub label: String,
@@ -26,28 +26,28 @@ pub struct Shape {
 pub struct NativeSchema {
     pub shapes: Vec<PlannedShape>,
     pub slots: Slots,
-    /// The place of the key that chooses the shape.
+    /// The index of the key that selects the shape.
     pub tag: usize,
-    /// An event of more bytes is not taken.
-    pub most_bytes: usize,
+    /// Larger events are not accepted.
+    pub max_bytes: usize,
     keys: Keys,
 }
 
 #[derive(Debug)]
 pub struct PlannedShape {
     pub label: String,
-    /// The field with the instant that the window of time is about, and that gives a row its day.
+    /// The field with the instant that must be in the window of time, and that gives a row its day.
     pub instant: usize,
-    pub fields: Vec<Placed>,
+    pub fields: Vec<PlacedField>,
     pub row: Vec<Part>,
-    /// The fields that are no part of the row.
+    /// The fields that are not part of the row.
     pub unwritten: Vec<usize>,
     pub counted: CountedShape,
 }
 
 impl NativeSchema {
-    /// The error says which part of the description is wrong.
-    pub fn new(tag: &str, instant: &str, most_bytes: usize, shapes: Vec<Shape>) -> Result<Self, String> {
+    /// Returns an error that names the invalid part of the schema.
+    pub fn new(tag: &str, instant: &str, max_bytes: usize, shapes: Vec<Shape>) -> Result<Self, String> {
         let (mut keys, mut planned, mut slots) = (Keys::default(), Vec::new(), Slots::default());
         for Shape { label, fields, row, counted } in shapes {
             let (instant, fields) = keys.shape(&label, instant, fields)?;
@@ -64,11 +64,11 @@ impl NativeSchema {
             planned.push(PlannedShape { label, instant, fields, row, unwritten, counted });
         }
         let tag = keys.place(tag)?;
-        Ok(Self { shapes: planned, slots, tag, most_bytes, keys })
+        Ok(Self { shapes: planned, slots, tag, max_bytes, keys })
     }
 
-    /// Find the value of each known key. `None` where the line is not proved to be an event: it is no JSON object, or
-    /// a known key stands twice.
+    /// Find the value of each known key. Returns `None` if the line is not proved to be an event: it is not a JSON
+    /// object, or a known key occurs twice.
     pub fn tokens<'a>(&self, line: &'a [u8], tokens: &mut Vec<Token<'a>>, scratch: &mut Vec<u8>) -> Option<()> {
         let mut cursor = Cursor::new(line);
         self.keys.read(&mut cursor, tokens, scratch)?;
@@ -76,7 +76,7 @@ impl NativeSchema {
     }
 }
 
-/// The keys that a source's events are read for, those of all shapes together, each with a place for its value.
+/// The known keys of all shapes of a source, each with an index for its value.
 #[derive(Debug, Default)]
 pub struct Keys {
     places: usize,
@@ -84,24 +84,33 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The place of the key at this path, which is made if need be.
+    /// The index of the key at this path; it is added if it is missing.
     pub fn place(&mut self, path: &str) -> Result<usize, String> {
         self.root.place(path, &mut self.places).ok_or(format!("{path} is an object elsewhere"))
     }
 
-    /// The fields of a shape with their places, and before them the number of the one with the instant.
-    pub fn shape(&mut self, label: &str, instant: &str, fields: Vec<Field>) -> Result<(usize, Vec<Placed>), String> {
-        let timed =
-            |field: &Field| field.path == instant && !field.nullable && matches!(field.kind, ColumnType::Timestamp);
+    /// The number of the field with the instant, and the fields of a shape with their indexes.
+    pub fn shape(
+        &mut self,
+        label: &str,
+        instant: &str,
+        fields: Vec<Field>,
+    ) -> Result<(usize, Vec<PlacedField>), String> {
+        let timed = |field: &Field| {
+            field.path == instant && !field.nullable && matches!(field.column_type, ColumnType::Timestamp)
+        };
         let timed = fields.iter().position(timed).ok_or(format!("{label} has no instant {instant}"))?;
         let placed = fields
             .into_iter()
-            .map(|Field { path, nullable, kind }| Ok(Placed { place: self.place(&path)?, nullable, kind }))
+            .map(|Field { path, nullable, column_type }| {
+                Ok(PlacedField { place: self.place(&path)?, nullable, column_type })
+            })
             .collect::<Result<_, String>>()?;
         Ok((timed, placed))
     }
 
-    /// Read an object: the value of each key to its place. `None` where it is none, or a key stands twice.
+    /// Read an object, and store the value of each key at its index. Returns `None` if it is not an object or a key
+    /// occurs twice.
     pub fn read<'a>(&self, cursor: &mut Cursor<'a>, tokens: &mut Vec<Token<'a>>, scratch: &mut Vec<u8>) -> Option<()> {
         tokens.clear();
         tokens.resize(self.places, Token::Missing);
@@ -109,7 +118,7 @@ impl Keys {
     }
 }
 
-/// The keys of one object, in the order in which events are likely to have them.
+/// The keys of one object, in the order in which events probably have them.
 #[derive(Debug, Default)]
 struct Node {
     keys: Vec<Key>,
@@ -120,12 +129,13 @@ struct Key {
     /// The key and its closing quote.
     quoted: Expected,
     place: usize,
-    /// What is in it, where it is an object.
+    /// The keys in it, if it is an object.
     inner: Option<Node>,
 }
 
 impl Node {
-    /// The place of the key at this path, which is made if need be. `None` where it is an object, or in a value.
+    /// The index of the key at this path; it is added if it is missing. Returns `None` if it is an object or is in a
+    /// value.
     fn place(&mut self, path: &str, places: &mut usize) -> Option<usize> {
         let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
         let quoted = [name.as_bytes(), b"\""].concat();
@@ -153,7 +163,7 @@ impl Node {
             };
             likely = index + 1;
             if !matches!(tokens[key.place], Token::Missing) {
-                return None; // the reference knows what counts then
+                return None; // the reference decides which one counts
             }
             tokens[key.place] = match &key.inner {
                 None => cursor.value()?,
@@ -163,13 +173,13 @@ impl Node {
         })
     }
 
-    /// Read a key and give its number, or one past the last where it is not known.
+    /// Read a key. Returns its number, or the number of keys if it is unknown.
     fn key(&self, likely: usize, cursor: &mut Cursor, scratch: &mut Vec<u8>) -> Option<usize> {
         let mut order = (likely..self.keys.len()).chain(0..likely);
         if let Some(known) = order.find(|&index| cursor.take_expected(&self.keys[index].quoted)) {
             return Some(known);
         }
-        let name = cursor.text()?.meant(scratch); // with an escape, it may still be one that we know
+        let name = cursor.text()?.unescaped(scratch); // written with an escape, it may still be a known key
         let known = self.keys.iter().position(|key| key.quoted.bytes.strip_suffix(b"\"") == Some(name));
         Some(known.unwrap_or(self.keys.len()))
     }

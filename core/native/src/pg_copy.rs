@@ -1,7 +1,7 @@
-//! PostgreSQL's binary COPY format: how each kind of value is held to the contract and written.
+//! PostgreSQL's binary COPY format: validate and write each type of value.
 //!
-//! A field is its length (32 bits, big-endian) and its bytes; NULL has the length -1. `collector/parse/pg_copy.py` is the
-//! readable one of the two.
+//! A field is its length (32 bits, big-endian) and its bytes; NULL has the length -1. This is the fast version of
+//! `collector/parse/pg_copy.py`.
 
 use crate::instant;
 use crate::json::Token;
@@ -9,66 +9,74 @@ use crate::text::Text;
 
 const NULL: [u8; 4] = (-1_i32).to_be_bytes();
 
-/// What a value has to be, and how it is written: `ColumnType` of `collector/parse/pg_copy.py`, with the contract's limits.
+/// The type and limits of a value: `ColumnType` of `collector/parse/pg_copy.py`, with the limits of the contract.
 #[derive(Debug)]
 pub enum ColumnType {
-    /// A text of so many bytes of UTF-8, without NUL.
+    /// A text with so many bytes of UTF-8, without NUL.
     Text {
-        least: i64,
-        most: i64,
+        minimum: i64,
+        maximum: i64,
     },
     /// A text of a closed list.
     Label(Vec<Vec<u8>>),
     Smallint {
-        least: i64,
-        most: i64,
+        minimum: i64,
+        maximum: i64,
     },
     Integer {
-        least: i64,
-        most: i64,
+        minimum: i64,
+        maximum: i64,
     },
     Bigint {
-        least: i64,
-        most: i64,
+        minimum: i64,
+        maximum: i64,
     },
     Timestamp,
     Amount,
 }
 
-/// What `write` gives for a null.
+/// The result of `write` for a null.
 pub const NOTHING: i64 = -1;
 
-/// Write one field, or nothing: `None` where the value is not proved to be what the contract asks for. Whatever was
-/// written by then is the caller's to take back. Gives what the value means as a number, so that nothing is read twice:
-/// the number itself, a label's place in its list, an instant's microseconds, an amount's cents, a text's length.
-pub fn write(kind: &ColumnType, nullable: bool, token: Token, out: &mut Vec<u8>, scratch: &mut Vec<u8>) -> Option<i64> {
+/// Write one field. Returns `None` if the value is not proved to be valid; the caller discards what was written by
+/// then. Otherwise returns the value as a number, so that nothing is read twice: the integer itself, the index of a
+/// label, the microseconds of an instant, the cents of an amount, the length of a text.
+pub fn write(
+    column_type: &ColumnType,
+    nullable: bool,
+    token: Token,
+    out: &mut Vec<u8>,
+    scratch: &mut Vec<u8>,
+) -> Option<i64> {
     match token {
         Token::Null if nullable => {
             out.extend_from_slice(&NULL);
             Some(NOTHING)
         }
-        Token::Number(digits) => write_integer(kind, digits, out),
-        Token::Text(text) => write_text(kind, text, out, scratch),
+        Token::Number(digits) => write_integer(column_type, digits, out),
+        Token::Text(text) => write_text(column_type, text, out, scratch),
         Token::Null | Token::Missing | Token::Other => None,
     }
 }
 
-fn write_integer(kind: &ColumnType, digits: &[u8], out: &mut Vec<u8>) -> Option<i64> {
+fn write_integer(column_type: &ColumnType, digits: &[u8], out: &mut Vec<u8>) -> Option<i64> {
     let value = unsigned(digits)?;
-    match *kind {
-        ColumnType::Smallint { least, most } if (least..=most).contains(&value) => {
+    match *column_type {
+        ColumnType::Smallint { minimum, maximum } if (minimum..=maximum).contains(&value) => {
             bytes(&i16::try_from(value).ok()?.to_be_bytes(), out);
         }
-        ColumnType::Integer { least, most } if (least..=most).contains(&value) => {
+        ColumnType::Integer { minimum, maximum } if (minimum..=maximum).contains(&value) => {
             bytes(&i32::try_from(value).ok()?.to_be_bytes(), out);
         }
-        ColumnType::Bigint { least, most } if (least..=most).contains(&value) => bytes(&value.to_be_bytes(), out),
+        ColumnType::Bigint { minimum, maximum } if (minimum..=maximum).contains(&value) => {
+            bytes(&value.to_be_bytes(), out);
+        }
         _ => return None,
     }
     Some(value)
 }
 
-/// A number that is digits alone. A sign, a point, an exponent or more than 18 digits are not proved.
+/// A number that consists of digits. A sign, a point, an exponent or more than 18 digits are not accepted.
 fn unsigned(digits: &[u8]) -> Option<i64> {
     if digits.len() > 18 {
         return None;
@@ -76,14 +84,14 @@ fn unsigned(digits: &[u8]) -> Option<i64> {
     digits.iter().try_fold(0, |value, digit| digit.is_ascii_digit().then(|| value * 10 + i64::from(digit - b'0')))
 }
 
-fn write_text(kind: &ColumnType, text: Text, out: &mut Vec<u8>, scratch: &mut Vec<u8>) -> Option<i64> {
+fn write_text(column_type: &ColumnType, text: Text, out: &mut Vec<u8>, scratch: &mut Vec<u8>) -> Option<i64> {
     let escaped = text.escaped;
     let text = text.read(scratch)?;
-    let meaning = match kind {
-        ColumnType::Text { least, most } => {
+    let meaning = match column_type {
+        ColumnType::Text { minimum, maximum } => {
             let length = text.len() as i64;
-            let has_nul = escaped && memchr::memchr(0, text).is_some(); // it can only come as an escape
-            ((*least..=*most).contains(&length) && !has_nul).then_some(length)?
+            let has_nul = escaped && memchr::memchr(0, text).is_some(); // it can only be an escape
+            ((*minimum..=*maximum).contains(&length) && !has_nul).then_some(length)?
         }
         ColumnType::Label(labels) => labels.iter().position(|label| label == text)? as i64,
         ColumnType::Timestamp => {
@@ -103,7 +111,7 @@ fn bytes(value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(value);
 }
 
-/// `[0-9]{1,10}(\.[0-9]{1,2})?`: what stands before the point, and cents.
+/// Parse `[0-9]{1,10}(\.[0-9]{1,2})?` to the whole part and the cents.
 fn amount(text: &[u8]) -> Option<(i64, i64)> {
     let (whole, cents) = match text.iter().position(|&byte| byte == b'.') {
         None => (text, 0),
@@ -123,7 +131,7 @@ fn amount(text: &[u8]) -> Option<(i64, i64)> {
     Some((unsigned(whole)?, cents))
 }
 
-/// An amount as numeric with two decimals, in digits of base 10,000.
+/// Write an amount as numeric with two decimals, in digits of base 10,000.
 fn write_amount(text: &[u8], out: &mut Vec<u8>) -> Option<i64> {
     let (whole, cents) = amount(text)?;
     let digits = [whole / 100_000_000, whole / 10_000 % 10_000, whole % 10_000, cents * 100].map(|digit| digit as u16);
@@ -146,13 +154,13 @@ mod tests {
     use super::*;
     use crate::json::Cursor;
 
-    const TEXT: ColumnType = ColumnType::Text { least: 1, most: 4 };
-    const SMALLINT: ColumnType = ColumnType::Smallint { least: 0, most: 32_767 };
+    const TEXT: ColumnType = ColumnType::Text { minimum: 1, maximum: 4 };
+    const SMALLINT: ColumnType = ColumnType::Smallint { minimum: 0, maximum: 32_767 };
 
-    fn written(kind: &ColumnType, value: &[u8]) -> Option<Vec<u8>> {
+    fn written(column_type: &ColumnType, value: &[u8]) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let token = Cursor::new(value).value()?;
-        write(kind, false, token, &mut out, &mut Vec::new()).map(|_| out)
+        write(column_type, false, token, &mut out, &mut Vec::new()).map(|_| out)
     }
 
     #[test]
@@ -168,10 +176,10 @@ mod tests {
 
     #[test]
     fn a_label_is_one_of_its_list() {
-        let kind = ColumnType::Label(vec![b"top".to_vec(), b"bottom".to_vec()]);
-        assert_eq!(written(&kind, br#""t\u006fp""#), Some(b"\0\0\0\x03top".to_vec()));
+        let column_type = ColumnType::Label(vec![b"top".to_vec(), b"bottom".to_vec()]);
+        assert_eq!(written(&column_type, br#""t\u006fp""#), Some(b"\0\0\0\x03top".to_vec()));
         for text in [r#""Top""#, r#""to""#, r#""""#, "null"] {
-            assert_eq!(written(&kind, text.as_bytes()), None, "{text}");
+            assert_eq!(written(&column_type, text.as_bytes()), None, "{text}");
         }
     }
 
@@ -179,9 +187,9 @@ mod tests {
     fn a_number_is_digits_within_its_limits() {
         assert_eq!(written(&SMALLINT, b"0"), Some(vec![0, 0, 0, 2, 0, 0]));
         assert_eq!(written(&SMALLINT, b"32767"), Some(vec![0, 0, 0, 2, 0x7f, 0xff]));
-        assert_eq!(written(&ColumnType::Integer { least: 0, most: 1 << 40 }, b"2147483648"), None);
+        assert_eq!(written(&ColumnType::Integer { minimum: 0, maximum: 1 << 40 }, b"2147483648"), None);
         assert_eq!(
-            written(&ColumnType::Bigint { least: 0, most: i64::MAX }, b"4294967296"),
+            written(&ColumnType::Bigint { minimum: 0, maximum: i64::MAX }, b"4294967296"),
             Some(vec![0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0])
         );
         for text in ["32768", "-1", "-0", "1.0", "1e1", "01", "99999999999999999999999", "true", "\"1\"", "null"] {

@@ -1,7 +1,7 @@
-//! From the lines of a message to the rows of each day.
+//! Convert the lines of a message to the rows of each day.
 //!
-//! Invariant: a line that is taken here is one that the Python reference takes, and gives the same bytes. One that is
-//! not taken is not wrong for that: the reference decides.
+//! Invariant: a line is accepted only if the Python reference accepts it, with the same bytes. The reference decides
+//! about all other lines.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,16 +13,16 @@ use crate::pg_copy;
 
 /// What the events of one request share.
 pub struct Request<'a> {
-    /// The first and the last instant that its events may have, in microseconds since 2000.
+    /// The first and the last allowed instant, in microseconds since 2000.
     pub earliest: i64,
     pub latest: i64,
-    /// The columns that end each of its rows.
+    /// The columns at the end of each row.
     pub closing: &'a [u8],
 }
 
-/// Rows of one day, without COPY's header and trailer.
+/// The rows of one day, without the header and trailer of COPY.
 pub struct Day {
-    /// Of the day, counted from 2000-01-01.
+    /// The day, counted from 2000-01-01.
     pub number: i64,
     pub count: usize,
     pub copy: Vec<u8>,
@@ -30,30 +30,30 @@ pub struct Day {
 
 pub struct Rows<'a> {
     schema: &'a NativeSchema,
-    /// In the order in which they were first met.
+    /// In order of first occurrence.
     days: Vec<Day>,
     counts: Counts<'a>,
-    /// How much the first day's rows are likely to need.
+    /// The expected size of the first day's rows.
     likely_bytes: usize,
     row: Vec<u8>,
     tokens: Vec<Token<'a>>,
-    /// Of each field of the event's shape, what `pg_copy::write` gave.
-    meant: Vec<i64>,
+    /// The results of `pg_copy::write` for each field of the event's shape.
+    values: Vec<i64>,
     scratch: Vec<u8>,
 }
 
 impl<'a> Rows<'a> {
     pub fn new(schema: &'a NativeSchema, likely_bytes: usize) -> Self {
-        let (row, tokens, meant, scratch) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (row, tokens, values, scratch) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let counts = Counts::new(&schema.slots, (likely_bytes / 1024).min(256));
-        Self { schema, days: Vec::new(), counts, likely_bytes, row, tokens, meant, scratch }
+        Self { schema, days: Vec::new(), counts, likely_bytes, row, tokens, values, scratch }
     }
 
-    /// Read an event, add its row and count it; whether it was taken.
+    /// Read an event, add its row and count it. Returns whether it was accepted.
     pub fn take(&mut self, line: &'a [u8], request: &Request) -> bool {
         let mut row = std::mem::take(&mut self.row);
         row.clear();
-        // A defect of ours costs its line the short way, and nothing else.
+        // A panic (a defect) leaves only this line to the reference.
         let day = catch_unwind(AssertUnwindSafe(|| self.write(line, request, &mut row))).ok().flatten();
         if let Some(day) = day {
             self.add(day, &row);
@@ -62,7 +62,7 @@ impl<'a> Rows<'a> {
         day.is_some()
     }
 
-    /// Add a row that is written, and counted, elsewhere.
+    /// Add a row that was written and counted elsewhere.
     pub fn add(&mut self, day: i64, row: &[u8]) {
         let index = self.days.iter().rposition(|rows| rows.number == day).unwrap_or_else(|| {
             let copy = Vec::with_capacity(if self.days.is_empty() { self.likely_bytes } else { 0 });
@@ -77,22 +77,22 @@ impl<'a> Rows<'a> {
         (self.days, self.counts)
     }
 
-    /// Write an event's row and give its day, or `None` where the event is not proved to be valid.
+    /// Write an event's row. Returns its day, or `None` if the event is not proved to be valid.
     fn write(&mut self, line: &'a [u8], request: &Request, row: &mut Vec<u8>) -> Option<i64> {
-        if line.len() > self.schema.most_bytes {
+        if line.len() > self.schema.max_bytes {
             return None;
         }
-        let (tokens, meant, scratch) = (&mut self.tokens, &mut self.meant, &mut self.scratch);
+        let (tokens, values, scratch) = (&mut self.tokens, &mut self.values, &mut self.scratch);
         self.schema.tokens(line, tokens, scratch)?;
         let Token::Text(tag) = tokens[self.schema.tag] else {
             return None;
         };
         let tag = tag.read(scratch)?;
         let shape = self.schema.shapes.iter().find(|shape| shape.label.as_bytes() == tag)?;
-        meant.resize(shape.fields.len(), pg_copy::NOTHING);
+        values.resize(shape.fields.len(), pg_copy::NOTHING);
         let mut field = |number: usize, row: &mut Vec<u8>| {
             let field = &shape.fields[number];
-            meant[number] = pg_copy::write(&field.kind, field.nullable, tokens[field.place], row, scratch)?;
+            values[number] = pg_copy::write(&field.column_type, field.nullable, tokens[field.place], row, scratch)?;
             Some(())
         };
         for &number in &shape.unwritten {
@@ -106,16 +106,16 @@ impl<'a> Rows<'a> {
             }
         }
         row.extend_from_slice(request.closing);
-        let instant = meant[shape.instant];
+        let instant = values[shape.instant];
         if !(request.earliest..=request.latest).contains(&instant) {
             return None;
         }
-        self.counts.count(instant, &shape.counted, meant, tokens, scratch)?;
+        self.counts.count(instant, &shape.counted, values, tokens, scratch)?;
         Some(instant.div_euclid(DAY))
     }
 }
 
-/// The lines of a message behind its header, if there is anything behind it. A line break separates two of them.
+/// The lines of a message after its header, separated by line breaks.
 pub fn lines(mut rest: Option<&[u8]>) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let body = rest?;
@@ -136,17 +136,18 @@ mod tests {
     const ALL: Request = Request { earliest: 0, latest: i64::MAX, closing: b"." };
 
     fn field(path: &str, nullable: bool) -> Field {
-        let kind = if path == "at" { ColumnType::Timestamp } else { ColumnType::Text { least: 0, most: 9 } };
-        Field { path: path.into(), nullable, kind }
+        let column_type =
+            if path == "at" { ColumnType::Timestamp } else { ColumnType::Text { minimum: 0, maximum: 9 } };
+        Field { path: path.into(), nullable, column_type }
     }
 
-    /// The shape's tag, which is its one type too.
+    /// The shape's tag, which is also its only event type.
     fn tag(label: &str) -> Field {
-        Field { path: "tag".into(), nullable: false, kind: ColumnType::Label(vec![label.into()]) }
+        Field { path: "tag".into(), nullable: false, column_type: ColumnType::Label(vec![label.into()]) }
     }
 
-    fn counted(kind: usize) -> Counted {
-        Counted { kind, purchase: String::new(), amount: None, dimensions: Vec::new() }
+    fn counted(event_type: usize) -> Counted {
+        Counted { event_type, purchase: String::new(), amount: None, dimensions: Vec::new() }
     }
 
     fn schema() -> NativeSchema {
@@ -159,7 +160,7 @@ mod tests {
         NativeSchema::new("tag", "at", 200, vec![shape("a", "in.a"), shape("b", "in.b")]).unwrap()
     }
 
-    /// The days' rows, and how many lines were not taken.
+    /// The rows of each day, and the number of lines that were not accepted.
     fn read(lines: &[&str], request: &Request) -> (Vec<(i64, usize, String)>, usize) {
         let schema = schema();
         let mut rows = Rows::new(&schema, 0);

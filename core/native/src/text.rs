@@ -1,8 +1,9 @@
-//! A text of JSON: find its end, and read what is meant.
+//! A JSON text: find its end and decode it.
 //!
-//! Invariant: one that was taken has valid escapes and no control character. Its raw bytes may be no UTF-8: `read` asks.
+//! Invariant: an accepted text has valid escapes and no control character. Its bytes may be invalid UTF-8; `read`
+//! checks them.
 
-/// A text between its quotes, as it stands in the line. Its escapes are valid.
+/// A text between its quotes, as in the line. Its escapes are valid.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Text<'a> {
     pub raw: &'a [u8],
@@ -11,7 +12,7 @@ pub struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// The text that `rest` begins with, behind its opening quote.
+    /// The text at the start of `rest`, after its opening quote.
     #[inline]
     pub fn take(rest: &'a [u8]) -> Option<Self> {
         let (mut at, mut escaped, mut high) = (0, false, 0);
@@ -32,8 +33,8 @@ impl<'a> Text<'a> {
                 b'"' => break,
                 b'\\' => {
                     escaped = true;
-                    let (meant, length) = escape(&rest[at..])?;
-                    high |= u64::from(!meant.is_ascii()) << 7;
+                    let (character, length) = escape(&rest[at..])?;
+                    high |= u64::from(!character.is_ascii()) << 7;
                     at += length;
                 }
                 0..0x20 => return None,
@@ -46,22 +47,22 @@ impl<'a> Text<'a> {
         Some(Self { raw: &rest[..at], escaped, ascii: high & HIGH == 0 })
     }
 
-    /// The UTF-8 that is meant; `scratch` holds it where it does not stand in the line itself.
+    /// The decoded UTF-8; `scratch` holds it if it has escapes.
     pub fn read<'t>(self, scratch: &'t mut Vec<u8>) -> Option<&'t [u8]>
     where
         'a: 't,
     {
-        let meant = self.meant(scratch);
-        (self.ascii || std::str::from_utf8(meant).is_ok()).then_some(meant)
+        let unescaped = self.unescaped(scratch);
+        (self.ascii || std::str::from_utf8(unescaped).is_ok()).then_some(unescaped)
     }
 
-    /// As `read`, where it stands in the line itself.
-    pub fn standing(self) -> Option<&'a [u8]> {
+    /// As `read`, for a text without escapes.
+    pub fn borrowed(self) -> Option<&'a [u8]> {
         (!self.escaped && (self.ascii || std::str::from_utf8(self.raw).is_ok())).then_some(self.raw)
     }
 
-    /// As `read`, without asking whether it is UTF-8.
-    pub fn meant<'t>(self, scratch: &'t mut Vec<u8>) -> &'t [u8]
+    /// As `read`, without checking that it is UTF-8.
+    pub fn unescaped<'t>(self, scratch: &'t mut Vec<u8>) -> &'t [u8]
     where
         'a: 't,
     {
@@ -72,8 +73,8 @@ impl<'a> Text<'a> {
         let mut rest = self.raw;
         while let Some(at) = memchr::memchr(b'\\', rest) {
             scratch.extend_from_slice(&rest[..at]);
-            let (meant, length) = escape(&rest[at..]).expect("checked when it was read");
-            scratch.extend_from_slice(meant.encode_utf8(&mut [0; 4]).as_bytes());
+            let (character, length) = escape(&rest[at..]).expect("checked when it was read");
+            scratch.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
             rest = &rest[at + length..];
         }
         scratch.extend_from_slice(rest);
@@ -81,9 +82,9 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The character that an escape means, and the escape's length. Half a surrogate pair means none.
+/// The character of an escape and the length of the escape. `None` for half a surrogate pair.
 fn escape(rest: &[u8]) -> Option<(char, usize)> {
-    let meant = match rest.get(1)? {
+    let character = match rest.get(1)? {
         b'"' => '"',
         b'\\' => '\\',
         b'/' => '/',
@@ -105,7 +106,7 @@ fn escape(rest: &[u8]) -> Option<(char, usize)> {
         }
         _ => return None,
     };
-    Some((meant, 2))
+    Some((character, 2))
 }
 
 /// The UTF-16 unit of `\u` and four hexadecimal digits.
@@ -117,8 +118,8 @@ fn unit(rest: &[u8]) -> Option<u32> {
 const EACH: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
-/// The high bit of each byte that ends a run of plain text: a quote, a backslash, a control character.
-/// Bits above the lowest one that is set may be wrong.
+/// The high bit of each byte that ends a run of plain text: a quote, a backslash, a control character. Bits above the
+/// lowest one that is set may be wrong.
 fn ends(word: u64) -> u64 {
     let below = |limit: u8| word.wrapping_sub(EACH * u64::from(limit));
     let equal = |byte: u8| (word ^ (EACH * u64::from(byte))).wrapping_sub(EACH);

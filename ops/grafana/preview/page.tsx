@@ -1,9 +1,9 @@
 /**
- * One dashboard, drawn from its JSON by Grafana's own components: /?dashboard=overview&theme=dark&minutes=15
+ * Renders one dashboard from its JSON with Grafana's own components: /?dashboard=overview&theme=dark&minutes=15
  *
  *     JSON --queries--> frames --field configuration--> panels, where gridPos puts them
  *
- * It draws what our dashboards use: stat, timeseries and bargauge, in rows.
+ * Supports the panels that the dashboards use: stat, timeseries and bargauge, in rows.
  */
 import {
   applyFieldOverrides,
@@ -68,8 +68,8 @@ type Dashboard = {
 };
 type Shown = { panel: Panel; data: DataFrame[]; theme: GrafanaTheme2; window: Window; width: number; height: number };
 
-const asked = new URLSearchParams(location.search);
-const WIDTH = Number(asked.get('width') ?? 1600);
+const params = new URLSearchParams(location.search);
+const WIDTH = Number(params.get('width') ?? 1600);
 // Grafana's grid.
 const [ROW, GAP, COLUMNS, PADDING] = [30, 8, 24, 16];
 const COLUMN = (WIDTH - 2 * PADDING + GAP) / COLUMNS - GAP;
@@ -77,7 +77,7 @@ const pixels = (cells: number, cell: number) => cells * (cell + GAP) - GAP;
 
 const asItIs = (text: string) => text;
 
-/** A registry of exactly the options that a panel sets: Grafana's is filled by the application, not by its library. */
+/** A registry of the options that panels set: the Grafana application fills its registry, the library does not. */
 function optionsOf({ defaults, overrides }: FieldConfigSource): FieldConfigOptionsRegistry {
   const custom = Object.keys(defaults.custom ?? {}).map((key) => `custom.${key}`);
   const set = [...Object.keys(defaults), ...custom, ...overrides.flatMap((one) => one.properties.map(({ id }) => id))];
@@ -97,7 +97,7 @@ function optionsOf({ defaults, overrides }: FieldConfigSource): FieldConfigOptio
   );
 }
 
-/** What Grafana's panels colour by where the JSON does not say. */
+/** Grafana's default colour modes, for panels whose JSON has none. */
 function withColours({ type, fieldConfig }: Panel): FieldConfigSource {
   const mode = type === 'timeseries' ? FieldColorModeId.PaletteClassic : FieldColorModeId.Thresholds;
   return { ...fieldConfig, defaults: { color: { mode }, ...fieldConfig.defaults } };
@@ -173,7 +173,7 @@ function Curves({ panel, data, theme, window, width, height, marks: lines }: Sho
   );
 }
 
-/** Deploys and migrations: a dashed line each. */
+/** Annotations of deploys and migrations: one dashed line each. */
 function Marks({ builder, marks: lines, theme }: { builder: UPlotConfigBuilder; marks: Mark[]; theme: GrafanaTheme2 }) {
   useLayoutEffect(() => {
     builder.addHook('draw', (plot: uPlot) => {
@@ -238,7 +238,7 @@ function Row({ panel: { title, gridPos } }: { panel: Panel }) {
 }
 
 function Page({ dashboard, window, marks }: { dashboard: Dashboard; window: Window; marks: Mark[] }) {
-  const theme = createTheme({ colors: { mode: asked.get('theme') === 'light' ? 'light' : 'dark' } });
+  const theme = createTheme({ colors: { mode: params.get('theme') === 'light' ? 'light' : 'dark' } });
   const bottom = Math.max(...dashboard.panels.map(({ gridPos }) => gridPos.y + gridPos.h));
   const [drawn, setDrawn] = useState(0);
   const graphs = dashboard.panels.filter(({ type }) => type !== 'row');
@@ -252,7 +252,7 @@ function Page({ dashboard, window, marks }: { dashboard: Dashboard; window: Wind
           <h3>{dashboard.title}</h3>
           {variables.map(({ name, label, type }) => (
             <span key={name}>
-              {label}: <b>{type === 'datasource' ? asked.get('environment') ?? 'local' : 'All'}</b>
+              {label}: <b>{type === 'datasource' ? params.get('environment') ?? 'local' : 'All'}</b>
             </span>
           ))}
           <span style={{ marginLeft: 'auto' }}>{dashboard.links.map(({ title }) => title).join(' · ')}</span>
@@ -273,12 +273,12 @@ function Page({ dashboard, window, marks }: { dashboard: Dashboard; window: Wind
 
 async function main() {
   await initPluginTranslations('preview');
-  const to = Math.floor(Number(asked.get('to') ?? Date.now() / 1000));
-  const from = to - 60 * Number(asked.get('minutes') ?? 15);
-  const scrape = Number(asked.get('scrape') ?? 5);
+  const to = Math.floor(Number(params.get('to') ?? Date.now() / 1000));
+  const from = to - 60 * Number(params.get('minutes') ?? 15);
+  const scrape = Number(params.get('scrape') ?? 5);
   const step = Math.max(scrape, Math.ceil((to - from) / (WIDTH / 2)));
   const window = { from, to, step, scrape };
-  const dashboard: Dashboard = await (await fetch(`/dashboards/${asked.get('dashboard') ?? 'overview'}.json`)).json();
+  const dashboard: Dashboard = await (await fetch(`/dashboards/${params.get('dashboard') ?? 'overview'}.json`)).json();
   const lines = await marks(dashboard.annotations.list, window);
   createRoot(document.body).render(<Page dashboard={dashboard} window={window} marks={lines} />);
 }

@@ -1,10 +1,10 @@
 /**
- * Look at the dashboards without a Grafana: serve the page, or take a picture of each.
+ * View the dashboards without Grafana: serve the page, or save a picture of each dashboard.
  *
  *     node preview.mjs                                             serve at http://127.0.0.1:3001/?dashboard=gateway
  *     node preview.mjs --pictures FOLDER [--theme light] [--minutes 15] [--to SECONDS] [--only overview,gateway]
  *
- * PROMETHEUS_URL says which Prometheus answers (http://127.0.0.1:9090), CHROMIUM which browser draws.
+ * PROMETHEUS_URL: the Prometheus to query (default http://127.0.0.1:9090). CHROMIUM: the browser to use.
  */
 import { createServer } from 'node:http';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -17,7 +17,7 @@ import UPNG from 'upng-js';
 
 const HERE = import.meta.dirname;
 const PACKAGES = join(HERE, 'node_modules');
-// Where Grafana serves what, and where that is found here.
+// Paths of Grafana's assets -> their folders here.
 const FOLDERS = {
   '/dashboards/': join(HERE, '..', 'dashboards'),
   '/public/build/img/icons/': join(PACKAGES, '@grafana', 'ui', 'dist', 'public', 'img', 'icons'),
@@ -29,7 +29,7 @@ const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const WIDTH = 1600;
 const TYPES = { json: 'application/json', svg: 'image/svg+xml', js: 'text/javascript', css: 'text/css' };
 
-/** The page with all that it imports, as text by name. */
+/** Returns the page with all its imports, as text by name. */
 async function bundled() {
   const made = await build({
     entryPoints: [join(HERE, 'page.tsx')],
@@ -40,7 +40,7 @@ async function bundled() {
     format: 'esm',
     jsx: 'automatic',
     define: { 'process.env.NODE_ENV': '"production"', global: 'globalThis' },
-    loader: { '.ttf': 'empty' }, // of an editor that nothing here opens
+    loader: { '.ttf': 'empty' }, // of an editor that is not used here
     logLevel: 'error',
   });
   const files = Object.fromEntries(made.outputFiles.map(({ path, text }) => [path.slice(HERE.length), text]));
@@ -51,7 +51,7 @@ async function bundled() {
 async function answer(files, url) {
   if (url.pathname.startsWith('/api/')) return (await fetch(`${PROMETHEUS}${url.pathname}${url.search}`)).text();
   if (url.pathname in files) return files[url.pathname];
-  const path = normalize(url.pathname); // never above its root
+  const path = normalize(url.pathname); // never above the root
   const root = Object.keys(FOLDERS).find((folder) => path.startsWith(folder)) ?? '/dashboards/';
   const name = path.slice(root.length);
   return readFileSync(join(FOLDERS[root], FONTS[name] ?? name));
@@ -71,7 +71,7 @@ async function serve(port) {
   return server;
 }
 
-/** The same picture in 256 colours, which take a third of the room. */
+/** Converts a picture to 256 colours, which need a third of the bytes. */
 function small(png) {
   const { buffer, byteOffset, byteLength } = png;
   const picture = UPNG.decode(buffer.slice(byteOffset, byteOffset + byteLength));
@@ -92,11 +92,11 @@ async function pictures(folder, names, query) {
   page.on('response', (answer) => answer.ok() || console.error(`${answer.status()} ${answer.url()}`));
   mkdirSync(folder, { recursive: true });
   for (const dashboard of names) {
-    const asked = new URLSearchParams({ ...query, dashboard, width: `${WIDTH}` });
-    await page.goto(`http://127.0.0.1:${server.address().port}/?${asked}`);
+    const params = new URLSearchParams({ ...query, dashboard, width: `${WIDTH}` });
+    await page.goto(`http://127.0.0.1:${server.address().port}/?${params}`);
     const drawn = page.locator('#drawn');
     await drawn.waitFor({ timeout: 60_000 });
-    await page.waitForTimeout(500); // legends are measured, then graphs drawn
+    await page.waitForTimeout(500); // legends are measured before graphs are drawn
     const path = join(folder, `${dashboard}-${query.theme}.png`);
     writeFileSync(path, small(await drawn.screenshot()));
     console.log(path);

@@ -1,6 +1,6 @@
 /**
- * What a dashboard asks, answered by a Prometheus as Grafana's data source would: variables filled in, one data frame a
- * series, named by its legend.
+ * Runs a dashboard's queries on Prometheus like Grafana's data source: variables are replaced, and each series is one
+ * data frame, named by its legend.
  */
 import { createDataFrame, type DataFrame, dateTime, FieldType, type TimeRange } from '@grafana/data';
 
@@ -9,7 +9,7 @@ export type Annotation = { name: string; iconColor: string; expr?: string };
 export type Mark = { at: number; colour: string };
 type Series = { metric: Record<string, string>; values?: [number, string][]; value?: [number, string] };
 
-/** The window shown, its resolution, and how often the targets are scraped; all in seconds. */
+/** The time range, its resolution and the scrape interval, in seconds. */
 export type Window = { from: number; to: number; step: number; scrape: number };
 
 export const timeRange = ({ from, to }: Window): TimeRange => {
@@ -17,7 +17,7 @@ export const timeRange = ({ from, to }: Window): TimeRange => {
   return { ...range, raw: range };
 };
 
-/** Grafana's own variables, and ours at "All". */
+/** Values of Grafana's built-in variables; the dashboards' own are at "All". */
 const filled = (expression: string, { from, to, step, scrape }: Window): string =>
   expression
     .replaceAll('$__rate_interval', `${Math.max(step + scrape, 4 * scrape)}s`)
@@ -25,10 +25,10 @@ const filled = (expression: string, { from, to, step, scrape }: Window): string 
     .replace(/\$(source|instance)\b/g, '.*');
 
 async function ask(path: string, query: Record<string, string>): Promise<Series[]> {
-  const answer = await fetch(`/api/v1/${path}?${new URLSearchParams(query)}`);
-  const told = await answer.json();
-  if (told.status !== 'success') throw new Error(`${query.query}: ${told.error}`);
-  return told.data.result;
+  const response = await fetch(`/api/v1/${path}?${new URLSearchParams(query)}`);
+  const body = await response.json();
+  if (body.status !== 'success') throw new Error(`${query.query}: ${body.error}`);
+  return body.data.result;
 }
 
 const range = (expression: string, window: Window) =>
@@ -39,7 +39,7 @@ const range = (expression: string, window: Window) =>
     step: `${window.step}`,
   });
 
-/** The frames of a panel's queries, in their order. */
+/** Returns the frames of a panel's queries, in order. */
 export async function frames(targets: Target[], window: Window): Promise<DataFrame[]> {
   const answers = targets.map(async (target) => {
     const query = { query: filled(target.expr, window), time: `${window.to}` };
@@ -67,7 +67,7 @@ function frame({ metric, values, value }: Series, { refId, legendFormat }: Targe
   });
 }
 
-/** Where an annotation's query begins to answer. */
+/** Returns the instants at which an annotation's query begins to return values. */
 export async function marks(annotations: Annotation[], window: Window): Promise<Mark[]> {
   const answers = annotations.map(async ({ expr, iconColor }) => {
     const series = expr ? await range(expr, window) : [];

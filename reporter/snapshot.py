@@ -1,0 +1,164 @@
+"""Read figures and rows from one snapshot of the database, by the read plan of a period."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+from asyncpg import Record
+
+from core.postgres import AnyConnection
+from core.sources import SourceName
+from reporter.freshness import Freshness, freshness
+from reporter.period import Period
+from reporter.query_params import BadQuery
+from reporter.read_plan import ReadPlan, ReadRange, unit_start
+from sql import statements as load_statements
+
+_SQL: Final = load_statements("report_snapshot")
+_NO_ROWS: Final = datetime.max.replace(tzinfo=UTC)
+
+
+class Statements(NamedTuple):
+    """The SQL of a report's figures: from the rollups, and from the rows of each source; and their columns."""
+
+    rollups: str
+    rows: Mapping[SourceName, str]
+    columns: tuple[str, ...]
+
+
+Figure = tuple[int, int, SourceName, Sequence[Any]]
+"""A bucket, a sign (-1: subtract the values), a source, and the values of the columns of `Statements`."""
+
+
+class Snapshot:
+    """One snapshot of the database, for the sources of one report."""
+
+    def __init__(
+        self, connection: AnyConnection, sources: Sequence[SourceName], watermarks: Sequence[Record] = ()
+    ) -> None:
+        self.connection = connection
+        self._sources = sources
+        self.freshness = self._fresh(watermarks)
+        """Freshness of each source; without `watermarks` it is read with the first figures."""
+        self.floor: datetime = max((row["floor"] for row in watermarks), default=_NO_ROWS)
+        """Rows before this instant are no longer kept."""
+        self._read_at: datetime = max((row["read_at"] for row in watermarks), default=_NO_ROWS)
+        self._planner_settings = "plan_rollups"  # as the session starts
+
+    @property
+    def stored_until(self) -> datetime | None:
+        """The instant up to which every accepted event of all sources is stored; None if a source has none.
+
+        Available as soon as `freshness` is.
+        """
+        untils = [fresh.stored_until for fresh in self.freshness.values() if fresh.stored_until is not None]
+        return min(untils) if len(untils) == len(self._sources) else None
+
+    @property
+    def reached(self) -> datetime:
+        """The earliest storedUntil of the sources; the snapshot's own time replaces an unknown one.
+
+        Only in `open_snapshot`.
+        """
+        return min((fresh.stored_until or self._read_at for fresh in self.freshness.values()), default=self._read_at)
+
+    async def figures(
+        self,
+        period: Period,
+        plan: ReadPlan,
+        statements: Statements,
+        arguments: Sequence[Any] = (),
+        filters: Sequence[Any] = (),
+        *,
+        of_rollups: Sequence[Any] = (),
+    ) -> list[Figure]:
+        """Return a period's figures, from the rollups and rows that its plan lists.
+
+        `statements.rollups` has the parameters $1 to $5 (ranges: unit, start, end, bound, sign), $6 (bounds between
+        buckets), $7 (sources), arguments..., of_rollups... It returns for each source its watermark and an array for
+        each column. `statements.rows` of a source has the parameters $1 start, $2 end, $3 bound, $4 (bounds between
+        buckets), arguments..., filters... It returns the columns. Both return `statements.columns` and `bucket`,
+        which is NULL if there is a `bound`.
+
+        Raises BadQuery if the plan needs rows that are no longer kept.
+        """
+        if any(part.start < self.floor for part in plan.rows):
+            raise self._rows_not_kept(period)
+        last = len(period.bounds) - 1
+        values_of = itemgetter("bucket", "bound", *statements.columns)
+        figures: list[Figure] = []
+        if ranges := plan.rollups:
+            await self._set_planner("plan_rollups")
+            records = await self.connection.fetch(
+                statements.rollups, *_columns(ranges), plan.inner_bounds, self._sources, *arguments, *of_rollups
+            )
+            self.freshness = self._fresh(records)
+            for record in records:
+                if record["bucket"] is not None:
+                    figures += _figures(zip(*values_of(record), strict=True), last, 1, record["source"])
+        if plan.rows:
+            await self._set_planner("plan_rows")
+        for source in self._sources:
+            for part in plan.rows:
+                rows = await self.connection.fetch(
+                    statements.rows[source], part.start, part.end, part.bound, plan.inner_bounds, *arguments, *filters
+                )
+                figures += _figures(map(values_of, rows), last, part.sign, source)
+        return figures
+
+    async def rows(self, period: Period, statement: str, *arguments: Any) -> list[Record]:
+        """Return a period's records from rows only. Parameters: $1 start, $2 end, $3 bounds between buckets, ..."""
+        if period.start < self.floor:
+            raise BadQuery(
+                "from", f"has to be {self.floor.isoformat()} or later for this query: older rows are not kept"
+            )
+        await self._set_planner("plan_rows")
+        return await self.connection.fetch(statement, period.start, period.end, period.inner_bounds, *arguments)
+
+    async def rows_or_timeout(self, period: Period, statement: str, *arguments: Any) -> list[Record] | None:
+        """Return the same as `rows`, or None if the statement times out. Only in `open_snapshot`."""
+        await self._set_planner("plan_rows")  # before the savepoint, because a rollback to it undoes settings
+        try:
+            async with self.connection.transaction():  # a savepoint
+                return await self.rows(period, statement, *arguments)
+        except asyncpg.QueryCanceledError:
+            return None
+
+    def _fresh(self, watermarks: Sequence[Record]) -> dict[SourceName, Freshness]:
+        of = {row["source"]: row for row in watermarks}
+        return {source: freshness(of[source]) for source in self._sources if source in of}
+
+    async def _set_planner(self, settings: str) -> None:
+        if self._planner_settings != settings:
+            await self.connection.execute(_SQL[settings])
+            self._planner_settings = settings
+
+    def _rows_not_kept(self, period: Period) -> BadQuery:
+        off_quarter = next((bound for bound in period.bounds if unit_start(bound, "quarter") != bound), period.start)
+        return BadQuery(
+            {period.start: "from", period.end: "to"}.get(off_quarter, "interval"),
+            f"{off_quarter.isoformat()} needs single events, which are kept from {self.floor.isoformat()} on. Before "
+            "that, only counts of quarter-hours are kept: let from, to and every bucket start on a quarter-hour (:00, "
+            ":15, :30, :45 UTC), and ask only for figures that rollups hold",
+        )
+
+
+def _columns(ranges: Sequence[ReadRange]) -> Iterator[list[Any]]:
+    """Return ranges as arrays: units, starts, ends, bounds and signs."""
+    return map(list, zip(*((part.unit, part.start, part.end, part.bound, part.sign) for part in ranges), strict=True))
+
+
+def _figures(rows: Iterable[tuple[Any, ...]], last: int, sign: int, source: SourceName) -> Iterator[Figure]:
+    """Yield rows as figures of buckets. Events before a bound count for the bucket that ends there, not the next."""
+    for bucket, bound, *values in rows:
+        if bound is None:
+            yield bucket, sign, source, values
+            continue
+        if bound > 0:
+            yield bound - 1, sign, source, values
+        if bound < last:
+            yield bound, -sign, source, values
