@@ -159,7 +159,7 @@ class Project:
             await connection.close()
             await client.close()
         assert not judgement.wrong(), judgement.wrong()
-        assert not ledger.wrong(), ledger.wrong()
+        assert not ledger.problems(), ledger.problems()
 
 
 @contextmanager
