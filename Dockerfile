@@ -20,6 +20,9 @@ WORKDIR /build
 COPY requirements.lock ./
 RUN python -m venv --without-pip /opt/sluice \
  && pip --python /opt/sluice/bin/python install --no-cache-dir --no-deps --only-binary :all: --require-hashes -r requirements.lock
+# For operators: sluice doctor, sluice dead-letters, sluice drain and so on, with the variables of the services.
+COPY ops/sluice /opt/sluice/bin/sluice
+RUN chmod 755 /opt/sluice/bin/sluice
 
 # --- the code as the image holds it: without the native module's sources, compiled, and readable whatever the modes of
 #     the checkout are. The layers of this stage are not in the image.
@@ -35,9 +38,8 @@ COPY ops ops
 RUN find . -type f ! -name '*.py' ! -name '*.sql' ! -name '*.css' ! -name '*.html' ! -name '*.js' -delete \
  && find . -name '.?*' -prune -exec rm -rf {} + && find . -type d -empty -delete
 COPY --from=native /build/target/release/lib_native.so core/_native.abi3.so
-COPY ops/sluice /bin/sluice
 # The file system is read-only later: without compiled files each start would compile again.
-RUN chmod 755 /bin/sluice && python -m compileall -q . && chmod -R u=rwX,go=rX .
+RUN python -m compileall -q . && chmod -R u=rwX,go=rX .
 
 FROM ${PYTHON_IMAGE} AS load
 WORKDIR /app
@@ -50,8 +52,6 @@ FROM ${PYTHON_IMAGE} AS services
 RUN useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin sluice
 COPY --from=dependencies /opt/sluice /opt/sluice
 COPY --from=code /app /app
-# For operators: sluice doctor, sluice dead-letters, sluice drain and so on, with the variables of the services.
-COPY --from=code /bin/sluice /opt/sluice/bin/sluice
 WORKDIR /app
 # Addresses inside a container. Services write only to /tmp, which may be a tmpfs.
 ENV PATH=/opt/sluice/bin:$PATH \

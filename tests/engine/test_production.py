@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -79,7 +80,7 @@ async def test_everything_is_healthy_and_the_load_is_stored(production: Project,
     async with under_load(production, oracle) as sent:
         pass
     assert sent.answers == {202: sent.total}, sent.failures
-    assert "all is well" in production.operate("doctor")
+    production.operate("doctor")  # it fails if a check finds something
 
 
 def test_no_server_logs_an_error(production: Project) -> None:
@@ -146,6 +147,12 @@ def image_of(production: Project, service: str) -> set[str]:
     return {container["Image"] for container in production.containers(service)}
 
 
+def tried_again(production: Project) -> int:
+    """How many requests the edge sent to the gateways once more, because their addresses had changed."""
+    lines = production.compose("logs", "--no-log-prefix", "edge").splitlines()
+    return sum(" : " in json.loads(line)["gateway"] for line in lines if line.startswith("{"))
+
+
 async def test_an_upgrade_loses_nothing(production: Project, oracle: Oracle, figures: Figures) -> None:
     """`ops/upgrade.sh` replaces every container of ours one by one under load: each POST is answered 202."""
     build("sluice:next", "--build-arg", "VERSION=next")
@@ -154,7 +161,7 @@ async def test_an_upgrade_loses_nothing(production: Project, oracle: Oracle, fig
     production.variables["SLUICE_IMAGE"] = "sluice:next"
     async with under_load(production, oracle) as sent:
         await production.background("sh", "ops/upgrade.sh")
-    figures.add(f"upgrade of everything of ours: {sent}")
+    figures.add(f"upgrade of everything of ours: {sent}; nginx tried {tried_again(production)} of them again")
     for service in OURS:
         assert image_of(production, service) == {new}, service
     assert [len(production.containers(service)) for service in OURS] == [3, 2, 2, 1, 1]
