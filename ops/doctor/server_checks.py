@@ -234,7 +234,7 @@ async def _breakdowns(connection: Connection) -> CheckResult:
         if row["stored_until"] is None:
             continue
         names = list(source.breakdowns)
-        if uncounted := await connection.fetchval(_BREAKDOWNS["uncounted"], name, row["stored_until"], names):
+        if uncounted := await connection.fetchval(_BREAKDOWNS["count_uncounted"], name, row["stored_until"], names):
             waiting.append(f"{plural(uncounted, 'quarter-hour')} of {name}")
             if uncounted > MAX_UNCOUNTED and row["idle"]:
                 stuck.append(
