@@ -51,7 +51,8 @@ class BreakdownsDiffer(SluiceError):
     def __init__(self, source: str, bucket: datetime, rows: int, rolled_up: int) -> None:
         super().__init__(
             f"the breakdowns of {source} at {bucket.isoformat()} are not counted: there are {rows} rows, and the "
-            f"rollups count {rolled_up}. Check with `sluice doctor` whether a partition is detached or rows were deleted"
+            f"rollups count {rolled_up}. Check with `sluice doctor` whether a partition is detached or rows were "
+            "deleted"
         )
         self.bucket = bucket
 
