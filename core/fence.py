@@ -5,12 +5,13 @@
             --the newest one-----> used
             --a standby----------> used: it takes no writes
 
-PostgreSQL begins a new timeline with each promotion. A primary that was cut off, or died and comes back, goes on with
-the old one. It takes writes all the same, and what is written there is lost when it is rebuilt.
+PostgreSQL begins a new timeline with each promotion. A primary that was unreachable or down continues on the old
+timeline. It accepts writes, which are lost when it is rebuilt.
 
 The newest timeline is in the key-value bucket SLUICE, one key for each database cluster (by its system identifier): a
-database restored from a dump, or of a new major version, is another one. Two servers that were promoted from the same
-timeline are not told apart: that only one is promoted is up to whoever promotes (Patroni with etcd, the cloud's own).
+database restored from a dump, or of a new major version, is another one. The fence cannot distinguish two servers that
+were promoted from the same timeline. The failover software (Patroni with etcd, or the cloud's own) must promote only
+one.
 """
 
 from __future__ import annotations
