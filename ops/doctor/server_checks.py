@@ -243,7 +243,7 @@ async def _breakdowns(connection: Connection) -> CheckResult:
                     f"{plural(uncounted, 'quarter-hour')} of {name} wait, and none was counted in the last hour"
                 )
     ok = f"not counted yet: {', '.join(waiting)}; until then reports read their rows" if waiting else "all are counted"
-    fix = "read in the log of the source's collectors why the step breakdowns fails"
+    fix = "the log of the source's collectors shows why the step `breakdowns` fails: remove the cause"
     return msgspec.structs.replace(check_result("breakdowns", stuck, fix, ok), needs=NEEDS["breakdowns"])
 
 
