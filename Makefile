@@ -85,6 +85,9 @@ faults: $(VENV)/ready $(SLUICE) $(NATIVE) ## break every part under load and jud
 	@SLUICE_FAULTS=$(if $(SHORT),short,long) SLUICE_FAULTS_REPORT=.sluice/faults.json \
 	  $(RUN) -m pytest --quiet --numprocesses=2 --dist=loadfile tests/faults
 
+cluster: $(VENV)/ready $(SLUICE) $(NATIVE) ## break hosts of a cluster and judge what is stored (needs root); figures go to .sluice/cluster.json
+	@SLUICE_FAULTS=long SLUICE_FAULTS_REPORT=.sluice/cluster.json $(RUN) -m pytest --quiet tests/cluster
+
 production-check: $(VENV)/ready $(SLUICE) $(NATIVE) $(TOOLS) ## compose, manifests, metrics, alerts, dashboards, runbooks, backup (SHORT=1: files only)
 	@exec $(RUN) -m tests.production
 
@@ -143,4 +146,4 @@ clean: ## delete what was built: the native module, checkers and caches; data (m
 	@rm -rf $(BUILT)
 	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup up demo test lint faults production-check images compose-check pictures fuzz bench load bench-reports lock reset-data clean
+.PHONY: help setup up demo test lint faults cluster production-check images compose-check pictures fuzz bench load bench-reports lock reset-data clean

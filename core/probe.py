@@ -38,11 +38,11 @@ def main(addresses: Sequence[str]) -> int:
         sys.stderr.write("usage: python -I -S core/probe.py http://HOST:PORT …\n")
         return 2
     answers = [probe(address) for address in addresses]
-    for ready, answer in answers:
+    for ready, response in answers:
         if ready:
-            print(answer)
+            print(response)
             return 0
-    print("\n".join(answer for _, answer in answers))
+    print("\n".join(response for _, response in answers))
     return 1
 
 
