@@ -11,6 +11,7 @@ from collector import metrics
 from collector.collect import Collector
 from collector.fetch import Fetcher
 from collector.maintenance import ledger, maintain
+from collector.maintenance.breakdowns import count_breakdowns
 from collector.maintenance.stranded import recover_stranded
 from collector.maintenance.watermark import advance_watermark
 from collector.parse.choose import PARSER_CHOICES, ParserChoice, select_parser
@@ -20,6 +21,7 @@ from collector.sources.source import Source
 from collector.store.store import Store
 from core import health, health_server, jetstream, lifecycle, listen, logs, postgres, tracing
 from core.events.contract import Contract
+from core.fence import Fence
 from core.metrics import record_build_info
 from core.settings import load, warn_of_unknown
 
@@ -73,7 +75,8 @@ async def collect(source: Source, choice: ParserChoice, stop: asyncio.Event) -> 
     await lifecycle.unless_stopped(stop, jetstream.ensure_streams_when_up(client, settings))
     readiness.set_ready("nats")
 
-    store = Store(settings.collector_dsn, source, parse)
+    fence = Fence(client, settings.stream_replicas)
+    store = Store(settings.collector_dsn, source, parse, fence)
     fetcher = Fetcher(
         client, source.stream, source.name,
         ack_wait_seconds=settings.collector_ack_wait_seconds, batch_rows=settings.collector_batch_rows,
@@ -84,11 +87,13 @@ async def collect(source: Source, choice: ParserChoice, stop: asyncio.Event) -> 
     )  # fmt: skip
     await fetcher.start()
     background = [
-        asyncio.create_task(advance_watermark(client, settings.collector_dsn, source, readiness)),
+        asyncio.create_task(advance_watermark(client, settings.collector_dsn, source, readiness, fence)),
         asyncio.create_task(recover_stranded(client, source, readiness)),
-        asyncio.create_task(ledger.watch(client, settings.collector_dsn, source, readiness)),
-        asyncio.create_task(maintain.maintain(client, source, settings, readiness)),
+        asyncio.create_task(ledger.watch(client, settings.collector_dsn, source, readiness, fence)),
+        asyncio.create_task(maintain.maintain(client, source, settings, readiness, fence)),
     ]
+    if source.table is not None:
+        background.append(asyncio.create_task(count_breakdowns(settings.collector_dsn, source, readiness)))
     readiness.set_ready("collecting")
     log.info("collector started", source=source.name, stream=source.stream, parser=parser)
     try:

@@ -56,7 +56,8 @@ RUNBOOKS: Final = {
     "lag": "CollectorLag",
     "stopped": "CollectorStopped",
     "partitions": "PartitionsRunningOut",
-    "dead_letters": "DeadLetters",
+    "breakdowns": "BreakdownsBehind",
+    "dead letters": "DeadLetters",
     "lost": "LedgerUnbalanced",
     "ledger": "LedgerUnbalanced",
     "disk": "DiskFilling",
@@ -181,7 +182,7 @@ async def _check_servers(
                 contents += await server_checks.check_postgres(connection, settings)
         schema_is_ok = any(result.check == "schema" and result.state == "ok" for result in contents)
         if connection is not None and schema_is_ok:
-            async with _trying("dead_letters", contents):
+            async with _trying("dead letters", contents):
                 facts = await server_checks.read_facts(connection)
         contents += server_checks.check_state(sources, facts, max_lag_seconds)
         if client is not None and connection is not None and schema_is_ok:

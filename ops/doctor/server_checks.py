@@ -54,6 +54,7 @@ NEEDS: Final[dict[str, tuple[str, ...]]] = {
     "NATS fsync": ("NATS",),
     "NATS health": ("NATS",),
     "streams": ("NATS",),
+    "undeclared streams": ("NATS",),
     "room in streams": ("NATS",),
     "collectors": ("NATS", "PostgreSQL"),
     "paused": ("NATS",),
@@ -66,7 +67,8 @@ NEEDS: Final[dict[str, tuple[str, ...]]] = {
     "partitions": ("PostgreSQL", "schema", "columns"),
     "index": ("PostgreSQL", "schema"),
     "countries": ("PostgreSQL", "schema"),
-    "dead_letters": ("PostgreSQL", "schema"),
+    "breakdowns": (*_BOTH, "collectors"),
+    "dead letters": ("PostgreSQL", "schema"),
     "lost": (*_BOTH, "columns"),
     "ledger": (*_BOTH, "columns"),
     "rows": ("PostgreSQL", "schema", "columns"),
@@ -75,12 +77,16 @@ NEEDS: Final[dict[str, tuple[str, ...]]] = {
 _LEDGER: Final = statements("ledger")
 _MIGRATIONS: Final = statements("migrations")
 _SQL: Final = statements("doctor")
+_BREAKDOWNS: Final = statements("breakdowns")
+MAX_UNCOUNTED: Final = 8
+"""Quarter-hours that may wait at any time: under load, or after a restart."""
 
 
 async def check_nats(client: Client, settings: OperatorSettings) -> tuple[list[CheckResult], list[SourceFacts]]:
     """Check that the streams match their declarations; return the facts about each source, too."""
     existing = await streams.read(client, settings)
     drift = [f"{stream.name} {difference}" for stream in existing for difference in stream.drift]
+    undeclared = await streams.undeclared(client)
     facts = []
     for collected, stream in zip(COLLECTED, existing, strict=True):
         if (info := stream.info) is None:
@@ -89,7 +95,19 @@ async def check_nats(client: Client, settings: OperatorSettings) -> tuple[list[C
         lag = (info.ts - info.stored_until(info.ts)).total_seconds() if info.state.messages else 0.0
         size, limit = info.state.bytes, max(info.config.max_bytes, 0)
         facts.append(SourceFacts(collected, lag, info.state.messages, size, limit, paused, problem))
-    return [check_result("streams", drift, "sluice streams apply", "all match their declarations")], facts
+    results = [
+        check_result("streams", drift, "sluice streams apply", "all match their declarations"),
+        check_result(
+            "undeclared streams",
+            [
+                f"{name} holds {plural(messages, 'message')} that no collector of this version fetches"
+                for name, messages in undeclared
+            ],
+            "let a collector of the version that made it store them, then delete the stream: docs/upgrade.md",
+            "there is none",
+        ),
+    ]
+    return results, facts
 
 
 async def _consumer(client: Client, collected: str) -> tuple[str, bool]:
@@ -142,13 +160,13 @@ def check_state(
         "paused": "no source is paused",
         "lag": "; ".join(text for text, source in zip(waiting, sources, strict=True) if source.waiting)
         or "no message is waiting",
-        "dead_letters": "no dead letter is kept",
+        "dead letters": "no dead letter is kept",
     }
     unknown = {
         check
         for check in ok
-        if (facts is None and check not in ("requests", "dead_letters"))
-        or (database is None and check in ("requests", "stopped", "dead_letters"))
+        if (facts is None and check not in ("requests", "dead letters"))
+        or (database is None and check in ("requests", "stopped", "dead letters"))
     }
     return [
         CheckResult(check, "unknown", "not known", needs=NEEDS[check])
@@ -169,7 +187,7 @@ def _state_result(check: CheckName, problems: Sequence[StateProblem], ok: str) -
         "stopped": "remove the cause; the collector retries every minute",
         "paused": "; ".join(f"sluice resume {name}" for name in names),
         "lag": "fix the checks `collectors` and `paused`, or run more collectors of the source",
-        "dead_letters": "sluice dead-letters list --kind dead; then replay or discard them",
+        "dead letters": "sluice dead-letters list --kind dead; then replay or discard them",
     }
     result = check_result(check, [problem.text for problem in own], fixes[check], ok)
     programs = tuple(dict.fromkeys(PROGRAMS[name] for name in names))
@@ -217,7 +235,28 @@ async def check_postgres(connection: Connection, settings: OperatorSettings) -> 
     )
     rebuild = "find the sender of invalid countries, then run: sluice countries rebuild"
     checks.append(check_result("countries", full, rebuild, f"{free:,} of {countries.PLACES:,} places are free"))
+    checks.append(await _breakdowns(connection))
     return checks
+
+
+async def _breakdowns(connection: Connection) -> CheckResult:
+    """Check that the breakdowns of quarter-hours are counted. Reports read the rows of the others."""
+    waiting, stuck = [], []
+    for name, source in SOURCES.items():
+        row = await connection.fetchrow(_SQL["breakdowns"], name)
+        assert row is not None
+        if row["stored_until"] is None:
+            continue
+        names = list(source.breakdowns)
+        if uncounted := await connection.fetchval(_BREAKDOWNS["uncounted"], name, row["stored_until"], names):
+            waiting.append(f"{plural(uncounted, 'quarter-hour')} of {name}")
+            if uncounted > MAX_UNCOUNTED and row["idle"]:
+                stuck.append(
+                    f"{plural(uncounted, 'quarter-hour')} of {name} wait, and none was counted in the last hour"
+                )
+    ok = f"not counted yet: {', '.join(waiting)}; until then reports read their rows" if waiting else "all are counted"
+    fix = "read in the log of the source's collectors why the step breakdowns fails"
+    return msgspec.structs.replace(check_result("breakdowns", stuck, fix, ok), needs=NEEDS["breakdowns"])
 
 
 async def _postgres_fsync(connection: Connection) -> CheckResult:

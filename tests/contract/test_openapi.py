@@ -48,11 +48,11 @@ async def test_every_example_works(client: httpx.AsyncClient, paths: dict[str, A
         params = {name: value} if name == "range" else bounds | {name: value}
         answer = await client.get(f"/v1/reports/{report}", params=params)
         assert answer.status_code == 200, answer.text
-        understood = answer.json()["query"].get(name)
+        resolved = answer.json()["query"].get(name)
         if name == "steps":
-            assert value in understood.values()
+            assert value in resolved.values()
         elif name not in ("from", "to", "limit"):
-            assert understood == (value[0] if name == "source" else value)
+            assert resolved == (value[0] if name == "source" else value)
 
 
 async def test_closed_lists_have_one_name(client: httpx.AsyncClient) -> None:
@@ -94,6 +94,6 @@ async def test_schemathesis_finds_nothing(client: httpx.AsyncClient, tmp_path: P
         stdout=PIPE,
         stderr=STDOUT,
     )
-    told, _ = await asyncio.wait_for(running.communicate(), 120)
-    assert running.returncode == 0, told.decode()
-    assert "generated" in told.decode()
+    reported, _ = await asyncio.wait_for(running.communicate(), 120)
+    assert running.returncode == 0, reported.decode()
+    assert "generated" in reported.decode()
