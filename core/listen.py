@@ -23,11 +23,11 @@ def resolve(variable: str, host: str) -> str:
     Raises Misconfigured with the variable and what is allowed.
     """
     try:
-        found = socket.getaddrinfo(host.removeprefix("[").removesuffix("]"), 0, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host.removeprefix("[").removesuffix("]"), 0, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a host name"
         raise Misconfigured(f"{variable}: has no address ({reason}); set {ALLOWED}") from error
-    _, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+    _, _, _, _, address = min(addresses, key=lambda each: each[0] != socket.AF_INET)
     if len(address) == 4 and address[3]:
         raise Misconfigured(f"{variable}: is an address with a zone, which is not supported; set {ALLOWED}")
     return str(address[0])

@@ -29,11 +29,11 @@ def main(addresses: Sequence[str]) -> int:
         sys.stderr.write("usage: python -m core.probe http://HOST:PORT …\n")
         return 2
     answers = [probe(address) for address in addresses]
-    for ready, said in answers:
+    for ready, response in answers:
         if ready:
-            print(said)
+            print(response)
             return 0
-    print("\n".join(said for _, said in answers))
+    print("\n".join(response for _, response in answers))
     return 1
 
 

@@ -70,28 +70,28 @@ def problems(
     max_lag_seconds: float = MAX_LAG_SECONDS,
 ) -> list[StateProblem]:
     """Return all problems, the worst first. `dead` has the open dead letters by source and reason."""
-    found: list[StateProblem] = []
+    result: list[StateProblem] = []
     if gateway.turned_away:
         text = f"{_plural(gateway.turned_away, 'request')} got 500 or 503 in the last minute"
-        found.append(StateProblem("gateway", "requests", "bad", "Requests fail", text))
+        result.append(StateProblem("gateway", "requests", "bad", "Requests fail", text))
     if gateway.unknown:
         title = "It is unknown whether requests fail"
-        found.append(StateProblem("gateway", "requests", "warn", title, gateway.unknown))
+        result.append(StateProblem("gateway", "requests", "warn", title, gateway.unknown))
     for source in sources:
-        found += _of_source(source, max_lag_seconds)
+        result += _of_source(source, max_lag_seconds)
     for (name, reason), events in dead.items():
         text = f"{_plural(events, 'accepted event')} of {name} could not be stored: {reason}"
-        found.append(StateProblem(name, "dead_letters", "warn", f"Events of {name} could not be stored", text))
-    return sorted(found, key=lambda problem: problem.level != "bad")
+        result.append(StateProblem(name, "dead_letters", "warn", f"Events of {name} could not be stored", text))
+    return sorted(result, key=lambda problem: problem.level != "bad")
 
 
 def _of_source(source: SourceFacts, max_lag_seconds: float) -> list[StateProblem]:
     name, stream = source.name, stream_of(source.name)
     serious: Level = "warn" if name == REJECTED else "bad"  # accepted events are stored even so
-    found: list[StateProblem] = []
+    result: list[StateProblem] = []
 
     def add(check: CheckName, level: Level, title: str, text: str) -> None:
-        found.append(StateProblem(name, check, level, title, text))
+        result.append(StateProblem(name, check, level, title, text))
 
     if source.lost:
         text = f"{_plural(source.lost, 'message')} of {name} lost: published, and never stored"
@@ -111,7 +111,7 @@ def _of_source(source: SourceFacts, max_lag_seconds: float) -> list[StateProblem
         add("lag", serious, f"{name} is more than {max_lag_seconds:g} s behind", text)
     if source.lag_seconds is None and name != REJECTED and not source.collected:
         add("lag", "warn", f"The lag of {name} is not known yet", f"{name} has no watermark yet")
-    return found
+    return result
 
 
 async def read_sources(connection: AnyConnection) -> dict[str, asyncpg.Record]:
@@ -137,7 +137,7 @@ def _plural(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def level(found: Sequence[StateProblem]) -> Level:
+def level(result: Sequence[StateProblem]) -> Level:
     """Return the worst level."""
-    levels = {problem.level for problem in found}
+    levels = {problem.level for problem in result}
     return "bad" if "bad" in levels else "warn" if levels else "good"

@@ -97,19 +97,26 @@ class Batch:
         self.accepted[source] = self.accepted.get(source, 0) + block.events
         self.blocks.setdefault(source, []).append(block)
 
-    def reject(self, index: int, raw: bytes, why: Invalid, explain: Explain) -> None:
+    def reject(self, index: int, raw: bytes, invalid: Invalid, explain: Explain) -> None:
         """Add an invalid event: count it, list it in the response and keep a copy, within the limits."""
-        self.reasons[why.reason] += 1
+        self.reasons[invalid.reason] += 1
         keep = not self.no_room and self.kept_events < MAX_KEPT_EVENTS and self.kept_bytes < MAX_KEPT_BYTES
         if not keep and len(self.errors) >= MAX_LISTED_ERRORS:
             return
-        record = rejected.rejected(raw, why)
+        record = rejected.rejected_event(raw, invalid)
         if len(self.errors) < MAX_LISTED_ERRORS:
             event_id = record.event_id and record.event_id[:MAX_ID_BYTES]
-            first, *others = explain(raw, why)
+            first, *others = explain(raw, invalid)
             left = MAX_LISTED_VIOLATIONS - sum(len(listed.others) for listed in self.errors)
             listed = EventError(
-                index, event_id, why.reason, why.path, why.detail, first.allowed, 1 + len(others), others[:left]
+                index,
+                event_id,
+                invalid.reason,
+                invalid.path,
+                invalid.detail,
+                first.allowed,
+                1 + len(others),
+                others[:left],
             )
             self.errors.append(listed)
         if keep:

@@ -39,9 +39,9 @@ class Rules:
             self._has_line_breaks = b"\n" in self._content or b"\r" in self._content
         return self._has_line_breaks
 
-    def explain(self, raw: bytes, why: Invalid) -> list[Violation]:
+    def explain(self, raw: bytes, invalid: Invalid) -> list[Violation]:
         """Return all violations of a rejected event, the first one first."""
-        return violations(raw, why, self.received_at, self.contract)
+        return violations(raw, invalid, self.received_at, self.contract)
 
 
 class Piece(Protocol):
@@ -70,18 +70,18 @@ class Elements:
         read, received_at, has_line_breaks = rules.contract.read, rules.received_at, rules.has_line_breaks()
         lines: dict[SourceName, list[bytes]] = {source: [] for source in SOURCES}
         until = time.perf_counter() + SLICE_SECONDS
-        invalid: bytes | None = None
+        invalid_raw: bytes | None = None
         for index, raw in enumerate(self.raw, batch.events):
-            if raw != invalid:
+            if raw != invalid_raw:
                 try:
                     event = read(raw, received_at)
                 except Invalid as error:
                     error.__traceback__ = error.__context__ = None  # they reference this frame, and through it the body
-                    invalid, why = raw, error
+                    invalid_raw, invalid = raw, error
                 else:
                     lines[event.source].append(one_line(raw) if has_line_breaks else raw)
                     continue
-            batch.reject(index, raw, why, rules.explain)
+            batch.reject(index, raw, invalid, rules.explain)
             if time.perf_counter() > until:  # the bytes limit valid events; rejected ones need this check
                 yield
                 until = time.perf_counter() + SLICE_SECONDS

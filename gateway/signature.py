@@ -156,21 +156,21 @@ class Signatures:
         if not self._requirements:
             return _ALL_SOURCES
         proved: set[SourceName] = set()
-        why: Rejected | None = None
+        first_error: Rejected | None = None
         for requirement, sources in self._requirements.items():
             try:
                 if credential := _CREDENTIALS[requirement.scheme](headers):
                     await self._verify(credential, requirement, body)
                     proved |= sources
             except Rejected as error:
-                why = why or error
+                first_error = first_error or error
         if proved:
             return self._unauthenticated | proved
-        if why:
+        if first_error:
             try:
-                raise why
+                raise first_error
             finally:
-                del why  # its traceback holds this frame, with the body
+                del first_error  # its traceback holds this frame, with the body
         if not self._unauthenticated:
             schemes = ", ".join(sorted({requirement.scheme for requirement in self._requirements}))
             raise Rejected(Rejection.UNSIGNED, f"this gateway requires authenticated requests; schemes: {schemes}")

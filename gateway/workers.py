@@ -43,7 +43,7 @@ from gateway.signature import Signatures
 from gateway.stderr import relay, relayed
 
 FIRST_PAUSE_SECONDS: Final = 0.05
-LONGEST_PAUSE_SECONDS: Final = 5.0
+MAX_PAUSE_SECONDS: Final = 5.0
 STEADY_SECONDS: Final = 10.0
 PORT_SECONDS: Final = 5.0  # workers of a killed parent need a moment to exit
 KILL_SECONDS: Final = 2.0  # added to the drain time, which a worker limits itself
@@ -150,7 +150,7 @@ class _Spare:
 
 def _pauses() -> Iterator[float]:
     """Return the seconds before each restart, starting with 0."""
-    return itertools.chain([0.0], backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS))
+    return itertools.chain([0.0], backoff(FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS))
 
 
 class _Slot:

@@ -131,8 +131,10 @@ class Contract:
                 instant(text(event))
         except ValueError:
             raise _invalid_instant(event) from None
-        if not -self._max_age <= at - received_at <= self._max_ahead and (why := self.check_window(at, received_at)):
-            raise why
+        if not -self._max_age <= at - received_at <= self._max_ahead and (
+            invalid := self.check_window(at, received_at)
+        ):
+            raise invalid
         return event
 
     def window(self, received_at: int) -> tuple[int, int]:

@@ -31,15 +31,15 @@ class RejectedEvent(msgspec.Struct, rename="camel", frozen=True):
     body: bytes
 
 
-def rejected(raw: bytes, why: Invalid) -> RejectedEvent:
+def rejected_event(raw: bytes, invalid: Invalid) -> RejectedEvent:
     """Return the record of an event that violates the contract."""
     source, event_id = peek_ids(raw)
     return RejectedEvent(
         source=source,
         event_id=event_id,
-        reason=why.reason.value,
-        path=why.path,
-        detail=why.detail,
+        reason=invalid.reason.value,
+        path=invalid.path,
+        detail=invalid.detail,
         length=len(raw),
         sha256=hashlib.sha256(raw).digest(),
         body=raw[:KEPT_BYTES],

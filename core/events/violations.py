@@ -51,8 +51,8 @@ class _Node(NamedTuple):
     decode: Callable[[bytes | msgspec.Raw], msgspec.Struct]
 
 
-def violations(raw: bytes, why: Invalid, received_at: int, contract: Contract) -> list[Violation]:
-    """Return all violations of an event that `contract` rejected; `why` is the first of them.
+def violations(raw: bytes, invalid: Invalid, received_at: int, contract: Contract) -> list[Violation]:
+    """Return all violations of an event that `contract` rejected; `invalid` is the first of them.
 
     received_at is in microseconds since 2000. Never raises.
     """
@@ -62,9 +62,9 @@ def violations(raw: bytes, why: Invalid, received_at: int, contract: Contract) -
             violations_by_path = {violation.path: violation for violation in _event(raw, received_at, contract)}
         except (ValueError, RecursionError):  # not JSON, not an object, or nested too deeply
             violations_by_path = {}
-    first = violations_by_path.pop(why.path, None)
+    first = violations_by_path.pop(invalid.path, None)
     allowed = first.allowed if first else _WHOLE
-    return [Violation(why.reason, why.path, why.detail, allowed), *violations_by_path.values()]
+    return [Violation(invalid.reason, invalid.path, invalid.detail, allowed), *violations_by_path.values()]
 
 
 def _event(raw: bytes, received_at: int, contract: Contract) -> Iterator[Violation]:
@@ -112,8 +112,8 @@ def _value(expected: _Leaf | _Node, path: str, value: msgspec.Raw) -> Iterator[V
     try:
         decoded = expected.decode(value)
     except msgspec.ValidationError as error:
-        why = explain(error)
-        yield Violation(why.reason, path, why.detail, allowed)
+        invalid = explain(error)
+        yield Violation(invalid.reason, path, invalid.detail, allowed)
         return
     except ValueError:  # invalid UTF-8 or an invalid escape
         yield Violation(Reason.INVALID_TEXT, path, "text that is not valid UTF-8", allowed)
@@ -145,10 +145,10 @@ def _text(rule: Rule, text: str) -> tuple[Reason, str] | None:
 
 def _window(leaf: _Leaf | _Node, value: msgspec.Raw, received_at: int, contract: Contract) -> Violation | None:
     try:
-        why = contract.check_window(instant(leaf.decode(value)), received_at)  # type: ignore[arg-type]
+        invalid = contract.check_window(instant(leaf.decode(value)), received_at)  # type: ignore[arg-type]
     except ValueError:  # reported as a violation of its own
         return None
-    return Violation(why.reason, why.path, why.detail, contract.window_text) if why else None
+    return Violation(invalid.reason, invalid.path, invalid.detail, contract.window_text) if invalid else None
 
 
 def _object(node: _Node) -> str:

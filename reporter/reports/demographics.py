@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from msgspec import UNSET
+
 from core.sources import SOURCES, SourceName
 from reporter import pagination
 from reporter.freshness import Freshness
@@ -177,7 +179,9 @@ def rows(query: DemographicsQuery, figures: Figures[AudienceCounts], stored_unti
             complete=complete,
             source=source,
             events=current.events[source][bucket],
-            previous_events=query.previous_figure(previous.events[source] if previous else None, bucket, bucket, 0),
+            previous_events=UNSET
+            if previous is None
+            else query.previous_figure(previous.events[source], bucket, bucket, 0),
             **lists.of_bucket(bucket, source),
         )
         for bucket, (start, end, complete) in enumerate(query.period.buckets(stored_until))

@@ -97,7 +97,7 @@ def rows(query: EventsQuery, figures: Figures[Counts], stored_until: datetime | 
             funnel_stage=group.funnel_stage,
             event_type=group.event_type,
             events=current[bucket, group],
-            previous_events=query.previous_figure(previous, (bucket, group), bucket, 0),
+            previous_events=UNSET if previous is None else query.previous_figure(previous, (bucket, group), bucket, 0),
         )
         for bucket, (start, end, complete) in enumerate(query.period.buckets(stored_until))
         for group in query.groups

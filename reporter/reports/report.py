@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
 from core.sources import SourceName
 from reporter import pagination
@@ -91,16 +91,12 @@ class Query(Generic[Resolved]):
         """Return the read plan of a period of this query."""
         return period.read_plan()
 
-    def previous_figure(
-        self, figures: Mapping[Key, Figure] | None, key: Key, bucket: int, zero: Figure
-    ) -> Figure | UnsetType | None:
-        """Return the figure of the previous period that belongs beside a bucket, `zero` if nothing was counted.
+    def previous_figure(self, figures: Mapping[Key, Figure], key: Key, bucket: int, zero: Figure) -> Figure | None:
+        """Return the previous period's figure for a bucket, `zero` if nothing was counted.
 
-        UNSET if there are no `figures`: the query compares nothing. None if the previous period has no such bucket.
+        None if the previous period has no such bucket.
         """
-        if figures is None or self.previous is None:
-            return UNSET
-        return figures.get(key, zero) if self.previous.has_bucket(bucket) else None
+        return figures.get(key, zero) if self.previous and self.previous.has_bucket(bucket) else None
 
     def until_reached(self, snapshot: Snapshot) -> Self:
         """Return the query with its previous period cut at the point that the current period has reached.

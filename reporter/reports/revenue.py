@@ -172,7 +172,6 @@ def rows(query: RevenueQuery, figures: Figures[RevenueSums], stored_until: datet
     """Return one row for each bucket and group, with the previous period's figures."""
     current, previous = figures
     groups = _groups(query, current)
-    previous_revenue, previous_purchases = (previous.revenue, previous.purchases) if previous else (None, None)
     return [
         RevenueRow(
             start=start,
@@ -182,8 +181,12 @@ def rows(query: RevenueQuery, figures: Figures[RevenueSums], stored_until: datet
             campaign_id=campaign,
             revenue=current.revenue.get((bucket, (source, campaign)), _ZERO),
             purchases=current.purchases[bucket, (source, campaign)],
-            previous_revenue=query.previous_figure(previous_revenue, (bucket, (source, campaign)), bucket, _ZERO),
-            previous_purchases=query.previous_figure(previous_purchases, (bucket, (source, campaign)), bucket, 0),
+            previous_revenue=UNSET
+            if previous is None
+            else query.previous_figure(previous.revenue, (bucket, (source, campaign)), bucket, _ZERO),
+            previous_purchases=UNSET
+            if previous is None
+            else query.previous_figure(previous.purchases, (bucket, (source, campaign)), bucket, 0),
         )
         for bucket, (start, end, complete) in enumerate(query.period.buckets(stored_until))
         for source, campaign in groups

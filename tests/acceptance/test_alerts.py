@@ -6,6 +6,8 @@ The expressions are those of production; only their patience (`for`) is taken ou
 import asyncio
 import contextlib
 import sys
+from collections.abc import AsyncIterator
+from datetime import timedelta
 from functools import partial
 
 from core import postgres
@@ -14,7 +16,7 @@ from ops.local.ports import free_port
 from ops.local.program import Program
 from ops.local.ready import answers_ok
 from tests.support.collecting import publish
-from tests.support.events import changed, facebook, message, tiktok
+from tests.support.events import NOON, changed, facebook, message, tiktok
 from tests.support.gateway import workers_of
 from tests.support.processes import standing_still
 from tests.support.prometheus import Prometheus, alert_rules, watched
@@ -40,7 +42,7 @@ async def test_every_alert_fires() -> None:
     require_tool("prometheus")
     async with running(**SETTINGS) as system:
         disk = await full_disk(system)
-        async with watched(system, {"disk": disk}) as prometheus:
+        async with watched(system, {"disk": disk}) as prometheus, uncounted_breakdowns(system):
             await prometheus.scrapes_everything()
             system.http.headers["X-Api-Key"] = KEY
             await failing_step(system)
@@ -123,7 +125,7 @@ async def rejected_events_not_kept(system: System) -> None:
 
 
 async def dead_letters(system: System) -> None:
-    """DeadLetters: a message that came to its stream past the door holds a broken event."""
+    """DeadLetters: a message that came to its stream past the gateway holds a broken event."""
     await publish(system.client, "tiktok", message(tiktok(), BROKEN))
     await system.until_stored()
 
@@ -133,6 +135,20 @@ async def invented_countries(system: System) -> None:
     invented = [changed(facebook(), "data.user.location.country", f"Invented {number}") for number in range(900)]
     assert (await system.post(invented)).status_code == 202
     await system.until_stored()
+
+
+@contextlib.asynccontextmanager
+async def uncounted_breakdowns(system: System) -> AsyncIterator[None]:
+    """BreakdownsBehind: events of a hundred quarter-hours, and another session holds the lock of those that count."""
+    holder = await postgres.connect(system.servers.owner_dsn, name="tests")
+    try:
+        await holder.execute("SELECT pg_advisory_lock(hashtext('sluice.breakdowns'), hashtext('facebook'))")
+        events = [facebook(at=NOON - timedelta(minutes=15 * number)) for number in range(100)]
+        assert (await system.post(events)).status_code == 202
+        await system.until_stored()
+        yield
+    finally:
+        await holder.close()
 
 
 async def lost_message(system: System) -> None:
@@ -172,21 +188,21 @@ async def stopped_collector(system: System) -> None:
 
 
 async def full_stream(system: System, prometheus: Prometheus) -> None:
-    """StreamNearLimit, then RequestsTurnedAway: nobody collects tiktok's events until their stream is full."""
+    """StreamNearLimit, then RequestsTurnedAway: no one collects tiktok's events until their stream is full."""
     await system.supervisor.stop("ttk-collector")
     for _ in range(40):
         if (await system.post([tiktok() for _ in range(200)])).status_code == 503:
             break
 
-    async def told() -> object:
+    async def reported() -> object:
         return await prometheus.query('gateway_requests_total{status="503"} > 0')
 
     # The worker hands its counts on now and then, and is killed below.
-    await eventually(told, what="a 503 is counted", seconds=30)
+    await eventually(reported, what="a 503 is counted", seconds=30)
 
 
 async def stale_reports(system: System) -> None:
-    """ReportsStale: tiktok's watermark is minutes old, and nobody moves it."""
+    """ReportsStale: tiktok's watermark is minutes old, and no one moves it."""
     owner = await postgres.connect(system.servers.owner_dsn, name="tests")
     try:
         await owner.execute("UPDATE watermarks SET stored_until = now() - interval '5 min' WHERE source = 'tiktok'")

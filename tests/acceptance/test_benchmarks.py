@@ -1,4 +1,4 @@
-"""Benchmarks run: each of them once, for a moment, so that none of them rots. What they measure is nobody's promise."""
+"""Benchmarks run: each of them once, for a moment, so that none of them rots. What they measure is no one's promise."""
 
 import asyncio
 import json
@@ -103,7 +103,7 @@ def test_report(tmp_path: Path) -> None:
     ]
     assert list(summary["cpu_us_per_event"]) == ["publisher", "gateway", "nats", "collector", "postgres"]
     assert summary["native_speedup"] == 12.0
-    assert "65,000 events a second" in (tmp_path / "REPORT.md").read_text()
+    assert "65,000 events per second" in (tmp_path / "REPORT.md").read_text()
     for picture in ("cpu", "batches", "latency"):
         ElementTree.fromstring((tmp_path / f"{picture}.svg").read_text())
 

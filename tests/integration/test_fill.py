@@ -8,11 +8,13 @@ import asyncpg
 import pytest
 
 from bench.fill import NoRoom, check_room, days_of, fill
+from collector.maintenance.breakdowns import MAX_VALUES, BreakdownCounter
 from core.errors import Misconfigured
 from core.events.subjects import stream_of
 from core.sources import SOURCES
 from ops.cli.arguments import amount
 from sql import statements
+from tests.support import breakdowns
 from tests.support.operator import operator, ops
 from tests.support.report_rows import connected
 from tests.support.rollups import rollup_differences
@@ -22,14 +24,16 @@ EVENTS = 3_000
 
 
 async def test_a_filled_database_balances(database: Database) -> None:
-    """Filled twice: so many events of the last days, none in the future; rollups equal rows, receipts tell of all."""
+    """Filled twice: so many events of the last days, none in the future; rollups equal rows, receipts report of all."""
     ledger = statements("ledger")
     stored = await fill(database.collector_dsn, EVENTS, 3, show=False, seed=1)
     stored += await fill(database.collector_dsn, EVENTS, 2, show=False, seed=2)
     assert stored.total() == 2 * EVENTS
     async with connected(database.owner_dsn) as connection:
         assert await rollup_differences(connection) == []
+        assert await breakdowns.wrong(connection, MAX_VALUES) == []
         for source in SOURCES:
+            assert await BreakdownCounter(connection, source).uncounted(datetime.now(UTC)) == 0
             assert await connection.fetchval(ledger["stored_total"], stream_of(source)) == stored[source]
             assert await connection.fetchval(ledger["rolled_up"], source) == stored[source]
             first, last = await connection.fetchrow(f"SELECT min(event_time), max(event_time) FROM {source}_events")
@@ -93,7 +97,7 @@ def test_days_share_the_events() -> None:
     assert all(before.end == after.start for before, after in pairwise(found))
 
 
-def test_a_full_disk_is_told_before(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_before(tmp_path: Path) -> None:
     """What cannot fit is rejected before anything is stored, with what is needed and what there is."""
     check_room(tmp_path, 1)
     with pytest.raises(NoRoom, match="GiB"):

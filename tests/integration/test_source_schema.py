@@ -66,10 +66,14 @@ def test_a_column_has_the_type_of_its_struct() -> None:
 def test_a_declaration_that_contradicts_itself_is_rejected() -> None:
     """The program does not start with a source that forgets one of its parts."""
     for wrong, said in (
-        ({"name": "Face-book"}, "a name is"),
+        ({"name": "Face-book"}, "the name must be"),
         ({"columns": {**SOURCES["facebook"].columns, "other": "data.none"}}, "no shape has data.none"),
-        ({"columns": {**SOURCES["facebook"].columns, "event_id": "data.user.name"}}, "column event_id holds eventId"),
-        ({"funnel": ("ad.view", "sold")}, "sold is none of its event types"),
+        (
+            {"columns": {**SOURCES["facebook"].columns, "event_id": "data.user.name"}},
+            "column event_id must contain eventId",
+        ),
+        ({"funnel": ("ad.view", "sold")}, "sold is not one of its event types"),
+        ({"pairs": (("age", "income"),)}, "pair age, income: name two of its dimensions"),
         ({"campaign": "data.engagement.adName"}, "no column contains data.engagement.adName"),
     ):
         with pytest.raises(ValueError, match=said):

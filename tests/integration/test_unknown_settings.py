@@ -59,4 +59,4 @@ async def test_a_command_warns_on_stderr() -> None:
     code, said, errors = await run("ops", "partitions", "list", "--format", "json")
     assert (code, said) == (2, b"")
     for name, (setting, _) in MISSPELT.items():
-        assert f"sluice: {name} is no setting: {setting} is the nearest one\n".encode() in errors
+        assert f"sluice: {name} is not a setting: did you mean {setting}?\n".encode() in errors

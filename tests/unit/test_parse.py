@@ -151,7 +151,7 @@ def test_a_day_is_utcs_whatever_the_senders_zone(parsers: Parsers) -> None:
 
 
 def test_rejects_have_the_position_in_the_message(parsers: Parsers) -> None:
-    """What breaks the contract is told by its position over all parts; the rest of the message becomes rows."""
+    """What breaks the contract is reported by its position over all parts; the rest of the message becomes rows."""
     parts = [part(3, "a"), part(0, "b"), part(3, "c")]
     lines: list[Event | bytes] = [facebook(), b"{", facebook(), without(facebook(), "data.user"), facebook(), tiktok()]
     parsed = parsers["facebook"](message(*lines, parts=parts), 7)
@@ -205,9 +205,11 @@ def test_rejected_events_are_rows_of_one_day(parsers: Parsers) -> None:
     """The rejected source has one table without days; source and id may be NULL, bytes are kept as they were."""
     raw = b'{"source":"tiktok","eventId":"t-1"}\x00\xff'
     lines = [
-        rejected_events.encode(rejected_events.rejected(raw, Invalid(Reason.MALFORMED, "$", "broken"))),
+        rejected_events.encode(rejected_events.rejected_event(raw, Invalid(Reason.MALFORMED, "$", "broken"))),
         rejected_events.encode(
-            rejected_events.rejected(encoded(tiktok(event_id="t-2")), Invalid(Reason.TOO_OLD, "$.timestamp", "old"))
+            rejected_events.rejected_event(
+                encoded(tiktok(event_id="t-2")), Invalid(Reason.TOO_OLD, "$.timestamp", "old")
+            )
         ),
         b'{"source":"facebook"}',
     ]
@@ -229,7 +231,7 @@ def test_rejected_events_are_rows_of_one_day(parsers: Parsers) -> None:
 )
 def test_a_rejected_event_that_no_row_can_hold_is_a_reject(parsers: Parsers, key: str, value: object) -> None:
     """What another sender puts into the stream costs that event alone."""
-    line = rejected_events.encode(rejected_events.rejected(b"{}", Invalid(Reason.MALFORMED, "$", "broken")))
+    line = rejected_events.encode(rejected_events.rejected_event(b"{}", Invalid(Reason.MALFORMED, "$", "broken")))
     broken = msgspec.json.encode(msgspec.json.decode(line) | {key: value})
     parsed = parsers["rejected"](message(line, broken), 7)
     assert [event[:2] for event in parsed.invalid] == [(1, "invalid_text" if value == "nul\0" else "malformed")]
@@ -265,7 +267,7 @@ def test_no_message_raises(parsers: Parsers, body: bytes, source: str) -> None:
 
 
 def test_the_columns_of_a_source_are_its_tables() -> None:
-    """COPY is told the columns in the order in which the parser writes them."""
+    """COPY is reported the columns in the order in which the parser writes them."""
     assert copied_columns(SOURCES["facebook"])[-3:] == ("received_at", "stream_sequence", "correlation_id")
     assert pg_copy.fields_in_row(2) == b"\x00\x02"
 

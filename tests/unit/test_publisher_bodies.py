@@ -140,7 +140,7 @@ def test_corrupt_share_holds() -> None:
 
 
 def test_duplicates_are_the_same_bytes() -> None:
-    """A repeated event is byte for byte one that is sent elsewhere, and their number is told exactly."""
+    """A repeated event is byte for byte one that is sent elsewhere, and their number is reported exactly."""
     source = bodies(duplicates=0.25)
     made = [source.body(2_000) for _ in range(5)]
     texts = Counter(text for body in made for text in body.content[2:-2].split(b"},{"))
@@ -164,5 +164,5 @@ def test_late_events_lie_in_the_past() -> None:
 
 def test_shares_past_one_are_an_error() -> None:
     """An event cannot be both repeated and moved into the past."""
-    with pytest.raises(ValueError, match="together at most 1"):
+    with pytest.raises(ValueError, match="together exceed 1"):
         Bodies(1, duplicates=0.6, late=0.6)

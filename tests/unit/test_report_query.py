@@ -128,8 +128,10 @@ def test_lists_are_repeated_or_comma_separated(report: AnyReport) -> None:
             first, second = parameter.allowed[:2]
             name = parameter.name
             forms = (f"{name}={first},{second}", f"{name}={first}&{name}={second}", f"{name}={second}&{name}={first}")
-            asked = [ask_text(report, f"{urlencode(DAY)}&{form}&source=facebook").resolved.group_by for form in forms]
-            assert asked == [(first, second)] * 3
+            requested = [
+                ask_text(report, f"{urlencode(DAY)}&{form}&source=facebook").resolved.group_by for form in forms
+            ]
+            assert requested == [(first, second)] * 3
     three = urlencode(DAY) + "&groupBy=eventType&groupBy=source,funnelStage"
     assert ask_text(EVENTS, three).resolved.group_by == ("source", "funnelStage", "eventType")
 
@@ -163,7 +165,7 @@ def test_a_campaign_may_be_any_text() -> None:
         assert ask(REVENUE, campaignId=campaign).resolved.campaign_id == campaign
 
 
-def test_the_whole_time_can_be_asked_for() -> None:
+def test_the_whole_time_can_be_requested_for() -> None:
     """Both ends of the contract's years are allowed."""
     period = ask(EVENTS, from_="2000-01-01T00:00:00Z", to="2101-01-01T00:00:00Z", interval="month").period
     assert len(period.bounds) == 101 * 12 + 1
