@@ -1,17 +1,16 @@
-"""Keep collectors off an old primary: a database whose timeline is older than the newest one that any of them has used.
+"""Keep collectors off an old primary: a database with an older timeline than the newest one that a collector used.
 
-    connect --older timeline-----> DatabaseBehind: the next host of the DSN
-            --newer timeline-----> noted in JetStream for all collectors, then used
-            --the newest one-----> used
-            --a standby----------> used: it takes no writes
+    connect --older timeline-----> DatabaseBehind; the next host of the DSN is tried
+            --newer timeline-----> recorded in JetStream for all collectors, then used
+            --newest timeline----> used
+            --standby------------> used, because it accepts no writes
 
-PostgreSQL begins a new timeline with each promotion. A primary that was unreachable or down continues on the old
-timeline. It accepts writes, which are lost when it is rebuilt.
+PostgreSQL starts a new timeline with each promotion. A primary that was cut off, or died and returns, continues the old
+timeline. It accepts writes, and they are lost when it is rebuilt.
 
-The newest timeline is in the key-value bucket SLUICE, one key for each database cluster (by its system identifier): a
-database restored from a dump, or of a new major version, is another one. The fence cannot distinguish two servers that
-were promoted from the same timeline. The failover software (Patroni with etcd, or the cloud's own) must promote only
-one.
+The newest timeline is in the key-value bucket SLUICE, one key for each database cluster (by its system identifier). A
+database that was restored from a dump is a different cluster. Two servers that were promoted from the same timeline
+look equal: Patroni with etcd, or a cloud's own failover, must prevent that.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ from core.postgres import Connection
 from sql import statements
 
 BUCKET: Final = "SLUICE"
-TRIES: Final = 5  # to note a timeline while other collectors do the same
+TRIES: Final = 5  # to record a timeline while other collectors do the same
 _SQL: Final = statements("session")
 log = structlog.get_logger()
 
 
 class DatabaseBehind(RetryableError):
-    """The server is an old primary: another one was promoted since."""
+    """The server is an old primary. A different server was promoted."""
 
 
 class Fence:
-    """Knows the newest timeline of each database cluster. `replicas`: copies of its bucket, if it has to be made."""
+    """Knows the newest timeline of each database cluster. `replicas` is the number of copies of a new bucket."""
 
     def __init__(self, client: Client, replicas: int) -> None:
         self._client = client
@@ -50,9 +49,9 @@ class Fence:
         self._accepted: WeakKeyDictionary[Connection, tuple[str, int]] = WeakKeyDictionary()
 
     async def accept(self, connection: Connection) -> None:
-        """Let this connection be used.
+        """Accept this connection if its server is the newest primary or a standby.
 
-        Raises DatabaseBehind, also if JetStream does not answer: then it is not known which timeline is the newest.
+        Raises DatabaseBehind, also if JetStream does not answer: then the newest timeline is unknown.
         """
         row = await connection.fetchrow(_SQL["timeline"])
         assert row is not None
@@ -67,7 +66,7 @@ class Fence:
         self.check(connection)
 
     def check(self, connection: Connection) -> None:
-        """Raises DatabaseBehind if a newer primary was found since this connection was accepted."""
+        """Raise DatabaseBehind if a newer primary exists since this connection was accepted."""
         cluster, timeline = self._accepted.get(connection, ("", 0))
         newest = self._newest.get(cluster, timeline)
         if timeline < newest:
@@ -77,7 +76,7 @@ class Fence:
             )
 
     async def _learn(self, cluster: str, timeline: int) -> None:
-        """Note this timeline if it is the newest one, or learn which one is. Raises what nats-py raises."""
+        """Record this timeline if it is the newest one; otherwise read the newest one. Raises the errors of nats-py."""
         bucket = await self._bucket()
         for _ in range(TRIES):
             noted, revision = await read_timeline(bucket, cluster)
@@ -88,7 +87,7 @@ class Fence:
                 await bucket.update(key_of(cluster), b"%d" % timeline, last=revision)
             except nats.js.errors.KeyWrongLastSequenceError:
                 continue  # another collector was first
-            log.info("a new primary", cluster=cluster, timeline=timeline, before=noted)
+            log.info("new primary", cluster=cluster, timeline=timeline, before=noted)
             return
 
     async def _bucket(self) -> KeyValue:
@@ -100,7 +99,7 @@ class Fence:
 
 
 async def read_timeline(bucket: KeyValue, cluster: str) -> tuple[int, int]:
-    """The newest timeline noted of a database cluster, and its revision; 0 and 0 if there is none."""
+    """Return the recorded timeline of a database cluster and its revision; 0 and 0 if there is none."""
     try:
         entry = await bucket.get(key_of(cluster))
     except nats.js.errors.KeyDeletedError as error:
@@ -111,11 +110,11 @@ async def read_timeline(bucket: KeyValue, cluster: str) -> tuple[int, int]:
 
 
 def key_of(cluster: str) -> str:
-    """The key of a database cluster."""
+    """Return the key of a database cluster."""
     return f"timeline.{cluster}"
 
 
 def address_of(connection: Connection) -> str:
-    """Host and port of a connection's server."""
+    """Return host and port of a connection's server."""
     address = connection._addr  # type: ignore[attr-defined]
     return address if isinstance(address, str) else "{}:{}".format(*address[:2])

@@ -1,12 +1,12 @@
-"""Connect to a database that has several hosts: a DSN like postgresql://user@p1:5432,p2:5432/sluice.
+"""Connect to a database with several hosts, by a DSN like postgresql://user@p1:5432,p2:5432/sluice.
 
-    host 1 --0.3 s later--> host 2 --0.3 s later--> host 3      the first one that accepts is used, the others are left
+    host 1 --0.3 s later--> host 2 --0.3 s later--> host 3      the first host that accepts is used
 
-asyncpg asks the hosts of a DSN one after the other, and one that has vanished takes the whole time limit of a connect.
-Here each host has that limit for itself, and no host waits for another one. If a DSN asks for the primary, the
-host that was it last is asked first.
+asyncpg tries the hosts of a DSN in turn, and a host that vanished takes the whole connect time-out. Here each host has
+its own time-out, and no host delays the next one by more than 0.3 s. If a DSN requires the primary, the host that was
+the primary last comes first.
 
-An established connection to a host that vanished ends after DEAD_SECONDS, idle or not: the kernel is set to notice.
+The kernel ends an established connection if its host does not answer for DEAD_SECONDS.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from core.errors import SluiceError
 
 NEXT_HOST_SECONDS: Final = 0.3
 DEAD_SECONDS: Final = 8
-"""What was sent is not confirmed for so long, or keepalives are not answered."""
+"""Longest time without a TCP acknowledgement, of data or of keepalives."""
 _KEEPALIVE: Final = (
     ("TCP_KEEPIDLE", 4),
     ("TCP_KEEPINTVL", 2),
@@ -34,10 +34,10 @@ _KEEPALIVE: Final = (
 _PREFER_STANDBY: Final = "prefer-standby"
 _ATTRIBUTES: Final = re.compile(r"(?<=[?&])target_session_attrs=([a-z-]+)")
 Accept: TypeAlias = "Callable[[asyncpg.Connection[Any]], Awaitable[None]]"
-"""Raises if a connection is not to be used."""
-_OF_ONE_HOST: Final = ("primary", "read-write")  # where the order of the hosts is no preference
+"""Raises an error if a connection must not be used."""
+_OF_ONE_HOST: Final = ("primary", "read-write")  # with these the order of the hosts is not a preference
 _ANSWERS: Final = (asyncpg.PostgresError, SluiceError)
-_last_used: dict[str, str] = {}  # of each such DSN, the host that was connected to last
+_last_used: dict[str, str] = {}  # by DSN
 
 
 def hosts_of(dsn: str) -> list[str]:
@@ -55,10 +55,9 @@ async def connect(
     accept: Accept | None = None,
     **options: Any,
 ) -> asyncpg.Connection[Any]:
-    """As asyncpg.connect, and `timeout` (seconds) is each host's own. A connection for which `accept` raises
-    is not used, and the next host is asked.
+    """Connect like asyncpg.connect, with `timeout` in seconds for each host. Skip a host for which `accept` raises.
 
-    Raises the error that says most, if no host accepts.
+    If no host accepts, raises the error of a host that answered, or of the first host.
     """
     hosts = hosts_of(dsn)
     wanted = _ATTRIBUTES.search(dsn)
@@ -82,28 +81,28 @@ async def _first(
     options: dict[str, Any],
     use: Callable[[str], None] = lambda _: None,
 ) -> asyncpg.Connection[Any]:
-    """The first connection to any of these hosts; `use` is called with its host."""
+    """Return the first connection to any of these hosts, and call `use` with its host."""
     left = list(hosts)
-    asked: dict[asyncio.Task[asyncpg.Connection[Any]], str] = {}
+    attempts: dict[asyncio.Task[asyncpg.Connection[Any]], str] = {}
     errors: list[BaseException] = []
     try:
-        while left or asked:
+        while left or attempts:
             if left:
                 host = left.pop(0)
-                asked[asyncio.create_task(_one(host, seconds, accept, options))] = host
+                attempts[asyncio.create_task(_one(host, seconds, accept, options))] = host
             done, _ = await asyncio.wait(
-                asked, timeout=NEXT_HOST_SECONDS if left else None, return_when=asyncio.FIRST_COMPLETED
+                attempts, timeout=NEXT_HOST_SECONDS if left else None, return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
                 if error := task.exception():
                     errors.append(error)
-                    del asked[task]
+                    del attempts[task]
                     continue
-                use(asked.pop(task))
+                use(attempts.pop(task))
                 return task.result()
-        raise _most_telling(errors)
+        raise _best_error(errors)
     finally:
-        for task in asked:
+        for task in attempts:
             task.add_done_callback(_let_go)
             task.cancel()
 
@@ -132,12 +131,12 @@ def notice_death(connection: asyncpg.Connection[Any]) -> None:
             found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def _most_telling(errors: Iterable[BaseException]) -> BaseException:
-    """The error of a host that answered, if any did."""
+def _best_error(errors: Iterable[BaseException]) -> BaseException:
+    """Return the error of a host that answered, if there is one."""
     return min(errors, key=lambda error: (not isinstance(error, _ANSWERS), isinstance(error, TimeoutError)))
 
 
 def _let_go(task: asyncio.Task[asyncpg.Connection[Any]]) -> None:
-    """End a connection that came when another host had been taken."""
+    """End a connection that was established after the one to another host."""
     if not task.cancelled() and not task.exception():
         task.result().terminate()

@@ -67,6 +67,11 @@ short() { printf '%.12s' "$1"; }
 grace() { docker inspect --format '{{with .Config.StopTimeout}}{{.}}{{else}}10{{end}}' "$1"; }
 
 replace() { # SERVICE: exists once; its clients wait and retry
+    id=$(ids "$1")
+    if [ -n "$id" ] && is_current "$1" "$id"; then
+        log "$1: $(short "$id") is up to date"
+        return
+    fi
     started=$(date +%s)
     compose up --detach --wait --no-deps --no-build "$1" >&2
     log "$1: ready after $(($(date +%s) - started)) s"

@@ -33,7 +33,7 @@ from sql import statements
 
 EVERY_SECONDS: Final = 0.25
 AGAIN_SECONDS: Final = 1.0
-COMMAND_SECONDS: Final = 20.0  # detects a dead peer (a half-open TCP connection)
+COMMAND_SECONDS: Final = 10.0  # detects a dead peer (a half-open TCP connection)
 _SQL: Final = statements("maintenance")
 
 

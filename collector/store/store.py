@@ -79,7 +79,11 @@ class Store:
         try:
             below_floor = await self._ensure_leaves(connection, entries)
             async with connection.transaction():
-                outcome = await self._save(connection, entries, below_floor)
+                try:
+                    outcome = await self._save(connection, entries, below_floor)
+                except TimeoutError:  # a ROLLBACK at a frozen server would wait as long again
+                    await postgres.close(connection)
+                    raise
                 self._warnings.clear()
         except Exception as error:
             if classify(error) is ErrorClass.MISSING_PARTITION:

@@ -19,8 +19,7 @@ async def test_the_primarys_host_vanishes(cluster: Cluster, tally: Tally) -> Non
 
 
 async def test_the_old_primary_comes_back(cluster: Cluster, tally: Tally) -> None:
-    """It takes writes and nobody has fenced it. Collectors that start anew find it first in their DSN, and do not use
-    it."""
+    """It accepts writes, and no operator has fenced it. Collectors find it first in their DSN, and skip it."""
     await goes_on(cluster, tally)
     if cluster.primary == "p1":
         await cluster.kill("p1")

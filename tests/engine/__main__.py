@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.engine.own import EngineUnavailable, OwnEngine
+from tests.engine.own import STOP_SECONDS, EngineUnavailable, OwnEngine
 from tests.support.compose import ROOT
 
 FOLDER: Final = Path(os.environ.get("SLUICE_ENGINE_FOLDER") or "/var/cache/sluice-engine")
@@ -83,7 +83,7 @@ def _test(prefix: Sequence[str | Path], environment: Mapping[str, str], options:
         return process.wait()
     except BaseException:  # let pytest stop what it has started
         process.send_signal(signal.SIGINT)
-        process.wait(60)
+        process.wait(STOP_SECONDS)
         raise
 
 

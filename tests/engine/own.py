@@ -43,6 +43,7 @@ CLUSTERS: Final = "etc/postgresql-common/createcluster.conf"
 NO_CLUSTER: Final = "create_main_cluster = false"
 CGROUP: Final = "sluice-engine"
 START_SECONDS: Final = 60
+STOP_SECONDS: Final = 60
 # Bash is the first process of the engine's namespaces. Docker 20.10 fails on a hybrid hierarchy of cgroups.
 SETUP: Final = """
 umount -l /sys/fs/cgroup/unified 2>/dev/null
@@ -179,7 +180,7 @@ class OwnEngine:
             if answer.returncode == 0:
                 self._pid = _child_of(process.pid)
                 return
-            time.sleep(0.2)
+            time.sleep(0.2)  # a rate, not a wait
         last = (self.folder / "engine.log").read_text(errors="replace").strip().splitlines()[-3:]
         raise EngineUnavailable("the engine did not start: " + " | ".join(last))
 
@@ -187,7 +188,7 @@ class OwnEngine:
         if self._pid is not None and process.poll() is None:
             os.kill(self._pid, signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(60)
+                process.wait(STOP_SECONDS)
         self._pid = None
         process.kill()  # a no-op on a process that has ended; the namespaces end with it
         process.wait()

@@ -35,7 +35,7 @@ PORTS: Final = (
     "POSTGRES_PORT",
 )
 NAME: Final = "sluice-check"
-COMMAND_TIMEOUT_SECONDS: Final = 180
+COMMAND_TIMEOUT_SECONDS: Final = 600
 
 
 class CommandFailed(Exception):

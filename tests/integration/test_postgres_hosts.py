@@ -56,7 +56,7 @@ async def test_a_mute_host_is_passed_by(database: Database, attributes: str) -> 
     assert seconds < postgres.CONNECT_SECONDS + (postgres.CONNECT_SECONDS if attributes == "prefer-standby" else 0) - 1
 
 
-async def test_the_host_that_was_the_primary_last_is_asked_first(database: Database) -> None:
+async def test_the_last_primary_comes_first(database: Database) -> None:
     """So a mute host costs only the first connect its pause."""
     with mute_port() as mute:
         dsn = also_on(database.owner_dsn, mute)

@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 Net = Literal["clients", "private"]
 NETS: Final[tuple[Net, Net]] = ("clients", "private")
-_NOBODY: Final = "02:00:00:00:00:99"  # the hardware address of no host
+_NO_HOST: Final = "02:00:00:00:00:99"  # the hardware address of no host
 
 
 class Network:
@@ -77,7 +77,7 @@ class Network:
         """Unplug a host, and let the others believe that it is there, as behind a router: no connect to it fails."""
         self.unplug(host)
         for net in NETS:
-            line = f"neigh replace {self.address(host, net)} lladdr {_NOBODY} nud permanent dev "
+            line = f"neigh replace {self.address(host, net)} lladdr {_NO_HOST} nud permanent dev "
             _ip([line + self._bridge(net)])
             for other in self._numbers.keys() - {host}:
                 _ip([line + net], self._namespace(other))
