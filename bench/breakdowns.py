@@ -108,7 +108,7 @@ async def pipeline(rounds: int, seconds: float, backlog: int) -> dict[str, Any]:
                 await system.owner.execute(_SQL["forget_truncated"])
                 rest = timedelta(0) if name == "counting" else timedelta(days=1)
                 for source in SOURCES:
-                    await system.owner.execute(_SQL["rest"], source, rest)
+                    await system.owner.execute(_SQL["pause_counting"], source, rest)
                 one = await saturate(system, seconds, f"{name}-{number}")
                 stored[name].append(one["stored_per_second"])
                 if name == "counting":
