@@ -96,13 +96,17 @@ BAD = [
     (EVENTS, "from=2026-11-22&to=2026-11-23&source=tiktok&funnelStage=top&eventType=purchase", "eventType",
      ("video.view", "like", "share", "comment")),
     (REVENUE, "from=2026-11-22&to=2026-11-23&source=tiktok&campaignId=c", "campaignId", ("facebook",)),
-    (REVENUE, "from=2026-11-22&to=2026-11-23T00:00:01Z&groupBy=campaignId", "groupBy", None),
+    (REVENUE, "from=2026-11-22&to=2026-11-23&groupBy=campaignId&top=1001", "top", None),
+    (REVENUE, "from=2026-01-01&to=2026-11-23&groupBy=campaignId&interval=day&top=1000", "interval", None),
     (REVENUE, "from=2026-11-22&to=2026-11-23&campaignId=%00", "campaignId", None),
     (REVENUE, "from=2026-11-22&to=2026-11-23&campaignId=" + "c" * 8193, "campaignId", None),
     (REVENUE, "from=2026-11-22&to=2026-11-23&groupBy=eventType", "groupBy", ("source", "campaignId")),
     (DEMOGRAPHICS, "from=2026-01-01&to=2026-11-23&interval=day", "interval", None),
     (DEMOGRAPHICS, "from=2026-11-22&to=2026-11-23&top=0", "top", None),
-    (DEMOGRAPHICS, "from=2026-11-22&to=2026-11-23&top=101", "top", None),
+    (DEMOGRAPHICS, "from=2026-11-22&to=2026-11-23&top=1001", "top", None),
+    (DEMOGRAPHICS, "from=2026-11-22&to=2026-11-23&metrics=purchases", "metrics", ("events", "revenue")),
+    (DEMOGRAPHICS, "from=2026-11-22&to=2026-11-23&groupBy=gender:age", "groupBy", None),
+    (DEMOGRAPHICS, "from=2026-11-22&to=2026-11-23&groupBy=age:gender&source=tiktok", "groupBy", None),
     (DEMOGRAPHICS, "from=2026-11-22&to=2026-11-23&top=%D9%A3", "top", None),
 ]  # fmt: skip
 
@@ -128,8 +132,9 @@ def test_lists_are_repeated_or_comma_separated(report: AnyReport) -> None:
             first, second = parameter.allowed[:2]
             name = parameter.name
             forms = (f"{name}={first},{second}", f"{name}={first}&{name}={second}", f"{name}={second}&{name}={first}")
-            asked = [ask_text(report, f"{urlencode(DAY)}&{form}&source=facebook").resolved.group_by for form in forms]
-            assert asked == [(first, second)] * 3
+            queries = [ask_text(report, f"{urlencode(DAY)}&{form}&source=facebook").resolved for form in forms]
+            values = [query.metrics if name == "metrics" else query.group_by for query in queries]
+            assert values == [(first, second)] * 3
     three = urlencode(DAY) + "&groupBy=eventType&groupBy=source,funnelStage"
     assert ask_text(EVENTS, three).resolved.group_by == ("source", "funnelStage", "eventType")
 
