@@ -51,8 +51,8 @@ class Moment:
 
     async def report(self, report: AnyReport, **query: str) -> Any:
         """The reporter's answer at this moment."""
-        asked = QueryParams(urlencode(query).encode(), report.parameters)
-        return await report.read(self.snapshot, report.parse_query(asked, ReporterSettings()))
+        requested = QueryParams(urlencode(query).encode(), report.parameters)
+        return await report.read(self.snapshot, report.parse_query(requested, ReporterSettings()))
 
     async def counted(self, source: str, start: datetime, end: datetime, *conditions: str) -> int:
         """How many rows of the range stand in the partitions at this moment."""

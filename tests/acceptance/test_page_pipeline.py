@@ -96,8 +96,8 @@ async def test_reports_come_as_files(client: httpx.AsyncClient) -> None:
     query = {"from": DAY[0], "to": DAY[1], "groupBy": "source"}
     for name in ("events", "revenue"):
         file = await client.get(f"/reports/{name}.csv", params=query, headers={"Accept": "text/html"})
-        asked = await client.get(f"/reports/{name}", params=query, headers={"Accept": "text/csv"})
-        assert file.text == asked.text
+        requested = await client.get(f"/reports/{name}", params=query, headers={"Accept": "text/csv"})
+        assert file.text == requested.text
         saved_as = f"sluice-{name}-{DAY[0]}-{NOON.date()}.csv"
         assert file.headers["Content-Disposition"] == f'attachment; filename="{saved_as}"'
         marked = await client.get(f"/reports/{name}.csv", params=query | {"bom": "true"})
@@ -150,7 +150,7 @@ async def test_reports_in_a_terminal(database: Database, client: httpx.AsyncClie
     query = {"from": DAY[0], "to": DAY[1], "interval": "hour"}
     assert as_csv.out == (await client.get("/reports/events", params=query, headers={"Accept": "text/csv"})).text
     assert json.loads(as_json.out).keys() >= {"query", "rows", "totals", "freshness"}
-    assert [told.code for told in (events, revenue, audience, as_csv, as_json)] == [0] * 5, events.err
+    assert [reported.code for reported in (events, revenue, audience, as_csv, as_json)] == [0] * 5, events.err
     assert (wrong.code, wrong.out) == (2, "")
     assert wrong.err == "sluice: source: 'myspace' is not allowed; allowed: facebook, tiktok\n"
     assert (away.code, away.err.count("\n")) == (1, 1)

@@ -28,7 +28,7 @@ from tests.support.tools import require, require_tool
 
 SCALE = {"gateway": 3, "fb-collector": 2}
 WANTED = ("fb-collector", "ttk-collector", "rejected-collector", "reporter", "stand-in", "operator")
-ASKED = {"stand-in", "operator"}  # run when they are asked
+REQUESTED = {"stand-in", "operator"}  # run when they are asked
 SETTINGS = {
     "GATEWAY_WORKERS": "1",
     "STREAM_MAX_BYTES": str(1 << 30),
@@ -71,7 +71,7 @@ def fit_to_debian(edge: Service) -> None:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """An empty folder but for the secrets. Not below /tmp: a container's own /tmp would hide it."""
+    """An empty folder except the secrets. Not below /tmp: a container's own /tmp would hide it."""
     with tempfile.TemporaryDirectory(prefix="sluice-", dir="/var/tmp") as name:
         folder = Path(name)
         folder.chmod(0o711)
@@ -91,7 +91,7 @@ async def running(folder: Path) -> AsyncIterator[Running]:
     engine = Engine(project, folder, SCALE)
     try:
         engine.prepare(services)
-        await engine.up({name: spec for name, spec in services.items() if name not in ASKED})
+        await engine.up({name: spec for name, spec in services.items() if name not in REQUESTED})
         (stand_in,) = engine.replicas("stand-in")
         said = await engine.run(stand_in, [*stand_in.spec["command"], *LOAD])
         yield Running(engine, secrets, json.loads(said[said.index("{") :]))
@@ -172,7 +172,7 @@ async def test_scaled_collectors_share_one_stream(running: Running) -> None:
     assert sum(metrics["collector_events_processed_total"] for metrics in stored) == rows
 
 
-def told_by_the_kernel(pid: int) -> tuple[dict[str, str], dict[str, str]]:
+def reported_by_the_kernel(pid: int) -> tuple[dict[str, str], dict[str, str]]:
     """A process's status, and the options of its mounts by their place."""
     status = Path(f"/proc/{pid}/status").read_text().splitlines()
     mounts = (line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines())
@@ -183,7 +183,7 @@ def told_by_the_kernel(pid: int) -> tuple[dict[str, str], dict[str, str]]:
 async def test_our_containers_have_no_rights_and_write_nowhere(running: Running) -> None:
     """Not root, no capability, none to be gained; the root file system is read-only, /tmp is not."""
     for container in (c for service in OURS for c in running.engine.replicas(service)):
-        status, mounts = told_by_the_kernel(running.engine.supervisor.pid(container.name))
+        status, mounts = reported_by_the_kernel(running.engine.supervisor.pid(container.name))
         assert status["Uid"].split() == ["10001"] * 4, container.name
         assert {int(status[kind], 16) for kind in ("CapPrm", "CapEff", "CapBnd")} == {0}, container.name
         assert status["NoNewPrivs"] == "1", container.name

@@ -153,7 +153,7 @@ def test_secrets_are_files_that_the_script_makes(environment: str, tmp_path: Pat
 
 
 def test_secrets_stay_as_they_are(tmp_path: Path) -> None:
-    """Made once, unlike each other; nobody else gets into the folder, and every container may read its own file."""
+    """Made once, unlike each other; no one else gets into the folder, and every container may read its own file."""
     folder = tmp_path / "secrets"
     make = ["sh", "ops/secrets.sh", str(folder)]
     subprocess.run(make, cwd=ROOT, check=True, capture_output=True)
@@ -167,7 +167,7 @@ def test_secrets_stay_as_they_are(tmp_path: Path) -> None:
 
 
 def test_production_has_no_stand_in_and_names_its_image() -> None:
-    """Nobody sends but the world outside; and an image is chosen, never built on the way."""
+    """No one sends but the world outside; and an image is chosen, never built on the way."""
     files = (BASE, "docker-compose.production.yml")
     found = resolve(*files, env={"SLUICE_IMAGE": "sluice:1.0.0"})["services"]
     assert not {"stand-in", "publisher"} & found.keys()
@@ -179,12 +179,12 @@ def test_production_has_no_stand_in_and_names_its_image() -> None:
 def test_the_example_names_every_variable_of_the_files() -> None:
     """.env.example has each variable that the compose files ask for, and no other under that heading."""
     settings = {field.name.upper() for kind in SERVICES.values() for field in msgspec.structs.fields(kind)}
-    asked = set()
+    requested = set()
     for path in ROOT.glob("docker-compose*.yml"):
-        asked |= set(re.findall(r"\$\{([A-Z_]+)", path.read_text()))
+        requested |= set(re.findall(r"\$\{([A-Z_]+)", path.read_text()))
     _, _, section = (ROOT / ".env.example").read_text().partition("# --- Compose ---\n")
     named = re.findall(r"^([A-Z_]+)=", section.partition("\n# --- ")[0], re.MULTILINE)
-    assert sorted(named) == sorted(asked - settings)
+    assert sorted(named) == sorted(requested - settings)
 
 
 def test_the_dockerfile_is_sound() -> None:
@@ -262,7 +262,7 @@ def test_compose_says_what_is_wrong(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["core.probe", "http://127.0.0.1:1"], ["core.probe"], ["core.migrate"]])
 def test_the_containers_own_commands_fail_in_words(arguments: list[str]) -> None:
-    """A probe that nobody answers and a migration without a DSN end with a code and one sentence."""
+    """A probe that no one answers and a migration without a DSN end with a code and one sentence."""
     ran = subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=ROOT,

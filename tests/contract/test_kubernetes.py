@@ -167,7 +167,7 @@ def test_services_find_their_pods(manifests: list[Manifest]) -> None:
                 assert ports[port["targetPort"]] == port["port"], f"{name}: a headless service maps no ports"
 
 
-# Who may speak to whom, and nobody else: (from, to, port).
+# Who may speak to whom, and no one else: (from, to, port).
 WAYS = {
     ("edge", "gateway", 8080),
     ("gateway", "nats", 4222),
@@ -183,7 +183,7 @@ WAYS = {
 TO_DATABASE = {"fb-collector", "ttk-collector", "rejected-collector", "reporter", "migrate", "operator"}
 
 
-def test_nobody_speaks_to_anybody_else(manifests: list[Manifest]) -> None:
+def test_no_one_speaks_to_anybody_else(manifests: list[Manifest]) -> None:
     """The policies, taken together, allow the ways of an event and of a report, on both ends, and no other."""
     labels = {name: pod["metadata"]["labels"] for name, pod in pods(manifests).items()}
     policies = named(manifests, "NetworkPolicy").values()

@@ -48,9 +48,9 @@ async def test_every_example_works(client: httpx.AsyncClient, paths: dict[str, A
     for name, value in examples.items():
         answer = await client.get(f"/reports/{report}", params=required | {name: value})
         assert answer.status_code == 200, answer.text
-        understood = answer.json()["query"].get(name)
+        resolved = answer.json()["query"].get(name)
         if name not in ("from", "to", "limit", "groupBy"):
-            assert understood == value
+            assert resolved == value
 
 
 async def test_closed_lists_have_one_name(client: httpx.AsyncClient) -> None:
@@ -91,6 +91,6 @@ async def test_schemathesis_finds_nothing(client: httpx.AsyncClient, tmp_path: P
         stdout=PIPE,
         stderr=STDOUT,
     )
-    told, _ = await asyncio.wait_for(running.communicate(), 120)
-    assert running.returncode == 0, told.decode()
-    assert "generated" in told.decode()
+    reported, _ = await asyncio.wait_for(running.communicate(), 120)
+    assert running.returncode == 0, reported.decode()
+    assert "generated" in reported.decode()

@@ -113,7 +113,7 @@ async def test_old_days_are_dropped_for_good(
     assert code == 0
     assert f"facebook_events {old}" in said
     assert "1 partition would be dropped (dry run: nothing was changed)" in said
-    with pytest.raises(SluiceError, match="confirm with --yes"):  # nobody can be asked here
+    with pytest.raises(SluiceError, match="confirm with --yes"):  # no one can be asked here
         await ops(settings, capsys, "partitions", "drop", "--older-than", "20")
     assert len(await days(settings, capsys)) == 2
     _, said = await ops(settings, capsys, "partitions", "drop", "--older-than", "20", "--yes")
@@ -128,7 +128,7 @@ async def test_old_days_are_dropped_for_good(
     assert "0 partitions dropped" in said
 
 
-async def test_a_table_that_is_held_is_told(database: Database, connection: Connection, capsys: Capsys) -> None:
+async def test_a_table_that_is_held_is_reported(database: Database, connection: Connection, capsys: Capsys) -> None:
     """Where somebody holds the table, the command says so in a sentence instead of waiting for ever."""
     settings = operator(NO_NATS, database.owner_dsn)
     async with connection.transaction():
@@ -137,7 +137,7 @@ async def test_a_table_that_is_held_is_told(database: Database, connection: Conn
             await ops(settings, capsys, "partitions", "ensure")
 
 
-async def test_what_the_ledger_and_the_streams_tell(
+async def test_what_the_ledger_and_the_streams_report(
     database: Database, connection: Connection, fresh_nats: FreshNats, capsys: Capsys
 ) -> None:
     """Dead letters, rollups that are not the rows', dead letters that are gone and a stream without room: each is

@@ -53,10 +53,10 @@ async def remade(client: Client, **settings: Any) -> None:
         ({"subject_transform": {"src": ">", "dest": "x.>"}}, "subject_transform is {'src': '>', 'dest': 'x.>'}, not"),
     ],
 )
-async def test_what_differs_is_told_and_mended(
+async def test_what_differs_is_reported_and_fixed(
     client: Client, fresh_nats: FreshNats, capsys: Capsys, settings: dict[str, Any], said: str
 ) -> None:
-    """Services tell it at their start, doctor and `streams list` too; `streams apply` mends it, or says what does."""
+    """Services report it at their start, doctor and `streams list` too; `streams apply` fixes it, or says what does."""
     operator_settings = operator(fresh_nats.url, NO_DATABASE)
     await ops(operator_settings, capsys, "streams", "apply", "--yes")
     assert await ensure_streams(client, operator_settings) == {}

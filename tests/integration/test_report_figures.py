@@ -27,7 +27,7 @@ COUNTED_UNTIL = datetime(2026, 10, 27, tzinfo=UTC)
 RECOUNTED = 100
 QUERIES = 120
 MICROSECOND = timedelta(microseconds=1)
-TELL = """
+REPORTED = """
     INSERT INTO watermarks (source, stored_until, pending_messages) VALUES ($1, $2, 0)
     ON CONFLICT (source) DO UPDATE SET stored_until = $2
 """
@@ -167,7 +167,7 @@ async def test_revenue(given: Given, seed: int) -> None:
         parameters["campaignId"] = f"camp-{rng.randrange(20)}"
     zone = ZoneInfo(parameters["timeZone"])
 
-    def asked_for(kept: Kept) -> bool:
+    def requested_for(kept: Kept) -> bool:
         campaign = kept.event["data"]["engagement"].get("campaignId")
         return (
             start <= kept.at < end
@@ -178,7 +178,7 @@ async def test_revenue(given: Given, seed: int) -> None:
 
     revenue: dict[Any, Decimal] = {}
     purchases: Counter[Any] = Counter()
-    for kept in filter(asked_for, given.events):
+    for kept in filter(requested_for, given.events):
         key = key_of(kept.at, interval, zone), kept.source if by else None
         revenue[key] = revenue.get(key, Decimal("0.00")) + (kept.amount or 0)
         purchases[key] += 1
@@ -388,8 +388,8 @@ async def test_the_previous_period(given: Given, seed: int) -> None:
     compare = now["query"]["compare"]
     assert compare["to"] <= now["query"]["from"]
     alone = len({row["start"] for row in now["rows"]}) == 1  # one bucket stands beside one
-    asked = {name: value for name, value in parameters.items() if name != "interval" or not alone}
-    before = await ask(given, report, asked | {"from": compare["from"], "to": compare["countedUntil"]})
+    requested = {name: value for name, value in parameters.items() if name != "interval" or not alone}
+    before = await ask(given, report, requested | {"from": compare["from"], "to": compare["countedUntil"]})
     for number, row in enumerate(now["rows"]):
         then = before["rows"][number] if number < len(before["rows"]) else None
         for name in ("events", "revenue", "purchases"):
@@ -445,13 +445,13 @@ async def test_a_running_range_is_compared_so_far(given: Given, seed: int) -> No
     until = start + (end - start) * rng.uniform(-0.1, 1.1)
     later = until + timedelta(hours=rng.randrange(3))
     for source, at in zip(rng.sample(("facebook", "tiktok"), 2), (until, later), strict=True):
-        await given.collector.execute(TELL, source, at)
+        await given.collector.execute(REPORTED, source, at)
     now = await ask(given, "events", parameters | {"compare": "previous"})
     compare = {name: datetime.fromisoformat(at) for name, at in now["query"]["compare"].items()}
     alone = len(now["rows"]) == 1
-    asked = {name: value for name, value in parameters.items() if name != "interval" or not alone}
+    requested = {name: value for name, value in parameters.items() if name != "interval" or not alone}
     whole = await ask(
-        given, "events", asked | {"from": now["query"]["compare"]["from"], "to": now["query"]["compare"]["to"]}
+        given, "events", requested | {"from": now["query"]["compare"]["from"], "to": now["query"]["compare"]["to"]}
     )
     buckets, before = (
         [(datetime.fromisoformat(row["start"]), datetime.fromisoformat(row["end"])) for row in said["rows"]]

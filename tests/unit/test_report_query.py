@@ -168,7 +168,7 @@ def test_a_campaign_may_be_any_text() -> None:
         assert ask(REVENUE, campaignId=campaign).resolved.campaign_id == campaign
 
 
-def test_the_whole_time_can_be_asked_for() -> None:
+def test_the_whole_time_can_be_requested_for() -> None:
     """Both ends of the contract's years are allowed."""
     period = ask(EVENTS, from_="2000-01-01T00:00:00Z", to="2101-01-01T00:00:00Z", interval="month").period
     assert len(period.bounds) == 101 * 12 + 1
