@@ -29,11 +29,16 @@ _ROWS: Final = statements("sources")
 # Counts are added as floats: these are exact up to 9 * 10**15, and cheap.
 _EVENTS: Final = "(CASE WHEN place = 0 THEN totals ELSE counted.events[place:place] END)::float8[]"
 _RANKED_BY: Final[dict[Order, dict[str, str]]] = {
-    "events": {"columns": "figure", "events": "figure", "figures": _EVENTS, "row_figures": "events::float8"},
+    "events": {
+        "columns": "figure",
+        "events": "figure",
+        "figures": f"unnest({_EVENTS}) AS figure",
+        "row_figures": "events::float8",
+    },
     "revenue": {
         "columns": "figure, occurrences",
         "events": "occurrences",
-        "figures": f"CASE WHEN paid THEN counted.revenue END, {_EVENTS}",
+        "figures": f"unnest(CASE WHEN paid THEN counted.revenue END) AS figure, unnest({_EVENTS}) AS occurrences",
         "row_figures": "revenue, events::float8",
     },
 }
@@ -96,6 +101,7 @@ def read_statement(source: SourceName, breakdown: str, order: Order = "events") 
         keys="value, second" if pair else "value",
         second="second" if pair else "''",
         pair="true" if pair else "false",
+        unnested="unnest(values) AS value, unnest(seconds) AS second" if pair else "unnest(values) AS value",
         **_RANKED_BY[order],
     )
 

@@ -20,9 +20,9 @@ from core.sources import SOURCES, SourceName
 from reporter import pagination
 from reporter.breakdowns import Bucket, Order, Request, Value
 from reporter.freshness import Freshness
-from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO
+from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, RANGE, SOURCE, TIME_ZONE, TO
 from reporter.period import Period, parse_period, parse_previous_period
-from reporter.query_params import BadQuery, ChoiceList, Integer, NotAvailable, QueryParams
+from reporter.query_params import BadQuery, ChoiceList, Integer, NotAvailable, QueryParams, one_or_several
 from reporter.read_plan import ReadPlan
 from reporter.reports import audience
 from reporter.reports.audience import DEFAULT_DIMENSIONS, DIMENSIONS, DIMENSIONS_OF, PAIR, Dimension
@@ -94,12 +94,12 @@ class DemographicsQuery(Query[ResolvedDemographicsQuery]):
 
     @property
     def with_revenue(self) -> bool:
-        return "revenue" in self.resolved.metrics
+        return self.resolved.metrics is not UNSET and "revenue" in self.resolved.metrics
 
     @property
     def order(self) -> Order:
         """The figure that ranks values."""
-        return "events" if "events" in self.resolved.metrics else "revenue"
+        return "revenue" if self.resolved.metrics == ("revenue",) else "events"
 
     @property
     def has_rollups(self) -> bool:
@@ -123,16 +123,16 @@ def parse_query(params: QueryParams, settings: ReporterSettings) -> Demographics
     if not any(dimension in DIMENSIONS_OF[source] for dimension in by for source in sources):
         known_dimensions = [name for name in DIMENSIONS if any(name in DIMENSIONS_OF[source] for source in sources)]
         raise BadQuery("groupBy", f"{','.join(by)} is not a dimension of {' and '.join(sources)}", known_dimensions)
-    top = params.get(TOP) or DEFAULT_TOP
+    top, metrics = params.get(TOP) or DEFAULT_TOP, params.get(METRICS)
     period = parse_period(params, groups=audience.estimated_values(by, sources, top))
     previous = parse_previous_period(params, period)
     resolved = ResolvedDemographicsQuery(
         **resolved_fields(period, previous),
-        source=params.get(SOURCE),
-        funnel_stage=params.get(FUNNEL_STAGE),
-        event_type=params.get(EVENT_TYPE),
+        source=one_or_several(params.get(SOURCE)),
+        funnel_stage=one_or_several(params.get(FUNNEL_STAGE)),
+        event_type=one_or_several(params.get(EVENT_TYPE)),
         group_by=by,
-        metrics=params.get(METRICS) or ("events",),
+        metrics=UNSET if metrics is None else metrics,
         top=top,
     )
     types = {
@@ -313,19 +313,8 @@ DEMOGRAPHICS: Final = Report(
     description=f"Events of a range by audience: {_AUDIENCES}. With `metrics`, their revenue, too.",
     answer_type=DemographicsAnswer,
     parameters=(
-        FROM,
-        TO,
-        SOURCE,
-        FUNNEL_STAGE,
-        EVENT_TYPE,
-        INTERVAL,
-        TIME_ZONE,
-        GROUP_BY,
-        METRICS,
-        TOP,
-        COMPARE,
-        LIMIT,
-        AFTER,
+        *(FROM, TO, RANGE, SOURCE, FUNNEL_STAGE, EVENT_TYPE, INTERVAL, TIME_ZONE, GROUP_BY, METRICS, TOP, COMPARE),
+        *(LIMIT, AFTER),
     ),
     parse_query=parse_query,
     count=count,

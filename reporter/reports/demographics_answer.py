@@ -26,12 +26,12 @@ _REVENUE: Final = "Revenue of the purchases, as a decimal string; only if `metri
 class ResolvedDemographicsQuery(ResolvedQuery, frozen=True, kw_only=True):
     """The resolved query."""
 
-    source: SourceName | None
-    funnel_stage: Stage | None
-    event_type: EventType | None
+    source: SourceName | tuple[SourceName, ...] | None
+    funnel_stage: Stage | tuple[Stage, ...] | None
+    event_type: EventType | tuple[EventType, ...] | None
     group_by: tuple[Dimension, ...]
-    metrics: tuple[Metric, ...]
     top: int
+    metrics: tuple[Metric, ...] | UnsetType = UNSET
 
 
 class Share(msgspec.Struct, rename="camel"):

@@ -15,7 +15,6 @@ import pytest
 from playwright.async_api import Browser, Page, Route, async_playwright, expect
 
 from reporter.page import DASHBOARD
-from tests.support.bridges import without_changes
 from tests.support.events import NOON, changed, facebook, tiktok
 from tests.support.system import System
 from tests.support.tools import require_tool
@@ -58,11 +57,10 @@ async def filled(system: System) -> System:
 @pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
     chromium = require_tool("chromium")
-    with without_changes():
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=chromium)
-            yield browser
-            await browser.close()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium)
+        yield browser
+        await browser.close()
 
 
 class Visit:

@@ -133,6 +133,20 @@ async def test_reports_in_a_terminal(database: Database, client: httpx.AsyncClie
         report(here, "events", *RANGE, "--source", "myspace"),
         report(nowhere, "events"),
     )
+    funnel, yesterday, both = await asyncio.gather(
+        report(here, "funnel", *RANGE, "--source", "facebook", "--steps", "page.like,checkout.complete,ad.click"),
+        report(here, "revenue", "--range", "yesterday", "--metrics", "averageOrderValue"),
+        report(here, "events", "--range", "7d", "--to", "2h"),
+    )
+    assert [" ".join(line.split()) for line in funnel.out.splitlines()[2:5]] == [
+        f"{DAY[0]} 00:00 ~ facebook 1 page.like 2 100.00%",
+        f"{DAY[0]} 00:00 ~ facebook 2 checkout.complete 2 100.00% 100.00%",
+        f"{DAY[0]} 00:00 ~ facebook 3 ad.click 0 0.00% 0.00%",
+    ]
+    assert "total: facebook: page.like 2, checkout.complete 2 (100.00%), ad.click 0 (0.00%); from" in funnel.out
+    assert "a funnel counts events, not people" in funnel.out
+    assert "total: revenue 407.90, purchases 2, average order value 203.95" in yesterday.out
+    assert (both.code, both.err) == (2, "sluice: to: is not allowed with range: use either from and to, or range\n")
     assert [" ".join(line.split()) for line in events.out.splitlines()[2:5]] == [
         f"{DAY[0]} 00:00 ~ facebook top 2", f"{DAY[0]} 00:00 ~ facebook bottom 2", f"{DAY[0]} 00:00 ~ tiktok top 1",
     ]  # fmt: skip

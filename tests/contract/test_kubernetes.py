@@ -81,7 +81,7 @@ def test_pods_hold_no_rights(manifests: list[Manifest]) -> None:
 
 
 def test_they_run_what_compose_runs(manifests: list[Manifest]) -> None:
-    """The same images and the same commands: what the parity test ran is what a cluster runs."""
+    """The same images and the same commands: what `make compose-check` ran is what a cluster runs."""
     services = resolve(BASE, profiles=("operator",))["services"]
     for name, pod in pods(manifests).items():
         image = services[name]["image"]

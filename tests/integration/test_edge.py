@@ -408,6 +408,31 @@ async def test_no_gateway_has_a_place(tmp_path: Path, body: bytes) -> None:
         assert (await send(edge, body)).status_code == 202
 
 
+async def test_one_gateway_is_gone_and_the_other_has_no_place(tmp_path: Path) -> None:
+    """Both tries, and both of the second attempt, find no gateway: 503 at once with `Retry-After`, never 502."""
+    async with (
+        start_nats(tmp_path) as nats,
+        start_gateway(nats) as gateway,
+        start_edge(nats.supervisor, [free_port(), gateway.port], small_bodies=1) as edge,
+    ):
+        assert {(await send(edge)).status_code for _ in range(4)} == {202}
+
+        async def place_taken() -> bool:
+            return await gateway.metric("gateway_requests_in_flight") == 1
+
+        async with standing_still(nats.supervisor.pid("nats")):
+            waiting = asyncio.create_task(send(edge))
+            await eventually(place_taken, what="the only place is taken", seconds=10)
+            for _ in range(10):
+                answer = await send(edge)
+                problem(answer, 503, "overloaded")
+                assert int(answer.headers["retry-after"]) >= 1
+        assert (await waiting).status_code == 202
+        tries = [json.loads(line)["gateway"] for line in edge.log.read_text().splitlines() if '"status":503' in line]
+        assert len(tries) == 10
+        assert any(" : " in addresses for addresses in tries), "no request was tried again"
+
+
 async def test_the_log_holds_no_address_no_query_and_no_payload(edge: Edge) -> None:
     """A line a request: JSON, with the correlation ID, and nothing that names a person or a secret."""
     await send(edge, b'[{"name":"No one Knows"}]', x_correlation_id="c-log")

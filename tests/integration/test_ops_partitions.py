@@ -164,10 +164,10 @@ async def test_what_the_ledger_and_the_streams_report(
         await js.update_stream((await js.stream_info("EVENTS_FACEBOOK")).config.evolve(max_bytes=1 << 20))
         await publish(client, "facebook", b"x" * 900_000, 1)
         found = await wrong()
-        assert found["dead_letters"] == "2 accepted events of facebook could not be stored: unstorable"
+        assert found["dead letters"] == "2 accepted events of facebook could not be stored: unstorable"
         assert found["room in streams"] == "EVENTS_FACEBOOK is 86% full; when it is full, requests get 503"
         assert found["streams"].startswith("EVENTS_FACEBOOK max_bytes is ")
-        assert found.keys() == {"dead_letters", "room in streams", "streams", "collectors", "requests"}
+        assert found.keys() == {"dead letters", "room in streams", "streams", "collectors", "requests"}
         await ops(full, capsys, "dead-letters", "discard", "--kind", "dead", "--yes")
         await connection.execute("INSERT INTO event_counts VALUES (now(), 'facebook', 'top', 'like', 0, 7, 0)")
         await connection.execute("DELETE FROM dead_letters WHERE id = 1")

@@ -10,6 +10,7 @@ import httpx
 import nanoarrow
 import pytest
 
+from reporter import period
 from reporter.formats import ARROW, CHUNK_BYTES, CSV, FORMATS, JSON
 from tests.support.events import NOON, facebook, tiktok
 from tests.support.report_rows import collecting, connected, reporter
@@ -17,7 +18,7 @@ from tests.support.stack import Database
 
 DAY = {"from": NOON.date().isoformat(), "to": f"{NOON.date()}T18:00:00Z"}
 LONG_AGO = {"from": "2026-01-01", "to": "2026-01-02"}
-REPORTS = ("events", "revenue", "demographics")
+REPORTS = ("events", "revenue", "funnel", "demographics")
 REPORTED = """
     INSERT INTO watermarks (source, stored_until, pending_messages) SELECT source, $1, 0
     FROM unnest(enum_range(NULL::source)) AS source ON CONFLICT (source) DO UPDATE SET stored_until = $1
@@ -110,7 +111,8 @@ async def test_flat_traffic_shows_no_change(database: Database, report: str) -> 
             said = answer.json()
             assert datetime.fromisoformat(said["query"]["compare"]["countedUntil"]) == now - (end - start)
             figure = "purchases" if report == "revenue" else "events"
-            assert said["totals"][f"previous{figure.title()}"] == said["totals"][figure] > 0, (report, requested)
+            totals = said["totals"][-1] if report == "funnel" else said["totals"]
+            assert totals[f"previous{figure.title()}"] == totals[figure] > 0, (report, requested)
             known = {"If-None-Match": answer.headers["ETag"]}
             assert (await client.get(f"/reports/{report}", params=requested, headers=known)).status_code == 304
             await connection.execute(REPORTED, now + timedelta(minutes=1))
@@ -130,9 +132,8 @@ async def test_no_shared_cache_keeps_anything(database: Database, client: httpx.
         assert (await client.get(path)).headers["Cache-Control"] == "no-store", path
     for report in REPORTS:
         for path in (f"/reports/{report}", f"/reports/{report}.csv"):
-            kept = await client.get(
-                path, params=LONG_AGO | {"groupBy": "gender" if report == "demographics" else "source"}
-            )
+            by = {"demographics": {"groupBy": "gender"}, "funnel": {}}.get(report, {"groupBy": "source"})
+            kept = await client.get(path, params=LONG_AGO | by)
             assert kept.headers["Cache-Control"] == "private, max-age=86400", path
             assert (await client.get(path, params=DAY)).headers["Cache-Control"] == "no-cache", path
 
@@ -242,6 +243,81 @@ async def test_a_page_names_the_next(client: httpx.AsyncClient) -> None:
     ):
         rejected = await client.get("/reports/events", params=requested | wrong)
         assert (rejected.status_code, rejected.json()["parameter"]) == (400, "after")
+
+
+@pytest.mark.parametrize("report", REPORTS)
+async def test_versioned_paths_give_the_same(client: httpx.AsyncClient, report: str) -> None:
+    """/v1 before a path changes nothing but the address of the next page, which keeps it."""
+    requested = DAY | {"interval": "hour", "limit": "1"}
+    for path in (f"/reports/{report}", f"/reports/{report}.csv"):
+        plain, versioned = [await client.get(prefix + path, params=requested) for prefix in ("", "/v1")]
+        assert (versioned.status_code, versioned.headers["ETag"]) == (200, plain.headers["ETag"])
+        assert versioned.headers["Content-Type"] == plain.headers["Content-Type"]
+        assert versioned.headers["Link"] == plain.headers["Link"].replace(f"<{path}", f"</v1{path}")
+        assert (await client.get(plain.headers["Link"].partition(">")[0][1:])).status_code == 200
+        assert (await client.get(versioned.headers["Link"].partition(">")[0][1:])).status_code == 200
+    wrong = [await client.get(f"{prefix}/reports/{report}", params={"from": "2026-11-01"}) for prefix in ("", "/v1")]
+    assert [answer.status_code for answer in wrong] == [400, 400]
+
+
+async def test_a_relative_range_moves_with_the_clock(
+    database: Database, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same URL covers the next day when it comes: no client may keep the answer, and the reporter keeps no parsed
+    query. Pages keep the days of the first one."""
+    clock = [datetime(2026, 6, 10, 23, 59, 59, tzinfo=UTC)]
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return clock[0].astimezone(tz)
+
+    monkeypatch.setattr(period, "datetime", Clock)
+    async with connected(database.collector_dsn) as connection:
+        await connection.execute(REPORTED, datetime.now(UTC))
+    requested = {"range": "3d", "interval": "day", "limit": "2"}
+    first = await client.get("/v1/reports/events", params=requested)
+    assert first.headers["Cache-Control"] == "no-cache"
+    query = first.json()["query"]
+    assert (query["range"], query["from"], query["to"]) == ("3d", "2026-06-08T00:00:00Z", "2026-06-11T00:00:00Z")
+    clock[0] += timedelta(seconds=2)
+    later = await client.get("/v1/reports/events", params=requested)
+    assert later.json()["query"]["from"] == "2026-06-09T00:00:00Z"
+    for rest in (
+        await client.get("/v1/reports/events", params=requested | {"after": first.json()["next"]}),
+        await client.get(first.headers["Link"].partition(">")[0][1:]),
+    ):
+        assert [row["start"] for row in rest.json()["rows"]] == ["2026-06-10T00:00:00Z"]
+        assert (rest.json()["totals"], rest.json()["next"]) == (first.json()["totals"], None)
+    yesterday = await client.get("/v1/reports/revenue.csv", params={"range": "yesterday", "timeZone": "Asia/Tokyo"})
+    assert 'filename="sluice-revenue-2026-06-10-2026-06-10.csv"' in yesterday.headers["Content-Disposition"]
+
+
+async def test_the_funnel_in_every_format(client: httpx.AsyncClient) -> None:
+    """CSV and Arrow have a row for each step with its rates; a rate that there is none of is empty."""
+    requested = DAY | {
+        "source": "facebook",
+        "steps": "page.like,checkout.complete,ad.view,ad.click",
+        "compare": "previous",
+    }
+    headers = {"Accept": CSV}
+    lines = (await client.get("/v1/reports/funnel", params=requested, headers=headers)).text.splitlines()
+    names = "source,step,eventType,events,rate,overallRate,previousEvents,previousRate,previousOverallRate"
+    assert lines[0] == f"start,localStart,end,complete,{names}"
+    assert [line.split(",", 4)[4] for line in lines[1:]] == [
+        "facebook,1,page.like,1,,1.0,0,,",
+        "facebook,2,checkout.complete,1,1.0,1.0,0,,",
+        "facebook,3,ad.view,0,0.0,0.0,0,,",
+        "facebook,4,ad.click,0,,0.0,0,,",
+    ]
+    answer = await client.get("/v1/reports/funnel", params=requested, headers={"Accept": ARROW})
+    rows = nanoarrow.ArrayStream.from_readable(answer.content).read_all().to_pylist()
+    assert [(row["eventType"], row["rate"], row["previousRate"]) for row in rows] == [
+        ("page.like", None, None),
+        ("checkout.complete", 1.0, None),
+        ("ad.view", 0.0, None),
+        ("ad.click", None, None),
+    ]
 
 
 async def test_a_query_that_makes_no_sense_is_rejected(client: httpx.AsyncClient) -> None:
