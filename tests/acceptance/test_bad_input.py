@@ -140,7 +140,7 @@ BAD_QUERIES: Mapping[str, tuple[str, str, str]] = {
     # path and query; the parameter at fault; a part of the detail
     "no range": ("/reports/events", "from", "is required"),
     "no end": ("/reports/events?from=2026-11-21", "to", "is required"),
-    "no date": ("/reports/events?from=yesterday&to=2026-11-22", "from", "neither a date nor an instant"),
+    "no date": ("/reports/events?from=yesterday&to=2026-11-22", "from", "neither a date nor a time"),
     "no such day": ("/reports/revenue?from=2026-02-30&to=2026-11-22", "from", "does not exist"),
     "no zone": ("/reports/revenue?from=2026-11-21T00:00:00&to=2026-11-22", "from", "with a zone"),
     "a time after a space": ("/reports/events?from=2026-11-21+00:00:00Z&to=2026-11-22", "from", "2026-11-22T07:00:00Z"),
