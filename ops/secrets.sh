@@ -32,6 +32,10 @@ done
 keep nats_url "nats://sluice:$(random)@${NATS_HOST:-nats:4222}"
 keep nats_users "include ./nats.conf
 authorization { user: sluice, password: \"$(sed -n 's#^nats://[^:/@]*:\([^@]*\)@.*#\1#p' "$folder/nats_url")\" }"
+# Who may read reports: NAME:TOKEN or NAME:TOKEN:SOURCE,SOURCE, one a line. reporter_token is that of `sluice report`.
+keep reporter_token "$(random)"
+keep reporter_tokens "operator:$(cat "$folder/reporter_token")
+reader:$(random)"
 for name in postgres monitor grafana; do
     keep "${name}_password" "$(random)"
 done

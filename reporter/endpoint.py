@@ -33,6 +33,7 @@ from reporter.query_params import QueryParams
 from reporter.reports.report import Answer, AnyReport
 from reporter.settings import ReporterSettings
 from reporter.single_flight import SingleFlight
+from reporter.tokens import token_of
 
 CACHED_QUERIES = 64  # parsed queries, because dashboards repeat theirs; the largest takes a megabyte
 ALLOWED = {"Allow": "GET, OPTIONS"}
@@ -85,6 +86,8 @@ class Endpoint:
                 else answer.preferred_media_type(_text(request_headers.get(b"accept")))
             )
             query_string = scope["query_string"]
+            if (token := token_of(scope)) is not None:
+                query_string = token.restrict(query_string)
             rendered = await self.single_flight.run(
                 (self.report.path, media_type, query_string), lambda: self._read(media_type, query_string, steps)
             )

@@ -141,12 +141,15 @@ async def test_operators_commands_run_in_their_container(running: Running) -> No
 
 
 async def test_the_reports_count_the_same(running: Running) -> None:
-    """The reporter's container answers what the publisher counted."""
+    """The reporter's container answers what the publisher counted, to a client that has a token of the secrets."""
     (reporter,) = running.engine.replicas("reporter")
     now = datetime.now(UTC)
     query = {"from": (now - timedelta(hours=2)).isoformat(), "to": (now + timedelta(hours=2)).isoformat()}
     async with httpx.AsyncClient(timeout=30) as http:
-        answer = await http.get(f"http://{reporter.address}:8081/reports/events", params=query)
+        url = f"http://{reporter.address}:8081/reports/events"
+        assert (await http.get(url, params=query)).status_code == 401
+        token = (running.secrets / "reporter_token").read_text().strip()
+        answer = await http.get(url, params=query, auth=("operator", token))
     assert answer.status_code == 200, answer.text
     assert sum(row["events"] for row in answer.json()["rows"]) == running.sent["accepted"]
 
@@ -195,7 +198,7 @@ async def test_a_container_has_what_the_file_gives_it_and_no_more(running: Runni
     """Its own secret alone; nowhere to write; and without its tmpfs not even there: such a fault would be seen."""
     (reporter,) = running.engine.replicas("reporter")
     bare = replace(reporter, spec={**reporter.spec, "tmpfs": []})
-    listed = "import os; assert os.listdir('/run/secrets') == ['reporter_dsn'], os.listdir('/run/secrets')"
+    listed = "import os; assert {*os.listdir('/run/secrets')} == {'reporter_dsn', 'reporter_tokens'}"
     await running.engine.run(reporter, ["python", "-c", listed])
     with pytest.raises(AssertionError, match=r"Read-only file system|Permission denied"):
         await running.engine.run(reporter, ["python", "-c", "open('/var/left-behind', 'w')"])
