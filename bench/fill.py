@@ -1,6 +1,7 @@
 """Fill a database with generated events over a number of days, for demonstrations and benchmarks.
 
     templates --fill--> events --parse--> rows --COPY--> each day's partition --their counts--> rollups --> commit
+    all days filled --> breakdowns
 
 The events are those of the stand-in publisher, spread evenly over the days before now. The collector's parser encodes
 the rows. Invariant: a source's day is one transaction, so an interrupted fill leaves whole days, and the ledger always
@@ -26,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench.publisher.templates import PAGE_EVENTS, UUIDS_A_PAGE, Page, make_page, uuid_lots
 from bench.publisher.values import VALUES
+from collector.maintenance.breakdowns import BreakdownCounter
 from collector.message import Message
 from collector.parse.choose import select_parser
 from collector.parse.parsed import Parser
@@ -70,7 +72,7 @@ class Day(NamedTuple):
     events: int
 
 
-def days_of(events: int, days: int, now: datetime) -> list[Day]:
+def days_of(events: int, days: float, now: datetime) -> list[Day]:
     """Split the `days` times 24 hours before `now` into days (UTC), each with its share of the events."""
     first = now - timedelta(days=days)
     parts: list[Day] = []
@@ -132,7 +134,7 @@ class Generator:
 
 
 async def fill(
-    dsn: str, events: int, days: int, *, values: str = "publisher", show: bool = True, seed: object = None
+    dsn: str, events: int, days: float, *, values: str = "publisher", show: bool = True, seed: object = None
 ) -> Counter[str]:
     """Store `events` events of the last `days` days, of both sources together. Return the count of each source.
 
@@ -152,6 +154,10 @@ async def fill(
             # Newest days first, so that an interrupted fill has the days that reports query most.
             for day in reversed(days_of(events, days, datetime.now(UTC))):
                 stored += await _fill_day(connections, generator, day, lambda count: progress.advance(bar, count))
+            progress.update(bar, description="counting breakdowns")
+            async with asyncio.TaskGroup() as tasks:
+                for source, connection in connections.items():
+                    tasks.create_task(BreakdownCounter(connection, source).count_all(datetime.now(UTC)))
     finally:
         for connection in connections.values():
             connection.terminate()

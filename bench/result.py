@@ -18,6 +18,13 @@ def write(name: str, result: dict[str, Any]) -> None:
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
+def kept(name: str) -> dict[str, Any]:
+    """The result that is kept; empty if there is none."""
+    file = RESULTS / f"{name}.json"
+    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return found
+
+
 def percentile(samples: Sequence[float], share: float) -> float:
     """Return the sample below which `share` percent of the samples are; 0 without samples."""
     ordered = sorted(samples)

@@ -11,6 +11,7 @@ from collector import metrics
 from collector.collect import Collector
 from collector.fetch import Fetcher
 from collector.maintenance import ledger, maintain
+from collector.maintenance.breakdowns import count_breakdowns
 from collector.maintenance.stranded import recover_stranded
 from collector.maintenance.watermark import advance_watermark
 from collector.parse.choose import PARSER_CHOICES, ParserChoice, select_parser
@@ -89,6 +90,8 @@ async def collect(source: Source, choice: ParserChoice, stop: asyncio.Event) -> 
         asyncio.create_task(ledger.watch(client, settings.collector_dsn, source, readiness)),
         asyncio.create_task(maintain.maintain(client, source, settings, readiness)),
     ]
+    if source.table is not None:
+        background.append(asyncio.create_task(count_breakdowns(settings.collector_dsn, source, readiness)))
     readiness.set_ready("collecting")
     log.info("collector started", source=source.name, stream=source.stream, parser=parser)
     try:

@@ -6,6 +6,7 @@ fetched -> parsed -> copying -> merged -> committed -> acked
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 
 class Point(StrEnum):
@@ -15,3 +16,7 @@ class Point(StrEnum):
     MERGED = "collector.merged"  # rows, rollups and receipts are written, but not committed
     COMMITTED = "collector.committed"  # committed, but not acknowledged
     ACKED = "collector.acked"  # acknowledged
+
+
+BREAKDOWNS_COUNTED: Final = "collector.breakdowns_counted"
+"""The breakdowns of a bucket are written, not committed."""

@@ -58,6 +58,18 @@ ledger_uncounted = Gauge(
     "Events stored according to receipts, minus events in rollups; must be 0",
     ["source"],
 )
+breakdown_quarters = Counter(
+    "collector_breakdown_quarters_counted", "Quarter-hours whose breakdowns this collector has counted", ["source"]
+)
+breakdown_seconds = Histogram(
+    "collector_breakdown_seconds", "Time to count the breakdowns of a quarter-hour", ["source"],
+    buckets=DURATION_BUCKETS,
+)  # fmt: skip
+breakdown_uncounted = Gauge(
+    "collector_breakdown_uncounted_quarters",
+    "Quarter-hours that have ended and whose breakdowns are not counted, or no longer valid: reports read their rows",
+    ["source"],
+)
 stranded = Counter(
     "collector_consumers_recreated", "Consumers recreated because JetStream did not deliver a message", ["source"]
 )
@@ -90,7 +102,7 @@ def initialize(source: str) -> None:
     """
     for metric in (
         *(accepted, processed, repeated, messages, redelivered, conflicts, stranded),
-        *(parse_cpu_seconds, batch_events, stopped, paused),
+        *(parse_cpu_seconds, batch_events, stopped, paused, breakdown_quarters, breakdown_seconds),
     ):
         metric.labels(source)
     for reason in DEAD_REASONS:

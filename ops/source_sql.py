@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from textwrap import indent
 from typing import Final
@@ -44,6 +45,16 @@ def text() -> str:
         bodies = ["\n".join(line for line in text.splitlines() if not line.startswith("--")) for text in parts]
         united = "\nUNION ALL\n".join(bodies)
         written.append(_statement(name, _TEMPLATES[name].replace(f"[[{part}]]", indent(united, " " * 8))))
+    written += [
+        _statement(f"{name}_{source.name}", _with_fold(_TEMPLATES[name], source))
+        for source in SOURCES.values()
+        for name in ("count_breakdowns", "total_breakdowns")
+    ]
+    written += [
+        _statement(f"breakdown_rows_{source.name}_{name.replace(',', '_')}", _breakdown_rows(source, columns))
+        for source in SOURCES.values()
+        for name, columns in source.breakdowns.items()
+    ]
     return "\n".join([_HEADING, *written])
 
 
@@ -67,8 +78,100 @@ def _filled(template: str, source: Source) -> str:
         "country": _column(source, REGISTERED) or "",
         "registry": _REGISTRY if REGISTERED in names else "",
     }
+    return _replaced(template, places)
+
+
+def _replaced(template: str, places: Mapping[str, str]) -> str:
     filled = re.sub(r"\[\[(\w+)\]\]", lambda place: places[place[1]], template)
     return "\n".join(line.rstrip() for line in filled.splitlines())
+
+
+def _with_fold(template: str, source: Source) -> str:
+    """A statement that writes the breakdowns of a source: see `fold` in the templates."""
+    breakdowns = list(source.breakdowns.values())
+    pairs = [columns for columns in breakdowns if len(columns) > 1]
+    # What rows are grouped by: a dimension that is part of a pair is counted with the first one.
+    sets = [next((pair for pair in pairs if set(columns) <= set(pair)), columns) for columns in breakdowns]
+    grouped = list(dict.fromkeys(sets))
+    singles = dict.fromkeys(dimension for columns in grouped for dimension in columns)
+    types = [label for labels in source.event_types.values() for label in labels]
+    counts = [f"events_{number}" for number, _ in enumerate(types, start=1)]
+    place = "array_position(event_types, '{0}')"
+    return _replaced(
+        template.replace("[[fold]]", _body("fold")),
+        {
+            "source": source.name,
+            "purchase": source.purchase.event_type,
+            "names": _texts(source.breakdowns),
+            "pairs": ", ".join(str(number) for number, columns in enumerate(breakdowns, 1) if len(columns) > 1),
+            "number": _case(
+                [
+                    (" AND ".join(f"grouping({one.name}) = 0" for one in columns), str(number))
+                    for number, columns in enumerate(grouped, start=1)
+                ]
+            ),
+            "columns": ", ".join(one.name for one in singles),
+            "values": ", ".join(_selected(one, source.column_of(one.path)) for one in singles),
+            "sets": ", ".join(f"(event_type, {', '.join(one.name for one in columns)})" for columns in grouped),
+            "named": "\n    UNION ALL\n".join(
+                _breakdown(number, grouped.index(within) + 1, columns)
+                for number, (columns, within) in enumerate(zip(breakdowns, sets, strict=True), start=1)
+            ),
+            "types": _texts(types),
+            "counts": ", ".join(counts),
+            "pivoted": _lines(
+                f"coalesce(sum(events) FILTER (WHERE event_type = '{label}'), 0) AS {count}"
+                for label, count in zip(types, counts, strict=True)
+            ),
+            "summed": _lines(f"coalesce(sum({count}), 0)::bigint AS {count}" for count in counts),
+            "slices": ",\n        ".join(f"finer.events[{place}:{place}]".format(label) for label in types),
+            "arrays": ", ".join(f"array_agg({count})" for count in counts),
+        },
+    )
+
+
+def _breakdown(number: int, within: int, columns: tuple[Dimension, ...]) -> str:
+    second = columns[1].name if len(columns) > 1 else None
+    return _replaced(
+        _body("breakdown"),
+        {
+            "breakdown": str(number),
+            "set": str(within),
+            "value": columns[0].name,
+            "second": second or "NULL",
+            "and": f" AND {second} IS NOT NULL" if second else "",
+        },
+    )
+
+
+def _body(template: str) -> str:
+    """A template that is a part of others, without its comment."""
+    return "\n".join(line for line in _TEMPLATES[template].splitlines() if not line.startswith("--"))
+
+
+def _breakdown_rows(source: Source, columns: tuple[Dimension, ...]) -> str:
+    """The rows of a source with the values of one breakdown."""
+    values = [
+        banded(one, column) if one.bands else column
+        for one, column in ((one, source.column_of(one.path)) for one in columns)
+    ]
+    return _replaced(
+        _TEMPLATES["breakdown_rows"],
+        {
+            "source": source.name,
+            "purchase": source.purchase.event_type,
+            "one_value": f"({values[0]})",
+            "one_second": f"({values[1]})" if len(values) > 1 else "NULL",
+        },
+    )
+
+
+def _texts(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def _lines(expressions: Iterable[str]) -> str:
+    return ",\n           ".join(expressions)
 
 
 def _column(source: Source, dimension: str) -> str | None:

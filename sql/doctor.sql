@@ -21,3 +21,9 @@ WHERE (datname IS NULL OR datname = current_database())
 
 -- name: clock
 SELECT clock_timestamp()
+
+-- name: breakdowns
+-- Up to which instant a source is stored, and whether none of its quarter-hours was counted in the last hour.
+SELECT (SELECT stored_until FROM watermarks WHERE source = $1::text::source) AS stored_until,
+       NOT EXISTS (SELECT FROM breakdown_buckets WHERE source = $1::text::source AND counted_at > now() - interval '1 hour')
+           AS idle

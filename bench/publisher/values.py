@@ -2,6 +2,7 @@
 
     publisher       a new person, campaign and video for each event, like the real publisher
     zipf            people, campaigns, cities and items repeat, a few of them often (Zipf's law)
+    many            like zipf, with 2,000 campaigns
     one             one person, campaign, city and item in all events of a type
     zipf-campaigns  like publisher, but few campaigns by Zipf's law
     one-campaign    like publisher, but a single campaign
@@ -69,5 +70,6 @@ VALUES: Mapping[str, Values] = {
     "one": Values(person=1, city=1, campaign=1, thing=1, circumstance=1),
     "zipf-campaigns": Values(campaign=200),
     "one-campaign": Values(campaign=1),
+    "many": Values(person=50_000, city=20_000, campaign=2_000, thing=2_000),
     "plausible": Values(person=50_000, city=20_000, campaign=200, thing=2_000, funnel=True),
 }

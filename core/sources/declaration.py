@@ -23,6 +23,9 @@ AT: Final = "2000-01-01T00:00:00.000Z"
 REGISTERED: Final = "country"
 """The only text dimension whose values have a registry (`known_countries`)."""
 
+CAMPAIGN: Final = "campaign"
+"""The name of the breakdown by campaign."""
+
 Bands = tuple[tuple[int, str], ...]
 """The first number and the name of each band, in order, from 0."""
 
@@ -99,6 +102,7 @@ class Source:
     purchase     the event type and amount of revenue
     campaign     JSON path of a purchase's campaign; None if events have none
     dimensions   of the audience, in the order of reports
+    pairs        two dimensions each, whose values are also counted together
     funnel       event types, in the order of the steps of the default funnel
     examples     for each funnel stage an event type, a user and an engagement, for documentation; AT is any instant
 
@@ -116,6 +120,7 @@ class Source:
     funnel: tuple[str, ...]
     examples: Mapping[Stage, Example]
     campaign: str | None = None
+    pairs: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for problem in self._contradictions():
@@ -135,6 +140,17 @@ class Source:
     def counted(self) -> tuple[Dimension, ...]:
         """The dimensions in rollups."""
         return tuple(dimension for dimension in self.dimensions if not dimension.ranked)
+
+    @property
+    def breakdowns(self) -> dict[str, tuple[Dimension, ...]]:
+        """What its events are counted by after they are stored: the campaign, each dimension, and each pair.
+
+        The name of a pair is that of both dimensions, with a comma between.
+        """
+        singles = [Dimension(CAMPAIGN, self.campaign, ranked=True)] if self.campaign else []
+        singles += self.dimensions
+        pairs = [tuple(one for name in pair for one in self.dimensions if one.name == name) for pair in self.pairs]
+        return {",".join(one.name for one in columns): columns for columns in (*((one,) for one in singles), *pairs)}
 
     @property
     def event_types(self) -> dict[Stage, tuple[str, ...]]:
@@ -164,6 +180,12 @@ class Source:
             labels = any(key.labels for key in self.keys_of(dimension.path) if key)
             if not (labels or dimension.bands or dimension.name == REGISTERED):
                 yield f"dimension {dimension.name}: needs bands, or labels in its struct, or ranked=True"
+        names = [dimension.name for dimension in self.dimensions]
+        if self.campaign and CAMPAIGN in names:
+            yield f"{CAMPAIGN} is not the name of a dimension: it is the campaign's"
+        for pair in self.pairs:
+            if len(set(pair)) != 2 or not set(pair) <= set(names):
+                yield f"pair {', '.join(pair)}: name two of its dimensions"
         yield from self._wrong_columns()
 
     def _wrong_columns(self) -> Iterator[str]:

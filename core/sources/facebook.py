@@ -90,6 +90,7 @@ SOURCE = Source(
         Dimension("country", "data.user.location.country"),
         Dimension("city", "data.user.location.city", ranked=True),
     ),
+    pairs=(("age", "gender"),),
     funnel=("ad.view", "ad.click", "checkout.complete"),
     examples={
         "top": Example("video.view", _USER, {"actionTime": AT, "referrer": "newsfeed", "videoId": "v-1"}),

@@ -11,7 +11,7 @@ from typing import Final
 
 import shtab
 
-VALUES: Final = ("publisher", "plausible", "zipf", "one", "zipf-campaigns", "one-campaign")
+VALUES: Final = ("publisher", "plausible", "zipf", "many", "one", "zipf-campaigns", "one-campaign")
 """The distributions of generated values: the names in `bench.publisher.values`, which the image does not contain."""
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 

@@ -56,6 +56,7 @@ RUNBOOKS: Final = {
     "lag": "CollectorLag",
     "stopped": "CollectorStopped",
     "partitions": "PartitionsRunningOut",
+    "breakdowns": "BreakdownsBehind",
     "dead_letters": "DeadLetters",
     "lost": "LedgerUnbalanced",
     "ledger": "LedgerUnbalanced",

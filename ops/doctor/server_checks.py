@@ -66,6 +66,7 @@ NEEDS: Final[dict[str, tuple[str, ...]]] = {
     "partitions": ("PostgreSQL", "schema", "columns"),
     "index": ("PostgreSQL", "schema"),
     "countries": ("PostgreSQL", "schema"),
+    "breakdowns": (*_BOTH, "collectors"),
     "dead_letters": ("PostgreSQL", "schema"),
     "lost": (*_BOTH, "columns"),
     "ledger": (*_BOTH, "columns"),
@@ -75,6 +76,9 @@ NEEDS: Final[dict[str, tuple[str, ...]]] = {
 _LEDGER: Final = statements("ledger")
 _MIGRATIONS: Final = statements("migrations")
 _SQL: Final = statements("doctor")
+_BREAKDOWNS: Final = statements("breakdowns")
+MAX_UNCOUNTED: Final = 8
+"""Quarter-hours that may wait at any time: under load, or after a restart."""
 
 
 async def check_nats(client: Client, settings: OperatorSettings) -> tuple[list[CheckResult], list[SourceFacts]]:
@@ -217,7 +221,28 @@ async def check_postgres(connection: Connection, settings: OperatorSettings) -> 
     )
     rebuild = "find the sender of invalid countries, then run: sluice countries rebuild"
     checks.append(check_result("countries", full, rebuild, f"{free:,} of {countries.PLACES:,} places are free"))
+    checks.append(await _breakdowns(connection))
     return checks
+
+
+async def _breakdowns(connection: Connection) -> CheckResult:
+    """Check that the breakdowns of quarter-hours are counted. Reports read the rows of the others."""
+    waiting, stuck = [], []
+    for name, source in SOURCES.items():
+        row = await connection.fetchrow(_SQL["breakdowns"], name)
+        assert row is not None
+        if row["stored_until"] is None:
+            continue
+        names = list(source.breakdowns)
+        if uncounted := await connection.fetchval(_BREAKDOWNS["uncounted"], name, row["stored_until"], names):
+            waiting.append(f"{plural(uncounted, 'quarter-hour')} of {name}")
+            if uncounted > MAX_UNCOUNTED and row["idle"]:
+                stuck.append(
+                    f"{plural(uncounted, 'quarter-hour')} of {name} wait, and none was counted in the last hour"
+                )
+    ok = f"not counted yet: {', '.join(waiting)}; until then reports read their rows" if waiting else "all are counted"
+    fix = "read in the log of the source's collectors why the step breakdowns fails"
+    return msgspec.structs.replace(check_result("breakdowns", stuck, fix, ok), needs=NEEDS["breakdowns"])
 
 
 async def _postgres_fsync(connection: Connection) -> CheckResult:

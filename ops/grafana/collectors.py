@@ -174,6 +174,26 @@ def collectors() -> Dashboard:
             runbook="StepFailing",
         ),
         curves(
+            "Breakdowns not counted",
+            EXACT,
+            (f"max by (source) (collector_breakdown_uncounted_quarters{_OF})", "{{source}}"),
+            meaning="Quarter-hours that have ended and that reports by campaign, city and audience read from rows",
+            usually_zero=True,
+            critical_from=96,
+            runbook="BreakdownsBehind",
+        ),
+        curves(
+            "Time to count a quarter-hour",
+            SECONDS,
+            (
+                f"sum by (source) (rate(collector_breakdown_seconds_sum{_OF}[$__rate_interval]))"
+                f" / (sum by (source) (rate(collector_breakdown_seconds_count{_OF}[$__rate_interval])) > 0)",
+                "{{source}}",
+            ),
+            meaning="Mean, by all breakdowns. The collectors of a source count one at a time",
+            usually_zero=True,
+        ),
+        curves(
             "Places for countries",
             EXACT,
             ("min(collector_country_places_free)", "free"),

@@ -6,6 +6,8 @@ The expressions are those of production; only their patience (`for`) is taken ou
 import asyncio
 import contextlib
 import sys
+from collections.abc import AsyncIterator
+from datetime import timedelta
 from functools import partial
 
 from core import postgres
@@ -14,7 +16,7 @@ from ops.local.ports import free_port
 from ops.local.program import Program
 from ops.local.ready import answers_ok
 from tests.support.collecting import publish
-from tests.support.events import changed, facebook, message, tiktok
+from tests.support.events import NOON, changed, facebook, message, tiktok
 from tests.support.gateway import workers_of
 from tests.support.processes import standing_still
 from tests.support.prometheus import Prometheus, alert_rules, watched
@@ -40,7 +42,7 @@ async def test_every_alert_fires() -> None:
     require_tool("prometheus")
     async with running(**SETTINGS) as system:
         disk = await full_disk(system)
-        async with watched(system, {"disk": disk}) as prometheus:
+        async with watched(system, {"disk": disk}) as prometheus, uncounted_breakdowns(system):
             await prometheus.scrapes_everything()
             system.http.headers["X-Api-Key"] = KEY
             await failing_step(system)
@@ -133,6 +135,20 @@ async def invented_countries(system: System) -> None:
     invented = [changed(facebook(), "data.user.location.country", f"Invented {number}") for number in range(900)]
     assert (await system.post(invented)).status_code == 202
     await system.until_stored()
+
+
+@contextlib.asynccontextmanager
+async def uncounted_breakdowns(system: System) -> AsyncIterator[None]:
+    """BreakdownsBehind: events of a hundred quarter-hours, and another session holds the lock of those that count."""
+    holder = await postgres.connect(system.servers.owner_dsn, name="tests")
+    try:
+        await holder.execute("SELECT pg_advisory_lock(hashtext('sluice.breakdowns'), hashtext('facebook'))")
+        events = [facebook(at=NOON - timedelta(minutes=15 * number)) for number in range(100)]
+        assert (await system.post(events)).status_code == 202
+        await system.until_stored()
+        yield
+    finally:
+        await holder.close()
 
 
 async def lost_message(system: System) -> None:

@@ -8,11 +8,13 @@ import asyncpg
 import pytest
 
 from bench.fill import NoRoom, check_room, days_of, fill
+from collector.maintenance.breakdowns import MAX_VALUES, BreakdownCounter
 from core.errors import Misconfigured
 from core.events.subjects import stream_of
 from core.sources import SOURCES
 from ops.cli.arguments import amount
 from sql import statements
+from tests.support import breakdowns
 from tests.support.operator import operator, ops
 from tests.support.report_rows import connected
 from tests.support.rollups import rollup_differences
@@ -29,7 +31,9 @@ async def test_a_filled_database_balances(database: Database) -> None:
     assert stored.total() == 2 * EVENTS
     async with connected(database.owner_dsn) as connection:
         assert await rollup_differences(connection) == []
+        assert await breakdowns.wrong(connection, MAX_VALUES) == []
         for source in SOURCES:
+            assert await BreakdownCounter(connection, source).uncounted(datetime.now(UTC)) == 0
             assert await connection.fetchval(ledger["stored_total"], stream_of(source)) == stored[source]
             assert await connection.fetchval(ledger["rolled_up"], source) == stored[source]
             first, last = await connection.fetchrow(f"SELECT min(event_time), max(event_time) FROM {source}_events")

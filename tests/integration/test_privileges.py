@@ -22,6 +22,7 @@ TABLES = (
     *("facebook_events", "tiktok_events", "receipts", "receipt_totals", "event_counts", "audience_counts"),
     *("known_countries", "watermarks", "dead_letters", "rejected_events", "partition_floors", "schema_migrations"),
     *("dead_letter_totals", "stream_lives", "other_countries", "source_states", "gateway_state"),
+    *("breakdown_buckets", "breakdown_counts", "breakdown_turns"),
 )
 LEAF = f"facebook_events_{NOON:%Y%m%d}"
 

@@ -73,6 +73,7 @@ def test_a_declaration_that_contradicts_itself_is_rejected() -> None:
             "column event_id must contain eventId",
         ),
         ({"funnel": ("ad.view", "sold")}, "sold is not one of its event types"),
+        ({"pairs": (("age", "income"),)}, "pair age, income: name two of its dimensions"),
         ({"campaign": "data.engagement.adName"}, "no column contains data.engagement.adName"),
     ):
         with pytest.raises(ValueError, match=said):

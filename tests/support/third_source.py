@@ -10,15 +10,17 @@ import asyncio
 import csv
 import io
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
 from typing import Any
 
+from collector.maintenance.breakdowns import BreakdownCounter
 from collector.parse.native import native_parser
 from collector.parse.python import python_parser
 from collector.sources import SOURCES
-from core import native
+from core import native, postgres
 from core.events.contract import Contract
 from core.settings import load
 from ops.doctor import doctor
@@ -136,6 +138,51 @@ def _band(user: dict[str, Any]) -> str:
     return "90+" if percentile >= 90 else "50-89" if percentile >= 50 else "0-49"
 
 
+async def broken_down(system: System, events: list[Event]) -> None:
+    """Its campaigns, dimensions and pairs are counted after the events are stored, by quarter-hour, hour and day."""
+    connection = await postgres.connect(system.servers.collector_dsn, name="tests")
+    try:
+        await BreakdownCounter(connection, "google").count_all(datetime.now(UTC))
+        assert await BreakdownCounter(connection, "google").uncounted(datetime.now(UTC)) == 0
+    finally:
+        await connection.close()
+    recounts = {
+        "campaign": Counter(_values(events, lambda event: event["data"]["engagement"].get("campaign"))),
+        "country": Counter(_values(events, lambda event: event["data"]["user"]["country"])),
+        "income": Counter(map(_band, (event["data"]["user"] for event in events))),
+        "device": Counter(_values(events, lambda event: event["data"]["engagement"].get("device"))),
+        "income,device": Counter(_values(events, _income_and_device)),
+    }
+    sold = sum(
+        Decimal(event["data"]["engagement"]["conversionValue"] or 0)
+        for event in events
+        if event["eventType"] == "conversion"
+    )
+    for name, recount in recounts.items():
+        for unit in ("quarter", "hour"):
+            rows = await system.select(
+                "SELECT values, seconds, totals, revenue FROM breakdown_counts "
+                "WHERE source = 'google' AND breakdown = $1 AND unit = $2::text::breakdown_unit",
+                name,
+                unit,
+            )
+            found: Counter[Any] = Counter()
+            for row in rows:
+                keys = row["values"] if row["seconds"] is None else zip(row["values"], row["seconds"], strict=True)
+                found.update(dict(zip(keys, row["totals"], strict=True)))
+            assert found == recount, (name, unit)
+            assert sum(sum(row["revenue"]) for row in rows) == sold
+
+
+def _values(events: list[Event], value: Callable[[Event], Any]) -> list[Any]:
+    return [found for event in events if (found := value(event)) is not None]
+
+
+def _income_and_device(event: Event) -> tuple[str, str] | None:
+    device = event["data"]["engagement"].get("device")
+    return device and (_band(event["data"]["user"]), device)
+
+
 async def shown(system: System) -> None:
     """CSV, the document that the page is made from, the pipeline's state and doctor know the source."""
     answer = await system.get("/reports/demographics.csv", **{"from": rfc3339(NOON), "to": rfc3339(UNTIL)})
@@ -168,6 +215,7 @@ async def main() -> None:
     async with running() as system:
         await stored(system, events)
         await reported(system, events)
+        await broken_down(system, events)
         await shown(system)
 
 
