@@ -36,7 +36,7 @@ authorization { user: sluice, password: \"$(sed -n 's#^nats://[^:/@]*:\([^@]*\)@
 keep reporter_token "$(random)"
 keep reporter_tokens "operator:$(cat "$folder/reporter_token")
 reader:$(random)"
-for name in postgres monitor grafana; do
+for name in postgres monitor grafana bi; do
     keep "${name}_password" "$(random)"
 done
 for name in facebook_secrets tiktok_secrets meta_verify_token pager_token tickets_token; do

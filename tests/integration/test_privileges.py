@@ -115,15 +115,16 @@ async def test_the_collector_cannot_change_the_house(filled: Database) -> None:
 
 
 async def test_only_collectors_make_temporary_tables(servers: Servers) -> None:
-    """The reporter cannot even make one for itself."""
-    await forbidden(servers.reporter_dsn, "CREATE TEMPORARY TABLE mine (a int)")
+    """The reporter and BI tools cannot even make one for themselves."""
+    for dsn in (servers.reporter_dsn, servers.dsn("sluice_bi")):
+        await forbidden(dsn, "CREATE TEMPORARY TABLE mine (a int)")
     connection = await postgres.connect(servers.collector_dsn, name="tests")
     await connection.execute("CREATE TEMPORARY TABLE staging (a int)")
     await connection.close()
 
 
 async def test_no_role_is_more_than_it_is_called(database: Database) -> None:
-    """None of the three is a superuser, makes roles or databases, replicates, or belongs to another."""
+    """None of the four is a superuser, makes roles or databases, replicates, or belongs to another."""
     connection = await postgres.connect(database.reporter_dsn, name="tests")
     try:
         rows = await connection.fetch(
@@ -133,7 +134,7 @@ async def test_no_role_is_more_than_it_is_called(database: Database) -> None:
         )
     finally:
         await connection.close()
-    assert {row["rolname"] for row in rows} >= {"sluice_owner", "sluice_collector", "sluice_reporter"}
+    assert {row["rolname"] for row in rows} >= {"sluice_owner", "sluice_collector", "sluice_reporter", "sluice_bi"}
 
 
 async def test_nats_asks_for_the_password(fresh_nats: FreshNats) -> None:
