@@ -5,7 +5,8 @@
 #   sh ops/secrets.sh [FOLDER]
 #
 # The folder is closed to others; the files in it are readable, because each container reads its own under a user of its
-# own. A managed database: write its DSNs into owner_dsn, collector_dsn and reporter_dsn before.
+# own. A managed database: write its DSNs into owner_dsn, collector_dsn and reporter_dsn, and the password of the role
+# sluice_bi into bi_password, before.
 set -eu
 folder=${1:-secrets}
 mkdir -p "$folder"

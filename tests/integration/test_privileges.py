@@ -116,8 +116,9 @@ async def test_the_collector_cannot_change_the_house(filled: Database) -> None:
 
 async def test_only_collectors_make_temporary_tables(servers: Servers) -> None:
     """The reporter and BI tools cannot even make one for themselves."""
-    for dsn in (servers.reporter_dsn, servers.dsn("sluice_bi")):
-        await forbidden(dsn, "CREATE TEMPORARY TABLE mine (a int)")
+    await forbidden(servers.reporter_dsn, "CREATE TEMPORARY TABLE mine (a int)")
+    writing = servers.dsn("sluice_bi") + "?default_transaction_read_only=off"  # a right, not a setting, forbids it
+    await forbidden(writing, "CREATE TEMPORARY TABLE mine (a int)")
     connection = await postgres.connect(servers.collector_dsn, name="tests")
     await connection.execute("CREATE TEMPORARY TABLE staging (a int)")
     await connection.close()
