@@ -85,8 +85,22 @@ faults: $(VENV)/ready $(SLUICE) $(NATIVE) ## break every part under load and jud
 	@SLUICE_FAULTS=$(if $(SHORT),short,long) SLUICE_FAULTS_REPORT=.sluice/faults.json \
 	  $(RUN) -m pytest --quiet --numprocesses=2 --dist=loadfile tests/faults
 
+cluster: $(VENV)/ready $(SLUICE) $(NATIVE) ## break hosts of a cluster and judge what is stored (needs root); figures go to .sluice/cluster.json
+	@SLUICE_FAULTS=long SLUICE_FAULTS_REPORT=.sluice/cluster.json $(RUN) -m pytest --quiet tests/cluster
+
 production-check: $(VENV)/ready $(SLUICE) $(NATIVE) $(TOOLS) ## compose, manifests, metrics, alerts, dashboards, runbooks, backup (SHORT=1: files only)
 	@exec $(RUN) -m tests.production
+
+IMAGE_VERSION ?= dev
+# Base images from elsewhere: make images PYTHON_IMAGE=…@sha256:… RUST_IMAGE=…; BUILD_FLAGS are docker's own
+images: ## build both images, sluice:IMAGE_VERSION (dev) and sluice-stand-in; PYTHON_IMAGE, RUST_IMAGE: other bases
+	@for target in services:sluice stand-in:sluice-stand-in; do \
+	  docker build --quiet $(BUILD_FLAGS) $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) \
+	    $(if $(RUST_IMAGE),--build-arg RUST_IMAGE=$(RUST_IMAGE)) --build-arg VERSION=$(IMAGE_VERSION) \
+	    --target $${target%%:*} --tag $${target##*:}:$(IMAGE_VERSION) . || exit; done
+
+compose-check: $(VENV)/ready $(TOOLS) ## build the images and run the compose files under a container engine; as root on Debian it brings one
+	@exec $(RUN) -m tests.engine $(OPTIONS)
 
 PREVIEW := ops/grafana/preview
 PICTURES ?= docs/dashboards
@@ -132,4 +146,4 @@ clean: ## delete what was built: the native module, checkers and caches; data (m
 	@rm -rf $(BUILT)
 	@find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-.PHONY: help setup up demo test lint faults production-check pictures fuzz bench load bench-reports lock reset-data clean
+.PHONY: help setup up demo test lint faults cluster production-check images compose-check pictures fuzz bench load bench-reports lock reset-data clean

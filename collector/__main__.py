@@ -21,6 +21,7 @@ from collector.sources.source import Source
 from collector.store.store import Store
 from core import health, health_server, jetstream, lifecycle, listen, logs, postgres, tracing
 from core.events.contract import Contract
+from core.fence import Fence
 from core.metrics import record_build_info
 from core.settings import load, warn_of_unknown
 
@@ -74,7 +75,8 @@ async def collect(source: Source, choice: ParserChoice, stop: asyncio.Event) -> 
     await lifecycle.unless_stopped(stop, jetstream.ensure_streams_when_up(client, settings))
     readiness.set_ready("nats")
 
-    store = Store(settings.collector_dsn, source, parse)
+    fence = Fence(client, settings.stream_replicas)
+    store = Store(settings.collector_dsn, source, parse, fence)
     fetcher = Fetcher(
         client, source.stream, source.name,
         ack_wait_seconds=settings.collector_ack_wait_seconds, batch_rows=settings.collector_batch_rows,
@@ -85,10 +87,10 @@ async def collect(source: Source, choice: ParserChoice, stop: asyncio.Event) -> 
     )  # fmt: skip
     await fetcher.start()
     background = [
-        asyncio.create_task(advance_watermark(client, settings.collector_dsn, source, readiness)),
+        asyncio.create_task(advance_watermark(client, settings.collector_dsn, source, readiness, fence)),
         asyncio.create_task(recover_stranded(client, source, readiness)),
-        asyncio.create_task(ledger.watch(client, settings.collector_dsn, source, readiness)),
-        asyncio.create_task(maintain.maintain(client, source, settings, readiness)),
+        asyncio.create_task(ledger.watch(client, settings.collector_dsn, source, readiness, fence)),
+        asyncio.create_task(maintain.maintain(client, source, settings, readiness, fence)),
     ]
     if source.table is not None:
         background.append(asyncio.create_task(count_breakdowns(settings.collector_dsn, source, readiness)))

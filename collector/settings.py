@@ -11,7 +11,7 @@ from core.settings import Dsn, OwnerDsn, Port, Seconds, Settings
 RETENTION_MARGIN_DAYS: Final = 4
 """A day's partition is kept this much longer than an event of that day can be accepted."""
 MIN_RETENTION_DAYS: Final = 1 + RETENTION_MARGIN_DAYS
-"""For the smallest MAX_EVENT_AGE_DAYS. The database refuses to drop a later day (`drop_days` in sql/migrations)."""
+"""For the smallest MAX_EVENT_AGE_DAYS. The database does not drop a later day (`drop_days` in sql/migrations)."""
 
 
 class CollectorSettings(Settings, frozen=True, kw_only=True):

@@ -17,8 +17,9 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, ReplayPolicy
 from core.events.subjects import consumer_of, stream_of
 from core.jetstream import api_request, config_drift
 
-# Settings that do not change which messages are delivered or when. A pause is set by an operator and stays.
-IGNORED_SETTINGS: Final = frozenset({"name", "description", "metadata", "pause_until", "sample_freq", "num_replicas"})
+# Settings that do not change which messages are delivered or when. A pause is set by an operator and stays. The number
+# of copies is not ignored: a consumer with fewer copies than its stream may vanish with one host.
+IGNORED_SETTINGS: Final = frozenset({"name", "description", "metadata", "pause_until", "sample_freq"})
 MAX_WAITING: Final = 512  # pull requests; the server's default is two for each collector
 
 log = structlog.get_logger()

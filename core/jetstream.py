@@ -20,11 +20,13 @@ from nats.aio.client import Client
 from nats.js.api import ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
 from core.errors import SluiceError
-from core.events.subjects import COLLECTED, REJECTED, stream_of, stream_subjects
+from core.events import wire
+from core.events.subjects import COLLECTED, EVENTS_HEADER, REJECTED, events_subject, stream_of, stream_subjects
 from core.frames import receive_frames
 from core.health import Readiness
 from core.nats_login import login, public_nkey
 from core.settings import Settings
+from core.sources import SourceName
 
 log = structlog.get_logger()
 
@@ -32,6 +34,15 @@ MICROSECOND = timedelta(microseconds=1)
 # Longer than any publish is retried (GATEWAY_PUBLISH_TIMEOUT_SECONDS, 15 by default).
 DUPLICATE_WINDOW_SECONDS = 120
 LOG_AGAIN_SECONDS = 10.0
+MARKER = wire.encode([], [])
+MARKER_TIMEOUT_SECONDS = 2.0
+# A NATS host that vanished is left within these times, far below the 30 s in which all services have to work again.
+CONNECT_TIMEOUT_SECONDS = 1  # for each server, if there are several
+ONLY_SERVER_TIMEOUT_SECONDS = 5
+PING_SECONDS = 2
+QUORUM_EVERY_SECONDS = 1.0
+QUORUM_FAILURES = 3  # in turn, before another server is tried
+QUORUM_MAX_FAILURES = 24  # the same if other servers have no quorum either
 # err_codes of a publish without room: the stream is at its limit; the server or the account is out of storage.
 NO_ROOM = frozenset({10077, 10023, 10047})
 # Settings of an existing stream that may differ: they change neither what is stored and acknowledged nor when.
@@ -51,9 +62,10 @@ class StreamState(msgspec.Struct):
 
 
 class StreamLimits(msgspec.Struct):
-    """The limits of a stream; -1 means no limit."""
+    """The limits of a stream (-1 means no limit) and the number of its copies."""
 
     max_bytes: int
+    num_replicas: int = 1
 
 
 class StreamInfo(msgspec.Struct):
@@ -85,6 +97,22 @@ class StreamMissing(SluiceError):
 _decode_info = msgspec.json.Decoder(StreamInfo).decode
 
 
+async def publish_marker(client: Client, source: SourceName) -> int:
+    """Publish a message without events to a source's stream. Return its sequence. Raises StreamMissing.
+
+    If the stream has several copies, the PubAck needs a quorum. Every state with this sequence includes all messages
+    that were accepted before.
+    """
+    headers = {EVENTS_HEADER: "0"}
+    try:
+        ack = await client.jetstream().publish(
+            events_subject(source), MARKER, timeout=MARKER_TIMEOUT_SECONDS, headers=headers
+        )
+    except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+        raise StreamMissing(f"{stream_of(source)}: no quorum confirms a marker: {error!r}") from error
+    return int(ack.seq)
+
+
 async def connect(where: Settings | str, *, name: str, readiness: Readiness | None = None, **options: Any) -> Client:
     """Connect and stay connected: reconnect without limit; log it and update the need "nats" of `readiness`.
 
@@ -113,6 +141,12 @@ async def connect(where: Settings | str, *, name: str, readiness: Readiness | No
             logged, logged_at = text, time.monotonic()
             log.warning("NATS error", error=text)
 
+    watching: list[asyncio.Task[None]] = []
+
+    async def on_close() -> None:
+        for task in watching:
+            task.cancel()
+
     client = Client()
     client._public_nkey = public_nkey(settings)  # nats-py 2.16.0 sets it only with `nkeys`, which has no wheel
     if not servers[0].startswith(("ws://", "wss://")):
@@ -122,15 +156,43 @@ async def connect(where: Settings | str, *, name: str, readiness: Readiness | No
         name=name,
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; a fraction is fine
-        connect_timeout=5,
-        ping_interval=5,
+        connect_timeout=CONNECT_TIMEOUT_SECONDS if len(servers) > 1 else ONLY_SERVER_TIMEOUT_SECONDS,
+        ping_interval=PING_SECONDS,
         max_outstanding_pings=2,
         disconnected_cb=on_disconnect,
         reconnected_cb=on_reconnect,
         error_cb=on_error,
+        closed_cb=on_close,
         **{**credentials, **options},
     )
+    if len(servers) > 1:
+        watching.append(asyncio.create_task(_leave_without_quorum(client)))
     return client
+
+
+async def _leave_without_quorum(client: Client) -> None:
+    """Connect to another server whenever the present one has lost the quorum of JetStream.
+
+    A server that is cut off from the others keeps its clients, and would never again acknowledge a message of theirs.
+    """
+    limit, failures = QUORUM_FAILURES, 0
+    while True:
+        await asyncio.sleep(QUORUM_EVERY_SECONDS)
+        if not client.is_connected:
+            failures = 0
+            continue
+        try:
+            # Only the leader of all servers answers, or a server that knows no leader, with an error.
+            await api_request(client, "INFO", timeout_seconds=QUORUM_EVERY_SECONDS)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
+            failures += 1
+        else:
+            limit, failures = QUORUM_FAILURES, 0
+        if failures >= limit and client.is_connected:
+            url = client.connected_url
+            log.warning("NATS server without a quorum: connecting to another one", server=url.netloc if url else "")
+            limit, failures = min(2 * limit, QUORUM_MAX_FAILURES), 0
+            await client.force_reconnect()
 
 
 def declared_streams(settings: Settings) -> list[StreamConfig]:

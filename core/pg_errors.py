@@ -17,7 +17,7 @@ from typing import Final
 
 import asyncpg
 
-from core.errors import FatalError, Misconfigured
+from core.errors import FatalError, Misconfigured, RetryableError
 
 
 class ErrorClass(Enum):
@@ -65,7 +65,7 @@ _UNDEFINED_TABLE: Final = "42P01"
 _PARTITION: Final = re.compile(r"_events_\d{8}\b")
 _CHECK_VIOLATION: Final = "23514"
 _READ_AGAIN: Final = ("08", "40", "55P03")
-_CONNECTION_LOST: Final = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+_CONNECTION_LOST: Final = (OSError, TimeoutError, RetryableError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 def classify(error: BaseException) -> ErrorClass:

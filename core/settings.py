@@ -124,6 +124,7 @@ OTHER_VARIABLES: Final = frozenset(
         *("SLUICE_FAULTS", "SLUICE_FAULTS_FOLDER", "SLUICE_FAULTS_REPORT", "SLUICE_FOLDER", "SLUICE_RUNBOOKS_URL"),
         *("SLUICE_POSTGRES_PORT", "SLUICE_NATS_PORT", "SLUICE_NATS_MONITOR_PORT"),
         *("NATS_HOST", "NATS_PORT", "NATS_MONITOR_PORT", "NATS_MAX_FILE_STORE", "NATS_SYNC_INTERVAL"),
+        *("GATEWAY_REPLICAS", "SLUICE_ENGINE", "SLUICE_ENGINE_FOLDER"),
     }
 )
 # Kubernetes sets these in every pod for a Service named gateway, reporter or nats.

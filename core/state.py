@@ -21,7 +21,7 @@ from sql import statements
 _SQL: Final = statements("state")
 
 Level = Literal["good", "warn", "bad"]
-CheckName = Literal["lost", "requests", "room in streams", "collectors", "stopped", "paused", "lag", "dead_letters"]
+CheckName = Literal["lost", "requests", "room in streams", "collectors", "stopped", "paused", "lag", "dead letters"]
 
 MAX_LAG_SECONDS: Final = 30.0
 MAX_FULL: Final = 0.8
@@ -81,7 +81,7 @@ def problems(
         result += _of_source(source, max_lag_seconds)
     for (name, reason), events in dead.items():
         text = f"{_plural(events, 'accepted event')} of {name} could not be stored: {reason}"
-        result.append(StateProblem(name, "dead_letters", "warn", f"Events of {name} could not be stored", text))
+        result.append(StateProblem(name, "dead letters", "warn", f"Events of {name} could not be stored", text))
     return sorted(result, key=lambda problem: problem.level != "bad")
 
 

@@ -40,6 +40,10 @@ reader:$(random)"
 for name in postgres monitor grafana bi; do
     keep "${name}_password" "$(random)"
 done
+# Production's, where they are already: openssl writes a key that only its owner can read.
+for name in edge_certificate edge_certificate_key; do
+    if [ -e "$folder/$name" ]; then chmod 444 "$folder/$name"; fi
+done
 for name in facebook_secrets tiktok_secrets meta_verify_token pager_token tickets_token; do
     keep "$name" ""
 done

@@ -31,6 +31,7 @@ def read_statement(source: SourceName, breakdown: str, order: Order = "events") 
         keys="value, second" if pair else "value",
         second="second" if pair else "''",
         pair="true" if pair else "false",
+        unnested="unnest(values) AS value, unnest(seconds) AS second" if pair else "unnest(values) AS value",
         figures=figures,
         figure=figure,
     )

@@ -6,8 +6,9 @@ period's own start and end may cut the first and the last bucket short.
     minute, 15minutes, hour  A bucket starts at each multiple of the interval in local time. An hour that local time
                              repeats is two buckets. If the offset changes by less than the interval (Lord Howe
                              Island: half an hour), the change starts a bucket too.
-    day, week, month         A bucket starts at the first instant of its first day in local time. This is midnight,
-                             or 01:00 if the offset change skips midnight. Weeks start on Monday.
+    day, week, month,        A bucket starts at the first instant of its first day in local time. This is midnight,
+    quarter, year            or 01:00 if the offset change skips midnight. Weeks start on Monday. Quarters start in
+                             January, April, July and October.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from typing import Final, Literal
 
-Interval = Literal["minute", "15minutes", "hour", "day", "week", "month"]
+Interval = Literal["minute", "15minutes", "hour", "day", "week", "month", "quarter", "year"]
 
 _STEPS: Final[dict[str, timedelta]] = {
     "minute": timedelta(minutes=1),
     "15minutes": timedelta(minutes=15),
     "hour": timedelta(hours=1),
 }
+_MONTHS: Final[dict[str, int]] = {"month": 1, "quarter": 3, "year": 12}
+_YEAR_OF_WEEKS: Final = 52
 _EPOCH: Final = datetime(2000, 1, 1)  # local time in any zone: a multiple of every step
 _ZERO: Final = timedelta(0)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -51,6 +54,27 @@ def is_bucket_start(at: datetime, interval: Interval, zone: tzinfo) -> bool:
     return next(_bucket_starts(at - _MICROSECOND, interval, zone)) == at
 
 
+def local_instant(local: datetime, zone: tzinfo) -> datetime:
+    """Return the instant (UTC) of a local time, the first one if local time repeats.
+
+    Raises ValueError if local time skips it.
+    """
+    at = local.replace(tzinfo=zone).astimezone(UTC)
+    if at.astimezone(zone).replace(tzinfo=None) != local:
+        raise ValueError(f"{local} does not exist")
+    return at
+
+
+def next_bucket_start(at: datetime, interval: Interval, zone: tzinfo) -> datetime:
+    """Return the first instant (UTC) after `at` at which a bucket starts."""
+    return next(_bucket_starts(at, interval, zone))
+
+
+def calendar_start(at: datetime, interval: Interval, zone: tzinfo) -> datetime:
+    """Return the start (UTC) of the day, week, month, quarter or year that holds an instant."""
+    return day_start(_first_day(at.astimezone(zone).date(), interval), zone)
+
+
 @lru_cache(10_000)
 def day_start(day: date, zone: tzinfo) -> datetime:
     """Return the first instant (UTC) of a day in local time, or of the next day if the zone skipped this one."""
@@ -63,23 +87,39 @@ def day_start(day: date, zone: tzinfo) -> datetime:
 def previous_range(bounds: Sequence[datetime], interval: Interval | None, zone: tzinfo) -> tuple[datetime, datetime]:
     """Return start and end (UTC) of the period that comes before one with these bucket bounds, in local time.
 
-    The period before whole months has as many months, unless buckets are weeks. The period before whole days has as
-    many days, unless buckets are weeks or months. Any other period is moved back by the fewest whole intervals that
-    avoid an overlap, or by its own length if there is no interval. Raises OverflowError before the year 1.
+    The period before whole months has as many months, unless its buckets would not match: they are weeks, or quarters
+    or years of which the period is no multiple. The period before whole days has as many days, unless buckets are
+    longer than days. Any other period is moved back by the fewest whole intervals that avoid an overlap, or by its own
+    length if there is no interval. Raises OverflowError before the year 1.
     """
     start, end = bounds[0], bounds[-1]
     first, last = start.astimezone(zone).date(), end.astimezone(zone).date()
     if _whole_days(bounds, zone):
-        if first.day == last.day == 1 and interval != "week":
-            months = (last.year - first.year) * 12 + last.month - first.month
+        months = (last.year - first.year) * 12 + last.month - first.month
+        if first.day == last.day == 1 and interval != "week" and months % _MONTHS.get(interval or "", 1) == 0:
             return day_start(_months_before(first, months), zone), start
-        if interval not in ("week", "month"):
+        if interval not in ("week", *_MONTHS):
             return day_start(first - (last - first), zone), start
     if interval is None:
         return start - (end - start), start
     fewest = len(bounds) - 2
-    back = fewest if _moved_back(end, fewest, interval, zone) <= start else fewest + 1
-    return _moved_back(start, back, interval, zone), _moved_back(end, back, interval, zone)
+    back = fewest if moved_back(end, fewest, interval, zone) <= start else fewest + 1
+    return moved_back(start, back, interval, zone), moved_back(end, back, interval, zone)
+
+
+def year_before(bounds: Sequence[datetime], interval: Interval | None, zone: tzinfo) -> tuple[datetime, datetime]:
+    """Return start and end (UTC) of the period one year before one with these bucket bounds, by the local calendar.
+
+    29 February becomes 28 February. Weeks are moved back by 52 weeks, so that they match. Raises OverflowError before
+    the year 1.
+    """
+    start, end = bounds[0], bounds[-1]
+    if interval == "week":
+        before, until = (moved_back(at, _YEAR_OF_WEEKS, "week", zone) for at in (start, end))
+    else:
+        before, until = (moved_back(at, 1, "year", zone) for at in (start, end))
+    # 28 February 12:00 to 29 February 6:00 would end before it starts.
+    return before, until if until > before else before + (end - start)
 
 
 def same_point(
@@ -110,16 +150,27 @@ def _whole_days(bounds: Sequence[datetime], zone: tzinfo) -> bool:
     return all(day_start(bound.astimezone(zone).date(), zone) == bound for bound in (bounds[0], bounds[-1]))
 
 
-def _moved_back(at: datetime, back: int, interval: Interval, zone: tzinfo) -> datetime:
+def moved_back(at: datetime, back: int, interval: Interval, zone: tzinfo) -> datetime:
     """Return `at` moved back by some intervals, at the same time after the start of its day, within that day."""
     if interval in _STEPS:
         return at - back * _STEPS[interval]
     day = at.astimezone(zone).date()
-    if interval == "month":
-        before = _months_before(day, back)
+    if months := _MONTHS.get(interval):
+        before = _months_before(day, back * months)
     else:
         before = day - timedelta(days=back if interval == "day" else 7 * back)
     return min(day_start(before, zone) + (at - day_start(day, zone)), day_start(before + timedelta(days=1), zone))
+
+
+def _first_day(day: date, interval: str) -> date:
+    """Return the first day of the day, week, month, quarter or year that holds a day."""
+    match interval:
+        case "day":
+            return day
+        case "week":
+            return day - timedelta(days=day.weekday())
+    months = _MONTHS[interval]
+    return day.replace(month=(day.month - 1) // months * months + 1, day=1)
 
 
 def _months_before(day: date, months: int) -> date:
@@ -156,7 +207,7 @@ def _past_multiple(at: datetime, offset: timedelta, step: timedelta) -> timedelt
 
 
 def _day_starts(start: datetime, interval: str, zone: tzinfo) -> Iterator[datetime]:
-    """Yield the start of each day, week or month that starts after `start`."""
+    """Yield the start of each day, week, month, quarter or year that starts after `start`."""
     day = start.astimezone(zone).date()
     at = start
     while True:
@@ -166,7 +217,7 @@ def _day_starts(start: datetime, interval: str, zone: tzinfo) -> Iterator[dateti
             case "week":
                 day += timedelta(days=7 - day.weekday())
             case _:
-                day = (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+                day = _months_before(_first_day(day, interval), -_MONTHS[interval])
         if (begin := day_start(day, zone)) > at:  # a day that the zone skipped starts when the next day does
             yield begin
             at = begin

@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 import structlog
 
+from core import pg_hosts
 from core.health import Readiness
 from core.pg_errors import may_read_again, unknown_trace
 from core.postgres import SESSION, Connection, migrations, set_session
@@ -34,6 +35,9 @@ SQL: Final = statements("report_snapshot")
 
 # Maximum wait for a free connection, and extra wait after the server's own statement time-out.
 DATABASE_TIMEOUT_SECONDS: Final = 2.0
+
+
+_CONNECT: Final[Any] = pg_hosts.connect  # asyncpg-stubs require each of asyncpg's own parameters
 
 
 async def open_pool(settings: ReporterSettings) -> Pool:
@@ -57,6 +61,7 @@ async def open_pool(settings: ReporterSettings) -> Pool:
 
     return await asyncpg.create_pool(
         settings.reporter_dsn,
+        connect=_CONNECT,
         min_size=1,
         max_size=settings.reporter_connections,
         timeout=5,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
 from litestar import asgi
@@ -30,7 +30,7 @@ from reporter.database import Pool, open_single_statement, open_snapshot, retry_
 from reporter.error_responses import problem_for
 from reporter.parameters import AFTER, BOM
 from reporter.query_params import QueryParams
-from reporter.reports.report import Answer, AnyReport
+from reporter.reports.report import VERSION_PREFIX, Answer, AnyReport
 from reporter.settings import ReporterSettings
 from reporter.single_flight import SingleFlight
 from reporter.tokens import token_of
@@ -57,9 +57,9 @@ class Endpoint:
     single_flight: SingleFlight[RenderedAnswer]
 
     def route(self) -> ASGIRouteHandler:
-        """Return the route of the report."""
+        """Return the route of the report, with and without the version in its path."""
 
-        @asgi(self.report.path, copy_scope=False)
+        @asgi([VERSION_PREFIX + self.report.path, self.report.path], copy_scope=False)
         async def answer_report(scope: Scope, receive: Receive, send: Send) -> None:
             assert scope["type"] == ScopeType.HTTP
             response = await self.respond(scope)
@@ -88,8 +88,11 @@ class Endpoint:
             query_string = scope["query_string"]
             if (token := token_of(scope)) is not None:
                 query_string = token.restrict(query_string)
+            # Not the path of the request itself: a proxy may mount the reporter elsewhere.
+            prefix = VERSION_PREFIX if scope["path"].endswith(VERSION_PREFIX + self.report.path) else ""
             rendered = await self.single_flight.run(
-                (self.report.path, media_type, query_string), lambda: self._read(media_type, query_string, steps)
+                (prefix, self.report.path, media_type, query_string),
+                lambda: self._read(prefix, media_type, query_string, steps),
             )
             if not steps.ended:
                 steps.done("shared")  # the read of another request
@@ -113,9 +116,11 @@ class Endpoint:
             tracing.spans.record(f"GET {scope['path']}", traceparent, "SERVER", steps, attributes, failed=status >= 500)
         return response
 
-    async def _read(self, media_type: str, query_string: bytes, steps: Steps) -> RenderedAnswer:
+    async def _read(self, prefix: str, media_type: str, query_string: bytes, steps: Steps) -> RenderedAnswer:
         """Parse the query, read the report and encode the answer. Raises the errors that `answer.problem` handles."""
-        query, with_bom = _parse(self.report, query_string, self.settings)
+        query, with_bom = _parse_cached(self.report, query_string, self.settings)
+        if query.period.now is not None:  # relative to the time of an earlier request
+            query, with_bom = _parse(self.report, query_string, self.settings)
         steps.done("query")
         open_database = open_single_statement if query.in_one_statement else open_snapshot
 
@@ -125,9 +130,13 @@ class Endpoint:
 
         report_answer = await retry_once(read)
         steps.done("read")
-        closed = answer.is_closed(report_answer, timedelta(days=self.settings.max_event_age_days))
+        closed = query.period.now is None and answer.is_closed(
+            report_answer, timedelta(days=self.settings.max_event_age_days)
+        )
         next_url = (
-            f"{self.report.path}?{_next_query_string(query_string, report_answer.next)}" if report_answer.next else None
+            f"{prefix}{self.report.path}?{_next_query_string(query_string, report_answer.next)}"
+            if report_answer.next
+            else None
         )
         encoded = formats.json(report_answer)  # for every format, because the entity tag is computed from it
         headers = answer.headers(
@@ -145,14 +154,14 @@ class Endpoint:
         )
 
 
-@lru_cache(CACHED_QUERIES)
 def _parse(report: AnyReport, query_string: bytes, settings: ReporterSettings) -> tuple[Any, bool]:
-    """Return the query of a URL, and whether its CSV file begins with a byte order mark. Raises BadQuery.
-
-    A cached query stays correct. Only its read plan depends on the time of day, and an old plan gives the same figures.
-    """
+    """Return the query of a URL, and whether its CSV file begins with a byte order mark. Raises BadQuery."""
     query_params = QueryParams(query_string, report.parameters)
     return report.parse_query(query_params, settings), query_params.get(BOM) or False
+
+
+_parse_cached: Final = lru_cache(CACHED_QUERIES)(_parse)
+"""A cached query stays correct unless its range is relative: an old read plan gives the same figures."""
 
 
 def _response(media_type: str, rendered: RenderedAnswer, if_none_match: str | None) -> ASGIResponse:

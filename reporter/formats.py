@@ -33,6 +33,7 @@ from msgspec.inspect import (
     BoolType,
     DateTimeType,
     DecimalType,
+    FloatType,
     IntType,
     Metadata,
     NoneType,
@@ -182,6 +183,8 @@ def _column(column_type: Type, values: Sequence[Any], zone: str) -> tuple[Any, A
             return nanoarrow.bool_(), nanoarrow.c_array(values, nanoarrow.bool_())
         case IntType():
             return nanoarrow.int64(), nanoarrow.c_array(values, nanoarrow.int64())
+        case FloatType():
+            return nanoarrow.float64(), nanoarrow.c_array(values, nanoarrow.float64())
         case DecimalType():
             cents = (0 if value is None else int(Decimal(value).scaleb(_SCALE)) for value in values)
             data: Any = b"".join(cent.to_bytes(16, "little", signed=True) for cent in cents)

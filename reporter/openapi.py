@@ -18,6 +18,7 @@ from reporter.formats import ARROW, CSV, JSON
 from reporter.pipeline import Pipeline
 from reporter.query_params import MAX_ROWS, AnyParameter, ChoiceList, Flag, Integer
 from reporter.reports import FILES, REPORTS, AnyReport
+from reporter.reports.report import VERSION_PREFIX
 
 MEDIA_TYPE: Final = "application/vnd.oai.openapi+json"
 
@@ -28,8 +29,10 @@ Aggregated reports on ad-funnel events from {_TITLES}. Read-only.
 **Figures are exact.** They count every stored event of the range, down to the microsecond. All figures of an answer \
 come from one database snapshot. `freshness` is, per source, the instant up to which every accepted event is stored.
 
-**Ranges** include `from` and exclude `to`. If single events of a range are no longer kept, the range has to start and \
-end on quarter-hours. An answer has at most {MAX_ROWS} rows.
+**Ranges** include `from` and exclude `to`, or are relative to now (`range`). If single events of a range are no \
+longer kept, the range has to start and end on quarter-hours. An answer has at most {MAX_ROWS} rows.
+
+**Paths** begin with `/v1`. The same paths without it give the same answers.
 
 **Formats** are JSON and, by the `Accept` header, CSV and Arrow IPC. CSV has freshness and notes in the headers \
 `Sluice-Stored-Until` and `Sluice-Notes`. Its `localStart` is the start of the bucket in local time, without an \
@@ -37,8 +40,8 @@ offset. In CSV, an empty field is null and `""` is empty text. `(other)` is all 
 in JSON.
 
 **Texts of senders** are country, city and campaign. `Accept: text/csv` returns them unchanged. The files under \
-`/reports/….csv` put a `'` before each text that a spreadsheet would read as a formula. Such a text begins with `=`, \
-`+`, `-`, `@`, tab or carriage return. A sender's own `(other)` has a `'` before it in both.
+`/v1/reports/….csv` put a `'` before each text that a spreadsheet would read as a formula. Such a text begins with \
+`=`, `+`, `-`, `@`, tab or carriage return. A sender's own `(other)` has a `'` before it in both.
 
 **Access.** If the reporter has tokens, every request needs one: as a Bearer token, or by HTTP Basic as the password \
 of its name. A token may be bound to sources. Without `source`, a report then has the sources of the token.
@@ -68,9 +71,9 @@ def document() -> bytes:
     _, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
     schemas = {name: _without_docstring(schema) for name, schema in components.items()}
     paths = {
-        **{report.path: {"get": _report(report)} for report in REPORTS},
+        **{VERSION_PREFIX + report.path: {"get": _report(report)} for report in REPORTS},
         "/pipeline": {"get": _pipeline()},
-        **{report.path: {"get": _file(report)} for report in FILES},
+        **{VERSION_PREFIX + report.path: {"get": _file(report)} for report in FILES},
     }
     written = {
         "openapi": "3.1.0",
@@ -86,13 +89,21 @@ def document() -> bytes:
 
 
 def _closed_lists() -> dict[str, tuple[str, ...]]:
-    """Return each closed list by its schema name: the parameter's, with the report's before it if lists differ."""
-    closed_lists = {"Level": get_args(Level), "CheckName": get_args(CheckName)}
+    """Return each closed list by its schema name: the parameter's, with the report's before it if lists differ.
+
+    A parameter that has the list of another one uses its schema: `steps` are event types.
+    """
+    of: dict[str, dict[str, tuple[str, ...]]] = {}
     for report in REPORTS:
         for parameter in report.parameters:
             if parameter.allowed and not isinstance(parameter, Flag):
-                prefix = report.name if parameter.is_list else ""
-                closed_lists[_capital(prefix) + _capital(parameter.name)] = parameter.allowed
+                of.setdefault(parameter.name, {})[report.name] = parameter.allowed
+    closed_lists = {"Level": get_args(Level), "CheckName": get_args(CheckName)}
+    for name, lists in of.items():
+        for report_name, allowed in lists.items():
+            if allowed in closed_lists.values():
+                continue
+            closed_lists[_capital("" if len(set(lists.values())) == 1 else report_name) + _capital(name)] = allowed
     return closed_lists
 
 
@@ -153,11 +164,11 @@ def _responses(description: str, content: Mapping[str, Any], statuses: Iterable[
 
 def _parameter(parameter: AnyParameter) -> dict[str, Any]:
     """Return a parameter object, with the style of a list and the example."""
-    described = {
+    described: dict[str, Any] = {
         "name": parameter.name,
         "in": "query",
         "description": parameter.description,
-        "required": parameter.required,
+        "required": False,  # a range is either `from` and `to`, or `range`
         "schema": _schema(parameter),
     }
     if parameter.is_list:
@@ -174,7 +185,8 @@ def _schema(parameter: AnyParameter) -> dict[str, Any]:
         case Integer():
             return {"type": "integer", "minimum": parameter.bounds[0], "maximum": parameter.bounds[1]}
         case ChoiceList():
-            return {"type": "array", "items": {"enum": parameter.allowed}, "uniqueItems": True}
+            schema = {"type": "array", "items": {"enum": parameter.allowed}, "uniqueItems": True}
+            return schema | ({"minItems": parameter.min_values} if parameter.min_values > 1 else {})
     return {"enum": parameter.allowed} if parameter.allowed else {"type": "string"}
 
 

@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from core.sources import SOURCES, SourceName
 from reporter.buckets import Interval
-from reporter.query_params import MAX_ROWS, BadQuery, Choice, Flag, Integer, Parameter, Text
+from reporter.query_params import MAX_ROWS, BadQuery, Choice, ChoiceList, Flag, Integer, Parameter, Text
+from reporter.relative_range import RelativeRange
 
 MINUTE_RANGE_HOURS: Final = 24
 
@@ -26,13 +27,20 @@ class TimeZone(Parameter[ZoneInfo]):
 FROM: Final = Text(
     "from",
     "Start of the range, inclusive: an ISO 8601 instant with a zone (`2026-11-22T07:00:00Z`, "
-    "`2026-11-22T08:00:00+01:00`), truncated to microseconds, or a date, which starts at its first instant in "
-    "`timeZone`.",
-    required=True,
+    "`2026-11-22T08:00:00+01:00`), truncated to microseconds; a local time of `timeZone` (`2026-11-22T08:00`); or a "
+    "date, which starts at its first instant in `timeZone`. A local time that occurs twice is the first of the two. "
+    "Required, like `to`, unless the query has a `range`.",
     example="2026-11-22",
 )
-TO: Final = Text(
-    "to", "End of the range, exclusive, in the same format as `from`.", required=True, example="2026-11-23"
+TO: Final = Text("to", "End of the range, exclusive, in the same format as `from`.", example="2026-11-23")
+RANGE: Final = RelativeRange(
+    "range",
+    "A range relative to now, in local time of `timeZone`, instead of `from` and `to`. `today`, `this-week`, "
+    "`this-month`, `this-quarter` and `this-year` end with that period, and `yesterday`, `last-week`, `last-month`, "
+    "`last-quarter` and `last-year` are the ones before. `7d` is the last 7 days including today, and `4w` the last 4 "
+    "weeks including this one. `24h` and `30m` end with the current hour or minute, and ranges of 1 to 12 hours with "
+    "the current quarter-hour. `query` of the answer has the bounds.",
+    example="7d",
 )
 TIME_ZONE: Final = TimeZone(
     "timeZone", "IANA time zone of dates and buckets. The default is UTC.", example="Europe/Berlin"
@@ -44,8 +52,11 @@ INTERVAL: Final = Choice[Interval](
     allowed=get_args(Interval),
     example="day",
 )
-SOURCE: Final = Choice[SourceName](
-    "source", "Only events of this source.", allowed=tuple(SOURCES), example=next(iter(SOURCES))
+SOURCE: Final = ChoiceList[SourceName](
+    "source",
+    "Only events of these sources: comma separated, in repeated parameters, or both.",
+    allowed=tuple(SOURCES),
+    example=next(iter(SOURCES)),
 )
 COMPARE: Final = Choice[str](
     "compare",
@@ -54,8 +65,9 @@ COMPARE: Final = Choice[str](
     "`timeZone`) with the same number of days. Other ranges, and ranges whose weeks or months would not match, are "
     "moved back by whole intervals, or by their own length if there is no `interval`. If the range has not ended, "
     "previous figures stop at the instant that corresponds to the earliest `storedUntil`; it is "
-    "`query.compare.countedUntil`.",
-    allowed=("previous",),
+    "`query.compare.countedUntil`. `year` adds the figures of the same range one year earlier by the local calendar; "
+    "if buckets are weeks, 52 weeks earlier.",
+    allowed=("previous", "year"),
 )
 LIMIT: Final = Integer(
     "limit",

@@ -11,27 +11,42 @@ from typing import Final, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 from core.sources.fields import MINUTE_PATTERN, SECOND_PATTERN, ZONE_PATTERN
-from reporter.buckets import Interval, bucket_bounds, day_start, is_bucket_start, previous_range
-from reporter.parameters import COMPARE, FROM, INTERVAL, MINUTE_RANGE_HOURS, TIME_ZONE, TO
+from reporter import pagination
+from reporter.buckets import (
+    Interval,
+    bucket_bounds,
+    day_start,
+    is_bucket_start,
+    local_instant,
+    previous_range,
+    year_before,
+)
+from reporter.parameters import COMPARE, FROM, INTERVAL, MINUTE_RANGE_HOURS, RANGE, TIME_ZONE, TO
 from reporter.query_params import MAX_ROWS, BadQuery, Parameter, QueryParams
 from reporter.read_plan import ReadPlan, plan_reads
+from reporter.relative_range import Relative
 
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2101, 1, 1, tzinfo=UTC)
 
 _UTC: Final = ZoneInfo("UTC")
-_INSTANT: Final = re.compile(f"{MINUTE_PATTERN}({SECOND_PATTERN})?{ZONE_PATTERN}")
+_INSTANT: Final = re.compile(f"{MINUTE_PATTERN}({SECOND_PATTERN})?({ZONE_PATTERN})?")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class Period(NamedTuple):
-    """A range of time and its buckets, in UTC. bounds: the start of each bucket, then the end of the last one."""
+    """A range of time and its buckets, in UTC. bounds: the start of each bucket, then the end of the last one.
+
+    range, now: a relative range as in the query, and the instant that it is relative to.
+    """
 
     start: datetime
     end: datetime
     zone: ZoneInfo
     interval: Interval | None
     bounds: tuple[datetime, ...]
+    range: str | None = None
+    now: datetime | None = None
 
     @property
     def inner_bounds(self) -> tuple[datetime, ...]:
@@ -79,9 +94,14 @@ class Period(NamedTuple):
 
 
 def parse_period(params: QueryParams, groups: int = 1) -> Period:
-    """Parse `from`, `to`, `timeZone` and `interval`. groups: rows of each bucket. Raises BadQuery."""
+    """Parse `from` and `to` or `range`, `timeZone` and `interval`. groups: rows of each bucket. Raises BadQuery."""
     zone = params.get(TIME_ZONE) or _UTC
-    start, end = (_parse_instant(params, parameter, zone) for parameter in (FROM, TO))
+    relative, now = params.get(RANGE), None
+    if relative is not None:
+        now = pagination.parse_now(params) or datetime.now(UTC)
+        start, end = _relative_bounds(params, relative, now, zone)
+    else:
+        start, end = (_parse_instant(params, parameter, zone) for parameter in (FROM, TO))
     if start >= end:
         raise BadQuery("to", f"has to be after from: {end.isoformat()} is not after {start.isoformat()}")
     interval = params.get(INTERVAL)
@@ -96,18 +116,34 @@ def parse_period(params: QueryParams, groups: int = 1) -> Period:
             f"{interval} gives more than {MAX_ROWS} rows ({groups} for each bucket): use a longer interval, "
             "a shorter range or fewer groups",
         )
-    return Period(start, end, zone, interval, period_bounds)
+    return Period(start, end, zone, interval, period_bounds, relative.text if relative else None, now)
 
 
 def parse_previous_period(params: QueryParams, period: Period) -> Period | None:
-    """Return the previous period, None if the query compares nothing. Raises BadQuery."""
-    if params.get(COMPARE) is None:
+    """Return the period of the comparison, None if the query compares nothing. Raises BadQuery."""
+    if (compare := params.get(COMPARE)) is None:
         return None
     interval = period.interval if len(period.bounds) > 2 else None  # one bucket is compared with one bucket
-    start, end = previous_range(period.bounds, interval, period.zone)
+    earlier = year_before if compare == "year" else previous_range
+    start, end = earlier(period.bounds, interval, period.zone)
     if start < EARLIEST:
         raise BadQuery("compare", f"the previous period starts at {start.isoformat()}, before {EARLIEST.isoformat()}")
     return Period(start, end, period.zone, interval, tuple(bucket_bounds(start, end, interval, period.zone)))
+
+
+def _relative_bounds(
+    params: QueryParams, relative: Relative, now: datetime, zone: ZoneInfo
+) -> tuple[datetime, datetime]:
+    for parameter in (FROM, TO):
+        if params.has(parameter):
+            raise BadQuery(parameter.name, "is not allowed with range: use either from and to, or range")
+    try:
+        start, end = relative.bounds(now, zone)
+    except OverflowError:
+        start = end = datetime.min.replace(tzinfo=UTC)
+    if start < EARLIEST or end > LATEST:
+        raise BadQuery(RANGE.name, f"has to be between {EARLIEST.isoformat()} and {LATEST.isoformat()}")
+    return start, end
 
 
 def _parse_instant(params: QueryParams, parameter: Parameter[str], zone: ZoneInfo) -> datetime:
@@ -117,12 +153,13 @@ def _parse_instant(params: QueryParams, parameter: Parameter[str], zone: ZoneInf
         if _DATE.fullmatch(text):
             at = day_start(date.fromisoformat(text), zone)
         elif _INSTANT.fullmatch(text):
-            at = datetime.fromisoformat(text.upper()).astimezone(UTC)
+            given = datetime.fromisoformat(text.upper())
+            at = given.astimezone(UTC) if given.tzinfo else local_instant(given, zone)
         else:
             raise BadQuery(
                 name,
-                f"{text[:100]!r} is neither a date nor an instant with a zone and at most 9 fractional digits: "
-                "use a format such as 2026-11-22 or 2026-11-22T07:00:00Z",
+                f"{text[:100]!r} is neither a date nor a time with at most 9 fractional digits: "
+                "use a format such as 2026-11-22, 2026-11-22T07:00 or 2026-11-22T07:00:00Z",
             )
     except (ValueError, OverflowError):
         raise BadQuery(name, f"{text[:100]!r} is a day or time that does not exist") from None

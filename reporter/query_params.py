@@ -21,6 +21,7 @@ MAX_ROWS: Final = 25_000
 MAX_PARAMETERS: Final = 50
 
 Value = TypeVar("Value")
+Filter = TypeVar("Filter", bound=str)
 ChoiceValue = TypeVar("ChoiceValue", bound=str)
 
 
@@ -43,7 +44,6 @@ class Parameter(Generic[Value]):
 
     name: str
     description: str
-    required: bool = False
     example: str | None = None
     allowed: tuple[str, ...] = ()
     """The closed list of its values; empty if there is none."""
@@ -80,9 +80,10 @@ class Choice(Parameter[ChoiceValue]):
 
 @dataclass(frozen=True)
 class ChoiceList(Parameter[tuple[ChoiceValue, ...]], Generic[ChoiceValue]):
-    """Values of a closed list, in the list's own order."""
+    """Values of a closed list, in the list's own order; at least `min_values` of them."""
 
     allowed: tuple[ChoiceValue, ...] = ()
+    min_values: int = 1
 
     is_list: ClassVar[bool] = True
 
@@ -92,7 +93,17 @@ class ChoiceList(Parameter[tuple[ChoiceValue, ...]], Generic[ChoiceValue]):
             raise BadQuery(self.name, f"{unknown[0][:100]!r} is not allowed", self.allowed)
         if len(set(values)) < len(values):
             raise BadQuery(self.name, "holds a value more than once", self.allowed)
+        if len(values) < self.min_values:
+            raise BadQuery(self.name, f"needs at least {self.min_values} values", self.allowed)
         return tuple(value for value in self.allowed if value in values)
+
+
+class OrderedChoiceList(ChoiceList[ChoiceValue]):
+    """Values of a closed list, in the order of the query."""
+
+    def read(self, text: str) -> tuple[ChoiceValue, ...]:
+        known = {str(value): value for value in super().read(text)}
+        return tuple(known[value] for value in text.split(","))
 
 
 @dataclass(frozen=True)
@@ -140,9 +151,6 @@ class QueryParams:
                 self._texts[name] += f",{value}"
             else:
                 raise BadQuery(name, "occurs more than once")
-        for parameter in parameters:
-            if parameter.required:
-                self.required(parameter)
 
     def has(self, parameter: AnyParameter) -> bool:
         """Return whether the request has the parameter."""
@@ -157,6 +165,16 @@ class QueryParams:
         if not self.has(parameter):
             raise BadQuery(parameter.name, "is required: " + parameter.description)
         return parameter.read(self._texts[parameter.name])
+
+
+def one_or_several(values: tuple[Filter, ...] | None) -> Filter | tuple[Filter, ...] | None:
+    """Return the values of a filter as answers repeat them: a single value without a list."""
+    return values[0] if values and len(values) == 1 else values
+
+
+def as_list(values: Filter | tuple[Filter, ...] | None) -> list[Filter] | None:
+    """Return the values of a filter as a list for SQL. None matches everything."""
+    return None if values is None else list(values) if isinstance(values, tuple) else [values]
 
 
 def decode_pairs(text: str) -> list[tuple[str, str]]:

@@ -42,7 +42,7 @@ class Unauthenticated(SluiceError):
 
 
 class SourceForbidden(SluiceError):
-    """The token may not read the source that the request names, or the request has to name one."""
+    """The token may not read the source that the request names."""
 
     def __init__(self, detail: str, allowed: Sequence[SourceName]) -> None:
         super().__init__(detail)
@@ -76,8 +76,6 @@ class Token:
             raise SourceForbidden(f"the token {self.name} may not read {forbidden[0][:100]!r}", self.sources)
         if wanted:
             return query_string
-        if len(self.sources) > 1 and not SOURCE.is_list:
-            raise SourceForbidden(f"the token {self.name} may read some sources only: name one of them", self.sources)
         added = f"{SOURCE.name}={quote(','.join(self.sources), safe=',')}".encode()
         return query_string + b"&" + added if query_string else added
 

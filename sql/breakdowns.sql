@@ -13,7 +13,7 @@ SELECT pg_advisory_lock(hashtext('sluice.breakdowns'), hashtext($1::text))
 SELECT pg_advisory_unlock(hashtext('sluice.breakdowns'), hashtext($1::text))
 
 -- name: turn
--- Up to which instant a source is stored (NULL: not known), and for how many seconds nobody shall count.
+-- Up to which instant a source is stored (NULL: not known), and for how many seconds no collector may count.
 SELECT (SELECT stored_until FROM watermarks WHERE source = $1::text::source) AS stored_until,
        coalesce((SELECT greatest(extract(epoch FROM rest_until - clock_timestamp()), 0)
                  FROM breakdown_turns WHERE source = $1::text::source), 0)::float8 AS rest_seconds

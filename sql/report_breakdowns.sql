@@ -51,8 +51,11 @@ WITH piece AS MATERIALIZED (
         SELECT {keys}, sum(weight * figure) AS figure
         FROM (
             SELECT {keys}, weight, figure
-            FROM counted CROSS JOIN LATERAL unnest(values, seconds, {figures}) AS listed (value, second, figure)
-            WHERE weight <> 0 AND value IS NOT NULL
+            FROM (
+                -- In the list, not in FROM: a function in FROM stores its rows before they are read.
+                SELECT weight, {unnested}, unnest({figures}) AS figure FROM counted WHERE weight <> 0
+            ) AS listed
+            WHERE value IS NOT NULL
             UNION ALL
             SELECT {keys}, weight, {figure} FROM kept WHERE weight <> 0
         ) AS part
@@ -74,13 +77,15 @@ WITH piece AS MATERIALIZED (
                    unlisted_error AS error, unlisted_revenue_error AS revenue_error
             FROM counted WHERE first
             UNION ALL
-            SELECT bucket, bound, sign, false, listed.value, listed.second, coalesce(listed.events, 0),
-                   coalesce(listed.revenue, 0), CASE WHEN first THEN listed_error - unlisted_error END,
+            SELECT bucket, bound, sign, false, value, {second}, coalesce(listed.events, 0), coalesce(listed.revenue, 0),
+                   CASE WHEN first THEN listed_error - unlisted_error END,
                    CASE WHEN first THEN listed_revenue_error - unlisted_revenue_error END
-            FROM counted CROSS JOIN LATERAL unnest(
-                values, seconds, CASE WHEN place = 0 THEN totals ELSE counted.events[place:place] END,
-                CASE WHEN paid THEN counted.revenue END
-            ) AS listed (value, second, events, revenue)
+            FROM (
+                SELECT bucket, bound, sign, first, listed_error, unlisted_error, listed_revenue_error, unlisted_revenue_error,
+                       {unnested}, unnest(CASE WHEN place = 0 THEN totals ELSE events[place:place] END) AS events,
+                       unnest(CASE WHEN paid THEN revenue END) AS revenue
+                FROM counted
+            ) AS listed
             UNION ALL
             SELECT bucket, bound, sign, false, value, {second}, events, revenue, 0, 0 FROM kept
         ) AS part

@@ -39,8 +39,8 @@ FROM (
         SELECT width_bucket(event_time, $3::timestamptz[]) AS bucket, {column}, count(*) AS events
         FROM {table}
         WHERE event_time >= $1 AND event_time < $2
-          AND ($5::funnel_stage IS NULL OR funnel_stage = $5)
-          AND ($6::event_type IS NULL OR event_type = $6)
+          AND ($5::funnel_stage[] IS NULL OR funnel_stage = ANY ($5))
+          AND ($6::event_type[] IS NULL OR event_type = ANY ($6))
           AND ($7::text[] IS NULL OR {column} = ANY ($7))
         GROUP BY 1, 2
     ) AS counted

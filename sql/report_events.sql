@@ -1,6 +1,6 @@
 -- Counts of events. Units of a range without a bound have a bucket: the number of bounds between buckets ($6) at or
 -- before their start. Units of other ranges have the number of their bound and no bucket (see reporter/read_plan.py).
--- A filter that is NULL matches everything. A column that is not grouped by is NULL.
+-- A filter is a list of values; NULL matches everything. A column that is not grouped by is NULL.
 -- The result has one row for each source, with its watermark and an array for each column. One row for each figure
 -- would take longer to send and decode than to count.
 
@@ -23,8 +23,8 @@ WITH read_range AS (
         WHERE read_range.unit = 'quarter'
     ) AS counted
     WHERE source = ANY ($7::source[])
-      AND ($8::funnel_stage IS NULL OR funnel_stage = $8)
-      AND ($9::event_type IS NULL OR event_type = $9)
+      AND ($8::funnel_stage[] IS NULL OR funnel_stage = ANY ($8))
+      AND ($9::event_type[] IS NULL OR event_type = ANY ($9))
     GROUP BY 1, 2, 3, 4, 5
 )
 SELECT source::text, stored_until, pending_messages, observed_at, statement_timestamp() AS read_at,
@@ -45,6 +45,6 @@ SELECT CASE WHEN $3::integer IS NULL THEN width_bucket(event_time, $4::timestamp
        count(*) AS events
 FROM {table}
 WHERE event_time >= $1 AND event_time < $2
-  AND ($5::funnel_stage IS NULL OR funnel_stage = $5)
-  AND ($6::event_type IS NULL OR event_type = $6)
+  AND ($5::funnel_stage[] IS NULL OR funnel_stage = ANY ($5))
+  AND ($6::event_type[] IS NULL OR event_type = ANY ($6))
 GROUP BY 1, 2, 3, 4

@@ -12,3 +12,10 @@ FROM unnest($1::text[], $2::text[]) AS wanted (name, value)
 
 -- name: held
 SELECT name, current_setting(name) AS value FROM unnest($1::text[]) AS requested (name)
+
+-- name: timeline
+-- The database cluster's identifier and its timeline, which is NULL on a standby. After a promotion the control file is
+-- late, so the timeline comes from the name of the current WAL file.
+SELECT (SELECT system_identifier::text FROM pg_control_system()) AS cluster,
+       CASE WHEN NOT pg_is_in_recovery()
+            THEN ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer END AS timeline

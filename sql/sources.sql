@@ -55,8 +55,8 @@ WITH seen AS (
                     ELSE '120+' END AS age, gender, country
         FROM facebook_events
         WHERE event_time >= $1 AND event_time < $2
-          AND ($6::funnel_stage IS NULL OR funnel_stage = $6)
-          AND ($7::event_type IS NULL OR event_type = $7)
+          AND ($6::funnel_stage[] IS NULL OR funnel_stage = ANY ($6))
+          AND ($7::event_type[] IS NULL OR event_type = ANY ($7))
     ) AS event
     GROUP BY GROUPING SETS ((bucket, age), (bucket, gender), (bucket, country))
 )
@@ -127,8 +127,8 @@ WITH seen AS (
                     ELSE '1000000+' END AS followers, country, device
         FROM tiktok_events
         WHERE event_time >= $1 AND event_time < $2
-          AND ($6::funnel_stage IS NULL OR funnel_stage = $6)
-          AND ($7::event_type IS NULL OR event_type = $7)
+          AND ($6::funnel_stage[] IS NULL OR funnel_stage = ANY ($6))
+          AND ($7::event_type[] IS NULL OR event_type = ANY ($7))
     ) AS event
     GROUP BY GROUPING SETS ((bucket, followers), (bucket, country), (bucket, device))
 )

@@ -19,6 +19,10 @@ ORDER BY message.stream_sequence, message.published_at
 ON CONFLICT DO NOTHING
 RETURNING stream_sequence, published_at
 
+-- name: log_message
+-- A transaction that writes nothing to the WAL commits without waiting for the synchronous standby.
+SELECT pg_logical_emit_message(true, 'sluice', '')
+
 -- name: require_attached
 SELECT require_attached($1, $2)
 
@@ -30,6 +34,10 @@ FROM unnest($2::bigint[], $3::timestamptz[], $4::integer[], $5::integer[], $6::i
 WHERE receipts.stream = $1
   AND receipts.stream_sequence = message.stream_sequence
   AND receipts.published_at = message.published_at
+
+-- name: commit_locally
+-- For this transaction only. A temporary table is not replicated, so its commit need not wait for the standby.
+SET LOCAL synchronous_commit TO local
 
 -- name: staging
 -- {table} is the partitioned table of the source's events.

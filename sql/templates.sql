@@ -47,8 +47,8 @@ WITH seen AS (
                [[values]]
         FROM [[source]]_events
         WHERE event_time >= $1 AND event_time < $2
-          AND ($6::funnel_stage IS NULL OR funnel_stage = $6)
-          AND ($7::event_type IS NULL OR event_type = $7)
+          AND ($6::funnel_stage[] IS NULL OR funnel_stage = ANY ($6))
+          AND ($7::event_type[] IS NULL OR event_type = ANY ($7))
     ) AS event
     GROUP BY GROUPING SETS ([[buckets]])
 )

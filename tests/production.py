@@ -17,7 +17,6 @@ ROOT = Path(__file__).parents[1]
 AREAS = {
     "images and compose files": ("*/test_compose*.py",),
     "the edge's configuration": ("*/test_edge*.py",),
-    "the compose file, run as it stands": ("acceptance/test_parity*.py",),
     "Kubernetes manifests": ("*/test_k8s*.py", "*/test_kubernetes*.py", "*/test_kustomize*.py"),
     "metrics and their table": ("unit/test_metrics*.py",),
     "rules, scrape configuration, routes": ("unit/test_monitoring*.py",),

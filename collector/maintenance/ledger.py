@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from collector import metrics
 from collector.sources.source import Source
 from core import postgres
+from core.fence import Fence
 from core.health import Readiness
 from core.jetstream import stream_info
 from core.periodic import periodically
@@ -29,12 +30,16 @@ _SQL: Final = statements("ledger")
 log = structlog.get_logger()
 
 
-async def watch(client: Client, dsn: str, source: Source, readiness: Readiness) -> None:
+async def watch(client: Client, dsn: str, source: Source, readiness: Readiness, fence: Fence | None = None) -> None:
     """Check the ledger of a source every EVERY_SECONDS, until cancelled."""
 
     async def check() -> None:
         connection = await postgres.connect(
-            dsn, name="sluice-ledger", patience_seconds=5, command_seconds=COMMAND_SECONDS
+            dsn,
+            name="sluice-ledger",
+            patience_seconds=5,
+            command_seconds=COMMAND_SECONDS,
+            accept=fence.accept if fence else None,
         )
         try:
             await _check(client, connection, source)

@@ -22,6 +22,7 @@ from collector.sources.source import Source
 from core import postgres
 from core.errors import Misconfigured, SluiceError
 from core.events.subjects import consumer_of
+from core.fence import Fence
 from core.health import Readiness
 from core.jetstream import stream_info
 from core.periodic import periodically
@@ -46,16 +47,26 @@ def check_retention(settings: CollectorSettings) -> None:
         )
 
 
-async def maintain(client: Client, source: Source, settings: CollectorSettings, readiness: Readiness) -> None:
+async def maintain(
+    client: Client, source: Source, settings: CollectorSettings, readiness: Readiness, fence: Fence | None = None
+) -> None:
     """Run a round of maintenance every EVERY_SECONDS, until cancelled."""
     step = metrics.step(source.name, "maintenance", readiness)
-    await periodically(step, Maintenance(client, source, settings, readiness).round, EVERY_SECONDS)
+    await periodically(step, Maintenance(client, source, settings, readiness, fence).round, EVERY_SECONDS)
 
 
 class Maintenance:
     """Runs the maintenance steps of one source."""
 
-    def __init__(self, client: Client, source: Source, settings: CollectorSettings, readiness: Readiness) -> None:
+    def __init__(
+        self,
+        client: Client,
+        source: Source,
+        settings: CollectorSettings,
+        readiness: Readiness,
+        fence: Fence | None = None,
+    ) -> None:
+        self._fence = fence
         self._client = client
         self._source = source
         self._settings = settings
@@ -75,7 +86,7 @@ class Maintenance:
                 if connection is None:
                     connection = await self._connect()
                 if not await step.attempt(run(connection)):  # the connection may be in any state
-                    connection.terminate()
+                    await postgres.close(connection)  # cancels a session that waits for a synchronous standby
                     connection = None
         finally:
             if connection is not None:
@@ -87,6 +98,7 @@ class Maintenance:
             name="sluice-maintenance",
             patience_seconds=5,
             command_seconds=COMMAND_SECONDS,
+            accept=self._fence.accept if self._fence else None,
         )
 
     async def _pause(self, _: Connection) -> None:

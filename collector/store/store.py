@@ -23,8 +23,10 @@ from collector.store.batch import DeadLetter, Entry, Outcome, Path, dead_letter
 from collector.store.isolate import DeadLimit, PoisonIsolator
 from collector.store.write import COMMAND_SECONDS, BatchWriter, DirectCopyBackoff, Poison, day_of, staging
 from core import faults, postgres
+from core.errors import RetryableError
 from core.events import wire
 from core.events.dead_reasons import StoreReason
+from core.fence import Fence
 from core.pg_errors import ErrorClass, classify
 from core.postgres import Connection
 from sql import statements
@@ -38,17 +40,23 @@ class TooSlow(TimeoutError):
     """A batch exceeded a time limit in its transaction. A smaller batch may not."""
 
 
+class NotReplicated(RetryableError):
+    """A COMMIT ended before the synchronous standby confirmed it. A failover may lose the batch."""
+
+
 class Store:
     """Stores the batches of one collector, over one connection and in one shard of the rollups."""
 
-    def __init__(self, dsn: str, source: Source, parse: Parser) -> None:
+    def __init__(self, dsn: str, source: Source, parse: Parser, fence: Fence | None = None) -> None:
         self._dsn = dsn
+        self._fence = fence
         self._source = source
         self._parse = parse
         self.direct_backoff = DirectCopyBackoff()
         self._connection: Connection | None = None
         self._shard = 0
         self._leaves: set[int] = set()
+        self._warnings: list[str] = []  # received since the last statement before COMMIT
 
     async def close(self) -> None:
         """Close the connection, if there is one. Safe to call twice."""
@@ -58,26 +66,39 @@ class Store:
             await postgres.close(connection)
 
     async def save(self, entries: list[Entry]) -> Outcome:
-        """Store one batch. When this returns, the transaction has committed.
+        """Store one batch. When this returns, the commit is on disk, also on the synchronous standby if there is one.
 
-        Raises TooSlow, FatalError, or what the database raised (see `core.pg_errors`); then nothing is stored.
+        Raises TooSlow, NotReplicated, FatalError, or what the database raised (see `core.pg_errors`). Then nothing is
+        stored, or the whole batch is stored on the primary only. The next try finds its receipts in that case.
         """
         connection = await self._connect()
+        self._warnings.clear()
         try:
             below_floor = await self._ensure_leaves(connection, entries)
             async with connection.transaction():
-                return await self._save(connection, entries, below_floor)
+                try:
+                    outcome = await self._save(connection, entries, below_floor)
+                except TimeoutError:  # a ROLLBACK at a frozen server would wait as long again
+                    await postgres.close(connection)
+                    raise
+                self._warnings.clear()
         except Exception as error:
             if classify(error) is ErrorClass.MISSING_PARTITION:
                 self._leaves.clear()
             if _timed_out(error):
                 raise TooSlow(f"{len(entries)} messages exceeded a time limit: {error!r}") from error
             raise
+        if self._warnings:  # a cancelled wait for the standby ends COMMIT with a warning, not with an error
+            raise NotReplicated(f"COMMIT: {self._warnings[0]}")
+        return outcome
 
     async def _save(self, connection: Connection, entries: list[Entry], below_floor: set[int]) -> Outcome:
         fresh = await self._insert_receipts(connection, entries)
         outcome = Outcome(skipped_messages=len(entries) - len(fresh))
         if not fresh:
+            # The receipts may belong to a commit that the standby has not confirmed. Log a message, so that this COMMIT
+            # waits for the standby, and thereby for every earlier commit.
+            await connection.execute(_SQL["log_message"])
             return outcome
         limit = DeadLimit(fresh)
         dead_letters = [dead_letter(entry.message, event) for entry in fresh for event in entry.parsed.invalid]
@@ -183,8 +204,15 @@ class Store:
                 below_floor.add(day)
         return below_floor
 
+    def _record_warning(self, _: object, message: asyncpg.PostgresLogMessage) -> None:
+        # By its type: the text is in the server's language.
+        if isinstance(message, asyncpg.PostgresWarning):
+            self._warnings.append(str(message))
+
     async def _connect(self) -> Connection:
         if self._connection is not None and not self._connection.is_closed():
+            if self._fence is not None:
+                self._fence.check(self._connection)
             return self._connection
         await self.close()
         connection = await postgres.connect(
@@ -192,12 +220,16 @@ class Store:
             name=f"sluice-collector-{self._source.name}",
             patience_seconds=5,
             command_seconds=COMMAND_SECONDS,
+            accept=self._fence.accept if self._fence else None,
         )
         # If the connection is lost while a COPY waits to write, asyncpg 0.32 does not wake it: it would hang.
         resume = connection._protocol.resume_writing  # type: ignore[attr-defined]
         connection.add_termination_listener(lambda _: resume())
+        connection.add_log_listener(self._record_warning)
         try:
-            await connection.execute(staging(self._source))
+            async with connection.transaction():
+                await connection.execute(_SQL["commit_locally"])
+                await connection.execute(staging(self._source))
             self._shard = await connection.fetchval(_SQL["acquire_shard"], self._source.name)
         except BaseException:
             connection.terminate()

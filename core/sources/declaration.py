@@ -176,6 +176,8 @@ class Source:
         types = {label for labels in self.event_types.values() for label in labels}
         for event_type in {self.purchase.event_type, *self.funnel} - types:
             yield f"{event_type} is not one of its event types"
+        if len(self.funnel) < 2 or len(set(self.funnel)) < len(self.funnel):
+            yield "the funnel needs at least two different steps"
         for dimension in self.counted:
             labels = any(key.labels for key in self.keys_of(dimension.path) if key)
             if not (labels or dimension.bands or dimension.name == REGISTERED):

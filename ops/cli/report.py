@@ -32,11 +32,14 @@ from reporter.reports import AnyReport
 from reporter.reports.audience import DIMENSIONS
 from reporter.reports.demographics import DEMOGRAPHICS
 from reporter.reports.events import EVENTS
+from reporter.reports.funnel import FUNNEL
+from reporter.reports.report import VERSION_PREFIX
 from reporter.reports.revenue import REVENUE
 
 REPORTS: Final[tuple[tuple[AnyReport, str], ...]] = (
     (EVENTS, "count events"),
     (REVENUE, "sum revenue and purchases"),
+    (FUNNEL, "count events by the steps of a funnel, with the rates from step to step"),
     (DEMOGRAPHICS, "count events by age, country and so on"),
 )
 ACCEPT: Final = {"text": "application/json", "json": "application/json", "csv": "text/csv"}
@@ -49,16 +52,28 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "sluice report events --from 7d --interval day",
         "sluice report events --from 2026-11-22 --to 2026-11-23 --group-by source,funnelStage",
     ),
-    "revenue": ("sluice report revenue --from 24h --group-by source", "sluice report revenue --from 30d --format csv"),
+    "revenue": (
+        "sluice report revenue --from 24h --group-by source",
+        "sluice report revenue --from 30d --format csv",
+        "sluice report revenue --range this-month --metrics averageOrderValue,conversion --compare year",
+    ),
+    "funnel": (
+        "sluice report funnel --range 7d",
+        "sluice report funnel --range last-month --interval week --steps ad.view,ad.click,checkout.complete",
+    ),
     "demographics": ("sluice report demographics --from 7d", "sluice report demographics --from 7d --format json"),
 }
+NUMBERS: Final = ("events", "revenue", "purchases", "average order value", "conversion", "share", "rate", "step")
+"""Columns that end with these are numbers."""
 _AGO: Final = re.compile(r"[0-9]{1,6}[smhd]")
 
 
 def options(group: Any) -> None:
     """Add a command for each report, with an option for each of its parameters."""
     for report, summary in REPORTS:
-        document = f"the answer of GET /reports/{report.name}, which the reporter describes in its OpenAPI document"
+        document = (
+            f"the answer of GET {VERSION_PREFIX}{report.path}, which the reporter describes in its OpenAPI document"
+        )
         parser = command(
             group, report.name, summary, examples=EXAMPLES[report.name], document=document, formats=tuple(ACCEPT)
         )
@@ -74,18 +89,23 @@ def _option(parser: argparse.ArgumentParser, parameter: AnyParameter) -> None:
         words += f" One of: {', '.join(parameter.allowed)}" + (", comma separated." if parameter.is_list else ".")
     if parameter.name == "from":
         words = (
-            f"Start, inclusive: 2026-11-22T07:00:00Z, a date in --time-zone, or an age: 2h, 3d (default {DEFAULT_FROM})"
+            "Start, inclusive: 2026-11-22T07:00:00Z, a date or a local time in --time-zone, or an age: 2h, 3d "
+            f"(default {DEFAULT_FROM})"
         )
     elif parameter.name == "to":
         words = "End, exclusive; written like --from (default: now)"
-    parser.add_argument(name, dest=parameter.name, metavar="WHEN" if parameter.required else "VALUE", help=words)
+    parser.add_argument(
+        name, dest=parameter.name, metavar="WHEN" if parameter.name in ("from", "to") else "VALUE", help=words
+    )
 
 
 async def run(settings: OperatorSettings, report: AnyReport, options: argparse.Namespace) -> int:
     """Request a report and print it; return 2 if the reporter rejects the query. Raises Unreachable."""
     query = {parameter.name: getattr(options, parameter.name) for parameter in report.parameters}
-    query |= {"from": _when(query["from"] or DEFAULT_FROM), "to": _when(query["to"] or "0s")}
-    address = f"{settings.reporter_url.rstrip('/')}/reports/{report.name}?" + urlencode(
+    if query["range"] is None:
+        query |= {"from": query["from"] or DEFAULT_FROM, "to": query["to"] or "0s"}
+    query |= {name: _when(query[name]) for name in ("from", "to") if query[name] is not None}
+    address = f"{settings.reporter_url.rstrip('/')}{VERSION_PREFIX}{report.path}?" + urlencode(
         {name: value for name, value in query.items() if value is not None}
     )
     try:
@@ -136,12 +156,14 @@ def _print(answer: Mapping[str, Any], report: AnyReport) -> None:
     cells = [[_text(name, line[name]) + _mark(name, line) for name in names] for line in lines]
     shown = table([_words(name) for name in names], cells, cut=("campaign id", "value"))
     for column, name in zip(shown.columns, names, strict=True):
-        column.justify = "right" if _words(name).endswith(("events", "revenue", "purchases")) else "left"
+        column.justify = "right" if _words(name).endswith(NUMBERS) else "left"
     query, out = answer["query"], console()
     out.print(shown)
-    sums = ", ".join(f"{_words(name)} {_text(name, value)}" for name, value in answer["totals"].items())
     zone = ZoneInfo(query["timeZone"])
+    sums = _steps(answer["totals"]) if report is FUNNEL else _figures(answer["totals"])
     out.print(f"\ntotal: {sums}; {_period(query, zone)}, time zone {zone.key}")
+    if report is FUNNEL:
+        out.print("a funnel counts events, not people")
     if not all(line["complete"] for line in lines):
         out.print(
             f"{INCOMPLETE_MARK} marks an incomplete bucket: the range cuts it, it has not ended, or its events are not "
@@ -155,6 +177,19 @@ def _print(answer: Mapping[str, Any], report: AnyReport) -> None:
         out.print(escape(note))
     if answer["next"]:
         out.print(f"more rows follow: --after {answer['next']}")
+
+
+def _figures(totals: Mapping[str, Any]) -> str:
+    return ", ".join(f"{_words(name)} {_text(name, value)}" for name, value in totals.items())
+
+
+def _steps(totals: Sequence[Mapping[str, Any]]) -> str:
+    """Return the steps of each source with their events and the rate from the step before."""
+    funnels: dict[str, list[str]] = {}
+    for step in totals:
+        rate = "" if step["rate"] is None else f" ({_text('rate', step['rate'])})"
+        funnels.setdefault(step["source"], []).append(f"{step['eventType']} {_text('events', step['events'])}{rate}")
+    return "; ".join(f"{source}: {', '.join(steps)}" for source, steps in funnels.items())
 
 
 def _period(of: Mapping[str, Any], zone: ZoneInfo) -> str:
@@ -195,4 +230,6 @@ def _text(name: str, value: Any) -> str:
         return datetime.fromisoformat(value).isoformat(" ", "minutes").removesuffix("+00:00")
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.2%}"
     return f"'{value}" if LIKE_OTHER.fullmatch(value) else safe(value)

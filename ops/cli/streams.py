@@ -6,7 +6,7 @@ consumer, so a missing consumer is not drift.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import nats.js.errors
 from nats.aio.client import Client
@@ -15,8 +15,11 @@ from nats.js.api import ConsumerConfig, StreamConfig
 from collector.settings import CollectorSettings
 from core.consumers import apply_consumer, consumer_drift, declared_consumer
 from core.errors import SluiceError
-from core.events.subjects import COLLECTED, consumer_of
-from core.jetstream import StreamInfo, declared_streams, stream_config, stream_drift, stream_info
+from core.events.subjects import COLLECTED, consumer_of, stream_of
+from core.jetstream import StreamInfo, api_request, declared_streams, stream_config, stream_drift, stream_info
+
+SUBJECTS: Final = ("events.>", "rejected.>", "refused.>")
+"""Subjects of this version and of the one before, which published rejected events to the stream REFUSED."""
 
 
 class Stream(NamedTuple):
@@ -35,6 +38,18 @@ class Stream(NamedTuple):
     @property
     def drift(self) -> list[str]:
         return self.stream_drift + [f"consumer {consumer_of(self.collected)}: {what}" for what in self.consumer_drift]
+
+
+async def undeclared(client: Client) -> list[tuple[str, int]]:
+    """Return the streams that take subjects of Sluice and are not declared, each with its number of messages."""
+    declared = set(map(stream_of, COLLECTED))
+    names = [
+        name
+        for subject in SUBJECTS
+        for name in (await api_request(client, "STREAM.NAMES", {"subject": subject}))["streams"] or ()
+        if name not in declared
+    ]
+    return [(name, (await stream_info(client, name)).state.messages) for name in dict.fromkeys(names)]
 
 
 async def read(client: Client, settings: CollectorSettings) -> list[Stream]:

@@ -57,7 +57,7 @@ RUNBOOKS: Final = {
     "stopped": "CollectorStopped",
     "partitions": "PartitionsRunningOut",
     "breakdowns": "BreakdownsBehind",
-    "dead_letters": "DeadLetters",
+    "dead letters": "DeadLetters",
     "lost": "LedgerUnbalanced",
     "ledger": "LedgerUnbalanced",
     "disk": "DiskFilling",
@@ -182,7 +182,7 @@ async def _check_servers(
                 contents += await server_checks.check_postgres(connection, settings)
         schema_is_ok = any(result.check == "schema" and result.state == "ok" for result in contents)
         if connection is not None and schema_is_ok:
-            async with _trying("dead_letters", contents):
+            async with _trying("dead letters", contents):
                 facts = await server_checks.read_facts(connection)
         contents += server_checks.check_state(sources, facts, max_lag_seconds)
         if client is not None and connection is not None and schema_is_ok:

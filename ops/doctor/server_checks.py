@@ -54,6 +54,7 @@ NEEDS: Final[dict[str, tuple[str, ...]]] = {
     "NATS fsync": ("NATS",),
     "NATS health": ("NATS",),
     "streams": ("NATS",),
+    "undeclared streams": ("NATS",),
     "room in streams": ("NATS",),
     "collectors": ("NATS", "PostgreSQL"),
     "paused": ("NATS",),
@@ -67,7 +68,7 @@ NEEDS: Final[dict[str, tuple[str, ...]]] = {
     "index": ("PostgreSQL", "schema"),
     "countries": ("PostgreSQL", "schema"),
     "breakdowns": (*_BOTH, "collectors"),
-    "dead_letters": ("PostgreSQL", "schema"),
+    "dead letters": ("PostgreSQL", "schema"),
     "lost": (*_BOTH, "columns"),
     "ledger": (*_BOTH, "columns"),
     "rows": ("PostgreSQL", "schema", "columns"),
@@ -85,6 +86,7 @@ async def check_nats(client: Client, settings: OperatorSettings) -> tuple[list[C
     """Check that the streams match their declarations; return the facts about each source, too."""
     existing = await streams.read(client, settings)
     drift = [f"{stream.name} {difference}" for stream in existing for difference in stream.drift]
+    undeclared = await streams.undeclared(client)
     facts = []
     for collected, stream in zip(COLLECTED, existing, strict=True):
         if (info := stream.info) is None:
@@ -93,7 +95,19 @@ async def check_nats(client: Client, settings: OperatorSettings) -> tuple[list[C
         lag = (info.ts - info.stored_until(info.ts)).total_seconds() if info.state.messages else 0.0
         size, limit = info.state.bytes, max(info.config.max_bytes, 0)
         facts.append(SourceFacts(collected, lag, info.state.messages, size, limit, paused, problem))
-    return [check_result("streams", drift, "sluice streams apply", "all match their declarations")], facts
+    results = [
+        check_result("streams", drift, "sluice streams apply", "all match their declarations"),
+        check_result(
+            "undeclared streams",
+            [
+                f"{name} holds {plural(messages, 'message')} that no collector of this version fetches"
+                for name, messages in undeclared
+            ],
+            "let a collector of the version that made it store them, then delete the stream: docs/upgrade.md",
+            "there is none",
+        ),
+    ]
+    return results, facts
 
 
 async def _consumer(client: Client, collected: str) -> tuple[str, bool]:
@@ -146,13 +160,13 @@ def check_state(
         "paused": "no source is paused",
         "lag": "; ".join(text for text, source in zip(waiting, sources, strict=True) if source.waiting)
         or "no message is waiting",
-        "dead_letters": "no dead letter is kept",
+        "dead letters": "no dead letter is kept",
     }
     unknown = {
         check
         for check in ok
-        if (facts is None and check not in ("requests", "dead_letters"))
-        or (database is None and check in ("requests", "stopped", "dead_letters"))
+        if (facts is None and check not in ("requests", "dead letters"))
+        or (database is None and check in ("requests", "stopped", "dead letters"))
     }
     return [
         CheckResult(check, "unknown", "not known", needs=NEEDS[check])
@@ -173,7 +187,7 @@ def _state_result(check: CheckName, problems: Sequence[StateProblem], ok: str) -
         "stopped": "remove the cause; the collector retries every minute",
         "paused": "; ".join(f"sluice resume {name}" for name in names),
         "lag": "fix the checks `collectors` and `paused`, or run more collectors of the source",
-        "dead_letters": "sluice dead-letters list --kind dead; then replay or discard them",
+        "dead letters": "sluice dead-letters list --kind dead; then replay or discard them",
     }
     result = check_result(check, [problem.text for problem in own], fixes[check], ok)
     programs = tuple(dict.fromkeys(PROGRAMS[name] for name in names))

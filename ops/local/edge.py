@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import resource
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ def before(
         "EDGE_GATEWAYS_SMALL": _servers(gateways, f"max_fails=0 max_conns={small}"),
         "EDGE_GATEWAYS_LARGE": _servers(gateways, f"max_fails=0 max_conns={large}"),
         "EDGE_FOLDER": str(folder),
+        "EDGE_OPEN_FILES": str(min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])),
         "EDGE_INCLUDE": f"{folder}/include-*.conf",
     }
 

@@ -27,7 +27,7 @@ SELECT 'CREATE DATABASE sluice OWNER sluice_owner'
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'sluice')
 \gexec
 
--- Everybody may make temporary tables unless told otherwise, and only a collector has to.
+-- By default every role may create temporary tables. Only a collector needs them.
 REVOKE TEMPORARY ON DATABASE sluice FROM PUBLIC;
 GRANT TEMPORARY ON DATABASE sluice TO sluice_collector;
 

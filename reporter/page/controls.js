@@ -19,7 +19,8 @@ export async function loadParameters() {
   const resolved = (schema) => (schema.$ref ? components.schemas[schema.$ref.split("/").at(-1)] : schema);
   for (const [path, { get }] of Object.entries(paths)) {
     const values = Object.fromEntries((get.parameters ?? []).map(({ name, schema }) => [name, resolved(schema.items ?? schema).enum ?? []]));
-    if (/^\/reports\/\w+$/.test(path)) parameters[path.slice("/reports/".length)] = values;
+    const report = /^\/v1\/reports\/(\w+)$/.exec(path)?.[1];
+    if (report) parameters[report] = values;
   }
   for (const name of ["interval", "source", "funnelStage", "eventType"]) {
     const values = Object.values(parameters).find((report) => name in report)?.[name] ?? [];

@@ -73,7 +73,8 @@ export function defaultInterval(from, to) {
 // The label of a bucket. The API returns its start as local time of the zone.
 export function bucketLabel(start, interval) {
   const day = `${Number(start.slice(8, 10))} ${MONTHS[start.slice(5, 7) - 1]}`;
-  if (interval === "month") return `${MONTHS[start.slice(5, 7) - 1]} ${start.slice(0, 4)}`;
+  if (interval === "year") return start.slice(0, 4);
+  if (interval === "month" || interval === "quarter") return `${MONTHS[start.slice(5, 7) - 1]} ${start.slice(0, 4)}`;
   return interval === "day" || interval === "week" ? day : `${day} ${start.slice(11, 16)}`;
 }
 

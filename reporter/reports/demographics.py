@@ -19,9 +19,9 @@ from msgspec import UNSET
 from core.sources import SOURCES, SourceName
 from reporter import pagination
 from reporter.freshness import Freshness
-from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO
+from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, RANGE, SOURCE, TIME_ZONE, TO
 from reporter.period import Period, parse_period, parse_previous_period
-from reporter.query_params import BadQuery, ChoiceList, Integer, QueryParams
+from reporter.query_params import BadQuery, ChoiceList, Integer, QueryParams, as_list, one_or_several
 from reporter.read_plan import ReadPlan
 from reporter.reports import audience
 from reporter.reports.audience import DEFAULT_DIMENSIONS, DIMENSIONS, DIMENSIONS_OF, Counts, Dimension
@@ -102,9 +102,9 @@ def parse_query(params: QueryParams, settings: ReporterSettings) -> Demographics
     previous = parse_previous_period(params, period)
     resolved = ResolvedDemographicsQuery(
         **resolved_fields(period, previous),
-        source=params.get(SOURCE),
-        funnel_stage=params.get(FUNNEL_STAGE),
-        event_type=params.get(EVENT_TYPE),
+        source=one_or_several(params.get(SOURCE)),
+        funnel_stage=one_or_several(params.get(FUNNEL_STAGE)),
+        event_type=one_or_several(params.get(EVENT_TYPE)),
         group_by=by,
         top=top,
     )
@@ -150,7 +150,7 @@ async def count(
     counts: Counts = defaultdict(dict)
     params = query.resolved
     dimensions = audience.rollup_dimensions(params.group_by, query.sources)
-    filters = (params.funnel_stage, params.event_type)
+    filters = (as_list(params.funnel_stage), as_list(params.event_type))
     figures = await snapshot.figures(period, plan, _FIGURES, (dimensions,), filters)
     for bucket, sign, source, (dimension, value, events) in figures:
         values = counts[bucket, source, dimension]
@@ -227,7 +227,12 @@ async def _count_ranked(
         values = None if ranked_values is None else sorted(audience.counted_values(ranked_values, source, name))
         top = params.top if values is None else len(values)
         records = await snapshot.rows_or_timeout(
-            period, audience.ranked_statement(source, name), top, params.funnel_stage, params.event_type, values
+            period,
+            audience.ranked_statement(source, name),
+            top,
+            as_list(params.funnel_stage),
+            as_list(params.event_type),
+            values,
         )
         if records is None:
             return f"counting {name} took too long: use a shorter range"
@@ -246,7 +251,7 @@ DEMOGRAPHICS: Final = Report(
     description=f"Events of a range by audience: {_AUDIENCES}. Ranked dimensions are counted from single events, "
     "for short ranges only.",
     answer_type=DemographicsAnswer,
-    parameters=(FROM, TO, SOURCE, _STAGE, _TYPE, INTERVAL, TIME_ZONE, GROUP_BY, TOP, COMPARE, LIMIT, AFTER),
+    parameters=(FROM, TO, RANGE, SOURCE, _STAGE, _TYPE, INTERVAL, TIME_ZONE, GROUP_BY, TOP, COMPARE, LIMIT, AFTER),
     parse_query=parse_query,
     count=count,
     rows=rows,

@@ -20,9 +20,9 @@ from reporter.reports.report import BucketEnd, BucketStart, Complete, ResolvedQu
 class ResolvedDemographicsQuery(ResolvedQuery, frozen=True, kw_only=True):
     """The resolved query."""
 
-    source: SourceName | None
-    funnel_stage: Stage | None
-    event_type: EventType | None
+    source: SourceName | tuple[SourceName, ...] | None
+    funnel_stage: Stage | tuple[Stage, ...] | None
+    event_type: EventType | tuple[EventType, ...] | None
     group_by: tuple[Dimension, ...]
     top: int
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from msgspec import UNSET, UnsetType
@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 from core.sources import SOURCES, SourceName
 from core.sources.declaration import STAGES, Stage
 from reporter.parameters import SOURCE
-from reporter.query_params import BadQuery, Choice, QueryParams
+from reporter.query_params import BadQuery, ChoiceList, QueryParams
 
 _TYPES: Final = [
     (name, stage, event_type)
@@ -44,35 +44,52 @@ class EventKind(NamedTuple):
 
 EVENT_KINDS: Final = tuple(EventKind(*parts) for parts in _TYPES)
 
-FUNNEL_STAGE: Final = Choice[Stage]("funnelStage", "Only events of this funnel stage.", allowed=STAGES)
-EVENT_TYPE: Final = Choice[EventType](
+EVENT_TYPES: Final = tuple(dict.fromkeys(str(event_kind.event_type) for event_kind in EVENT_KINDS))
+FUNNEL_STAGE: Final = ChoiceList[Stage](
+    "funnelStage",
+    "Only events of these funnel stages: comma separated, in repeated parameters, or both.",
+    allowed=STAGES,
+)
+EVENT_TYPE: Final = ChoiceList[EventType](
     "eventType",
-    "Only events of this type; it has to occur with `source` and `funnelStage`.",
-    allowed=tuple(dict.fromkeys(str(event_kind.event_type) for event_kind in EVENT_KINDS)),
+    "Only events of these types: comma separated, in repeated parameters, or both. Each has to occur with `source` and "
+    "`funnelStage`.",
+    allowed=EVENT_TYPES,
 )
 
 
 def matching_event_kinds(params: QueryParams) -> tuple[EventKind, ...]:
-    """Return the event kinds that `source`, `funnelStage` and `eventType` select. Raises BadQuery if there is none."""
-    source, stage, event_type = params.get(SOURCE), params.get(FUNNEL_STAGE), params.get(EVENT_TYPE)
-    return _matching(source, stage, event_type)
+    """Return the event kinds that `source`, `funnelStage` and `eventType` select.
+
+    Raises BadQuery if a type does not occur with the others.
+    """
+    sources, stages, event_types = params.get(SOURCE), params.get(FUNNEL_STAGE), params.get(EVENT_TYPE)
+    return _matching(sources, stages, event_types)
 
 
-@cache  # closed lists: some 200 combinations
-def _matching(source: SourceName | None, stage: Stage | None, event_type: EventType | None) -> tuple[EventKind, ...]:
+@lru_cache(512)  # the usual ones of some thousands of combinations
+def _matching(
+    sources: tuple[SourceName, ...] | None, stages: tuple[Stage, ...] | None, event_types: tuple[EventType, ...] | None
+) -> tuple[EventKind, ...]:
     possible = [
         event_kind
         for event_kind in EVENT_KINDS
-        if source in {None, event_kind.source} and stage in {None, event_kind.funnel_stage}
+        if (sources is None or event_kind.source in sources) and (stages is None or event_kind.funnel_stage in stages)
     ]
-    event_kinds = [event_kind for event_kind in possible if event_type in (None, event_kind.event_type)]
-    if not event_kinds:
+    if event_types is None:
+        return tuple(possible)
+    allowed = list(dict.fromkeys(str(event_kind.event_type) for event_kind in possible))
+    if missing := [event_type for event_type in event_types if event_type not in allowed]:
         raise BadQuery(
             "eventType",
-            f"{event_type} does not occur with source={source or 'any'} and funnelStage={stage or 'any'}",
-            list(dict.fromkeys(str(event_kind.event_type) for event_kind in possible)),
+            f"{missing[0]} does not occur with source={_text(sources)} and funnelStage={_text(stages)}",
+            allowed,
         )
-    return tuple(event_kinds)
+    return tuple(event_kind for event_kind in possible if event_kind.event_type in event_types)
+
+
+def _text(values: Sequence[str] | None) -> str:
+    return ",".join(values) if values else "any"
 
 
 def sources_of(event_kinds: Sequence[EventKind]) -> tuple[SourceName, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -10,19 +11,20 @@ from typing import Any, Final, get_args
 
 from msgspec import UNSET
 
-from core.sources import SOURCES, SourceName
+from core.sources import SourceName
 from reporter import pagination
 from reporter.freshness import Freshness
-from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO
+from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, RANGE, SOURCE, TIME_ZONE, TO
 from reporter.period import Period, parse_period, parse_previous_period
-from reporter.query_params import ChoiceList, QueryParams
+from reporter.query_params import ChoiceList, QueryParams, as_list, one_or_several
 from reporter.read_plan import ReadPlan
+from reporter.reports.event_figures import FIGURES
 from reporter.reports.event_kinds import EVENT_TYPE, FUNNEL_STAGE, EventKind, matching_event_kinds, sources_of
-from reporter.reports.events_answer import Dimension, EventsAnswer, EventsRow, EventsTotals, ResolvedEventsQuery
+from reporter.reports.events_answer import Dimension, EventsAnswer, EventsRow, EventsTotals, Metric, ResolvedEventsQuery
+from reporter.reports.ratio import ratio
 from reporter.reports.report import Figures, Query, Report, resolved_fields
 from reporter.settings import ReporterSettings
-from reporter.snapshot import Snapshot, Statements
-from sql import statements
+from reporter.snapshot import Snapshot
 
 Counts = Counter[tuple[int, EventKind]]
 
@@ -32,11 +34,12 @@ GROUP_BY: Final = ChoiceList[Dimension](
     allowed=get_args(Dimension),
     example="source,funnelStage",
 )
-_SQL: Final = statements("report_events")
-_FIGURES: Final = Statements(
-    _SQL["rollups"],
-    {name: _SQL["rows"].format(table=source.table) for name, source in SOURCES.items()},
-    columns=("funnel_stage", "event_type", "events"),
+METRICS: Final = ChoiceList[Metric](
+    "metrics",
+    "Figures of each row. `events` is always in the answer. `share` adds the share of each group in the events of its "
+    "bucket and of the filters.",
+    allowed=get_args(Metric),
+    example="share",
 )
 _group: Final = cache(EventKind.grouped)  # some dozens of kinds, and eight ways to group them
 
@@ -51,17 +54,18 @@ class EventsQuery(Query[ResolvedEventsQuery]):
 def parse_query(params: QueryParams, _settings: ReporterSettings) -> EventsQuery:
     """Parse an events query. Raises BadQuery."""
     event_kinds = matching_event_kinds(params)
-    by = params.get(GROUP_BY) or ()
+    by, metrics = params.get(GROUP_BY) or (), params.get(METRICS)
     groups = tuple(dict.fromkeys(_group(event_kind, by) for event_kind in event_kinds))
     period = parse_period(params, groups=len(groups))
     previous = parse_previous_period(params, period)
     return EventsQuery(
         resolved=ResolvedEventsQuery(
             **resolved_fields(period, previous),
-            source=params.get(SOURCE),
-            funnel_stage=params.get(FUNNEL_STAGE),
-            event_type=params.get(EVENT_TYPE),
+            source=one_or_several(params.get(SOURCE)),
+            funnel_stage=one_or_several(params.get(FUNNEL_STAGE)),
+            event_type=one_or_several(params.get(EVENT_TYPE)),
             group_by=by,
+            metrics=UNSET if metrics is None else metrics,
         ),
         period=period,
         plan=period.read_plan(),
@@ -78,9 +82,9 @@ async def count(
     """Count events by bucket and group."""
     params = query.resolved
     by = params.group_by
-    filters = (params.funnel_stage, params.event_type, "funnelStage" in by, "eventType" in by)
+    filters = (as_list(params.funnel_stage), as_list(params.event_type), "funnelStage" in by, "eventType" in by)
     counted: Counts = Counter()
-    for bucket, sign, source, (stage, event_type, events) in await snapshot.figures(period, plan, _FIGURES, filters):
+    for bucket, sign, source, (stage, event_type, events) in await snapshot.figures(period, plan, FIGURES, filters):
         counted[bucket, _group(EventKind(source, stage, event_type), by)] += sign * events
     return counted
 
@@ -88,7 +92,7 @@ async def count(
 def rows(query: EventsQuery, figures: Figures[Counts], stored_until: datetime | None) -> list[EventsRow]:
     """Return one row for each bucket and group, with the previous period's figures."""
     current, previous = figures
-    return [
+    listed = [
         EventsRow(
             start=start,
             end=end,
@@ -102,6 +106,23 @@ def rows(query: EventsQuery, figures: Figures[Counts], stored_until: datetime | 
         for bucket, (start, end, complete) in enumerate(query.period.buckets(stored_until))
         for group in query.groups
     ]
+    if query.resolved.metrics is not UNSET and "share" in query.resolved.metrics:
+        _add_shares(listed, len(query.groups))
+    return listed
+
+
+def _add_shares(listed: Sequence[EventsRow], groups: int) -> None:
+    """Set the shares of all rows. groups: rows of each bucket."""
+    for first in range(0, len(listed), groups):
+        bucket = listed[first : first + groups]
+        events = sum(row.events for row in bucket)
+        previous_events = sum(row.previous_events or 0 for row in bucket if row.previous_events is not UNSET)
+        for row in bucket:
+            row.share = ratio(row.events, events)
+            if row.previous_events is not UNSET:
+                row.previous_share = (
+                    None if row.previous_events is None else ratio(row.previous_events, previous_events)
+                )
 
 
 def answer(
@@ -127,7 +148,10 @@ EVENTS: Final = Report(
     description="Counts of the events of a range, by bucket and by the dimensions in `groupBy`. Buckets and groups "
     "without events are in the answer, with 0.",
     answer_type=EventsAnswer,
-    parameters=(FROM, TO, SOURCE, FUNNEL_STAGE, EVENT_TYPE, INTERVAL, TIME_ZONE, GROUP_BY, COMPARE, LIMIT, AFTER),
+    parameters=(
+        *(FROM, TO, RANGE, SOURCE, FUNNEL_STAGE, EVENT_TYPE, INTERVAL, TIME_ZONE, GROUP_BY, METRICS, COMPARE),
+        *(LIMIT, AFTER),
+    ),
     parse_query=parse_query,
     count=count,
     rows=rows,

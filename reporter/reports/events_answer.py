@@ -15,15 +15,17 @@ from reporter.reports.event_kinds import EventType
 from reporter.reports.report import BucketEnd, BucketStart, Complete, ResolvedQuery
 
 Dimension = Literal["source", "funnelStage", "eventType"]
+Metric = Literal["events", "share"]
 
 
 class ResolvedEventsQuery(ResolvedQuery, frozen=True, kw_only=True):
     """The resolved query."""
 
-    source: SourceName | None
-    funnel_stage: Stage | None
-    event_type: EventType | None
+    source: SourceName | tuple[SourceName, ...] | None
+    funnel_stage: Stage | tuple[Stage, ...] | None
+    event_type: EventType | tuple[EventType, ...] | None
     group_by: tuple[Dimension, ...]
+    metrics: tuple[Metric, ...] | UnsetType = UNSET
 
 
 Previous = Annotated[
@@ -43,6 +45,13 @@ class EventsRow(msgspec.Struct, kw_only=True, rename="camel"):
     event_type: EventType | UnsetType = UNSET
     events: int
     previous_events: Previous = UNSET
+    share: Annotated[
+        float | UnsetType | None,
+        Meta(description="Share of the group in the events of the bucket, 0 to 1; null if there are none"),
+    ] = UNSET
+    previous_share: Annotated[
+        float | UnsetType | None, Meta(description="The figure of the previous period's bucket")
+    ] = UNSET
 
 
 class EventsTotals(msgspec.Struct, rename="camel"):

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Annotated, Any, Final, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from core.sources import SourceName
 from reporter import pagination
@@ -21,6 +21,9 @@ from reporter.query_params import AnyParameter, QueryParams
 from reporter.read_plan import ReadPlan, unit_start
 from reporter.settings import ReporterSettings
 from reporter.snapshot import Snapshot
+
+VERSION_PREFIX: Final = "/v1"
+"""Before the path of a report. The same path without it gives the same answer."""
 
 BucketStart = Annotated[Instant, Meta(description="Start of the bucket, with the time zone's offset")]
 BucketEnd = Annotated[Instant, Meta(description="End of the bucket, exclusive")]
@@ -48,13 +51,16 @@ class Compared(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ResolvedQuery(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """The resolved query; parameters that the request does not have are null."""
+    """The resolved query; parameters that the request does not have are null, or left out if they are optional."""
 
     start: Annotated[Instant, Meta(description="Inclusive")] = msgspec.field(name="from")
     end: Annotated[Instant, Meta(description="Exclusive")] = msgspec.field(name="to")
     time_zone: str
     interval: Interval | None
-    compare: Annotated[Compared | None, Meta(description="The previous period")]
+    compare: Annotated[Compared | None, Meta(description="The period of the comparison")]
+    range: Annotated[
+        str | UnsetType, Meta(description="The relative range, of which `from` and `to` are the bounds")
+    ] = UNSET
 
 
 Resolved = TypeVar("Resolved", bound=ResolvedQuery)
@@ -186,7 +192,7 @@ class Report(Generic[AnyReportQuery, Counted, Row]):
             previous = await self.count(snapshot, query, query.previous, query.read_plan(query.previous), current)
         figures = Figures(current, previous)
         rows, next_page = pagination.cut_page(
-            self.rows(query, figures, snapshot.stored_until), query.page, self.row_key
+            self.rows(query, figures, snapshot.stored_until), query.page, self.row_key, query.period.now
         )
         return self.answer(query, snapshot.freshness, figures, rows, next_page)
 
@@ -214,4 +220,5 @@ def resolved_fields(period: Period, before: Period | None) -> dict[str, Any]:
         "time_zone": period.zone.key,
         "interval": period.interval,
         "compare": compare,
+        "range": UNSET if period.range is None else period.range,
     }

@@ -20,12 +20,21 @@ from core.sources import SOURCES, SourceName
 from core.sources.fields import MAX_TEXT_BYTES
 from reporter import pagination
 from reporter.freshness import Freshness
-from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, SOURCE, TIME_ZONE, TO
+from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, RANGE, SOURCE, TIME_ZONE, TO
 from reporter.period import Period, parse_period, parse_previous_period
-from reporter.query_params import AnyParameter, BadQuery, ChoiceList, Integer, QueryParams, Text
+from reporter.query_params import AnyParameter, BadQuery, ChoiceList, Integer, QueryParams, Text, one_or_several
 from reporter.read_plan import ReadPlan
+from reporter.reports import event_figures
 from reporter.reports.report import Figures, Query, Report, resolved_fields
-from reporter.reports.revenue_answer import Dimension, ResolvedRevenueQuery, RevenueAnswer, RevenueRow, RevenueTotals
+from reporter.reports.revenue_answer import (
+    Dimension,
+    Metric,
+    ResolvedRevenueQuery,
+    RevenueAnswer,
+    RevenueRow,
+    RevenueTotals,
+)
+from reporter.reports.revenue_metrics import add_metrics
 from reporter.settings import ReporterSettings
 from reporter.snapshot import Snapshot, Statements
 from sql import statements
@@ -60,6 +69,16 @@ GROUP_BY: Final = ChoiceList[Dimension](
     allowed=get_args(Dimension),
     example="source",
 )
+_FIRST_STEPS: Final = {name: source.funnel[0] for name, source in SOURCES.items()}
+METRICS: Final = ChoiceList[Metric](
+    "metrics",
+    "Figures of each row and of the totals. `revenue` and `purchases` are always in the answer. `averageOrderValue` is "
+    "revenue per purchase. `conversion` is purchases per event of the first step of the source's funnel "
+    f"({', '.join(f'`{step}` for {name}' for name, step in _FIRST_STEPS.items())}); it compares events, not people. "
+    "`conversion` is not available by campaign, because events of the first steps have no campaign.",
+    allowed=get_args(Metric),
+    example="averageOrderValue,conversion",
+)
 TOP: Final = Integer(
     "top", f"Number of campaigns to list, {DEFAULT_TOP} by default. All other campaigns are other.", bounds=(1, MAX_TOP)
 )
@@ -74,16 +93,25 @@ class RevenueQuery(Query[ResolvedRevenueQuery]):
         return "campaignId" in self.resolved.group_by
 
     @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return () if self.resolved.metrics is UNSET else self.resolved.metrics
+
+    @property
+    def in_one_statement(self) -> bool:
+        return super().in_one_statement and "conversion" not in self.metrics
+
+    @property
     def from_rows(self) -> bool:
         return self.by_campaign or self.resolved.campaign_id is not None
 
 
 @dataclass
 class RevenueSums:
-    """Sums of a period, by bucket and group."""
+    """Sums of a period, by bucket and group. first_steps: events of the first step, only if a metric needs them."""
 
     revenue: defaultdict[tuple[int, Group], Decimal] = field(default_factory=lambda: defaultdict(lambda: _ZERO))
     purchases: Counter[tuple[int, Group]] = field(default_factory=Counter)
+    first_steps: Counter[tuple[int, Group]] = field(default_factory=Counter)
 
     def add(self, bucket: int, group: Group, purchases: int, revenue: Decimal) -> None:
         self.revenue[bucket, group] += revenue
@@ -96,11 +124,14 @@ class RevenueSums:
 
 def parse_query(params: QueryParams, settings: ReporterSettings) -> RevenueQuery:
     """Parse a revenue query. Raises BadQuery."""
-    source, campaign_id = params.get(SOURCE), params.get(CAMPAIGN_ID)
+    requested, campaign_id = params.get(SOURCE), params.get(CAMPAIGN_ID)
     by = params.get(GROUP_BY) or ()
-    sources = (source,) if source else tuple(SOURCES)
+    metrics = params.get(METRICS)
+    sources = requested or tuple(SOURCES)
     if campaign_id is not None or "campaignId" in by:
         sources = _with_campaigns(sources, campaign_id or "", GROUP_BY if campaign_id is None else CAMPAIGN_ID)
+        if metrics and "conversion" in metrics:
+            raise BadQuery("metrics", "conversion is not available by campaign: events of the first step have none")
     top = params.get(TOP) or DEFAULT_TOP if "campaignId" in by else None
     if top is None and params.has(TOP):
         raise BadQuery("top", "is only for groupBy=campaignId: the number of campaigns to list")
@@ -119,10 +150,11 @@ def parse_query(params: QueryParams, settings: ReporterSettings) -> RevenueQuery
     return RevenueQuery(
         resolved=ResolvedRevenueQuery(
             **resolved_fields(period, previous),
-            source=sources[0] if len(sources) == 1 else None,
+            source=one_or_several(sources if len(sources) == 1 else requested),
             campaign_id=campaign_id,
             group_by=by,
             top=top,
+            metrics=UNSET if metrics is None else metrics,
         ),
         period=period,
         plan=period.read_plan(),
@@ -165,6 +197,12 @@ async def count(
         figures = await snapshot.figures(period, plan, _FIGURES, of_rollups=(types,))
         for bucket, sign, of, (purchases, revenue) in figures:
             sums.add(bucket, (of if by_source else UNSET, UNSET), sign * purchases, sign * revenue)
+    if "conversion" in query.metrics:
+        of_steps = event_figures.by_type([_FIRST_STEPS[source] for source in query.sources])
+        steps = await snapshot.figures(period, plan, event_figures.FIGURES, of_steps)
+        for bucket, sign, of, (_, event_type, events) in steps:
+            if event_type == _FIRST_STEPS[of]:  # other sources may have this type, too
+                sums.first_steps[bucket, (of if by_source else UNSET, UNSET)] += sign * events
     return sums
 
 
@@ -172,7 +210,7 @@ def rows(query: RevenueQuery, figures: Figures[RevenueSums], stored_until: datet
     """Return one row for each bucket and group, with the previous period's figures."""
     current, previous = figures
     groups = _groups(query, current)
-    return [
+    listed = [
         RevenueRow(
             start=start,
             end=end,
@@ -191,6 +229,13 @@ def rows(query: RevenueQuery, figures: Figures[RevenueSums], stored_until: datet
         for bucket, (start, end, complete) in enumerate(query.period.buckets(stored_until))
         for source, campaign in groups
     ]
+    if query.metrics:
+        for number, row in enumerate(listed):
+            bucket, group = divmod(number, len(groups))
+            key = bucket, groups[group]
+            first_steps = current.first_steps[key], None if previous is None else previous.first_steps[key]
+            add_metrics(row, query.metrics, *first_steps)
+    return listed
 
 
 def answer(
@@ -205,6 +250,8 @@ def answer(
     totals = RevenueTotals(revenue=current.total_revenue, purchases=current.purchases.total())
     if previous is not None:
         totals.previous_revenue, totals.previous_purchases = previous.total_revenue, previous.purchases.total()
+    first_steps = current.first_steps.total(), None if previous is None else previous.first_steps.total()
+    add_metrics(totals, query.metrics, *first_steps)
     return RevenueAnswer(query.resolved, freshness, None, rows, totals, next_page)
 
 
@@ -236,7 +283,10 @@ REVENUE: Final = Report(
     description=f"The sum of the amounts of {_PURCHASES}; other events have no revenue. "
     "**There is no currency**: events have none, amounts are summed as received, and `currency` is always null.",
     answer_type=RevenueAnswer,
-    parameters=(FROM, TO, SOURCE, CAMPAIGN_ID, INTERVAL, TIME_ZONE, GROUP_BY, TOP, COMPARE, LIMIT, AFTER),
+    parameters=(
+        *(FROM, TO, RANGE, SOURCE, CAMPAIGN_ID, INTERVAL, TIME_ZONE, GROUP_BY, METRICS, TOP, COMPARE),
+        *(LIMIT, AFTER),
+    ),
     parse_query=parse_query,
     count=count,
     rows=rows,

@@ -14,17 +14,30 @@ from reporter.freshness import Freshness
 from reporter.reports.report import BucketEnd, BucketStart, Complete, ResolvedQuery
 
 Dimension = Literal["source", "campaignId"]
+Metric = Literal["revenue", "purchases", "averageOrderValue", "conversion"]
 Revenue = Annotated[Decimal, Meta(description="Decimal string with two digits after the point")]
-Purchases = Annotated[int, Meta(description="Purchase events, with or without an amount")]
+Purchases = Annotated[int, Meta(description="Purchase events (orders), with or without an amount")]
+AverageOrderValue = Annotated[
+    Decimal | UnsetType | None,
+    Meta(description="Revenue per purchase, rounded to two digits; null if there are no purchases"),
+]
+Conversion = Annotated[
+    float | UnsetType | None,
+    Meta(
+        description="Purchases per event of the first step of the source's funnel; null if there are no such events. "
+        "It compares events, not people, and may exceed 1"
+    ),
+]
 
 
 class ResolvedRevenueQuery(ResolvedQuery, frozen=True, kw_only=True):
     """The resolved query."""
 
-    source: SourceName | None
+    source: SourceName | tuple[SourceName, ...] | None
     campaign_id: str | None
     group_by: tuple[Dimension, ...]
     top: Annotated[int | None, Meta(description="Number of campaigns that have rows; null if not grouped by campaign")]
+    metrics: tuple[Metric, ...] | UnsetType = UNSET
 
 
 class RevenueRow(msgspec.Struct, kw_only=True, rename="camel"):
@@ -45,10 +58,14 @@ class RevenueRow(msgspec.Struct, kw_only=True, rename="camel"):
     previous_purchases: Annotated[
         int | UnsetType | None, Meta(description="The figure of the previous period's bucket")
     ] = UNSET
+    average_order_value: AverageOrderValue = UNSET
+    previous_average_order_value: AverageOrderValue = UNSET
+    conversion: Conversion = UNSET
+    previous_conversion: Conversion = UNSET
 
 
 class RevenueTotals(msgspec.Struct, kw_only=True, rename="camel"):
-    """The sum of all rows, over all pages."""
+    """The figures of the whole range, over all pages."""
 
     revenue: Revenue
     purchases: Purchases
@@ -58,6 +75,10 @@ class RevenueTotals(msgspec.Struct, kw_only=True, rename="camel"):
     previous_purchases: Annotated[
         int | UnsetType, Meta(description="The figure of the previous period, until countedUntil")
     ] = UNSET
+    average_order_value: AverageOrderValue = UNSET
+    previous_average_order_value: AverageOrderValue = UNSET
+    conversion: Conversion = UNSET
+    previous_conversion: Conversion = UNSET
 
 
 class RevenueAnswer(msgspec.Struct):

@@ -125,7 +125,7 @@ async def rejected_events_not_kept(system: System) -> None:
 
 
 async def dead_letters(system: System) -> None:
-    """DeadLetters: a message that came to its stream past the door holds a broken event."""
+    """DeadLetters: a message that came to its stream past the gateway holds a broken event."""
     await publish(system.client, "tiktok", message(tiktok(), BROKEN))
     await system.until_stored()
 
@@ -188,21 +188,21 @@ async def stopped_collector(system: System) -> None:
 
 
 async def full_stream(system: System, prometheus: Prometheus) -> None:
-    """StreamNearLimit, then RequestsTurnedAway: nobody collects tiktok's events until their stream is full."""
+    """StreamNearLimit, then RequestsTurnedAway: no one collects tiktok's events until their stream is full."""
     await system.supervisor.stop("ttk-collector")
     for _ in range(40):
         if (await system.post([tiktok() for _ in range(200)])).status_code == 503:
             break
 
-    async def told() -> object:
+    async def reported() -> object:
         return await prometheus.query('gateway_requests_total{status="503"} > 0')
 
     # The worker hands its counts on now and then, and is killed below.
-    await eventually(told, what="a 503 is counted", seconds=30)
+    await eventually(reported, what="a 503 is counted", seconds=30)
 
 
 async def stale_reports(system: System) -> None:
-    """ReportsStale: tiktok's watermark is minutes old, and nobody moves it."""
+    """ReportsStale: tiktok's watermark is minutes old, and no one moves it."""
     owner = await postgres.connect(system.servers.owner_dsn, name="tests")
     try:
         await owner.execute("UPDATE watermarks SET stored_until = now() - interval '5 min' WHERE source = 'tiktok'")

@@ -1,4 +1,5 @@
-"""Bad input, at every door: each answer says in a problem document of its own what is wrong, and nothing is stored."""
+"""Bad input, at every gateway: each answer says in a problem document of its own what is wrong, and nothing is
+stored."""
 
 import gzip
 from collections.abc import Mapping
@@ -74,7 +75,7 @@ BAD_BODIES: Mapping[str, tuple[bytes, dict[str, str], int, str, str]] = {
 
 @pytest.mark.parametrize("name", BAD_BODIES)
 async def test_a_bad_body_is_rejected_for_what_is_wrong_with_it(system: System, name: str) -> None:
-    """POST /events names the fault in `type`, tells a person what to do in `detail`, and stores nothing."""
+    """POST /events names the fault in `type`, reports a person what to do in `detail`, and stores nothing."""
     body, headers, status, kind, detail = BAD_BODIES[name]
     answer = await system.http.post(system.services.endpoint, content=body, headers=ARRAY | headers)
     found = problem(answer, status)

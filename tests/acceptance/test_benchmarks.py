@@ -1,4 +1,4 @@
-"""Benchmarks run: each of them once, for a moment, so that none of them rots. What they measure is nobody's promise."""
+"""Benchmarks run: each of them once, for a moment, so that none of them rots. What they measure is no one's promise."""
 
 import asyncio
 import json

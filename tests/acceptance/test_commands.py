@@ -64,7 +64,7 @@ class Command:
 
     @property
     def ports(self) -> set[int]:
-        """Every port that it has told."""
+        """Every port that it has reported."""
         return {int(port) for port in ADDRESS.findall(self.text)}
 
 
@@ -123,7 +123,8 @@ async def test_demo_shows_that_nothing_is_lost(folder: Path) -> None:
 
 
 async def test_demo_fails_where_something_is_wrong(folder: Path) -> None:
-    """Bodies that the gateway is told not to take are lost to a publisher that never retries: exit code 1, and why."""
+    """Bodies that the gateway is reported not to take are lost to a publisher that never retries: exit code 1, and
+    why."""
     async with ops(folder, "demo", "--seconds", "1", GATEWAY_MAX_BODY_BYTES=str(TOO_SMALL_BYTES)) as demo:
         assert await demo.end() == 1, demo.text
     assert re.search(r"problem: not every POST got 202: \{.*'413': \d", demo.text)
@@ -143,7 +144,8 @@ async def test_demo_says_why_it_cannot_start(folder: Path) -> None:
 
 
 async def test_up_runs_until_ctrl_c(folder: Path) -> None:
-    """It tells the addresses and then a line a second; what is posted is in the reports; Ctrl-C drains, exit code 0."""
+    """It reports the addresses and then a line a second; what is posted is in the reports; Ctrl-C drains, exit code
+    0."""
     gateway, reporter = free_port(), free_port()
     async with ops(folder, "up", PUBLISHER="0", GATEWAY_PORT=str(gateway), REPORTER_PORT=str(reporter)) as up:
         await up.until(FLOW.pattern)
@@ -223,9 +225,9 @@ async def ledger_of(servers: Servers) -> Ledger:
 
 async def test_commands_explain_themselves(folder: Path) -> None:
     """--help lists the commands; an unknown one is a mistake of the caller's: exit code 2."""
-    async with ops(folder, "--help") as asked:
-        assert await asked.end() == 0
-    assert {"up", "demo"} <= set(asked.text.split())
+    async with ops(folder, "--help") as requested:
+        assert await requested.end() == 0
+    assert {"up", "demo"} <= set(requested.text.split())
     async with ops(folder, "dance") as unknown:
         assert await unknown.end() == 2
     assert "invalid choice: 'dance'" in unknown.text

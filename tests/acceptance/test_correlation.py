@@ -1,4 +1,4 @@
-"""One correlation ID from door to row: in the answer, in the log, on the row, and on what was rejected."""
+"""One correlation ID from gateway to row: in the answer, in the log, on the row, and on what was rejected."""
 
 import asyncio
 from typing import Any
@@ -34,7 +34,7 @@ def logged(system: System, program: str, correlation_id: str) -> list[dict[str, 
     return [line for line in system.log_lines(program) if line.get("correlation_id") == correlation_id]
 
 
-async def test_the_senders_id_goes_from_door_to_row(system: System) -> None:
+async def test_the_senders_id_goes_from_gateway_to_row(system: System) -> None:
     """Given in X-Correlation-Id, it is in the answer's header and body, in a line of the gateway's log and in each
     row, of either source."""
     events = [facebook(), tiktok("bottom")]
@@ -90,7 +90,7 @@ async def test_requests_that_share_a_message_keep_their_own(system: System) -> N
 
 
 async def test_a_rejected_request_is_found_in_the_log(system: System) -> None:
-    """Whoever was answered 400 can be helped: the ID of the answer leads to the reason in the log."""
+    """Anyone who was answered 400 can be helped: the ID of the answer leads to the reason in the log."""
     answer = await system.http.post(system.services.endpoint, content=b"nope", headers=ARRAY)
     (line,) = logged(system, "gateway", answer.json()["correlationId"])
     assert (line["status"], line["rejection"]) == (400, "not_json")
@@ -102,10 +102,10 @@ async def test_a_report_has_one_as_well(system: System) -> None:
     answer = await system.http.get(url, headers={"X-Correlation-Id": "asked-by-ada"})
     assert answer.headers["X-Correlation-Id"] == "asked-by-ada"
 
-    async def told() -> list[dict[str, Any]]:
+    async def reported() -> list[dict[str, Any]]:
         return logged(system, "reporter", "asked-by-ada")
 
-    (line,) = await eventually(told, what="a line in the reporter's log")
+    (line,) = await eventually(reported, what="a line in the reporter's log")
     assert (line["path"], line["status"]) == ("/reports/events", 200)
     assert line["bytes"] == len(answer.content)
 

@@ -26,6 +26,7 @@ from reporter.query_params import QueryParams
 from reporter.reports import AnyReport
 from reporter.reports.demographics import DEMOGRAPHICS
 from reporter.reports.events import EVENTS
+from reporter.reports.funnel import FUNNEL
 from reporter.reports.revenue import REVENUE
 from reporter.settings import ReporterSettings
 from reporter.snapshot import Snapshot
@@ -37,9 +38,11 @@ SPREAD = timedelta(days=2)  # that far into the past events are stamped
 MOMENTS = 40  # events keep coming until so many are compared
 MOMENTS_WITHOUT_MORE = 5  # at most so many are compared until more events are stored
 ROWS_COMPARED = 4  # of each report, beside its totals
-INTERVALS = ("15minutes", "hour", "day", None)
+INTERVALS = ("15minutes", "hour", "day", "week", "quarter", None)
 ZONES = ("UTC", "Asia/Kathmandu", "America/St_Johns", "Australia/Lord_Howe")
 PAID = {"facebook": "checkout.complete", "tiktok": "purchase"}
+
+FIRST_STEPS = {"facebook": "ad.view", "tiktok": "video.view"}
 
 
 @dataclass
@@ -51,8 +54,8 @@ class Moment:
 
     async def report(self, report: AnyReport, **query: str) -> Any:
         """The reporter's answer at this moment."""
-        asked = QueryParams(urlencode(query).encode(), report.parameters)
-        return await report.read(self.snapshot, report.parse_query(asked, ReporterSettings()))
+        requested = QueryParams(urlencode(query).encode(), report.parameters)
+        return await report.read(self.snapshot, report.parse_query(requested, ReporterSettings()))
 
     async def counted(self, source: str, start: datetime, end: datetime, *conditions: str) -> int:
         """How many rows of the range stand in the partitions at this moment."""
@@ -118,7 +121,7 @@ async def ragged_range(select: Any, rng: Random) -> tuple[datetime, datetime]:
 
 
 async def test_reports_equal_the_rows_while_events_come_in(system: System, pool: Pool) -> None:
-    """Events, revenue and demographics at random ragged ranges are what a plain count of the rows gives."""
+    """Events, revenue, funnels and demographics at random ragged ranges are what a plain count of the rows gives."""
     rng = Random("ranges")
     bodies = Bodies("exact", corrupt_share=0, late=0.95, late_up_to_seconds=SPREAD.total_seconds())
     sender = Sender(system.services.endpoint, bodies, repeat(300), every_seconds=0.1, on_answer=system.remember)
@@ -138,6 +141,7 @@ async def test_reports_equal_the_rows_while_events_come_in(system: System, pool:
                 start, end = await ragged_range(moment.plain.fetch, rng)
                 await events_are_exact(moment, rng, start, end)
                 await revenue_is_exact(moment, rng, start, end)
+                await funnels_are_exact(moment, rng, start, end)
                 await demographics_are_exact(moment, start, end)
     finally:
         sender.stop()
@@ -168,13 +172,33 @@ async def events_are_exact(moment: Moment, rng: Random, start: datetime, end: da
 
 
 async def revenue_is_exact(moment: Moment, rng: Random, start: datetime, end: datetime) -> None:
-    query = {"from": rfc3339(start), "to": rfc3339(end), "timeZone": rng.choice(ZONES)}
+    query = {"from": rfc3339(start), "to": rfc3339(end), "timeZone": rng.choice(ZONES), "metrics": "conversion"}
     if interval := rng.choice(INTERVALS):
         query["interval"] = interval
     report = await moment.report(REVENUE, **query)
     assert (report.totals.revenue, report.totals.purchases) == await moment.paid(start, end), query
+    views = [await moment.counted(of, start, end, f"event_type = '{seen}'") for of, seen in FIRST_STEPS.items()]
+    conversion = round(report.totals.purchases / sum(views), 6) if sum(views) else None
+    assert report.totals.conversion == conversion, query
     for row in rng.sample(report.rows, min(ROWS_COMPARED, len(report.rows))):
         assert (row.revenue, row.purchases) == await moment.paid(row.start, row.end), (query, row)
+
+
+async def funnels_are_exact(moment: Moment, rng: Random, start: datetime, end: datetime) -> None:
+    query = {"from": rfc3339(start), "to": rfc3339(end), "timeZone": rng.choice(ZONES)}
+    if interval := rng.choice(INTERVALS):
+        query["interval"] = interval
+    if steps := rng.choice((None, "video.view,comment", "purchase,like,follow")):
+        query["steps"] = steps
+    report = await moment.report(FUNNEL, **query)
+    whole = [(total, start, end) for total in report.totals]
+    some = rng.sample(report.rows, min(ROWS_COMPARED, len(report.rows)))
+    for step, begin, finish in (*whole, *((row, row.start, row.end) for row in some)):
+        kind = f"event_type = '{step.event_type}'"
+        assert step.events == await moment.counted(step.source, begin, finish, kind), (query, step)
+    for total, before in zip(report.totals[1:], report.totals, strict=False):
+        if total.step > 1:
+            assert total.rate == (round(total.events / before.events, 6) if before.events else None)
 
 
 async def demographics_are_exact(moment: Moment, start: datetime, end: datetime) -> None:

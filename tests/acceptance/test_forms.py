@@ -111,14 +111,14 @@ async def test_each_event_stands_for_itself(system: System) -> None:
     mixed = [good[0], *events[:6], good[1], *events[6:], good[2]]
     answer = await system.post(mixed)
     assert answer.status_code == 202
-    told = answer.json()
-    assert (told["accepted"], told["rejected"]) == (len(good), len(bad))
+    reported = answer.json()
+    assert (reported["accepted"], reported["rejected"]) == (len(good), len(bad))
     indexes = [*range(1, 7), *range(8, 14)]
     expected = [
         (index, event.get("eventId") or None if isinstance(event, dict) else None, reason, path)
         for index, (event, reason, path) in zip(indexes, bad, strict=True)
     ]
-    found = [(error["index"], error["eventId"] or None, error["reason"], error["path"]) for error in told["errors"]]
+    found = [(error["index"], error["eventId"] or None, error["reason"], error["path"]) for error in reported["errors"]]
     assert found == expected
 
 
@@ -129,15 +129,15 @@ async def test_the_answer_lists_a_hundred_and_counts_all(system: System) -> None
     answer = await system.http.post(
         system.services.endpoint, content=b"[" + b",".join([*bad, encoded(event)]) + b"]", headers=ARRAY
     )
-    told = answer.json()
-    assert (told["accepted"], told["rejected"]) == (1, 1000)
-    assert [error["index"] for error in told["errors"]] == list(range(100))
+    reported = answer.json()
+    assert (reported["accepted"], reported["rejected"]) == (1, 1000)
+    assert [error["index"] for error in reported["errors"]] == list(range(100))
     await system.until_stored()
     (row,) = await system.select(
-        "SELECT count(*) AS kept FROM rejected_events WHERE correlation_id = $1", told["correlationId"]
+        "SELECT count(*) AS kept FROM rejected_events WHERE correlation_id = $1", reported["correlationId"]
     )
     assert row["kept"] == 1000
-    # The oracle takes answers that name all they rejected: tell it of each event by itself.
+    # The oracle takes answers that name all they rejected: report it of each event by itself.
     accepted = {"accepted": 1, "rejected": 0, "errors": []}
     rejected = {"accepted": 0, "rejected": 1, "errors": [{"index": 0}]}
     for raw in bad:

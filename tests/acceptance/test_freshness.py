@@ -82,7 +82,7 @@ async def test_freshness_is_honest_while_a_collector_is_away(
         async def fell_behind() -> bool:
             return watched.behind[away] > FALL_BEHIND_SECONDS
 
-        await eventually(fell_behind, what=f"reports of {away} tell that they are behind")
+        await eventually(fell_behind, what=f"reports of {away} report that they are behind")
         assert watched.until[away] < went
         await watched.until_past({there: went})
         if frozen:

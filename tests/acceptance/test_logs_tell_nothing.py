@@ -95,7 +95,7 @@ async def test_nothing_of_anybody_is_logged(system: System) -> None:
     for query in (f"campaignId={WORD}&from=2026-11-22&to=2026-11-23", f"from={WORD}", f"{WORD}=1"):
         await system.get(f"/reports/revenue?{query}")
 
-    # Past the door: what cannot be read, what cannot be stored, and what breaks a rule of the table.
+    # Past the gateway: what cannot be read, what cannot be stored, and what breaks a rule of the table.
     js = system.client.jetstream()
     owner = await postgres.connect(system.servers.owner_dsn, name="tests")
     await owner.execute(f"ALTER TABLE facebook_events ADD CONSTRAINT not_here CHECK (city <> '{WORD}2')")

@@ -59,7 +59,7 @@ async def load(system: System) -> None:
         await system.post([repeated, tiktok()])
         for report in ("events", "revenue", "demographics"):
             await system.get(f"/reports/{report}", **{"from": "2026-01-01", "to": "2026-01-02"})
-        await publish(system.client, "tiktok", message(tiktok(), b'{"eventId": "past the door"}'))
+        await publish(system.client, "tiktok", message(tiktok(), b'{"eventId": "past the gateway"}'))
         await asyncio.sleep(0.5)  # a rate, not a wait
     await sending
 
@@ -137,15 +137,15 @@ async def metrics_are_documented(prometheus: Prometheus) -> None:
     """What the services expose is what docs/metrics.md says: names, types and labels."""
     documented = {metric.name: metric for metric in described()}
     exposed = await prometheus.get("metadata")
-    ours = {name: told for name, told in exposed.items() if OURS.match(name)}
+    ours = {name: reported for name, reported in exposed.items() if OURS.match(name)}
     assert {name for name in ours if not name.endswith("_info")} <= set(documented)
-    for name, (told, *_) in ours.items():
-        assert told["type"] == documented[name].metric_type, name
-        assert told["help"] == documented[name].meaning, name
+    for name, (reported, *_) in ours.items():
+        assert reported["type"] == documented[name].metric_type, name
+        assert reported["help"] == documented[name].meaning, name
     for name, metric in documented.items():
         series = await prometheus.query(f"{name}_count" if metric.metric_type == "histogram" else name)
-        assert series, f"{name} is documented and nobody exposes it"
+        assert series, f"{name} is documented and no one exposes it"
         for labels, _ in series:
-            # No label of ours is the target's, too: Prometheus would tell it as exported_…
+            # No label of ours is the target's, too: Prometheus would report it as exported_…
             of_target = {"__name__", "job", "instance", "service"}
             assert set(labels) - of_target == set(metric.labels), name

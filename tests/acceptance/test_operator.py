@@ -1,4 +1,4 @@
-"""The operator's commands on a running system: doctor finds what is broken, and the command that it names mends it."""
+"""The operator's commands on a running system: doctor finds what is broken, and the command that it names fixes it."""
 
 import asyncio
 import json
@@ -50,7 +50,7 @@ def settings() -> dict[str, str]:
 
 @pytest.fixture
 def operator_settings(system: System, settings: dict[str, str]) -> OperatorSettings:
-    """What `ops up` tells of this system."""
+    """What `ops up` reports of this system."""
     return load(OperatorSettings, variables(system.servers, system.services, settings))
 
 
@@ -71,7 +71,7 @@ async def wrong(operator_settings: OperatorSettings, lag_seconds: float = LAG_SE
     }
 
 
-async def mended(operator_settings: OperatorSettings, capsys: Capsys, check: CheckResult, *more: str) -> None:
+async def fixed(operator_settings: OperatorSettings, capsys: Capsys, check: CheckResult, *more: str) -> None:
     """Run the command that a check names; it succeeds, and all is well."""
     arguments = shlex.split(check.fix[check.fix.index("sluice ") :])[1:]
     code, said = await ops(operator_settings, capsys, *arguments, *more)
@@ -165,7 +165,7 @@ async def test_partitions_ahead(operator_settings: OperatorSettings, capsys: Cap
     await owner.execute(f"DROP TABLE tiktok_events_{day:%Y%m%d}")
     check = (await wrong(operator_settings))["partitions"]
     assert check.message == f"tiktok_events has no partition for {day}"
-    await mended(operator_settings, capsys, check)
+    await fixed(operator_settings, capsys, check)
 
 
 async def test_streams_drift(system: System, operator_settings: OperatorSettings, capsys: Capsys) -> None:
@@ -176,11 +176,12 @@ async def test_streams_drift(system: System, operator_settings: OperatorSettings
     await js.update_stream(config)
     check = (await wrong(operator_settings))["streams"]
     assert check.message == f"EVENTS_TIKTOK max_bytes is {1 << 29}, declared {1 << 30}"
-    await mended(operator_settings, capsys, check, "--yes")
+    await fixed(operator_settings, capsys, check, "--yes")
 
 
 async def test_pause_resume_drain(system: System, operator_settings: OperatorSettings, capsys: Capsys) -> None:
-    """A paused source keeps what comes in, over restarts of collector and NATS, and is told; other sources go on."""
+    """A paused source keeps what comes in, over restarts of collector and NATS, and is reported; other sources go
+    on."""
     assert (await ops(operator_settings, capsys, "pause", "facebook"))[0] == 0
     await system.post([facebook(), tiktok()])
     assert (await ops(operator_settings, capsys, "drain", "--source", "tiktok"))[0] == 0
@@ -205,10 +206,10 @@ async def test_pause_resume_drain(system: System, operator_settings: OperatorSet
     assert await wrong(operator_settings) == {}
 
 
-async def test_a_deleted_streams_loss_is_told(
+async def test_a_deleted_streams_loss_is_reported(
     system: System, operator_settings: OperatorSettings, capsys: Capsys
 ) -> None:
-    """What waited in a stream that somebody deleted is told, until somebody says that it is known."""
+    """What waited in a stream that somebody deleted is reported, until somebody says that it is known."""
     await ops(operator_settings, capsys, "pause", "facebook")
     async with httpx.AsyncClient() as http:  # behind the oracle's back: these are lost
         for _ in range(3):
@@ -232,14 +233,14 @@ async def test_a_deleted_streams_loss_is_told(
     await eventually(collected, what="all but the loss is well again", seconds=60, every=0.3)
     check = (await wrong(operator_settings))["lost"]
     assert check.message.startswith("EVENTS_FACEBOOK: at least 3 messages deleted before they were stored")
-    await mended(operator_settings, capsys, check, "--yes")
+    await fixed(operator_settings, capsys, check, "--yes")
     _, document = await ops_json(operator_settings, capsys, "doctor")
     (lost,) = (check for check in document["checks"] if check["check"] == "lost")
     assert lost["message"] == "no message is lost, besides 3 messages that an operator accepted as lost"
 
 
 async def test_a_schema_that_is_not_there(system: System, operator_settings: OperatorSettings, capsys: Capsys) -> None:
-    """An empty database is told, and migrated by the command that is named."""
+    """An empty database is reported, and migrated by the command that is named."""
     superuser = await postgres.connect(system.servers.dsn("postgres", "postgres"), name="tests")
     await superuser.execute("CREATE DATABASE t_doctor OWNER sluice_owner")
     await superuser.close()
@@ -253,24 +254,24 @@ async def test_a_schema_that_is_not_there(system: System, operator_settings: Ope
 
 
 async def test_fsync_of_postgresql(system: System, operator_settings: OperatorSettings) -> None:
-    """A database that confirms what is not on disk is told, and the statements that are named mend it."""
+    """A database that confirms what is not on disk is reported, and the statements that are named fix it."""
     superuser = await postgres.connect(system.servers.dsn("postgres"), name="tests")
 
-    async def told(wanted: bool) -> None:
+    async def reported(wanted: bool) -> None:
         async def is_so() -> bool:
             return ("PostgreSQL fsync" in await wrong(operator_settings)) is wanted
 
-        await eventually(is_so, what=f"doctor tells of fsync: {wanted}", seconds=30)
+        await eventually(is_so, what=f"doctor reports of fsync: {wanted}", seconds=30)
 
     try:
         await superuser.execute("ALTER SYSTEM SET fsync = off")
         await superuser.execute("SELECT pg_reload_conf()")
-        await told(True)
+        await reported(True)
         check = (await wrong(operator_settings))["PostgreSQL fsync"]
         assert check.message == "fsync is off: a crash may lose commits"
         for statement in shlex.split(check.fix)[5::2]:
             await superuser.execute(statement)
-        await told(False)
+        await reported(False)
     finally:
         await superuser.execute("ALTER SYSTEM RESET fsync")
         await superuser.execute("SELECT pg_reload_conf()")
@@ -296,7 +297,7 @@ async def test_a_harmful_setting_of_a_role(system: System, operator_settings: Op
 
 
 async def test_fsync_of_nats(system: System, operator_settings: OperatorSettings, tmp_path: Path) -> None:
-    """A NATS that confirms before it has written is told."""
+    """A NATS that confirms before it has written is reported."""
     lazy = Nats(tmp_path, free_port(), free_port(), sync_always=False)
     program = lazy.program()
     await system.supervisor.start(type(program)(**{**vars(program), "name": "lazy-nats"}))
@@ -308,7 +309,7 @@ async def test_fsync_of_nats(system: System, operator_settings: OperatorSettings
 
 
 async def test_a_disk_that_is_full(operator_settings: OperatorSettings, tmp_path: Path) -> None:
-    """A file system without room is told, with what is left."""
+    """A file system without room is reported, with what is left."""
     require_tool("unshare")
     script = 'mount -t tmpfs -o size=1m none "$0" && head -c 1000000 /dev/zero > "$0/full"; exec "$@"'
     argv = ("unshare", "--map-root-user", "--mount", "sh", "-c", script, str(tmp_path))

@@ -15,7 +15,6 @@ import pytest
 from playwright.async_api import Browser, Page, Route, async_playwright, expect
 
 from reporter.page import DASHBOARD
-from tests.support.bridges import without_changes
 from tests.support.events import NOON, changed, facebook, tiktok
 from tests.support.system import System
 from tests.support.tools import require_tool
@@ -58,11 +57,10 @@ async def filled(system: System) -> System:
 @pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
     chromium = require_tool("chromium")
-    with without_changes():
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=chromium)
-            yield browser
-            await browser.close()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium)
+        yield browser
+        await browser.close()
 
 
 class Visit:
@@ -76,9 +74,9 @@ class Visit:
         self.elsewhere: list[str] = []
         page.on("console", lambda said: self.wrong.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        page.on("request", lambda asked: self._asked(asked.url))
+        page.on("request", lambda requested: self._requested(requested.url))
 
-    def _asked(self, url: str) -> None:
+    def _requested(self, url: str) -> None:
         if not url.startswith((self.root, "data:")):
             self.elsewhere.append(url)
 
@@ -91,7 +89,7 @@ class Visit:
         await expect(self.page.locator("#result[aria-busy=false]")).to_be_attached()
         await expect(self.page.locator("#result table, #errors .problem").first).to_be_visible()
 
-    async def asked(self) -> dict[str, Any]:
+    async def requested(self) -> dict[str, Any]:
         """What the API says to the very question that the page asked."""
         address = await self.page.locator("#json").get_attribute("href")
         answer = await self.system.get(str(address))
@@ -147,7 +145,7 @@ async def test_events_and_revenue_are_what_the_api_gives(visit: Visit) -> None:
     """Every bucket and group of the table, the sums and the total; the CSV is the API's own."""
     for report, figure in (("events", "events"), ("revenue", "revenue")):
         await visit.open(report=report, interval="hour", **RANGE)
-        said = await visit.asked()
+        said = await visit.requested()
         assert said["query"]["interval"] == "hour"
         wanted: dict[str, list[str]] = {}
         for row in said["rows"]:
@@ -171,7 +169,7 @@ async def test_events_and_revenue_are_what_the_api_gives(visit: Visit) -> None:
 async def test_demographics_are_what_the_api_gives(visit: Visit) -> None:
     """Each dimension of each source has a table with a bar for each value."""
     await visit.open(report="demographics", **RANGE)
-    said = await visit.asked()
+    said = await visit.requested()
     for row in said["rows"]:
         for dimension, title in (("ageBand", "age band"), ("country", "country"), ("device", "device")):
             card = f'[aria-label="{row["source"].capitalize()}: {title}"] tbody tr'
@@ -180,16 +178,16 @@ async def test_demographics_are_what_the_api_gives(visit: Visit) -> None:
     visit.fine()
 
 
-async def test_what_is_chosen_stands_in_the_address(visit: Visit) -> None:
+async def test_what_is_selected_stands_in_the_address(visit: Visit) -> None:
     """With the keyboard alone: another source gives other figures, the address shows them again, Back goes back."""
     page = visit.page
     await visit.open(report="events", **RANGE)
-    every = (await visit.asked())["totals"]["events"]
+    every = (await visit.requested())["totals"]["events"]
     await page.get_by_role("combobox", name="Source", exact=True).focus()
     await page.keyboard.press("ArrowDown")
     await expect(page).to_have_url(re.compile("source=facebook"))
     await expect(page.locator("#json")).to_have_attribute("href", re.compile("source=facebook"))
-    said = await visit.asked()
+    said = await visit.requested()
     assert 0 < said["totals"]["events"] < every
     await expect(page.locator("#total")).to_have_text(str(said["totals"]["events"]))
     await page.reload()
@@ -203,17 +201,17 @@ async def test_what_is_chosen_stands_in_the_address(visit: Visit) -> None:
     visit.fine()
 
 
-async def test_times_are_of_the_chosen_zone(visit: Visit) -> None:
+async def test_times_are_of_the_selected_zone(visit: Visit) -> None:
     """From and to are by the zone's clocks: the same day is another one in Kathmandu, and its events are asked for."""
     await visit.open(report="events", interval="hour", timeZone="Asia/Kathmandu", **{"from": FROM, "to": TO})
-    said = await visit.asked()
+    said = await visit.requested()
     assert datetime.fromisoformat(said["query"]["from"]) == datetime.fromisoformat(f"{FROM}T00:00+05:45")
     assert (await visit.cells("#result tbody tr"))[0][0] == f"{FROM} 00:00"
     at = NOON + timedelta(minutes=15)  # 18:00 there
     await visit.page.locator("[name=from]").fill(f"{at.date()}T18:00")
     await expect(visit.page.locator("#json")).to_have_attribute("href", re.compile("12%3A15%3A00Z"))
     await visit.settled()
-    assert datetime.fromisoformat((await visit.asked())["query"]["from"]) == at
+    assert datetime.fromisoformat((await visit.requested())["query"]["from"]) == at
     visit.fine()
 
 
@@ -221,7 +219,7 @@ async def test_times_are_of_the_chosen_zone(visit: Visit) -> None:
 async def test_the_controls_show_any_zone_of_an_address(visit: Visit, zone: str) -> None:
     """A range whose zone is written as senders write it is asked for, and shown by the zone's clocks."""
     await visit.open(report="events", timeZone="UTC", **{"from": f"2026-10-25T10:30:15{zone}", "to": "2026-10-26"})
-    assert (await visit.asked())["query"]["from"] == "2026-10-25T10:30:15Z"
+    assert (await visit.requested())["query"]["from"] == "2026-10-25T10:30:15Z"
     await expect(visit.page.locator("[name=from]")).to_have_value("2026-10-25T10:30")
     visit.fine()
 
@@ -233,11 +231,11 @@ async def test_the_controls_show_any_zone_of_an_address(visit: Visit, zone: str)
         (("2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"), "Europe/Berlin"),  # 02:30 both, as clocks are turned back
     ],
 )
-async def test_a_given_range_is_asked_for_as_it_is(visit: Visit, bounds: tuple[str, str], zone: str) -> None:
+async def test_a_given_range_is_requested_for_as_it_is(visit: Visit, bounds: tuple[str, str], zone: str) -> None:
     """What the address holds is asked for to the microsecond, though the controls show minutes; what is changed there
     is asked for by the zone's clocks, the first of two where they show a time twice."""
     await visit.open(report="events", timeZone=zone, **dict(zip(("from", "to"), bounds, strict=True)))
-    query = (await visit.asked())["query"]
+    query = (await visit.requested())["query"]
     assert [datetime.fromisoformat(query[name]) for name in ("from", "to")] == [*map(datetime.fromisoformat, bounds)]
     await visit.page.get_by_role("combobox", name="Interval").select_option("minute")
     await visit.settled()
@@ -259,7 +257,7 @@ async def test_the_period_before_is_what_the_api_gives(visit: Visit) -> None:
     running = {"from": str((NOON - day).date()), "to": str((NOON + 3 * day).date())}  # until the end of tomorrow
     for report, figure in (("events", "Events"), ("revenue", "Revenue"), ("demographics", "Events")):
         await visit.open(report=report, interval="day", compare="previous", timeZone="UTC", **running)
-        said = await visit.asked()
+        said = await visit.requested()
         wanted: dict[str, list[Decimal]] = {row["start"]: [] for row in said["rows"]}
         for row in said["rows"]:
             previous = row[f"previous{figure}"]
@@ -283,7 +281,7 @@ async def test_the_period_before_is_what_the_api_gives(visit: Visit) -> None:
     visit.fine()
 
 
-async def test_other_is_told_from_every_campaign(visit: Visit) -> None:
+async def test_other_is_reported_from_every_campaign(visit: Visit) -> None:
     """All campaigns that are not listed are (other); one of that name, of a similar one or of none stands beside it, in
     the page as in its CSV, which a spreadsheet opens without running what a sender wrote."""
     at = NOON - timedelta(days=5)
@@ -308,7 +306,7 @@ async def test_other_is_told_from_every_campaign(visit: Visit) -> None:
 
 
 async def test_a_mistake_is_shown_well(visit: Visit) -> None:
-    """The problem names the parameter and what is allowed, its control is marked; the mistake mended, it is gone."""
+    """The problem names the parameter and what is allowed, its control is marked; the mistake fixed, it is gone."""
     page, week = visit.page, {**RANGE, "from": str((NOON - timedelta(days=7)).date())}
     await visit.open(report="events", interval="minute", **week)
     alert = page.get_by_role("alert")
@@ -339,14 +337,14 @@ async def test_nothing_is_loaded_one_after_the_other(visit: Visit) -> None:
     """All scripts are asked for before the first has come, and the report before the description of the API has; it is
     asked for once."""
     scripts = {name for name, media_type in DASHBOARD.items() if media_type == "text/javascript"}
-    asked: list[str] = []
+    requested: list[str] = []
     waiting: dict[str, asyncio.Event] = {"scripts": asyncio.Event(), "report": asyncio.Event()}
 
     def note(url: str) -> None:
-        asked.append(url.removeprefix(visit.root))
-        if {f"/page/{name}" for name in scripts} <= set(asked):
+        requested.append(url.removeprefix(visit.root))
+        if {f"/page/{name}" for name in scripts} <= set(requested):
             waiting["scripts"].set()
-        if asked[-1].startswith("/reports/"):
+        if requested[-1].startswith("/reports/"):
             waiting["report"].set()
 
     async def after(what: str, route: Route) -> None:
@@ -357,8 +355,8 @@ async def test_nothing_is_loaded_one_after_the_other(visit: Visit) -> None:
     await visit.page.route("**/page/dashboard.js", lambda route: after("scripts", route))
     await visit.page.route("**/openapi.json", lambda route: after("report", route))
     await visit.open(report="revenue", interval="hour", groupBy="source", **RANGE)
-    assert len([path for path in asked if path.startswith("/reports/")]) == 1
-    assert asked.count("/openapi.json") == 1
+    assert len([path for path in requested if path.startswith("/reports/")]) == 1
+    assert requested.count("/openapi.json") == 1
     visit.fine()
 
 
@@ -392,19 +390,19 @@ async def test_a_lost_network_is_waited_for(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("lost", ["dashboard.js", "time.js"])
-async def test_a_script_that_does_not_come_is_told(visit: Visit, lost: str) -> None:
+async def test_a_script_that_does_not_come_is_reported(visit: Visit, lost: str) -> None:
     """Where a part of the page's script was not loaded, it says so and what to do; a visit with all of it does not."""
-    told = visit.page.get_by_text("The page's script did not load")
+    reported = visit.page.get_by_text("The page's script did not load")
     await visit.page.route(f"**/{lost}", lambda route: route.abort())
     await visit.page.goto(visit.root)
-    await expect(told).to_be_visible()
+    await expect(reported).to_be_visible()
     await visit.page.unroute(f"**/{lost}")
-    await told.get_by_role("link", name="reload").click()
+    await reported.get_by_role("link", name="reload").click()
     await visit.settled()
-    await expect(told).to_be_hidden()
+    await expect(reported).to_be_hidden()
 
 
-async def test_the_description_is_asked_for_until_it_comes(visit: Visit) -> None:
+async def test_the_description_is_requested_for_until_it_comes(visit: Visit) -> None:
     """What the controls offer comes from the API's description: where it cannot be read that is said, until it can."""
     await visit.page.route("**/openapi.json", lambda route: route.abort())
     await visit.page.goto(f"{visit.root}/?{urlencode(RANGE)}")

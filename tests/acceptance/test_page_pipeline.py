@@ -96,8 +96,8 @@ async def test_reports_come_as_files(client: httpx.AsyncClient) -> None:
     query = {"from": DAY[0], "to": DAY[1], "groupBy": "source"}
     for name in ("events", "revenue"):
         file = await client.get(f"/reports/{name}.csv", params=query, headers={"Accept": "text/html"})
-        asked = await client.get(f"/reports/{name}", params=query, headers={"Accept": "text/csv"})
-        assert file.text == asked.text
+        requested = await client.get(f"/reports/{name}", params=query, headers={"Accept": "text/csv"})
+        assert file.text == requested.text
         saved_as = f"sluice-{name}-{DAY[0]}-{NOON.date()}.csv"
         assert file.headers["Content-Disposition"] == f'attachment; filename="{saved_as}"'
         marked = await client.get(f"/reports/{name}.csv", params=query | {"bom": "true"})
@@ -133,6 +133,20 @@ async def test_reports_in_a_terminal(database: Database, client: httpx.AsyncClie
         report(here, "events", *RANGE, "--source", "myspace"),
         report(nowhere, "events"),
     )
+    funnel, yesterday, both = await asyncio.gather(
+        report(here, "funnel", *RANGE, "--source", "facebook", "--steps", "page.like,checkout.complete,ad.click"),
+        report(here, "revenue", "--range", "yesterday", "--metrics", "averageOrderValue"),
+        report(here, "events", "--range", "7d", "--to", "2h"),
+    )
+    assert [" ".join(line.split()) for line in funnel.out.splitlines()[2:5]] == [
+        f"{DAY[0]} 00:00 ~ facebook 1 page.like 2 100.00%",
+        f"{DAY[0]} 00:00 ~ facebook 2 checkout.complete 2 100.00% 100.00%",
+        f"{DAY[0]} 00:00 ~ facebook 3 ad.click 0 0.00% 0.00%",
+    ]
+    assert "total: facebook: page.like 2, checkout.complete 2 (100.00%), ad.click 0 (0.00%); from" in funnel.out
+    assert "a funnel counts events, not people" in funnel.out
+    assert "total: revenue 407.90, purchases 2, average order value 203.95" in yesterday.out
+    assert (both.code, both.err) == (2, "sluice: to: is not allowed with range: use either from and to, or range\n")
     assert [" ".join(line.split()) for line in events.out.splitlines()[2:5]] == [
         f"{DAY[0]} 00:00 ~ facebook top 2", f"{DAY[0]} 00:00 ~ facebook bottom 2", f"{DAY[0]} 00:00 ~ tiktok top 1",
     ]  # fmt: skip
@@ -150,7 +164,7 @@ async def test_reports_in_a_terminal(database: Database, client: httpx.AsyncClie
     query = {"from": DAY[0], "to": DAY[1], "interval": "hour"}
     assert as_csv.out == (await client.get("/reports/events", params=query, headers={"Accept": "text/csv"})).text
     assert json.loads(as_json.out).keys() >= {"query", "rows", "totals", "freshness"}
-    assert [told.code for told in (events, revenue, audience, as_csv, as_json)] == [0] * 5, events.err
+    assert [reported.code for reported in (events, revenue, audience, as_csv, as_json)] == [0] * 5, events.err
     assert (wrong.code, wrong.out) == (2, "")
     assert wrong.err == "sluice: source: 'myspace' is not allowed; allowed: facebook, tiktok\n"
     assert (away.code, away.err.count("\n")) == (1, 1)

@@ -109,7 +109,7 @@ async def test_corrupt_events_are_kept_with_their_reason(system: System, load: L
 
 
 async def test_the_ledger_balances(system: System, load: Load) -> None:
-    """Door, streams, store and rollups count the same events."""
+    """Gateway, streams, store and rollups count the same events."""
     ledger = await system.ledger()
     accepted = load.large.accepted + load.small.accepted
     assert ledger.events("events") == ledger.events("stored") == accepted

@@ -74,7 +74,7 @@ AGAIN = (
 async def test_sending_again_changes_no_report(
     system: System, again: Callable[[System, list[Event]], Awaitable[None]]
 ) -> None:
-    """All three reports say the same before and after, and the ledger tells every repeat."""
+    """All three reports say the same before and after, and the ledger reports every repeat."""
     minute = NOON + AGAIN.index(again) * MINUTE
     events = events_at(minute)
     assert (await system.post(events)).status_code == 202

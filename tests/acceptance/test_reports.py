@@ -92,7 +92,7 @@ async def test_reports_in_both_formats(database: Database) -> None:
 
 
 async def test_every_error_is_a_problem_document(database: Database) -> None:
-    """Wrong parameters, pages, methods and formats are told as RFC 9457 says, with the request's ID."""
+    """Wrong parameters, pages, methods and formats are reported as RFC 9457 says, with the request's ID."""
     async with process(database.reporter_dsn) as (_, client):
         for status, answer in (
             (400, await client.get("/reports/events", params=DAY | {"color": "red"})),
@@ -159,12 +159,12 @@ async def test_sigterm_lets_reports_finish(database: Database) -> None:
         async with owner.transaction():
             await owner.execute("LOCK TABLE facebook_events IN ACCESS EXCLUSIVE MODE")
             ragged = DAY | {"to": f"{NOON.date()}T18:00:01Z"}  # the last second is counted from the rows
-            asked = asyncio.create_task(client.get("/reports/events", params=ragged))
+            requested = asyncio.create_task(client.get("/reports/events", params=ragged))
             await eventually(lambda: owner.fetchval(waiting), what="the report waits for the lock")
             running.send_signal(signal.SIGTERM)
             async with httpx.AsyncClient(base_url=client.base_url) as another:
                 await eventually(lambda: _rejected(another), what="the listener is shut")
-        assert (await asked).status_code == 200
+        assert (await requested).status_code == 200
         assert await in_time(running.wait()) == 0
 
 
@@ -203,7 +203,7 @@ async def test_the_schema_is_migrated_and_the_owner_leaves(servers: Servers) -> 
         await superuser.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-async def test_a_taken_port_is_told(database: Database) -> None:
+async def test_a_taken_port_is_reported(database: Database) -> None:
     """The reporter names the settings and exits with 2."""
     with socket.create_server((LOOPBACK, 0)) as taken:
         settings = {"REPORTER_DSN": database.reporter_dsn, "REPORTER_PORT": str(taken.getsockname()[1])}

@@ -34,7 +34,7 @@ class Before:
 
 @pytest.fixture(scope="module")
 async def before(system: System) -> Before:
-    """Some events are stored, others wait in the streams for want of collectors; then all is stopped and started."""
+    """Some events are stored, others wait in the streams without collectors; then all is stopped and started."""
     stored, waiting = some_events(NOON), some_events(EARLIER)
     assert (await system.post(stored)).status_code == 202
     await system.until_stored()

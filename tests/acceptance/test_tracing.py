@@ -106,7 +106,7 @@ async def test_the_senders_flag_decides(system: System, receiver: Receiver) -> N
 
 
 @pytest.mark.parametrize("given", ["", "00-zz-zz-01", f"00-{'0' * 32}-{SENDER}-01"])
-async def test_without_a_usable_traceparent_a_trace_begins_at_the_door(
+async def test_without_a_usable_traceparent_a_trace_begins_at_the_gateway(
     system: System, receiver: Receiver, given: str
 ) -> None:
     """The request's span has no parent, and the collector's are of the same trace."""
@@ -140,8 +140,8 @@ async def test_a_report_is_traced(system: System, receiver: Receiver) -> None:
     """Its span is the child of who asked, and query, read and answer are its own; one that is rejected has no steps."""
     fine, wrong = new_trace(), new_trace()
     url = f"{system.services.reports}/reports/events"
-    asked = {"from": "2026-11-21", "to": "2026-11-22"}
-    await system.http.get(url, params=asked, headers=sampled(fine))
+    requested = {"from": "2026-11-21", "to": "2026-11-22"}
+    await system.http.get(url, params=requested, headers=sampled(fine))
     report, *steps = await receiver.trace(fine, 4)
     assert (report.service, report.name, report.kind) == ("reporter", "GET /reports/events", "SERVER")
     assert (report.parent_id, report.attributes["sluice.correlation_id"]) == (SENDER, fine)
@@ -149,6 +149,6 @@ async def test_a_report_is_traced(system: System, receiver: Receiver) -> None:
     assert [step.name for step in steps] == ["query", "read", "answer"]
     assert {step.parent_id for step in steps} == {report.span_id}
 
-    await system.http.get(url, params=asked | {"to": "never"}, headers=sampled(wrong))
+    await system.http.get(url, params=requested | {"to": "never"}, headers=sampled(wrong))
     (report,) = await receiver.trace(wrong, 1)
     assert (report.attributes["http.response.status_code"], report.failed) == (400, False)

@@ -30,7 +30,7 @@ def one(rng: Random, source: Source, stage: str) -> Event:
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("function", SOURCES)
 @pytest.mark.parametrize("corruption_type", CORRUPTION_TYPES)
-async def test_a_corrupt_event_is_told_apart(
+async def test_a_corrupt_event_is_reported_apart(
     corruption_type: int, function: Source, source: Source, stage: str
 ) -> None:
     """Each kind, by each function, on each shape: rejected with its reason and path, or accepted where it is valid."""

@@ -1,4 +1,5 @@
-"""What is not JSON, at the door: one bad event costs one event, and only a body without any event is rejected whole."""
+"""What is not JSON, at the gateway: one bad event costs one event, and only a body without any event is rejected
+whole."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from tests.support.events import Event, changed, encoded, facebook, tiktok
 
 
 def with_raw(event: Event, path: str, raw: bytes) -> bytes:
-    """The event with these bytes where the value at `path` stood."""
+    """The event with these bytes where the value at `path` was."""
     return encoded(changed(event, path, "HERE")).replace(b'"HERE"', raw)
 
 
@@ -94,7 +95,7 @@ async def test_what_is_no_json_is_rejected_whole(content: bytes) -> None:
 
 @pytest.mark.parametrize("content", [b"[]", b"[ ]", b" \n[\n]\n"])
 async def test_an_array_without_events_is_rejected(content: bytes) -> None:
-    """An empty array is JSON, but there is nothing to accept: the sender is told."""
+    """An empty array is JSON, but there is nothing to accept: the sender is reported."""
     with pytest.raises(Rejected) as caught:
         await read(content)
     assert caught.value.rejection is Rejection.NO_EVENTS

@@ -1,4 +1,4 @@
-"""The door's own limits: each is the last value taken, the first value past it is rejected for what it is."""
+"""The gateway's own limits: each is the last value taken, the first value past it is rejected for what it is."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_a_body_of_too_many_events_is_rejected_whole() -> None:
         assert caught.value.rejection is Rejection.TOO_MANY_EVENTS
 
 
-async def test_all_rejected_are_counted_the_first_are_told_and_most_are_kept() -> None:
+async def test_all_rejected_are_counted_the_first_are_reported_and_most_are_kept() -> None:
     """However many events are rejected: all are counted, 100 are listed, and copies are kept in bounded room."""
     good = encoded(facebook())
     batch = await read_array(*[b"{}"] * (MAX_KEPT_EVENTS + 500), good)
@@ -128,7 +128,8 @@ async def test_copies_are_kept_while_there_is_room() -> None:
 
 
 async def test_what_stands_in_a_body_needs_room_while_it_is_read() -> None:
-    """A tiny element takes more than its bytes: where there is no room for all of a body, it is told to come again."""
+    """A tiny element takes more than its bytes: where there is no room for all of a body, it is reported to come
+    again."""
     admission = Admission(1_000_000)
     body = b"[" + b",".join([b"11"] * 100_000) + b"]"
     decode = Decoder(CONTRACT, max_events=100_000)
@@ -167,7 +168,7 @@ async def test_age_is_measured_from_the_arrival(moment: datetime, expected: Reas
 
 
 async def test_the_operators_window_counts() -> None:
-    """MAX_EVENT_AGE_DAYS and MAX_EVENT_AHEAD_SECONDS are what the door measures with."""
+    """MAX_EVENT_AGE_DAYS and MAX_EVENT_AHEAD_SECONDS are what the gateway measures with."""
     decode = Decoder(Contract(max_age_days=1, max_ahead_seconds=0), max_events=10)
     for moment, taken in ((NOON, 1), (NOON + timedelta(days=1), 1), (NOON + timedelta(days=1, seconds=1), 0)):
         batch = await decode(encoded(facebook(at=NOON)), BodyFormat.JSON, microseconds(moment), ALONE)

@@ -84,10 +84,11 @@ def test_there_are_sixteen() -> None:
 
 
 @pytest.mark.parametrize(("function", "corruption_type", "shape", "breaks"), every())
-def test_a_corruption_is_told_or_does_no_harm(
+def test_a_corruption_is_reported_or_does_no_harm(
     function: str, corruption_type: int, shape: tuple[str, str], breaks: tuple[Reason, str] | None
 ) -> None:
-    """At the door and in its own stream, a corrupt event has its reason and path; one that is still valid is taken."""
+    """at the gateway and in its own stream, a corrupt event has its reason and path; one that is still valid is
+    taken."""
     event = corrupted(valid(shape), function, corruption_type)
     for source in (None, shape[0]):
         if breaks is None:

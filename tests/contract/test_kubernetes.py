@@ -81,7 +81,7 @@ def test_pods_hold_no_rights(manifests: list[Manifest]) -> None:
 
 
 def test_they_run_what_compose_runs(manifests: list[Manifest]) -> None:
-    """The same images and the same commands: what the parity test ran is what a cluster runs."""
+    """The same images and the same commands: what `make compose-check` ran is what a cluster runs."""
     services = resolve(BASE, profiles=("operator",))["services"]
     for name, pod in pods(manifests).items():
         image = services[name]["image"]
@@ -167,7 +167,7 @@ def test_services_find_their_pods(manifests: list[Manifest]) -> None:
                 assert ports[port["targetPort"]] == port["port"], f"{name}: a headless service maps no ports"
 
 
-# Who may speak to whom, and nobody else: (from, to, port).
+# Who may speak to whom, and no one else: (from, to, port).
 WAYS = {
     ("edge", "gateway", 8080),
     ("gateway", "nats", 4222),
@@ -183,7 +183,7 @@ WAYS = {
 TO_DATABASE = {"fb-collector", "ttk-collector", "rejected-collector", "reporter", "migrate", "operator"}
 
 
-def test_nobody_speaks_to_anybody_else(manifests: list[Manifest]) -> None:
+def test_no_one_speaks_to_anybody_else(manifests: list[Manifest]) -> None:
     """The policies, taken together, allow the ways of an event and of a report, on both ends, and no other."""
     labels = {name: pod["metadata"]["labels"] for name, pod in pods(manifests).items()}
     policies = named(manifests, "NetworkPolicy").values()

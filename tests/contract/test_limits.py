@@ -94,7 +94,7 @@ def widest(size: int) -> list[str]:
 
 
 async def test_ids_of_200_bytes(database: Database, connection: Connection) -> None:
-    """eventId: 200 bytes of UTF-8 in any script are stored as they are and told apart, 201 are too long."""
+    """eventId: 200 bytes of UTF-8 in any script are stored as they are and distinguished, 201 are too long."""
     for source in MAKERS:
         events = [MAKERS[source](event_id=text) for text in (*widest(ID_BYTES), "y" * (ID_BYTES - 1), "z")]
         rows = await stored(database, connection, events)

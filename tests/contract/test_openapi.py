@@ -33,24 +33,26 @@ async def paths(client: httpx.AsyncClient) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("report", ["events", "revenue", "demographics"])
+@pytest.mark.parametrize("report", ["events", "revenue", "funnel", "demographics"])
 async def test_every_example_works(client: httpx.AsyncClient, paths: dict[str, Any], report: str) -> None:
-    """Each parameter's example, with those of the required ones, is answered 200 and understood."""
-    parameters = paths[f"/reports/{report}"]["get"]["parameters"]
+    """Each parameter's example, with those of from and to, is answered 200 and understood; so is range alone."""
+    parameters = paths[f"/v1/reports/{report}"]["get"]["parameters"]
     examples = {
         parameter["name"]: example["value"]
         for parameter in parameters
         for example in parameter.get("examples", {}).values()
     }
-    required = {parameter["name"]: examples[parameter["name"]] for parameter in parameters if parameter["required"]}
-    assert set(required) == {"from", "to"}
+    bounds = {name: examples[name] for name in ("from", "to")}
     assert len(examples) > 5
     for name, value in examples.items():
-        answer = await client.get(f"/reports/{report}", params=required | {name: value})
+        params = {name: value} if name == "range" else bounds | {name: value}
+        answer = await client.get(f"/v1/reports/{report}", params=params)
         assert answer.status_code == 200, answer.text
-        understood = answer.json()["query"].get(name)
-        if name not in ("from", "to", "limit", "groupBy"):
-            assert understood == value
+        resolved = answer.json()["query"].get(name)
+        if name == "steps":
+            assert value in resolved.values()
+        elif name not in ("from", "to", "limit"):
+            assert resolved == (value[0] if name == "source" else value)
 
 
 async def test_closed_lists_have_one_name(client: httpx.AsyncClient) -> None:
@@ -59,14 +61,15 @@ async def test_closed_lists_have_one_name(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     operations = {item["get"]["operationId"] for item in document["paths"].values()}
     assert operations == {
-        *("getEventsReport", "getRevenueReport", "getDemographicsReport", "getPipeline"),
-        *("downloadEventsReport", "downloadRevenueReport", "downloadDemographicsReport"),
+        *("getEventsReport", "getRevenueReport", "getFunnelReport", "getDemographicsReport", "getPipeline"),
+        *("downloadEventsReport", "downloadRevenueReport", "downloadFunnelReport", "downloadDemographicsReport"),
     }
     schemas = document["components"]["schemas"]
-    lists = {"Source", "FunnelStage", "EventType", "Interval", "Compare"}
+    lists = {"Source", "FunnelStage", "EventType", "Interval", "Compare", "EventsMetrics", "RevenueMetrics"}
     lists |= {"EventsGroupBy", "RevenueGroupBy", "DemographicsGroupBy", "Level", "CheckName"}
     assert {name for name, schema in schemas.items() if "enum" in schema} == lists
     assert json.dumps(document).count('"enum"') == len(lists)
+    assert "/v1/reports/events" in document["paths"]
     for item in document["paths"].values():
         for parameter in item["get"].get("parameters", ()):
             if parameter["schema"].get("type") == "array":
@@ -91,6 +94,6 @@ async def test_schemathesis_finds_nothing(client: httpx.AsyncClient, tmp_path: P
         stdout=PIPE,
         stderr=STDOUT,
     )
-    told, _ = await asyncio.wait_for(running.communicate(), 120)
-    assert running.returncode == 0, told.decode()
-    assert "generated" in told.decode()
+    reported, _ = await asyncio.wait_for(running.communicate(), 120)
+    assert running.returncode == 0, reported.decode()
+    assert "generated" in reported.decode()

@@ -1,7 +1,7 @@
 """One system to break for all tests of this folder, judged after each of them.
 
 A test may leave services killed, lines held and events on their way: all has to be well again by itself. After a test
-that failed the next one gets a new system, so that one loss is told once.
+that failed the next one gets a new system, so that one loss is reported once.
 """
 
 from collections.abc import AsyncIterator

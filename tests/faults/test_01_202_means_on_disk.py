@@ -38,7 +38,7 @@ async def test_each_message_is_written_synced_and_confirmed_in_this_order(tmp_pa
     assert await confirmed_too_early(tmp_path, sync_always=True) == []
 
 
-async def test_the_trace_tells_a_nats_that_does_not_sync(tmp_path: Path) -> None:
+async def test_the_trace_reports_a_nats_that_does_not_sync(tmp_path: Path) -> None:
     """The same check under NATS's own default of a sync every two minutes: it fails for every message."""
     early = await confirmed_too_early(tmp_path, sync_always=False)
     assert early
@@ -48,10 +48,11 @@ async def test_the_trace_tells_a_nats_that_does_not_sync(tmp_path: Path) -> None
 async def test_streams_are_kept_on_disk(system: FaultySystem) -> None:
     """Every stream is a file, synced always, a work queue that rejects what it has no room for."""
     _, body = await ready.get(system.servers.nats.monitor_port, "/jsz?streams=true&config=true")
-    told = json.loads(body)
-    assert told["config"]["sync_always"] is True
-    (account,) = told["account_details"]
+    reported = json.loads(body)
+    assert reported["config"]["sync_always"] is True
+    (account,) = reported["account_details"]
     streams = {stream["name"]: stream["config"] for stream in account["stream_detail"]}
+    assert streams.pop("KV_SLUICE")["storage"] == "file"  # the newest timeline of the database, no events
     assert set(streams) == {"EVENTS_FACEBOOK", "EVENTS_TIKTOK", "REJECTED"}
     for config in streams.values():
         kept = {key: config[key] for key in ("storage", "retention", "discard")}

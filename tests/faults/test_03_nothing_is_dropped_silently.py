@@ -1,5 +1,5 @@
 """Promise 3: nothing is dropped silently. What finds no room is rejected, what a consumer forgot is delivered again,
-and what somebody deletes the ledger tells as lost. The ledger is read after every test of this folder."""
+and what somebody deletes the ledger reports as lost. The ledger is read after every test of this folder."""
 
 import asyncio
 import signal
@@ -53,7 +53,8 @@ async def small() -> AsyncIterator[FaultySystem]:
 
 async def test_a_stream_is_full_and_then_deleted(small: FaultySystem, tally: Tally) -> None:
     """At a stream's limit: 503 for what finds no room, and other sources go on; with room again, it goes on. Deleted
-    with messages waiting: made again within 30 s, new events are stored, and the ledger tells exactly what is lost."""
+    with messages waiting: made again within 30 s, new events are stored, and the ledger reports exactly what is
+    lost."""
     await fill(small)
     await small.until_stored()
     await small.judge()
@@ -78,7 +79,7 @@ async def fill(system: FaultySystem) -> None:
 
 
 async def delete(system: FaultySystem, tally: Tally) -> None:
-    """Delete a stream with messages that are seen and not stored, and see what is told of it."""
+    """Delete a stream with messages that are seen and not stored, and see what is reported of it."""
     stream, collector = stream_of("facebook"), COLLECTOR_OF["facebook"]
     created = (await stream_info(system.client, stream)).created
     blocker = await postgres.connect(system.servers.owner_dsn, name="tests-blocking")

@@ -1,4 +1,4 @@
-"""Promise 4, at the door: whatever is posted, good events beside it are stored, and no process is lost to it.
+"""Promise 4, at the gateway: whatever is posted, good events beside it are stored, and no process is lost to it.
 
 Bare, a malformed chunk size costs one worker a restart, and slow or idle senders hold their connections. Behind the
 edge none of that reaches a gateway.
@@ -84,10 +84,10 @@ async def test_no_document_gets_through(gateway: Gateway, tally: Tally, kind: st
     """Whatever is JSON, is not, or may be: 400 or 422, as a problem document; and nothing is published."""
     documents = DOCUMENTS[kind]
     tally.count(bad_inputs=len(documents))
-    for document, told in zip(documents, problems(await post_all(gateway.url, documents), 400, 422), strict=True):
+    for document, reported in zip(documents, problems(await post_all(gateway.url, documents), 400, 422), strict=True):
         if kind == "json":
-            assert told["type"] != "urn:sluice:problem:not_json", document
-            assert "malformed" not in str(told.get("errors")), document
+            assert reported["type"] != "urn:sluice:problem:not_json", document
+            assert "malformed" not in str(reported.get("errors")), document
     assert await gateway.lines("facebook") == await gateway.lines("tiktok") == []
 
 
@@ -102,8 +102,8 @@ async def test_no_document_costs_the_event_beside_it(gateway: Gateway, tally: Ta
     for event, document, answer in zip(good, hostile, answers, strict=True):
         if answer.status == 202:
             accepted.append(event)
-            told = answer.counts()
-            assert told is not None and told[0] == 1, document
+            reported = answer.counts()
+            assert reported is not None and reported[0] == 1, document
         else:
             assert document in NOT_JSON, document
             problems([answer], 400)
@@ -213,7 +213,7 @@ MALFORMED = {
     "an address of 100 KB": HEAD.replace(b"/events", b"/" + b"a" * 100_000) + b"Content-Length: 2\r\n\r\n[]",
 }
 # The edge leaves such a header out: the request is whole without it.
-MENDED = {
+FIXED = {
     "a header without a colon": HEAD + b"nonsense\r\nContent-Length: 2\r\n\r\n[]",
 }
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n"
@@ -228,7 +228,7 @@ BAD_CHUNKS = {
 
 async def test_malformed_http_bare(gateway: Gateway, tally: Tally) -> None:
     """A request that is no HTTP is answered 4xx or not at all: it takes no worker with it, and stores nothing."""
-    for name, request in {**MALFORMED, **MENDED}.items():
+    for name, request in {**MALFORMED, **FIXED}.items():
         answer = await said(gateway.port, request, eof=True)
         assert not answer or answer.startswith(b"HTTP/1.1 4"), (name, answer[:200])
         tally.count(bad_inputs=1)
@@ -253,8 +253,8 @@ async def test_a_bad_chunk_costs_a_bare_worker_a_restart(tmp_path: Path, tally: 
         pauses = defaultdict(list)
         for line in gateway.log().splitlines():
             if '"worker exited unexpectedly"' in line:
-                told = json.loads(line)
-                pauses[told["slot"]].append(told["pause_seconds"])
+                reported = json.loads(line)
+                pauses[reported["slot"]].append(reported["pause_seconds"])
         assert sum(map(len, pauses.values())) == 4
         assert all(slot[0] == 0 for slot in pauses.values()), "none at first"
         for earlier, later in (pair for slot in pauses.values() for pair in pairwise(slot)):
@@ -294,7 +294,7 @@ async def test_malformed_http_behind_the_edge(gateway: Gateway, edge: Edge, tall
             assert b"urn:sluice:problem:" in answer, (name, answer[:300])
         tally.count(bad_inputs=1)
     assert gateway.log().count('"event":"request"') == heard > 0
-    for name, request in MENDED.items():
+    for name, request in FIXED.items():
         assert b"urn:sluice:problem:no_events" in await said(edge.port, request), name
     assert (await edge.http.post(f"{edge.url}/events", json=[facebook()])).status_code == 202
 

@@ -172,10 +172,10 @@ async def test_the_disk_is_full(system: FaultySystem, folder: Path) -> None:
                 posts = [system.post([facebook(at=day) for _ in range(500)]) for _ in range(4)]
                 assert {answer.status_code for answer in await asyncio.gather(*posts)} == {202}
 
-            async def told() -> bool:
+            async def reported() -> bool:
                 return any("DiskFull" in line.get("error", "") for line in system.log_lines("fb-collector"))
 
-            await eventually(told, what="the collector tells that the disk is full", seconds=30)
+            await eventually(reported, what="the collector reports that the disk is full", seconds=30)
             waiting = (await stream_info(system.client, stream_of("facebook"))).state.messages
             assert waiting > 0
             assert await run("mount", "-o", "remount,size=64m", str(disk))
@@ -300,6 +300,6 @@ async def run(*command: str) -> bool:
 
 
 def _owner(system: FaultySystem) -> tuple[int, int]:
-    """Whoever PostgreSQL runs as owns its files."""
+    """Anyone who PostgreSQL runs as owns its files."""
     status = system.servers.postgres.data.stat()
     return status.st_uid, status.st_gid

@@ -12,7 +12,7 @@ SERVICES = ("gateway", *COLLECTORS, "reporter")
 
 
 async def test_sigterm_under_load(system: FaultySystem, tally: Tally) -> None:
-    """Each service told to end under load drains and ends with 0; it is started again and everything goes on."""
+    """Each service reported to end under load drains and ends with 0; it is started again and everything goes on."""
     async with load(system) as sender:
         for name in rounds(1, 5) * SERVICES:
             ended = system.supervisor.kill(name, signal.SIGTERM)
@@ -25,12 +25,12 @@ async def test_sigterm_under_load(system: FaultySystem, tally: Tally) -> None:
 async def test_sigterm_of_all_services_at_once(system: FaultySystem, tally: Tally) -> None:
     """As at the end of a deployment: all drain side by side, all end with 0, and what waits is stored afterwards."""
     async with load(system) as sender:
-        told = {name: system.supervisor.kill(name, signal.SIGTERM) for name in SERVICES}
-        for name, pid in told.items():
+        reported = {name: system.supervisor.kill(name, signal.SIGTERM) for name in SERVICES}
+        for name, pid in reported.items():
             await system.supervisor.wait_ready(name, after=pid)
         await goes_on(system, sender, tally)
     ends = {
-        death.name: death.why for death in system.deaths if any(f"pid {pid}," in death.why for pid in told.values())
+        death.name: death.why for death in system.deaths if any(f"pid {pid}," in death.why for pid in reported.values())
     }
     assert set(ends) == set(SERVICES)
     assert all(why.endswith("exit code 0") for why in ends.values()), ends
@@ -41,7 +41,7 @@ async def test_sigterm_while_a_server_is_away(system: FaultySystem, tally: Tally
     """A server stands still: services end all the same, and nothing that was answered 202 is lost."""
     async with load(system) as sender:
         async with system.frozen(away):
-            told = {name: system.supervisor.kill(name, signal.SIGTERM) for name in COLLECTORS}
-        for name, pid in told.items():
+            reported = {name: system.supervisor.kill(name, signal.SIGTERM) for name in COLLECTORS}
+        for name, pid in reported.items():
             await system.supervisor.wait_ready(name, after=pid)
         await goes_on(system, sender, tally)

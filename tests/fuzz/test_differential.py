@@ -14,7 +14,7 @@ from tests.support.events import MAKERS, SHAPES, changed, encoded, part, paths
 from tests.support.tools import require_native
 
 MESSAGES = 4_000
-"""In the suite; `make fuzz` goes on for as long as it is told to."""
+"""In the suite; `make fuzz` goes on for as long as it is reported to."""
 
 
 @pytest.fixture(params=["facebook", "tiktok"])

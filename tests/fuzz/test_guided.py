@@ -1,4 +1,4 @@
-"""The fuzz target that coverage guides, for a moment; `make fuzz` goes on for as long as it is told to."""
+"""The fuzz target that coverage guides, for a moment; `make fuzz` goes on for as long as it is reported to."""
 
 import importlib.util
 import subprocess

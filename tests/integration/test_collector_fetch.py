@@ -18,7 +18,7 @@ from tests.support.waiting import eventually, in_time
 
 
 async def test_what_was_given_back_may_still_be_confirmed(client: Client) -> None:
-    """What is given back comes again at once when it is asked for, but for what was confirmed after all; until then
+    """What is given back comes again at once when it is asked for, except what was confirmed after all; until then
     nothing comes."""
     await publish_all(client, "facebook", [message(*(facebook() for _ in range(3))) for _ in range(4)])
     fetcher = fetcher_of(client)
@@ -50,11 +50,11 @@ async def test_what_waits_is_bounded(client: Client, monkeypatch: pytest.MonkeyP
     await fetcher.start()
     first = await fetcher.fetch(1, 0)
     await fetcher.fetch(1, 0)
-    tell, heard = fetcher._respond, list[Message]()
+    report, heard = fetcher._respond, list[Message]()
 
     async def noted(message: Message, what: bytes) -> None:
         heard.append(message)
-        await tell(message, what)
+        await report(message, what)
 
     monkeypatch.setattr(fetcher, "_respond", noted)
 

@@ -324,7 +324,7 @@ async def test_nats_restarts_while_we_collect(
 async def test_nats_is_away_when_a_batch_is_confirmed(
     database: Database, connection: Connection, fresh_nats: FreshNats, client: Client
 ) -> None:
-    """A confirmation that nobody hears is no error: the message comes again and its receipt is known."""
+    """A confirmation that no one hears is no error: the message comes again and its receipt is known."""
     async with collecting(database, client, ack_wait_seconds=2.0) as collector:
         async with blocked(database) as until_it_stands:
             await publish_all(client, "facebook", many(5))
@@ -364,7 +364,7 @@ async def test_a_count_that_is_wrong_does_no_harm(
 async def test_an_error_in_pulling_ends_the_flow(
     database: Database, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What nobody expected while messages are asked for is raised by the flow: a collector never stands idle unseen."""
+    """What no one expected while messages are asked for is raised by the flow: a collector never stands idle unseen."""
 
     async def fail(pull: object) -> None:
         raise RuntimeError("not foreseen")

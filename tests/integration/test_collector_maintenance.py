@@ -79,7 +79,7 @@ async def test_a_stalled_copy_is_ended(database: Database) -> None:
         async def closed() -> bool:
             return stuck.is_closed()
 
-        await eventually(closed, what="the stalled client is told")
+        await eventually(closed, what="the stalled client is reported")
 
 
 async def test_a_transaction_left_open_is_ended(database: Database) -> None:
@@ -115,7 +115,7 @@ async def test_sessions_that_are_not_stuck_stay(database: Database) -> None:
             assert await end_stuck(keeper, timedelta(seconds=3)) == []
 
 
-async def test_a_stuck_collector_holds_up_nobody_for_long(database: Database, connection: Connection) -> None:
+async def test_a_stuck_collector_holds_up_no_one_for_long(database: Database, connection: Connection) -> None:
     """A collector that waits for a row of a stalled one goes on as soon as that one's session is ended."""
     async with storing("facebook", database) as store, session(database.collector_dsn) as stuck:
         entry = store.entry(message(facebook()))
@@ -136,7 +136,7 @@ async def test_a_stuck_collector_holds_up_nobody_for_long(database: Database, co
 
 
 async def test_old_receipts_become_a_sum(database: Database, connection: Connection, client: Client) -> None:
-    """Receipts past their retention are summed, once, whoever does it; the ledger balances before and after."""
+    """Receipts past their retention are summed, once, anyone who does it; the ledger balances before and after."""
     for _ in range(20):
         await publish(client, "facebook", message(facebook(), facebook(), b"{"))
     async with collecting(database, client, batch_rows=3):  # all in one batch would be too much poison

@@ -127,7 +127,7 @@ async def test_a_partition_dropped_behind_the_collectors_back_is_made_again(
 
 
 async def test_another_table_that_is_missing_is_no_missing_leaf(database: Database, owner: Connection) -> None:
-    """What no partition mends stops the source: it is not tried again for ever."""
+    """What no partition fixes stops the source: it is not tried again for ever."""
     async with storing("facebook", database) as store:
         await store.save(message(facebook()))
         await owner.execute("ALTER TABLE receipts RENAME TO gone")

@@ -34,7 +34,7 @@ async def other(servers: Servers, database: Database) -> AsyncIterator[Connectio
     await connection.close()
 
 
-def told(outcome: Outcome) -> tuple[str | None, int, int, int]:
+def reported(outcome: Outcome) -> tuple[str | None, int, int, int]:
     return outcome.path, outcome.conflicts, outcome.stored, outcome.repeated
 
 
@@ -57,7 +57,7 @@ async def waits(other: Connection) -> None:
 
 async def begun(store: Storing) -> None:
     """Connect, and let there be the day's leaf and a row to copy from."""
-    assert told(await store.save(message(facebook(event_id="model")))) == (Path.DIRECT, 0, 1, 0)
+    assert reported(await store.save(message(facebook(event_id="model")))) == (Path.DIRECT, 0, 1, 0)
 
 
 async def test_new_rows_go_straight_and_repeats_are_merged(database: Database) -> None:
@@ -65,11 +65,11 @@ async def test_new_rows_go_straight_and_repeats_are_merged(database: Database) -
     async with storing("facebook", database) as store:
         await begun(store)
         repeat = message(facebook(event_id="new"), facebook(event_id="model"))
-        assert told(await store.save(repeat)) == (Path.STAGED, 1, 1, 1)
-        assert told(await store.save(message(facebook()))) == (Path.STAGED, 0, 1, 0)
-        assert told(await store.save(message(facebook()))) == (Path.DIRECT, 0, 1, 0)
+        assert reported(await store.save(repeat)) == (Path.STAGED, 1, 1, 1)
+        assert reported(await store.save(message(facebook()))) == (Path.STAGED, 0, 1, 0)
+        assert reported(await store.save(message(facebook()))) == (Path.DIRECT, 0, 1, 0)
         twin = facebook(event_id="twin")
-        assert told(await store.save(message(twin, twin))) == (Path.STAGED, 1, 1, 1)
+        assert reported(await store.save(message(twin, twin))) == (Path.STAGED, 1, 1, 1)
         connection = await postgres.connect(database.owner_dsn, name="tests")
         await balanced(connection)
         assert await connection.fetchval("SELECT sum(stored) FROM receipts") == 5
@@ -81,7 +81,7 @@ async def test_a_conflict_leaves_nothing_behind(database: Database) -> None:
     async with storing("facebook", database) as store:
         await begun(store)
         with errors_left_behind() as left:
-            assert told(await store.save(message(facebook(), facebook(event_id="model")))) == (Path.STAGED, 1, 1, 1)
+            assert reported(await store.save(message(facebook(), facebook(event_id="model")))) == (Path.STAGED, 1, 1, 1)
     assert left == []
 
 
@@ -99,7 +99,7 @@ async def test_a_key_that_another_holds_is_waited_for(
         saving = asyncio.create_task(store.save(message(facebook(), facebook(event_id="held"))))
         await waits(other)
         await other.execute(end)
-        assert told(await saving) == expected
+        assert reported(await saving) == expected
     assert await other.fetchval(f"SELECT count(*) FROM {LEAF}") == 3
 
 
@@ -120,7 +120,7 @@ async def test_a_key_that_is_held_for_ever_is_given_up(
         await other.execute("ROLLBACK")
         await store.store.close()
         assert await other.fetchval("SELECT count(*) FROM receipts") == 1
-        assert told(await store.store.save([entry])) == (Path.DIRECT, 0, 2, 0)
+        assert reported(await store.store.save([entry])) == (Path.DIRECT, 0, 2, 0)
     await balanced(other)
 
 
@@ -135,7 +135,7 @@ async def test_a_deadlock_is_left_to_the_merge(database: Database, other: Connec
         await waits(other)
         await hold(other, "first")  # waits for the collector, until its deadlock is found
         await other.execute("COMMIT")
-        assert told(await saving) == (Path.STAGED, 1, 0, 2)
+        assert reported(await saving) == (Path.STAGED, 1, 0, 2)
     rows = await other.fetch("SELECT events, stored, repeated, dead FROM receipts ORDER BY stream_sequence")
     assert [tuple(row) for row in rows] == [(1, 1, 0, 0), (1, 0, 1, 0), (1, 0, 1, 0)]
 

@@ -101,7 +101,8 @@ async def test_poison_is_found_wherever_it_stands(
 
 
 async def test_poison_among_what_else_can_be_wrong(database: Database, connection: Connection) -> None:
-    """Poison beside events that break the contract, repeats and an unreadable message: each is told as what it is."""
+    """Poison beside events that break the contract, repeats and an unreadable message: each is reported as what it
+    is."""
     twin = facebook(event_id="twin")
     async with storing("facebook", database) as store:
         outcome = await store.save(
@@ -188,7 +189,7 @@ async def test_one_in_a_hundred_may_be_poison(database: Database, connection: Co
 
 
 @pytest.mark.parametrize("fresh", [10, 11])
-async def test_letters_that_die_again_do_not_count(database: Database, connection: Connection, fresh: int) -> None:
+async def test_dead_letters_that_die_again_do_not_count(database: Database, connection: Connection, fresh: int) -> None:
     """However many dead letters of a batch are dead again, as many fresh events may die as without them, and no
     more."""
     async with storing("facebook", database) as store:

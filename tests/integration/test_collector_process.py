@@ -55,7 +55,7 @@ def many(count: int, first: int = 0, events: int = 20) -> list[bytes]:
 
 
 async def test_a_collector_lives_and_ends(connection: Connection, client: Client, start: Start) -> None:
-    """It gets ready, stores, counts, tells its log in JSON, and ends with 0 on SIGTERM."""
+    """It gets ready, stores, counts, reports its log in JSON, and ends with 0 on SIGTERM."""
     async with start() as collector:
         await collector.is_ready()
         await publish_all(client, "facebook", [message(facebook(), facebook("bottom"), b"{")] * 2)
@@ -104,7 +104,7 @@ async def test_each_source_has_its_collector(
 
 
 @pytest.mark.parametrize("parser", ["auto", "native", "python"])
-async def test_the_parser_is_chosen_at_start(client: Client, start: Start, parser: str) -> None:
+async def test_the_parser_is_selected_at_start(client: Client, start: Start, parser: str) -> None:
     """The log says which one was asked for and which one runs, the metric too; either one stores the events."""
     if parser == "native":
         require_native()
@@ -150,7 +150,7 @@ async def test_it_makes_what_is_missing(database: Database, fresh_nats: FreshNat
     ],
 )
 async def test_a_wrong_setting_ends_the_start(start: Start, settings: dict[str, str], said: str) -> None:
-    """A setting that cannot be is told on stderr in one line, and the exit code is 2."""
+    """A setting that cannot be is reported on stderr in one line, and the exit code is 2."""
     async with start(**settings) as collector:
         assert await collector.end() == 2
     assert collector.errors.startswith(f"sluice: {said}")
@@ -165,7 +165,7 @@ async def test_an_unknown_source_ends_the_start(start: Start) -> None:
 
 
 async def test_a_changed_migration_ends_the_start(database: Database, connection: Connection, start: Start) -> None:
-    """A schema that is not this program's is told with exit code 2."""
+    """A schema that is not this program's is reported with exit code 2."""
     await connection.execute("UPDATE schema_migrations SET sha256 = 'other'")
     async with start(sluice_migrate_dsn=database.owner_dsn) as collector:
         assert await collector.end() == 2
@@ -182,7 +182,7 @@ async def test_sigterm_while_storing(database: Database, connection: Connection,
         async with blocked(database) as until_it_stands:
             await publish_all(client, "facebook", many(100))
             await until_it_stands()
-            collector.tell(signal.SIGTERM)
+            collector.report(signal.SIGTERM)
         assert await collector.end() == 0
     stored = await rows(connection)
     assert 0 < stored < 2_000
@@ -281,7 +281,7 @@ async def _publish_slowly(client: Client, batches: int) -> None:
         await asyncio.sleep(0.2)  # a rate, not a wait
 
 
-async def test_our_fault_is_told(connection: Connection, client: Client, start: Start) -> None:
+async def test_our_fault_is_reported(connection: Connection, client: Client, start: Start) -> None:
     """While only an operator can remove the cause, the collector stays, is not ready and says why; it ends with 0."""
     await connection.execute("REVOKE INSERT ON event_counts FROM sluice_collector")
     await publish(client, "facebook", message(facebook()))
@@ -319,24 +319,24 @@ async def test_each_task_counts_for_readiness(connection: Connection, start: Sta
         assert await collector.terminate() == 0
 
 
-async def test_too_much_poison_is_told(connection: Connection, client: Client, start: Start) -> None:
-    """/health/ready tells the database's complaint without the row's content, and nothing is confirmed."""
+async def test_too_much_poison_is_reported(connection: Connection, client: Client, start: Start) -> None:
+    """/health/ready reports the database's complaint without the row's content, and nothing is confirmed."""
     await connection.execute("ALTER TABLE facebook_events ADD CONSTRAINT no_bergen CHECK (city <> 'Bergen')")
     await publish_all(client, "facebook", [message(*(facebook() for _ in range(11)))])
     async with start() as collector:
 
-        async def told() -> str:
+        async def reported() -> str:
             said = (await collector.missing()).get("collecting", "")
             return said if "cannot be stored" in said else ""
 
-        said = await eventually(told, what="/health/ready says why")
+        said = await eventually(reported, what="/health/ready says why")
         assert re.search(r"more than 10 events of one batch cannot be stored: 23514: .*no_bergen", said)
         assert "Ada Example" not in said + str(collector.log)
         assert (await stream_info(client, stream_of("facebook"))).state.messages == 1
         assert await connection.fetchval("SELECT count(*) FROM dead_letters") == 0
 
 
-async def test_a_taken_port_is_told(start: Start) -> None:
+async def test_a_taken_port_is_reported(start: Start) -> None:
     """A second collector on one port does not start half: it says which port and ends."""
     async with start() as first:
         port = (await first.logged("serving health and metrics"))["port"]

@@ -1,4 +1,4 @@
-"""The schema: migrated once by whoever comes first, and its functions act on days of events alone."""
+"""The schema: migrated once by anyone who comes first, and its functions act on days of events alone."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_a_migration_that_fails_leaves_nothing(
 
 
 async def test_a_migration_may_not_change(database: Database) -> None:
-    """A file that was applied and differs now is told, and nothing is done."""
+    """A file that was applied and differs now is reported, and nothing is done."""
     connection = await postgres.connect(database.owner_dsn, name="tests")
     await connection.execute("UPDATE schema_migrations SET sha256 = 'other' WHERE version = 1")
     await connection.close()
@@ -80,7 +80,7 @@ async def test_a_migration_may_not_change(database: Database) -> None:
         await postgres.migrate(database.owner_dsn)
 
 
-async def test_a_database_that_is_newer_is_told(database: Database) -> None:
+async def test_a_database_that_is_newer_is_reported(database: Database) -> None:
     """A program of yesterday does not start on tomorrow's schema."""
     connection = await postgres.connect(database.owner_dsn, name="tests")
     await connection.execute("INSERT INTO schema_migrations VALUES (9999, 'later', 'x')")
@@ -97,11 +97,11 @@ async def test_who_may_not_migrate_waits_for_who_may(empty: Database) -> None:
     ]
     superuser = await postgres.connect(empty.owner_dsn, name="tests")
 
-    async def asked() -> bool:
+    async def requested() -> bool:
         found = await superuser.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sluice-wait'")
         return bool(found)
 
-    await eventually(asked, what="somebody waits for the schema", every=0.002)
+    await eventually(requested, what="somebody waits for the schema", every=0.002)
     await superuser.close()
     assert not any(task.done() for task in waiting)
     await postgres.prepare_schema(empty.collector_dsn, empty.owner_dsn, asyncio.Event())

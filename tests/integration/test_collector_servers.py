@@ -1,4 +1,4 @@
-"""Servers that come late, go and come back: the collector waits, catches up, and can be told to stop meanwhile.
+"""Servers that come late, go and come back: the collector waits, catches up, and can be asked to stop meanwhile.
 
 These tests have a PostgreSQL and a NATS of their own, because they stop them.
 """
@@ -101,7 +101,7 @@ STORED = 'collector_events_processed_total{source="facebook"}'
 @pytest.mark.parametrize("line_is", ["cut", "silent"][: rounds(1, 2)])
 async def test_one_of_two_collectors_cannot_reach_postgres(own: Servers, start: Start, line_is: str) -> None:
     """It gives back what it holds: the other one stores everything, and reports are fresh again within 30 s, or after
-    some commands' time limits where nobody is told that the line is dead. It works again when its line is back."""
+    some commands' time limits where no one is reported that the line is dead. It works again when its line is back."""
     client = await jetstream.connect(own.nats_url, name="tests")
     connection = await owner(own)
     await connection.execute("TRUNCATE watermarks")
@@ -163,7 +163,7 @@ async def test_one_of_two_collectors_cannot_reach_postgres(own: Servers, start: 
 
 
 async def test_no_collector_can_reach_postgres(own: Servers, start: Start) -> None:
-    """All give back what they hold, nobody asks, so nothing goes back and forth; when PostgreSQL is back, all is stored
+    """All give back what they hold, no one asks, so nothing goes back and forth; when PostgreSQL is back, all is stored
     at once. SIGTERM ends one meanwhile, and what it gave back is not lost."""
     client = await jetstream.connect(own.nats_url, name="tests")
     consumer = "EVENTS_FACEBOOK", consumer_of("facebook")
@@ -174,10 +174,10 @@ async def test_no_collector_can_reach_postgres(own: Servers, start: Start) -> No
         for _ in range(50):  # one after the other: each collector gets some
             await publish_all(client, "facebook", many(2))
 
-        async def nobody_asks() -> bool:
+        async def no_one_asks() -> bool:
             return not (await client.jetstream().consumer_info(*consumer)).num_waiting
 
-        await eventually(nobody_asks, what="nobody asks for messages")
+        await eventually(no_one_asks, what="no one asks for messages")
         assert await third.terminate() == 0
         before = (await client.jetstream().consumer_info(*consumer)).delivered
         await eventually(failed_again(one, other), what="both have failed again")
@@ -291,14 +291,14 @@ async def test_a_collector_migrates_a_new_database(own: Servers, start: Start) -
         await waiting.logged("waiting for the schema")
         async with start(**dsns, sluice_migrate_dsn=own.dsn("sluice_owner", "later")) as migrating:
             await migrating.is_ready()
-            assert [line["version"] for line in migrating.log if line["event"] == "migrated"] == [
+            assert [line["version"] for line in migrating.log if line["event"] == "migration applied"] == [
                 migration.version for migration in postgres.migrations()
             ]
         await waiting.is_ready()
 
 
-async def test_a_wrong_password_is_told(own: Servers, start: Start) -> None:
-    """What waiting does not mend ends the start with one line on stderr, without the password."""
+async def test_a_wrong_password_is_reported(own: Servers, start: Start) -> None:
+    """What waiting does not fix ends the start with one line on stderr, without the password."""
     wrong = own.collector_dsn.replace("sluice_collector:", "sluice_collector:wrong")
     async with start(collector_dsn=wrong) as collector:
         assert await collector.end() == 2
@@ -308,7 +308,7 @@ async def test_a_wrong_password_is_told(own: Servers, start: Start) -> None:
     assert collector.errors.count("\n") == 1
 
 
-async def test_streams_that_differ_are_told(own: Servers, start: Start) -> None:
+async def test_streams_that_differ_are_reported(own: Servers, start: Start) -> None:
     """A stream with other settings than declared is used as it is, and the difference stands in the log."""
     client = await jetstream.connect(own.nats_url, name="tests")
     await jetstream.ensure_streams_when_up(client, Settings())

@@ -52,7 +52,7 @@ async def test_an_answer_that_never_comes(
     servers: Servers, database: Database, connection: Connection, client: Client,
     monkeypatch: pytest.MonkeyPatch, module: ModuleType, begin: Begin, session: str, table: str, step: str,
 ) -> None:  # fmt: skip
-    """The line goes silent while it waits for an answer: it gives up, tells, and works again over a new line."""
+    """The line goes silent while it waits for an answer: it gives up, reports, and works again over a new line."""
     limit = module.COMMAND_SECONDS
     assert limit <= {"sluice-maintenance": 60, "sluice-ledger": 300, "sluice-watermark": 20}[session]
     monkeypatch.setattr(module, "COMMAND_SECONDS", 1.0)
@@ -74,17 +74,17 @@ async def test_an_answer_that_never_comes(
     async with proxy(servers.postgres.port) as line:
         through = database.collector_dsn.replace(f":{servers.postgres.port}/", f":{line.port}/")
         assert through != database.collector_dsn
-        with capture_logs() as told:
+        with capture_logs() as reported:
 
-            async def tells() -> bool:
-                return any(entry.get("step") == step and "TimeoutError" in entry.get("error", "") for entry in told)
+            async def reports() -> bool:
+                return any(entry.get("step") == step and "TimeoutError" in entry.get("error", "") for entry in reported)
 
             task = asyncio.create_task(begin(client, through))
             try:
                 async with locked():
                     await eventually(stands, what="it waits for an answer")
                     line.half_open()
-                await eventually(tells, what="it tells that no answer came", seconds=10)
+                await eventually(reports, what="it reports that no answer came", seconds=10)
                 line.reset()  # what it left behind may hold locks as long as the server knows of no end
                 line.release()
                 async with locked():

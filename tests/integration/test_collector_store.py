@@ -169,7 +169,7 @@ async def test_a_stream_made_again_starts_new_receipts(database: Database, conne
 
 
 async def test_what_breaks_the_contract_is_a_dead_letter(database: Database, connection: Connection) -> None:
-    """An accepted event that a collector's contract rejects is kept as it was sent, with all that tells its way."""
+    """An accepted event that a collector's contract rejects is kept as it was sent, with all that reports its way."""
     bad = encoded(without(facebook(), "data.user.age"))
     parts = [part(1, "request-a"), part(3, "request-b", NOON)]
     async with storing("facebook", database) as store:
@@ -211,7 +211,7 @@ async def test_a_message_without_events_has_a_receipt(database: Database, connec
 
 
 async def test_rejected_events_are_stored(database: Database, connection: Connection) -> None:
-    """What the door rejected is kept with its reason, its bytes and its request; a redelivery adds nothing."""
+    """What the gateway rejected is kept with its reason, its bytes and its request; a redelivery adds nothing."""
     raw = b'{"source":"tiktok","eventId":"t-1"}\x00\xff'
     big = b"x" * 100_000
     lines = [

@@ -137,7 +137,7 @@ async def test_it_follows_the_clock_where_nothing_waits(
 async def test_it_stands_at_the_oldest_message_that_waits(
     database: Database, connection: Connection, client: Client
 ) -> None:
-    """While the database holds up storing, the watermark stays before the oldest message, and tells how many wait."""
+    """While the database holds up storing, the watermark stays before the oldest message, and reports how many wait."""
     async with keeping(client, database), collecting(database, client):
         await publish(client, "facebook", message(facebook()))
         await drained(client, "facebook")
@@ -146,10 +146,10 @@ async def test_it_stands_at_the_oldest_message_that_waits(
             await until_it_stands()
             oldest = (await stream_info(client, "EVENTS_FACEBOOK")).state.first_ts
 
-            async def told() -> bool:
+            async def reported() -> bool:
                 return bool(await connection.fetchval("SELECT pending_messages = 20 FROM watermarks"))
 
-            await eventually(told, what="twenty messages are told to wait")
+            await eventually(reported, what="twenty messages are reported to wait")
             claimed = await until(connection)
             assert claimed is not None
             assert claimed <= oldest
@@ -205,15 +205,15 @@ async def test_it_outlives_its_servers(
 
 
 async def test_rejected_events_have_no_watermark(database: Database, connection: Connection, client: Client) -> None:
-    """No report is made of rejected events: their task tells the metrics alone."""
+    """No report is made of rejected events: their task reports the metrics alone."""
     async with keeping(client, database, "rejected") as task:
         await publish(client, "rejected", message(b"{}"))
 
-        async def asked() -> bool:
+        async def requested() -> bool:
             sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'sluice-watermark'"
             return bool(await connection.fetchval(sessions))
 
-        await eventually(asked, what="the task has connected")
+        await eventually(requested, what="the task has connected")
         assert not task.done()
     assert await connection.fetchval("SELECT count(*) FROM watermarks") == 0
 

@@ -94,12 +94,12 @@ def test_every_variable_of_the_edge_has_a_default() -> None:
 
 async def test_an_event_goes_through_under_one_correlation_id(edge: Edge) -> None:
     """The sender's correlation ID, else its trace's, else a new one, is the gateway's too."""
-    told: tuple[tuple[dict[str, Any], str | None], ...] = (
+    reported: tuple[tuple[dict[str, Any], str | None], ...] = (
         ({"x_correlation_id": "c-1", "traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}, "c-1"),
         ({"x_correlation_id": "no good", "traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}, TRACE),
         ({}, None),
     )
-    for headers, expected in told:
+    for headers, expected in reported:
         answer = await send(edge, **headers)
         assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
         given = answer.json()["correlationId"]
@@ -166,7 +166,7 @@ async def post_raw(port: int, path: str, content_type: str | None) -> int:
     return int(answer.split(b" ", 2)[1])
 
 
-@pytest.mark.parametrize("door", ["gateway", "edge"])
+@pytest.mark.parametrize("gateway", ["gateway", "edge"])
 @pytest.mark.parametrize(
     ("path", "content_type", "status"),
     [
@@ -175,13 +175,13 @@ async def post_raw(port: int, path: str, content_type: str | None) -> int:
     ],
 )
 async def test_gateway_and_edge_take_the_same_requests(
-    edge: Edge, gateways: tuple[Gateway, Gateway], door: str, path: str, content_type: str | None, status: int
+    edge: Edge, gateways: tuple[Gateway, Gateway], gateway: str, path: str, content_type: str | None, status: int
 ) -> None:
     """Each path and each type has one status, whether a gateway or nginx is asked.
 
     Except `multipart/form-data` over another body: nginx answers 415, Robyn 500 (docs/workarounds.md).
     """
-    port = edge.port if door == "edge" else gateways[0].port
+    port = edge.port if gateway == "edge" else gateways[0].port
     assert await post_raw(port, path, content_type) == status
 
 
@@ -202,8 +202,8 @@ async def test_a_query_reaches_the_gateway(tmp_path: Path) -> None:
         start_gateway(nats, GATEWAY_META_VERIFY_TOKEN="token") as gateway,
         start_edge(nats.supervisor, [gateway.port]) as edge,
     ):
-        asked = {"hub.mode": "subscribe", "hub.verify_token": "token", "hub.challenge": "c-1"}
-        answer = await edge.http.get(f"{edge.url}/events", params=asked)
+        requested = {"hub.mode": "subscribe", "hub.verify_token": "token", "hub.challenge": "c-1"}
+        answer = await edge.http.get(f"{edge.url}/events", params=requested)
         assert (answer.status_code, answer.text) == (200, "c-1")
 
 
@@ -240,12 +240,12 @@ async def test_a_body_where_none_belongs_is_not_passed_on(
     async def chunks() -> AsyncIterator[bytes]:
         yield b"x"
 
-    nobody = f"server {LOOPBACK}:{free_port()};"
-    async with start_edge(supervisor, [gateways[0].port], EDGE_GATEWAYS_LARGE=nobody) as other:
-        asked = "/events?hub.mode=subscribe"
-        assert (await other.http.get(other.url + asked)).status_code != 502
+    no_one = f"server {LOOPBACK}:{free_port()};"
+    async with start_edge(supervisor, [gateways[0].port], EDGE_GATEWAYS_LARGE=no_one) as other:
+        requested = "/events?hub.mode=subscribe"
+        assert (await other.http.get(other.url + requested)).status_code != 502
         for content in (b"x", chunks()):
-            problem(await other.http.request("GET", other.url + asked, content=content), 502, "no_gateway")
+            problem(await other.http.request("GET", other.url + requested, content=content), 502, "no_gateway")
 
 
 async def test_large_bodies_of_one_sender_are_bounded(
@@ -270,7 +270,9 @@ async def test_large_bodies_of_one_sender_are_bounded(
         assert (await send(edge, large)).status_code == 202
 
 
-async def test_a_full_folder_is_told_as_want_of_room(gateways: tuple[Gateway, Gateway], supervisor: Supervisor) -> None:
+async def test_a_full_folder_is_reported_as_want_of_room(
+    gateways: tuple[Gateway, Gateway], supervisor: Supervisor
+) -> None:
     """A body that finds no room in the edge's folder is 503 with Retry-After; small ones need none."""
     with reachable_folder() as folder, small_disk(folder / "body"):
         async with start_edge(supervisor, [gateways[0].port], EDGE_FOLDER=str(folder)) as edge:
@@ -312,7 +314,7 @@ async def test_the_gateways_own_answers_pass(edge: Edge) -> None:
     assert answer.json()["errors"][0]["reason"] == "missing_field"
 
 
-async def test_a_gateway_that_drains_costs_nobody_a_request(edge: Edge, gateways: tuple[Gateway, Gateway]) -> None:
+async def test_a_gateway_that_drains_costs_no_one_a_request(edge: Edge, gateways: tuple[Gateway, Gateway]) -> None:
     """While one of two gateways is stopped, and while it is gone, and while it is killed: every request is answered 202
     by one of them."""
     statuses: Counter[int | None] = Counter()
@@ -348,7 +350,7 @@ async def test_a_gateway_that_drains_costs_nobody_a_request(edge: Edge, gateways
     assert set(statuses) == {202}
 
 
-async def test_no_gateway_at_all_is_told_truthfully(tmp_path: Path) -> None:
+async def test_no_gateway_at_all_is_reported_truthfully(tmp_path: Path) -> None:
     """503 of the only gateway is passed on with its words; where none is there, 502 says that a repeat is safe."""
     async with (
         start_nats(tmp_path) as nats,
@@ -395,20 +397,45 @@ async def test_no_gateway_has_a_place(tmp_path: Path, body: bytes) -> None:
                 assert answer.json()["correlationId"] == f"c-{number}"
                 assert int(answer.headers["retry-after"]) >= 1
 
-            async def told_by_the_gateway() -> bool:
+            async def reported_by_the_gateway() -> bool:
                 return int((await send(edge, body)).headers["retry-after"]) > 2
 
             await eventually(
-                told_by_the_gateway, what="the longer nothing is answered, the later to come again", seconds=20
+                reported_by_the_gateway, what="the longer nothing is answered, the later to come again", seconds=20
             )
             assert not any(task.done() for task in waiting)
         assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {202}
         assert (await send(edge, body)).status_code == 202
 
 
+async def test_one_gateway_is_gone_and_the_other_has_no_place(tmp_path: Path) -> None:
+    """Both tries, and both of the second attempt, find no gateway: 503 at once with `Retry-After`, never 502."""
+    async with (
+        start_nats(tmp_path) as nats,
+        start_gateway(nats) as gateway,
+        start_edge(nats.supervisor, [free_port(), gateway.port], small_bodies=1) as edge,
+    ):
+        assert {(await send(edge)).status_code for _ in range(4)} == {202}
+
+        async def place_taken() -> bool:
+            return await gateway.metric("gateway_requests_in_flight") == 1
+
+        async with standing_still(nats.supervisor.pid("nats")):
+            waiting = asyncio.create_task(send(edge))
+            await eventually(place_taken, what="the only place is taken", seconds=10)
+            for _ in range(10):
+                answer = await send(edge)
+                problem(answer, 503, "overloaded")
+                assert int(answer.headers["retry-after"]) >= 1
+        assert (await waiting).status_code == 202
+        tries = [json.loads(line)["gateway"] for line in edge.log.read_text().splitlines() if '"status":503' in line]
+        assert len(tries) == 10
+        assert any(" : " in addresses for addresses in tries), "no request was tried again"
+
+
 async def test_the_log_holds_no_address_no_query_and_no_payload(edge: Edge) -> None:
     """A line a request: JSON, with the correlation ID, and nothing that names a person or a secret."""
-    await send(edge, b'[{"name":"Nobody Knows"}]', x_correlation_id="c-log")
+    await send(edge, b'[{"name":"No one Knows"}]', x_correlation_id="c-log")
     await edge.http.get(f"{edge.url}/events?hub.verify_token=hush")
     await edge.http.get(f"{edge.url}/elsewhere?hub.verify_token=hush")
     text = edge.log.read_text()
@@ -416,12 +443,12 @@ async def test_the_log_holds_no_address_no_query_and_no_payload(edge: Edge) -> N
     (line,) = [line for line in lines if line["correlation_id"] == "c-log"]
     assert (line["request"], line["status"], line["gateway_status"]) == ("POST /events", 422, "422")
     assert "GET /elsewhere" in {line["request"] for line in lines}
-    for secret in ("hush", "Nobody", '"127.0.0.1"'):
+    for secret in ("hush", "No one", '"127.0.0.1"'):
         assert secret not in text
 
 
 async def test_tls_and_reports_by_setting(gateways: tuple[Gateway, Gateway], tmp_path: Path) -> None:
-    """With tls.conf and a certificate the door speaks TLS alone; with reports.conf the reporter is behind it."""
+    """With tls.conf and a certificate the gateway speaks TLS alone; with reports.conf the reporter is behind it."""
     openssl = require_tool("openssl")
     certificate, key = tmp_path / "certificate", tmp_path / "key"
     making = await asyncio.create_subprocess_exec(

@@ -24,7 +24,7 @@ EVENTS = 3_000
 
 
 async def test_a_filled_database_balances(database: Database) -> None:
-    """Filled twice: so many events of the last days, none in the future; rollups equal rows, receipts tell of all."""
+    """Filled twice: so many events of the last days, none in the future; rollups equal rows, receipts report of all."""
     ledger = statements("ledger")
     stored = await fill(database.collector_dsn, EVENTS, 3, show=False, seed=1)
     stored += await fill(database.collector_dsn, EVENTS, 2, show=False, seed=2)
@@ -97,7 +97,7 @@ def test_days_share_the_events() -> None:
     assert all(before.end == after.start for before, after in pairwise(found))
 
 
-def test_a_full_disk_is_told_before(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_before(tmp_path: Path) -> None:
     """What cannot fit is rejected before anything is stored, with what is needed and what there is."""
     check_room(tmp_path, 1)
     with pytest.raises(NoRoom, match="GiB"):

@@ -93,20 +93,20 @@ async def test_messages_of_all_sizes_over_tls(encrypted: tuple[Nats, Path], on_l
     await on_loop(messages_of_all_sizes(server.url, tls=ssl.create_default_context(cafile=certificate)))
 
 
-async def test_a_certificate_of_nobody_known(encrypted: tuple[Nats, Path], on_loop: OnLoop) -> None:
-    """A client that does not trust the server's certificate is told so, and goes on trying as for a server away."""
+async def test_a_certificate_of_no_one_known(encrypted: tuple[Nats, Path], on_loop: OnLoop) -> None:
+    """A client that does not trust the server's certificate is reported so, and goes on trying as for a server away."""
     server, _ = encrypted
-    trusting_nobody = ssl.create_default_context()
+    trusting_no_one = ssl.create_default_context()
 
     async def rejects() -> None:
-        told: asyncio.Queue[Exception] = asyncio.Queue()
+        reported: asyncio.Queue[Exception] = asyncio.Queue()
         client = Client()
         receive_frames(client)
         connecting = asyncio.create_task(
-            client.connect(server.url, tls=trusting_nobody, error_cb=told.put, reconnect_time_wait=0)
+            client.connect(server.url, tls=trusting_no_one, error_cb=reported.put, reconnect_time_wait=0)
         )
         for _ in range(3):
-            assert isinstance(await told.get(), ssl.SSLCertVerificationError)
+            assert isinstance(await reported.get(), ssl.SSLCertVerificationError)
         connecting.cancel()
         await asyncio.gather(connecting, return_exceptions=True)
 
@@ -177,7 +177,7 @@ async def test_the_server_is_killed_while_messages_flow(fresh_nats: FreshNats, o
 
 
 async def test_a_line_that_died_with_words_on_it(fresh_nats: FreshNats, on_loop: OnLoop) -> None:
-    """What can be delivered to nobody does not hold up a reconnect to another server."""
+    """What can be delivered to no one does not hold up a reconnect to another server."""
     async with proxy(fresh_nats.server.port) as dead, proxy(fresh_nats.server.port) as alive:
         urls = ",".join(fresh_nats.url.replace(str(fresh_nats.server.port), str(line.port)) for line in (dead, alive))
 
@@ -197,7 +197,7 @@ async def test_a_line_that_died_with_words_on_it(fresh_nats: FreshNats, on_loop:
 
 @pytest.mark.parametrize("size", [100_000, 2 * FIRST_BYTES])
 async def test_who_does_not_read_is_not_sent_to(size: int, on_loop: OnLoop) -> None:
-    """While nobody reads, the buffer fills up and the socket stands still; read, everything arrives that was sent.
+    """While no one reads, the buffer fills up and the socket stands still; read, everything arrives that was sent.
 
     Also where the buffer is full of a part of one message.
     """
@@ -227,8 +227,8 @@ async def test_who_does_not_read_is_not_sent_to(size: int, on_loop: OnLoop) -> N
 
 
 @pytest.mark.parametrize("said", [b"garbage\r\n", b"x" * 100_000, b"MSG x 1 3\r\nabcdef\r\n"])
-async def test_what_nobody_understands_ends_the_connection(said: bytes, on_loop: OnLoop) -> None:
-    """A server that says what is no NATS is left, and connected to again: nobody waits for the end of it."""
+async def test_what_no_one_understands_ends_the_connection(said: bytes, on_loop: OnLoop) -> None:
+    """A server that says what is no NATS is left, and connected to again: no one waits for the end of it."""
 
     async def leaves() -> None:
         connections = 0

@@ -19,7 +19,6 @@ from core.events.contract import Reason
 from core.events.examples import EXAMPLES
 from core.events.reference import schema
 from gateway.rejection import Rejection
-from tests.support.bridges import without_changes
 from tests.support.gateway import Gateway
 from tests.support.tools import require_tool
 
@@ -99,16 +98,15 @@ async def test_the_form_posts_an_example(gateway: Gateway) -> None:
     """In a browser: an example is chosen, posted and accepted; the policy stops nothing of the page."""
     chromium = require_tool("chromium")
     stopped: list[str] = []
-    with without_changes():
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=chromium)
-            page = await browser.new_page()
-            page.on("console", lambda said: stopped.append(said.text))
-            await page.goto(f"{gateway.url}/docs")
-            await page.get_by_role("button", name="tiktok bottom").click()
-            await page.get_by_role("button", name="Post").click()
-            await expect(page.locator("#answer")).to_contain_text('"accepted": 1')
-            await browser.close()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium)
+        page = await browser.new_page()
+        page.on("console", lambda said: stopped.append(said.text))
+        await page.goto(f"{gateway.url}/docs")
+        await page.get_by_role("button", name="tiktok bottom").click()
+        await page.get_by_role("button", name="Post").click()
+        await expect(page.locator("#answer")).to_contain_text('"accepted": 1')
+        await browser.close()
     assert stopped == []
 
 

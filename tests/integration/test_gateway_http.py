@@ -59,7 +59,7 @@ async def test_202_means_that_every_event_is_in_its_stream(gateway: Gateway) -> 
         assert before <= instant(part.received_at) <= microseconds()
 
 
-async def test_bad_events_are_told_and_kept_and_good_ones_accepted(gateway: Gateway) -> None:
+async def test_bad_events_are_reported_and_kept_and_good_ones_accepted(gateway: Gateway) -> None:
     """One answer for both: the good events are stored, the bad ones named with index, id, reason and path, and kept."""
     good, bad = facebook(), changed(tiktok(), "data.user.followers", -1)
     answer = await gateway.post([bad, good, b"{}"], x_correlation_id="c-2")
@@ -319,7 +319,7 @@ async def test_the_doors_ledger_balances(gateway: Gateway) -> None:
 async def test_log_lines_carry_the_correlation_id_and_no_payload(gateway: Gateway) -> None:
     """What became of a request stands in the log under its correlation ID; names and texts of its events do not."""
     await gateway.post(
-        [changed(facebook(), "data.user.name", "Nobody Knows"), b'{"secret":1}'], x_correlation_id="c-log"
+        [changed(facebook(), "data.user.name", "No one Knows"), b'{"secret":1}'], x_correlation_id="c-log"
     )
     log = gateway.log()
     lines = [json.loads(line) for line in log.splitlines() if '"c-log"' in line]
@@ -327,7 +327,7 @@ async def test_log_lines_carry_the_correlation_id_and_no_payload(gateway: Gatewa
     assert {"status": 202, "accepted": 1, "rejected": 1, "sampled": 1}.items() <= lines[-1].items()
     assert lines[-1]["bytes"] > 0 < lines[-1]["milliseconds"]
     assert all(line["service"] == "gateway" and line["level"] and line["timestamp"] for line in lines)
-    assert "Nobody Knows" not in log
+    assert "No one Knows" not in log
     assert "secret" not in log
 
 

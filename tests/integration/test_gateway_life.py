@@ -1,6 +1,6 @@
 """How the gateway lives: it starts without NATS, outlives its workers and NATS, and ends without losing anything.
 
-Judged by what senders were told: an event that was answered 202 is in the stream, once; one that was answered 503,
+Judged by what senders were reported: an event that was answered 202 is in the stream, once; one that was answered 503,
 or not at all, is there once or not at all.
 """
 
@@ -36,7 +36,7 @@ SENDERS = 8
 
 @dataclass
 class Sent:
-    """What senders were told, by event ID."""
+    """What senders were reported, by event ID."""
 
     accepted: set[str] = field(default_factory=set)
     unsure: set[str] = field(default_factory=set)
@@ -47,12 +47,12 @@ class Sent:
         counted = Counter(json.loads(line)["eventId"] for line in stored)
         assert not self.accepted - counted.keys(), "accepted events are lost"
         assert set(counted.values()) <= {1}, "events are doubled"
-        assert not counted.keys() - self.accepted - self.unsure, "events that nobody sent"
+        assert not counted.keys() - self.accepted - self.unsure, "events that no one sent"
 
 
 @contextlib.asynccontextmanager
 async def senders(gateway: Gateway, batch: int = 20) -> AsyncIterator[Sent]:
-    """Senders that post all the time, small bodies and large ones, and remember what they were told."""
+    """Senders that post all the time, small bodies and large ones, and remember what they were reported."""
     sent = Sent()
     stopping = asyncio.Event()
 
@@ -292,7 +292,7 @@ async def test_workers_do_not_outlive_their_parent(fresh_nats: FreshNats) -> Non
             assert (await after.post([facebook()])).status_code == 202
 
 
-async def test_a_taken_port_is_told(fresh_nats: FreshNats) -> None:
+async def test_a_taken_port_is_reported(fresh_nats: FreshNats) -> None:
     """A port that another gateway serves is not shared without a word: the start fails and names the setting."""
     async with start_gateway(fresh_nats) as gateway:
         process = await gateway_process(NATS_URL=fresh_nats.url, GATEWAY_PORT=str(gateway.port))
@@ -340,7 +340,7 @@ async def test_workers_listen_where_the_parent_does(fresh_nats: FreshNats, tmp_p
         ("NATS_URL", "nats://a,,b"),
     ],
 )
-async def test_a_wrong_setting_is_told(name: str, value: str) -> None:
+async def test_a_wrong_setting_is_reported(name: str, value: str) -> None:
     """A setting that cannot be ends the start with exit code 2 and its name."""
     process = await gateway_process(**{name: value})
     _, errors = await process.communicate()

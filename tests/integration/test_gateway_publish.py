@@ -165,13 +165,13 @@ async def test_a_full_stream_rejects_at_once(bench: Bench) -> None:
 
 
 def _answers(ask: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
-    async def asked() -> bool:
+    async def requested() -> bool:
         return ask()
 
-    return asked
+    return requested
 
 
-async def test_a_lost_puback_is_asked_for_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lost_puback_is_requested_for_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that answers late gets the same message several times: it is stored once, and the request is done."""
     monkeypatch.setattr(publishing, "ATTEMPT_TIMEOUT_SECONDS", 0.1)
     await bench.stand_still()
@@ -219,7 +219,7 @@ async def test_patience_ends(bench: Bench) -> None:
 
 
 async def test_a_missing_stream_is_noticed_and_waited_for(bench: Bench) -> None:
-    """Where nobody answers for a subject the publisher says so, and goes on when the stream is there again."""
+    """Where no one answers for a subject the publisher says so, and goes on when the stream is there again."""
     js = bench.client.jetstream()
     config = (await js.stream_info(STREAM)).config
     await js.delete_stream(STREAM)
@@ -253,8 +253,8 @@ async def test_requests_wait_for_the_first_link(bench: Bench) -> None:
     assert len(await bench.stored()) == 1
 
 
-async def _told(work: Awaitable[None]) -> type[RetryableError] | None:
-    """What a request is told. The error itself is let go of, as the door does."""
+async def _reported(work: Awaitable[None]) -> type[RetryableError] | None:
+    """What a request is reported. The error itself is let go of, as the gateway does."""
     try:
         await work
     except RetryableError as error:
@@ -270,22 +270,24 @@ async def test_a_failure_leaves_nothing_behind(bench: Bench, monkeypatch: pytest
     with errors_left_behind() as left:
         match failure:
             case "full":
-                errors += [await _told(bench.publish(*[b"x" * 200_000] * 30))]
+                errors += [await _reported(bench.publish(*[b"x" * 200_000] * 30))]
             case "missing":
                 await bench.client.jetstream().delete_stream(STREAM)
-                errors += [await _told(bench.publish(b"x" * 200_000, seconds=0.5))]
+                errors += [await _reported(bench.publish(b"x" * 200_000, seconds=0.5))]
             case "silent":
                 monkeypatch.setattr(publishing, "ATTEMPT_TIMEOUT_SECONDS", 0.1)
                 await bench.stand_still()
-                errors += await asyncio.gather(*(_told(bench.publish(b"x" * 200_000, seconds=0.5)) for _ in range(9)))
+                errors += await asyncio.gather(
+                    *(_reported(bench.publish(b"x" * 200_000, seconds=0.5)) for _ in range(9))
+                )
                 bench.resume_at()
                 await bench.publish(b"x")
             case "unexpected duplicate":
                 monkeypatch.setattr(batching, "new_id", lambda: "the same each time")
-                errors += [await _told(bench.publish(b"one")), await _told(bench.publish(b"two"))]
+                errors += [await _reported(bench.publish(b"one")), await _reported(bench.publish(b"two"))]
             case "no link":
                 blocks = {SOURCE: [Block(1, b"x" * 200_000)]}
-                errors += [await _told(Publisher().publish(origin({}), blocks, 0.05))]
+                errors += [await _reported(Publisher().publish(origin({}), blocks, 0.05))]
         await eventually(_answers(lambda: asyncio.all_tasks() <= before), what="nothing is on its way")
     assert any(errors)
     assert left == []

@@ -95,7 +95,7 @@ async def test_a_proof_is_good_for_its_own_source(gateway: Gateway) -> None:
     assert answer.json()["accepted"] == 2
 
 
-async def test_a_key_opens_the_door(gateway: Gateway) -> None:
+async def test_a_key_opens_the_gateway(gateway: Gateway) -> None:
     """A plain sender's key does in either header, and is no part of the event."""
     events = [tiktok(), tiktok("bottom")]
     assert (await gateway.post(events[:1], x_api_key=KEY)).status_code == 202
@@ -105,12 +105,12 @@ async def test_a_key_opens_the_door(gateway: Gateway) -> None:
 
 async def test_meta_asks_before_it_sends(gateway: Gateway) -> None:
     """GET /events answers the challenge to who knows the token, as plain text, and 403 to anybody else."""
-    asked = {"hub.mode": "subscribe", "hub.verify_token": TOKEN, "hub.challenge": "1158201444"}
-    answer = await gateway.http.get(f"{gateway.url}/events", params=asked)
+    requested = {"hub.mode": "subscribe", "hub.verify_token": TOKEN, "hub.challenge": "1158201444"}
+    answer = await gateway.http.get(f"{gateway.url}/events", params=requested)
     assert (answer.status_code, answer.text) == (200, "1158201444")
     assert answer.headers["content-type"] == "text/plain"
     for wrong in ({"hub.verify_token": "guessed"}, {"hub.mode": "x"}, {"hub.challenge": "<b>"}):
-        answer = await gateway.http.get(f"{gateway.url}/events", params=asked | wrong)
+        answer = await gateway.http.get(f"{gateway.url}/events", params=requested | wrong)
         await rejected(gateway, answer, 403, "not_verified")
     await rejected(gateway, await gateway.http.get(f"{gateway.url}/events"), 403, "not_verified")
     assert (await gateway.http.put(f"{gateway.url}/events")).headers["allow"] == "POST, GET"
@@ -131,7 +131,7 @@ async def test_no_secret_is_logged(gateway: Gateway) -> None:
 
 
 async def test_half_a_setting_ends_the_start() -> None:
-    """A scheme without a secret is told by name, and the gateway does not start: exit code 2."""
+    """A scheme without a secret is reported by name, and the gateway does not start: exit code 2."""
     process = await gateway_process(GATEWAY_FACEBOOK_SCHEME="meta", GATEWAY_PORT="0")
     _, errors = await process.communicate()
     assert process.returncode == 2

@@ -155,7 +155,7 @@ def test_head_is_get_without_its_body(port: int, path: str) -> None:
     assert body, "GET has one"
 
 
-def test_readiness_is_told(port: int, readiness: Readiness) -> None:
+def test_readiness_is_reported(port: int, readiness: Readiness) -> None:
     """503 with what is missing, then 200."""
     status, _, body = ask(port, "/health/ready")
     assert (status, body) == (503, b'{"status":"not ready","missing":{"nats":"starting"}}')

@@ -85,10 +85,10 @@ async def test_what_is_no_address_ends_the_start(name: str, form: str) -> None:
     assert form.encode() not in errors
 
 
-def test_addresses_that_are_printed_can_be_asked() -> None:
+def test_addresses_that_are_printed_can_be_requested() -> None:
     """A URL has an IPv6 address in brackets, and names the loopback address where the listener is everywhere."""
-    asked = listen.reachable(listen.resolve("REPORTER_HOST", "::"))
-    assert Services({"reporter": 8081}, {"reporter": asked}).reports == "http://[::1]:8081"
+    requested = listen.reachable(listen.resolve("REPORTER_HOST", "::"))
+    assert Services({"reporter": 8081}, {"reporter": requested}).reports == "http://[::1]:8081"
     assert Services({"gateway": 8080}).endpoint == "http://127.0.0.1:8080/events"
 
 

@@ -1,4 +1,4 @@
-"""The local stack: real servers from wheels, whoever starts them, whatever kills them."""
+"""The local stack: real servers from wheels, anyone who starts them, whatever kills them."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ from tests.support.processes import ended, python_running
 from tests.support.stack import Database, FreshNats
 from tests.support.tools import only_where
 
-NOBODY = "nobody"
+UNPRIVILEGED = "nobody"
 ROLES: tuple[Role, ...] = ("postgres", "sluice_owner", "sluice_collector", "sluice_reporter")
 
 # Starts a stack in the folder given, says who and where, and lives until it is killed or its input ends.
@@ -100,7 +100,7 @@ async def test_each_role_gets_in_with_its_own_password(servers: Servers) -> None
     assert len({servers.dsn(role).split("@")[0].split(":")[-1] for role in ROLES}) == len(ROLES)
 
 
-async def test_nobody_gets_in_without_the_password(servers: Servers) -> None:
+async def test_no_one_gets_in_without_the_password(servers: Servers) -> None:
     """Being on the same machine is not enough."""
     dsn = f"postgresql://postgres:guess@127.0.0.1:{servers.postgres.port}/sluice"
     with pytest.raises(asyncpg.InvalidPasswordError):
@@ -202,9 +202,9 @@ async def test_a_stack_killed_at_once_leaves_nothing_and_starts_again(folder: Pa
     """kill -9 of the process that runs the stack ends the servers; the next stack has the data."""
     async with Servers(folder, environ={}) as servers:
         await keep_something(servers)
-    with _stack_in_another_process(folder) as (process, told):
+    with _stack_in_another_process(folder) as (process, reported):
         process.kill()
-    await ended(*told["pids"])
+    await ended(*reported["pids"])
     async with Servers(folder, environ={}) as servers:
         assert await what_was_kept(servers) == ["row", b"message"]
 
@@ -229,7 +229,7 @@ async def test_a_making_that_was_broken_off_is_begun_anew(folder: Path) -> None:
     assert not (folder / "postgres.new").exists()
 
 
-async def test_a_lost_secret_is_told(folder: Path) -> None:
+async def test_a_lost_secret_is_reported(folder: Path) -> None:
     """The error names the file, and what can be done; the folder is let go."""
     async with Servers(folder, environ={}):
         pass
@@ -242,7 +242,7 @@ async def test_a_lost_secret_is_told(folder: Path) -> None:
         pass
 
 
-async def test_a_taken_port_is_told(folder: Path) -> None:
+async def test_a_taken_port_is_reported(folder: Path) -> None:
     """The error names the variable, and nothing is left running or locked."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         environ = {"SLUICE_POSTGRES_PORT": str(taken.getsockname()[1])}
@@ -273,8 +273,8 @@ async def test_root_runs_postgres_without_roots_rights(folder: Path) -> None:
         assert {path.owner() for path in (folder, servers.postgres.data, servers.postgres.data / "base")} == {"root"}
 
 
-async def test_a_loop_that_cannot_give_a_namespace_is_told(folder: Path) -> None:
-    """On uvloop root is told why it does not go, before anything is made."""
+async def test_a_loop_that_cannot_give_a_namespace_is_reported(folder: Path) -> None:
+    """On uvloop root is reported why it does not go, before anything is made."""
     only_where(os.geteuid() == 0 and child.namespaces_allowed(), "root and user namespaces")
     script = STACK.replace("asyncio.run(", "__import__('uvloop').run(")
     with python_running(script, str(folder), stderr=subprocess.PIPE) as process:
@@ -283,22 +283,22 @@ async def test_a_loop_that_cannot_give_a_namespace_is_told(folder: Path) -> None
     assert not (folder / "postgres").exists()
 
 
-async def test_root_without_namespaces_runs_postgres_as_nobody(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where user namespaces are forbidden the user nobody gets the data; where they come back, it is ours again."""
+async def test_root_without_namespaces_runs_postgres_as_no_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where user namespaces are forbidden the user no one gets the data; where they come back, it is ours again."""
     only_where(os.geteuid() == 0, "root")
     async with Servers(folder, environ={}) as servers:
         await keep_something(servers)
     with monkeypatch.context() as forbidden:
         forbidden.setattr(child, "namespaces_allowed", lambda: False)
         async with Servers(folder, environ={}) as servers:
-            assert psutil.Process(servers.supervisor.pid("postgres")).username() == NOBODY
-            assert (servers.postgres.data / "base").owner() == NOBODY
+            assert psutil.Process(servers.supervisor.pid("postgres")).username() == UNPRIVILEGED
+            assert (servers.postgres.data / "base").owner() == UNPRIVILEGED
             assert await what_was_kept(servers) == ["row", b"message"]
     async with Servers(folder, environ={}) as servers:
         assert await what_was_kept(servers) == ["row", b"message"]
 
 
-async def test_a_folder_that_postgres_cannot_reach_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_folder_that_postgres_cannot_reach_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Instead of opening other people's folders, say which one is in the way."""
     only_where(os.geteuid() == 0, "root")
     monkeypatch.setattr(child, "namespaces_allowed", lambda: False)
@@ -309,13 +309,13 @@ async def test_a_folder_that_postgres_cannot_reach_is_told(tmp_path: Path, monke
             pass
 
 
-async def test_not_as_root_postgres_runs_as_whoever_starts_it(folder: Path) -> None:
+async def test_not_as_root_postgres_runs_as_anyone_who_starts_it(folder: Path) -> None:
     """An ordinary user needs no namespace and no other user. (Here root is made one by a namespace.)"""
     only_where(os.geteuid() == 0 and child.namespaces_allowed(), "root and user namespaces")
     become = child.entering(child.Identity(owner=(0, 0), in_namespace=True), signal.SIGKILL)
-    with _stack_in_another_process(folder, preexec_fn=become) as (process, told):
-        assert len({_user_namespace(pid) for pid in (process.pid, *told["pids"])}) == 1
-        await _works_and_ends(process, told)
+    with _stack_in_another_process(folder, preexec_fn=become) as (process, reported):
+        assert len({_user_namespace(pid) for pid in (process.pid, *reported["pids"])}) == 1
+        await _works_and_ends(process, reported)
 
 
 def _user_namespace(pid: int) -> Path:
@@ -324,19 +324,21 @@ def _user_namespace(pid: int) -> Path:
 
 async def test_another_user_runs_the_whole_stack(folder: Path) -> None:
     """PostgreSQL and NATS run as the user who starts them."""
-    only_where(os.geteuid() == 0 and _can_run_python(NOBODY), f"root and a Python that the user {NOBODY} can run")
-    os.chown(folder, pwd.getpwnam(NOBODY).pw_uid, -1)
-    with _stack_in_another_process(folder, user=NOBODY) as (process, told):
-        assert {psutil.Process(pid).username() for pid in told["pids"]} == {NOBODY}
-        await _works_and_ends(process, told)
+    only_where(
+        os.geteuid() == 0 and _can_run_python(UNPRIVILEGED), f"root and a Python that the user {UNPRIVILEGED} can run"
+    )
+    os.chown(folder, pwd.getpwnam(UNPRIVILEGED).pw_uid, -1)
+    with _stack_in_another_process(folder, user=UNPRIVILEGED) as (process, reported):
+        assert {psutil.Process(pid).username() for pid in reported["pids"]} == {UNPRIVILEGED}
+        await _works_and_ends(process, reported)
 
 
-async def _works_and_ends(process: subprocess.Popen[str], told: dict[str, Any]) -> None:
-    async with connected(told["dsn"]) as connection:
+async def _works_and_ends(process: subprocess.Popen[str], reported: dict[str, Any]) -> None:
+    async with connected(reported["dsn"]) as connection:
         assert await connection.fetchval("SELECT current_user") == "sluice_owner"
     await asyncio.to_thread(process.communicate, timeout=30)  # closes its input
     assert process.returncode == 0
-    await ended(*told["pids"], seconds=0)
+    await ended(*reported["pids"], seconds=0)
 
 
 async def test_each_test_has_a_database_of_its_own(database: Database) -> None:
@@ -355,7 +357,7 @@ async def test_no_database_holds_what_another_test_made(database: Database) -> N
 
 @contextlib.contextmanager
 def _stack_in_another_process(folder: Path, **how: Any) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    """A stack that another process runs: the process, and what it told when the stack was ready."""
+    """A stack that another process runs: the process, and what it reported when the stack was ready."""
     with python_running(STACK, str(folder), **how) as process:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -187,7 +187,7 @@ async def test_tls_is_no_wish(tmp_path: Path, fresh_nats: FreshNats, settings: d
         ({"NATS_CERT": "xyzzy", "NATS_KEY": "xyzzy"}, "NATS_CERT, NATS_KEY: are not a certificate"),
     ],
 )
-def test_what_cannot_be_is_told(variables: dict[str, str], said: str) -> None:
+def test_what_cannot_be_is_reported(variables: dict[str, str], said: str) -> None:
     """By the variables' names, with what is right, and never with what was set."""
     with pytest.raises(Misconfigured, match=f"(?s){said}") as caught:
         login(load(Settings, variables))

@@ -1,4 +1,4 @@
-"""Letters in an operator's hands: replayed, discarded, listed; interrupted and run again; each event stored once."""
+"""Dead letters in an operator's hands: replayed, discarded, counted and kept."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def bury(client: Client, count: int, first: int = 0) -> None:
 
 
 async def reject(client: Client, *events: Event | bytes, received: datetime | None = None) -> None:
-    """Have these events rejected at the door, and kept; for the reason that the door gives."""
+    """Have these events rejected at the gateway, and kept; for the reason that the gateway gives."""
     received = received or datetime.now(UTC)
     lines = []
     for event in events:
@@ -74,7 +74,7 @@ async def reject(client: Client, *events: Event | bytes, received: datetime | No
     await drained(client, "rejected")
 
 
-async def mend(connection: Connection) -> None:
+async def fix(connection: Connection) -> None:
     await connection.execute("ALTER TABLE facebook_events DROP CONSTRAINT no_poison")
 
 
@@ -92,13 +92,13 @@ async def last(client: Client, stream: str = "EVENTS_FACEBOOK") -> int:
     return (await stream_info(client, stream)).state.last_seq
 
 
-async def test_a_replay_after_the_cause_is_mended_stores_each_event_once(
+async def test_a_replay_after_the_cause_is_fixed_stores_each_event_once(
     database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
     """Every dead letter is stored once, as it was received the first time; a second run finds nothing to do."""
     async with all_collected(database, client):
         await bury(client, 12)
-        await mend(connection)
+        await fix(connection)
         code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--kind", "dead")
         assert (code, figures["selected"], figures["replayed"], figures["stored"]) == (0, 12, 12, 12)
         assert await ids(connection) == [f"poison-{number}" for number in range(12)]
@@ -117,10 +117,10 @@ async def test_a_replay_after_the_cause_is_mended_stores_each_event_once(
         await balanced(connection, client)
 
 
-async def test_a_cause_that_is_not_mended_gives_new_dead_letters(
+async def test_a_cause_that_is_not_fixed_gives_new_dead_letters(
     database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
-    """What goes out too early is dead again, told with exit code 1; the ledger knows both dead letters by name."""
+    """What goes out too early is dead again, reported with exit code 1; the ledger knows both dead letters by name."""
     async with all_collected(database, client):
         await bury(client, 3)
         code, figures = await ops_json(settings, capsys, "dead-letters", "replay", "--kind", "dead")
@@ -151,7 +151,7 @@ async def test_killed_between_publishing_and_closing(
     once."""
     async with all_collected(database, client):
         await bury(client, 9)
-        await mend(connection)
+        await fix(connection)
         published = await last(client)
         async with connection.transaction():
             await connection.execute("LOCK TABLE dead_letters IN EXCLUSIVE MODE")  # it may be read, not changed
@@ -180,10 +180,10 @@ async def test_killed_between_publishing_and_closing(
 async def test_interrupted_by_ctrl_c(
     database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
-    """The page at hand is finished, what is left is told with exit code 1, and the next run goes on from there."""
+    """The page at hand is finished, what is left is reported with exit code 1, and the next run goes on from there."""
     async with all_collected(database, client):
         await bury(client, 4)
-        await mend(connection)
+        await fix(connection)
         published = await last(client)
         replaying = await start(settings, "dead-letters", "replay", "--all", "--rate", "1")
 
@@ -260,7 +260,7 @@ async def test_filters_choose_and_discard_closes(
     assert await names("--kind", "rejected", "--since", "2d", "--source", "tiktok") == {"rejected-2", "rejected-3"}
     _, figures = await ops_json(settings, capsys, "dead-letters", "replay", "dead-2", "rejected-1", "--dry-run")
     assert (figures["selected"], figures["replayed"]) == (2, 1)
-    with pytest.raises(SluiceError, match="confirm with --yes"):  # nobody can be asked here
+    with pytest.raises(SluiceError, match="confirm with --yes"):  # no one can be asked here
         await ops(settings, capsys, "dead-letters", "discard", "--reason", "empty")
     code, said = await ops(settings, capsys, "dead-letters", "discard", "--reason", "empty", "--yes")
     assert (code, said.splitlines()[-1]) == (0, "1 dead letter discarded")
@@ -274,10 +274,11 @@ async def test_filters_choose_and_discard_closes(
 async def test_names_that_mean_no_kept_dead_letter(
     database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
-    """Nothing is done where a named dead letter does not exist or was closed in the other way; done already is told."""
+    """Nothing is done where a named dead letter does not exist or was closed in the other way; done already is
+    reported."""
     async with all_collected(database, client):
         await bury(client, 3)
-        await mend(connection)
+        await fix(connection)
         published = await last(client)
         for action in (("replay",), ("replay", "--dry-run"), ("discard", "--yes")):
             with pytest.raises(
@@ -310,7 +311,7 @@ async def test_names_that_mean_no_kept_dead_letter(
 async def test_what_still_breaks_the_contract_stays_kept(
     database: Database, connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
-    """The door's own rules decide, as they are now: what they reject stays, with its reason; the rest goes."""
+    """The gateway's own rules decide, as they are now: what they reject stays, with its reason; the rest goes."""
     long_ago, ahead = NOON - timedelta(days=9), datetime.now(UTC) + timedelta(minutes=30)
     huge = changed(facebook(), "data.user.name", "x" * 70_000)
     async with all_collected(database, client):
@@ -323,7 +324,7 @@ async def test_what_still_breaks_the_contract_stays_kept(
         _, figures = await ops_json(older, capsys, "dead-letters", "replay", "--reason", "too_old", "--wait", "0")
         assert (figures["replayed"], figures["kept"]) == (1, 0)
         await drained(client, "facebook")
-        assert await ids(connection) == ["ahead"]  # collectors still go by 7 days: dead, and told so
+        assert await ids(connection) == ["ahead"]  # collectors still go by 7 days: dead, and reported so
         _, (dead_letter,) = await ops_json(settings, capsys, "dead-letters", "list", "--kind", "dead")
         assert (dead_letter["reason"], dead_letter["correlation_id"]) == ("too_old", "request-2")
         await balanced(connection, client)
@@ -374,7 +375,7 @@ async def test_a_dead_letter_is_shown_as_it_is_and_harmless(
 async def test_two_do_not_work_at_once(
     connection: Connection, client: Client, settings: OperatorSettings, capsys: Capsys
 ) -> None:
-    """While somebody replays or discards, a second one is told to wait."""
+    """While somebody replays or discards, a second one is reported to wait."""
     await connection.fetchval("SELECT pg_advisory_lock(hashtext('sluice.dead_letters'))")
     with pytest.raises(SluiceError, match="another command replays or discards dead letters"):
         await ops(settings, capsys, "dead-letters", "replay", "--all")

@@ -113,7 +113,7 @@ async def test_old_days_are_dropped_for_good(
     assert code == 0
     assert f"facebook_events {old}" in said
     assert "1 partition would be dropped (dry run: nothing was changed)" in said
-    with pytest.raises(SluiceError, match="confirm with --yes"):  # nobody can be asked here
+    with pytest.raises(SluiceError, match="confirm with --yes"):  # no one can be asked here
         await ops(settings, capsys, "partitions", "drop", "--older-than", "20")
     assert len(await days(settings, capsys)) == 2
     _, said = await ops(settings, capsys, "partitions", "drop", "--older-than", "20", "--yes")
@@ -128,7 +128,7 @@ async def test_old_days_are_dropped_for_good(
     assert "0 partitions dropped" in said
 
 
-async def test_a_table_that_is_held_is_told(database: Database, connection: Connection, capsys: Capsys) -> None:
+async def test_a_table_that_is_held_is_reported(database: Database, connection: Connection, capsys: Capsys) -> None:
     """Where somebody holds the table, the command says so in a sentence instead of waiting for ever."""
     settings = operator(NO_NATS, database.owner_dsn)
     async with connection.transaction():
@@ -137,7 +137,7 @@ async def test_a_table_that_is_held_is_told(database: Database, connection: Conn
             await ops(settings, capsys, "partitions", "ensure")
 
 
-async def test_what_the_ledger_and_the_streams_tell(
+async def test_what_the_ledger_and_the_streams_report(
     database: Database, connection: Connection, fresh_nats: FreshNats, capsys: Capsys
 ) -> None:
     """Dead letters, rollups that are not the rows', dead letters that are gone and a stream without room: each is
@@ -164,10 +164,10 @@ async def test_what_the_ledger_and_the_streams_tell(
         await js.update_stream((await js.stream_info("EVENTS_FACEBOOK")).config.evolve(max_bytes=1 << 20))
         await publish(client, "facebook", b"x" * 900_000, 1)
         found = await wrong()
-        assert found["dead_letters"] == "2 accepted events of facebook could not be stored: unstorable"
+        assert found["dead letters"] == "2 accepted events of facebook could not be stored: unstorable"
         assert found["room in streams"] == "EVENTS_FACEBOOK is 86% full; when it is full, requests get 503"
         assert found["streams"].startswith("EVENTS_FACEBOOK max_bytes is ")
-        assert found.keys() == {"dead_letters", "room in streams", "streams", "collectors", "requests"}
+        assert found.keys() == {"dead letters", "room in streams", "streams", "collectors", "requests"}
         await ops(full, capsys, "dead-letters", "discard", "--kind", "dead", "--yes")
         await connection.execute("INSERT INTO event_counts VALUES (now(), 'facebook', 'top', 'like', 0, 7, 0)")
         await connection.execute("DELETE FROM dead_letters WHERE id = 1")

@@ -1,4 +1,4 @@
-"""Snapshots of streams: what is told as saved is whole."""
+"""Snapshots of streams: what is reported as saved is whole."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ async def test_a_stream_of_any_size_is_saved(client: Client, tmp_path: Path) -> 
     assert files(folder).keys() == {"REJECTED.snapshot", "REJECTED.json"}
 
 
-async def test_a_snapshot_that_breaks_off_is_not_told_as_saved(fresh_nats: FreshNats, tmp_path: Path) -> None:
-    """JetStream ends a snapshot that it gives up by an empty message, too: it is told, and the one before stays."""
+async def test_a_snapshot_that_breaks_off_is_not_reported_as_saved(fresh_nats: FreshNats, tmp_path: Path) -> None:
+    """JetStream ends a snapshot that it gives up by an empty message, too: it is reported, and the one before stays."""
     folder = tmp_path / "backup"
     folder.mkdir()
     async with connected(fresh_nats) as client:

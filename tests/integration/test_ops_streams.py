@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from collector.maintenance.stranded import recover_stranded
 from collector.sources import SOURCES
+from core import jetstream
 from core.errors import SluiceError
 from core.events.subjects import consumer_of, stream_of
 from core.health import Readiness
@@ -53,10 +54,10 @@ async def remade(client: Client, **settings: Any) -> None:
         ({"subject_transform": {"src": ">", "dest": "x.>"}}, "subject_transform is {'src': '>', 'dest': 'x.>'}, not"),
     ],
 )
-async def test_what_differs_is_told_and_mended(
+async def test_what_differs_is_reported_and_fixed(
     client: Client, fresh_nats: FreshNats, capsys: Capsys, settings: dict[str, Any], said: str
 ) -> None:
-    """Services tell it at their start, doctor and `streams list` too; `streams apply` mends it, or says what does."""
+    """Services report it at their start, doctor and `streams list` too; `streams apply` fixes it, or says what does."""
     operator_settings = operator(fresh_nats.url, NO_DATABASE)
     await ops(operator_settings, capsys, "streams", "apply", "--yes")
     assert await ensure_streams(client, operator_settings) == {}
@@ -105,6 +106,7 @@ async def edited(client: Client, **settings: Any) -> None:
         ({"inactive_threshold": 3_600_000_000_000}, "inactive_threshold is 3600000000000, declared 0"),
         ({"headers_only": True}, "headers_only is True, not declared"),
         ({"filter_subject": "events.nothing"}, "filter_subject is events.nothing, not declared"),
+        ({"num_replicas": 1}, "num_replicas is 1, not declared"),
     ],
 )
 async def test_a_consumer_that_differs_is_reported_and_repaired(
@@ -193,3 +195,24 @@ async def test_a_collector_between_two_pulls_is_there(
     _, facts = await looking
     assert [source.collected for source in facts if source.name == "facebook"] == [""]
     await fetcher.stop()
+
+
+async def test_a_stream_of_an_earlier_version_is_reported(fresh_nats: FreshNats) -> None:
+    """Messages in a stream that no collector of this version fetches are reported, with their number."""
+    settings = operator(fresh_nats.url, NO_DATABASE)
+    client = await jetstream.connect(fresh_nats.url, name="tests")
+    try:
+        await ensure_streams(client, settings)
+        await client.jetstream().add_stream(name="REFUSED", subjects=["refused.*"])
+        await client.jetstream().publish("refused.facebook", b"an event of an earlier gateway")
+        checks, _ = await server_checks.check_nats(client, settings)
+        (undeclared,) = [check for check in checks if check.check == "undeclared streams"]
+        assert (undeclared.state, undeclared.message) == (
+            "wrong",
+            "REFUSED holds 1 message that no collector of this version fetches",
+        )
+        await client.jetstream().delete_stream("REFUSED")
+        checks, _ = await server_checks.check_nats(client, settings)
+        assert [check.state for check in checks if check.check == "undeclared streams"] == ["ok"]
+    finally:
+        await client.close()

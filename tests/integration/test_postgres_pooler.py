@@ -96,7 +96,7 @@ async def test_a_busy_pool_of_transactions_is_rejected(database: Database) -> No
             other.terminate()
 
 
-async def test_an_operator_is_told(database: Database) -> None:
+async def test_an_operator_is_reported(database: Database) -> None:
     """Commands hold locks in their session, too."""
     async with pooled(database, "transaction") as through:
         with pytest.raises(Misconfigured, match="pooler in transaction mode"):

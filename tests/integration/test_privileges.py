@@ -1,5 +1,5 @@
-"""Who may do what behind the door: NATS lets nobody in without the password, and each role of PostgreSQL may do its own
-work and no more."""
+"""Who may do what behind the gateway: NATS lets no one in without the password, and each role of PostgreSQL may do its
+own work and no more."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def filled(database: Database) -> Database:
 
 
 async def forbidden(dsn: str, *statements: str) -> None:
-    """Each statement is rejected to this role for want of a right."""
+    """Each statement is rejected to this role without a right."""
     connection = await postgres.connect(dsn, name="tests")
     try:
         for statement in statements:
@@ -139,7 +139,7 @@ async def test_no_role_is_more_than_it_is_called(database: Database) -> None:
 
 
 async def test_nats_asks_for_the_password(fresh_nats: FreshNats) -> None:
-    """Without it, or with another, nobody publishes, reads or looks."""
+    """Without it, or with another, no one publishes, reads or looks."""
     address = fresh_nats.url.rpartition("@")[2]
     for url in (f"nats://{address}", f"nats://sluice:wrong@{address}", f"nats://other:wrong@{address}"):
         with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
@@ -151,14 +151,14 @@ async def _silent(_: Exception) -> None:
 
 
 async def test_a_gateway_with_a_wrong_password_is_not_ready_and_says_why(fresh_nats: FreshNats, tmp_path: Path) -> None:
-    """It lives, is not ready, and tells the rejection in its log without the password."""
+    """It lives, is not ready, and reports the rejection in its log without the password."""
     wrong = "nats://sluice:not-the-password@" + fresh_nats.url.rpartition("@")[2]
     async with start_gateway(fresh_nats, wait_ready=False, NATS_URL=wrong) as gateway:
 
-        async def told() -> bool:
+        async def reported() -> bool:
             return "authorization violation" in (tmp_path / "gateway.log").read_text().lower()
 
-        await eventually(told, what="the log says that NATS rejected the gateway")
+        await eventually(reported, what="the log says that NATS rejected the gateway")
         answer = await gateway.http.get(f"{gateway.url}/health/ready")
         assert (answer.status_code, answer.json()["missing"]["nats"]) == (503, "not connected")
         assert "not-the-password" not in (tmp_path / "gateway.log").read_text()

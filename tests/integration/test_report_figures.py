@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from itertools import pairwise
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -22,7 +22,7 @@ STEPS = {"minute": timedelta(minutes=1), "15minutes": QUARTER, "hour": timedelta
 EVENTS = 4_000
 QUERIES = 120
 MICROSECOND = timedelta(microseconds=1)
-TELL = """
+REPORTED = """
     INSERT INTO watermarks (source, stored_until, pending_messages) VALUES ($1, $2, 0)
     ON CONFLICT (source) DO UPDATE SET stored_until = $2
 """
@@ -69,6 +69,10 @@ def key_of(at: datetime, interval: str | None, zone: ZoneInfo) -> Any:
             return local.date() - timedelta(days=local.weekday())
         case "month":
             return local.year, local.month
+        case "quarter":
+            return local.year, (local.month - 1) // 3
+        case "year":
+            return local.year
         case _:
             wall = local.replace(tzinfo=None)
             return wall - (wall - datetime.min) % STEPS[interval], local.utcoffset()
@@ -109,13 +113,19 @@ DIMENSIONS: dict[str, Callable[[Kept], str]] = {
 }
 
 
+def share_of(part: int, whole: int) -> float | None:
+    """A ratio as reports round it; nothing if there is nothing to divide by."""
+    return round(part / whole, 6) if whole else None
+
+
 @pytest.mark.parametrize("seed", range(QUERIES))
 async def test_events(given: Given, seed: int) -> None:
-    """Counts of events, by any bucket, filter and group."""
+    """Counts of events and their shares, by any bucket, filters of one or several values, and groups."""
     rng = random.Random(seed)
-    kind = rng.choice(EVENT_KINDS)
+    kinds = rng.sample(EVENT_KINDS, rng.choice((1, 1, 2, 4)))
+    sources, stages, types = (",".join(sorted({str(kind[part]) for kind in kinds})) for part in range(3))
     parameters, start, end, interval = some_query(
-        rng, source=(str(kind.source),), funnelStage=(str(kind.funnel_stage),), eventType=(str(kind.event_type),)
+        rng, source=(sources,), funnelStage=(stages,), eventType=(types,), metrics=("share", "events,share")
     )
     by = rng.sample(sorted(DIMENSIONS), rng.randrange(4)) if interval != "15minutes" else []
     if by:
@@ -126,18 +136,78 @@ async def test_events(given: Given, seed: int) -> None:
         (key_of(kept.at, interval, zone), *(DIMENSIONS[name](kept) for name in sorted(by)))
         for kept in given.events
         if start <= kept.at < end
-        and all(DIMENSIONS[name](kept) == parameters[name] for name in DIMENSIONS if name in parameters)
+        and all(DIMENSIONS[name](kept) in parameters[name].split(",") for name in DIMENSIONS if name in parameters)
     )
     answer = await ask(given, "events", parameters)
     found = {
-        (key_of(datetime.fromisoformat(row["start"]), interval, zone), *(row[name] for name in sorted(by))): row[
-            "events"
-        ]
+        (key_of(datetime.fromisoformat(row["start"]), interval, zone), *(row[name] for name in sorted(by))): row
         for row in answer["rows"]
     }
     assert len(found) == len(answer["rows"])
-    assert {key: events for key, events in found.items() if events} == expected
+    assert {key: row["events"] for key, row in found.items() if row["events"]} == expected
+    of_bucket: Counter[Any] = Counter()
+    for key, events in expected.items():
+        of_bucket[key[0]] += events
+    for key, row in found.items():
+        assert ("share" in row) == ("metrics" in parameters)
+        if "share" in row:
+            assert row["share"] == share_of(expected[key], of_bucket[key[0]])
     assert answer["totals"] == {"events": expected.total()}
+    check_buckets(answer["rows"], start, end, interval, zone)
+
+
+STEP_LISTS = (
+    "ad.view,checkout.complete",
+    "ad.click,ad.view,page.like",
+    "video.view,comment",
+    "purchase,video.view,like",
+)
+FUNNELS = {"facebook": "ad.view,ad.click,checkout.complete", "tiktok": "video.view,profile.visit,purchase"}
+
+
+@pytest.mark.parametrize("seed", range(QUERIES))
+async def test_funnel(given: Given, seed: int) -> None:
+    """Events of each step and their rates, of each source that has the steps, in any bucket and over the range."""
+    rng = random.Random(seed)
+    parameters, start, end, interval = some_query(rng, source=("facebook", "tiktok", "facebook,tiktok"))
+    if interval in ("minute", "15minutes"):
+        end = min(end, start + STEPS[interval] * 60)
+        parameters["to"] = end.isoformat()
+    types = {source: {str(kind.event_type) for kind in EVENT_KINDS if kind.source == source} for source in FUNNELS}
+    funnels = {source: FUNNELS[source] for source in parameters.get("source", "facebook,tiktok").split(",")}
+    steps = rng.choice((None, *STEP_LISTS))
+    if steps and (having := [source for source in funnels if types[source].issuperset(steps.split(","))]):
+        parameters["steps"] = steps
+        funnels = dict.fromkeys(having, steps)
+    zone = ZoneInfo(parameters["timeZone"])
+
+    counted = Counter(
+        (key, kept.source, kept.event_type)
+        for kept in given.events
+        if start <= kept.at < end
+        for key in ((key_of(kept.at, interval, zone),), "all")
+    )
+
+    def figures(bucket: Any) -> list[tuple[Any, ...]]:
+        expected = []
+        for source, funnel in funnels.items():
+            events = [counted[bucket, source, event_type] for event_type in funnel.split(",")]
+            for number, event_type in enumerate(funnel.split(",")):
+                rate = share_of(events[number], events[number - 1]) if number else None
+                overall = share_of(events[number], events[0])
+                expected.append((source, number + 1, event_type, events[number], rate, overall))
+        return expected
+
+    answer = await ask(given, "funnel", parameters)
+    assert answer["query"]["steps"] == {source: funnel.split(",") for source, funnel in funnels.items()}
+    assert set(answer["freshness"]) == set(funnels)
+    names = ("source", "step", "eventType", "events", "rate", "overallRate")
+    of_bucket: dict[str, list[tuple[Any, ...]]] = {}
+    for row in answer["rows"]:
+        of_bucket.setdefault(row["start"], []).append(tuple(row[name] for name in names))
+    for begin, rows in of_bucket.items():
+        assert rows == figures((key_of(datetime.fromisoformat(begin), interval, zone),))
+    assert [tuple(total[name] for name in names) for total in answer["totals"]] == figures("all")
     check_buckets(answer["rows"], start, end, interval, zone)
 
 
@@ -145,29 +215,48 @@ async def test_events(given: Given, seed: int) -> None:
 async def test_revenue(given: Given, seed: int) -> None:
     """Sums of money and counts of purchases, by any bucket, source and campaign; to the cent."""
     rng = random.Random(seed)
-    parameters, start, end, interval = some_query(rng, source=("facebook", "tiktok"))
+    parameters, start, end, interval = some_query(rng, source=("facebook", "tiktok", "facebook,tiktok"))
     by = rng.random() < 0.5
     if by:
         parameters["groupBy"] = "source"
+    metrics: tuple[str, ...] = rng.choice(
+        ((), ("averageOrderValue",), ("conversion",), ("averageOrderValue", "conversion", "revenue"))
+    )
     if parameters.get("source") != "tiktok" and rng.random() < 0.4:
         parameters["campaignId"] = f"camp-{rng.randrange(20)}"
+        metrics = tuple(metric for metric in metrics if metric != "conversion")
+    if metrics:
+        parameters["metrics"] = ",".join(metrics)
+    sources = parameters.get("source", "facebook,tiktok").split(",")
     zone = ZoneInfo(parameters["timeZone"])
 
-    def asked_for(kept: Kept) -> bool:
+    def requested_for(kept: Kept) -> bool:
         campaign = kept.event["data"]["engagement"].get("campaignId")
         return (
             start <= kept.at < end
             and kept.event_type in ("checkout.complete", "purchase")
-            and parameters.get("source", kept.source) == kept.source
+            and kept.source in sources
             and parameters.get("campaignId", campaign) == campaign
         )
 
     revenue: dict[Any, Decimal] = {}
     purchases: Counter[Any] = Counter()
-    for kept in filter(asked_for, given.events):
+    for kept in filter(requested_for, given.events):
         key = key_of(kept.at, interval, zone), kept.source if by else None
         revenue[key] = revenue.get(key, Decimal("0.00")) + (kept.amount or 0)
         purchases[key] += 1
+
+    first_steps = Counter(
+        (key_of(kept.at, interval, zone), kept.source if by else None)
+        for kept in given.events
+        if start <= kept.at < end and kept.source in sources
+        and kept.event_type == {"facebook": "ad.view", "tiktok": "video.view"}[kept.source]
+    )  # fmt: skip
+
+    def derived(paid: Decimal, orders: int, views: int) -> dict[str, Any]:
+        average = str((paid / orders).quantize(Decimal("0.01"), ROUND_HALF_UP)) if orders else None
+        figures = {"averageOrderValue": average, "conversion": share_of(orders, views)}
+        return {name: figure for name, figure in figures.items() if name in metrics}
 
     answer = await ask(given, "revenue", parameters)
     assert answer["currency"] is None
@@ -178,8 +267,11 @@ async def test_revenue(given: Given, seed: int) -> None:
     assert {key: row["purchases"] for key, row in found.items() if row["purchases"]} == purchases
     for key, row in found.items():
         assert row["revenue"] == f"{revenue.get(key, Decimal(0)):.2f}"
+        more = {name: row[name] for name in ("averageOrderValue", "conversion") if name in row}
+        assert more == derived(revenue.get(key, Decimal(0)), purchases[key], first_steps[key])
     total = sum(revenue.values(), Decimal(0))
-    assert answer["totals"] == {"revenue": f"{total:.2f}", "purchases": purchases.total()}
+    totals = {"revenue": f"{total:.2f}", "purchases": purchases.total()}
+    assert answer["totals"] == totals | derived(total, purchases.total(), first_steps.total())
     check_buckets(answer["rows"], start, end, interval, zone)
 
 
@@ -314,27 +406,40 @@ async def test_campaigns(given: Given, seed: int) -> None:
     assert [row["campaignId"] for row in answer["rows"][: len(first) + 1]] == [*first, None]
 
 
-@pytest.mark.parametrize("seed", range(30))
+DERIVED = ("share", "averageOrderValue", "conversion", "rate", "overallRate")
+
+
+def previous_name(name: str) -> str:
+    return f"previous{name[0].upper()}{name[1:]}"
+
+
+@pytest.mark.parametrize("seed", range(60))
 async def test_the_previous_period(given: Given, seed: int) -> None:
-    """Beside each figure stands what the same report says of the period before, bucket by bucket."""
+    """Beside each figure is that of the same report of the period before or of the year before, bucket by bucket."""
     rng = random.Random(seed)
-    report = rng.choice(("events", "revenue", "demographics"))
+    report = rng.choice(("events", "revenue", "funnel", "demographics"))
     parameters, *_, interval = some_query(rng)
     if interval in ("minute", "15minutes", "hour"):
         parameters["to"] = (datetime.fromisoformat(parameters["from"]) + STEPS[interval] * 30).isoformat()
     if report == "demographics":
         parameters["groupBy"] = "age,gender,country,followers,device"
-    now = await ask(given, report, parameters | {"compare": "previous"})
+    elif report != "funnel":
+        parameters |= {
+            "groupBy": "source",
+            "metrics": "share" if report == "events" else "averageOrderValue,conversion",
+        }
+    compared = rng.choice(("previous", "year"))
+    now = await ask(given, report, parameters | {"compare": compared})
     compare = now["query"]["compare"]
-    assert compare["to"] <= now["query"]["from"]
+    assert compare["to"] <= now["query"]["from"] or compared == "year"
     alone = len({row["start"] for row in now["rows"]}) == 1  # one bucket stands beside one
-    asked = {name: value for name, value in parameters.items() if name != "interval" or not alone}
-    before = await ask(given, report, asked | {"from": compare["from"], "to": compare["countedUntil"]})
+    requested = {name: value for name, value in parameters.items() if name != "interval" or not alone}
+    before = await ask(given, report, requested | {"from": compare["from"], "to": compare["countedUntil"]})
     for number, row in enumerate(now["rows"]):
         then = before["rows"][number] if number < len(before["rows"]) else None
-        for name in ("events", "revenue", "purchases"):
+        for name in ("events", "revenue", "purchases", *DERIVED):
             if name in row:
-                assert row[f"previous{name.title()}"] == (then[name] if then else None)
+                assert row[previous_name(name)] == (then[name] if then else None)
         for shares in (row[name] for name in ("age", "gender", "country", "followers", "device") if name in row):
             assert all((share["previous"] is None) == (then is None) for share in shares)
         if then:
@@ -342,8 +447,32 @@ async def test_the_previous_period(given: Given, seed: int) -> None:
                 if name in then:
                     previous = {share["value"]: share["previous"] for share in row[name] if share["previous"]}
                     assert previous == {share["value"]: share["events"] for share in then[name]}
-    for name, total in before["totals"].items():
-        assert now["totals"][f"previous{name.title()}"] == total
+    totals = (
+        [(now["totals"], before["totals"])] if report != "funnel" else zip(now["totals"], before["totals"], strict=True)
+    )
+    for total, total_before in totals:
+        for name, figure in total_before.items():
+            if name not in ("source", "step", "eventType"):
+                assert total[previous_name(name)] == figure
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "more", "expected"),
+    [
+        ("2026-04-01", "2026-07-01", {"interval": "month"}, ("2025-04-01", "2025-07-01")),
+        ("2024-02-29", "2024-03-01", {}, ("2023-02-28", "2023-03-01")),
+        ("2024-02-28T12:00:00Z", "2024-02-29T06:00:00Z", {}, ("2023-02-28T12:00:00Z", "2023-03-01T06:00:00Z")),
+        ("2026-11-16", "2026-11-30", {"interval": "week"}, ("2025-11-17", "2025-12-01")),
+        ("2025-01-01", "2027-01-01", {"interval": "year"}, ("2024-01-01", "2026-01-01")),
+    ],
+)
+async def test_the_year_before(
+    given: Given, start: str, end: str, more: dict[str, str], expected: tuple[str, str]
+) -> None:
+    """compare=year is the same range of the calendar one year earlier; weeks stay whole."""
+    answer = await ask(given, "events", {"from": start, "to": end, "compare": "year", **more})
+    compare = answer["query"]["compare"]
+    assert tuple(compare[name].removesuffix("T00:00:00Z") for name in ("from", "to")) == expected
 
 
 def local_day(at: datetime, zone: ZoneInfo) -> tuple[date, timedelta]:
@@ -385,13 +514,13 @@ async def test_a_running_range_is_compared_so_far(given: Given, seed: int) -> No
     until = start + (end - start) * rng.uniform(-0.1, 1.1)
     later = until + timedelta(hours=rng.randrange(3))
     for source, at in zip(rng.sample(("facebook", "tiktok"), 2), (until, later), strict=True):
-        await given.collector.execute(TELL, source, at)
+        await given.collector.execute(REPORTED, source, at)
     now = await ask(given, "events", parameters | {"compare": "previous"})
     compare = {name: datetime.fromisoformat(at) for name, at in now["query"]["compare"].items()}
     alone = len(now["rows"]) == 1
-    asked = {name: value for name, value in parameters.items() if name != "interval" or not alone}
+    requested = {name: value for name, value in parameters.items() if name != "interval" or not alone}
     whole = await ask(
-        given, "events", asked | {"from": now["query"]["compare"]["from"], "to": now["query"]["compare"]["to"]}
+        given, "events", requested | {"from": now["query"]["compare"]["from"], "to": now["query"]["compare"]["to"]}
     )
     buckets, before = (
         [(datetime.fromisoformat(row["start"]), datetime.fromisoformat(row["end"])) for row in said["rows"]]
@@ -425,11 +554,11 @@ async def test_a_running_range_is_compared_so_far(given: Given, seed: int) -> No
     ]
 
 
-@pytest.mark.parametrize("report", ["events", "revenue", "demographics"])
+@pytest.mark.parametrize("report", ["events", "revenue", "funnel", "demographics"])
 async def test_pages_together_are_the_whole(given: Given, report: str) -> None:
     """Page by page the same rows come as at once, with the totals of all; the last page has no next."""
     parameters = {"from": "2026-03-01", "to": "2026-11-10", "interval": "week", "timeZone": "Europe/Berlin"}
-    if report != "demographics":
+    if report not in ("demographics", "funnel"):
         parameters["groupBy"] = "source"
     whole = await ask(given, report, parameters)
     rows: list[Any] = []

@@ -27,7 +27,7 @@ def ragged(noon: datetime) -> dict[str, str]:
 
 RAGGED = ragged(NOON)
 WAITING = "SELECT count(*) FROM pg_locks WHERE relation = 'facebook_events'::regclass AND NOT granted"
-TELL = """
+REPORTED = """
     INSERT INTO watermarks (source, stored_until, pending_messages) VALUES ('facebook', $1, $2)
     ON CONFLICT (source) DO UPDATE SET stored_until = $1, pending_messages = $2
 """
@@ -48,7 +48,7 @@ def spread(number: int, *, around: datetime = NOON) -> list[Event]:
 async def test_a_report_equals_a_count_at_its_moment(database: Database, collected: Collected) -> None:
     """While events come in, a report's total is what counting the rows in the same transaction gives, to the event.
 
-    The report's freshness is of that moment too: it never tells of events that the report does not count.
+    The report's freshness is of that moment too: it never reports of events that the report does not count.
     """
     query = EVENTS.parse_query(QueryParams(_url(RAGGED).encode(), EVENTS.parameters), ReporterSettings())
     count = """
@@ -63,7 +63,7 @@ async def test_a_report_equals_a_count_at_its_moment(database: Database, collect
             for number in range(40):
                 await collected.store(spread(number))
                 # As a watermark: everything up to this second is stored, which is so many batches.
-                await connection.execute(TELL, start + timedelta(seconds=number + 1), 0)
+                await connection.execute(REPORTED, start + timedelta(seconds=number + 1), 0)
                 begun.set()
 
     in_report = sum(
@@ -118,13 +118,17 @@ async def test_a_comparison_with_dropped_days_is_cut_at_a_quarter_hour(
     await collected.store(spread(0, around=LONG_AGO))
     reached = NOON - timedelta(minutes=7)
     async with connected(database.collector_dsn) as connection, reporter(database.reporter_dsn) as client:
-        await connection.execute(TELL, reached, 0)
+        await connection.execute(REPORTED, reached, 0)
         await connection.fetchval("SELECT drop_partitions('facebook_events', $1)", LONG_AGO.date() + timedelta(days=1))
         days = timedelta(days=30)
-        asked = {"from": (NOON - days).isoformat(), "to": (NOON + timedelta(days=1)).isoformat(), "source": "facebook"}
-        asked |= {"interval": "day", "compare": "previous"}
-        asked["from"] = (NOON - timedelta(days=29)).isoformat()
-        answer = await client.get("/reports/events", params=asked)
+        requested = {
+            "from": (NOON - days).isoformat(),
+            "to": (NOON + timedelta(days=1)).isoformat(),
+            "source": "facebook",
+        }
+        requested |= {"interval": "day", "compare": "previous"}
+        requested["from"] = (NOON - timedelta(days=29)).isoformat()
+        answer = await client.get("/reports/events", params=requested)
         assert answer.status_code == 200, answer.text
         counted_until = datetime.fromisoformat(answer.json()["query"]["compare"]["countedUntil"])
         assert counted_until == NOON - days - timedelta(minutes=15)
@@ -145,11 +149,11 @@ async def test_no_day_is_dropped_under_a_report(database: Database, collected: C
         assert await connection.fetchval(drop, LONG_AGO.date() + timedelta(days=1)) == 1
 
 
-async def test_freshness_is_told_for_the_sources_asked_for(database: Database) -> None:
-    """A source without a watermark has none; another source's is not told."""
+async def test_freshness_is_reported_for_the_sources_requested_for(database: Database) -> None:
+    """A source without a watermark has none; another source's is not reported."""
     async with connected(database.collector_dsn) as connection, reporter(database.reporter_dsn) as client:
         until = datetime.now(UTC) - timedelta(seconds=90)
-        await connection.execute(TELL, until, 3)
+        await connection.execute(REPORTED, until, 3)
         both = (await client.get("/reports/events", params=RAGGED)).json()["freshness"]
         assert both["tiktok"]["storedUntil"] is None
         assert datetime.fromisoformat(both["facebook"]["storedUntil"]) == until
@@ -172,7 +176,7 @@ async def test_reports_cannot_write(database: Database) -> None:
 
 
 async def test_a_report_that_takes_too_long_is_504(database: Database) -> None:
-    """The server ends it, the client is told, and the connection is fit for the next report."""
+    """The server ends it, the client is reported, and the connection is fit for the next report."""
     async with (
         reporter(database.reporter_dsn, reporter_statement_timeout_seconds=0.2, reporter_connections=1) as client,
         connected(database.owner_dsn) as owner,
@@ -208,7 +212,7 @@ async def test_cities_that_take_too_long_are_left_out(database: Database, collec
 
 
 async def test_all_connections_busy_is_503(database: Database) -> None:
-    """Who has to wait too long for a connection is told to come back."""
+    """Who has to wait too long for a connection is reported to come back."""
     async with (
         reporter(database.reporter_dsn, reporter_connections=1) as client,
         connected(database.owner_dsn) as owner,

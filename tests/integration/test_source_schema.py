@@ -78,6 +78,8 @@ def test_a_declaration_that_contradicts_itself_is_rejected() -> None:
             "column event_id must contain eventId",
         ),
         ({"funnel": ("ad.view", "sold")}, "sold is not one of its event types"),
+        ({"funnel": ("ad.view",)}, "the funnel needs at least two different steps"),
+        ({"funnel": ("ad.view", "ad.view")}, "the funnel needs at least two different steps"),
         ({"pairs": (("age", "income"),)}, "pair age, income: name two of its dimensions"),
         ({"campaign": "data.engagement.adName"}, "no column contains data.engagement.adName"),
     ):

@@ -58,8 +58,8 @@ async def silent() -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def nobody() -> AsyncIterator[int]:
-    """A port that nobody listens on."""
+async def no_one() -> AsyncIterator[int]:
+    """A port that no one listens on."""
     yield free_port()
 
 
@@ -96,7 +96,7 @@ def test_off_no_service_imports_it(service: str) -> None:
     assert ran.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("dead", [silent, nobody])
+@pytest.mark.parametrize("dead", [silent, no_one])
 async def test_a_dead_endpoint_costs_no_event(fresh_nats: FreshNats, tmp_path: Path, dead: Any) -> None:
     """Every request is answered 202 and stored, the lost spans are counted, and SIGTERM ends the gateway with 0. The
     queue is so short that it overflows as well."""
@@ -132,7 +132,7 @@ async def test_sigterm_exports_what_waits(fresh_nats: FreshNats, receiver: Recei
     assert {span.name for span in receiver.of(trace_id)} == {"POST /events", "publish"}
 
 
-async def test_a_batch_tells_of_a_bounded_number_of_requests(
+async def test_a_batch_reports_of_a_bounded_number_of_requests(
     database: Database, connection: Connection, client: Client, fresh_nats: FreshNats, receiver: Receiver
 ) -> None:
     """Of more sampled requests than that all events are stored, and the spans that are not made are counted. What

@@ -1,4 +1,4 @@
-"""A body at the door, without a server: what the gateway would accept of it, and what it would reject and keep.
+"""A body at the gateway, without a server: what the gateway would accept of it, and what it would reject and keep.
 
 Every body is read by Python alone and, where the native module is built, with its help: what becomes of it is the same.
 """

@@ -48,7 +48,7 @@ _sequences = itertools.count(1)
 
 @dataclass
 class Storing:
-    """A source's store with its parser; each message gets the next sequence number of the run unless told."""
+    """A source's store with its parser; each message gets the next sequence number of the run unless reported."""
 
     source: Source
     parse: Parser

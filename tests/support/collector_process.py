@@ -36,7 +36,7 @@ class CollectorProcess:
             self.errors += line.decode()
 
     async def logged(self, event: str, seconds: float = 20.0) -> dict[str, Any]:
-        """The first line that tells this event."""
+        """The first line that reports this event."""
 
         async def found() -> dict[str, Any] | None:
             assert self._process.returncode is None or any(line["event"] == event for line in self.log), self.errors
@@ -74,7 +74,7 @@ class CollectorProcess:
         values = [line.rpartition(" ")[2] for line in body.decode().splitlines() if line.rpartition(" ")[0] == name]
         return float(values[0]) if values else 0.0
 
-    def tell(self, number: signal.Signals) -> None:
+    def report(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self._process.send_signal(number)
 
@@ -86,12 +86,12 @@ class CollectorProcess:
 
     async def terminate(self, seconds: float = 30.0) -> int:
         """SIGTERM; its exit code."""
-        self.tell(signal.SIGTERM)
+        self.report(signal.SIGTERM)
         return await self.end(seconds)
 
     async def kill(self) -> None:
         """SIGKILL."""
-        self.tell(signal.SIGKILL)
+        self.report(signal.SIGKILL)
         await self.end()
 
     async def close(self) -> None:

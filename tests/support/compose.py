@@ -2,8 +2,9 @@
 
 import json
 import os
+import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ BASE = "docker-compose.yml"
 ENVIRONMENTS = ("override", "staging", "production")
 
 Service = dict[str, Any]
+SECONDS = {"s": 1.0, "m": 60.0}
 
 
 def built(name: str) -> Path:
@@ -43,19 +45,20 @@ def resolve(*files: str, env: Mapping[str, str] | None = None, profiles: tuple[s
     return project
 
 
-def start_order(project: Mapping[str, Any], wanted: tuple[str, ...]) -> Iterator[tuple[str, Service]]:
-    """These services and all that they depend on, each after what it depends on."""
-    done: set[str] = set()
+def images() -> set[str]:
+    """The images that the compose files name, without our own."""
+    environments = (
+        resolve(BASE, f"docker-compose.{name}.yml", env={"SLUICE_IMAGE": "sluice:1"}) for name in ENVIRONMENTS
+    )
+    named = {service["image"] for project in environments for service in project["services"].values()}
+    return {image for image in named if not image.startswith("sluice")}
 
-    def visit(name: str, above: tuple[str, ...]) -> Iterator[tuple[str, Service]]:
-        assert name not in above, f"{name} depends on itself: {above}"
-        if name in done:
-            return
-        service = project["services"][name]
-        for needed in service.get("depends_on", {}):
-            yield from visit(needed, (*above, name))
-        done.add(name)
-        yield name, service
 
-    for name in wanted:
-        yield from visit(name, ())
+def base_images() -> dict[str, str]:
+    """The Dockerfile's base images, by their argument."""
+    return dict(re.findall(r"^ARG (\w+_IMAGE)=(\S+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
+
+
+def seconds(duration: str) -> float:
+    """Return a duration of compose's in seconds: 1m30s is 90."""
+    return sum(float(number) * SECONDS[unit] for number, unit in re.findall(r"([\d.]+)([sm])", duration))

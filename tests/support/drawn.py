@@ -7,6 +7,7 @@ import random
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from reporter.reports.event_kinds import EVENT_KINDS
 from tests.support.events import MAKERS, Event, changed
@@ -75,13 +76,19 @@ def some_range(rng: random.Random, longest: timedelta) -> tuple[datetime, dateti
 
 
 def some_query(rng: random.Random, **choices: tuple[str, ...]) -> tuple[dict[str, str], datetime, datetime, str | None]:
-    """A range with an interval that it allows, and for each choice one of its values or none."""
-    interval = rng.choice((None, "minute", "15minutes", "hour", "day", "week", "month"))
+    """A range with an interval that it allows, and for each choice one of its values or none. Some bounds are local
+    times."""
+    interval = rng.choice((None, "minute", "15minutes", "hour", "day", "week", "month", "quarter", "year"))
     longest = {"minute": timedelta(hours=24), "15minutes": timedelta(days=9)}.get(interval or "", timedelta(days=300))
     if interval == "hour":
         longest = timedelta(days=40)
     start, end = some_range(rng, longest)
     parameters = {"from": start.isoformat(), "to": end.isoformat(), "timeZone": rng.choice(ZONES)}
+    zone = ZoneInfo(parameters["timeZone"])
+    for name, at in (("from", start), ("to", end)):
+        local = at.astimezone(zone)
+        if rng.random() < 0.2 and not local.fold:  # a local time that occurs twice is the first of the two
+            parameters[name] = local.replace(tzinfo=None).isoformat()
     if interval:
         parameters["interval"] = interval
     parameters |= {name: rng.choice(values) for name, values in choices.items() if rng.random() < 0.3}

@@ -119,7 +119,7 @@ def encoded(event: Event | bytes) -> bytes:
 
 
 def part(events: int, correlation_id: str = "test-1", received_at: datetime | None = None) -> wire.Part:
-    """One request's part of a message, received now unless told otherwise."""
+    """One request's part of a message, received now unless reported otherwise."""
     return wire.Part(correlation_id, None, rfc3339(received_at or datetime.now(UTC)), events)
 
 

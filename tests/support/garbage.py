@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def errors_left_behind() -> Iterator[list[Exception]]:
-    """At the end of the block the list has the errors that nobody holds any more and that only the collector frees.
+    """At the end of the block the list has the errors that no one holds any more and that only the collector frees.
 
     A task that was cancelled is no error.
     """

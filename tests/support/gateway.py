@@ -154,7 +154,7 @@ async def start_gateway(
         )
     )
     try:
-        async with _asked(nats, port, connected=wait_ready) as gateway:
+        async with _requested(nats, port, connected=wait_ready) as gateway:
             yield gateway
     finally:
         await nats.supervisor.stop("gateway")
@@ -168,7 +168,7 @@ async def unsupervised_gateway(
     port = port or free_port()
     process = await gateway_process(**_variables(nats, port, settings))
     try:
-        async with _asked(nats, port) as gateway:
+        async with _requested(nats, port) as gateway:
             await gateway.until_ready()
             yield process, gateway
     finally:
@@ -187,7 +187,7 @@ def _variables(nats: FreshNats, port: int, settings: Mapping[str, str]) -> dict[
 
 
 @asynccontextmanager
-async def _asked(nats: FreshNats, port: int, *, connected: bool = True) -> AsyncIterator[Gateway]:
+async def _requested(nats: FreshNats, port: int, *, connected: bool = True) -> AsyncIterator[Gateway]:
     """The gateway that runs on this port; where NATS may be away, without a connection to it."""
     client = await jetstream.connect(nats.url, name="tests") if connected else Client()
     try:

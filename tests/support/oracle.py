@@ -72,7 +72,7 @@ class Oracle:
         self._answers: list[tuple[Sequence[bytes] | bytes, int | None, bytes]] = []  # not looked into yet
         self._known: dict[Key, _Sent] = {}
         self._rejected: Counter[bytes] = Counter()  # by SHA-256: so often an answer named it as rejected
-        self._perhaps: Counter[bytes] = Counter()  # ... or it stood in a request without an answer
+        self._perhaps: Counter[bytes] = Counter()  # ... or it was in a request without an answer
         self._unstorable: set[Key] = set()
 
     def answered(self, events: Sequence[bytes] | bytes, status: int | None, payload: bytes = b"") -> None:

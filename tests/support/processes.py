@@ -1,4 +1,5 @@
-"""Other processes: Python programs of a test's own, and waiting for an end that the kernel tells instead of polling."""
+"""Other processes: Python programs of a test's own, and waiting for an end that the kernel reports instead of
+polling."""
 
 import asyncio
 import contextlib
@@ -71,7 +72,7 @@ async def standing_still(*pids: int) -> AsyncIterator[None]:
 
 
 def _states(pid: int) -> Iterator[str]:
-    """The state of each thread of a process, a letter of proc(5)."""
+    """The state of each thread of a process, a character of proc(5)."""
     for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
             yield stat.read_text().rpartition(")")[2].split()[0]

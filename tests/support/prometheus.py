@@ -63,7 +63,7 @@ def alert_rules() -> dict[str, dict[str, Any]]:
 
 @asynccontextmanager
 async def watched(system: System, listed: Mapping[str, int] | None = None) -> AsyncIterator[Prometheus]:
-    """Prometheus over this system, with our rules but for their patience: an alert fires with its first bad round."""
+    """Prometheus over this system, with our rules except their patience: an alert fires with its first bad round."""
     require_tool("prometheus")
     rules = system.folder / "rules"
     await asyncio.to_thread(_impatient, rules)

@@ -7,7 +7,7 @@
         line.delay_seconds = 0.05      each piece of data comes later
         line.bytes_per_second = 10e6   ... and no faster than that
         line.cut()                     all connections end as if the other side had closed; reset(): as if it had died
-        await line.reject()            nobody listens any more
+        await line.reject()            no one listens any more
         await line.listen()            on the same port again
 
 Invariant: what arrives is what was sent, in order, up to where the connection ended.
@@ -72,7 +72,7 @@ class Proxy:
             self._open[way].clear()
 
     def half_open(self) -> None:
-        """From now on nothing arrives, and nobody is told."""
+        """From now on nothing arrives, and no one is reported."""
         self.hold(*Way)
 
     def release(self) -> None:

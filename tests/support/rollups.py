@@ -23,7 +23,7 @@ FOLLOWERS = "CASE width_bucket(followers, ARRAY[0, 1000, 10000, 100000, 1000000]
         for number, low in enumerate(BANDS, start=1)
     )
 )
-# Each dimension: how a row's value is told, and which rows have one.
+# Each dimension: how a row's value is reported, and which rows have one.
 DIMENSIONS = {
     "facebook": {
         "age": ("CASE WHEN age >= 120 THEN '120+' ELSE age::text END", "true"),

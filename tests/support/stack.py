@@ -45,7 +45,7 @@ async def make_template(servers: Servers) -> None:
 
 @asynccontextmanager
 async def fresh_database(servers: Servers) -> AsyncIterator[Database]:
-    """A copy of the template, dropped at the end whoever is still connected. Needs `make_template` once before."""
+    """A copy of the template, dropped at the end anyone who is still connected. Needs `make_template` once before."""
     name = f"t_{next(_numbers)}"
     await _as_superuser(servers, f"CREATE DATABASE {name} OWNER sluice_owner TEMPLATE {TEMPLATE}")
     try:
@@ -91,7 +91,7 @@ class FreshNats:
 
 @asynccontextmanager
 async def start_nats(folder: Path, *, sync_always: bool = True) -> AsyncIterator[FreshNats]:
-    """A NATS server in `folder`, with the settings that we run it with unless told otherwise."""
+    """A NATS server in `folder`, with the settings that we run it with unless reported otherwise."""
     async with Supervisor(folder) as supervisor:
         server = Nats(folder, free_port(), free_port(), sync_always=sync_always)
         await supervisor.start(server.program())

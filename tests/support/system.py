@@ -79,7 +79,7 @@ class System:
         """The gateway's root."""
         return self.services.endpoint.removesuffix("/events")
 
-    # --- the door
+    # --- the gateway
 
     async def post(
         self, events: Sequence[Event | bytes], headers: Mapping[str, str] = ARRAY, *, endpoint: str | None = None
@@ -125,7 +125,7 @@ class System:
         return found
 
     async def figures(self, since: datetime, until: datetime) -> dict[str, Any]:
-        """What all three reports say of a range, but for how fresh they are."""
+        """What all three reports say of a range, except how fresh they are."""
         groups = {"events": {"groupBy": "source,funnelStage,eventType"}, "revenue": {"groupBy": "source"}}
         found = {name: await self.report(name, since, until, **groups.get(name, {})) for name in REPORTS}
         for report in found.values():

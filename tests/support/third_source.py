@@ -95,6 +95,10 @@ async def stored(system: System, events: list[Event]) -> None:
 async def reported(system: System, events: list[Event]) -> None:
     """Every report counts what an independent recount counts, with facebook's and tiktok's beside it."""
     found = await system.report("events", NOON, UNTIL, source="google", groupBy="funnelStage,eventType")
+    funnel = (await system.report("funnel", NOON, UNTIL, source="google"))["totals"]
+    steps = Counter(event["eventType"] for event in events)
+    counted = [(step["eventType"], step["events"]) for step in funnel]
+    assert counted == [(step, steps[step]) for step in ("impression", "ad.click", "conversion")]
     types = Counter((event["funnelStage"], event["eventType"]) for event in events)
     assert {(row["funnelStage"], row["eventType"]): row["events"] for row in found["rows"] if row["events"]} == types
     assert (await system.report("events", NOON, UNTIL))["totals"]["events"] == len(events) + 2

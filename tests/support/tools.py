@@ -1,7 +1,7 @@
 """Tools that a test needs and a machine may lack.
 
 A test that cannot run is skipped, printed and counted at the end of the run; with SLUICE_REQUIRE_TOOLS=1, as in CI,
-it fails instead: a promise that nobody checked is not kept.
+it fails instead: a promise that no one checked is not kept.
 """
 
 import os
@@ -44,4 +44,4 @@ def only_where(applies: bool, circumstance: str) -> None:
 
 def report() -> list[str]:
     """One line for each thing or circumstance that tests were skipped for."""
-    return [f"{count} skipped for want of {what}" for what, count in sorted(lacking.items())]
+    return [f"{count} skipped without {what}" for what, count in sorted(lacking.items())]

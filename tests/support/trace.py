@@ -2,8 +2,8 @@
 
     message --pwrite--> block file --fsync--> disk --write--> PubAck
 
-strace tells each system call as it begins and ends. A record of a block file names its message's number in the stream,
-and so does a PubAck.
+strace reports each system call as it begins and ends. A record of a block file names its message's number in the
+stream, and so does a PubAck.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ async def traced(pid: int, file: Path) -> AsyncIterator[Trace]:
     )
     assert strace.stderr is not None
     try:
-        told = (await strace.stderr.readline()).decode()
-        require("attached" in told, f"the right to trace a process ({told.strip()})")
+        reported = (await strace.stderr.readline()).decode()
+        require("attached" in reported, f"the right to trace a process ({reported.strip()})")
         trace = Trace(file)
         yield trace
     finally:

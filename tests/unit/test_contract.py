@@ -99,7 +99,7 @@ def test_null_is_taken_where_it_is_allowed(source: str, stage: str, path: str) -
 
 @pytest.mark.parametrize(("source", "stage", "path"), each_key())
 @pytest.mark.parametrize("value", [["a", "list"], True, 1.5], ids=["list", "bool", "float"])
-def test_a_wrong_type_is_told(source: str, stage: str, path: str, value: Any) -> None:
+def test_a_wrong_type_is_reported(source: str, stage: str, path: str, value: Any) -> None:
     """No value is bent into the type that the contract asks for."""
     assert rejection(changed(MAKERS[source](stage), path, value)) == (Reason.WRONG_TYPE, f"$.{path}")
 
@@ -203,7 +203,7 @@ def test_another_encoding_is_malformed(encoding: str) -> None:
 
 @pytest.mark.parametrize("text", ['"\\ud800"', '"\\udc00\\ud800"', '"a\\ud83d"'])
 def test_a_lone_surrogate_is_an_invalid_text(text: str) -> None:
-    """Half a surrogate pair, which no UTF-8 can hold, is told apart from broken JSON."""
+    """Half a surrogate pair, which no UTF-8 can hold, is reported apart from broken JSON."""
     raw = encoded(changed(MAKERS["facebook"](), "data.user.name", "HERE")).replace(b'"HERE"', text.encode())
     assert rejection(raw) == (Reason.INVALID_TEXT, "$")
 
@@ -248,7 +248,7 @@ def test_a_stream_takes_its_own_source_alone() -> None:
     assert (caught.value.reason, caught.value.path) == (Reason.NOT_ALLOWED, "$.source")
 
 
-def test_texts_are_told_with_their_paths() -> None:
+def test_texts_are_reported_with_their_paths() -> None:
     """Every text of an event is found, so that each is held to its limit."""
     found = dict(texts(read(MAKERS["facebook"]("bottom"))))
     assert found["$.data.user.location.city"] == "Bergen"
@@ -256,8 +256,8 @@ def test_texts_are_told_with_their_paths() -> None:
     assert "$.data.user.age" not in found
 
 
-def test_a_glimpse_of_what_was_rejected() -> None:
-    """Source and id of a rejected event are told where they can be read and stored, else not."""
+def test_a_peek_of_what_was_rejected() -> None:
+    """Source and id of a rejected event are reported where they can be read and stored, else not."""
     assert peek_ids(b'{"source":"tiktok","eventId":"t-1","timestamp":5}') == ("tiktok", "t-1")
     assert peek_ids(b'{"source":"other","eventId":7}') == (None, None)
     assert peek_ids(b'{"eventId":"nul\\u0000"}') == (None, None)
@@ -267,7 +267,7 @@ def test_a_glimpse_of_what_was_rejected() -> None:
         assert peek_ids(raw) == (None, None)
 
 
-def test_a_glimpse_takes_no_room() -> None:
+def test_a_peek_takes_no_room() -> None:
     """However many keys an event has, nothing of them is kept; of one without end nothing is read."""
     keys = b",".join(b'"%05x":0' % number for number in range(MAX_PEEK_BYTES // 11))
     raw = b'{"source":"tiktok",%s,"eventId":"t-1"}' % keys
@@ -306,7 +306,7 @@ def encoded_loosely(event: Event) -> bytes:
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=200) | _broken_events())
 def test_whatever_comes_is_taken_or_rejected(raw: bytes) -> None:
-    """No bytes raise anything but Invalid; what is said of them can be stored and sent; a glimpse never fails."""
+    """No bytes raise anything but Invalid; what is said of them can be stored and sent; a peek never fails."""
     try:
         event = CONTRACT.read(raw, microseconds())
     except Invalid as why:

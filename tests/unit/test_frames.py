@@ -95,7 +95,7 @@ def test_any_split_gives_the_same_frames(expected: list[Frame], data: st.DataObj
 
 
 def test_a_message_is_ready_with_its_last_byte() -> None:
-    """Nobody is woken for a part of a message whose size is known, and nothing of it is handed out."""
+    """No one is woken for a part of a message whose size is known, and nothing of it is handed out."""
     stream = sent([(1, b"a", b"", b"x" * 500_000, HEADERS)])
     frames = FrameBuffer()
     assert cut([stream[:100]], frames) == []
@@ -147,7 +147,7 @@ def test_what_cannot_be_cut_is_a_protocol_error(malformed: bytes) -> None:
     ],
 )
 async def test_an_unknown_line_is_a_protocol_error(line: bytes) -> None:
-    """The client is told, and connects anew; nothing of it is left to be taken for the begin of what comes next."""
+    """The client is reported, and connects anew; nothing of it is left to be taken for the begin of what comes next."""
     assert cut([line], FrameBuffer()) == [line]
     with pytest.raises(ProtocolError):
         await FrameParser(Client()).parse([line])

@@ -64,7 +64,7 @@ def test_tiny_requests_are_not_free() -> None:
 
 
 def test_retry_after_is_what_the_backlog_takes() -> None:
-    """Who finds no room is told to come again when what is held will be answered, at the rate of late."""
+    """Who finds no room is reported to come again when what is held will be answered, at the rate of late."""
     admission = Admission(SHARE)
     start = time.monotonic()
     admission.update_rate(start)

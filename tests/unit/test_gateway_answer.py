@@ -75,7 +75,7 @@ def test_every_rejection_is_a_problem_of_its_status(rejection: Rejection) -> Non
     assert document["detail"] == "the detail"
 
 
-def test_an_unknown_encoding_is_told_which_one_is_known() -> None:
+def test_an_unknown_encoding_is_reported_which_one_is_known() -> None:
     """415 for an encoding names the encodings that are taken, as RFC 9110 asks."""
     given = answer.rejected(Rejected(Rejection.UNSUPPORTED_ENCODING, "?"), "c-1")
     assert given.headers["Accept-Encoding"] == "gzip"

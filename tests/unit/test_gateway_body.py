@@ -58,7 +58,7 @@ async def rejection(reservation: Reservation, body: bytes | str, **headers: str)
         ("text/json", BodyFormat.JSON),
         ("text/plain", BodyFormat.JSON),
         ("application/octet-stream", BodyFormat.JSON),
-        ("application/x-www-form-urlencoded", BodyFormat.JSON),  # what curl sends when it is not told otherwise
+        ("application/x-www-form-urlencoded", BodyFormat.JSON),  # what curl sends when it is not reported otherwise
         ("application/x-ndjson", BodyFormat.LINES),
         ("Application/X-NDJSON;charset=utf-8", BodyFormat.LINES),
         ("application/jsonl", BodyFormat.LINES),

@@ -1,4 +1,5 @@
-"""Reading arrays natively at the door: nothing but the cost of an event tells it from reading them with Python alone.
+"""Reading arrays natively at the gateway: nothing but the cost of an event reports it from reading them with Python
+alone.
 
 `tests.support.batch_reader.read` reads each body both ways and holds what becomes of them to each other.
 """
@@ -89,7 +90,7 @@ VALID = corpus("valid.txt")
 @example(body=b"[" + VALID[0] + b"}," + VALID[0] + b"]")
 @example(body=b"[" + VALID[0].replace(b":", b":\n", 1) + b"," + VALID[0] + b"]")
 async def test_any_body_is_read_alike(body: bytes) -> None:
-    """Counts, bytes, reasons, what is told and what is kept: all as Python alone has them."""
+    """Counts, bytes, reasons, what is reported and what is kept: all as Python alone has them."""
     await read_alike(body)
 
 
@@ -133,21 +134,21 @@ async def test_what_is_left_costs_only_itself() -> None:
 
 async def test_a_body_of_nothing_valid_is_soon_read_as_without_it() -> None:
     """Where one element after the other is left, more and more of them are taken at a time."""
-    asked = 0
+    requested = 0
 
     def read(content: bytes, at: int) -> native.Run:
-        nonlocal asked
-        asked += 1
+        nonlocal requested
+        requested += 1
         return _reading_now(content, at)
 
     bad = b'{"a":' + b" " * 200 + b"1}"
     pieces = list(split.split(b"[" + b",".join([bad] * 10_000) + b"]", BodyFormat.JSON, read))
     assert sum(piece.events for piece in pieces) == 10_000
-    assert asked < 10 + 10_000 * len(bad) / split.PIECE_BYTES * 2
+    assert requested < 10 + 10_000 * len(bad) / split.PIECE_BYTES * 2
 
 
 def test_each_instant_of_the_contract_is_known_as_one() -> None:
-    """msgspec takes an instant for any text: the field type tells them apart."""
+    """msgspec takes an instant for any text: the field type reports them apart."""
     described = [describe(shape) for source in SOURCES.values() for shape in source.shapes]
     found = {field.path for fields in described for field in fields if field.type is ColumnType.TIMESTAMP}
     assert found == {"timestamp", "data.engagement.actionTime"}

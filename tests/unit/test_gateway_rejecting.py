@@ -43,8 +43,8 @@ async def test_a_rejection_leaves_nothing_behind(what: str) -> None:
     )  # fmt: skip
     settings = GatewaySettings(gateway_workers=1, gateway_max_in_flight_bytes=SHARE, **signed)
     admission = Admission(SHARE)
-    door = IngestHandler(settings, admission, Signatures(settings), Publisher())
-    await door.receive({}, b"warm")  # what is made once
+    gateway = IngestHandler(settings, admission, Signatures(settings), Publisher())
+    await gateway.receive({}, b"warm")  # what is made once
     with errors_left_behind() as left, admission.reserve(SHARE // 2):
-        assert (await door.receive(headers, body)).status == status
+        assert (await gateway.receive(headers, body)).status == status
     assert left == []

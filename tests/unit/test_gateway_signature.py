@@ -57,7 +57,7 @@ async def rejection(signatures: Signatures, headers: dict[str, str], body: bytes
 
 
 async def test_off_by_default() -> None:
-    """The given publisher signs nothing: anything goes, and headers that nobody asked for are not looked at."""
+    """The given publisher signs nothing: anything goes, and headers that no one asked for are not looked at."""
     assert await demanding().check({"x-hub-signature-256": "rubbish"}, BODY) == BOTH
 
 
@@ -282,11 +282,11 @@ def test_events_of_another_source_reject_the_whole() -> None:
 
 
 def test_metas_question() -> None:
-    """The challenge comes back to whoever knows the token; to nobody where none is set."""
+    """The challenge comes back to anyone who knows the token; to no one where none is set."""
     signatures = demanding(meta_verify_token="a token of ours")
     assert signatures.answers_challenges
     assert signatures.challenge("subscribe", "a token of ours", "1158201444") == "1158201444"
-    for asked in (
+    for requested in (
         ("subscribe", "another", "1"),
         ("subscribe", None, "1"),
         ("unsubscribe", "a token of ours", "1"),
@@ -295,7 +295,7 @@ def test_metas_question() -> None:
         ("subscribe", "a token of ours", "1" * 257),
     ):
         with pytest.raises(Rejected) as caught:
-            signatures.challenge(*asked)
+            signatures.challenge(*requested)
         assert caught.value.rejection is Rejection.NOT_VERIFIED
     assert not demanding().answers_challenges
     with pytest.raises(Rejected):
@@ -313,7 +313,7 @@ def test_metas_question() -> None:
         ({"facebook_secrets": SECRET}, "GATEWAY_FACEBOOK_SCHEME is off"),
     ],
 )
-def test_half_a_setting_is_told_without_the_secret(settings: dict[str, Any], said: str) -> None:
+def test_half_a_setting_is_reported_without_the_secret(settings: dict[str, Any], said: str) -> None:
     """A scheme without secrets, secrets without a scheme and weak ones keep the gateway from starting."""
     with pytest.raises(Misconfigured, match=said) as caught:
         demanding(**settings)

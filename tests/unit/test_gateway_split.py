@@ -249,7 +249,7 @@ def test_an_array_that_does_not_close_is_not_json(content: bytes) -> None:
         (b"1 2", Rejection.NOT_JSON),
     ],
 )
-def test_a_scalar_is_rejected_and_told_from_no_json(content: bytes, expected: Rejection) -> None:
+def test_a_scalar_is_rejected_and_reported_from_no_json(content: bytes, expected: Rejection) -> None:
     """A body that is neither array nor object is rejected, as JSON of the wrong kind or as no JSON at all."""
     assert rejection(content) is expected
 

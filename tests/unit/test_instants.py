@@ -17,7 +17,7 @@ offsets = st.integers(-(23 * 60 + 59), 23 * 60 + 59)
 
 
 def written(
-    moment: datetime, offset_minutes: int, *, digits: int, zulu: str = "Z", letter: str = "T", colon: str = ":"
+    moment: datetime, offset_minutes: int, *, digits: int, zulu: str = "Z", separator: str = "T", colon: str = ":"
 ) -> str:
     """The moment on a clock so many minutes ahead of UTC, with so many digits of fraction (cut, not rounded).
 
@@ -29,17 +29,17 @@ def written(
     zone = zulu if offset_minutes == 0 and zulu else f"{sign}{minutes // 60:02d}{colon}{minutes % 60:02d}"
     if not colon:
         zone = zone.removesuffix("00") if len(zone) > 1 else zone
-    return f"{local:%Y-%m-%d}{letter}{local:%H:%M:%S}{fraction}{zone}"
+    return f"{local:%Y-%m-%d}{separator}{local:%H:%M:%S}{fraction}{zone}"
 
 
 @given(moments, offsets, st.integers(0, 9), st.sampled_from(["Z", "z", ""]), st.sampled_from("Tt"), st.booleans())
 def test_an_instant_is_the_same_on_every_clock(
-    moment: datetime, offset: int, digits: int, zulu: str, letter: str, colon: bool
+    moment: datetime, offset: int, digits: int, zulu: str, separator: str, colon: bool
 ) -> None:
-    """Whatever its zone, letters and digits, a text gives the microseconds of its instant; more digits are cut."""
+    """Whatever its zone, separators and digits, a text gives the microseconds of its instant; more digits are cut."""
     step = 10 ** (6 - min(digits, 6))
     cut = moment.replace(microsecond=moment.microsecond // step * step)
-    text = written(moment, offset, digits=digits, zulu=zulu, letter=letter, colon=":" if colon else "")
+    text = written(moment, offset, digits=digits, zulu=zulu, separator=separator, colon=":" if colon else "")
     assert instant(text) == (cut - EPOCH) // timedelta(microseconds=1)
     assert instant(text) == instant(text)  # looked up the second time
 
@@ -125,7 +125,7 @@ def test_both_ends_and_all_zones_are_taken(text: str, moment: datetime) -> None:
         "1763796358",
     ],
 )
-def test_what_is_no_such_instant_is_told(text: str) -> None:
+def test_what_is_no_such_instant_is_reported(text: str) -> None:
     """Everything else is a ValueError with a sentence."""
     with pytest.raises(ValueError, match=r"RFC 3339|does not exist|outside the years"):
         instant(text)

@@ -39,7 +39,7 @@ async def test_a_stop_ends_a_start_that_waits() -> None:
     await in_time(cleaned.wait())
 
 
-async def test_a_cancellation_that_is_lost_is_asked_again() -> None:
+async def test_a_cancellation_that_is_lost_is_requested_again() -> None:
     """A task that loses its cancellation, because the answer it waited for came with it, is cancelled once more."""
     answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     went_on = False

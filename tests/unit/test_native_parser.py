@@ -231,7 +231,7 @@ def test_counts_of_two_parsers_are_not_added_up() -> None:
         total(_native[source](message(MAKERS[source]("top")), 7).counts for source in EVENT_SOURCES)
 
 
-def test_a_line_that_is_not_taken_is_asked_about(alone: Callable[[str], Parser]) -> None:
+def test_a_line_that_is_not_taken_is_requested_about(alone: Callable[[str], Parser]) -> None:
     """The reference gets that line alone, and what it raises is not swallowed."""
     broken = encoded(without(facebook(), "data"))
     with pytest.raises(AssertionError) as caught:
@@ -243,7 +243,7 @@ def test_other_threads_run_meanwhile() -> None:
     """The GIL is not held: this thread goes on before the other one has parsed its message."""
     body = message(*[facebook()] * 20_000)
     before = sys.getswitchinterval()
-    sys.setswitchinterval(60)  # nobody is interrupted: a thread runs on until it lets the GIL go
+    sys.setswitchinterval(60)  # no one is interrupted: a thread runs on until it lets the GIL go
     try:
         assert any(_overtakes(body) for _ in range(50))
     finally:
@@ -269,8 +269,8 @@ def _overtakes(body: bytes) -> bool:
 # --- the choice -----------------------------------------------------------------------------------------------------
 
 
-def test_the_native_parser_is_chosen_where_it_can_be() -> None:
-    """Of itself it serves the sources with events; Python's serves rejected events, and whoever asks for it."""
+def test_the_native_parser_is_selected_where_it_can_be() -> None:
+    """Of itself it serves the sources with events; Python's serves rejected events, and anyone who asks for it."""
     assert {name: select_parser("auto", source, CONTRACT)[0] for name, source in SOURCES.items()} == {
         "facebook": "native",
         "tiktok": "native",
@@ -287,7 +287,8 @@ def test_asking_for_what_cannot_serve_stops_the_start() -> None:
 
 
 def test_without_a_build_python_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing but the choice tells the difference; who insists on the native parser is told that it is not built."""
+    """Nothing but the choice reports the difference; who insists on the native parser is reported that it is not
+    built."""
     monkeypatch.setattr(native, "NOT_BUILT", "it is not built")
     name, parse = select_parser("auto", SOURCES["facebook"], CONTRACT)
     assert name == "python"
@@ -331,7 +332,7 @@ def test_what_cannot_be_checked_is_left_to_python(shape: type[Any], path: str) -
 
 
 def test_a_key_that_is_both_object_and_value_is_left_to_python() -> None:
-    """Shapes that do not fit together are told by the native parser itself."""
+    """Shapes that do not fit together are reported by the native parser itself."""
 
     class Flat(_Envelope, tag="flat"):
         event_type: Literal["none"]

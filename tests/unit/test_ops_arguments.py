@@ -21,14 +21,14 @@ LOCAL = {"NATS_URL": "nats://127.0.0.1:1111", "SLUICE_MIGRATE_DSN": "postgresql:
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Path]:
-    """The folder of a stack that runs, as far as its lock tells, and has told its addresses."""
+    """The folder of a stack that runs, as far as its lock reports, and has reported its addresses."""
     with (tmp_path / "lock").open("w") as lock, published_locally(tmp_path, LOCAL):
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield tmp_path
 
 
 def test_a_local_stack_is_found(running: Path) -> None:
-    """Where the environment names no system, the stack that runs here is meant; its file is nobody else's to read."""
+    """Where the environment names no system, the stack that runs here is meant; its file is no one else's to read."""
     found = operator_settings({}, running)
     assert (found.nats_url, found.sluice_migrate_dsn) == tuple(LOCAL.values())
     assert (running / "env").stat().st_mode & 0o777 == 0o600
@@ -44,14 +44,14 @@ def test_systems_are_never_mixed(running: Path) -> None:
 
 
 def test_a_stack_that_was_killed_is_not_believed(tmp_path: Path) -> None:
-    """Its file may lie there, but nobody holds the lock: its ports may be anyone's."""
+    """Its file may lie there, but no one holds the lock: its ports may be anyone's."""
     (tmp_path / "lock").touch()
     with published_locally(tmp_path, LOCAL):
         assert read_local(tmp_path) is None
     assert not (tmp_path / "env").exists()
 
 
-def test_no_secret_is_told() -> None:
+def test_no_secret_is_reported() -> None:
     """What is said of an address has neither user nor password."""
     assert where("nats://u:secret@a:1,nats://u:secret@b:2") == "a:1, b:2"
 
@@ -85,7 +85,7 @@ def test_when(text: str, least: datetime, most: datetime) -> None:
         "partitions drop --older-than never", "drain --timeout -1", "doctor --format xml", "dance",
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_with_code_2(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_reported_with_code_2(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What makes no sense is rejected before anything is connected, and says what would."""
     with pytest.raises(SystemExit) as ended:
         command_line().parse_args(arguments.split())
@@ -94,7 +94,7 @@ def test_a_mistake_is_told_with_code_2(arguments: str, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("action", ["replay", "discard"])
-def test_all_letters_are_never_meant_by_accident(action: str) -> None:
+def test_all_dead_letters_are_never_meant_by_accident(action: str) -> None:
     """Without a name or a condition --all is needed."""
     with pytest.raises(Misconfigured, match="select dead letters by ID"):
         selection(command_line().parse_args(["dead-letters", action]))
@@ -117,7 +117,7 @@ def test_a_pace_is_held() -> None:
 
 @pytest.mark.parametrize(("skew", "state"), [(0.5, "ok"), (-1.9, "ok"), (3.0, "wrong"), (-3600.0, "wrong")])
 def test_clocks_that_differ(skew: float, state: str) -> None:
-    """Two seconds are forgiven; more is told with the server and the direction."""
+    """Two seconds are forgiven; more is reported with the server and the direction."""
     ours = datetime(2026, 11, 23, tzinfo=UTC)
     check = clock(ours, {"NATS": ours, "PostgreSQL": ours + timedelta(seconds=skew)})
     assert check.state == state

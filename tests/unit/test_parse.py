@@ -151,7 +151,7 @@ def test_a_day_is_utcs_whatever_the_senders_zone(parsers: Parsers) -> None:
 
 
 def test_rejects_have_the_position_in_the_message(parsers: Parsers) -> None:
-    """What breaks the contract is told by its position over all parts; the rest of the message becomes rows."""
+    """What breaks the contract is reported by its position over all parts; the rest of the message becomes rows."""
     parts = [part(3, "a"), part(0, "b"), part(3, "c")]
     lines: list[Event | bytes] = [facebook(), b"{", facebook(), without(facebook(), "data.user"), facebook(), tiktok()]
     parsed = parsers["facebook"](message(*lines, parts=parts), 7)
@@ -267,7 +267,7 @@ def test_no_message_raises(parsers: Parsers, body: bytes, source: str) -> None:
 
 
 def test_the_columns_of_a_source_are_its_tables() -> None:
-    """COPY is told the columns in the order in which the parser writes them."""
+    """COPY is reported the columns in the order in which the parser writes them."""
     assert copied_columns(SOURCES["facebook"])[-3:] == ("received_at", "stream_sequence", "correlation_id")
     assert pg_copy.fields_in_row(2) == b"\x00\x02"
 

@@ -14,8 +14,8 @@ POISON, RETRY, FATAL = ErrorClass.POISON, ErrorClass.RETRY, ErrorClass.FATAL
 def server_error(sqlstate: str, **fields: str) -> asyncpg.PostgresError:
     """The error that asyncpg makes of a server's answer."""
     names = {"constraint_name": "n", "table_name": "t", "message": "M"}
-    told = {"C": sqlstate, "M": "told by a test", **{names[name]: value for name, value in fields.items()}}
-    error: asyncpg.PostgresError = asyncpg.exceptions.PostgresError.new(told)
+    reported = {"C": sqlstate, "M": "reported by a test", **{names[name]: value for name, value in fields.items()}}
+    error: asyncpg.PostgresError = asyncpg.exceptions.PostgresError.new(reported)
     return error
 
 

@@ -140,7 +140,7 @@ def test_corrupt_share_holds() -> None:
 
 
 def test_duplicates_are_the_same_bytes() -> None:
-    """A repeated event is byte for byte one that is sent elsewhere, and their number is told exactly."""
+    """A repeated event is byte for byte one that is sent elsewhere, and their number is reported exactly."""
     source = bodies(duplicates=0.25)
     made = [source.body(2_000) for _ in range(5)]
     texts = Counter(text for body in made for text in body.content[2:-2].split(b"},{"))

@@ -192,7 +192,7 @@ def changed(event: Event, change: Change | None) -> Event:
 @pytest.mark.parametrize("corruption_type", CORRUPTION_TYPES)
 @pytest.mark.parametrize("function", SOURCES)
 def test_corruption_is_that_of_the_table(function: Source, corruption_type: int, of: tuple[Source, str, str]) -> None:
-    """Each function and kind changes exactly what the table says, to any event, and tells what is rejected."""
+    """Each function and kind changes exactly what the table says, to any event, and reports what is rejected."""
     change, reason = ALWAYS[corruption_type] if corruption_type in ALWAYS else SOMETIMES[function, corruption_type, of]
     event = copy.deepcopy(one_of_each()[of])
     expected = changed(event, change)

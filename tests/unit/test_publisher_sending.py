@@ -63,7 +63,7 @@ async def accept_when_open(target: Target, content: bytes, writer: asyncio.Strea
 
 
 @contextlib.asynccontextmanager
-async def a_door(reply: Reply) -> AsyncIterator[Target]:
+async def a_gateway(reply: Reply) -> AsyncIterator[Target]:
     target = Target()
     tasks = set[asyncio.Task[Any]]()
 
@@ -101,7 +101,7 @@ def sender(url: str, size: int = 10, **options: Any) -> Sender:
 
 async def test_one_post_is_one_json_array() -> None:
     """A POST is uncompressed JSON with its length, to the path of the endpoint."""
-    async with a_door(accept) as target:
+    async with a_gateway(accept) as target:
         tally = await sender(target.url).run(posts=1)
     assert target.heads[0].startswith(b"POST /events HTTP/1.1\r\nHost: 127.0.0.1:")
     assert b"Content-Type: application/json\r\n" in target.heads[0]
@@ -111,7 +111,7 @@ async def test_one_post_is_one_json_array() -> None:
 
 async def test_posts_do_not_wait_for_replies() -> None:
     """While the server answers nothing, POSTs keep leaving on time and overlap; all answers count in the end."""
-    async with a_door(accept_when_open) as target:
+    async with a_gateway(accept_when_open) as target:
         sending = sender(target.url)
         run = asyncio.create_task(sending.run(posts=8))
         for _ in range(8):
@@ -127,7 +127,7 @@ async def test_posts_do_not_wait_for_replies() -> None:
 async def test_a_large_body_goes_out_whole_while_others_are_answered() -> None:
     """Bodies of 21 MB that overlap arrive byte for byte."""
     sent: list[bytes] = []
-    async with a_door(accept) as target:
+    async with a_gateway(accept) as target:
         sending = sender(
             target.url, 50_000, every_seconds=0.0, concurrency=2, on_answer=lambda body, _: sent.append(body.content)
         )
@@ -137,9 +137,9 @@ async def test_a_large_body_goes_out_whole_while_others_are_answered() -> None:
     assert min(map(len, sent)) > 20_000_000
 
 
-async def test_concurrency_is_held_when_asked_for() -> None:
+async def test_concurrency_is_held_when_requested_for() -> None:
     """With a limit, no more POSTs than that are in flight, and the next leaves when one is answered."""
-    async with a_door(accept_when_open) as target:
+    async with a_gateway(accept_when_open) as target:
         sending = sender(target.url, concurrency=3, every_seconds=0.0)
         run = asyncio.create_task(sending.run(posts=6))
         for _ in range(3):
@@ -152,7 +152,7 @@ async def test_concurrency_is_held_when_asked_for() -> None:
 
 async def test_what_is_rejected_is_not_sent_again() -> None:
     """A 503 is counted by its status; the batch is gone."""
-    async with a_door(reject) as target:
+    async with a_gateway(reject) as target:
         tally = await sender(target.url).run(posts=5)
     assert len(target.requests) == 5
     assert tally.answered == {503: 5}
@@ -161,16 +161,16 @@ async def test_what_is_rejected_is_not_sent_again() -> None:
 
 async def test_a_lost_connection_is_not_tried_again() -> None:
     """A connection that ends without an answer counts as unanswered, with the reason, and is not repeated."""
-    async with a_door(hang_up) as target:
+    async with a_gateway(hang_up) as target:
         tally = await sender(target.url).run(posts=4)
     assert len(target.requests) == 4
     assert (tally.posts, tally.unanswered, tally.answered.total()) == (4, 4, 0)
     assert all("Incomplete" in reason or "Connection" in reason for reason in tally.failures)
 
 
-async def test_nobody_listens() -> None:
+async def test_no_one_listens() -> None:
     """A rejected connection costs the POST, not the run."""
-    async with a_door(accept) as target:
+    async with a_gateway(accept) as target:
         pass
     tally = await sender(target.url).run(posts=3)
     assert (tally.posts, tally.unanswered) == (3, 3)
@@ -226,15 +226,15 @@ async def test_answers_in_every_framing(text: bytes, status: int | None, payload
 
 async def test_connections_are_used_again() -> None:
     """One POST after the other goes over one connection."""
-    async with a_door(accept) as target:
+    async with a_gateway(accept) as target:
         await sender(target.url, every_seconds=0.0, concurrency=1).run(posts=20)
     assert len(target.requests) == 20
     assert target.connections == 1
 
 
 async def test_unexpected_answers_are_counted() -> None:
-    """A 2xx that does not tell what the contract calls for is counted apart: here the corrupt events are accepted."""
-    async with a_door(accept) as target:
+    """A 2xx that does not report what the contract calls for is counted apart: here the corrupt events are accepted."""
+    async with a_gateway(accept) as target:
         bodies = Bodies(1, corrupt_share=1.0)
         tally = await Sender(target.url, bodies, repeat(2), every_seconds=0.0, concurrency=4).run(posts=50)
     assert tally.corrupted_posts == 50
@@ -243,20 +243,20 @@ async def test_unexpected_answers_are_counted() -> None:
     assert tally.unexpected_answers == tally.expected_invalid
 
 
-async def test_each_body_is_told_with_its_answer() -> None:
+async def test_each_body_is_reported_with_its_answer() -> None:
     """Who checks what was stored gets every body with its keys, and what was answered to it."""
-    told: list[tuple[Body, Answer]] = []
-    async with a_door(accept) as target:
-        await sender(target.url, on_answer=lambda body, answer: told.append((body, answer))).run(posts=3)
-    assert {body.content for body, _ in told} == set(target.requests)
-    assert [answer.counts() for _, answer in told] == [(10, 0)] * 3
-    keys = [key for body, _ in told for key in body.valid_keys()]
+    reported: list[tuple[Body, Answer]] = []
+    async with a_gateway(accept) as target:
+        await sender(target.url, on_answer=lambda body, answer: reported.append((body, answer))).run(posts=3)
+    assert {body.content for body, _ in reported} == set(target.requests)
+    assert [answer.counts() for _, answer in reported] == [(10, 0)] * 3
+    keys = [key for body, _ in reported for key in body.valid_keys()]
     assert len(set(keys)) == 30
 
 
-async def test_whole_posts_are_sent_again_when_asked_for() -> None:
+async def test_whole_posts_are_sent_again_when_requested_for() -> None:
     """With a share of POSTs resent, the same bytes come again, and their events count as repeated."""
-    async with a_door(accept) as target:
+    async with a_gateway(accept) as target:
         tally = await sender(target.url, resend_share=0.5, seed=1).run(posts=30)
     assert 5 < tally.resent_posts < 25
     assert len(set(target.requests)) == 30 - tally.resent_posts
@@ -265,7 +265,7 @@ async def test_whole_posts_are_sent_again_when_asked_for() -> None:
 
 async def test_prepared_bodies_go_first() -> None:
     """What is prepared is sent as it is, in order; then bodies are built as usual."""
-    async with a_door(accept) as target:
+    async with a_gateway(accept) as target:
         sending = sender(target.url, concurrency=1)
         sending.prepare(2)
         assert sending.tally.built_events == 20
@@ -278,12 +278,12 @@ async def test_prepared_bodies_go_first() -> None:
 
 async def test_stop_waits_for_the_last_answers_and_twice_does_not() -> None:
     """The first stop ends the sending, the second gives up on answers: those POSTs count as unanswered."""
-    async with a_door(accept_when_open) as target:
+    async with a_gateway(accept_when_open) as target:
         sending = sender(target.url)
         run = asyncio.create_task(sending.run())
         await in_time(target.arrived.acquire())
         sending.stop()
-        async with a_door(accept) as another:
+        async with a_gateway(accept) as another:
             await sender(another.url).run(posts=10)
         assert not run.done(), "while a whole other run went by"
         sending.stop()
@@ -294,7 +294,7 @@ async def test_stop_waits_for_the_last_answers_and_twice_does_not() -> None:
 
 async def test_answers_that_never_come_end_with_the_wait() -> None:
     """After the last POST the run waits so long for answers and no longer."""
-    async with a_door(accept_when_open) as target:
+    async with a_gateway(accept_when_open) as target:
         tally = await in_time(sender(target.url).run(posts=2, wait_seconds=0.1))
     assert tally.unanswered == 2
     assert list(tally.failures) == ["no response before the run ended"]
@@ -302,7 +302,7 @@ async def test_answers_that_never_come_end_with_the_wait() -> None:
 
 async def test_pace_is_kept() -> None:
     """One POST leaves every so many seconds until the time is over, never sooner."""
-    async with a_door(accept) as target:
+    async with a_gateway(accept) as target:
         tally = await sender(target.url, every_seconds=0.25).run(seconds=1.0)
     assert 2 <= tally.posts <= 4  # 4 on a machine with nothing else to do
     assert tally.seconds >= 1.0
@@ -346,7 +346,7 @@ async def command(*arguments: str, endpoint: str) -> asyncio.subprocess.Process:
 async def test_the_command_takes_its_endpoint_from_the_environment(tmp_path: Path) -> None:
     """EVENT_ENDPOINT says where to; the final counts are written, and the exit code is 0."""
     counts = tmp_path / "counts.json"
-    async with a_door(accept) as target:
+    async with a_gateway(accept) as target:
         run = await command(
             "--posts", "3", "--every", "0.05", "--max-events", "200", "--seed", "7", "--json", str(counts),
             endpoint=target.url,
@@ -365,7 +365,7 @@ async def test_the_command_takes_its_endpoint_from_the_environment(tmp_path: Pat
 
 async def test_the_command_ends_well_when_interrupted() -> None:
     """Ctrl-C ends a run without an end, with its counts and exit code 0."""
-    async with a_door(accept) as target:
+    async with a_gateway(accept) as target:
         run = await command("--every", "0.05", "--max-events", "10", endpoint=target.url)
         for _ in range(3):
             await in_time(target.arrived.acquire())
@@ -387,7 +387,7 @@ async def test_the_command_ends_well_when_interrupted() -> None:
         (["nowhere"], "not an http or https URL: 'nowhere'"),
     ],
 )
-async def test_options_that_make_no_sense_are_told(arguments: list[str], message: str) -> None:
+async def test_options_that_make_no_sense_are_reported(arguments: list[str], message: str) -> None:
     """Bad options end the command with a message that names them, and exit code 2."""
     run = await command(*arguments, endpoint="http://127.0.0.1:9/events")
     _, errors = await in_time(run.communicate())

@@ -41,7 +41,7 @@ def test_the_preferred_format(accept: str | None, expected: str) -> None:
 
 @pytest.mark.parametrize("accept", ["application/xml", "text/html", "text/csv;q=0, application/json;q=0"])
 def test_no_acceptable_format(accept: str) -> None:
-    """A client that takes neither is told so."""
+    """A client that takes neither is reported so."""
     with pytest.raises(answer.NotAcceptable):
         answer.preferred_media_type(accept)
 
@@ -112,7 +112,7 @@ def test_csv_reads_back() -> None:
 
 
 @pytest.mark.parametrize("dialect", CsvDialect)
-def test_csv_tells_other_from_every_text(dialect: CsvDialect) -> None:
+def test_csv_reports_other_from_every_text(dialect: CsvDialect) -> None:
     """Other is a text that no sender's text is written as: neither an empty one, nor the same words."""
     texts = [None, "", "other", "(other)", "'(other)", "'"]
     written = csv_of(Lines([Line(AT, text, Decimal(1)) for text in texts]), dialect)
@@ -169,7 +169,7 @@ def test_local_times_have_one_form_across_a_change_of_clocks() -> None:
     ],
 )
 def test_each_error_has_its_status(error: Exception, status: int, retry: bool) -> None:
-    """The client's doing is 4xx, an absent database 503 with Retry-After, and our own faults tell nothing inside."""
+    """The client's doing is 4xx, an absent database 503 with Retry-After, and our own faults report nothing inside."""
     problem, headers = answer.problem(error)
     assert problem.status == status
     assert ("Retry-After" in headers) == retry

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from reporter.buckets import Interval, bucket_bounds, day_start, previous_range
+from reporter.buckets import (
+    Interval,
+    bucket_bounds,
+    calendar_start,
+    day_start,
+    is_bucket_start,
+    next_bucket_start,
+    previous_range,
+)
 
 ZONES = (
     "UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe",
@@ -149,6 +157,35 @@ def test_weeks_begin_on_monday_and_months_on_the_first() -> None:
     ]
 
 
+def test_quarters_and_years_begin_on_the_first() -> None:
+    """Quarters begin in January, April, July and October, at the first instant of the day in local time."""
+    assert cut("2026-11-22T12:00+00:00", "2027-07-02T00:00+00:00", "quarter", "Europe/Berlin") == [
+        "2026-11-22T13:00:00+01:00",
+        "2027-01-01T00:00:00+01:00",
+        "2027-04-01T00:00:00+02:00",
+        "2027-07-01T00:00:00+02:00",
+        "2027-07-02T02:00:00+02:00",
+    ]
+    assert cut("2024-02-29T00:00+00:00", "2026-01-01T00:00+00:00", "year", "UTC") == [
+        "2024-02-29T00:00:00+00:00",
+        "2025-01-01T00:00:00+00:00",
+        "2026-01-01T00:00:00+00:00",
+    ]
+
+
+@given(
+    start=instants,
+    interval=st.sampled_from(("day", "week", "month", "quarter", "year")),
+    zone=st.sampled_from(ZONES).map(ZoneInfo),
+)
+def test_the_calendar_around_an_instant(start: datetime, interval: Interval, zone: ZoneInfo) -> None:
+    """The period around an instant begins at or before it, ends after it, and is one bucket."""
+    begin, end = calendar_start(start, interval, zone), next_bucket_start(start, interval, zone)
+    assert begin <= start < end
+    assert list(bucket_bounds(begin, end, interval, zone)) == [begin, end]
+    assert is_bucket_start(begin, interval, zone)
+
+
 def test_every_zone_keeps_to_quarter_hours() -> None:
     """Since 2000 no zone's offset breaks quarter-hours: buckets of a quarter-hour and more come from rollups alone."""
     moments = [datetime(year, month, 15, tzinfo=UTC) for year in range(2000, 2101, 4) for month in (1, 4, 7, 10)]
@@ -204,6 +241,10 @@ def test_a_bucket_stands_beside_one_as_long(
         ("2026-11-28T10:30", "2026-11-28T13:00", "hour", "UTC", ("2026-11-28T07:30", "2026-11-28T10:00")),
         ("2026-11-28T10:30", "2026-11-28T13:00", None, "UTC", ("2026-11-28T08:00", "2026-11-28T10:30")),
         ("2026-11-24", "2026-11-26", None, "UTC", ("2026-11-22", "2026-11-24")),
+        ("2026-01-01", "2026-07-01", "quarter", "Europe/Berlin", ("2025-07-01", "2026-01-01")),
+        ("2026-01-01", "2026-05-01", "quarter", "UTC", ("2025-07-01", "2025-11-01")),  # 3 months and 1, not 1 and 3
+        ("2025-01-01", "2027-01-01", "year", "UTC", ("2023-01-01", "2025-01-01")),
+        ("2024-07-01", "2026-01-01", "year", "UTC", ("2022-07-01", "2024-01-01")),
     ],
 )
 def test_the_period_before(start: str, end: str, interval: Interval | None, zone: str, before: tuple[str, str]) -> None:

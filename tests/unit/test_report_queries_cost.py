@@ -15,7 +15,7 @@ from reporter.settings import ReporterSettings
 
 @pytest.mark.parametrize("report", REPORTS, ids=lambda report: report.path)
 def test_only_the_first_query_inspects_structs(report: AnyReport, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A query that nobody asked before inspects no struct once another one was read: that takes ten times as long as
+    """A query that no one asked before inspects no struct once another one was read: that takes ten times as long as
     the rest of reading it."""
 
     def ask(limit: int) -> None:

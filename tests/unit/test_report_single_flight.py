@@ -41,12 +41,12 @@ async def test_who_comes_later_gets_the_next_reading() -> None:
 async def test_other_things_are_read_meanwhile() -> None:
     """Readings of different keys do not wait for each other."""
     shared, readings = SingleFlight[int](), Readings()
-    asked = [asyncio.create_task(shared.run(key, readings)) for key in "ab"]
+    requested = [asyncio.create_task(shared.run(key, readings)) for key in "ab"]
     ends = [await readings.begun.get(), await readings.begun.get()]
     assert readings.running == 2
     for end in ends:
         end.set()
-    assert await asyncio.gather(*asked) == [0, 1]
+    assert await asyncio.gather(*requested) == [0, 1]
 
 
 async def test_an_error_is_everybodys_and_leaves_nothing_behind() -> None:

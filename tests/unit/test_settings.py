@@ -1,4 +1,4 @@
-"""Settings: from the environment or from files, typed and bounded; .env.example tells the same."""
+"""Settings: from the environment or from files, typed and bounded; .env.example reports the same."""
 
 import re
 from pathlib import Path
@@ -131,7 +131,7 @@ def test_a_value_and_a_file_together_are_rejected(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["missing", "folder", "binary"])
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, broken: str) -> None:
+def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path, broken: str) -> None:
     """A secret that was not mounted names its variable and its path."""
     path = tmp_path / "secret"
     if broken == "folder":
@@ -215,7 +215,7 @@ def test_a_dsn_that_asyncpg_reads_is_accepted(dsn: str) -> None:
     assert load(CollectorSettings, {"COLLECTOR_DSN": dsn}).collector_dsn == dsn
 
 
-def test_every_bad_value_is_told_at_once() -> None:
+def test_every_bad_value_is_reported_at_once() -> None:
     """One start is enough to find all of them."""
     bad = {"GATEWAY_PORT": "secret-1", "GATEWAY_WORKERS": "secret-2", "LOG_LEVEL": "secret-3"}
     with pytest.raises(Misconfigured) as caught:
@@ -233,7 +233,7 @@ def test_every_bad_value_is_told_at_once() -> None:
         ("80 80", "white space"),
     ],
 )
-def test_what_cannot_be_seen_is_told(value: str, why: str) -> None:
+def test_what_cannot_be_seen_is_reported(value: str, why: str) -> None:
     """A value that looks right on a screen: the message says what is wrong with it."""
     with pytest.raises(Misconfigured, match=f"^GATEWAY_PORT: .*{why}"):
         load(GatewaySettings, {"GATEWAY_PORT": value})
@@ -265,7 +265,7 @@ def test_a_secret_under_the_name_of_its_file_is_not_shown() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_unknown_variables_are_told_with_the_nearest_name() -> None:
+def test_unknown_variables_are_reported_with_the_nearest_name() -> None:
     """What begins like a setting and is none; not what others set, nor what Kubernetes does for a Service."""
     links = {
         "GATEWAY_PORT_8080_TCP_ADDR": "",

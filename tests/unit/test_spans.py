@@ -38,7 +38,7 @@ def test_a_ratio_is_a_share() -> None:
     assert 50 < sum(spans.start("any", None, "SERVER") is not None for _ in range(1000)) < 150
 
 
-def test_whoever_goes_on_is_told_to_sample() -> None:
+def test_anyone_who_goes_on_is_reported_to_sample() -> None:
     """A span's traceparent names its own trace, itself and that it is sampled; its child's, another span."""
     span = begun("parentbased_always_on", 1.0, YES)
     assert span is not None

@@ -51,7 +51,7 @@ def test_the_worst_comes_first() -> None:
     paused = WELL._replace(paused=True)
     dead = {("tiktok", "unstorable"): 2}
     found = problems([paused, rejected], GatewayFacts(7, ""), dead)
-    assert [problem.check for problem in found] == ["requests", "paused", "room in streams", "dead_letters"]
+    assert [problem.check for problem in found] == ["requests", "paused", "room in streams", "dead letters"]
     assert found[0].text == "7 requests got 500 or 503 in the last minute"
     assert found[-1].text == "2 accepted events of tiktok could not be stored: unstorable"
     assert [problem.level for problem in found] == ["bad", "warn", "warn", "warn"]

@@ -17,7 +17,7 @@ LONG = "sleep 1000 & wait"  # in the background, so that the shell answers signa
 
 
 class Deaths(asyncio.Queue[Death]):
-    """What the supervisor told, to be awaited."""
+    """What the supervisor reported, to be awaited."""
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def test_start_returns_when_the_program_is_ready(supervisor: Supervisor, t
 
 
 async def test_a_program_that_ends_before_it_is_ready_fails_the_start(supervisor: Supervisor) -> None:
-    """The error tells the exit code and the end of the program's log; the program is not kept."""
+    """The error reports the exit code and the end of the program's log; the program is not kept."""
 
     async def never() -> bool:
         return False
@@ -66,7 +66,7 @@ async def test_a_program_that_ends_before_it_is_ready_fails_the_start(supervisor
 
 
 async def test_a_program_that_is_not_ready_in_time_is_ended(supervisor: Supervisor, tmp_path: Path) -> None:
-    """The error tells the time allowed, and the process is gone."""
+    """The error reports the time allowed, and the process is gone."""
     mark = tmp_path / "mark"
 
     async def never() -> bool:
@@ -78,7 +78,7 @@ async def test_a_program_that_is_not_ready_in_time_is_ended(supervisor: Supervis
 
 
 async def test_a_killed_program_is_started_again(supervisor: Supervisor, deaths: Deaths) -> None:
-    """A death is told and counted, and another process takes its place."""
+    """A death is reported and counted, and another process takes its place."""
     await supervisor.start(shell(LONG))
     killed = supervisor.kill("program")
     assert await supervisor.wait_ready("program", after=killed) != killed
@@ -90,27 +90,29 @@ async def test_a_killed_program_is_started_again(supervisor: Supervisor, deaths:
 async def test_pauses_between_restarts_double(supervisor: Supervisor, deaths: Deaths) -> None:
     """A program that keeps dying is started less and less often."""
     await supervisor.start(shell("sleep 0.02; exit 3"))
-    told = [await deaths.get() for _ in range(4)]
-    assert [death.pause_seconds for death in told] == [0.1, 0.2, 0.4, 0.8]
-    assert "exit code 3" in told[0].why
+    reported = [await deaths.get() for _ in range(4)]
+    assert [death.pause_seconds for death in reported] == [0.1, 0.2, 0.4, 0.8]
+    assert "exit code 3" in reported[0].why
 
 
-async def test_a_readiness_check_that_raises_is_told_and_asked_again(supervisor: Supervisor, deaths: Deaths) -> None:
+async def test_a_readiness_check_that_raises_is_reported_and_requested_again(
+    supervisor: Supervisor, deaths: Deaths
+) -> None:
     """An error while restarting, whatever it is, neither ends the watch nor leaves a process behind."""
-    asked: list[int] = []
+    requested: list[int] = []
 
     async def raises_the_second_time() -> bool:
-        asked.append(supervisor.pid("program"))
-        if len(asked) == 2:
+        requested.append(supervisor.pid("program"))
+        if len(requested) == 2:
             raise RuntimeError("a defect")
         return True
 
     await supervisor.start(shell(LONG, is_ready=raises_the_second_time))
     first = supervisor.kill("program")
     third = await supervisor.wait_ready("program", after=first)
-    assert asked == [first, asked[1], third]
+    assert requested == [first, requested[1], third]
     assert [deaths.get_nowait().why for _ in range(2)] == [f"pid {first}, ended by SIGKILL", "a defect"]
-    await ended(asked[1])
+    await ended(requested[1])
 
 
 async def test_what_a_dead_program_started_is_ended(supervisor: Supervisor, tmp_path: Path) -> None:

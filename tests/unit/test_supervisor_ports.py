@@ -25,7 +25,7 @@ def test_a_given_port_is_used() -> None:
     assert ports.choose("SLUICE_NATS_PORT", {"SLUICE_NATS_PORT": str(port)}) == port
 
 
-def test_a_taken_port_is_told_with_its_variable() -> None:
+def test_a_taken_port_is_reported_with_its_variable() -> None:
     """The error names the variable and the address, so that the operator knows what to change."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = server.getsockname()[1]
@@ -34,7 +34,7 @@ def test_a_taken_port_is_told_with_its_variable() -> None:
 
 
 @pytest.mark.parametrize("given", ["0", "65536", "-1", "4222x", "٤٢٢٢", "1e3"])
-def test_what_is_no_port_is_told(given: str) -> None:
+def test_what_is_no_port_is_reported(given: str) -> None:
     """Anything but a number from 1 to 65535 is rejected by name."""
     with pytest.raises(PortTaken, match=r"^SLUICE_NATS_PORT=.*: a port is a number from 1 to 65535"):
         ports.choose("SLUICE_NATS_PORT", {"SLUICE_NATS_PORT": given})

@@ -31,7 +31,7 @@ def test_figures_add_up_by_file_and_the_largest_is_kept() -> None:
     assert found == {"a.py": {"kills": 7, "recovery_seconds_max": 3.5}, "b.py": {"bad_inputs": 7}}
 
 
-def test_a_figure_that_is_not_known_is_told() -> None:
+def test_a_figure_that_is_not_known_is_reported() -> None:
     """A misspelt figure fails its test instead of vanishing."""
     with pytest.raises(AssertionError):
         Tally([]).count(kils=1)

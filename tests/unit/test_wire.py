@@ -75,7 +75,7 @@ def test_no_part_holds_an_event_past_the_last() -> None:
         ),
     ],
 )
-def test_what_cannot_be_read_is_told(message: bytes, said: str) -> None:
+def test_what_cannot_be_read_is_reported(message: bytes, said: str) -> None:
     """A message of another version, without a header or with a wrong count is unknown, and the error says why."""
     with pytest.raises(InvalidMessage, match=said):
         wire.decode(message)

@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_expected_is_told_from_all_else() {
+    fn expected_tokens_differ_from_all_others() {
         let all = b"abcdefghijklmnopqrstuvwxyz";
         for length in 1..=20 {
             let expected = Expected::new(all[..length].to_vec());

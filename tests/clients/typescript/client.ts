@@ -11,20 +11,20 @@ const files = createClient<paths, "text/csv">({ baseUrl });
 const range = { from, to };
 const groupBy: components["schemas"]["EventsGroupBy"][] = ["source", "funnelStage"];
 
-const events = await client.GET("/reports/events", { params: { query: { ...range, groupBy, interval: "day" } } });
+const events = await client.GET("/v1/reports/events", { params: { query: { ...range, groupBy, interval: "day" } } });
 if (!events.data) throw new Error(events.error?.detail);
 const rows: components["schemas"]["EventsRow"][] = events.data.rows;
 const source: components["schemas"]["Source"] | undefined = rows[0]?.source;
 
-const revenue = await client.GET("/reports/revenue", { params: { query: { ...range, compare: "previous" } } });
-const audience = await client.GET("/reports/demographics", {
+const revenue = await client.GET("/v1/reports/revenue", { params: { query: { ...range, compare: "previous" } } });
+const audience = await client.GET("/v1/reports/demographics", {
   params: { query: { ...range, groupBy: ["ageBand", "country"], top: 5 } },
 });
 const pipeline = await client.GET("/pipeline");
-const file = await files.GET("/reports/events.csv", { params: { query: { ...range, bom: true } }, parseAs: "text" });
+const file = await files.GET("/v1/reports/events.csv", { params: { query: { ...range, bom: true } }, parseAs: "text" });
 
 // @ts-expect-error there is no such source
-const rejected = await client.GET("/reports/events", { params: { query: { ...range, source: "myspace" } } });
+const rejected = await client.GET("/v1/reports/events", { params: { query: { ...range, source: ["myspace"] } } });
 // @ts-expect-error a count is no text
 const wrong: string | undefined = rows[0]?.events;
 
