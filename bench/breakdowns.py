@@ -5,8 +5,8 @@
 - count: CPU and time a row of counting a quarter-hour, by 2,000 campaigns and 20,000 cities (Zipf's law), and by
   the publisher's nearly unique ones.
 - pipeline: events stored a second at saturation while collectors count a backlog, and while they do not, in turns.
-- read: campaigns and cities of 29 days by the statement alone (its backend's CPU beside it), as a session of the reporter plans it: after all is
-  counted, and (`rows`) by a plain GROUP BY over the rows.
+- read: campaigns and cities of 29 days by the statement alone, as a session of the reporter plans it, with its CPU; and
+  (`rows`) by a plain GROUP BY over the rows.
 
 Its own weakness: publisher, collectors and PostgreSQL share the machine's cores, so the pipeline's rounds differ by
 more than counting takes; and events spread evenly over 30 days make small quarter-hours. Medians go to
@@ -98,6 +98,7 @@ def _cpu(process: psutil.Process) -> float:
 async def pipeline(rounds: int, seconds: float, backlog: int) -> dict[str, Any]:
     """Events stored a second with and without counting, in turns, over a backlog that never ends."""
     stored: dict[str, list[int]] = {"counting": [], "not counting": []}
+    cpu: dict[str, list[float]] = {name: [] for name in stored}
     counted = []
     async with running() as system:
         await fill(system.servers.collector_dsn, backlog, 1, values="publisher", show=False, seed="backlog")
@@ -108,20 +109,25 @@ async def pipeline(rounds: int, seconds: float, backlog: int) -> dict[str, Any]:
                 await system.owner.execute(_SQL["forget_truncated"])
                 rest = timedelta(0) if name == "counting" else timedelta(days=1)
                 for source in SOURCES:
-                    await system.owner.execute(_SQL["rest"], source, rest)
+                    await system.owner.execute(_SQL["pause_counting"], source, rest)
                 one = await saturate(system, seconds, f"{name}-{number}")
                 stored[name].append(one["stored_per_second"])
+                cpu[name].append(sum(one["cpu_us_per_event"].values()))
                 if name == "counting":
                     counted.append(await system.owner.fetchval(_SQL["quarters"]))
-                print(f"pipeline {name}: {one['stored_per_second']:,}/s", flush=True)
+                print(
+                    f"pipeline {name}: {one['stored_per_second']:,}/s, CPU {cpu[name][-1]:.2f} µs an event", flush=True
+                )
     middle = {name: median(found) for name, found in stored.items()}
     return {
         "seconds": seconds,
         "stored_per_second": {name: round(found) for name, found in middle.items()},
         "counting_of_not_counting": round(middle["counting"] / middle["not counting"], 3),
         "median_of_pairs": round(median(a / b for a, b in zip(*stored.values(), strict=True)), 3),
+        "cpu_us_per_event": {name: round(median(found), 2) for name, found in cpu.items()},
         "quarters_counted_a_round": round(median(counted)),
         "rounds": stored,
+        "cpu_rounds": cpu,
     }
 
 
@@ -158,7 +164,9 @@ async def _read(servers: Servers, breakdown: str, times: int) -> dict[str, Any]:
         ) as pool,
         pool.acquire() as connection,
     ):
-        for number in range(times + 3):
+        backend = psutil.Process(connection.get_server_pid())
+        before = _cpu(backend)
+        for number in range(times):
             # Whole days, and ranges that are cut anywhere.
             end = midnight if number % 2 else now - timedelta(minutes=17 * number)
             bounds = (end - timedelta(days=DAYS - 1), end)
@@ -170,6 +178,7 @@ async def _read(servers: Servers, breakdown: str, times: int) -> dict[str, Any]:
                 "facebook", breakdown, None, 1, TOP, 0, None, None,
             )  # fmt: skip
             taken.append(1e3 * (time.perf_counter() - began))
+        cpu = 1e3 * (_cpu(backend) - before) / times
         began = time.perf_counter()
         column = {"campaign": "campaign_id", "city": "city"}[breakdown]
         await connection.fetch(_SQL["rows"].format(column=column), midnight - timedelta(days=DAYS - 1), midnight, TOP)

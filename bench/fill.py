@@ -32,8 +32,7 @@ from collector.message import Message
 from collector.parse.choose import select_parser
 from collector.parse.parsed import Parser
 from collector.sources import SOURCES as COLLECTED
-from collector.store.batch import Entry
-from collector.store.batch import Path as Way
+from collector.store.batch import Entry, WritePath
 from collector.store.write import BatchWriter
 from core import postgres
 from core.errors import Misconfigured, SluiceError
@@ -204,7 +203,7 @@ async def _store_day(
         writer = BatchWriter(connection, COLLECTED[source], _SHARD, below_floor=set())
         stored: Counter[int] = Counter()
         while (entry := await queue.get()) is not None:
-            stored += await writer.write_rows([entry], Way.DIRECT)
+            stored += await writer.write_rows([entry], WritePath.DIRECT)
         await writer.write_rollups()
         await connection.execute(
             _SQL["insert_receipt"], subjects.stream_of(source), sequence, _PUBLISHED, stored[sequence]

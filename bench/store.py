@@ -44,8 +44,7 @@ from collector.parse.pg_copy import HEADER, TRAILER
 from collector.parse.python import python_parser
 from collector.parse.row import copied_columns
 from collector.sources import SOURCES
-from collector.store.batch import Entry
-from collector.store.batch import Path as WritePath
+from collector.store.batch import Entry, WritePath
 from collector.store.store import Store
 from collector.store.write import DirectCopyBackoff, leaf
 from core import postgres

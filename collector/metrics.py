@@ -8,7 +8,7 @@ import asyncpg
 import nats.errors
 from prometheus_client import Counter, Gauge, Histogram
 
-from collector.store.batch import Path
+from collector.store.batch import WritePath
 from core.events.dead_reasons import DEAD_REASONS
 from core.health import Readiness
 from core.metrics import BATCH_BUCKETS, DURATION_BUCKETS
@@ -110,7 +110,7 @@ def initialize(source: str) -> None:
     for error_class in ErrorClass:
         if error_class is not ErrorClass.POISON:  # the isolator removes poison from a batch
             retries.labels(source, error_class.value)
-    for path in Path:
+    for path in WritePath:
         batches_stored.labels(source, path)
     for stage in FlowStage:
         stage_seconds.labels(source, stage)

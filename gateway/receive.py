@@ -1,12 +1,12 @@
 """Handle one request: receive -> decode -> publish -> answer.
 
     body --receive--> plain bytes --decode--> blocks of valid events --publish--> on disk --answer--> 202
-      \\--over the limit: 503         \\--rejected events --> REJECTED       \\--no PubAck: 503
+      \\--no memory left: 503         \\--rejected events --> REJECTED       \\--no PubAck: 503
        \\--invalid body --> REJECTED, 4xx
         \\--sender not authorized: 4xx
 
-Invariant: 202 is sent only when every message that contains an event of this request has its PubAck. Nothing is
-published before the whole request is validated. This module does not depend on the web server.
+Invariant: the gateway answers 202 only after every message that contains an event of this request has its PubAck.
+Nothing is published before the whole request is validated. This module does not depend on the web server.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class IngestHandler:
     def __init__(
         self, settings: GatewaySettings, admission: Admission, signatures: Signatures, publisher: Publisher
     ) -> None:
-        self._max_bytes = settings.gateway_max_body_bytes
-        self._publish_seconds = settings.gateway_publish_timeout_seconds
+        self._max_body_bytes = settings.gateway_max_body_bytes
+        self._publish_timeout_seconds = settings.gateway_publish_timeout_seconds
         self._admission = admission
         self._signatures = signatures
         self._publisher = publisher
@@ -51,44 +51,45 @@ class IngestHandler:
             max_age_days=settings.max_event_age_days, max_ahead_seconds=settings.max_event_ahead_seconds
         )
         reader = native.reader(contract)
-        max_events = max(1, self._max_bytes // SMALLEST_EVENT_BYTES)
+        max_events = max(1, self._max_body_bytes // SMALLEST_EVENT_BYTES)
         self._decode = Decoder(contract, max_events=max_events, reader=reader)
         self.reader: Final[Literal["native", "python"]] = "native" if reader else "python"
-        """The implementation that reads arrays of events."""
+        """The implementation that reads the events of a body: the native module if it is built, otherwise Python."""
         metrics.reader_in_use.labels(self.reader).set(1)
         self._access_log = AccessLog()
         self.draining = False
-        """Set to reject all new requests."""
+        """Whether all new requests are rejected with 503, because the gateway is stopping."""
 
     async def receive(self, headers: Mapping[str, str], body: bytes | str) -> Answer:
-        """Handle one request to POST /events. `headers` has lower-case names. Never raises.
+        """Return the answer to one request to POST /events. `headers` has lower-case names.
 
-        The caller should drop its reference to `body`: each copy may be 64 MiB.
+        Raises nothing except CancelledError. The caller should keep no reference to `body`, which may be 64 MiB:
+        otherwise its memory is not freed before the answer.
         """
         with RequestScope(headers, len(body), self._access_log) as scope:
-            announced = self._announced(headers)
-            with self._admission.reserve(max(announced or 0, len(body))) as reservation:
+            self._check_serving()
+            announced_bytes = content_length(headers, self._max_body_bytes)
+            with self._admission.reserve(max(announced_bytes or 0, len(body))) as reservation:
                 body_format = body_format_of(headers.get("content-type"))
-                content = check_length(body, announced, self._max_bytes)
+                content = check_length(body, announced_bytes, self._max_body_bytes)
                 del body
-                allowed = await self._signatures.check(headers, content)
-                reading = self._read(scope, headers, content, body_format, reservation)
-                del content  # only `reading` references it now
-                batch = await reading
-                self._signatures.check_sources(allowed, batch.sources)
+                allowed_sources = await self._signatures.check(headers, content)
+                decoding = self._decompress_and_decode(scope, headers, content, body_format, reservation)
+                del content  # from here on, only `decoding` references the body
+                batch = await decoding
+                self._signatures.check_sources(allowed_sources, batch.sources)
                 scope.done(DECODE)
-                await self._publish(scope.publishing(), batch)
+                await self._publish(scope.start_publish_span(), batch)
                 scope.done(PUBLISH)
             scope.answer(batch)
-        return scope.answered
+        return scope.response
 
-    def _announced(self, headers: Mapping[str, str]) -> int | None:
-        """Return the announced length. Raises NotServing if draining, and Rejected if it is over the limit."""
+    def _check_serving(self) -> None:
+        """Raise NotServing if the gateway is stopping."""
         if self.draining:
             raise NotServing("the gateway is stopping")
-        return content_length(headers, self._max_bytes)
 
-    async def _read(
+    async def _decompress_and_decode(
         self,
         scope: RequestScope,
         headers: Mapping[str, str],
@@ -96,10 +97,13 @@ class IngestHandler:
         body_format: BodyFormat,
         reservation: Reservation,
     ) -> Batch:
-        """Decode the body of an authorized sender. Raises RetryableError; raises Rejected after storing the body in
-        REJECTED."""
+        """Return the events of a body whose sender is authorized.
+
+        Raises RetryableError, and Rejected. A rejected body is first stored in REJECTED if its rejection is one of
+        KEPT_BODIES.
+        """
         try:
-            content = await decompress(content, headers, reservation, self._max_bytes)
+            content = await decompress(content, headers, reservation, self._max_body_bytes)
             scope.done(RECEIVE)
             return await self._decode(content, body_format, scope.origin.received, reservation)
         except Rejected as error:
@@ -110,7 +114,7 @@ class IngestHandler:
     async def _publish(self, origin: Origin, batch: Batch) -> None:
         """Publish accepted events and keep rejected events. Raises RetryableError.
 
-        Counts the gateway's ledger: received = accepted + failed + unconfirmed.
+        Counts each event in the metrics: received = accepted + failed (rejected) + unconfirmed (no PubAck).
         """
         metrics.received.inc(batch.events)
         if batch.reasons:
@@ -119,18 +123,18 @@ class IngestHandler:
             log.info(
                 "events rejected", correlation_id=origin.correlation_id, rejected=batch.reasons, events=batch.events
             )
-        ledger = metrics.unconfirmed
+        counters = metrics.unconfirmed  # until all PubAcks have arrived
         try:
             if not batch.reasons:
-                await self._publisher.publish(origin, batch.blocks, self._publish_seconds)
+                await self._publisher.publish(origin, batch.blocks, self._publish_timeout_seconds)
             elif not batch.blocks:
                 await self._rejected_store.keep_events(origin, batch)
             else:
                 await asyncio.gather(
-                    self._publisher.publish(origin, batch.blocks, self._publish_seconds),
+                    self._publisher.publish(origin, batch.blocks, self._publish_timeout_seconds),
                     self._rejected_store.keep_events(origin, batch),
                 )
-            ledger = metrics.accepted
+            counters = metrics.accepted
         finally:
             for source, events in batch.accepted.items():
-                ledger[source].inc(events)
+                counters[source].inc(events)

@@ -1,9 +1,11 @@
 """The scope of one request to POST /events: origin, span, stage times and access log line.
 
-    arrived --done(RECEIVE)--> --done(DECODE)--> --publishing, done(PUBLISH)--> --answer--> counted, timed, logged
-        \\--any error------------------------------------------------------> the response for that error
+    arrived --done(RECEIVE)--> --done(DECODE)--> --start_publish_span, done(PUBLISH)--> --answer--> the response
+        \\--any error------------------------------------------------------------> the response for that error
+    the response --> counted, timed; logged if it failed or is in the sample
 
-Invariant: each request is answered, counted and timed exactly once. Only its cancellation is passed on.
+Invariant: each request is answered, counted and timed once. Exception: CancelledError is raised to the caller, and a
+cancelled request has no response.
 """
 
 from __future__ import annotations
@@ -33,10 +35,10 @@ log = structlog.get_logger()
 
 
 class Stage(NamedTuple):
-    """A stage of a request: its histogram, and the fault point at its end."""
+    """A stage of a request: its histogram of seconds, and the fault point at its end."""
 
-    seconds: BufferedHistogram
-    point: Point
+    histogram: BufferedHistogram
+    fault_point: Point
 
 
 RECEIVE: Final = Stage(Stages.RECEIVE, Point.READ)
@@ -49,27 +51,27 @@ class AccessLog:
 
     def __init__(self) -> None:
         self._sampler = Sampler()
-        self._log = log.bind()  # bound once: the module's logger reads its configuration for each line
+        self._log = log.bind()  # `log` itself reads structlog's configuration again for each line
 
     def write(self, correlation_id: str, status: int, milliseconds: float, fields: Mapping[str, object]) -> None:
         """Log an answered request if it failed or is in the sample."""
-        if sampled := 1 if status >= 400 else self._sampler.sample():
+        if represented := 1 if status >= 400 else self._sampler.sample():
             self._log.info(
                 "request",
                 correlation_id=correlation_id,
                 status=status,
                 **fields,
                 milliseconds=milliseconds,
-                sampled=sampled,
+                sampled=represented,  # how many requests this line represents
             )
 
 
 class RequestScope:
-    """One request, as a context manager that turns an error into a response. `answered` is set at the end."""
+    """One request, as a context manager that turns an error into a response. `response` exists after the block."""
 
-    __slots__ = ("_access_log", "_began", "_log_fields", "_publish_span", "_span", "_stage_began", "answered", "origin")
+    __slots__ = ("_access_log", "_began", "_log_fields", "_publish_span", "_span", "_stage_began", "origin", "response")
 
-    answered: Answer
+    response: Answer
 
     def __init__(self, headers: Mapping[str, str], body_bytes: int, access_log: AccessLog) -> None:
         self.origin = origin(headers)
@@ -81,24 +83,24 @@ class RequestScope:
         self._began = self._stage_began = time.perf_counter()
 
     def done(self, stage: Stage) -> None:
-        """Record the time of the stage that ends now. Raises Injected if a test armed its fault point."""
+        """Record the duration of the stage that ends now. Raises Injected if a test armed its fault point."""
         if self._publish_span is not None:
             self._publish_span.end()
             self._publish_span = None
-        self._time(stage.seconds)
+        self._observe(stage.histogram)
         if faults.ARMED:
-            faults.reached(stage.point)
+            faults.reached(stage.fault_point)
 
-    def publishing(self) -> Origin:
-        """Start the publish span. Return the origin for the messages; its traceparent names that span."""
+    def start_publish_span(self) -> Origin:
+        """Start the publish span, if tracing is on. Return the origin for the messages, with that span as parent."""
         if self._span is None:
             return self.origin
         self._publish_span = self._span.child("publish", "PRODUCER")
         return self.origin._replace(traceparent=self._publish_span.traceparent)
 
     def answer(self, batch: Batch) -> None:
-        """Set the response to the counts of a batch."""
-        self.answered = answer.batch(batch, self.origin.correlation_id)
+        """Set the response to a decoded batch: 202 or 422, with its counts."""
+        self.response = answer.batch(batch, self.origin.correlation_id)
         if self._span is not None:
             self._span.set_attributes(
                 {"sluice.accepted": batch.accepted_events, "sluice.rejected": batch.rejected_events}
@@ -108,7 +110,9 @@ class RequestScope:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
         if self._publish_span is not None:
             self._publish_span.end(failed=True)
         if error is not None:
@@ -122,23 +126,24 @@ class RequestScope:
         correlation_id = self.origin.correlation_id
         if isinstance(error, Rejected):
             self._log_fields["rejection"] = error.rejection.value
-            self.answered = reject(error, correlation_id)
+            self.response = reject(error, correlation_id)
         elif isinstance(error, RetryableError):
             self._log_fields["error"] = repr(error)
-            self.answered = answer.retryable(error, correlation_id)
+            self.response = answer.retryable(error, correlation_id)
         else:
             log.error("request failed", correlation_id=correlation_id, exc_info=error)
-            self.answered = answer.failed(correlation_id)
+            self.response = answer.failed(correlation_id)
 
-    def _time(self, stage: BufferedHistogram) -> None:
+    def _observe(self, histogram: BufferedHistogram) -> None:
+        """Add the time since the previous stage ended to a histogram."""
         now = time.perf_counter()
-        stage.observe(now - self._stage_began)
+        histogram.observe(now - self._stage_began)
         self._stage_began = now
 
     def _finish(self) -> None:
-        status, correlation_id = self.answered.status, self.origin.correlation_id
+        status, correlation_id = self.response.status, self.origin.correlation_id
         metrics.requests[status].inc()
-        self._time(Stages.ANSWER)
+        self._observe(Stages.ANSWER)
         self._access_log.write(
             correlation_id, status, round((self._stage_began - self._began) * 1000, 1), self._log_fields
         )

@@ -38,7 +38,6 @@ def text() -> str:
     with_countries = [source for source in SOURCES.values() if _column(source, REGISTERED)]
     for name, part, sources in (
         ("campaign", "purchases_of_campaign", with_campaigns),
-        ("campaigns", "purchases", with_campaigns),
         ("country_rows", "countries_of", with_countries),
     ):
         parts = [_filled(_TEMPLATES[part], source) for source in sources]

@@ -61,10 +61,6 @@ class Period(NamedTuple):
         """Return what to read: rollups, and rows for the rest."""
         return plan_reads(self.bounds, self.interval, datetime.now(UTC))
 
-    def rows_only_plan(self) -> ReadPlan:
-        """Return a plan that reads rows only, for figures that no rollup holds."""
-        return plan_reads(self.bounds, "minute", datetime.now(UTC))
-
     def buckets(self, stored_until: datetime | None) -> Iterator[tuple[datetime, datetime, bool]]:
         """Yield start and end of each bucket, with the zone's offset, and whether the bucket is complete.
 

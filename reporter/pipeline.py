@@ -102,7 +102,7 @@ async def read_pipeline(pool: Pool) -> Pipeline:
         dead=dead_letters["dead"],
         level=state.level(problems),
         problems=problems,
-        stale=any(fact.collected for fact in facts if fact.name != REJECTED),
+        stale=any(fact.no_collector for fact in facts if fact.name != REJECTED),
     )
 
 
@@ -121,13 +121,13 @@ def _facts(name: str, state_row: Any, source: SourceState | None) -> SourceFacts
     """Return the facts of a source, or of the stream of rejected events, from which problems are derived."""
     silent_seconds = None if state_row is None else state_row["silent_seconds"]
     if silent_seconds is None:
-        collected = f"no collector of {name} has reported yet"
+        no_collector = f"no collector of {name} has reported yet"
     elif silent_seconds > MAX_SILENCE_SECONDS:
-        collected = (
+        no_collector = (
             f"no collector of {name} has reported for {silent_seconds:.0f} s: none runs, or NATS does not answer"
         )
     else:
-        collected = ""
+        no_collector = ""
     return SourceFacts(
         name=name,
         lag_seconds=source.freshness.behind_seconds if source else None,
@@ -135,8 +135,8 @@ def _facts(name: str, state_row: Any, source: SourceState | None) -> SourceFacts
         stream_bytes=state_row["stream_bytes"] if state_row else 0,
         stream_max_bytes=state_row["stream_max_bytes"] if state_row else 0,
         paused=bool(state_row and state_row["paused"]),
-        collected=collected,
-        stopped=(state_row and state_row["stopped"]) or "",
+        no_collector=no_collector,
+        stop_reason=(state_row and state_row["stopped"]) or "",
         lost=source.ledger.lost if source else 0,
     )
 

@@ -38,6 +38,10 @@ class BadQuery(SluiceError):
         self.allowed = tuple(allowed)
 
 
+class NotAvailable(BadQuery):
+    """The query is valid, but its figures do not exist. The detail says why, and which query to use instead."""
+
+
 @dataclass(frozen=True)
 class Parameter(Generic[Value]):
     """One query parameter. If `is_list`, its values are comma separated, in repeated parameters, or both."""

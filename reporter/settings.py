@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 from msgspec import Meta
@@ -36,11 +37,16 @@ class ReporterSettings(Settings, frozen=True, kw_only=True):
     reporter_rows_range_hours: Annotated[
         int,
         Meta(
-            ge=1,
+            ge=0,
             le=24 * 366,
-            description="Maximum range of figures that need rows: cities, campaigns",
+            description="Maximum hours of single events that a report reads, for very large stores; 0: no limit",
         ),
-    ] = 24
+    ] = 0
     reporter_drain_seconds: Annotated[
         Seconds, Meta(description="Maximum time to finish open requests after SIGTERM")
     ] = 15.0
+
+    @property
+    def rows_limit(self) -> timedelta | None:
+        """The longest time whose rows a report reads; None if there is no limit."""
+        return timedelta(hours=self.reporter_rows_range_hours) if self.reporter_rows_range_hours else None

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import asyncpg
 from asyncpg import Record
 
 from core.postgres import AnyConnection
 from core.sources import SourceName
+from reporter import breakdowns
 from reporter.freshness import Freshness, freshness
 from reporter.period import Period
-from reporter.query_params import BadQuery
+from reporter.query_params import NotAvailable
 from reporter.read_plan import ReadPlan, ReadRange, unit_start
 from sql import statements as load_statements
 
+Result = TypeVar("Result")
+
 _SQL: Final = load_statements("report_snapshot")
+_BREAKDOWNS: Final = load_statements("report_breakdowns")
 _NO_ROWS: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -46,6 +50,7 @@ class Snapshot:
         """Freshness of each source; without `watermarks` it is read with the first figures."""
         self.floor: datetime = max((row["floor"] for row in watermarks), default=_NO_ROWS)
         """Rows before this instant are no longer kept."""
+        self._floors: dict[str, datetime] = {row["source"]: row["floor"] for row in watermarks}
         self._read_at: datetime = max((row["read_at"] for row in watermarks), default=_NO_ROWS)
         self._planner_settings = "plan_rollups"  # as the session starts
 
@@ -84,10 +89,10 @@ class Snapshot:
         buckets), arguments..., filters... It returns the columns. Both return `statements.columns` and `bucket`,
         which is NULL if there is a `bound`.
 
-        Raises BadQuery if the plan needs rows that are no longer kept.
+        Raises NotAvailable if the plan needs rows that are no longer kept.
         """
         if any(part.start < self.floor for part in plan.rows):
-            raise self._rows_not_kept(period)
+            raise _rows_not_kept(period, self.floor)
         last = len(period.bounds) - 1
         values_of = itemgetter("bucket", "bound", *statements.columns)
         figures: list[Figure] = []
@@ -110,22 +115,52 @@ class Snapshot:
                 figures += _figures(map(values_of, rows), last, part.sign, source)
         return figures
 
+    async def breakdown(
+        self, period: Period, plan: ReadPlan, request: breakdowns.Request, rows_limit: timedelta | None = None
+    ) -> list[breakdowns.Bucket]:
+        """Return the figures of one breakdown in each bucket of a period. Only in `open_snapshot`.
+
+        rows_limit: the longest time whose rows are read, None if there is no limit. Raises NotAvailable if the
+        breakdown needs rows that are no longer kept, or more rows than that.
+        """
+        columns = list(_columns(plan.ranges)) or [[], [], [], [], []]
+        last = len(period.bounds) - 1
+        await self._set_planner("plan_rollups")
+        if rows_limit is not None:
+            length: timedelta = await self.connection.fetchval(
+                _BREAKDOWNS["rows_length"], *columns, request.source, request.breakdown
+            )
+            if length > rows_limit:
+                raise _too_many_rows(request, length, rows_limit)
+        records = await self.connection.fetch(
+            breakdowns.read_statement(request.source, request.breakdown, request.order),
+            *columns,
+            plan.inner_bounds,
+            *request.arguments(last),
+        )
+        rows_since, floor = records[0]["rows_since"], self._floors[request.source]
+        if rows_since is not None and rows_since < floor:
+            raise _rows_not_kept(period, floor, request)
+        return breakdowns.buckets(records, last, request)
+
     async def rows(self, period: Period, statement: str, *arguments: Any) -> list[Record]:
         """Return a period's records from rows only. Parameters: $1 start, $2 end, $3 bounds between buckets, ..."""
-        if period.start < self.floor:
-            raise BadQuery(
-                "from", f"has to be {self.floor.isoformat()} or later for this query: older rows are not kept"
-            )
         await self._set_planner("plan_rows")
         return await self.connection.fetch(statement, period.start, period.end, period.inner_bounds, *arguments)
 
-    async def rows_or_timeout(self, period: Period, statement: str, *arguments: Any) -> list[Record] | None:
-        """Return the same as `rows`, or None if the statement times out. Only in `open_snapshot`."""
-        await self._set_planner("plan_rows")  # before the savepoint, because a rollback to it undoes settings
+    async def known_countries(self) -> list[str]:
+        """Return the countries that the registry has. Reports count all others as other."""
+        await self._set_planner("plan_rollups")
+        return [row["country"] for row in await self.connection.fetch(_SQL["known_countries"])]
+
+    async def or_timeout(self, read: Callable[[], Awaitable[Result]]) -> Result | None:
+        """Return what `read` returns, or None if a statement times out. Only in `open_snapshot`."""
+        planner_settings = self._planner_settings
         try:
-            async with self.connection.transaction():  # a savepoint
-                return await self.rows(period, statement, *arguments)
+            async with self.connection.transaction():  # a savepoint: a rollback to it undoes settings
+                return await read()
         except asyncpg.QueryCanceledError:
+            self._planner_settings = planner_settings
             return None
 
     def _fresh(self, watermarks: Sequence[Record]) -> dict[SourceName, Freshness]:
@@ -137,14 +172,31 @@ class Snapshot:
             await self.connection.execute(_SQL[settings])
             self._planner_settings = settings
 
-    def _rows_not_kept(self, period: Period) -> BadQuery:
-        off_quarter = next((bound for bound in period.bounds if unit_start(bound, "quarter") != bound), period.start)
-        return BadQuery(
-            {period.start: "from", period.end: "to"}.get(off_quarter, "interval"),
-            f"{off_quarter.isoformat()} needs single events, which are kept from {self.floor.isoformat()} on. Before "
-            "that, only counts of quarter-hours are kept: let from, to and every bucket start on a quarter-hour (:00, "
-            ":15, :30, :45 UTC), and ask only for figures that rollups hold",
+
+def _rows_not_kept(period: Period, floor: datetime, request: breakdowns.Request | None = None) -> NotAvailable:
+    """Return the error of a period that needs rows that are no longer kept."""
+    off_quarter = next((bound for bound in period.bounds if unit_start(bound, "quarter") != bound), None)
+    if off_quarter is None and request is not None:
+        return NotAvailable(
+            "from",
+            f"events before {floor.isoformat()} were deleted before all of them were counted by {request.words}: "
+            "let the range start at that instant or later",
         )
+    at = off_quarter or period.start
+    return NotAvailable(
+        {period.start: "from", period.end: "to"}.get(at, "interval"),
+        f"{at.isoformat()} is inside a quarter-hour, and before {floor.isoformat()} only counts of whole quarter-hours "
+        "are kept: let from, to and every bucket start on a quarter-hour (:00, :15, :30, :45 UTC)",
+    )
+
+
+def _too_many_rows(request: breakdowns.Request, length: timedelta, limit: timedelta) -> NotAvailable:
+    hour = timedelta(hours=1)
+    return NotAvailable(
+        "from",
+        f"{length / hour:,.1f} hours of the range are not counted by {request.words} yet, and the reporter reads "
+        f"at most {limit / hour:,.0f} hours of single events: use a shorter range, or buckets of 15 minutes or more",
+    )
 
 
 def _columns(ranges: Sequence[ReadRange]) -> Iterator[list[Any]]:

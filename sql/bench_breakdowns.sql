@@ -8,8 +8,8 @@ TRUNCATE breakdown_buckets
 -- The rollups of a source whose rows the benchmark of the pipeline empties: a count would find that they differ.
 DELETE FROM event_counts WHERE source = 'tiktok'
 
--- name: rest
--- No collector counts for so long.
+-- name: pause_counting
+-- No collector of the source counts for the interval $2.
 INSERT INTO breakdown_turns (source, rest_until) VALUES ($1::text::source, now() + $2::interval)
 ON CONFLICT (source) DO UPDATE SET rest_until = excluded.rest_until
 

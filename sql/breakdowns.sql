@@ -1,37 +1,41 @@
--- Counting breakdowns: which bucket is next, and what is written beside its counts. The counts of a bucket are written by
--- the statements count_breakdowns and total_breakdowns of each source (sources.sql).
--- $1 is the source, $2 the instant up to which everything accepted is stored, $3 the breakdowns that the source declares.
+-- Statements of the counting of breakdowns (collector/maintenance/breakdowns.py): find the next bucket to count, and record
+-- that it was counted. The statements count_breakdowns_… and total_breakdowns_… of sources.sql count it.
+-- A bucket is a quarter-hour, hour, day or week. It is valid if it was counted with all breakdowns that the source
+-- declares, and the number of events counted equals the rollups. A late event makes its buckets invalid.
+-- $1 is the source, $2 its watermark, and $3 the names of the breakdowns that it declares.
 
 -- name: try_lock
--- One session at a time counts the events of a source.
+-- Only the session that holds this lock may count buckets of the source. Returns whether it was free.
 SELECT pg_try_advisory_lock(hashtext('sluice.breakdowns'), hashtext($1::text))
 
 -- name: lock
+-- The same lock, but wait for it.
 SELECT pg_advisory_lock(hashtext('sluice.breakdowns'), hashtext($1::text))
 
 -- name: unlock
 SELECT pg_advisory_unlock(hashtext('sluice.breakdowns'), hashtext($1::text))
 
--- name: turn
--- Up to which instant a source is stored (NULL: not known), and for how many seconds no collector may count.
+-- name: counting_state
+-- The watermark of a source (NULL: none yet), and for how many seconds its collectors must not count.
 SELECT (SELECT stored_until FROM watermarks WHERE source = $1::text::source) AS stored_until,
        coalesce((SELECT greatest(extract(epoch FROM rest_until - clock_timestamp()), 0)
                  FROM breakdown_turns WHERE source = $1::text::source), 0)::float8 AS rest_seconds
 
--- name: rest
+-- name: pause_counting
+-- No collector of the source counts for $2 seconds.
 INSERT INTO breakdown_turns (source, rest_until)
 VALUES ($1::text::source, clock_timestamp() + $2::float8 * interval '1 second')
 ON CONFLICT (source) DO UPDATE SET rest_until = excluded.rest_until
 
--- name: plan
--- Of the present transaction. Counting uses one core, and groups in memory if it can.
--- What a crash loses is counted again, so a commit does not wait for the disk.
+-- name: set_counting_options
+-- Options of the current transaction. Counting uses at most one core, and 64 MB of memory to group without temporary files.
+-- The commit does not wait for the disk, because a bucket that a crash loses is counted again.
 SELECT set_config('synchronous_commit', 'off', true), set_config('work_mem', '64MB', true),
        set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true)
 
 -- name: find_quarter
--- The newest quarter-hour to count: it has ended, its rows are kept, and it is not valid. One that was counted less than
--- $4 ago waits, so that events that are late again and again do not hold up the others. Those in $5 are left out.
+-- The newest quarter-hour to count: it has ended, its rows are kept, and it is not valid. A quarter-hour that was counted
+-- less than $4 ago is skipped: otherwise a steady flow of late events would delay all older ones. $5 are skipped, too.
 SELECT quarter.bucket
 FROM (
     SELECT bucket FROM event_totals
@@ -58,8 +62,8 @@ CROSS JOIN LATERAL (
 ) AS quarter
 ORDER BY day.bucket DESC LIMIT 1
 
--- name: uncounted
--- How many quarter-hours have ended, have rows, and are not valid.
+-- name: count_uncounted
+-- The number of quarter-hours that have ended, have events whose rows are kept, and are not valid.
 SELECT count(*)
 FROM (
     SELECT bucket FROM event_totals
@@ -83,12 +87,13 @@ WHERE quarter.events <> 0 AND NOT EXISTS (
       AND counted.events = quarter.events AND counted.breakdowns @> $3::text[])
 
 -- name: find_total
--- A bucket of a longer unit that is not valid and has ended, and whose parts are all counted; shorter units first. $4: one
--- that holds this instant (NULL: any). Each part counts at most the events that it has, so equal sums are equal parts.
+-- The next total to count: an hour, day or week that has ended, is not valid, and all of whose parts are valid. Hours come
+-- before days and weeks. If $4 is not NULL, the bucket must contain this instant. A part never counts more events than it
+-- has. So if the sum of its parts equals the rollup of the total, each part is complete.
 WITH length (unit, finer, length) AS (
     VALUES ('hour'::rollup_unit, 'quarter'::breakdown_unit, interval '1 hour'), ('day', 'hour', interval '24 hours'),
            ('week', 'day', interval '168 hours')
-), exact AS (
+), rolled_up AS (
     SELECT unit, finer, length, bucket, sum(events) AS events
     FROM event_totals JOIN length USING (unit)
     WHERE source = $1::text::source AND bucket + length <= $2::timestamptz
@@ -100,26 +105,28 @@ WITH length (unit, finer, length) AS (
     HAVING sum(events) <> 0
 )
 SELECT unit::text, finer::text, bucket, bucket + length AS until, events::bigint
-FROM exact
+FROM rolled_up
 WHERE NOT EXISTS (
     SELECT FROM breakdown_buckets counted
-    WHERE counted.source = $1::text::source AND counted.unit::text = exact.unit::text AND counted.bucket = exact.bucket
-      AND counted.events = exact.events AND counted.breakdowns @> $3::text[])
+    WHERE counted.source = $1::text::source AND counted.unit::text = rolled_up.unit::text AND counted.bucket = rolled_up.bucket
+      AND counted.events = rolled_up.events AND counted.breakdowns @> $3::text[])
   AND events = (
     SELECT sum(part.events) FROM breakdown_buckets part
-    WHERE part.source = $1::text::source AND part.unit = exact.finer AND part.breakdowns @> $3::text[]
-      AND part.bucket >= exact.bucket AND part.bucket < exact.bucket + exact.length)
-ORDER BY exact.unit, bucket DESC LIMIT 1
+    WHERE part.source = $1::text::source AND part.unit = rolled_up.finer AND part.breakdowns @> $3::text[]
+      AND part.bucket >= rolled_up.bucket AND part.bucket < rolled_up.bucket + rolled_up.length)
+ORDER BY rolled_up.unit, bucket DESC LIMIT 1
 
--- name: exact_quarter
+-- name: rolled_up_events
+-- The events of a quarter-hour ($2) according to the rollups.
 SELECT coalesce(sum(events), 0)::bigint FROM event_counts WHERE source = $1::text::source AND bucket = $2
 
--- name: note_bucket
+-- name: record_counted
+-- $2 is the unit, $3 the bucket, $4 the events counted, $5 the breakdowns counted.
 INSERT INTO breakdown_buckets (source, unit, bucket, events, breakdowns)
 VALUES ($1::text::source, $2::text::breakdown_unit, $3, $4, $5)
 ON CONFLICT (source, unit, bucket) DO UPDATE
 SET events = excluded.events, breakdowns = excluded.breakdowns, counted_at = now()
 
 -- name: is_kept
--- Whether the rows of an instant are kept.
+-- Whether rows of the instant $2 are kept: it is not below the floor.
 SELECT $2::timestamptz >= (SELECT floor::timestamp AT TIME ZONE 'UTC' FROM partition_floors WHERE parent = $1::text || '_events')

@@ -1,6 +1,6 @@
 -- Breakdowns for reports: one statement reads valid buckets, and rows for all others. In one statement all is of one moment.
 -- reporter/breakdowns.py fills in {rows}, the statement breakdown_rows of the source and the breakdown; {keys} and {second},
--- which differ for a pair; and the order: {figures} and {figure} of a value.
+-- which differ for a pair; and the order: {columns}, with their {figures} of a bucket and {row_figures}.
 
 -- name: read
 -- The values with the largest figure of one breakdown ($8) of a source ($7), and all others as NULL.
@@ -48,21 +48,22 @@ WITH piece AS MATERIALIZED (
 ), ranked AS MATERIALIZED (
     SELECT {keys}
     FROM (
-        SELECT {keys}, sum(weight * figure) AS figure
+        SELECT {keys}, coalesce(sum(weight * figure), 0) AS figure
         FROM (
-            SELECT {keys}, weight, figure
+            SELECT {keys}, weight, {columns}
             FROM (
                 -- In the list, not in FROM: a function in FROM stores its rows before they are read.
-                SELECT weight, {unnested}, unnest({figures}) AS figure FROM counted WHERE weight <> 0
+                SELECT weight, {unnested}, {figures} FROM counted WHERE weight <> 0
             ) AS listed
             WHERE value IS NOT NULL
             UNION ALL
-            SELECT {keys}, weight, {figure} FROM kept WHERE weight <> 0
+            SELECT {keys}, weight, {row_figures} FROM kept WHERE weight <> 0
         ) AS part
         GROUP BY {keys}
+        HAVING sum(weight * {events}) <> 0  -- a value without events is not listed
     ) AS summed
     WHERE $13::text[] IS NULL OR (value, {second}) IN (SELECT * FROM unnest($13, $14::text[]))
-    ORDER BY figure DESC NULLS LAST, value COLLATE "C", {second} COLLATE "C"
+    ORDER BY figure DESC, value COLLATE "C", {second} COLLATE "C"
     LIMIT $11 OFFSET $12
 ), figures AS (
     SELECT bucket, bound, CASE WHEN hit THEN value END AS value, CASE WHEN hit AND {pair} THEN second END AS second,
@@ -110,3 +111,9 @@ FROM (SELECT) AS always LEFT JOIN bounded ON true
 SELECT unit, lower, upper, bound, sign
 FROM breakdown_pieces($6::text::source, $7::text, $1::text[], $2::timestamptz[], $3::timestamptz[], $4::integer[], $5::integer[])
 ORDER BY bound NULLS FIRST, lower
+
+-- name: rows_length
+-- How long the ranges are, added up, that are read from rows.
+SELECT coalesce(sum(upper - lower), interval '0')
+FROM breakdown_pieces($6::text::source, $7::text, $1::text[], $2::timestamptz[], $3::timestamptz[], $4::integer[], $5::integer[])
+WHERE unit = 'rows'

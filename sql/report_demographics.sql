@@ -28,22 +28,3 @@ LEFT JOIN (
            array_agg(value) AS value, array_agg(events) AS events
     FROM summed GROUP BY source
 ) AS figures USING (source)
-
--- name: ranked
--- The $4 most frequent values of a {column} of a {table} in each bucket, or only the values in $7. A rollup of all
--- values would be too large.
-SELECT bucket, {column} AS value, events
-FROM (
-    SELECT bucket, {column}, events, row_number() OVER (PARTITION BY bucket ORDER BY events DESC, {column}) AS place
-    FROM (
-        SELECT width_bucket(event_time, $3::timestamptz[]) AS bucket, {column}, count(*) AS events
-        FROM {table}
-        WHERE event_time >= $1 AND event_time < $2
-          AND ($5::funnel_stage[] IS NULL OR funnel_stage = ANY ($5))
-          AND ($6::event_type[] IS NULL OR event_type = ANY ($6))
-          AND ($7::text[] IS NULL OR {column} = ANY ($7))
-        GROUP BY 1, 2
-    ) AS counted
-) AS ranked
-WHERE place <= $4
-ORDER BY bucket, place

@@ -26,5 +26,8 @@ FROM unnest($1::source[]) AS requested (source)
 JOIN partition_floors ON parent = requested.source || '_events'
 LEFT JOIN watermarks ON watermarks.source = requested.source
 
+-- name: known_countries
+SELECT country FROM known_countries
+
 -- name: schema_version
 SELECT coalesce(max(version), 0) FROM schema_migrations

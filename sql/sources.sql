@@ -151,26 +151,6 @@ FROM (
 ) AS purchase
 GROUP BY 1, 2
 
--- name: campaigns
--- The $4 campaigns with most revenue, or those in $5 if it is not NULL. All other campaigns are summed as NULL.
-WITH paid AS (
-    SELECT width_bucket(event_time, $3::timestamptz[]) AS bucket, source, campaign,
-           count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
-    FROM (
-        SELECT 'facebook' AS source, event_time, campaign_id AS campaign, purchase_amount
-        FROM facebook_events
-        WHERE event_type = 'checkout.complete' AND event_time >= $1 AND event_time < $2 AND 'facebook' = ANY ($6::text[])
-    ) AS purchase
-    GROUP BY 1, 2, 3
-), top AS (
-    SELECT campaign FROM paid
-    WHERE $5::text[] IS NULL OR campaign = ANY ($5)
-    GROUP BY campaign ORDER BY sum(revenue) DESC, campaign LIMIT $4
-)
-SELECT bucket, source, top.campaign, sum(purchases)::bigint AS purchases, sum(revenue) AS revenue
-FROM paid LEFT JOIN top ON top.campaign = paid.campaign
-GROUP BY 1, 2, 3
-
 -- name: country_rows
 -- The countries in the rows of one quarter-hour of the source `changed.source`.
         SELECT country AS country FROM facebook_events

@@ -18,15 +18,18 @@ ON CONFLICT (only_row) DO UPDATE
 SET turned_away = excluded.turned_away, heard_at = greatest(kept.heard_at, excluded.heard_at), observed_at = now()
 
 -- name: sources
--- A source without a row was never recorded. stopped is NULL unless a collector was stopped within the last $1 seconds.
+-- A source without a row was never recorded. silent_seconds is the time since a collector recorded it. stopped is the
+-- reason why a collector was stopped within the last $1 seconds, otherwise NULL.
 SELECT name, stream_bytes, stream_max_bytes, paused,
        greatest(extract(epoch FROM now() - observed_at), 0)::float8 AS silent_seconds,
        CASE WHEN stopped_at > now() - $1::float8 * interval '1 second' THEN stopped_why END AS stopped
 FROM source_states
 
 -- name: gateways
+-- silent_seconds: the time since a gateway reported (NULL: never); record_age_seconds: since the rejected-collector recorded
+-- the row.
 SELECT turned_away, greatest(extract(epoch FROM now() - heard_at), 0)::float8 AS silent_seconds,
-       greatest(extract(epoch FROM now() - observed_at), 0)::float8 AS unseen_seconds
+       greatest(extract(epoch FROM now() - observed_at), 0)::float8 AS record_age_seconds
 FROM gateway_state
 
 -- name: dead

@@ -19,8 +19,8 @@ ORDER BY message.stream_sequence, message.published_at
 ON CONFLICT DO NOTHING
 RETURNING stream_sequence, published_at
 
--- name: log_message
--- A transaction that writes nothing to the WAL commits without waiting for the synchronous standby.
+-- name: write_wal_record
+-- Makes COMMIT wait for the synchronous standby: it does not wait if the transaction wrote nothing to the WAL.
 SELECT pg_logical_emit_message(true, 'sluice', '')
 
 -- name: require_attached

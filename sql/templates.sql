@@ -57,12 +57,6 @@ FROM seen [[registry]]
 WHERE dimension = ANY ($5::text[]) AND [[known]]
 GROUP BY 1, 2, 3, 4
 
--- name: purchases
--- Purchases of one source, with their campaigns. $6: the requested sources.
-SELECT '[[source]]' AS source, event_time, [[campaign]] AS campaign, purchase_amount
-FROM [[source]]_events
-WHERE event_type = '[[purchase]]' AND event_time >= $1 AND event_time < $2 AND '[[source]]' = ANY ($6::text[])
-
 -- name: purchases_of_campaign
 -- Uses the index of each day, on the campaign's hash and the event time, with the purchase type as its condition.
 SELECT '[[source]]' AS source, event_time, purchase_amount
@@ -78,24 +72,6 @@ FROM (
 [[purchases_of_campaign]]
 ) AS purchase
 GROUP BY 1, 2
-
--- name: campaigns
--- The $4 campaigns with most revenue, or those in $5 if it is not NULL. All other campaigns are summed as NULL.
-WITH paid AS (
-    SELECT width_bucket(event_time, $3::timestamptz[]) AS bucket, source, campaign,
-           count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue
-    FROM (
-[[purchases]]
-    ) AS purchase
-    GROUP BY 1, 2, 3
-), top AS (
-    SELECT campaign FROM paid
-    WHERE $5::text[] IS NULL OR campaign = ANY ($5)
-    GROUP BY campaign ORDER BY sum(revenue) DESC, campaign LIMIT $4
-)
-SELECT bucket, source, top.campaign, sum(purchases)::bigint AS purchases, sum(revenue) AS revenue
-FROM paid LEFT JOIN top ON top.campaign = paid.campaign
-GROUP BY 1, 2, 3
 
 -- name: countries_of
 SELECT [[country]] AS country FROM [[source]]_events

@@ -48,10 +48,11 @@ log = structlog.get_logger()
 class BreakdownsDiffer(SluiceError):
     """The rows of a quarter-hour are not those that the rollups count. Nothing is written for it."""
 
-    def __init__(self, source: str, bucket: datetime, rows: int, exact: int) -> None:
+    def __init__(self, source: str, bucket: datetime, rows: int, rolled_up: int) -> None:
         super().__init__(
             f"the breakdowns of {source} at {bucket.isoformat()} are not counted: there are {rows} rows, and the "
-            f"rollups count {exact}. Check with `sluice doctor` whether a partition is detached or rows were deleted"
+            f"rollups count {rolled_up}. Check with `sluice doctor` whether a partition is detached or rows were "
+            "deleted"
         )
         self.bucket = bucket
 
@@ -102,12 +103,12 @@ class BreakdownCounter:
             return None
         unit, finer, start, end, events = row
         async with self._connection.transaction(isolation="repeatable_read"):
-            await self._connection.execute(_SQL["plan"])
+            await self._connection.execute(_SQL["set_counting_options"])
             await self._connection.execute(
                 _COUNT[f"total_breakdowns_{self._source}"], start, self._max_values, finer, end, unit
             )
             # The sum of the parts, which only the holder of the lock changes; a late event makes it invalid.
-            await self._note(unit, start, events)
+            await self._record_counted(unit, start, events)
         return Bucket(unit, start)
 
     async def count_all(self, until: datetime) -> int:
@@ -125,22 +126,22 @@ class BreakdownCounter:
 
     async def uncounted(self, until: datetime) -> int:
         """How many quarter-hours have ended and are not valid."""
-        found: int = await self._connection.fetchval(_SQL["uncounted"], self._source, until, self._names)
+        found: int = await self._connection.fetchval(_SQL["count_uncounted"], self._source, until, self._names)
         return found
 
     async def _count(self, start: datetime) -> None:
         async with self._connection.transaction(isolation="repeatable_read"):
-            await self._connection.execute(_SQL["plan"])
-            exact = await self._connection.fetchval(_SQL["exact_quarter"], self._source, start)
+            await self._connection.execute(_SQL["set_counting_options"])
+            rolled_up = await self._connection.fetchval(_SQL["rolled_up_events"], self._source, start)
             rows = await self._connection.fetchval(_COUNT[f"count_breakdowns_{self._source}"], start, self._max_values)
-            if rows != exact:
-                raise BreakdownsDiffer(self._source, start, rows, exact)
-            await self._note("quarter", start, exact)
+            if rows != rolled_up:
+                raise BreakdownsDiffer(self._source, start, rows, rolled_up)
+            await self._record_counted("quarter", start, rolled_up)
             if ARMED:
                 reached(faults.BREAKDOWNS_COUNTED)
 
-    async def _note(self, unit: str, start: datetime, events: int) -> None:
-        await self._connection.execute(_SQL["note_bucket"], self._source, unit, start, events, self._names)
+    async def _record_counted(self, unit: str, start: datetime, events: int) -> None:
+        await self._connection.execute(_SQL["record_counted"], self._source, unit, start, events, self._names)
 
 
 async def count_breakdowns(dsn: str, source: Source, readiness: Readiness) -> None:
@@ -176,16 +177,16 @@ class BreakdownCounting:
                 self._dsn, name="sluice-breakdowns", patience_seconds=5, command_seconds=COMMAND_SECONDS
             )
         connection = self._connection
-        turn = await connection.fetchrow(_SQL["turn"], self._source)
-        assert turn is not None
-        if (until := turn["stored_until"]) is None:
+        state = await connection.fetchrow(_SQL["counting_state"], self._source)
+        assert state is not None
+        if (until := state["stored_until"]) is None:
             return
         counter = BreakdownCounter(connection, self._source)
         if time.monotonic() - self._measured_at > MEASURE_SECONDS:
             metrics.breakdown_uncounted.labels(self._source).set(await counter.uncounted(until))
             self._measured_at = time.monotonic()
-        if turn["rest_seconds"] > 0:
-            self.pause_seconds = min(turn["rest_seconds"], POLL_SECONDS)
+        if state["rest_seconds"] > 0:
+            self.pause_seconds = min(state["rest_seconds"], POLL_SECONDS)
             return
         if not await connection.fetchval(_SQL["try_lock"], self._source):
             return
@@ -193,7 +194,7 @@ class BreakdownCounting:
             began = time.monotonic()
             if await self._count(counter, until):
                 rest = (time.monotonic() - began) * (REST_BUSY if self._load.is_high() else REST_IDLE)
-                await connection.execute(_SQL["rest"], self._source, rest)
+                await connection.execute(_SQL["pause_counting"], self._source, rest)
                 self.pause_seconds = min(rest, POLL_SECONDS)
         finally:
             if not connection.is_closed():

@@ -17,8 +17,8 @@ from core.events.dead_reasons import DeadReason
 from core.sources.fields import instant, moment_of
 
 
-class Path(StrEnum):
-    """How rows are written into their leaf partition."""
+class WritePath(StrEnum):
+    """How rows are written into their leaf partition: by COPY, or staged and merged."""
 
     DIRECT = "direct"
     STAGED = "staged"
@@ -69,7 +69,7 @@ class Outcome:
     stored: int = 0
     dead_letters: list[DeadLetter] = field(default_factory=list)
     skipped_messages: int = 0
-    path: Path | None = None
+    path: WritePath | None = None
     conflicts: int = 0
 
     @property

@@ -13,7 +13,7 @@ from collections import Counter
 from typing import Final
 
 from collector.parse.parsed import InvalidEvent, Parser
-from collector.store.batch import DeadLetter, Entry, Path, cut_around, dead_letter, halve
+from collector.store.batch import DeadLetter, Entry, WritePath, cut_around, dead_letter, halve
 from collector.store.write import BatchWriter, Poison
 from core.errors import FatalError
 from core.events.dead_reasons import StoreReason
@@ -53,7 +53,7 @@ class PoisonIsolator:
         self._parse = parse
         self._writer = writer
         self._limit = limit
-        self._path = Path.DIRECT if writer.supports_direct else Path.STAGED
+        self._path = WritePath.DIRECT if writer.supports_direct else WritePath.STAGED
         self.dead_letters: list[DeadLetter] = []
 
     async def store(self, entries: list[Entry], poison: Poison) -> Counter[int]:

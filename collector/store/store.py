@@ -1,10 +1,10 @@
 """Store a batch in one transaction: receipts -> rows -> rollups -> dead letters -> commit.
 
-    messages --receipt exists--> skipped (a redelivery)
-        \\--rows--> written, direct or staged (write) + rollups
-                      \\--poison--> isolated (isolate) --> dead letters
+    message --receipt exists--> skipped (JetStream delivered it again)
+       \\--new--> rows are written, on the direct path or staged (write.py) --> rollups
+                     \\--poison--> isolated (isolate.py) --> dead letters
 
-Invariant: a receipt, the rows it counts and the rollups of those rows are written together or not at all.
+Invariant: a receipt, the rows that it counts and the rollups of those rows are written together or not at all.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import structlog
 from collector.faults import Point
 from collector.parse.parsed import InvalidEvent, Parser
 from collector.sources.source import Source
-from collector.store.batch import DeadLetter, Entry, Outcome, Path, dead_letter
+from collector.store.batch import DeadLetter, Entry, Outcome, WritePath, dead_letter
 from collector.store.isolate import DeadLimit, PoisonIsolator
 from collector.store.write import COMMAND_SECONDS, BatchWriter, DirectCopyBackoff, Poison, day_of, staging
 from core import faults, postgres
@@ -37,15 +37,18 @@ log = structlog.get_logger()
 
 
 class TooSlow(TimeoutError):
-    """A batch exceeded a time limit in its transaction. A smaller batch may not."""
+    """A batch exceeded a time-out in its transaction. A smaller batch may be fast enough."""
 
 
 class NotReplicated(RetryableError):
-    """A COMMIT ended before the synchronous standby confirmed it. A failover may lose the batch."""
+    """A COMMIT ended before the synchronous standby confirmed it. The batch is lost if the primary fails now."""
 
 
 class Store:
-    """Stores the batches of one collector, over one connection and in one shard of the rollups."""
+    """Stores the batches of one collector, over one connection and in one shard of the rollups.
+
+    `parse` parses parts of a message again, to isolate one event. Without a `fence`, any primary is used.
+    """
 
     def __init__(self, dsn: str, source: Source, parse: Parser, fence: Fence | None = None) -> None:
         self._dsn = dsn
@@ -55,21 +58,21 @@ class Store:
         self.direct_backoff = DirectCopyBackoff()
         self._connection: Connection | None = None
         self._shard = 0
-        self._leaves: set[int] = set()
-        self._warnings: list[str] = []  # received since the last statement before COMMIT
+        self._ensured_days: set[int] = set()  # days whose leaf partition exists
+        self._warnings: list[str] = []  # cleared before COMMIT, so afterwards those of COMMIT only
 
     async def close(self) -> None:
         """Close the connection, if there is one. Safe to call twice."""
         connection, self._connection = self._connection, None
-        self._leaves.clear()
+        self._ensured_days.clear()
         if connection is not None:
             await postgres.close(connection)
 
     async def save(self, entries: list[Entry]) -> Outcome:
         """Store one batch. When this returns, the commit is on disk, also on the synchronous standby if there is one.
 
-        Raises TooSlow, NotReplicated, FatalError, or what the database raised (see `core.pg_errors`). Then nothing is
-        stored, or the whole batch is stored on the primary only. The next try finds its receipts in that case.
+        Raises TooSlow, NotReplicated, FatalError, or what the database raised (see `core.pg_errors`). After an error,
+        nothing is stored, or the primary has stored the whole batch. Then the next attempt finds receipts and skips it.
         """
         connection = await self._connect()
         self._warnings.clear()
@@ -84,50 +87,50 @@ class Store:
                 self._warnings.clear()
         except Exception as error:
             if classify(error) is ErrorClass.MISSING_PARTITION:
-                self._leaves.clear()
+                self._ensured_days.clear()
             if _timed_out(error):
                 raise TooSlow(f"{len(entries)} messages exceeded a time limit: {error!r}") from error
             raise
-        if self._warnings:  # a cancelled wait for the standby ends COMMIT with a warning, not with an error
+        if self._warnings:  # if the wait for the standby is cancelled, COMMIT succeeds with a warning
             raise NotReplicated(f"COMMIT: {self._warnings[0]}")
         return outcome
 
     async def _save(self, connection: Connection, entries: list[Entry], below_floor: set[int]) -> Outcome:
-        fresh = await self._insert_receipts(connection, entries)
-        outcome = Outcome(skipped_messages=len(entries) - len(fresh))
-        if not fresh:
-            # The receipts may belong to a commit that the standby has not confirmed. Log a message, so that this COMMIT
-            # waits for the standby, and thereby for every earlier commit.
-            await connection.execute(_SQL["log_message"])
+        new = await self._insert_receipts(connection, entries)
+        outcome = Outcome(skipped_messages=len(entries) - len(new))
+        if not new:
+            # The standby may not have confirmed the commit of these receipts. A WAL record makes this COMMIT wait for
+            # the standby, which then has every earlier commit, too.
+            await connection.execute(_SQL["write_wal_record"])
             return outcome
-        limit = DeadLimit(fresh)
-        dead_letters = [dead_letter(entry.message, event) for entry in fresh for event in entry.parsed.invalid]
-        for entry in fresh:
+        limit = DeadLimit(new)
+        dead_letters = [dead_letter(entry.message, invalid) for entry in new for invalid in entry.parsed.invalid]
+        for entry in new:
             dead_letters += self._dead_below_floor(entry, below_floor)
         writer = BatchWriter(connection, self._source, self._shard, below_floor)
-        path = self.direct_backoff.next_path() if writer.supports_direct else Path.STAGED
+        path = self.direct_backoff.next_path() if writer.supports_direct else WritePath.STAGED
         try:
-            stored = await writer.write_rows(fresh, path)
+            stored = await writer.write_rows(new, path)
         except Poison as poison:
             isolator = PoisonIsolator(self._parse, writer, limit)
-            stored = await isolator.store(fresh, poison)
+            stored = await isolator.store(new, poison)
             dead_letters += isolator.dead_letters
-        if path is Path.DIRECT:
+        if path is WritePath.DIRECT:
             self.direct_backoff.record(conflicts=writer.conflicts)
         await writer.write_rollups()
         if faults.ARMED:
             faults.reached(Point.MERGED)
         await self._insert_dead_letters(connection, dead_letters)
-        await self._update_receipts(connection, fresh, stored, dead_letters)
-        outcome.events = sum(entry.parsed.events for entry in fresh)
+        await self._update_receipts(connection, new, stored, dead_letters)
+        outcome.events = sum(entry.parsed.events for entry in new)
         outcome.stored = stored.total()
         outcome.dead_letters = dead_letters
-        outcome.path = Path.STAGED if writer.staged else Path.DIRECT
+        outcome.path = WritePath.STAGED if writer.staged else WritePath.DIRECT
         outcome.conflicts = writer.conflicts
         return outcome
 
     async def _insert_receipts(self, connection: Connection, entries: list[Entry]) -> list[Entry]:
-        """Insert receipts. Return the entries that had none: they were not stored before."""
+        """Insert a receipt for each entry. Return the new entries: an entry that had a receipt is already stored."""
         rows = await connection.fetch(
             _SQL["insert_receipts"],
             self._source.stream,
@@ -159,6 +162,7 @@ class Store:
     async def _update_receipts(
         self, connection: Connection, entries: list[Entry], stored: Counter[int], dead_letters: Iterable[DeadLetter]
     ) -> None:
+        """Correct the receipts of messages of which an event is a repeat or a dead letter. `stored` is by sequence."""
         dead = Counter(dead_letter.stream_sequence for dead_letter in dead_letters)
         differing = [entry for entry in entries if stored[entry.message.sequence] != entry.parsed.events]
         if not differing:
@@ -178,7 +182,7 @@ class Store:
         )
 
     def _dead_below_floor(self, entry: Entry, below_floor: set[int]) -> Iterable[DeadLetter]:
-        """Yield dead letters of the events of dropped days. Rare: only if a message is older than the retention."""
+        """Yield dead letters of the events of dropped days. This is rare: the events are older than the retention."""
         if below_floor.isdisjoint(entry.parsed.days):
             return
         parts, lines = wire.decode(entry.message.body)
@@ -190,22 +194,22 @@ class Store:
                 )
 
     async def _ensure_leaves(self, connection: Connection, entries: list[Entry]) -> set[int]:
-        """Create the leaves that the batch needs, outside its transaction. Return the days below the floor."""
+        """Create the leaf partitions that the batch needs, before its transaction. Return the days below the floor."""
         below_floor: set[int] = set()
         if self._source.table is None:
             return below_floor
-        for day in sorted({day for entry in entries for day in entry.parsed.days} - self._leaves):
+        for day in sorted({day for entry in entries for day in entry.parsed.days} - self._ensured_days):
             try:
                 result = await connection.fetchval(_PARTITIONS["ensure"], self._source.table, day_of(day))
                 if result == "attached":
                     log.warning("partition reattached", table=self._source.table, day=str(day_of(day)))
-                self._leaves.add(day)
+                self._ensured_days.add(day)
             except asyncpg.CheckViolationError:
                 below_floor.add(day)
         return below_floor
 
     def _record_warning(self, _: object, message: asyncpg.PostgresLogMessage) -> None:
-        # By its type: the text is in the server's language.
+        # Selected by its type, because the text depends on the server's language.
         if isinstance(message, asyncpg.PostgresWarning):
             self._warnings.append(str(message))
 
@@ -222,7 +226,7 @@ class Store:
             command_seconds=COMMAND_SECONDS,
             accept=self._fence.accept if self._fence else None,
         )
-        # If the connection is lost while a COPY waits to write, asyncpg 0.32 does not wake it: it would hang.
+        # asyncpg 0.32 does not wake a COPY that waits to write if the connection is lost (docs/workarounds.md).
         resume = connection._protocol.resume_writing  # type: ignore[attr-defined]
         connection.add_termination_listener(lambda _: resume())
         connection.add_log_listener(self._record_warning)
@@ -240,7 +244,7 @@ class Store:
 
 
 def _timed_out(error: BaseException | None) -> bool:
-    """Whether a time limit of the client or the server caused this error. The ROLLBACK after it may have failed too."""
+    """Return whether this error, or the one before it, is a time-out: the ROLLBACK after a time-out may fail, too."""
     while error is not None:
         if isinstance(error, TimeoutError | asyncpg.QueryCanceledError):
             return True

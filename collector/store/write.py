@@ -25,7 +25,7 @@ from collector.parse import pg_copy
 from collector.parse.rollup import QUARTERS_IN_DAY, Counts, total
 from collector.parse.row import copied_columns
 from collector.sources.source import Source
-from collector.store.batch import Entry, Path, RowPosition
+from collector.store.batch import Entry, RowPosition, WritePath
 from core import faults, native, postgres
 from core.pg_errors import ErrorClass, classify
 from core.postgres import Connection
@@ -56,12 +56,12 @@ class DirectCopyBackoff:
         self._staged = 0  # batches still to be staged
         self._next_staged = 1
 
-    def next_path(self) -> Path:
+    def next_path(self) -> WritePath:
         """Return the path for the next batch."""
         if not self._staged:
-            return Path.DIRECT
+            return WritePath.DIRECT
         self._staged -= 1
-        return Path.STAGED
+        return WritePath.STAGED
 
     def record(self, *, conflicts: int) -> None:
         """Record how many conflicts a batch on the direct path had."""
@@ -105,13 +105,13 @@ class BatchWriter:
         """Whether the direct path exists for this source. Rejected events are few: they are always staged."""
         return self._source.table is not None
 
-    async def write_rows(self, entries: list[Entry], path: Path) -> Counter[int]:
+    async def write_rows(self, entries: list[Entry], path: WritePath) -> Counter[int]:
         """Write the rows of these entries; stage and merge them if the direct path has a conflict.
 
         Return the number of rows inserted, by stream sequence.
         Raises Poison, or what else the database raised; then no row of these entries is written.
         """
-        if path is Path.DIRECT:
+        if path is WritePath.DIRECT:
             try:
                 stored = await self._in_savepoint(entries, self._copy)
             except CONFLICTS:

@@ -30,10 +30,14 @@ GIBIBYTE: Final = 1 << 30
 
 
 class CheckResult(Struct, frozen=True):
-    """The result of one check. fix is a command, or what to do if there is no command.
+    """The result of one check.
 
-    needs names other checks. If one of them is not ok, it is the cause of this one, and `cause` names it. programs are
-    those whose logs have details. log and runbook are paths of files.
+    fix       a command, or what to do if there is no command
+    needs     other checks: if one of them is not ok, it is the cause of this one
+    programs  those whose logs have details
+    cause     the check in `needs` that is not ok; empty if there is none
+    log       paths of log files
+    runbook   path of the runbook
     """
 
     check: str
@@ -65,7 +69,7 @@ async def get(url: str) -> tuple[int, bytes]:
 
 
 async def service(name: str, url: str, fix: str) -> CheckResult:
-    """CheckResult that a service is ready."""
+    """Check that a service is ready. `fix` is the advice if it does not answer."""
     try:
         status, body = await get(f"{url.rstrip('/')}/health/ready")
     except OSError as error:
@@ -82,7 +86,7 @@ async def service(name: str, url: str, fix: str) -> CheckResult:
 
 
 async def nats_fsync(settings: OperatorSettings) -> tuple[CheckResult, Path | None]:
-    """CheckResult that JetStream syncs to disk before it confirms; return the folder of its store, too."""
+    """Check that JetStream syncs to disk before it confirms a message. Return the folder of its streams, too."""
     name, url = "NATS fsync", f"{settings.nats_monitor_url.rstrip('/')}/varz"
     try:
         answer = orjson.loads((await get(url))[1])
@@ -97,7 +101,7 @@ async def nats_fsync(settings: OperatorSettings) -> tuple[CheckResult, Path | No
 
 
 async def nats_health(settings: OperatorSettings) -> CheckResult:
-    """CheckResult that JetStream can write. After a full disk a stream rejects messages until NATS is restarted."""
+    """Check that JetStream can write. After a full disk a stream rejects messages until NATS is restarted."""
     name, url = "NATS health", f"{settings.nats_monitor_url.rstrip('/')}/healthz"
     try:
         answer = orjson.loads((await get(url))[1])
@@ -111,13 +115,13 @@ async def nats_health(settings: OperatorSettings) -> CheckResult:
 
 
 def disks(paths: Sequence[Path]) -> list[CheckResult]:
-    """CheckResult the free space of the file systems of these folders, each once."""
+    """Check the free space of the file systems of these folders, each file system once."""
     devices = {os.stat(path).st_dev if path.exists() else path: path for path in reversed(paths)}  # noqa: PTH116
     return [disk(path) for path in reversed(devices.values())]
 
 
 def disk(path: Path) -> CheckResult:
-    """CheckResult the free space of a file system."""
+    """Check the free space of the file system of a folder."""
     try:
         usage = shutil.disk_usage(path)
     except OSError as error:
@@ -129,7 +133,7 @@ def disk(path: Path) -> CheckResult:
 
 
 def clock(ours: datetime, clocks: dict[str, datetime]) -> CheckResult:
-    """CheckResult that the clocks of the servers agree with ours; all were read at about the same moment."""
+    """Check that the clocks of the servers agree with ours. All instants were read at about the same moment."""
     problems = [
         f"{name} is {abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} this machine"
         for name, theirs in clocks.items()

@@ -1,11 +1,11 @@
 """Check a whole system, and show how to fix each problem.
 
     connect to NATS and PostgreSQL --> check their contents --\
-    gateway and reporter are ready ----------------------------> causes first, consequences in one line each
+    gateway and reporter are ready ----------------------------> causes first, each with its consequences
     disks ----------------------------------------------------/
 
-A check is unknown, and not ok, if the server that it needs does not answer; `cause` names that server. The exit code is
-1 if any check is not ok.
+Each check is ok, wrong or unknown. It is unknown if it could not run, for example because a server does not answer:
+`cause` then names the check of that server. The exit code is 1 if any check is wrong or unknown.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from ops.doctor.checks import CheckResult, Report
 from ops.doctor.server_checks import NEEDS, DatabaseFacts
 from ops.settings import OperatorSettings
 
-START: Final = "start it (locally: sluice up; with compose: docker compose up -d)"
-# For each check, the programs of the local stack whose logs have details, and the runbook.
+START_FIX: Final = "start it (locally: sluice up; with compose: docker compose up -d)"
+# Check -> programs of the local stack. Their log files have details of a problem.
 LOGS: Final[dict[str, tuple[str, ...]]] = {
     "NATS": ("nats",),
     "NATS fsync": ("nats",),
@@ -44,6 +44,7 @@ LOGS: Final[dict[str, tuple[str, ...]]] = {
     "gateway": ("gateway",),
     "reporter": ("reporter",),
 }
+# Check -> name of the runbook.
 RUNBOOKS: Final = {
     "NATS": "TargetDown",
     "PostgreSQL": "TargetDown",
@@ -135,63 +136,63 @@ async def run_checks(
     """
     services, (connections, contents) = await asyncio.gather(
         asyncio.gather(
-            checks.service("gateway", settings.gateway_url, f"{START}, or correct GATEWAY_URL"),
-            checks.service("reporter", settings.reporter_url, f"{START}, or correct REPORTER_URL"),
+            checks.service("gateway", settings.gateway_url, f"{START_FIX}, or correct GATEWAY_URL"),
+            checks.service("reporter", settings.reporter_url, f"{START_FIX}, or correct REPORTER_URL"),
             checks.nats_fsync(settings),
             checks.nats_health(settings),
         ),
         _check_servers(settings, max_lag_seconds, comparison),
     )
-    gateway, reporter, (fsync, store), health = services
-    # Otherwise NATS runs on another machine.
-    local_store = [store] if store is not None and await asyncio.to_thread(store.exists) else []
+    gateway, reporter, (fsync, nats_folder), health = services
+    # If NATS runs on another machine, its folder does not exist here, and its disk is not checked.
+    nats_disk = [nats_folder] if nats_folder is not None and await asyncio.to_thread(nats_folder.exists) else []
     results = [*connections, gateway, reporter, fsync, health, *contents]
     done = {result.check for result in results}
     skipped = [CheckResult(name, "unknown", "not checked") for name in NEEDS if name not in done]
-    return _with_causes([*results, *skipped, *checks.disks([*disks, *local_store])])
+    return _with_causes([*results, *skipped, *checks.disks([*disks, *nats_disk])])
 
 
 async def _check_servers(
     settings: OperatorSettings, max_lag_seconds: float, comparison: tuple[int, float]
 ) -> tuple[list[CheckResult], list[CheckResult]]:
-    """Return whether both servers answer, and the checks of their contents that are possible."""
+    """Return the checks of the connections to both servers, and the checks of the contents of those that answer."""
     connections: list[CheckResult] = []
     contents: list[CheckResult] = []
     sources: list[SourceFacts] | None = None
     facts: DatabaseFacts | None = None
-    async with AsyncExitStack() as opened:
+    async with AsyncExitStack() as stack:
         client = connection = None
         try:
-            client = await opened.enter_async_context(to_nats(settings))
+            client = await stack.enter_async_context(to_nats(settings))
             connections.append(CheckResult("NATS", "ok", f"{where(settings.nats_url)} answers"))
         except SluiceError as error:
-            connections.append(CheckResult("NATS", "wrong", _reason(error), f"{START}, or correct NATS_URL"))
+            connections.append(CheckResult("NATS", "wrong", _reason(error), f"{START_FIX}, or correct NATS_URL"))
         try:
-            connection = await opened.enter_async_context(to_database(settings))
+            connection = await stack.enter_async_context(to_database(settings))
             dsn = settings.sluice_migrate_dsn or ""
             connections.append(CheckResult("PostgreSQL", "ok", f"{where(dsn)} answers"))
         except SluiceError as error:
-            fix = f"{START}, or correct SLUICE_MIGRATE_DSN"
+            fix = f"{START_FIX}, or correct SLUICE_MIGRATE_DSN"
             connections.append(CheckResult("PostgreSQL", "wrong", _reason(error), fix))
         if client is not None:
-            async with _trying("streams", contents):
+            async with _unknown_on_error("streams", contents):
                 results, sources = await server_checks.check_nats(client, settings)
                 contents += results
         if connection is not None:
-            async with _trying("PostgreSQL fsync", contents):
+            async with _unknown_on_error("PostgreSQL fsync", contents):
                 contents += await server_checks.check_postgres(connection, settings)
         schema_is_ok = any(result.check == "schema" and result.state == "ok" for result in contents)
         if connection is not None and schema_is_ok:
-            async with _trying("dead letters", contents):
+            async with _unknown_on_error("dead letters", contents):
                 facts = await server_checks.read_facts(connection)
         contents += server_checks.check_state(sources, facts, max_lag_seconds)
         if client is not None and connection is not None and schema_is_ok:
-            async with _trying("ledger", contents):
+            async with _unknown_on_error("ledger", contents):
                 contents += await server_checks.check_ledger(client, connection)
-            async with _trying("clock", contents):
+            async with _unknown_on_error("clock", contents):
                 contents += await server_checks.check_clocks(client, connection)
         if connection is not None and schema_is_ok:
-            async with _trying("rows", contents):
+            async with _unknown_on_error("rows", contents):
                 contents += await compare.check_rows(connection, *comparison)
     return connections, contents
 
@@ -201,8 +202,8 @@ def _reason(error: SluiceError) -> str:
 
 
 @asynccontextmanager
-async def _trying(name: str, results: list[CheckResult]) -> AsyncIterator[None]:
-    """Add an unknown result if a server stops to answer during the checks inside."""
+async def _unknown_on_error(name: str, results: list[CheckResult]) -> AsyncIterator[None]:
+    """Add an unknown result for the check `name` if a server stops answering within the block."""
     try:
         yield
     except (SluiceError, nats.errors.Error, asyncpg.PostgresError, *CONNECTION_ERRORS) as error:
@@ -210,7 +211,10 @@ async def _trying(name: str, results: list[CheckResult]) -> AsyncIterator[None]:
 
 
 def _with_causes(results: Sequence[CheckResult]) -> list[CheckResult]:
-    """Return the results with a cause for each consequence, and with log and runbook for each cause."""
+    """Return the results with a `cause` for each that is not ok because of another check.
+
+    The others that are not ok get `log` and `runbook`.
+    """
     not_ok = {result.check: result for result in results if result.state != "ok"}
 
     def cause_of(result: CheckResult) -> str:
@@ -221,7 +225,7 @@ def _with_causes(results: Sequence[CheckResult]) -> list[CheckResult]:
 
     is_local = local_system() is not None
 
-    def explained(result: CheckResult) -> CheckResult:
+    def with_cause(result: CheckResult) -> CheckResult:
         if result.state == "ok":
             return result
         if cause := cause_of(result):
@@ -229,11 +233,11 @@ def _with_causes(results: Sequence[CheckResult]) -> list[CheckResult]:
         log = _logs(result) if is_local else ""
         return msgspec.structs.replace(result, log=log, runbook=_runbook(result.check))
 
-    return list(map(explained, results))
+    return list(map(with_cause, results))
 
 
 def _logs(result: CheckResult) -> str:
-    """Return the log files of the local stack that have details."""
+    """Return the paths of the local stack's log files that have details of this result."""
     programs = result.programs or LOGS.get(result.check, ())
     return ", ".join(f"{local_folder()}/logs/{program}.log" for program in programs)
 
@@ -251,7 +255,7 @@ def _local_disks() -> list[Path]:
 
 
 def _print(results: Sequence[CheckResult]) -> None:
-    """Print the causes first, each with its consequences in one line, then the checks that are ok."""
+    """Print each cause with a line that lists its consequences, then the checks that are ok."""
     shown = Table.grid(padding=(0, 2))
     causes = [result for result in results if result.state != "ok" and not result.cause]
     for result in causes:

@@ -91,10 +91,10 @@ async def check_nats(client: Client, settings: OperatorSettings) -> tuple[list[C
     for collected, stream in zip(COLLECTED, existing, strict=True):
         if (info := stream.info) is None:
             continue
-        problem, paused = await _consumer(client, collected)
+        no_collector, paused = await _consumer(client, collected)
         lag = (info.ts - info.stored_until(info.ts)).total_seconds() if info.state.messages else 0.0
         size, limit = info.state.bytes, max(info.config.max_bytes, 0)
-        facts.append(SourceFacts(collected, lag, info.state.messages, size, limit, paused, problem))
+        facts.append(SourceFacts(collected, lag, info.state.messages, size, limit, paused, no_collector))
     results = [
         check_result("streams", drift, "sluice streams apply", "all match their declarations"),
         check_result(
@@ -126,10 +126,10 @@ async def _consumer(client: Client, collected: str) -> tuple[str, bool]:
 
 
 class DatabaseFacts(NamedTuple):
-    """The state in the database: reports of gateways, why collectors stopped, and the number of kept dead letters."""
+    """The state in the database: reports of gateways, why collectors are stopped, and the number of dead letters."""
 
     gateway: GatewayFacts
-    stopped: dict[str, str]
+    stop_reasons: dict[str, str]
     dead: dict[tuple[str, str], int]
 
 
@@ -139,22 +139,24 @@ async def read_facts(connection: Connection) -> DatabaseFacts:
         (row["source"], row["reason"]): row["dead_letters"]
         for row in await groups(connection, DeadLetterFilter(kind="dead"))
     }
-    stopped = {name: row["stopped"] for name, row in (await state.read_sources(connection)).items() if row["stopped"]}
-    return DatabaseFacts(await state.read_gateways(connection), stopped, dead)
+    stop_reasons = {
+        name: row["stopped"] for name, row in (await state.read_sources(connection)).items() if row["stopped"]
+    }
+    return DatabaseFacts(await state.read_gateways(connection), stop_reasons, dead)
 
 
 def check_state(
     facts: Sequence[SourceFacts] | None, database: DatabaseFacts | None, max_lag_seconds: float
 ) -> list[CheckResult]:
     """Check the state that the page and `sluice up` show, too. An argument is None if that server did not answer."""
-    stopped = database.stopped if database else {}
-    sources = [source._replace(stopped=stopped.get(source.name, "")) for source in facts or ()]
+    stop_reasons = database.stop_reasons if database else {}
+    sources = [source._replace(stop_reason=stop_reasons.get(source.name, "")) for source in facts or ()]
     gateway, dead = (database.gateway, database.dead) if database else (GatewayFacts(0, ""), {})
     problems = state.problems(sources, gateway, dead, max_lag_seconds)
     waiting = [f"{stream_of(source.name)}: {plural(source.waiting, 'message')} waiting" for source in sources]
     ok: dict[CheckName, str] = {
         "requests": "no request got 500 or 503 in the last minute",
-        "room in streams": f"less than {state.MAX_FULL:.0%} full",
+        "room in streams": f"less than {state.MAX_STREAM_FILL:.0%} full",
         "collectors": "each source has a collector",
         "stopped": "no collector is stopped",
         "paused": "no source is paused",
@@ -248,14 +250,14 @@ async def _breakdowns(connection: Connection) -> CheckResult:
         if row["stored_until"] is None:
             continue
         names = list(source.breakdowns)
-        if uncounted := await connection.fetchval(_BREAKDOWNS["uncounted"], name, row["stored_until"], names):
+        if uncounted := await connection.fetchval(_BREAKDOWNS["count_uncounted"], name, row["stored_until"], names):
             waiting.append(f"{plural(uncounted, 'quarter-hour')} of {name}")
             if uncounted > MAX_UNCOUNTED and row["idle"]:
                 stuck.append(
                     f"{plural(uncounted, 'quarter-hour')} of {name} wait, and none was counted in the last hour"
                 )
     ok = f"not counted yet: {', '.join(waiting)}; until then reports read their rows" if waiting else "all are counted"
-    fix = "read in the log of the source's collectors why the step breakdowns fails"
+    fix = "the log of the source's collectors shows why the step `breakdowns` fails: remove the cause"
     return msgspec.structs.replace(check_result("breakdowns", stuck, fix, ok), needs=NEEDS["breakdowns"])
 
 

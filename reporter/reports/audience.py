@@ -1,7 +1,13 @@
-"""Dimensions of the audience: their values, their order, and the counts of one report.
+"""Dimensions of the audience: their values, their order, and the figures of one report.
 
 Each dimension is counted by itself and counts all events that have it. A source's total is the sum of one dimension
-that all of its events have.
+that all of its events have. A pair of dimensions that a source declares is a dimension, too: `age:gender`.
+
+    dimension        counted as      its values
+    age              age             as counted
+    ageBand          age             the ages of each band added up
+    age:gender       age,gender      as counted
+    ageBand:gender   age,gender      the ages of each band added up
 """
 
 from __future__ import annotations
@@ -9,18 +15,22 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from core.sources import SOURCES, SourceName, declaration
-from sql import statements
 
 Key = tuple[int, SourceName, str]
-"""Number of a bucket, source, dimension."""
-Values = dict[str | None, int]
-"""Events by value; None means other."""
+"""Number of a bucket, source, what is counted: the dimension, or both dimensions of a pair with a comma between."""
+Value = str | tuple[str, str] | None
+"""A value, or the two values of a pair; None means other."""
+Values = dict[Value, Any]
+"""A figure by value."""
 Counts = defaultdict[Key, Values]
+
+PAIR: Final = ":"
+"""Separates the two dimensions of a pair."""
 
 _DIMENSIONS: Final = {
     (name, declared.name): declared for name, source in SOURCES.items() for declared in source.dimensions
@@ -28,26 +38,41 @@ _DIMENSIONS: Final = {
 _COARSER: Final = {
     (name, declared.coarser.name): declared for (name, _), declared in _DIMENSIONS.items() if declared.coarser
 }
+
+
+def _views(declared: declaration.Dimension) -> tuple[str, ...]:
+    return (declared.name, declared.coarser.name) if declared.coarser else (declared.name,)
+
+
+_PAIRS: Final[Mapping[tuple[SourceName, str], tuple[str, str]]] = {
+    (name, f"{one}{PAIR}{other}"): pair
+    for name, source in SOURCES.items()
+    for pair in source.pairs
+    for one in _views(_DIMENSIONS[name, pair[0]])
+    for other in _views(_DIMENSIONS[name, pair[1]])
+}
 DIMENSIONS_OF: Final[Mapping[SourceName, tuple[str, ...]]] = {
-    name: tuple(
-        view
-        for declared in source.dimensions
-        for view in (declared.name, *([declared.coarser.name] if declared.coarser else []))
+    name: (
+        *(view for declared in source.dimensions for view in _views(declared)),
+        *(pair for of, pair in _PAIRS if of == name),
     )
     for name, source in SOURCES.items()
 }
-"""The dimensions of each source, in the order of reports."""
-DIMENSIONS: Final = tuple(dict.fromkeys(name for names in DIMENSIONS_OF.values() for name in names))
-DEFAULT_DIMENSIONS: Final = tuple(name for name in DIMENSIONS if name not in {coarser for _, coarser in _COARSER})
+"""The dimensions of each source, in the order of reports; pairs are last."""
+DIMENSIONS: Final = tuple(
+    sorted(dict.fromkeys(name for names in DIMENSIONS_OF.values() for name in names), key=lambda name: PAIR in name)
+)
+DEFAULT_DIMENSIONS: Final = tuple(
+    name for name in DIMENSIONS if name not in {coarser for _, coarser in _COARSER} and PAIR not in name
+)
 RANKED: Final = frozenset(key for key, declared in _DIMENSIONS.items() if declared.ranked)
-"""Source and name of each dimension that no rollup holds; reports list its most frequent values."""
+"""Source and name of each dimension whose most frequent values a report lists."""
 
 if TYPE_CHECKING:
     Dimension = str
 else:  # a closed list, so that OpenAPI shows it
     Dimension = Literal[DIMENSIONS]
 
-_RANKED_SQL: Final = statements("report_demographics")["ranked"]
 _EXPECTED_REGISTERED_VALUES: Final = (
     250  # of a dimension that has a registry, as the limit of an answer's rows counts them
 )
@@ -55,6 +80,9 @@ _EXPECTED_REGISTERED_VALUES: Final = (
 
 @cache
 def _expected_values(source: SourceName, dimension: str) -> int:
+    if PAIR in dimension:
+        one, other = dimension.split(PAIR)
+        return _expected_values(source, one) * _expected_values(source, other)
     if declared := _COARSER.get((source, dimension)):
         assert declared.coarser
         return len(declared.coarser.bands)
@@ -101,12 +129,46 @@ _COARSER_BAND: Final[Mapping[tuple[SourceName, str], Mapping[str | None, str]]] 
 
 def attribute_name(dimension: str) -> str:
     """Return the Python attribute of a dimension."""
-    return re.sub(r"[A-Z]", lambda capital: f"_{capital[0].lower()}", dimension)
+    return re.sub(r"[A-Z]", lambda capital: f"_{capital[0].lower()}", dimension.replace(PAIR, "_"))
 
 
-def value_order(source: SourceName, dimension: str) -> Mapping[str, int] | None:
-    """Return the position of each value; None if the dimension has no order of its own."""
-    return _ORDERS.get((source, dimension))
+def json_name(dimension: str) -> str:
+    """Return the name of a dimension in JSON: ageGender for age:gender."""
+    return re.sub(rf"{PAIR}(.)", lambda first: first[1].upper(), dimension)
+
+
+def counted_as(source: SourceName, dimension: str) -> str:
+    """Return the breakdown that counts a dimension: a key of `breakdowns` of the source's declaration."""
+    if pair := _PAIRS.get((source, dimension)):
+        return ",".join(pair)
+    declared = _COARSER.get((source, dimension))
+    return declared.name if declared else dimension
+
+
+def is_registered(source: SourceName, dimension: str) -> bool:
+    """Return whether a registry has the values of a dimension."""
+    return dimension == declaration.REGISTERED and dimension in DIMENSIONS_OF[source]
+
+
+def total_dimension(source: SourceName) -> str:
+    """Return the dimension whose sum is the total of a source."""
+    return _TOTAL_DIMENSION[source]
+
+
+def sort_key(source: SourceName, dimension: str, figures: Values) -> Callable[[Value], tuple[Any, ...]]:
+    """Return the key that orders values: in the dimension's own order or by figure, largest first; other last."""
+    if PAIR in dimension:
+        one, other = (_ORDERS.get((source, name)) for name in dimension.split(PAIR))
+        return lambda value: (
+            (value is None, *((_place(one, value[0]), _place(other, value[1])) if isinstance(value, tuple) else ()))
+        )
+    if order := _ORDERS.get((source, dimension)):
+        return lambda value: (value is None, order[value] if isinstance(value, str) else 0)
+    return lambda value: (value is None, -figures.get(value, 0), value or "")
+
+
+def _place(order: Mapping[str, int] | None, value: str) -> int | str:
+    return order[value] if order else value
 
 
 def estimated_values(by: Iterable[str], sources: Iterable[SourceName], top: int) -> int:
@@ -120,55 +182,60 @@ def estimated_values(by: Iterable[str], sources: Iterable[SourceName], top: int)
     )
 
 
-def ranked_dimensions(by: Iterable[str], sources: Iterable[SourceName]) -> list[tuple[SourceName, str]]:
-    """Return source and name of each ranked dimension in `by`."""
-    by = tuple(by)
-    return [
-        (source, name)
-        for source in sources
-        for name in DIMENSIONS_OF[source]
-        if name in by and (source, name) in RANKED
-    ]
-
-
-def ranked_statement(source: SourceName, dimension: str) -> str:
-    """Return the SQL that counts a ranked dimension: `ranked` in sql/report_demographics.sql."""
-    declared_source, declared = SOURCES[source], _DIMENSIONS[source, dimension]
-    return _RANKED_SQL.format(table=declared_source.table, column=declared_source.column_of(declared.path))
-
-
 def rollup_dimensions(by: Iterable[str], sources: Iterable[SourceName]) -> list[str]:
     """Return the dimensions to read from rollups: those in `by`, and those that give the sources' totals."""
-    by = tuple(by)
-    read = {_COARSER[key].name if (key := (source, name)) in _COARSER else name for source in sources for name in by}
+    sources = tuple(sources)
+    read = {counted_as(source, name) for source in sources for name in by}
     rolled_up = {declared.name for source in sources for declared in SOURCES[source].counted}
     return sorted((read & rolled_up) | {_TOTAL_DIMENSION[source] for source in sources})
 
 
-def events_by_bucket(counts: Counts, source: SourceName) -> Counter[int]:
-    """Return all events of a source, by bucket."""
+def breakdowns_of(by: Iterable[str], source: SourceName, *, all_dimensions: bool) -> list[str]:
+    """Return the breakdowns to read: of what no rollup holds, or of all dimensions in `by` and the source's total.
+
+    The one that gives the total is first.
+    """
+    rolled_up = {declared.name for declared in SOURCES[source].counted}
+    total = [_TOTAL_DIMENSION[source]] if all_dimensions else []
+    names = [counted_as(source, name) for name in DIMENSIONS_OF[source] if name in by]
+    return list(dict.fromkeys([*total, *(name for name in names if all_dimensions or name not in rolled_up)]))
+
+
+def sum_by_bucket(counts: Counts, source: SourceName) -> Counter[int]:
+    """Return a figure of all events of a source, by bucket."""
     dimension = _TOTAL_DIMENSION[source]
     return Counter(
         {
-            number: sum(events.values())
-            for (number, event_source, name), events in counts.items()
+            number: sum(figures.values())
+            for (number, event_source, name), figures in counts.items()
             if event_source == source and name == dimension
         }
     )
 
 
 def bucket_values(counts: Counts, number: int, source: SourceName, dimension: str) -> Values:
-    """Return the events of one bucket, source and dimension, by value."""
-    if (declared := _COARSER.get((source, dimension))) is None:
-        return counts.get((number, source, dimension), {})
-    bands: Counter[str | None] = Counter()
-    for value, events in counts.get((number, source, declared.name), {}).items():
-        bands[_COARSER_BAND[source, dimension][value]] += events
-    return bands
+    """Return a figure of one bucket, source and dimension, by value."""
+    values = counts.get((number, source, counted_as(source, dimension)), {})
+    bands = [_COARSER_BAND.get((source, name)) for name in dimension.split(PAIR)]
+    if not any(bands):
+        return values
+    summed: Values = {}
+    for value, figure in values.items():
+        band = _band(value, bands)
+        summed[band] = summed.get(band, 0) + figure
+    return summed
 
 
-def counted_values(counts: Counts, source: SourceName, name: str) -> set[str]:
-    """Return the values of a dimension that were counted in any bucket, without other."""
+def _band(value: Value, bands: list[Mapping[str | None, str] | None]) -> Value:
+    """Return the value that a report shows of a counted one. bands: of each of its dimensions; None: as counted."""
+    if isinstance(value, tuple):
+        one, other = ((of[part] if of else part) for of, part in zip(bands, value, strict=True))
+        return one, other
+    return bands[0][value] if value is not None and bands[0] else value
+
+
+def counted_values(counts: Counts, source: SourceName, name: str) -> set[Any]:
+    """Return the values that were counted in any bucket, without other."""
     return {
         value
         for (_, event_source, dimension), events in counts.items()
@@ -184,11 +251,14 @@ def describe(dimension: str) -> str:
     for source, names in DIMENSIONS_OF.items():
         if dimension not in names:
             continue
+        if PAIR in dimension:
+            parts.append(f"{source}: each pair of {dimension.replace(PAIR, ' and ')}")
+            continue
         declared = _COARSER.get((source, dimension)) or _DIMENSIONS[source, dimension]
         bands = declared.coarser.bands if declared.coarser and declared.coarser.name == dimension else declared.bands
         details = f": {bands[0][1]!r} to {bands[-1][1]!r}" if bands else ""
         if declared.ranked:
-            details = ": the `top` most frequent values of the bucket, and other"
+            details = ": the `top` values of the range, and other"
         elif len({key is None for key in SOURCES[source].keys_of(declared.path)}) > 1:
             details += ", one funnel stage only"
         parts.append(source + details)

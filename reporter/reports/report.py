@@ -84,14 +84,14 @@ class Query(Generic[Resolved]):
     page: pagination.Page
 
     @property
-    def from_rows(self) -> bool:
-        """Whether the query needs figures that no rollup holds."""
+    def from_breakdowns(self) -> bool:
+        """Whether the query needs figures that no rollup holds, but breakdowns do."""
         return False
 
     @property
     def in_one_statement(self) -> bool:
         """Whether one statement on rollups answers the query."""
-        return not (self.plan.rows or self.previous or self.from_rows)
+        return not (self.plan.rows or self.previous or self.from_breakdowns)
 
     def read_plan(self, period: Period) -> ReadPlan:
         """Return the read plan of a period of this query."""

@@ -1,8 +1,8 @@
 """The revenue report: amounts of each source's purchases, by bucket, source and campaign.
 
-Events have no currency, so amounts are summed as received. There may be nearly as many campaigns as events, so no
-rollup holds campaigns. They are read from rows: one campaign by an index, all campaigns for ranges up to
-REPORTER_ROWS_RANGE_HOURS.
+Events have no currency, so amounts are summed as received. Campaigns are read from breakdowns, at any range. There
+may be nearly as many campaigns as events, and a breakdown lists the largest ones. If it cuts off a part of the campaign
+that a query names, the campaign is counted again from rows, by their index.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from typing import Any, Final, get_args
 from msgspec import UNSET, UnsetType
 
 from core.sources import SOURCES, SourceName
+from core.sources.declaration import CAMPAIGN
 from core.sources.fields import MAX_TEXT_BYTES
 from reporter import pagination
+from reporter.breakdowns import Bucket, Figure, Request, is_exact
 from reporter.freshness import Freshness
 from reporter.parameters import AFTER, COMPARE, FROM, INTERVAL, LIMIT, RANGE, SOURCE, TIME_ZONE, TO
 from reporter.period import Period, parse_period, parse_previous_period
@@ -41,7 +43,7 @@ from sql import statements
 
 Group = tuple[SourceName | UnsetType, str | UnsetType | None]
 DEFAULT_TOP: Final = 20
-MAX_TOP: Final = 100
+MAX_TOP: Final = 1_000
 _SQL: Final = statements("report_revenue")
 _CAMPAIGNS: Final = statements("sources")
 _FIGURES: Final = Statements(
@@ -58,14 +60,14 @@ _CAMPAIGN_SOURCE_NAMES: Final = " and ".join(_CAMPAIGN_SOURCES)
 _ZERO: Final = Decimal("0.00")
 CAMPAIGN_ID: Final = Text(
     "campaignId",
-    f"Only purchases of this campaign, within the days that are kept. For {_CAMPAIGN_SOURCE_NAMES} only.",
+    f"Only purchases of this campaign. For {_CAMPAIGN_SOURCE_NAMES} only.",
     example="camp-1",
 )
 GROUP_BY: Final = ChoiceList[Dimension](
     "groupBy",
     "One row for each value of these: comma separated, in repeated parameters, or both. "
-    f"`campaignId` lists the `top` campaigns of the range and other, for {_CAMPAIGN_SOURCE_NAMES} only and "
-    "for ranges up to REPORTER_ROWS_RANGE_HOURS (default 24).",
+    f"`campaignId` lists the `top` campaigns of the range, those with most revenue, and other; for "
+    f"{_CAMPAIGN_SOURCE_NAMES} only. Such an answer has no pages.",
     allowed=get_args(Dimension),
     example="source",
 )
@@ -80,13 +82,17 @@ METRICS: Final = ChoiceList[Metric](
     example="averageOrderValue,conversion",
 )
 TOP: Final = Integer(
-    "top", f"Number of campaigns to list, {DEFAULT_TOP} by default. All other campaigns are other.", bounds=(1, MAX_TOP)
+    "top",
+    f"Number of campaigns to list, {DEFAULT_TOP} by default. All other campaigns are other.",
+    bounds=(1, MAX_TOP),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RevenueQuery(Query[ResolvedRevenueQuery]):
-    """A revenue query."""
+    """A revenue query. rows_limit: the longest time whose rows it may read; None if there is no limit."""
+
+    rows_limit: timedelta | None
 
     @property
     def by_campaign(self) -> bool:
@@ -101,21 +107,35 @@ class RevenueQuery(Query[ResolvedRevenueQuery]):
         return super().in_one_statement and "conversion" not in self.metrics
 
     @property
-    def from_rows(self) -> bool:
+    def from_breakdowns(self) -> bool:
         return self.by_campaign or self.resolved.campaign_id is not None
 
 
 @dataclass
 class RevenueSums:
-    """Sums of a period, by bucket and group. first_steps: events of the first step, only if a metric needs them."""
+    """Sums of a period, by bucket and group.
+
+    revenue_errors, purchases_errors  by how much each of them may be off
+    first_steps                       events of the first step, only if a metric needs them
+    """
 
     revenue: defaultdict[tuple[int, Group], Decimal] = field(default_factory=lambda: defaultdict(lambda: _ZERO))
     purchases: Counter[tuple[int, Group]] = field(default_factory=Counter)
+    revenue_errors: defaultdict[tuple[int, Group], Decimal] = field(default_factory=lambda: defaultdict(lambda: _ZERO))
+    purchases_errors: Counter[tuple[int, Group]] = field(default_factory=Counter)
     first_steps: Counter[tuple[int, Group]] = field(default_factory=Counter)
 
     def add(self, bucket: int, group: Group, purchases: int, revenue: Decimal) -> None:
         self.revenue[bucket, group] += revenue
         self.purchases[bucket, group] += purchases
+
+    def add_errors(self, bucket: int, group: Group, purchases: int, revenue: Decimal) -> None:
+        self.revenue_errors[bucket, group] += revenue
+        self.purchases_errors[bucket, group] += purchases
+
+    @property
+    def is_exact(self) -> bool:
+        return not (any(self.revenue_errors.values()) or any(self.purchases_errors.values()))
 
     @property
     def total_revenue(self) -> Decimal:
@@ -138,14 +158,11 @@ def parse_query(params: QueryParams, settings: ReporterSettings) -> RevenueQuery
     for parameter in (LIMIT, AFTER):
         if top is not None and params.has(parameter):
             raise BadQuery(
-                parameter.name, "is not allowed with groupBy=campaignId: the listed campaigns may change between pages"
+                parameter.name,
+                "is not allowed with groupBy=campaignId: campaigns are ordered by their revenue, which may change "
+                f"between pages. Use top to list up to {MAX_TOP} campaigns in one answer",
             )
     period = parse_period(params, groups=(top + 1 if top else 1) * (len(sources) if "source" in by else 1))
-    hours = settings.reporter_rows_range_hours
-    if top is not None and campaign_id is None and period.end - period.start > timedelta(hours=hours):
-        raise BadQuery(
-            "groupBy", f"campaignId is only for ranges up to {hours} hours: no rollup holds campaigns", ("source",)
-        )
     previous = parse_previous_period(params, period)
     return RevenueQuery(
         resolved=ResolvedRevenueQuery(
@@ -161,6 +178,7 @@ def parse_query(params: QueryParams, settings: ReporterSettings) -> RevenueQuery
         previous=previous,
         sources=sources,
         page=pagination.parse_page(params),
+        rows_limit=settings.rows_limit,
     )
 
 
@@ -182,16 +200,16 @@ async def count(
     """Sum revenue by bucket and group. Lists the campaigns of `current` or, if None, those with most revenue."""
     params, sums = query.resolved, RevenueSums()
     by_source = "source" in params.group_by
-    if params.campaign_id is not None:
-        campaign = params.campaign_id if query.by_campaign else UNSET
-        for row in await snapshot.rows(period, _CAMPAIGNS["campaign"], params.campaign_id, query.sources):
-            group = (row["source"] if by_source else UNSET, campaign)
-            sums.add(row["bucket"], group, row["purchases"], row["revenue"])
-    elif query.by_campaign:
-        campaigns = None if current is None else [name for _, name in _groups(query, current) if isinstance(name, str)]
-        for row in await snapshot.rows(period, _CAMPAIGNS["campaigns"], params.top, campaigns, query.sources):
-            group = (row["source"] if by_source else UNSET, row["campaign"])
-            sums.add(row["bucket"], group, row["purchases"], row["revenue"])
+    if query.from_breakdowns:
+        for name, buckets in (await _campaigns(snapshot, query, period, plan, current)).items():
+            source = name if by_source else UNSET
+            for number, figures_of in enumerate(buckets):
+                for value, figure in figures_of.items():
+                    if value is None and params.campaign_id is not None:
+                        continue
+                    campaign = UNSET if not query.by_campaign else None if value is None else value[0]
+                    sums.add(number, (source, campaign), figure.events, figure.revenue)
+                    sums.add_errors(number, (source, campaign), figure.events_error, figure.revenue_error)
     else:
         types = [SOURCES[source].purchase.event_type for source in query.sources]
         figures = await snapshot.figures(period, plan, _FIGURES, of_rollups=(types,))
@@ -204,6 +222,59 @@ async def count(
             if event_type == _FIRST_STEPS[of]:  # other sources may have this type, too
                 sums.first_steps[bucket, (of if by_source else UNSET, UNSET)] += sign * events
     return sums
+
+
+async def _campaigns(
+    snapshot: Snapshot, query: RevenueQuery, period: Period, plan: ReadPlan, current: RevenueSums | None
+) -> dict[SourceName, list[Bucket]]:
+    """Return the figures of each source's campaigns: the one of the query, those of `current`, or the largest ones."""
+    params = query.resolved
+
+    async def read(source: SourceName, names: Sequence[str] | None) -> list[Bucket]:
+        request = Request(
+            source,
+            CAMPAIGN,
+            (SOURCES[source].purchase.event_type,),
+            params.top or 1,
+            "revenue",
+            None if names is None else [(name, None) for name in names],
+        )
+        return await snapshot.breakdown(period, plan, request, query.rows_limit)
+
+    if params.campaign_id is not None:
+        found = {source: await read(source, (params.campaign_id,)) for source in query.sources}
+        if all(is_exact(bucket) for buckets in found.values() for bucket in buckets):
+            return found
+        return await _campaign_from_rows(snapshot, query, period) or found
+    if current is not None:
+        names = [name for name in dict.fromkeys(name for _, name in _groups(query, current)) if isinstance(name, str)]
+        return {source: await read(source, names) for source in query.sources}
+    found = {source: await read(source, None) for source in query.sources}
+    if len(found) > 1:  # a campaign that is large in one source is listed in all
+        union = sorted({value[0] for of in found.values() for bucket in of for value in bucket if value is not None})
+        found = {source: await read(source, union) for source in query.sources}
+    return found
+
+
+async def _campaign_from_rows(
+    snapshot: Snapshot, query: RevenueQuery, period: Period
+) -> dict[SourceName, list[Bucket]] | None:
+    """Return the exact figures of the query's campaign; None if its rows are not kept, or take too long to read."""
+    if period.start < snapshot.floor:
+        return None
+    params = query.resolved
+    records = await snapshot.or_timeout(
+        lambda: snapshot.rows(period, _CAMPAIGNS["campaign"], params.campaign_id, query.sources)
+    )
+    if records is None:
+        return None
+    found: dict[SourceName, list[Bucket]] = {
+        source: [{} for _ in range(len(period.bounds) - 1)] for source in query.sources
+    }
+    for row in records:
+        figure = Figure(row["purchases"], row["revenue"], 0, _ZERO)
+        found[row["source"]][row["bucket"]] = {(params.campaign_id or "", None): figure}
+    return found
 
 
 def rows(query: RevenueQuery, figures: Figures[RevenueSums], stored_until: datetime | None) -> list[RevenueRow]:
@@ -235,7 +306,19 @@ def rows(query: RevenueQuery, figures: Figures[RevenueSums], stored_until: datet
             key = bucket, groups[group]
             first_steps = current.first_steps[key], None if previous is None else previous.first_steps[key]
             add_metrics(row, query.metrics, *first_steps)
+    if not _is_exact(figures):
+        for number, row in enumerate(listed):
+            key = number // len(groups), groups[number % len(groups)]
+            row.revenue_error = current.revenue_errors[key]
+            row.purchases_error = current.purchases_errors[key]
+            if previous is not None:
+                row.previous_revenue_error = query.previous_figure(previous.revenue_errors, key, key[0], _ZERO)
+                row.previous_purchases_error = query.previous_figure(previous.purchases_errors, key, key[0], 0)
     return listed
+
+
+def _is_exact(figures: Figures[RevenueSums]) -> bool:
+    return figures.current.is_exact and (figures.previous is None or figures.previous.is_exact)
 
 
 def answer(
@@ -252,7 +335,13 @@ def answer(
         totals.previous_revenue, totals.previous_purchases = previous.total_revenue, previous.purchases.total()
     first_steps = current.first_steps.total(), None if previous is None else previous.first_steps.total()
     add_metrics(totals, query.metrics, *first_steps)
-    return RevenueAnswer(query.resolved, freshness, None, rows, totals, next_page)
+    if query.resolved.campaign_id is not None and not _is_exact(figures):  # a sum with other is exact
+        totals.revenue_error = sum(current.revenue_errors.values(), _ZERO)
+        totals.purchases_error = current.purchases_errors.total()
+        if previous is not None:
+            totals.previous_revenue_error = sum(previous.revenue_errors.values(), _ZERO)
+            totals.previous_purchases_error = previous.purchases_errors.total()
+    return RevenueAnswer(query.resolved, freshness, None, rows, totals, _is_exact(figures), next_page)
 
 
 def _groups(query: RevenueQuery, sums: RevenueSums) -> list[Group]:
@@ -264,11 +353,12 @@ def _groups(query: RevenueQuery, sums: RevenueSums) -> list[Group]:
     if params.campaign_id is not None:
         return [(source, params.campaign_id) for source in sources]
     of: defaultdict[str, Decimal] = defaultdict(Decimal)
-    for (_, (_, campaign)), revenue in sums.revenue.items():
-        if isinstance(campaign, str):
-            of[campaign] += revenue
-    ranked = sorted(of, key=lambda name: (-of[name], name))
-    having = {group for _, group in sums.revenue}
+    having = {group for (_, group), purchases in sums.purchases.items() if purchases}
+    having |= {group for (_, group), error in sums.purchases_errors.items() if error}
+    for (_, group), revenue in sums.revenue.items():
+        if group in having and isinstance(group[1], str):
+            of[group[1]] += revenue
+    ranked = sorted(of, key=lambda name: (-of[name], name))[: params.top]
     listed = [(source, name) for name in ranked for source in sources if (source, name) in having]
     return [*listed, *((source, None) for source in sources)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -28,6 +28,13 @@ Conversion = Annotated[
         "It compares events, not people, and may exceed 1"
     ),
 ]
+RevenueError = Annotated[
+    Decimal | UnsetType | None, Meta(description="Largest possible error of the revenue, up or down; only if not exact")
+]
+PurchasesError = Annotated[
+    int | UnsetType | None, Meta(description="Largest possible error of the purchases, up or down; only if not exact")
+]
+PREVIOUS_ERROR: Final = "Largest possible error of the previous figure; only if not exact"
 
 
 class ResolvedRevenueQuery(ResolvedQuery, frozen=True, kw_only=True):
@@ -58,6 +65,10 @@ class RevenueRow(msgspec.Struct, kw_only=True, rename="camel"):
     previous_purchases: Annotated[
         int | UnsetType | None, Meta(description="The figure of the previous period's bucket")
     ] = UNSET
+    revenue_error: RevenueError = UNSET
+    purchases_error: PurchasesError = UNSET
+    previous_revenue_error: Annotated[Decimal | UnsetType | None, Meta(description=PREVIOUS_ERROR)] = UNSET
+    previous_purchases_error: Annotated[int | UnsetType | None, Meta(description=PREVIOUS_ERROR)] = UNSET
     average_order_value: AverageOrderValue = UNSET
     previous_average_order_value: AverageOrderValue = UNSET
     conversion: Conversion = UNSET
@@ -75,6 +86,10 @@ class RevenueTotals(msgspec.Struct, kw_only=True, rename="camel"):
     previous_purchases: Annotated[
         int | UnsetType, Meta(description="The figure of the previous period, until countedUntil")
     ] = UNSET
+    revenue_error: RevenueError = UNSET
+    purchases_error: PurchasesError = UNSET
+    previous_revenue_error: Annotated[Decimal | UnsetType | None, Meta(description=PREVIOUS_ERROR)] = UNSET
+    previous_purchases_error: Annotated[int | UnsetType | None, Meta(description=PREVIOUS_ERROR)] = UNSET
     average_order_value: AverageOrderValue = UNSET
     previous_average_order_value: AverageOrderValue = UNSET
     conversion: Conversion = UNSET
@@ -91,6 +106,13 @@ class RevenueAnswer(msgspec.Struct):
     ]
     rows: list[RevenueRow]
     totals: RevenueTotals
+    exact: Annotated[
+        bool,
+        Meta(
+            description="false if campaigns with few purchases were cut off when their quarter-hour was counted; each "
+            "row then has the largest possible error of its figures"
+        ),
+    ]
     next: Annotated[str | None, Meta(description="`after` of the next page; null on the last page")]
 
     notes = ()

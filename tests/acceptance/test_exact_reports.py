@@ -143,6 +143,8 @@ async def test_reports_equal_the_rows_while_events_come_in(system: System, pool:
                 await revenue_is_exact(moment, rng, start, end)
                 await funnels_are_exact(moment, rng, start, end)
                 await demographics_are_exact(moment, start, end)
+                await campaigns_are_exact(moment, rng, start, end)
+                await cities_are_exact(moment, rng, start, end)
     finally:
         sender.stop()
         await sending
@@ -212,6 +214,46 @@ async def demographics_are_exact(moment: Moment, start: datetime, end: datetime)
     for share in tiktok.country[:ROWS_COMPARED]:
         country = share.value.replace("'", "''")
         assert share.events == await moment.counted("tiktok", start, end, f"country = '{country}'")
+
+
+async def campaigns_are_exact(moment: Moment, rng: Random, start: datetime, end: datetime) -> None:
+    """The campaigns with most revenue, and other, from quarter-hours that collectors count meanwhile, and from rows."""
+    query = {"from": rfc3339(start), "to": rfc3339(end), "groupBy": "campaignId", "top": "5"}
+    report = await moment.report(REVENUE, **query)
+    paid = await moment.plain.fetch(
+        "SELECT campaign_id, count(*) AS purchases, coalesce(sum(purchase_amount), 0) AS revenue FROM facebook_events "
+        "WHERE event_time >= $1 AND event_time < $2 AND event_type = $3 "
+        'GROUP BY 1 ORDER BY revenue DESC, campaign_id COLLATE "C"',
+        start, end, PAID["facebook"],
+    )  # fmt: skip
+    assert report.exact
+    assert [(row.campaign_id, row.purchases, row.revenue) for row in report.rows if row.campaign_id is not None] == [
+        tuple(row) for row in paid[:5]
+    ], query
+    assert report.totals.purchases == sum(row["purchases"] for row in paid)
+    assert report.totals.revenue == sum(row["revenue"] for row in paid)
+    if paid:
+        name, purchases, revenue = rng.choice(paid)
+        one = await moment.report(REVENUE, **{"from": query["from"], "to": query["to"], "campaignId": name})
+        assert (one.totals.purchases, one.totals.revenue) == (purchases, revenue), (query, name)
+
+
+async def cities_are_exact(moment: Moment, rng: Random, start: datetime, end: datetime) -> None:
+    """The cities with most events of one type, and other."""
+    kind = rng.choice(("ad.view", "ad.click", PAID["facebook"]))
+    query = {"from": rfc3339(start), "to": rfc3339(end), "groupBy": "city", "eventType": kind, "top": "5"}
+    report = await moment.report(DEMOGRAPHICS, **query)
+    cities = await moment.plain.fetch(
+        "SELECT city, count(*) AS events FROM facebook_events WHERE event_time >= $1 AND event_time < $2 "
+        'AND event_type = $3 GROUP BY 1 ORDER BY events DESC, city COLLATE "C"',
+        start, end, kind,
+    )  # fmt: skip
+    assert (report.exact, report.notes) == (True, [])
+    shares = report.rows[0].city
+    assert [(share.value, share.events) for share in shares if share.value is not None] == [
+        tuple(row) for row in cities[:5]
+    ], query
+    assert sum(share.events for share in shares) == sum(row["events"] for row in cities) == report.totals.events
 
 
 async def test_reports_over_http_equal_the_rows_at_rest(system: System) -> None:

@@ -84,7 +84,8 @@ def test_a_checkout_for_its_owner_only_gives_an_image_that_starts(checkout: Path
 
 def test_two_versions_share_their_layers(checkout: Path) -> None:
     """A release adds no layer if nothing but its number changed, and only the code's if the code changed."""
-    layers = inspect(IMAGE)["RootFS"]["Layers"]
+    build("sluice:test", folder=checkout)
+    layers = inspect("sluice:test")["RootFS"]["Layers"]
     build("sluice:test", "--build-arg", "VERSION=2.0.0", folder=checkout)
     assert inspect("sluice:test")["Config"]["Labels"]["org.opencontainers.image.version"] == "2.0.0"
     assert inspect("sluice:test")["RootFS"]["Layers"] == layers

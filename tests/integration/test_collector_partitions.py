@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from collector.maintenance.maintain import create_partitions_ahead
-from collector.store.batch import Path
+from collector.store.batch import WritePath
 from core import postgres
 from core.pg_errors import ErrorClass, classify
 from core.postgres import Connection
@@ -239,7 +239,7 @@ async def detach(owner: Connection, database: Database, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["plain", "concurrently", "pending"])
 async def test_nothing_is_written_into_a_detached_table(
-    database: Database, owner: Connection, each_path: Path, how: str
+    database: Database, owner: Connection, each_path: WritePath, how: str
 ) -> None:
     """A store that knows a leaf which is detached since writes nothing into it; the leaf is attached again, and the
     event is stored where reports see it."""

@@ -10,7 +10,7 @@ import pytest
 
 from collector.store import store as storing_module
 from collector.store import write
-from collector.store.batch import Outcome, Path
+from collector.store.batch import Outcome, WritePath
 from collector.store.write import BatchWriter
 from core import postgres
 from core.pg_errors import ErrorClass, classify
@@ -57,7 +57,7 @@ async def waits(other: Connection) -> None:
 
 async def begun(store: Storing) -> None:
     """Connect, and let there be the day's leaf and a row to copy from."""
-    assert reported(await store.save(message(facebook(event_id="model")))) == (Path.DIRECT, 0, 1, 0)
+    assert reported(await store.save(message(facebook(event_id="model")))) == (WritePath.DIRECT, 0, 1, 0)
 
 
 async def test_new_rows_go_straight_and_repeats_are_merged(database: Database) -> None:
@@ -65,11 +65,11 @@ async def test_new_rows_go_straight_and_repeats_are_merged(database: Database) -
     async with storing("facebook", database) as store:
         await begun(store)
         repeat = message(facebook(event_id="new"), facebook(event_id="model"))
-        assert reported(await store.save(repeat)) == (Path.STAGED, 1, 1, 1)
-        assert reported(await store.save(message(facebook()))) == (Path.STAGED, 0, 1, 0)
-        assert reported(await store.save(message(facebook()))) == (Path.DIRECT, 0, 1, 0)
+        assert reported(await store.save(repeat)) == (WritePath.STAGED, 1, 1, 1)
+        assert reported(await store.save(message(facebook()))) == (WritePath.STAGED, 0, 1, 0)
+        assert reported(await store.save(message(facebook()))) == (WritePath.DIRECT, 0, 1, 0)
         twin = facebook(event_id="twin")
-        assert reported(await store.save(message(twin, twin))) == (Path.STAGED, 1, 1, 1)
+        assert reported(await store.save(message(twin, twin))) == (WritePath.STAGED, 1, 1, 1)
         connection = await postgres.connect(database.owner_dsn, name="tests")
         await balanced(connection)
         assert await connection.fetchval("SELECT sum(stored) FROM receipts") == 5
@@ -81,15 +81,20 @@ async def test_a_conflict_leaves_nothing_behind(database: Database) -> None:
     async with storing("facebook", database) as store:
         await begun(store)
         with errors_left_behind() as left:
-            assert reported(await store.save(message(facebook(), facebook(event_id="model")))) == (Path.STAGED, 1, 1, 1)
+            assert reported(await store.save(message(facebook(), facebook(event_id="model")))) == (
+                WritePath.STAGED,
+                1,
+                1,
+                1,
+            )
     assert left == []
 
 
 @pytest.mark.parametrize(
-    ("end", "expected"), [("COMMIT", (Path.STAGED, 1, 1, 1)), ("ROLLBACK", (Path.DIRECT, 0, 2, 0))]
+    ("end", "expected"), [("COMMIT", (WritePath.STAGED, 1, 1, 1)), ("ROLLBACK", (WritePath.DIRECT, 0, 2, 0))]
 )
 async def test_a_key_that_another_holds_is_waited_for(
-    database: Database, other: Connection, end: str, expected: tuple[Path, int, int, int]
+    database: Database, other: Connection, end: str, expected: tuple[WritePath, int, int, int]
 ) -> None:
     """The direct path waits for the other's end: its commit makes the event a repeat, its rollback leaves it new."""
     async with storing("facebook", database) as store:
@@ -120,7 +125,7 @@ async def test_a_key_that_is_held_for_ever_is_given_up(
         await other.execute("ROLLBACK")
         await store.store.close()
         assert await other.fetchval("SELECT count(*) FROM receipts") == 1
-        assert reported(await store.store.save([entry])) == (Path.DIRECT, 0, 2, 0)
+        assert reported(await store.store.save([entry])) == (WritePath.DIRECT, 0, 2, 0)
     await balanced(other)
 
 
@@ -135,7 +140,7 @@ async def test_a_deadlock_is_left_to_the_merge(database: Database, other: Connec
         await waits(other)
         await hold(other, "first")  # waits for the collector, until its deadlock is found
         await other.execute("COMMIT")
-        assert reported(await saving) == (Path.STAGED, 1, 0, 2)
+        assert reported(await saving) == (WritePath.STAGED, 1, 0, 2)
     rows = await other.fetch("SELECT events, stored, repeated, dead FROM receipts ORDER BY stream_sequence")
     assert [tuple(row) for row in rows] == [(1, 1, 0, 0), (1, 0, 1, 0), (1, 0, 1, 0)]
 
@@ -172,7 +177,7 @@ async def test_what_was_written_is_let_go_of(database: Database, connection: Con
         async with writing.transaction():
             writer = BatchWriter(writing, store.source, 0, below_floor=set())
             held = sys.getrefcount(entry), sys.getrefcount(entry.message.body), sys.getrefcount(entry.parsed)
-            await writer.write_rows([entry], Path.DIRECT)
+            await writer.write_rows([entry], WritePath.DIRECT)
             assert (sys.getrefcount(entry), sys.getrefcount(entry.message.body), sys.getrefcount(entry.parsed)) == held
             await writer.write_rollups()
     await balanced(connection)

@@ -237,11 +237,11 @@ async def test_the_state_of_a_source_is_reported(database: Database, connection:
             facebook = found.get("facebook")
             return bool(
                 facebook and facebook["paused"] and facebook["stopped"] == "no rights" and facebook["stream_max_bytes"]
-                and gateways.turned_away >= 3 and not gateways.unknown
+                and gateways.turned_away >= 3 and not gateways.no_report
             )  # fmt: skip
 
         await eventually(written, what="the state is in the database", seconds=20)
     await connection.execute("UPDATE source_states SET stopped_at = stopped_at - interval '1 minute'")
     await connection.execute("UPDATE gateway_state SET observed_at = observed_at - interval '1 minute'")
     assert (await state.read_sources(connection))["facebook"]["stopped"] is None
-    assert (await state.read_gateways(connection)).unknown
+    assert (await state.read_gateways(connection)).no_report

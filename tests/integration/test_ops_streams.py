@@ -193,7 +193,7 @@ async def test_a_collector_between_two_pulls_is_there(
     assert not looking.done()
     await fetcher.start()
     _, facts = await looking
-    assert [source.collected for source in facts if source.name == "facebook"] == [""]
+    assert [source.no_collector for source in facts if source.name == "facebook"] == [""]
     await fetcher.stop()
 
 

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 
+from collector.maintenance.breakdowns import BreakdownCounter
 from ops.local import Servers
 from reporter.reports.event_kinds import EVENT_KINDS
 from tests.support.drawn import QUARTER, Kept, some_event, some_query
@@ -20,6 +21,10 @@ from tests.support.stack import fresh_database
 
 STEPS = {"minute": timedelta(minutes=1), "15minutes": QUARTER, "hour": timedelta(hours=1)}
 EVENTS = 4_000
+LATE_EVENTS = 300
+"""Events that are stored after the others are counted. They make about a third of the quarter-hours invalid."""
+COUNTED_UNTIL = datetime(2026, 10, 27, tzinfo=UTC)
+RECOUNTED = 100
 QUERIES = 120
 MICROSECOND = timedelta(microseconds=1)
 REPORTED = """
@@ -47,11 +52,20 @@ async def given(servers: Servers, template: None) -> AsyncIterator[Given]:
             fill = "INSERT INTO known_countries SELECT 'filler ' || i FROM generate_series(1, $1::int) AS i"
             await owner.execute(fill, KNOWN_COUNTRIES)
             async with collecting(database.collector_dsn) as collected:
-                for start in range(0, EVENTS, 500):
-                    await collected.store(kept.event for kept in events[start : start + 500])
+                for start in range(0, EVENTS - LATE_EVENTS, 500):
+                    await collected.store(kept.event for kept in events[start : min(start + 500, EVENTS - LATE_EVENTS)])
+                async with connected(database.collector_dsn) as session:
+                    counters = [BreakdownCounter(session, source) for source in ("facebook", "tiktok")]
+                    for counter in counters:
+                        assert await counter.count_all(COUNTED_UNTIL) > 500
+                    await collected.store(kept.event for kept in events[EVENTS - LATE_EVENTS :])
+                    for counter in counters:  # these are valid again, and their hours, days and weeks are not
+                        for _ in range(RECOUNTED):
+                            await counter.count_quarter(COUNTED_UNTIL, timedelta(0))
+                        assert await counter.uncounted(COUNTED_UNTIL) > 0
             countries = {row["country"] for row in await owner.fetch("SELECT country FROM known_countries")}
         async with (
-            reporter(database.reporter_dsn, reporter_rows_range_hours=24 * 366) as client,
+            reporter(database.reporter_dsn) as client,
             connected(database.collector_dsn) as collector,
         ):
             yield Given(events, client, countries, collector)
@@ -103,7 +117,7 @@ async def ask(given: Given, report: str, parameters: dict[str, str]) -> Any:
 
 ATTRIBUTES = {"source": "source", "funnelStage": "funnel_stage", "eventType": "event_type"}
 OF = {
-    "facebook": ("age", "ageBand", "gender", "country", "city"),
+    "facebook": ("age", "ageBand", "gender", "country", "city", "age:gender", "ageBand:gender"),
     "tiktok": ("followers", "country", "device"),
 }
 DIMENSIONS: dict[str, Callable[[Kept], str]] = {
@@ -285,30 +299,51 @@ def band(followers: int) -> str:
 BANDS = {17: "0-17", 24: "18-24", 34: "25-34", 44: "35-44", 54: "45-54", 64: "55-64", 10**6: "65+"}
 
 
-def values_of(kept: Kept, countries: set[str]) -> dict[str, str | None]:
+def values_of(kept: Kept, countries: set[str]) -> dict[str, Any]:
     """What the event says of who caused it, by dimension."""
     user, engagement = kept.event["data"]["user"], kept.event["data"]["engagement"]
     if kept.source == "tiktok":
-        found: dict[str, str | None] = {"followers": band(user["followers"])}
+        found: dict[str, Any] = {"followers": band(user["followers"])}
         if kept.funnel_stage == "top":
             country = engagement["country"]
             found |= {"country": country if country in countries else None, "device": engagement["device"]}
         return found
     age, location = user["age"], user["location"]
+    label, band_name = str(age) if age < 120 else "120+", next(name for most, name in BANDS.items() if age <= most)
     return {
-        "age": str(age) if age < 120 else "120+",
-        "ageBand": next(name for most, name in BANDS.items() if age <= most),
+        "age": label,
+        "ageBand": band_name,
         "gender": user["gender"],
+        "age:gender": (label, user["gender"]),
+        "ageBand:gender": (band_name, user["gender"]),
         "country": location["country"] if location["country"] in countries else None,
         "city": location["city"],
     }
 
 
-def listed(counts: Counter[Any], top: int) -> dict[Any, int]:
-    """The most frequent values, and the rest as None."""
-    first = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:top])
-    rest = counts.total() - sum(first.values())
-    return first | ({None: rest} if rest else {})
+def largest(counts: Counter[Any], top: int) -> set[Any]:
+    """The values with the largest figures."""
+    return {value for value, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:top]}
+
+
+def listed(counts: Counter[Any], values: set[Any]) -> dict[Any, Any]:
+    """These values, and the rest as None."""
+    found: dict[Any, Any] = {}
+    for value, figure in counts.items():
+        name = value if value in values else None
+        found[name] = found.get(name, 0) + figure
+    return found
+
+
+def key_of_share(share: Any) -> Any:
+    """The value of a share, or both values of a pair."""
+    return (share["value"], share["second"]) if "second" in share else share["value"]
+
+
+def json_name(dimension: str) -> str:
+    """age:gender is ageGender in an answer."""
+    first, _, second = dimension.partition(":")
+    return first + second.capitalize()
 
 
 @pytest.mark.parametrize("seed", range(QUERIES))
@@ -328,25 +363,37 @@ async def test_demographics(given: Given, seed: int) -> None:
             str(k.source) == source and all(getattr(k, ATTRIBUTES[name]) == parameters[name] for name in filtered)
             for k in EVENT_KINDS
         )]  # fmt: skip
-    known = ["age", "ageBand", "gender", "country", "city", "followers", "device"]
+    known = ["age", "ageBand", "gender", "country", "city", "followers", "device", "age:gender", "ageBand:gender"]
     by = rng.sample(known, rng.randrange(1, 7)) if rng.random() < 0.7 else []
     if by and any(dimension in OF[source] for dimension in by for source in sources):
         parameters["groupBy"] = ",".join(by)
     else:
-        by = [dimension for dimension in known if dimension != "ageBand"]
+        by = [dimension for dimension in known if dimension != "ageBand" and ":" not in dimension]
+    metrics = rng.choice((None, "events", "revenue", "events,revenue"))
+    if metrics:
+        parameters["metrics"] = metrics
+    with_revenue = "revenue" in (metrics or "")
     top = rng.choice((1, 5, 50))
     parameters["top"] = str(top)
     zone = ZoneInfo(parameters["timeZone"])
 
     expected: dict[Any, Counter[Any]] = {}
+    revenue: dict[Any, Any] = {}
+    cities: dict[str, Counter[Any]] = {"events": Counter(), "revenue": Counter()}
     for kept in given.events:
         if start <= kept.at < end and all(of(kept) == parameters[name] for name, of in filtered.items()):
             for dimension, value in {"events": None, **values_of(kept, given.countries)}.items():
                 key = key_of(kept.at, interval, zone), kept.source, dimension
                 expected.setdefault(key, Counter())[value] += 1
+                revenue.setdefault(key, Counter())[value] += kept.amount or 0
+                if dimension == "city":
+                    cities["events"][value] += 1
+                    cities["revenue"][value] += kept.amount or 0  # type: ignore[assignment]
+    listed_cities = largest(cities["revenue" if metrics == "revenue" else "events"], top)
 
     answer = await ask(given, "demographics", parameters)
     assert answer["notes"] == []
+    assert answer["exact"] is True
     seen = set()
     for row in answer["rows"]:
         bucket, source = key_of(datetime.fromisoformat(row["start"]), interval, zone), row["source"]
@@ -358,13 +405,26 @@ async def test_demographics(given: Given, seed: int) -> None:
             "complete",
             "source",
             "events",
-            *(name for name in by if name in OF[source]),
+            *(["revenue"] if with_revenue else []),
+            *(json_name(name) for name in by if name in OF[source]),
         }
-        for dimension in set(row) - {"start", "end", "complete", "source", "events"}:
-            shares = {share["value"]: share["events"] for share in row[dimension]}
-            assert len(shares) == len(row[dimension])
-            counted = expected.get((bucket, source, dimension), Counter())
-            assert shares == (listed(counted, top) if dimension == "city" else counted)
+        if with_revenue:
+            paid = sum(revenue.get((bucket, source, "events"), Counter()).values(), Decimal(0))
+            assert row["revenue"] == f"{paid:.2f}"
+        for dimension in set(by) & set(OF[source]):
+            found = row[json_name(dimension)]
+            shares = {key_of_share(share): share for share in found}
+            assert len(shares) == len(found)
+            counted, amounts = (
+                listed(of.get((bucket, source, dimension), Counter()), listed_cities) if dimension == "city"
+                else of.get((bucket, source, dimension), Counter())
+                for of in (expected, revenue)
+            )  # fmt: skip
+            assert {value: share["events"] for value, share in shares.items()} == counted
+            if with_revenue:
+                assert {value: Decimal(share["revenue"]) for value, share in shares.items()} == amounts
+            else:
+                assert not any("revenue" in share for share in found)
     assert len(seen) == len(answer["rows"])
     assert {(bucket, source) for bucket, source, _ in expected} <= seen
     assert answer["totals"]["events"] == sum(

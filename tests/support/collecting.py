@@ -25,7 +25,7 @@ from collector.parse.parsed import Parser
 from collector.parse.python import python_parser
 from collector.sources import SOURCES
 from collector.sources.source import Source
-from collector.store.batch import Entry, Outcome, Path
+from collector.store.batch import Entry, Outcome, WritePath
 from collector.store.store import Store
 from collector.store.write import DirectCopyBackoff
 from core import jetstream, postgres
@@ -67,12 +67,12 @@ class Storing:
         return await self.store.save([self.entry(body) for body in bodies])
 
 
-@pytest.fixture(params=list(Path))
-def each_path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(params=list(WritePath))
+def each_path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> WritePath:
     """Each test once with the path that batches usually take, and once with all of them staged."""
-    if request.param is Path.STAGED:
-        monkeypatch.setattr(DirectCopyBackoff, "next_path", lambda _: Path.STAGED)
-    return Path(request.param)
+    if request.param is WritePath.STAGED:
+        monkeypatch.setattr(DirectCopyBackoff, "next_path", lambda _: WritePath.STAGED)
+    return WritePath(request.param)
 
 
 @asynccontextmanager

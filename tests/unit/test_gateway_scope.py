@@ -42,7 +42,7 @@ def test_every_error_has_its_answer(error: Exception, status: int, said: dict[st
     with RequestScope({}, 7, log) as scope:
         raise error
     metrics.flush()
-    assert scope.answered.status == status
+    assert scope.response.status == status
     assert log.lines == [(status, {"bytes": 7, **said})]
     assert metrics.requests[status].total == before + 1
 

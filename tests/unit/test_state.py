@@ -9,7 +9,7 @@ import pytest
 from core.events.subjects import REJECTED
 from core.state import GatewayFacts, SourceFacts, level, problems
 
-WELL = SourceFacts("facebook", 0.2, 3, 10, 100, paused=False, collected="")
+WELL = SourceFacts("facebook", 0.2, 3, 10, 100, paused=False, no_collector="")
 GATEWAY = GatewayFacts(0, "")
 
 
@@ -26,8 +26,8 @@ def test_all_is_well() -> None:
         ({"lag_seconds": None}, "lag", "facebook has no watermark yet"),
         ({"stream_bytes": 81}, "room in streams", "EVENTS_FACEBOOK is 81% full; when it is full, requests get 503"),
         ({"paused": True}, "paused", "facebook is paused: its events are accepted and queued"),
-        ({"collected": "no collector fetches facebook"}, "collectors", "no collector fetches facebook"),
-        ({"stopped": "no rights"}, "stopped", "a collector of facebook stopped: no rights"),
+        ({"no_collector": "no collector fetches facebook"}, "collectors", "no collector fetches facebook"),
+        ({"stop_reason": "no rights"}, "stopped", "a collector of facebook stopped: no rights"),
         ({"lost": 1}, "lost", "1 message of facebook lost: published, and never stored"),
     ],
 )
