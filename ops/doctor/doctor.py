@@ -29,7 +29,7 @@ from ops.cli.arguments import days, is_json, seconds
 from ops.cli.connection import CONNECTION_ERRORS, Unreachable, local_folder, local_system, to_database, to_nats, where
 from ops.cli.output import console, plural, print_json
 from ops.cli.parser import command
-from ops.doctor import checks, compare, server_checks
+from ops.doctor import checks, compare, postgres_checks, server_checks
 from ops.doctor.checks import CheckResult, Report
 from ops.doctor.server_checks import NEEDS, DatabaseFacts
 from ops.settings import OperatorSettings
@@ -180,7 +180,7 @@ async def _check_servers(
                 contents += results
         if connection is not None:
             async with _unknown_on_error("PostgreSQL fsync", contents):
-                contents += await server_checks.check_postgres(connection, settings)
+                contents += await postgres_checks.check_postgres(connection, settings)
         schema_is_ok = any(result.check == "schema" and result.state == "ok" for result in contents)
         if connection is not None and schema_is_ok:
             async with _unknown_on_error("dead letters", contents):
