@@ -79,8 +79,9 @@ def options(group: Any) -> None:
         document=Report,
     )  # fmt: skip
     parser.add_argument(
-        "--lag", type=seconds, default=30.0, metavar="SECONDS", help="maximum age of a waiting message (default 30)"
-    )
+        "--lag", type=seconds, default=30.0, metavar="SECONDS",
+        help="a message that waits longer than this is a problem (default 30)",
+    )  # fmt: skip
     disks = parser.add_argument(
         "--disk", type=Path, action="append", default=[], metavar="FOLDER",
         help="check the disk of this folder, too; may be repeated",
@@ -92,7 +93,8 @@ def options(group: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--compare-seconds", type=seconds, default=compare.TIMEOUT_SECONDS, metavar="SECONDS",
-        help=f"time-out of this comparison (default {compare.TIMEOUT_SECONDS:g}); skipped days are named",
+        help=f"time-out for comparing rows with rollups (default {compare.TIMEOUT_SECONDS:g}); "
+        "the result lists the days that were skipped",
     )  # fmt: skip
     parser.set_defaults(
         run=lambda settings, options: doctor(
