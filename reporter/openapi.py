@@ -26,8 +26,11 @@ _TITLES: Final = " and ".join(source.title for source in SOURCES.values())
 DESCRIPTION: Final = f"""\
 Aggregated reports on ad-funnel events from {_TITLES}. Read-only.
 
-**Figures are exact.** They count every stored event of the range, down to the microsecond. All figures of an answer \
-come from one database snapshot. `freshness` is, per source, the instant up to which every accepted event is stored.
+**Figures are exact.** They count every stored event of the range, down to the microsecond. Campaigns, cities and \
+other values are counted by quarter-hour. Of a quarter-hour with more than 10,000 values, the rarest ones are \
+counted together. An answer that uses one has `exact: false` and the largest possible error of each figure. All \
+figures of an answer come from one database snapshot. `freshness` is, per source, the instant up to which every \
+accepted event is stored.
 
 **Ranges** include `from` and exclude `to`, or are relative to now (`range`). If single events of a range are no \
 longer kept, the range has to start and end on quarter-hours. An answer has at most {MAX_ROWS} rows.

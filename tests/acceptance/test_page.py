@@ -324,7 +324,7 @@ async def test_a_mistake_is_shown_well(visit: Visit) -> None:
     await expect(alert).to_contain_text("'Mars/Olympus' is not an IANA time zone")
     await visit.open(report="events", **{**RANGE, "from": "yesterday"})
     await expect(alert).to_contain_text("'yesterday' is neither a date nor a time")
-    await visit.open(report="revenue", groupBy="source,campaignId", **RANGE)
+    await visit.open(report="revenue", groupBy="source,campaignId", source="tiktok", **RANGE)
     await expect(alert).to_contain_text("campaign")
     await visit.open(report="events", range="lately")
     await expect(alert).to_contain_text("'lately' is neither a date nor a time")
