@@ -140,9 +140,13 @@ BAD_QUERIES: Mapping[str, tuple[str, str, str]] = {
     # path and query; the parameter at fault; a part of the detail
     "no range": ("/reports/events", "from", "is required"),
     "no end": ("/reports/events?from=2026-11-21", "to", "is required"),
-    "no date": ("/reports/events?from=yesterday&to=2026-11-22", "from", "neither a date nor an instant"),
+    "no date": ("/reports/events?from=yesterday&to=2026-11-22", "from", "neither a date nor a time"),
     "no such day": ("/reports/revenue?from=2026-02-30&to=2026-11-22", "from", "does not exist"),
-    "no zone": ("/reports/revenue?from=2026-11-21T00:00:00&to=2026-11-22", "from", "with a zone"),
+    "a skipped local time": (
+        "/reports/revenue?from=2026-03-29T02:30&to=2026-11-22&timeZone=Europe/Berlin", "from", "does not exist",
+    ),
+    "two ranges": (f"/reports/funnel?{RANGE}&range=7d", "from", "not allowed with range"),
+    "unknown range": ("/v1/reports/events?range=next-week", "range", "neither a number of minutes"),
     "a time after a space": ("/reports/events?from=2026-11-21+00:00:00Z&to=2026-11-22", "from", "2026-11-22T07:00:00Z"),
     "from after to": ("/reports/events?from=2026-11-22&to=2026-11-21", "to", "has to be after from"),
     "from is to": ("/reports/demographics?from=2026-11-22&to=2026-11-22", "to", "has to be after from"),
@@ -158,7 +162,7 @@ BAD_QUERIES: Mapping[str, tuple[str, str, str]] = {
     "a type of another source": (
         f"/reports/events?{RANGE}&eventType=like&source=facebook", "eventType", "does not occur with source=facebook",
     ),
-    "unknown interval": (f"/reports/events?{RANGE}&interval=year", "interval", "'year' is not allowed"),
+    "unknown interval": (f"/reports/events?{RANGE}&interval=decade", "interval", "'decade' is not allowed"),
     "too many buckets": (
         "/reports/events?from=2000-01-01&to=2026-11-22&interval=15minutes", "interval", "a longer interval",
     ),
@@ -166,8 +170,9 @@ BAD_QUERIES: Mapping[str, tuple[str, str, str]] = {
     "unknown group": (f"/reports/events?{RANGE}&groupBy=city", "groupBy", "'city' is not allowed"),
     "a group twice": (f"/reports/events?{RANGE}&groupBy=source,source", "groupBy", "more than once"),
     "campaigns of tiktok": (f"/reports/revenue?{RANGE}&campaignId=a&source=tiktok", "campaignId", "no campaigns"),
-    "campaigns of a year": ("/reports/revenue?from=2026-01-01&to=2026-11-22&groupBy=campaignId", "groupBy", "24 hours"),
-    "too many cities": (f"/reports/demographics?{RANGE}&top=1000", "top", "from 1 to 100"),
+    "conversion by campaign": (f"/reports/revenue?{RANGE}&campaignId=a&metrics=conversion", "metrics", "by campaign"),
+    "steps of no source": (f"/reports/funnel?{RANGE}&steps=ad.view,purchase", "steps", "no source has all of"),
+    "too many cities": (f"/reports/demographics?{RANGE}&top=1001", "top", "from 1 to 1000"),
     "cities by name": (f"/reports/demographics?{RANGE}&top=many", "top", "whole number"),
 }  # fmt: skip
 CLOSED = {"source", "funnelStage", "eventType", "groupBy"}

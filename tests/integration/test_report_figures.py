@@ -355,7 +355,7 @@ async def test_demographics(given: Given, seed: int) -> None:
         rng, source=(str(kind.source),), funnelStage=(str(kind.funnel_stage),), eventType=(str(kind.event_type),)
     )
     if interval in ("minute", "15minutes", "hour", "day"):
-        end = min(end, start + STEPS.get(interval, timedelta(days=1)) * 30)
+        end = min(end, start + STEPS.get(interval, timedelta(days=1)) * 20)
         parameters["to"] = end.isoformat()
     sources = ["facebook", "tiktok"]
     if filtered := {name: DIMENSIONS[name] for name in DIMENSIONS if name in parameters}:
