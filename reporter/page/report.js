@@ -12,12 +12,13 @@ const MEASURES = {
   revenue: { name: "Revenue", of: (row) => Number(row.revenue), before: ({ previousRevenue }) => (previousRevenue === undefined || previousRevenue === null ? previousRevenue : Number(previousRevenue)), format: amount },
 };
 MEASURES.demographics = MEASURES.events;
-const TITLES = { age: "Age", ageBand: "Age band", gender: "Gender", country: "Country", city: "City", followers: "Followers", device: "Device" };
-const ORDERED = ["age", "ageBand", "followers"];
+const TITLES = { age: "Age", ageBand: "Age band", gender: "Gender", country: "Country", city: "City", ageGender: "Age and gender", ageBandGender: "Age band and gender", followers: "Followers", device: "Device" };
+const ORDERED = ["age", "ageBand", "ageGender", "ageBandGender", "followers"];
 
 export function render(report, answer) {
   const measure = MEASURES[report];
   const parts = [headline(report, answer, measure), ...(answer.notes ?? []).map((note) => element("p", { class: "note" }, note))];
+  if (answer.exact === false) parts.push(element("p", { class: "note" }, "Figures of single values are not exact: rare values were cut off. The CSV file has the largest error of each."));
   if (!answer.totals.events && !answer.totals.purchases) {
     parts.push(element("p", { class: "empty" }, "No events of this range are stored."));
   }
@@ -118,7 +119,8 @@ function audience({ rows, totals }) {
       const cardTitle = `${row.source[0].toUpperCase()}${row.source.slice(1)}: ${title.toLowerCase()}`;
       if (!cards.has(cardTitle)) cards.set(cardTitle, { dimension, values: new Map() });
       const { values } = cards.get(cardTitle);
-      for (const { value, events, previous } of row[dimension]) {
+      for (const { value: first, second, events, previous } of row[dimension]) {
+        const value = second === undefined ? first : `${first}, ${second}`; // a pair
         const sums = values.get(value) ?? { events: 0, previous: 0 };
         values.set(value, { events: sums.events + events, previous: sums.previous + (previous ?? 0) });
       }
