@@ -44,8 +44,8 @@ BAD_BODIES: Mapping[str, tuple[bytes, dict[str, str], int, str, str]] = {
     "not UTF-8": (b"\xff\xfe[]", {}, 400, "not_json", "the body is not JSON"),
     "an array that does not close": (b"[" + EVENT, {}, 400, "not_json", "the array does not close"),
     "an array of rubbish": (b"[{]", {}, 400, "not_json", "the array does not close"),
-    "a number": (b"42", {}, 400, "not_events", "neither an array of events nor one event"),
-    "null": (b"null", {}, 400, "not_events", "neither an array of events nor one event"),
+    "a number": (b"42", {}, 400, "not_events", "not an array of events and not one event"),
+    "null": (b"null", {}, 400, "not_events", "not an array of events and not one event"),
     "nothing": (b"", {}, 400, "empty_body", "the body is empty"),
     "spaces": (b" \n\t ", {}, 400, "empty_body", "the body is empty"),
     "an empty array": (b"[]", {}, 400, "no_events", "the body contains no event"),
@@ -67,9 +67,9 @@ BAD_BODIES: Mapping[str, tuple[bytes, dict[str, str], int, str, str]] = {
         b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--b--\r\n',
         {"Content-Type": "multipart/form-data; boundary=b"}, 415, "unsupported_type", "not as multipart/form-data",
     ),
-    "an object that is no event": (b'{"events": []}', {}, 422, "nothing_accepted", "none of 1 events"),
-    "an array of numbers": (b"[1, 2]", {}, 422, "nothing_accepted", "none of 2 events"),
-    "an array in an array": (b"[[" + EVENT + b"]]", {}, 422, "nothing_accepted", "none of 1 events"),
+    "an object that is no event": (b'{"events": []}', {}, 422, "nothing_accepted", "no event of 1 is valid"),
+    "an array of numbers": (b"[1, 2]", {}, 422, "nothing_accepted", "no event of 2 is valid"),
+    "an array in an array": (b"[[" + EVENT + b"]]", {}, 422, "nothing_accepted", "no event of 1 is valid"),
 }  # fmt: skip
 
 
@@ -116,7 +116,7 @@ async def test_a_body_that_is_rejected_whole_is_a_dead_letter(
         "",
         5,
     )
-    _, shown = await ops_json(operator_settings, capsys, "dead-letters", "show", dead_letter["name"])
+    _, shown = await ops_json(operator_settings, capsys, "dead-letters", "show", dead_letter["id"])
     assert shown["event"] == "hello"
     await system.ledger()
 
@@ -125,7 +125,7 @@ async def test_a_body_that_is_rejected_whole_is_a_dead_letter(
 async def test_the_gateway_takes_posts_alone(system: System, method: str) -> None:
     """405, with what is allowed."""
     answer = await system.http.request(method, system.services.endpoint)
-    assert problem(answer, 405)["detail"] == "/events takes POST"
+    assert problem(answer, 405)["detail"] == "/events allows POST"
     assert answer.headers["Allow"] == "POST"
 
 
