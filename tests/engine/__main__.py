@@ -24,7 +24,7 @@ from tests.support.compose import ROOT
 
 FOLDER: Final = Path(os.environ.get("SLUICE_ENGINE_FOLDER") or "/var/cache/sluice-engine")
 TESTS: Final = Path(__file__).parent
-SHORT: Final = "no_secret or as_a_user or staging or healthy_and_the_load or upgrade_loses_nothing"
+SHORT: Final = "no_secret or as_a_user or staging or cannot_read or healthy_and_the_load or upgrade_loses_nothing"
 _STARTED: Final = time.monotonic()
 
 
