@@ -24,7 +24,7 @@ define install
   $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Sluice needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Give another one: make PYTHON=python3.12 …"; exit 1; }; \
   free=$$(df -Pm . | awk 'NR == 2 {print $$4}'); \
   if [ "$$free" -lt $(2) ]; then echo "the disk of this folder has $$free MiB free, and the dependencies need $(2) MiB: make room first"; exit 1; fi; \
-  [ -x $(RUN) ] || { echo "making the virtual environment in $(VENV) …"; $(PYTHON) -m venv $(VENV); } && \
+  $(RUN) -c 'import pip' 2> /dev/null || { echo "making the virtual environment in $(VENV) …"; $(PYTHON) -m venv --clear $(VENV); } && \
   echo "installing the locked dependencies $(3), about $(2) MiB on disk (a minute) …" && \
   $(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
 endef
@@ -99,8 +99,8 @@ images: ## build both images, sluice:IMAGE_VERSION (dev) and sluice-stand-in; PY
 	    $(if $(RUST_IMAGE),--build-arg RUST_IMAGE=$(RUST_IMAGE)) --build-arg VERSION=$(IMAGE_VERSION) \
 	    --target $${target%%:*} --tag $${target##*:}:$(IMAGE_VERSION) . || exit; done
 
-compose-check: $(VENV)/ready $(TOOLS) ## build the images and run the compose files under a container engine; as root on Debian it brings one
-	@exec $(RUN) -m tests.engine $(OPTIONS)
+compose-check: $(VENV)/ready $(TOOLS) ## build the images and run the compose files under a container engine (SHORT=1: CI's part); as root on Debian it brings one
+	@exec $(RUN) -m tests.engine $(if $(SHORT),--short) $(OPTIONS)
 
 PREVIEW := ops/grafana/preview
 PICTURES ?= docs/dashboards

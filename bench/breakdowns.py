@@ -174,7 +174,7 @@ async def _read(servers: Servers, breakdown: str, times: int) -> dict[str, Any]:
             arrays = [list(column) for column in zip(*plan.ranges, strict=True)]
             began = time.perf_counter()
             await connection.fetch(
-                statement, *arrays, list(plan.inner_bounds),
+                statement, *arrays, list(plan.rounded_bounds),
                 "facebook", breakdown, None, 1, TOP, 0, None, None,
             )  # fmt: skip
             taken.append(1e3 * (time.perf_counter() - began))

@@ -1,4 +1,4 @@
-"""Queries of `bench.reports`: typical ones, distinct ones, the worst case, and queries answered from rows."""
+"""Queries of `bench.reports`: typical ones, distinct ones, the worst case, and queries answered from breakdowns."""
 
 from __future__ import annotations
 
@@ -48,19 +48,29 @@ def whole_audience(_report: str) -> Query:
     return Query("demographics", {**_range(end - timedelta(days=DAYS), end), "groupBy": by})
 
 
-FROM_ROWS: Final[dict[str, tuple[str, dict[str, str]]]] = {
-    "one campaign, 29 days": ("revenue", {"campaignId": "camp-00000", "interval": "day"}),
-    "top campaigns, 24 hours": ("revenue", {"groupBy": "campaignId"}),
-    "cities, 24 hours": ("demographics", {"groupBy": "city"}),
-    "audience by type, 24 hours": ("demographics", {"eventType": "checkout.complete", "groupBy": "age,gender,country"}),
+BREAKDOWNS: Final[dict[str, tuple[str, dict[str, str]]]] = {
+    "campaigns": ("revenue", {"groupBy": "campaignId"}),
+    "campaigns by day": ("revenue", {"groupBy": "campaignId", "interval": "day"}),
+    "one campaign by day": ("revenue", {"campaignId": "camp-00000", "interval": "day"}),
+    "cities": ("demographics", {"groupBy": "city"}),
+    "cities of purchases": ("demographics", {"groupBy": "city", "eventType": "checkout.complete"}),
+    "revenue by audience": ("demographics", {"groupBy": "ageBand,gender,country", "metrics": "revenue"}),
+    "ages by gender": ("demographics", {"groupBy": "ageBand:gender"}),
 }
 
 
-def from_rows(name: str) -> Query:
-    """Return a query of the last whole days that is answered from rows."""
-    report, parameters = FROM_ROWS[name]
-    days = DAYS - 1 if "days" in name else 1
-    return Query(report, {**_range(_today() - timedelta(days=days), _today()), **parameters})
+def breakdown(name: str) -> Query:
+    """Return a query of 30 days that is answered from breakdowns: whole days, the last of them today, or any range."""
+    report, parameters = BREAKDOWNS[name]
+    end = _today() + timedelta(days=1 - RNG.randrange(3))
+    if RNG.random() < 0.5:
+        end = datetime.now(UTC) - timedelta(minutes=RNG.randrange(1, 4_000), seconds=7)
+    return Query(report, {**_range(max(end - timedelta(days=DAYS), _first()), end), **parameters})
+
+
+def _first() -> datetime:
+    """Return the start of the first whole day that a fill covers."""
+    return _today() - timedelta(days=DAYS - 1)
 
 
 def _range(start: datetime, end: datetime) -> dict[str, str]:

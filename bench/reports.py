@@ -6,8 +6,11 @@ For each size, on one database that is filled step by step:
 
 - the typical and the worst supported query of each report, by 16 readers in a closed loop;
 - the typical queries again, all distinct: concurrent requests for the same report share one query, these do not;
-- queries answered from rows (cities, campaigns, the audience by type), each within its range, by 4 readers;
+- campaigns, cities and the audience by type over 30 days, answered from breakdowns, by 4 readers;
 - the typical results by GROUP BY over the partitions and by the report, one reader each: the ratio. Both must be equal.
+
+The breakdowns are measured again on databases with 2,000 campaigns and 20,000 cities (Zipf's law) instead of the
+publisher's nearly unique values. Half of their ranges are whole days, the others are cut anywhere.
 
 At the largest size, while the publisher posts as fast as possible: 16 readers with one request per second each, and the
 events stored per second with and without them.
@@ -40,7 +43,7 @@ from bench.fill import NoRoom, check_room, fill
 from bench.machine import describe
 from bench.processes import raise_cpu_priority
 from bench.readers import Latencies, Query, Reader, read
-from bench.report_queries import DAYS, FROM_ROWS, RNG, apart, from_rows, typical, whole_audience, worst
+from bench.report_queries import BREAKDOWNS, DAYS, RNG, apart, breakdown, typical, whole_audience, worst
 from core import jetstream, postgres
 from core.logs import configure
 from core.postgres import Connection
@@ -53,7 +56,8 @@ from sql import statements
 
 RESULT: Final = Path(__file__).parent / "results" / "reports.json"
 READERS: Final = 16
-ROW_READERS: Final = 4
+BREAKDOWN_READERS: Final = 4
+BREAKDOWN_ANSWERS: Final = 200
 ROUNDS: Final = 3  # of GROUP BY
 PAIRS: Final = 6  # of runs with and without readers: single runs differ by a tenth
 REPORTS: Final = ("events", "revenue", "demographics")
@@ -80,12 +84,18 @@ class Bench:
                 report: (await self._read(f"{name} {report}", draw, report)).figures() for report in REPORTS
             }
         figures["whole_audience"] = (await self._read("whole audience", whole_audience, "")).figures()
-        figures["from_rows"] = {
-            label: (await self._read(label, from_rows, label, readers=ROW_READERS, answers=40)).figures()
-            for label in FROM_ROWS
-        }
+        figures["breakdowns"] = await self.breakdowns()
         figures["group_by"] = {report: await self._beside_group_by(connection, report) for report in REPORTS}
         return figures
+
+    async def breakdowns(self) -> dict[str, Any]:
+        """Measure the queries that breakdowns answer."""
+        return {
+            label: (
+                await self._read(label, breakdown, label, readers=BREAKDOWN_READERS, answers=BREAKDOWN_ANSWERS)
+            ).figures()
+            for label in BREAKDOWNS
+        }
 
     async def while_storing(self) -> dict[str, Any]:
         """Measure reports with one request per second and reader, at rest and while collectors store at full speed."""
@@ -228,6 +238,7 @@ async def run(sizes: Sequence[int], *, short: bool) -> dict[str, Any]:
     columns = (TextColumn("{task.description:<34}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
     figures: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
+    zipf = await _zipf(sizes, short=short)
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder, Progress(*columns) as progress:
         async with Servers(Path(folder)) as servers:
             services = await start_services(
@@ -254,17 +265,64 @@ async def run(sizes: Sequence[int], *, short: bool) -> dict[str, Any]:
             storing = await bench.while_storing()
             machine = await describe(connection)
             await connection.close()
-    return {**machine, **_summary(figures), "sizes": figures, "left_out": left_out, "while_storing": storing}
+    return {
+        **machine,
+        **_summary(figures, zipf),
+        "sizes": figures,
+        "breakdowns_zipf": zipf,
+        "left_out": left_out,
+        "while_storing": storing,
+    }
 
 
-def _summary(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+async def _zipf(sizes: Sequence[int], *, short: bool) -> list[dict[str, Any]]:
+    """Measure the breakdowns with values that return by Zipf's law, on a database of its own."""
+    columns = (TextColumn("{task.description:<34}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
+    measured = []
+    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder, Progress(*columns) as progress:
+        async with Servers(Path(folder)) as servers:
+            services = await start_services(
+                servers, {**os.environ, "LOG_LEVEL": "warning", "REPORTER_CONNECTIONS": str(READERS)}
+            )
+            raise_cpu_priority(servers.supervisor.pid("reporter"))
+            connection = await postgres.connect(servers.owner_dsn, name="bench")
+            bench = Bench(servers, services, progress, short=short)
+            stored = 0
+            for size in sizes:
+                try:
+                    check_room(servers.folder, size - stored)
+                except NoRoom as error:
+                    progress.console.print(f"skipped: {error}")
+                    continue
+                stored += (await fill(servers.owner_dsn, size - stored, DAYS, values="many")).total()
+                with bench.bar("vacuum", None):
+                    await connection.execute("VACUUM (ANALYZE)")
+                measured.append({"events": stored, **await bench.breakdowns()})
+                progress.console.print(_breakdowns_line(measured[-1]))
+            await connection.close()
+    return measured
+
+
+def _breakdowns_line(figures: dict[str, Any]) -> str:
+    parts = [f"{label} {figures[label]['p50_ms']} / {figures[label]['p99_ms']} ms" for label in BREAKDOWNS]
+    return f"{figures['events']:,} events (Zipf), p50 / p99: " + "; ".join(parts)
+
+
+def _summary(figures: Sequence[dict[str, Any]], zipf: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the figures to quote: those of the largest size and the slowest report."""
     first, last = figures[0], figures[-1]
     return {
-        "settings": {"days": DAYS, "readers": READERS, "readers_of_rows": ROW_READERS, "reporter_connections": READERS},
+        "settings": {
+            "days": DAYS,
+            "readers": READERS,
+            "readers_of_breakdowns": BREAKDOWN_READERS,
+            "reporter_connections": READERS,
+        },
         "largest_events": last["events"],
         "typical_p50_ms": max(last["typical"][report]["p50_ms"] for report in REPORTS),
         "typical_p99_ms": max(last["typical"][report]["p99_ms"] for report in REPORTS),
+        "breakdowns_p99_ms": max(of["p99_ms"] for of in last["breakdowns"].values()),
+        "breakdowns_zipf_p99_ms": max((zipf[-1][label]["p99_ms"] for label in BREAKDOWNS), default=0.0),
         "worst_p99_ms": max(last["worst"][report]["p99_ms"] for report in REPORTS),
         "growth": max(
             round(last["typical"][report]["p99_ms"] / first["typical"][report]["p99_ms"], 2) for report in REPORTS
@@ -299,6 +357,8 @@ def main() -> None:
         "largest_events",
         "typical_p50_ms",
         "typical_p99_ms",
+        "breakdowns_p99_ms",
+        "breakdowns_zipf_p99_ms",
         "worst_p99_ms",
         "growth",
         "speedup_over_group_by",

@@ -9,19 +9,27 @@ from __future__ import annotations
 import http.client
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from typing import Final
 
 _DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def get(url: str, *, seconds: float, accept: str = "*/*") -> tuple[int, bytes]:
+def bearer(token: str | None) -> dict[str, str]:
+    """Return the headers of a request with this token."""
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def get(
+    url: str, *, seconds: float, accept: str = "*/*", headers: Mapping[str, str] | None = None
+) -> tuple[int, bytes]:
     """Send a GET request. Return status and body, whatever the status.
 
     `seconds` limits the connect and each wait for bytes. Raises OSError if no complete response arrives.
     """
     if not url.startswith(("http://", "https://")):
         raise OSError("not an HTTP URL")
-    request = urllib.request.Request(url, headers={"Accept": accept})  # noqa: S310  # its scheme is checked
+    request = urllib.request.Request(url, headers={"Accept": accept, **(headers or {})})  # noqa: S310  # its scheme is checked
     try:
         with _DIRECT.open(request, timeout=seconds) as answer:
             return answer.status, answer.read()

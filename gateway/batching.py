@@ -25,7 +25,7 @@ from gateway.metrics import BufferedCounter
 
 SEAL_PARTS: Final = 500
 MAX_MESSAGE_BYTES: Final = SEAL_BYTES + SEAL_PARTS * 512  # including the first line, which lists the parts
-COMMIT_BYTES: Final = 256 * 1024  # send without waiting for more
+SEND_BYTES: Final = 256 * 1024  # if this much is queued, send at once
 QUIET_SECONDS: Final = 0.002
 # A message costs NATS and the gateway some 0.4 ms of CPU, most of it for the fsync. With hundreds of connections that
 # post single events, waiting saves more than it costs. A longer wait delays senders that wait for each response.
@@ -35,34 +35,33 @@ MAX_UNACKED: Final = 8  # unacknowledged messages of one subject; JetStream writ
 
 
 class PendingRequest:
-    """One request that waits until all its blocks are stored, at most `seconds`."""
+    """A request that waits at most `seconds` until all its blocks are stored."""
 
-    __slots__ = ("_left", "_seconds", "done", "origin", "until")
+    __slots__ = ("_seconds", "_unstored_blocks", "done", "origin", "until")
 
     def __init__(self, origin: Origin, blocks: int, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         self.origin = origin
         self.until = loop.time() + seconds
         self.done: asyncio.Future[None] = loop.create_future()
-        self._left = blocks
+        self._unstored_blocks = blocks
         self._seconds = seconds
 
     def part(self, events: int) -> wire.Part:
-        """Return the part that a message records for `events` events of this request."""
+        """Return the part of a message that contains this number of events of this request."""
         return wire.Part(self.origin.correlation_id, self.origin.traceparent, self.origin.received_at, events)
 
-    def stored(self) -> None:
-        """Count one stored block. The request is done after its last one."""
-        self._left -= 1
-        if not self._left and not self.done.done():
+    def count_stored_block(self) -> None:
+        """Count one stored block. After the last one the request succeeds."""
+        self._unstored_blocks -= 1
+        if not self._unstored_blocks and not self.done.done():
             self.done.set_result(None)
 
     def fail(self, error: RetryableError) -> None:
         """Fail the request, unless it is done."""
         if not self.done.done():
-            self.done.set_exception(
-                error.with_traceback(None)
-            )  # its frames hold the message, and the message holds this request
+            # Without the traceback: its frames hold the message, and the message holds this request.
+            self.done.set_exception(error.with_traceback(None))
 
     def time_out(self) -> None:
         """Fail the request with StreamUnreachable."""
@@ -70,7 +69,7 @@ class PendingRequest:
 
 
 class Message(NamedTuple):
-    """A sealed message. `requests` has one entry for each block; `processed` counts its events once stored."""
+    """A sealed message. `requests` has one entry for each block. `processed` counts the events after the PubAck."""
 
     subject: str
     processed: BufferedCounter | None
@@ -83,12 +82,12 @@ class Message(NamedTuple):
         """Return whether any request still waits for this message."""
         return any(not request.done.done() for request in self.requests)
 
-    def stored(self) -> None:
-        """Count the events and notify the requests: the PubAck arrived."""
+    def confirm(self) -> None:
+        """Count the events and notify the requests, because the PubAck arrived."""
         if self.processed is not None:
             self.processed.inc(self.events)
         for request in self.requests:
-            request.stored()
+            request.count_stored_block()
 
     def fail(self, error: RetryableError) -> None:
         """Fail the requests of this message, because it will not be stored."""
@@ -114,7 +113,7 @@ class SubjectBatcher:
         self._queue: deque[tuple[PendingRequest, Block]] = deque()
         self._bytes = 0
         self._unacked: set[asyncio.Task[None]] = set()
-        self._linger: asyncio.Handle | None = None
+        self._timer: asyncio.Handle | None = None
         self._busy = False
 
     def add(self, request: PendingRequest, blocks: Sequence[Block]) -> None:
@@ -122,22 +121,22 @@ class SubjectBatcher:
         for block in blocks:
             self._queue.append((request, block))
             self._bytes += len(block.content)
-        if self._linger is None or self._bytes >= COMMIT_BYTES:
+        if self._timer is None or self._bytes >= SEND_BYTES:
             self._flush()
 
     def _flush(self, *, now: bool = False) -> None:
         """Send what is due and schedule the rest."""
-        while self._queue and len(self._unacked) < MAX_UNACKED and (now or self._bytes >= COMMIT_BYTES):
+        while self._queue and len(self._unacked) < MAX_UNACKED and (now or self._bytes >= SEND_BYTES):
             self._send()
-        if self._queue and self._linger is None and len(self._unacked) < MAX_UNACKED:
+        if self._queue and self._timer is None and len(self._unacked) < MAX_UNACKED:
             loop = asyncio.get_running_loop()
             if self._busy or self._unacked:
-                self._linger = loop.call_later(BUSY_SECONDS if self._busy else QUIET_SECONDS, self._linger_ended)
+                self._timer = loop.call_later(BUSY_SECONDS if self._busy else QUIET_SECONDS, self._timer_fired)
             else:  # in the next loop iteration, so that requests that arrived together share a message
-                self._linger = loop.call_soon(self._linger_ended)
+                self._timer = loop.call_soon(self._timer_fired)
 
-    def _linger_ended(self) -> None:
-        self._linger = None
+    def _timer_fired(self) -> None:
+        self._timer = None
         self._flush(now=True)
 
     def _send(self) -> None:
@@ -151,13 +150,13 @@ class SubjectBatcher:
         self._flush(now=not self._unacked and not self._busy)
 
     def _seal(self) -> Message | None:
-        """Return a message of the oldest blocks, or None if no request waits for any."""
-        batch = list(self._next_blocks())
-        if not batch:
+        """Return a message of the oldest blocks, or None if no request still waits for a block."""
+        blocks = list(self._take_blocks())
+        if not blocks:
             return None
         parts: list[wire.Part] = []
-        last, events = batch[0][0], 0
-        for request, block in batch:  # a plain loop: itertools.groupby takes twice as long
+        last, events = blocks[0][0], 0
+        for request, block in blocks:  # a plain loop: itertools.groupby takes twice as long
             if request is not last:
                 parts.append(last.part(events))
                 last, events = request, 0
@@ -169,20 +168,20 @@ class SubjectBatcher:
             processed=self._processed,
             id=new_id(),
             events=sum(part.events for part in parts),
-            content=wire.encode(parts, [block.content for _, block in batch]),
-            requests=[request for request, _ in batch],
+            content=wire.encode(parts, [block.content for _, block in blocks]),
+            requests=[request for request, _ in blocks],
         )
 
-    def _next_blocks(self) -> Iterator[tuple[PendingRequest, Block]]:
-        """Yield the blocks of the next message."""
-        left_bytes, left_parts = SEAL_BYTES, SEAL_PARTS
+    def _take_blocks(self) -> Iterator[tuple[PendingRequest, Block]]:
+        """Remove the blocks of the next message from the queue and yield them. Drop blocks of requests that failed."""
+        remaining_bytes, remaining_parts = SEAL_BYTES, SEAL_PARTS
         last = None
         while self._queue:
             request, block = self._queue[0]
             if not request.done.done():
-                left_bytes -= len(block.content) + 1
-                left_parts -= request is not last
-                if last and (left_bytes < 0 or left_parts < 0):
+                remaining_bytes -= len(block.content) + 1
+                remaining_parts -= request is not last
+                if last and (remaining_bytes < 0 or remaining_parts < 0):
                     return
                 last = request
                 yield request, block

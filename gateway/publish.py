@@ -5,8 +5,8 @@ r"""Publish blocks of events to JetStream; retry each message until its PubAck a
                                 |    \--stream full--> fail its requests at once
                                  \--not connected: wait
 
-Invariants: a request is done only when every message that has one of its blocks has its PubAck. A retry sends the same
-id and the same bytes, so JetStream can only drop a second copy of the same message.
+Invariants: a request succeeds only after the PubAcks of all messages that contain its blocks. A retry sends the same id
+and bytes. So a message that JetStream drops as a duplicate equals the message that it has stored.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from gateway.rejection import NotServing, UnexpectedDuplicate
 
 ATTEMPT_TIMEOUT_SECONDS: Final = 2.5
 RETRY_SECONDS: Final = 0.1
-EXPIRE_SECONDS: Final = 0.1
+EXPIRY_CHECK_SECONDS: Final = 0.1
 
 log = structlog.get_logger()
 
@@ -52,12 +52,12 @@ class Publisher:
             source: SubjectBatcher(rejected_subject(source), self._deliver) for source in (*SOURCES, None)
         }
         self._waiting: set[PendingRequest] = set()
-        self._expiring = False
+        self._timer_runs = False
         self.stream_missing = False
-        """Whether no stream replied for a subject: it may be missing."""
+        """Whether NATS replied that no stream listens on a subject. `gateway.link` sets it back."""
 
     async def use_connection(self, client: Client) -> None:
-        """Publish over this connection, whose streams exist. Does nothing if it is already in use."""
+        """Publish over this connection from now on. Its streams must exist. Does nothing if it is already in use."""
         if self._client is not client:
             acks = PubAcks(client)
             await acks.listen()
@@ -67,7 +67,7 @@ class Publisher:
     async def publish(self, origin: Origin, blocks: Mapping[SourceName, list[Block]], seconds: float) -> None:
         """Publish accepted events by source. Return when each of them is on JetStream's disk.
 
-        The lists are empty afterwards, so that a block is freed as soon as it is stored. Raises StreamFull and
+        Empties the lists of `blocks`, so that each block is freed as soon as it is stored. Raises StreamFull and
         UnexpectedDuplicate. Raises StreamUnreachable if a PubAck is missing after `seconds`; some of the blocks may be
         stored. Raises NotServing if there is no connection after `seconds`; nothing was published.
         """
@@ -76,7 +76,7 @@ class Publisher:
     async def publish_rejected(
         self, origin: Origin, records: Mapping[SourceName | None, list[Block]], seconds: float
     ) -> None:
-        """Publish rejected events by source, None if the source could not be read. Raises as `publish`."""
+        """Publish rejected events by source, None if the source could not be read. Raises the errors of `publish`."""
         await self._publish(origin, [(self._rejected_batchers[source], records[source]) for source in records], seconds)
 
     async def _publish(
@@ -89,23 +89,23 @@ class Publisher:
             batcher.add(request, blocks)
             blocks.clear()
         self._waiting.add(request)
-        if not self._expiring:
-            self._expire()
+        if not self._timer_runs:
+            self._time_out_requests()
         try:
             await request.done
         finally:
             self._waiting.discard(request)
-            del request  # it holds the error, whose traceback holds this frame
+            del request  # its future holds the error, whose traceback holds this frame: a cycle
 
-    def _expire(self) -> None:
-        """Time out requests. One timer for all requests costs less than one for each."""
+    def _time_out_requests(self) -> None:
+        """Time out the requests that have waited too long. One timer for all requests costs less than one for each."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         for request in [request for request in self._waiting if request.until <= now]:
             request.time_out()
-        self._expiring = bool(self._waiting)
-        if self._expiring:
-            loop.call_later(EXPIRE_SECONDS, self._expire)
+        self._timer_runs = bool(self._waiting)
+        if self._timer_runs:
+            loop.call_later(EXPIRY_CHECK_SECONDS, self._time_out_requests)
 
     async def _wait_for_connection(self, seconds: float) -> None:
         """Wait for the first connection: a new worker may get requests before it is connected. Raises NotServing."""
@@ -140,13 +140,13 @@ class Publisher:
                 return
             metrics.publish_seconds.observe(time.perf_counter() - started)
             metrics.batch_events.observe(message.events)
-            message.stored()
+            message.confirm()
             return
 
     async def _attempt(self, message: Message) -> bool:
         """Publish once. Return whether JetStream already had this id. Raises StreamFull and NoPubAck."""
         assert self._client and self._acks
-        while not self._client.is_connected:  # nats-py would queue it and may send it long after the time-out
+        while not self._client.is_connected:  # nats-py would queue the message and might send it after the time-out
             if not message.is_awaited():
                 raise NoPubAck("not connected")
             await asyncio.sleep(RETRY_SECONDS)

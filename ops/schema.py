@@ -75,7 +75,36 @@ async def differences(connection: Connection) -> list[str]:
             problems += [
                 f"type {name} lacks {label!r}, which {source.name} needs" for label in labels if label not in known
             ]
+        problems += await _reports_differences(connection, source)
     return problems
+
+
+async def _reports_differences(connection: Connection, source: Source) -> list[str]:
+    """Return what the views of reports do not know of a source."""
+    declared = (source.title, source.purchase.event_type, list(source.funnel))
+    row = await connection.fetchrow(_SQL["reported_source"], source.name)
+    if row is None:
+        return [f"reports.sources has no row of {source.name}, so no view of reports shows its revenue"]
+    problems = [
+        f"reports.sources.{name} of {source.name} is {known!r}, declared {wanted!r}"
+        for (name, known), wanted in zip(row.items(), declared, strict=True)
+        if known != wanted
+    ]
+    known = {
+        row["breakdown"]: row["column_name"] for row in await connection.fetch(_SQL["reported_ranked"], source.name)
+    }
+    if known != _ranked_columns(source):
+        problems.append(f"reports.ranked_columns of {source.name} has {known}, declared {_ranked_columns(source)}")
+    return problems
+
+
+def _ranked_columns(source: Source) -> dict[str, str]:
+    """Return the breakdowns of a source that only rows or breakdowns have, with their columns."""
+    return {
+        columns[0].name: source.column_of(columns[0].path)
+        for columns in source.breakdowns.values()
+        if len(columns) == 1 and columns[0].ranked
+    }
 
 
 def _differences(source: Source, rows: dict[str, asyncpg.Record]) -> Iterator[str]:
@@ -138,10 +167,24 @@ def draft(source: Source) -> str:
         f"INSERT INTO partition_floors VALUES ('{source.table}', '2000-01-01');",
         *_campaign_index(source),
         "",
+        *_reported(source),
+        "",
         f"GRANT SELECT ON {source.table} TO sluice_reporter, sluice_collector;",
         f"GRANT INSERT ON {source.table} TO sluice_collector;",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _reported(source: Source) -> list[str]:
+    """Return the rows by which the views of reports know the source."""
+    title = source.title.replace("'", "''")
+    lines = [
+        "-- What the views of reports need to know of it (docs/bi.md).",
+        f"INSERT INTO reports.sources VALUES ('{source.name}', '{title}', '{source.purchase.event_type}', "
+        f"'{{{','.join(source.funnel)}}}');",
+    ]
+    ranked = [f"('{source.name}', '{name}', '{column}')" for name, column in _ranked_columns(source).items()]
+    return [*lines, f"INSERT INTO reports.ranked_columns VALUES {', '.join(ranked)};"] if ranked else lines
 
 
 def _campaign_index(source: Source) -> list[str]:

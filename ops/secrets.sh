@@ -5,7 +5,8 @@
 #   sh ops/secrets.sh [FOLDER]
 #
 # The folder is closed to others; the files in it are readable, because each container reads its own under a user of its
-# own. A managed database: write its DSNs into owner_dsn, collector_dsn and reporter_dsn before.
+# own. A managed database: write its DSNs into owner_dsn, collector_dsn and reporter_dsn, and the password of the role
+# sluice_bi into bi_password, before.
 set -eu
 folder=${1:-secrets}
 mkdir -p "$folder"
@@ -32,7 +33,11 @@ done
 keep nats_url "nats://sluice:$(random)@${NATS_HOST:-nats:4222}"
 keep nats_users "include ./nats.conf
 authorization { user: sluice, password: \"$(sed -n 's#^nats://[^:/@]*:\([^@]*\)@.*#\1#p' "$folder/nats_url")\" }"
-for name in postgres monitor grafana; do
+# Who may read reports: NAME:TOKEN or NAME:TOKEN:SOURCE,SOURCE, one a line. reporter_token is that of `sluice report`.
+keep reporter_token "$(random)"
+keep reporter_tokens "operator:$(cat "$folder/reporter_token")
+reader:$(random)"
+for name in postgres monitor grafana bi; do
     keep "${name}_password" "$(random)"
 done
 # Production's, where they are already: openssl writes a key that only its owner can read.

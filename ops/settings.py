@@ -17,6 +17,7 @@ class OperatorSettings(CollectorSettings, frozen=True, kw_only=True):
 
     gateway_url: Annotated[Url, Meta(description="Base URL of the gateway")] = "http://127.0.0.1:8080"
     reporter_url: Annotated[Url, Meta(description="Base URL of the reporter")] = "http://127.0.0.1:8081"
+    reporter_token: Annotated[str | None, Meta(description="Token for the reporter, if it needs one")] = None
     nats_monitor_url: Annotated[Url, Meta(description="Base URL of the monitoring port of NATS")] = (
         "http://127.0.0.1:8222"
     )

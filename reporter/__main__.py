@@ -18,6 +18,7 @@ from core.settings import load, warn_of_unknown
 from reporter.app import create_app
 from reporter.database import open_pool
 from reporter.settings import ReporterSettings
+from reporter.tokens import parse_tokens
 
 # Time for open requests to send a 503 after the pool is terminated.
 ABORT_TIMEOUT_SECONDS = 1.0
@@ -34,6 +35,7 @@ async def main(stop: asyncio.Event) -> None:
     settings = load(ReporterSettings)
     logs.configure("reporter", settings.log_level)
     warn_of_unknown(ReporterSettings)
+    parse_tokens(settings.reporter_tokens)  # an invalid entry ends the start before the wait for the schema
     tracing.start("reporter", settings)
     record_build_info()
     address = listen.resolve("REPORTER_HOST", settings.reporter_host)

@@ -25,6 +25,7 @@ from reporter.accept_header import weights
 from reporter.formats import FORMATS, JSON
 from reporter.query_params import BadQuery
 from reporter.reports.report import Answer
+from reporter.tokens import SourceForbidden, Unauthenticated
 
 PROBLEM: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
@@ -120,14 +121,11 @@ def problem(error: Exception) -> tuple[Problem, Mapping[str, str]]:
     """Return the problem document of an error, and the headers of its response."""
     retry_after = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     match error:
-        case BadQuery():
-            detail = f"{error.parameter}: {error.detail}" if error.parameter else error.detail
-            bad_query = _problem(HTTPStatus.BAD_REQUEST, detail)
-            bad_query.parameter = error.parameter or UNSET
-            bad_query.allowed = list(error.allowed) or UNSET
-            return bad_query, {}
-        case NotAcceptable():
-            return _problem(HTTPStatus.NOT_ACCEPTABLE, str(error)), {}
+        case BadQuery() | SourceForbidden():
+            return _parameter_problem(error), {}
+        case NotAcceptable() | Unauthenticated():
+            status = HTTPStatus.UNAUTHORIZED if isinstance(error, Unauthenticated) else HTTPStatus.NOT_ACCEPTABLE
+            return _problem(status, str(error)), {}
         case asyncpg.QueryCanceledError():
             detail = "the report took too long: use a shorter range, or let from and to be quarter-hours"
             return _problem(HTTPStatus.GATEWAY_TIMEOUT, detail), {}
@@ -141,6 +139,15 @@ def problem(error: Exception) -> tuple[Problem, Mapping[str, str]]:
                 HTTPStatus.INTERNAL_SERVER_ERROR,
                 "the reporter failed; its log has the details under this correlation ID",
             ), {}
+
+
+def _parameter_problem(error: BadQuery | SourceForbidden) -> Problem:
+    """Return the problem of an invalid or forbidden parameter, with its allowed values."""
+    detail = f"{error.parameter}: {error.detail}" if error.parameter else error.detail
+    status = HTTPStatus.FORBIDDEN if isinstance(error, SourceForbidden) else HTTPStatus.BAD_REQUEST
+    problem = _problem(status, detail)
+    problem.parameter, problem.allowed = error.parameter or UNSET, list(error.allowed) or UNSET
+    return problem
 
 
 def encode(problem: Problem) -> bytes:

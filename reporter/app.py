@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
 from litestar import Litestar, Request, Response, get
 from litestar.datastructures import State
 from litestar.enums import HttpMethod, ScopeType
@@ -15,22 +16,31 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from core.health import LIVE, Readiness
 from core.metrics import CONTENT_TYPE, exposition
 from reporter import answer, formats, metrics, openapi, page
+from reporter.authentication import with_tokens
 from reporter.compress import with_gzip
 from reporter.correlation import with_correlation_id
 from reporter.database import Pool, check_readiness, retry_once
 from reporter.endpoint import Endpoint, RenderedAnswer
 from reporter.error_responses import problem_for
-from reporter.pipeline import Pipeline, read_pipeline
+from reporter.pipeline import Pipeline, of_sources, read_pipeline
 from reporter.query_params import QueryParams
 from reporter.reports import FILES, REPORTS
 from reporter.settings import ReporterSettings
 from reporter.single_flight import SingleFlight
+from reporter.tokens import parse_tokens, token_of
+
+log = structlog.get_logger()
 
 AppRequest = Request[Any, Any, State]
 
 
 def create_app(pool: Pool, settings: ReporterSettings) -> ASGIApp:
-    """Return the ASGI application over a pool of read-only connections."""
+    """Return the ASGI application over a pool of read-only connections. Raises Misconfigured for invalid tokens."""
+    tokens = parse_tokens(settings.reporter_tokens)
+    if tokens is None:
+        log.warning("reports are open to every client", fix="set REPORTER_TOKENS_FILE")
+    else:
+        log.info("reports need a token", names=tokens.names)
     metrics.watch(pool)
     single_flight = SingleFlight[RenderedAnswer]()
     app = Litestar(
@@ -43,7 +53,7 @@ def create_app(pool: Pool, settings: ReporterSettings) -> ASGIApp:
         exception_handlers={Exception: error_response},
         logging_config=None,  # Litestar would replace our JSON logging by its own
     )
-    return with_correlation_id(with_gzip(with_head(app)))
+    return with_correlation_id(with_tokens(with_gzip(with_head(app)), tokens))
 
 
 def with_head(app: ASGIApp) -> ASGIApp:
@@ -67,6 +77,8 @@ def error_response(_: AppRequest, error: Exception) -> Response[bytes]:
 async def pipeline(request: AppRequest) -> Response[Pipeline]:
     QueryParams(request.scope["query_string"], ())
     state = await retry_once(lambda: read_pipeline(request.app.state.pool))
+    if (token := token_of(request.scope)) is not None and token.sources is not None:
+        state = of_sources(state, token.sources)
     return Response(state, headers=answer.NO_STORE)
 
 

@@ -11,8 +11,10 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from core.access_log import Sampler
 from core.correlation import HEADER, request_ids
+from reporter.tokens import token_of
 
-UNLOGGED: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
+HEALTH_AND_METRICS: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
+"""Paths that are not logged and need no token: orchestrators and Prometheus request them, and no figure is in them."""
 log = structlog.get_logger()
 
 _HEADER: Final = HEADER.lower().encode()
@@ -50,11 +52,21 @@ def with_correlation_id(app: ASGIApp) -> ASGIApp:
             finally:
                 seconds = perf_counter() - started
                 failed = not 0 < status < 400
-                path = scope["path"] if status != 404 else None  # an unknown path is text of the client: not logged
-                if path not in UNLOGGED and (sampled := 1 if failed else sampler.sample()):
+                # An unknown path is text of the client: not logged. Without a token, every path may be unknown.
+                path = scope["path"] if status not in (401, 404) else None
+                token = token_of(scope)
+                audited = failed or token is not None  # with tokens, the log is the audit: it has every request
+                if path not in HEALTH_AND_METRICS and (sampled := 1 if audited else sampler.sample()):
+                    who = {} if token is None else {"token": token.name}
                     milliseconds = round(seconds * 1000, 1)
                     log.info(
-                        "request", path=path, status=status, bytes=size, milliseconds=milliseconds, sampled=sampled
+                        "request",
+                        path=path,
+                        status=status,
+                        bytes=size,
+                        milliseconds=milliseconds,
+                        sampled=sampled,
+                        **who,
                     )
 
     return answer

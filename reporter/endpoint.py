@@ -34,6 +34,7 @@ from reporter.query_params import QueryParams
 from reporter.reports.report import VERSION_PREFIX, Answer, AnyReport
 from reporter.settings import ReporterSettings
 from reporter.single_flight import SingleFlight
+from reporter.tokens import token_of
 
 CACHED_QUERIES = 64  # parsed queries: a dashboard sends the same ones again; the largest takes 1 MB
 ALLOW_HEADER = {"Allow": "GET, OPTIONS"}
@@ -89,6 +90,8 @@ class Endpoint:
                 else answer.preferred_media_type(_text(request_headers.get(b"accept")))
             )
             query_string = scope["query_string"]
+            if (token := token_of(scope)) is not None:
+                query_string = token.restrict(query_string)
             # Not the path of the request itself: a proxy may mount the reporter elsewhere.
             prefix = VERSION_PREFIX if scope["path"].endswith(VERSION_PREFIX + self.report.path) else ""
             rendered = await self.single_flight.run(

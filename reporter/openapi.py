@@ -28,8 +28,11 @@ _TITLES: Final = " and ".join(source.title for source in SOURCES.values())
 DESCRIPTION: Final = f"""\
 Aggregated reports on ad-funnel events from {_TITLES}. Read-only.
 
-**Figures are exact.** They count every stored event of the range, down to the microsecond. All figures of an answer \
-come from one database snapshot. `freshness` is, per source, the instant up to which every accepted event is stored.
+**Figures are exact.** They count every stored event of the range, down to the microsecond. Campaigns, cities and \
+other values are counted by quarter-hour. Of a quarter-hour with more than 10,000 values, the rarest ones are \
+counted together. An answer that uses one has `exact: false` and the largest possible error of each figure. All \
+figures of an answer come from one database snapshot. `freshness` is, per source, the instant up to which every \
+accepted event is stored.
 
 **Ranges** include `from` and exclude `to`, or are relative to now (`range`). If single events of a range are no \
 longer kept, the range has to start and end on quarter-hours. An answer has at most {MAX_ROWS} rows.
@@ -45,16 +48,22 @@ in JSON.
 `/v1/reports/….csv` put a `'` before each text that a spreadsheet would read as a formula. Such a text begins with \
 `=`, `+`, `-`, `@`, tab or carriage return. A sender's own `(other)` has a `'` before it in both.
 
+**Access.** If the reporter has tokens, every request needs one: as a Bearer token, or by HTTP Basic as the password \
+of its name. A token may be bound to sources. Without `source`, a report then has the sources of the token.
+
 **Errors** are problem documents (RFC 9457). If a parameter is invalid, they name it and list the allowed values."""
 
 _REFERENCE: Final = "#/components/schemas/{name}"
 _PROBLEMS: Final = {
     "400": "A parameter is unknown, malformed, out of bounds, or repeated but not a list; `parameter` names it",
+    "401": "The reporter has tokens (REPORTER_TOKENS_FILE), and the request has none of them; no request is then open",
+    "403": "The token may not read the source",
     "406": "The Accept header allows none of the formats",
     "503": "The database does not answer; retry after the number of seconds in `Retry-After`",
     "504": "The report took too long",
 }
 _WITHOUT_ACCEPT: Final = tuple(status for status in _PROBLEMS if status != "406")
+_SCHEMES: Final = {"bearer": {"type": "http", "scheme": "bearer"}, "basic": {"type": "http", "scheme": "basic"}}
 _TEXT: Final = {"schema": {"type": "string"}}
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 
@@ -75,7 +84,8 @@ def document() -> bytes:
         "openapi": "3.1.0",
         "info": {"title": "Sluice reports", "version": VERSION, "description": DESCRIPTION},
         "servers": [{"url": "/"}],
-        **_with_references({"paths": paths, "components": {"schemas": schemas}}, names),
+        "security": [{}, *({name: []} for name in _SCHEMES)],
+        **_with_references({"paths": paths, "components": {"schemas": schemas, "securitySchemes": _SCHEMES}}, names),
     }
     written["components"]["schemas"] |= {
         name: {"type": "string", "enum": list(allowed), "title": name} for name, allowed in closed_lists.items()

@@ -6,6 +6,7 @@ ledger covers the newest messages only; `sluice doctor` checks the whole ledger.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -102,6 +103,17 @@ async def read_pipeline(pool: Pool) -> Pipeline:
         level=state.level(problems),
         problems=problems,
         stale=any(fact.no_collector for fact in facts if fact.name != REJECTED),
+    )
+
+
+def of_sources(pipeline: Pipeline, sources: Collection[SourceName]) -> Pipeline:
+    """Return the state without the other sources and their problems."""
+    problems = [problem for problem in pipeline.problems if problem.part in sources or problem.part not in SOURCES]
+    return msgspec.structs.replace(
+        pipeline,
+        sources={name: source for name, source in pipeline.sources.items() if name in sources},
+        problems=problems,
+        level=state.level(problems),
     )
 
 

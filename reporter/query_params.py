@@ -143,7 +143,7 @@ class QueryParams:
         names = {parameter.name: parameter for parameter in parameters}
         self._texts: dict[str, str] = {}
         try:
-            pairs = _decode_pairs(query_string.decode("ascii"))
+            pairs = decode_pairs(query_string.decode("ascii"))
         except ValueError as error:  # UnicodeDecodeError among them
             raise BadQuery(None, f"the query of the URL is invalid: {error}", tuple(names)) from None
         for name, value in pairs:
@@ -181,7 +181,7 @@ def as_list(values: Filter | tuple[Filter, ...] | None) -> list[Filter] | None:
     return None if values is None else list(values) if isinstance(values, tuple) else [values]
 
 
-def _decode_pairs(text: str) -> list[tuple[str, str]]:
+def decode_pairs(text: str) -> list[tuple[str, str]]:
     """Return the names and values of a URL's query, decoded. Raises ValueError.
 
     The result is that of `urllib.parse.parse_qsl`, which takes three times as long. A pair without `=` has an empty

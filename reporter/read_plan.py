@@ -1,18 +1,19 @@
 """Plan the reads of a report: which figures come from rollups, in which units, and which from rows.
 
-Rollups count events by quarter-hour, hour, day and week (UTC). The events before a bucket bound are the events before
-the nearest end of a week, plus or minus some days, hours, quarter-hours and rows in between:
+Rollups count events by quarter-hour, hour, day and week (UTC). The events before a bound are
+those before the nearest start of a week, plus or minus the units and rows between the two:
 
              week                    bound        week
     ----------|----|----|----|----|-..-|-|----|----|---------
               |  +day +day +day    +hour +quarter +rows
-    units after the nearest end are subtracted; a bucket is the events before its end minus those before its start
+    a step to the right adds its events, a step to the left subtracts them
 
-So each bound costs at most 3 days, 12 hours, 2 quarter-hours and half a quarter-hour of rows, in any time zone. The
-cost of a report does not depend on the number of events. Reports with short buckets use short units only.
+The events of a bucket are those before its end, minus those before its start. So each bound costs at most 3 days, 12
+hours, 2 quarter-hours and half a quarter-hour of rows, in any time zone. The cost of a report does not depend on the
+number of events. Reports with short buckets use short units only.
 
-Invariant: the whole units between `inner_bounds`, and the signed ranges of each bound, together count each event of
-the period once, in its own bucket.
+Invariant: the units between rounded bounds, plus the signed ranges of the bounds, count each event of the period once,
+in its own bucket.
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ _COARSEST_UNIT: Final[dict[str | None, Unit]] = {
 
 
 class ReadRange(NamedTuple):
-    """Whole units, or rows, with start <= time < end.
+    """Rows or whole units to read, with start <= time < end.
 
-    bound   the number of the bucket bound whose count they change; None if they fall into buckets by their time
-    sign    1 if they are added to that count, -1 if they are subtracted
+    bound   the number of a bound: the range corrects the number of events before it. None: the time of each unit and
+            `ReadPlan.rounded_bounds` determine its bucket
+    sign    1: add the events of the range, -1: subtract them
     """
 
     unit: Unit
@@ -56,32 +58,35 @@ class ReadRange(NamedTuple):
 
 
 class ReadPlan(NamedTuple):
-    """The ranges to read. inner_bounds: the bounds between buckets, in the unit of the range without a bound."""
+    """The ranges to read.
+
+    rounded_bounds: the bounds between buckets, rounded to the unit of the range that has no bound.
+    """
 
     ranges: tuple[ReadRange, ...]
-    inner_bounds: tuple[datetime, ...]
+    rounded_bounds: tuple[datetime, ...]
 
     @property
     def rollups(self) -> list[ReadRange]:
-        return [part for part in self.ranges if part.unit != "rows"]
+        return [read_range for read_range in self.ranges if read_range.unit != "rows"]
 
     @property
     def rows(self) -> list[ReadRange]:
-        return [part for part in self.ranges if part.unit == "rows"]
+        return [read_range for read_range in self.ranges if read_range.unit == "rows"]
 
 
 def plan_reads(bounds: Sequence[datetime], interval: str | None, now: datetime) -> ReadPlan:
-    """Return the plan for these bucket bounds: ascending instants in UTC, at least two.
+    """Return the plan for these bounds: ascending instants in UTC, at least two.
 
-    `now` affects the choice of the cheaper range only: few events lie after it.
+    `now` only affects which of two ranges is cheaper: few events have a time after it.
     """
     units = _units(bounds, interval)
-    marks: list[datetime] = []
+    rounded: list[datetime] = []
     ranges: list[ReadRange] = []
     longest = LENGTHS[units[-1]] if units else None
     for number, bound in enumerate(bounds):
         if longest and not (bound - _ORIGIN) % longest:  # true of nearly all bounds
-            marks.append(bound)
+            rounded.append(bound)
             continue
         at: datetime = bound
         finer: Unit = "rows"
@@ -89,11 +94,11 @@ def plan_reads(bounds: Sequence[datetime], interval: str | None, now: datetime) 
             if (nearest := _nearest(at, unit, now)) != at:
                 ranges.append(ReadRange(finer, min(at, nearest), max(at, nearest), number, 1 if nearest < at else -1))
             at, finer = nearest, unit
-        marks.append(at)
-    if marks[0] < marks[-1]:
+        rounded.append(at)
+    if rounded[0] < rounded[-1]:
         coarsest_unit: Unit = units[-1] if units else "rows"
-        ranges.append(ReadRange(coarsest_unit, marks[0], marks[-1], None, 1))
-    return ReadPlan(tuple(ranges), tuple(marks[1:-1]))
+        ranges.append(ReadRange(coarsest_unit, rounded[0], rounded[-1], None, 1))
+    return ReadPlan(tuple(ranges), tuple(rounded[1:-1]))
 
 
 def unit_start(at: datetime, unit: Unit) -> datetime:
@@ -102,7 +107,7 @@ def unit_start(at: datetime, unit: Unit) -> datetime:
 
 
 def _units(bounds: Sequence[datetime], interval: str | None) -> list[Unit]:
-    """Return the units to use, short ones first; none means rows only."""
+    """Return the units to use, short ones first. The list is empty if the plan reads only rows."""
     coarsest_unit = _COARSEST_UNIT.get(interval, "week")
     if coarsest_unit == "hour" and any(unit_start(bound, "hour") != bound for bound in bounds[1:-1]):
         coarsest_unit = "quarter"  # hours of a half-hour zone do not match hours of UTC
@@ -118,7 +123,7 @@ def _units(bounds: Sequence[datetime], interval: str | None) -> list[Unit]:
 
 
 def _nearest(at: datetime, unit: Unit, now: datetime) -> datetime:
-    """Return the start or the end of the unit of an instant, whichever leaves less to read up to that instant."""
+    """Return the start or the end of the unit that holds `at`: the nearer one. Time after `now` does not count."""
     start = unit_start(at, unit)
     if start == at:
         return at

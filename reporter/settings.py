@@ -21,6 +21,13 @@ class ReporterSettings(Settings, frozen=True, kw_only=True):
         str, Meta(description="IP address or name that the reporter listens on; :: for IPv4 and IPv6")
     ] = "127.0.0.1"
     reporter_port: Annotated[Port, Meta(description="Port of reports, health and metrics")] = 8081
+    reporter_tokens: Annotated[
+        str | None,
+        Meta(
+            description="Who may read reports: name:token or name:token:source,source, separated by spaces or line "
+            "ends; empty: every client"
+        ),
+    ] = None
     reporter_connections: Annotated[
         int, Meta(ge=1, le=100, description="Maximum number of connections to PostgreSQL")
     ] = 8

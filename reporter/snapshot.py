@@ -1,4 +1,4 @@
-"""Read figures and rows from one snapshot of the database, by the read plan of a period."""
+"""Read the figures and rows that the read plan of a period lists, from one snapshot of the database."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _NO_ROWS: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class Statements(NamedTuple):
-    """The SQL of a report's figures: from the rollups, and from the rows of each source; and their columns."""
+    """The SQL of a report's figures: one statement on rollups, one on rows for each source. All return `columns`."""
 
     rollups: str
     rows: Mapping[SourceName, str]
     columns: tuple[str, ...]
 
 
-Figure = tuple[int, int, SourceName, Sequence[Any]]
-"""A bucket, a sign (-1: subtract the values), a source, and the values of the columns of `Statements`."""
+SignedFigure = tuple[int, int, SourceName, Sequence[Any]]
+"""The number of a bucket, a sign (-1: subtract the values), a source, and the values of `Statements.columns`."""
 
 
 class Snapshot:
@@ -46,28 +46,28 @@ class Snapshot:
     ) -> None:
         self.connection = connection
         self._sources = sources
-        self.freshness = self._fresh(watermarks)
-        """Freshness of each source; without `watermarks` it is read with the first figures."""
+        self.freshness = self._freshness_of(watermarks)
+        """Freshness of each source. Without `watermarks` it is empty until the first figures are read."""
         self.floor: datetime = max((row["floor"] for row in watermarks), default=_NO_ROWS)
         """Rows before this instant are no longer kept."""
         self._floors: dict[str, datetime] = {row["source"]: row["floor"] for row in watermarks}
         self._read_at: datetime = max((row["read_at"] for row in watermarks), default=_NO_ROWS)
-        self._planner_settings = "plan_rollups"  # as the session starts
+        self._planner_settings = "plan_rollups"  # the settings of a new session
 
     @property
     def stored_until(self) -> datetime | None:
-        """The instant up to which every accepted event of all sources is stored; None if a source has none.
+        """The instant up to which every accepted event of all sources is stored.
 
-        Available as soon as `freshness` is.
+        None if a source has no watermark, or if `freshness` is not read yet.
         """
         untils = [fresh.stored_until for fresh in self.freshness.values() if fresh.stored_until is not None]
         return min(untils) if len(untils) == len(self._sources) else None
 
     @property
     def reached(self) -> datetime:
-        """The earliest storedUntil of the sources; the snapshot's own time replaces an unknown one.
+        """The instant that the report has reached: the earliest storedUntil of its sources.
 
-        Only in `open_snapshot`.
+        For a source without a watermark, the time of the snapshot is used. Only in `open_snapshot`.
         """
         return min((fresh.stored_until or self._read_at for fresh in self.freshness.values()), default=self._read_at)
 
@@ -77,42 +77,55 @@ class Snapshot:
         plan: ReadPlan,
         statements: Statements,
         arguments: Sequence[Any] = (),
-        filters: Sequence[Any] = (),
+        rows_arguments: Sequence[Any] = (),
         *,
-        of_rollups: Sequence[Any] = (),
-    ) -> list[Figure]:
+        rollups_arguments: Sequence[Any] = (),
+    ) -> list[SignedFigure]:
         """Return a period's figures, from the rollups and rows that its plan lists.
 
-        `statements.rollups` has the parameters $1 to $5 (ranges: unit, start, end, bound, sign), $6 (bounds between
-        buckets), $7 (sources), arguments..., of_rollups... It returns for each source its watermark and an array for
-        each column. `statements.rows` of a source has the parameters $1 start, $2 end, $3 bound, $4 (bounds between
-        buckets), arguments..., filters... It returns the columns. Both return `statements.columns` and `bucket`,
-        which is NULL if there is a `bound`.
+        Parameters of `statements.rollups`:
+            $1 to $5  one array each: the units, starts, ends, bounds and signs of the ranges
+            $6, $7    the plan's rounded bounds, the sources
+            $8, …     arguments, then rollups_arguments
+        Parameters of each of `statements.rows`:
+            $1 to $4  start, end and bound of a range, the plan's rounded bounds
+            $5, …     arguments, then rows_arguments
+
+        Both return `bucket`, `bound` and `statements.columns`; `bucket` is NULL if there is a `bound`. The statement on
+        rollups returns one record for each source: its watermark, and an array for each column.
 
         Raises NotAvailable if the plan needs rows that are no longer kept.
         """
-        if any(part.start < self.floor for part in plan.rows):
+        if any(read_range.start < self.floor for read_range in plan.rows):
             raise _rows_not_kept(period, self.floor)
         last = len(period.bounds) - 1
         values_of = itemgetter("bucket", "bound", *statements.columns)
-        figures: list[Figure] = []
+        figures: list[SignedFigure] = []
         if ranges := plan.rollups:
             await self._set_planner("plan_rollups")
             records = await self.connection.fetch(
-                statements.rollups, *_columns(ranges), plan.inner_bounds, self._sources, *arguments, *of_rollups
+                statements.rollups,
+                *_columns(ranges),
+                plan.rounded_bounds,
+                self._sources,
+                *arguments,
+                *rollups_arguments,
             )
-            self.freshness = self._fresh(records)
+            self.freshness = self._freshness_of(records)
             for record in records:
                 if record["bucket"] is not None:
                     figures += _figures(zip(*values_of(record), strict=True), last, 1, record["source"])
         if plan.rows:
             await self._set_planner("plan_rows")
         for source in self._sources:
-            for part in plan.rows:
+            for read_range in plan.rows:
                 rows = await self.connection.fetch(
-                    statements.rows[source], part.start, part.end, part.bound, plan.inner_bounds, *arguments, *filters
+                    statements.rows[source],
+                    *(read_range.start, read_range.end, read_range.bound, plan.rounded_bounds),
+                    *arguments,
+                    *rows_arguments,
                 )
-                figures += _figures(map(values_of, rows), last, part.sign, source)
+                figures += _figures(map(values_of, rows), last, read_range.sign, source)
         return figures
 
     async def breakdown(
@@ -120,8 +133,8 @@ class Snapshot:
     ) -> list[breakdowns.Bucket]:
         """Return the figures of one breakdown in each bucket of a period. Only in `open_snapshot`.
 
-        rows_limit: the longest time whose rows are read, None if there is no limit. Raises NotAvailable if the
-        breakdown needs rows that are no longer kept, or more rows than that.
+        rows_limit: the maximum total length of the buckets whose rows are read; None: no limit. Raises NotAvailable if
+        the breakdown needs rows of more buckets, or rows that are no longer kept.
         """
         columns = list(_columns(plan.ranges)) or [[], [], [], [], []]
         last = len(period.bounds) - 1
@@ -135,7 +148,7 @@ class Snapshot:
         records = await self.connection.fetch(
             breakdowns.read_statement(request.source, request.breakdown, request.order),
             *columns,
-            plan.inner_bounds,
+            plan.rounded_bounds,
             *request.arguments(last),
         )
         rows_since, floor = records[0]["rows_since"], self._floors[request.source]
@@ -144,12 +157,12 @@ class Snapshot:
         return breakdowns.buckets(records, last, request)
 
     async def rows(self, period: Period, statement: str, *arguments: Any) -> list[Record]:
-        """Return a period's records from rows only. Parameters: $1 start, $2 end, $3 bounds between buckets, ..."""
+        """Return the records of a statement on rows. Parameters: start, end, bounds between buckets, arguments."""
         await self._set_planner("plan_rows")
         return await self.connection.fetch(statement, period.start, period.end, period.inner_bounds, *arguments)
 
     async def known_countries(self) -> list[str]:
-        """Return the countries that the registry has. Reports count all others as other."""
+        """Return the countries of the registry. Reports add up all other countries as `other`."""
         await self._set_planner("plan_rollups")
         return [row["country"] for row in await self.connection.fetch(_SQL["known_countries"])]
 
@@ -157,15 +170,15 @@ class Snapshot:
         """Return what `read` returns, or None if a statement times out. Only in `open_snapshot`."""
         planner_settings = self._planner_settings
         try:
-            async with self.connection.transaction():  # a savepoint: a rollback to it undoes settings
+            async with self.connection.transaction():  # a savepoint: its rollback restores the settings
                 return await read()
         except asyncpg.QueryCanceledError:
             self._planner_settings = planner_settings
             return None
 
-    def _fresh(self, watermarks: Sequence[Record]) -> dict[SourceName, Freshness]:
-        of = {row["source"]: row for row in watermarks}
-        return {source: freshness(of[source]) for source in self._sources if source in of}
+    def _freshness_of(self, watermarks: Sequence[Record]) -> dict[SourceName, Freshness]:
+        by_source = {row["source"]: row for row in watermarks}
+        return {source: freshness(by_source[source]) for source in self._sources if source in by_source}
 
     async def _set_planner(self, settings: str) -> None:
         if self._planner_settings != settings:
@@ -174,7 +187,7 @@ class Snapshot:
 
 
 def _rows_not_kept(period: Period, floor: datetime, request: breakdowns.Request | None = None) -> NotAvailable:
-    """Return the error of a period that needs rows that are no longer kept."""
+    """Return the error for a period whose figures need rows that are no longer kept."""
     off_quarter = next((bound for bound in period.bounds if unit_start(bound, "quarter") != bound), None)
     if off_quarter is None and request is not None:
         return NotAvailable(
@@ -201,11 +214,14 @@ def _too_many_rows(request: breakdowns.Request, length: timedelta, limit: timede
 
 def _columns(ranges: Sequence[ReadRange]) -> Iterator[list[Any]]:
     """Return ranges as arrays: units, starts, ends, bounds and signs."""
-    return map(list, zip(*((part.unit, part.start, part.end, part.bound, part.sign) for part in ranges), strict=True))
+    return map(list, zip(*((one.unit, one.start, one.end, one.bound, one.sign) for one in ranges), strict=True))
 
 
-def _figures(rows: Iterable[tuple[Any, ...]], last: int, sign: int, source: SourceName) -> Iterator[Figure]:
-    """Yield rows as figures of buckets. Events before a bound count for the bucket that ends there, not the next."""
+def _figures(rows: Iterable[tuple[Any, ...]], last: int, sign: int, source: SourceName) -> Iterator[SignedFigure]:
+    """Yield the figures of rows.
+
+    The events before a bound are added to the bucket that ends there, and subtracted from the bucket that starts there.
+    """
     for bucket, bound, *values in rows:
         if bound is None:
             yield bucket, sign, source, values

@@ -1,7 +1,7 @@
--- Statements of the counting of breakdowns (collector/maintenance/breakdowns.py): find the next bucket to count, and record
--- that it was counted. The statements count_breakdowns_… and total_breakdowns_… of sources.sql count it.
+-- Statements that find the next bucket to count, and record that it was counted (collector/maintenance/breakdowns.py).
+-- The statements count_breakdowns_… and total_breakdowns_… of sources.sql count the bucket.
 -- A bucket is a quarter-hour, hour, day or week. It is valid if it was counted with all breakdowns that the source
--- declares, and the number of events counted equals the rollups. A late event makes its buckets invalid.
+-- declares, and the number of events counted equals the rollups. A late event makes the buckets that contain it invalid.
 -- $1 is the source, $2 its watermark, and $3 the names of the breakdowns that it declares.
 
 -- name: try_lock
@@ -16,13 +16,13 @@ SELECT pg_advisory_lock(hashtext('sluice.breakdowns'), hashtext($1::text))
 SELECT pg_advisory_unlock(hashtext('sluice.breakdowns'), hashtext($1::text))
 
 -- name: counting_state
--- The watermark of a source (NULL: none yet), and for how many seconds its collectors must not count.
+-- The watermark of a source, NULL if it has none, and the number of seconds for which its collectors still rest.
 SELECT (SELECT stored_until FROM watermarks WHERE source = $1::text::source) AS stored_until,
        coalesce((SELECT greatest(extract(epoch FROM rest_until - clock_timestamp()), 0)
                  FROM breakdown_turns WHERE source = $1::text::source), 0)::float8 AS rest_seconds
 
 -- name: pause_counting
--- No collector of the source counts for $2 seconds.
+-- Let all collectors of the source rest for the next $2 seconds.
 INSERT INTO breakdown_turns (source, rest_until)
 VALUES ($1::text::source, clock_timestamp() + $2::float8 * interval '1 second')
 ON CONFLICT (source) DO UPDATE SET rest_until = excluded.rest_until
@@ -35,7 +35,8 @@ SELECT set_config('synchronous_commit', 'off', true), set_config('work_mem', '64
 
 -- name: find_quarter
 -- The newest quarter-hour to count: it has ended, its rows are kept, and it is not valid. A quarter-hour that was counted
--- less than $4 ago is skipped: otherwise a steady flow of late events would delay all older ones. $5 are skipped, too.
+-- less than $4 ago is skipped: otherwise late events that keep coming would delay all older quarter-hours. The
+-- quarter-hours in $5 are skipped, too.
 SELECT quarter.bucket
 FROM (
     SELECT bucket FROM event_totals
@@ -88,8 +89,8 @@ WHERE quarter.events <> 0 AND NOT EXISTS (
 
 -- name: find_total
 -- The next total to count: an hour, day or week that has ended, is not valid, and all of whose parts are valid. Hours come
--- before days and weeks. If $4 is not NULL, the bucket must contain this instant. A part never counts more events than it
--- has. So if the sum of its parts equals the rollup of the total, each part is complete.
+-- before days and weeks. If $4 is not NULL, the bucket must contain this instant. A part never counts more events than the
+-- rollups. So if the sum of the parts equals the rollup of the total, each part is valid.
 WITH length (unit, finer, length) AS (
     VALUES ('hour'::rollup_unit, 'quarter'::breakdown_unit, interval '1 hour'), ('day', 'hour', interval '24 hours'),
            ('week', 'day', interval '168 hours')
@@ -128,5 +129,5 @@ ON CONFLICT (source, unit, bucket) DO UPDATE
 SET events = excluded.events, breakdowns = excluded.breakdowns, counted_at = now()
 
 -- name: is_kept
--- Whether rows of the instant $2 are kept: it is not below the floor.
+-- Return whether rows of the instant $2 are kept, because it is not below the floor.
 SELECT $2::timestamptz >= (SELECT floor::timestamp AT TIME ZONE 'UTC' FROM partition_floors WHERE parent = $1::text || '_events')

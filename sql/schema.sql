@@ -10,3 +10,11 @@ ORDER BY attnum
 
 -- name: labels
 SELECT enumlabel::text FROM pg_enum WHERE enumtypid = to_regtype($1)
+
+-- name: reported_source
+-- What the views of reports know of the source $1.
+SELECT title, purchase_type, funnel FROM reports.sources WHERE source = $1
+
+-- name: reported_ranked
+-- The ranked columns that the views of reports know of the source $1.
+SELECT breakdown, column_name FROM reports.ranked_columns WHERE source = $1

@@ -1,14 +1,15 @@
 """Count the breakdowns of a source after its events are stored.
 
-    quarter-hour has ended, not valid --rows, one transaction--> counted --> hour, day, week that are then complete
-        ^---------------------- an event came late ----------------------/
+    ended quarter-hour --count its rows--> valid --add up the parts--> valid hour, day, week
+             ^---------- late event -------/
 
-Invariant: what is committed for a bucket counts exactly the events that the rollups hold of it at that moment, and
-says how many that are. A report uses the bucket while the rollups still say the same, and reads rows otherwise: it is
-never wrong, only slower. So nothing depends on when, how often, or by which collector a bucket is counted.
+Invariant: a bucket is stored with the number of events counted, which equals the rollups at the time of the count. A
+report uses a bucket only while this number equals the rollups. Otherwise the report reads rows: it is slower, but never
+wrong. So a bucket may be counted at any time, several times, and by any collector.
 
-The collectors of a source share the work: one at a time counts one bucket, then all of them rest. While events are
-stored at a high rate they rest REST_BUSY times as long as the count took, so that counting takes at most 5 % of a core.
+The collectors of a source share the work. One collector counts one bucket, then all of them rest. The rest is
+the time that the count took, multiplied by a factor. At a high load the factor is REST_FACTOR_BUSY, so counting uses
+at most 5 % of a core.
 """
 
 from __future__ import annotations
@@ -31,22 +32,23 @@ from core.sources import SOURCES
 from sql import statements
 
 MAX_VALUES: Final = 10_000
-"""Values that a bucket lists of one breakdown."""
+"""Maximum number of values that a bucket lists for each breakdown."""
 POLL_SECONDS: Final = 5.0
 MEASURE_SECONDS: Final = 30.0
-REST_BUSY: Final = 19.0
-REST_IDLE: Final = 1.0
+TOTALS_INTERVAL_SECONDS: Final = 30.0  # after no total was found
+REST_FACTOR_BUSY: Final = 19.0
+REST_FACTOR_IDLE: Final = 1.0
 BUSY_EVENTS_PER_SECOND: Final = 2_000.0
 RECOUNT_AFTER: Final = timedelta(minutes=1)
 SKIP_SECONDS: Final = 600.0
 COMMAND_SECONDS: Final = 300.0  # detects a dead peer, and bounds a count
 _SQL: Final = statements("breakdowns")
-_COUNT: Final = statements("sources")
+_SOURCES_SQL: Final = statements("sources")
 log = structlog.get_logger()
 
 
 class BreakdownsDiffer(SluiceError):
-    """The rows of a quarter-hour are not those that the rollups count. Nothing is written for it."""
+    """A quarter-hour has a different number of rows than the rollups count. Its breakdowns are not written."""
 
     def __init__(self, source: str, bucket: datetime, rows: int, rolled_up: int) -> None:
         super().__init__(
@@ -58,7 +60,7 @@ class BreakdownsDiffer(SluiceError):
 
 
 class Bucket(NamedTuple):
-    """What was counted: a quarter, hour, day or week, and its start."""
+    """A bucket that was counted. unit: quarter, hour, day or week."""
 
     unit: str
     start: datetime
@@ -76,8 +78,9 @@ class BreakdownCounter:
     async def count_quarter(
         self, until: datetime, recount_after: timedelta = RECOUNT_AFTER, skipped: tuple[datetime, ...] = ()
     ) -> Bucket | None:
-        """Count the newest quarter-hour before `until` that is not valid; None if there is none.
+        """Count the newest quarter-hour that has ended at `until` and is not valid. Return it, or None if none exists.
 
+        recount_after: the minimum time since the last count of a quarter-hour. skipped: quarter-hours to leave out.
         Raises BreakdownsDiffer.
         """
         start = await self._connection.fetchval(
@@ -94,9 +97,9 @@ class BreakdownCounter:
         return Bucket("quarter", start)
 
     async def count_total(self, until: datetime, within: datetime | None = None) -> Bucket | None:
-        """Count an hour, day or week whose parts are counted, from these; None if there is none.
+        """Count an hour, day or week by adding up its valid parts. Return it, or None if none exists.
 
-        within: only one that holds this instant.
+        within: count only a bucket that contains this instant.
         """
         row = await self._connection.fetchrow(_SQL["find_total"], self._source, until, self._names, within)
         if row is None:
@@ -105,14 +108,15 @@ class BreakdownCounter:
         async with self._connection.transaction(isolation="repeatable_read"):
             await self._connection.execute(_SQL["set_counting_options"])
             await self._connection.execute(
-                _COUNT[f"total_breakdowns_{self._source}"], start, self._max_values, finer, end, unit
+                _SOURCES_SQL[f"total_breakdowns_{self._source}"], start, self._max_values, finer, end, unit
             )
-            # The sum of the parts, which only the holder of the lock changes; a late event makes it invalid.
+            # `events` is still the sum of the parts, because only the session with the lock changes parts. If an event
+            # came late, the rollups count more than `events`, so the total is not valid.
             await self._record_counted(unit, start, events)
         return Bucket(unit, start)
 
     async def count_all(self, until: datetime) -> int:
-        """Count all that is not valid; how many buckets that were. For a database that was filled."""
+        """Count all buckets that are not valid, and return their number. `sluice fill` uses this."""
         counted = 0
         await self._connection.execute(_SQL["lock"], self._source)
         try:
@@ -125,15 +129,17 @@ class BreakdownCounter:
         return counted
 
     async def uncounted(self, until: datetime) -> int:
-        """How many quarter-hours have ended and are not valid."""
-        found: int = await self._connection.fetchval(_SQL["count_uncounted"], self._source, until, self._names)
-        return found
+        """Return the number of quarter-hours that have ended and are not valid."""
+        uncounted: int = await self._connection.fetchval(_SQL["count_uncounted"], self._source, until, self._names)
+        return uncounted
 
     async def _count(self, start: datetime) -> None:
         async with self._connection.transaction(isolation="repeatable_read"):
             await self._connection.execute(_SQL["set_counting_options"])
             rolled_up = await self._connection.fetchval(_SQL["rolled_up_events"], self._source, start)
-            rows = await self._connection.fetchval(_COUNT[f"count_breakdowns_{self._source}"], start, self._max_values)
+            rows = await self._connection.fetchval(
+                _SOURCES_SQL[f"count_breakdowns_{self._source}"], start, self._max_values
+            )
             if rows != rolled_up:
                 raise BreakdownsDiffer(self._source, start, rows, rolled_up)
             await self._record_counted("quarter", start, rolled_up)
@@ -145,32 +151,35 @@ class BreakdownCounter:
 
 
 async def count_breakdowns(dsn: str, source: Source, readiness: Readiness) -> None:
-    """Count the breakdowns of a source for ever, a step at a time. Reports read rows while that fails."""
+    """Count the breakdowns of a source until cancelled. While counting fails, reports read rows instead."""
     step = metrics.step(source.name, "breakdowns", readiness)
-    counting = BreakdownCounting(dsn, source.name)
+    scheduler = BreakdownScheduler(dsn, source.name)
     try:
         while True:
-            if not await step.attempt(counting.step()):
-                counting.close()
-            await asyncio.sleep(counting.pause_seconds)
+            if not await step.attempt(scheduler.step()):
+                scheduler.close()
+            await asyncio.sleep(scheduler.pause_seconds)
     finally:
-        counting.close()
+        scheduler.close()
 
 
-class BreakdownCounting:
-    """The steps of one collector. `pause_seconds` is how long to wait after the last one."""
+class BreakdownScheduler:
+    """Decides when one collector counts which bucket. pause_seconds: the time to wait before the next step."""
 
     def __init__(self, dsn: str, source: str) -> None:
         self._dsn = dsn
         self._source = source
         self._connection: Connection | None = None
         self._skipped: dict[datetime, float] = {}
-        self._measured_at = self._totals_at = float("-inf")
+        self._measured_at = self._no_total_at = float("-inf")
         self._load = _Load(source)
         self.pause_seconds = POLL_SECONDS
 
     async def step(self) -> None:
-        """Count one bucket if it is this collector's turn. Raises BreakdownsDiffer, and what the database raises."""
+        """Count one bucket, unless the collectors rest or another one counts.
+
+        Raises BreakdownsDiffer and the errors of the database.
+        """
         self.pause_seconds = POLL_SECONDS
         if self._connection is None:
             self._connection = await postgres.connect(
@@ -193,7 +202,7 @@ class BreakdownCounting:
         try:
             began = time.monotonic()
             if await self._count(counter, until):
-                rest = (time.monotonic() - began) * (REST_BUSY if self._load.is_high() else REST_IDLE)
+                rest = (time.monotonic() - began) * (REST_FACTOR_BUSY if self._load.is_high() else REST_FACTOR_IDLE)
                 await connection.execute(_SQL["pause_counting"], self._source, rest)
                 self.pause_seconds = min(rest, POLL_SECONDS)
         finally:
@@ -201,7 +210,10 @@ class BreakdownCounting:
                 await connection.execute(_SQL["unlock"], self._source)
 
     async def _count(self, counter: BreakdownCounter, until: datetime) -> bool:
-        """Count the next quarter-hour and what it completes, or else one total; whether there was one."""
+        """Count a quarter-hour and the totals that contain it, or one total if no quarter-hour waits.
+
+        Return whether a bucket was counted.
+        """
         now = time.monotonic()
         self._skipped = {start: since for start, since in self._skipped.items() if now - since < SKIP_SECONDS}
         try:
@@ -215,29 +227,29 @@ class BreakdownCounting:
             while await counter.count_total(until, within=quarter.start):
                 pass
             return True
-        if now - self._totals_at < MEASURE_SECONDS:
+        if now - self._no_total_at < TOTALS_INTERVAL_SECONDS:
             return False
         if await counter.count_total(until):
             return True
-        self._totals_at = now
+        self._no_total_at = now
         return False
 
     def close(self) -> None:
-        """Close the connection, if there is one. The server ends what it still does, and its lock with it."""
+        """Close the connection, if there is one. PostgreSQL then ends the session and releases its lock."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
 
 
 class _Load:
-    """Whether this collector stores events at a high rate."""
+    """The rate at which this collector stores events."""
 
     def __init__(self, source: str) -> None:
         self._source = source
         self._at, self._processed = time.monotonic(), self._read()
 
     def is_high(self) -> bool:
-        """Whether it stored at least BUSY_EVENTS_PER_SECOND since the last call."""
+        """Return whether the rate since the last call is at least BUSY_EVENTS_PER_SECOND."""
         now, processed = time.monotonic(), self._read()
         rate = (processed - self._processed) / max(now - self._at, 0.001)
         self._at, self._processed = now, processed

@@ -110,12 +110,18 @@ async def run(settings: OperatorSettings, report: AnyReport, options: argparse.N
     )
     try:
         status, body = await asyncio.to_thread(
-            http_client.get, address, seconds=REQUEST_TIMEOUT_SECONDS, accept=ACCEPT[options.format]
+            http_client.get,
+            address,
+            seconds=REQUEST_TIMEOUT_SECONDS,
+            accept=ACCEPT[options.format],
+            headers=http_client.bearer(settings.reporter_token),
         )
     except OSError as error:
         raise Unreachable("the reporter", settings.reporter_url, "REPORTER_URL", error) from error
     if status != 200:
         message = _problem(status, body)
+        if status == 401:
+            message += " (REPORTER_TOKEN, REPORTER_TOKEN_FILE)"
         if status >= 500:
             raise SluiceError(message)
         sys.stderr.write(f"sluice: {message}\n")

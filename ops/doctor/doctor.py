@@ -29,7 +29,7 @@ from ops.cli.arguments import days, is_json, seconds
 from ops.cli.connection import CONNECTION_ERRORS, Unreachable, local_folder, local_system, to_database, to_nats, where
 from ops.cli.output import console, plural, print_json
 from ops.cli.parser import command
-from ops.doctor import checks, compare, server_checks
+from ops.doctor import checks, compare, postgres_checks, server_checks
 from ops.doctor.checks import CheckResult, Report
 from ops.doctor.server_checks import NEEDS, DatabaseFacts
 from ops.settings import OperatorSettings
@@ -79,8 +79,9 @@ def options(group: Any) -> None:
         document=Report,
     )  # fmt: skip
     parser.add_argument(
-        "--lag", type=seconds, default=30.0, metavar="SECONDS", help="maximum age of a waiting message (default 30)"
-    )
+        "--lag", type=seconds, default=30.0, metavar="SECONDS",
+        help="a message that waits longer than this is a problem (default 30)",
+    )  # fmt: skip
     disks = parser.add_argument(
         "--disk", type=Path, action="append", default=[], metavar="FOLDER",
         help="check the disk of this folder, too; may be repeated",
@@ -92,7 +93,8 @@ def options(group: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--compare-seconds", type=seconds, default=compare.TIMEOUT_SECONDS, metavar="SECONDS",
-        help=f"time-out of this comparison (default {compare.TIMEOUT_SECONDS:g}); skipped days are named",
+        help=f"time-out for comparing rows with rollups (default {compare.TIMEOUT_SECONDS:g}); "
+        "the result lists the days that were skipped",
     )  # fmt: skip
     parser.set_defaults(
         run=lambda settings, options: doctor(
@@ -180,7 +182,7 @@ async def _check_servers(
                 contents += results
         if connection is not None:
             async with _unknown_on_error("PostgreSQL fsync", contents):
-                contents += await server_checks.check_postgres(connection, settings)
+                contents += await postgres_checks.check_postgres(connection, settings)
         schema_is_ok = any(result.check == "schema" and result.state == "ok" for result in contents)
         if connection is not None and schema_is_ok:
             async with _unknown_on_error("dead letters", contents):

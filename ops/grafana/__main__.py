@@ -14,9 +14,10 @@ from ops.grafana.collectors import collectors
 from ops.grafana.gateway import gateway
 from ops.grafana.overview import overview
 from ops.grafana.reporter import reporter
+from ops.grafana.reports import reports
 
 FOLDER: Final = Path(__file__).parent / "dashboards"
-DASHBOARDS: Final[tuple[Callable[[], Dashboard], ...]] = (overview, gateway, collectors, reporter, capacity)
+DASHBOARDS: Final[tuple[Callable[[], Dashboard], ...]] = (overview, gateway, collectors, reporter, capacity, reports)
 
 
 def rendered() -> dict[str, str]:

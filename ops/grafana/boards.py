@@ -15,7 +15,25 @@ from ops.grafana.panels import RUNBOOKS, SOURCE
 def board(
     title: str, uid: str, meaning: str, rows: Sequence[tuple[str, Sequence[Any]]], instances: str
 ) -> dashboard.Dashboard:
-    """Return a dashboard of rows of panels. `instances` selects the targets listed by the variable `$instance`."""
+    """Return a dashboard of metrics. `instances` selects the targets listed by the variable `$instance`."""
+    built = dashboard_of(title, uid, meaning, rows, _variables(instances), since="now-1h", refresh="10s")
+    for annotation in _annotations():
+        built.annotation(annotation)
+    built.link(dashboard.DashboardLink("Runbooks").type(model.DashboardLinkType.LINK).url(RUNBOOKS).target_blank(True))
+    return built
+
+
+def dashboard_of(
+    title: str,
+    uid: str,
+    meaning: str,
+    rows: Sequence[tuple[str, Sequence[Any]]],
+    variables: Sequence[Any],
+    *,
+    since: str,
+    refresh: str,
+) -> dashboard.Dashboard:
+    """Return a dashboard of rows of panels, with a link to the other dashboards."""
     built = (
         dashboard.Dashboard(title)
         .uid(uid)
@@ -23,14 +41,12 @@ def board(
         .tags(["sluice"])
         .readonly()
         .timezone("browser")
-        .time("now-1h", "now")
-        .refresh("10s")
+        .time(since, "now")
+        .refresh(refresh)
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
     )
-    for variable in _variables(instances):
+    for variable in variables:
         built.with_variable(variable)
-    for annotation in _annotations():
-        built.annotation(annotation)
     built.link(
         dashboard.DashboardLink("Sluice")
         .type(model.DashboardLinkType.DASHBOARDS)
@@ -39,7 +55,6 @@ def board(
         .include_vars(True)
         .keep_time(True)
     )
-    built.link(dashboard.DashboardLink("Runbooks").type(model.DashboardLinkType.LINK).url(RUNBOOKS).target_blank(True))
     for name, panels in rows:
         built.with_row(dashboard.Row(name))
         for panel in panels:

@@ -26,7 +26,7 @@ from ops.local.program import Program
 from ops.local.secret import keep_secret
 from ops.local.supervisor import Supervisor
 
-Role = Literal["postgres", "sluice_owner", "sluice_collector", "sluice_reporter"]
+Role = Literal["postgres", "sluice_owner", "sluice_collector", "sluice_reporter", "sluice_bi"]
 
 SETTINGS = Path(__file__).parents[1] / "postgres" / "local.conf"
 ROLES = Path(__file__).parents[1] / "postgres" / "roles.sql"
@@ -157,6 +157,7 @@ class Postgres:
                 "SLUICE_OWNER_PASSWORD": self._password("sluice_owner"),
                 "SLUICE_COLLECTOR_PASSWORD": self._password("sluice_collector"),
                 "SLUICE_REPORTER_PASSWORD": self._password("sluice_reporter"),
+                "SLUICE_BI_PASSWORD": self._password("sluice_bi"),
             },
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

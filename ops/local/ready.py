@@ -15,11 +15,13 @@ ANSWER_TIMEOUT_SECONDS = 2.0
 _SSL_REQUEST = bytes.fromhex("00000008 04d2162f")
 
 
-async def get(port: int, path: str, host: str = LOOPBACK, seconds: float = ANSWER_TIMEOUT_SECONDS) -> tuple[int, bytes]:
+async def get(
+    port: int, path: str, host: str = LOOPBACK, seconds: float = ANSWER_TIMEOUT_SECONDS, token: str | None = None
+) -> tuple[int, bytes]:
     """GET http://host:port/path as (status, body). Raises OSError if there is no complete response in time."""
     url = f"http://{listen.host_and_port(host, port)}{path}"
     async with asyncio.timeout(seconds):
-        return await asyncio.to_thread(http_client.get, url, seconds=seconds)
+        return await asyncio.to_thread(http_client.get, url, seconds=seconds, headers=http_client.bearer(token))
 
 
 async def answers_ok(port: int, path: str, host: str = LOOPBACK) -> bool:

@@ -18,6 +18,7 @@ from gateway.settings import GatewaySettings
 from ops.local import ports, ready
 from ops.local.program import Program
 from ops.local.servers import Servers
+from ops.settings import OperatorSettings
 from reporter.settings import ReporterSettings
 
 SETTINGS: Final[dict[str, type[Settings]]] = {
@@ -36,6 +37,7 @@ class Services:
 
     ports: dict[str, int]
     hosts: dict[str, str] = field(default_factory=dict)  # 127.0.0.1 unless named
+    reporter_token: str | None = None  # REPORTER_TOKEN; needed if the reporter has REPORTER_TOKENS
 
     def host_and_port(self, name: str) -> str:
         """Return host and port of a service in the form of a URL."""
@@ -53,7 +55,8 @@ class Services:
 
     async def get(self, name: str, path: str, seconds: float = ready.ANSWER_TIMEOUT_SECONDS) -> tuple[int, bytes]:
         """GET a page of a service as (status, body). Raises OSError if there is no complete response in time."""
-        return await ready.get(self.ports[name], path, self.hosts.get(name, ports.LOOPBACK), seconds)
+        token = self.reporter_token if name == "reporter" else None
+        return await ready.get(self.ports[name], path, self.hosts.get(name, ports.LOOPBACK), seconds, token)
 
 
 def well_known_ports(environ: Mapping[str, str]) -> dict[str, str]:
@@ -67,7 +70,7 @@ async def start_services(servers: Servers, environ: Mapping[str, str] = os.envir
     Settings are those of `environ`, laid over our own environment; ports too (GATEWAY_PORT, REPORTER_PORT,
     FB_COLLECTOR_PORT, …), or free ones. Raises StackError.
     """
-    services = Services({}, {})
+    services = Services({}, {}, _reporter_token({**os.environ, **environ}))
     shared = {
         **environ,
         **nats_variables(servers.nats_url),
@@ -97,6 +100,12 @@ async def start_services(servers: Servers, environ: Mapping[str, str] = os.envir
             )
         )
     return services
+
+
+def _reporter_token(environ: Mapping[str, str]) -> str | None:
+    """Return the token that the stack's own commands send to its reporter. Raises Misconfigured."""
+    named = {name: environ[name] for name in ("REPORTER_TOKEN", "REPORTER_TOKEN_FILE") if name in environ}
+    return load(OperatorSettings, named).reporter_token
 
 
 def _address(module: str, environ: Mapping[str, str]) -> str:

@@ -16,8 +16,9 @@ password_in() { # postgresql://role:PASSWORD@host…
 SLUICE_OWNER_PASSWORD=$(password_in owner_dsn)
 SLUICE_COLLECTOR_PASSWORD=$(password_in collector_dsn)
 SLUICE_REPORTER_PASSWORD=$(password_in reporter_dsn)
+SLUICE_BI_PASSWORD=$(cat "$secrets/bi_password")
 SLUICE_MONITOR_PASSWORD=$(cat "$secrets/monitor_password")
-export SLUICE_OWNER_PASSWORD SLUICE_COLLECTOR_PASSWORD SLUICE_REPORTER_PASSWORD SLUICE_MONITOR_PASSWORD
+export SLUICE_OWNER_PASSWORD SLUICE_COLLECTOR_PASSWORD SLUICE_REPORTER_PASSWORD SLUICE_BI_PASSWORD SLUICE_MONITOR_PASSWORD
 
 psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "${POSTGRES_USER:-postgres}" --dbname postgres \
     --file "$sql/roles.sql" --file "$sql/monitor.sql"

@@ -212,7 +212,7 @@ async def count(
                     sums.add_errors(number, (source, campaign), figure.events_error, figure.revenue_error)
     else:
         types = [SOURCES[source].purchase.event_type for source in query.sources]
-        figures = await snapshot.figures(period, plan, _FIGURES, of_rollups=(types,))
+        figures = await snapshot.figures(period, plan, _FIGURES, rollups_arguments=(types,))
         for bucket, sign, of, (purchases, revenue) in figures:
             sums.add(bucket, (of if by_source else UNSET, UNSET), sign * purchases, sign * revenue)
     if "conversion" in query.metrics:

@@ -65,7 +65,16 @@ async def test_closed_lists_have_one_name(client: httpx.AsyncClient) -> None:
         *("downloadEventsReport", "downloadRevenueReport", "downloadFunnelReport", "downloadDemographicsReport"),
     }
     schemas = document["components"]["schemas"]
-    lists = {"Source", "FunnelStage", "EventType", "Interval", "Compare", "EventsMetrics", "RevenueMetrics"}
+    lists = {
+        "Source",
+        "FunnelStage",
+        "EventType",
+        "Interval",
+        "Compare",
+        "EventsMetrics",
+        "RevenueMetrics",
+        "DemographicsMetrics",
+    }
     lists |= {"EventsGroupBy", "RevenueGroupBy", "DemographicsGroupBy", "Level", "CheckName"}
     assert {name for name, schema in schemas.items() if "enum" in schema} == lists
     assert json.dumps(document).count('"enum"') == len(lists)

@@ -3,7 +3,9 @@
 An engine that runs here is used, with the images of its registry; otherwise root on Debian brings its own (`own.py`).
 Where none can run, that is one skipped test; with SLUICE_REQUIRE_TOOLS=1 it is a failure.
 
-    python -m tests.engine [PYTEST OPTION…]
+    python -m tests.engine [--short] [PYTEST OPTION…]
+
+--short runs what CI can wait for: the image, staging under load, and an upgrade of production under load.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from tests.support.compose import ROOT
 
 FOLDER: Final = Path(os.environ.get("SLUICE_ENGINE_FOLDER") or "/var/cache/sluice-engine")
 TESTS: Final = Path(__file__).parent
+SHORT: Final = "no_secret or as_a_user or staging or healthy_and_the_load or upgrade_loses_nothing"
 _STARTED: Final = time.monotonic()
 
 
@@ -107,4 +110,5 @@ def _step(name: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    options = sys.argv[1:]
+    sys.exit(main(["-k", SHORT, *options[1:]] if options[:1] == ["--short"] else options))

@@ -104,6 +104,11 @@ class Project:
         self.reports = f"http://127.0.0.1:{ports['REPORTS_PORT']}"
         run("sh", "ops/secrets.sh", self.secrets)
 
+    @property
+    def reader(self) -> tuple[str, str]:
+        """Name and token of a reader of reports."""
+        return "operator", (self.secrets / "reporter_token").read_text().strip()
+
     def compose(self, *words: str) -> str:
         """Run a command of docker compose; return its output. Raises CommandFailed."""
         return docker("compose", *words, environment=self.variables)

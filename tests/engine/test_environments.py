@@ -40,14 +40,16 @@ def test_the_publishers_load_is_stored(running: Project) -> None:
     assert sent["answered"] == {"202": POSTS}, sent
     running.settle()
     running.operate("doctor")  # it fails if a check finds something
-    answer = httpx.get(f"{running.reports}/reports/events", params=last_hours(), timeout=30)
+    assert httpx.get(f"{running.reports}/reports/events", params=last_hours(), timeout=30).status_code == 401
+    answer = httpx.get(f"{running.reports}/reports/events", params=last_hours(), auth=running.reader, timeout=30)
     assert answer.status_code == 200, answer.text
     assert sum(row["events"] for row in answer.json()["rows"]) == sent["accepted"]
 
 
 def test_reports_are_public_only_in_development(running: Project) -> None:
     """The edge serves them there, and answers 404 in staging."""
-    answer = httpx.get(f"{running.events.removesuffix('/events')}/reports/events", params=last_hours(), timeout=30)
+    url = f"{running.events.removesuffix('/events')}/reports/events"
+    answer = httpx.get(url, params=last_hours(), auth=running.reader, timeout=30)
     assert answer.status_code == (404 if running.environment == "staging" else 200), answer.text
 
 

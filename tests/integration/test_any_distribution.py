@@ -15,7 +15,7 @@ from core import postgres
 from core.postgres import Connection
 from ops.cli import partitions
 from ops.cli.countries import PLACES, free_places
-from ops.doctor import server_checks
+from ops.doctor import postgres_checks
 from sql import MIGRATIONS
 from tests.integration.test_collector_schema import empty
 from tests.support.operator import operator, ops
@@ -112,7 +112,7 @@ async def test_an_upgrade_indexes_existing_days_one_by_one(
     settings = operator(NO_NATS, empty.owner_dsn)
 
     async def index_check() -> tuple[str, str]:
-        found = await server_checks.check_postgres(connection, settings)
+        found = await postgres_checks.check_postgres(connection, settings)
         return next((check.state, check.message) for check in found if check.check == "index")
 
     reader = await asyncpg.connect(empty.reporter_dsn)

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 
 from collector import faults
 from collector.maintenance import breakdowns
-from collector.maintenance.breakdowns import BreakdownCounter, BreakdownCounting, BreakdownsDiffer, Bucket
+from collector.maintenance.breakdowns import BreakdownCounter, BreakdownScheduler, BreakdownsDiffer, Bucket
 from core import postgres
 from core.postgres import Connection
 from core.sources import SourceName
@@ -189,7 +189,7 @@ async def test_one_collector_counts_at_a_time(
     """While one counts the others wait; after a count all of them rest; then any of them goes on."""
     await collected.store(facebook(at=WEEK + timedelta(hours=hour)) for hour in range(3))
     await watermark(connection, NOW)
-    one, two = (BreakdownCounting(database.collector_dsn, "facebook") for _ in range(2))
+    one, two = (BreakdownScheduler(database.collector_dsn, "facebook") for _ in range(2))
     try:
         await session.fetchval("SELECT pg_advisory_lock(hashtext('sluice.breakdowns'), hashtext('facebook'))")
         await one.step()
@@ -216,7 +216,7 @@ async def test_nothing_is_counted_without_a_watermark(
 ) -> None:
     """Before a collector has written how far a source is stored, no quarter-hour has ended for certain."""
     await collected.store([facebook(at=WEEK)])
-    counting = BreakdownCounting(database.collector_dsn, "facebook")
+    counting = BreakdownScheduler(database.collector_dsn, "facebook")
     await counting.step()
     counting.close()
     assert await session.fetchval("SELECT count(*) FROM breakdown_buckets") == 0

@@ -25,7 +25,10 @@ async def empty(servers: Servers) -> AsyncIterator[Database]:
     try:
         yield Database(
             "t_empty",
-            *(servers.dsn(role, "t_empty") for role in ("sluice_owner", "sluice_collector", "sluice_reporter")),
+            *(
+                servers.dsn(role, "t_empty")
+                for role in ("sluice_owner", "sluice_collector", "sluice_reporter", "sluice_bi")
+            ),
         )
     finally:
         await superuser.execute("DROP DATABASE t_empty WITH (FORCE)")

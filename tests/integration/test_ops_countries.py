@@ -11,7 +11,7 @@ import pytest
 from core.errors import SluiceError
 from core.postgres import Connection
 from ops.cli import countries
-from ops.doctor import server_checks
+from ops.doctor import postgres_checks
 from ops.doctor.checks import CheckResult
 from tests.support.collecting import storing
 from tests.support.events import NOON, Event, changed, facebook, message, tiktok
@@ -37,7 +37,7 @@ async def counted(connection: Connection, unit: str | None = None) -> dict[str |
 
 
 async def check(connection: Connection, database: Database) -> CheckResult:
-    found = await server_checks.check_postgres(connection, operator(NO_NATS, database.owner_dsn))
+    found = await postgres_checks.check_postgres(connection, operator(NO_NATS, database.owner_dsn))
     return next(one for one in found if one.check == "countries")
 
 

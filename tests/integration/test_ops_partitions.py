@@ -14,7 +14,7 @@ from core.errors import SluiceError
 from core.postgres import Connection
 from ops.cli import partitions
 from ops.cli.connection import to_nats
-from ops.doctor import server_checks
+from ops.doctor import postgres_checks, server_checks
 from ops.doctor.checks import CheckResult
 from ops.doctor.compare import check_rows
 from ops.ledger import read_dead_letters
@@ -71,7 +71,7 @@ async def test_a_detached_day_is_reported_and_attached(
 
     async def checked() -> str:
         (check,) = [
-            one for one in await server_checks.check_postgres(connection, settings) if one.check == "partitions"
+            one for one in await postgres_checks.check_postgres(connection, settings) if one.check == "partitions"
         ]
         return check.message
 
@@ -149,7 +149,7 @@ async def test_what_the_ledger_and_the_streams_report(
         async with to_nats(full) as asking:
             found, facts = await server_checks.check_nats(asking, full)
             found += server_checks.check_state(facts, await server_checks.read_facts(connection), 30.0)
-            found += await server_checks.check_postgres(connection, full)
+            found += await postgres_checks.check_postgres(connection, full)
             found += await server_checks.check_ledger(asking, connection) + await server_checks.check_clocks(
                 asking, connection
             )
@@ -237,7 +237,7 @@ async def test_doctor_compares_columns_with_the_declarations(
     settings = operator(NO_NATS, database.owner_dsn)
 
     async def columns() -> CheckResult:
-        checks = {check.check: check for check in await server_checks.check_postgres(connection, settings)}
+        checks = {check.check: check for check in await postgres_checks.check_postgres(connection, settings)}
         assert {"columns", "partitions", "countries"} <= checks.keys()
         return checks["columns"]
 

@@ -172,7 +172,7 @@ async def test_what_is_stored_survives_a_kill_of_the_server() -> None:
             for setting in ("wal_writer_delay = '10s'", "wal_writer_flush_after = '100MB'"):
                 await superuser.execute(f"ALTER SYSTEM SET {setting}")
             await superuser.execute("SELECT pg_reload_conf()")
-            own_database = Database("sluice", own.owner_dsn, own.collector_dsn, own.reporter_dsn)
+            own_database = Database("sluice", own.owner_dsn, own.collector_dsn, own.reporter_dsn, own.dsn("sluice_bi"))
             async with storing("facebook", own_database) as storage:
                 for _ in range(5):
                     await storage.save(message(facebook()))

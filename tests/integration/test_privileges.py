@@ -115,15 +115,17 @@ async def test_the_collector_cannot_change_the_house(filled: Database) -> None:
 
 
 async def test_only_collectors_make_temporary_tables(servers: Servers) -> None:
-    """The reporter cannot even make one for itself."""
+    """The reporter and BI tools cannot even make one for themselves."""
     await forbidden(servers.reporter_dsn, "CREATE TEMPORARY TABLE mine (a int)")
+    writing = servers.dsn("sluice_bi") + "?default_transaction_read_only=off"  # a right, not a setting, forbids it
+    await forbidden(writing, "CREATE TEMPORARY TABLE mine (a int)")
     connection = await postgres.connect(servers.collector_dsn, name="tests")
     await connection.execute("CREATE TEMPORARY TABLE staging (a int)")
     await connection.close()
 
 
 async def test_no_role_is_more_than_it_is_called(database: Database) -> None:
-    """None of the three is a superuser, makes roles or databases, replicates, or belongs to another."""
+    """None of the four is a superuser, makes roles or databases, replicates, or belongs to another."""
     connection = await postgres.connect(database.reporter_dsn, name="tests")
     try:
         rows = await connection.fetch(
@@ -133,7 +135,7 @@ async def test_no_role_is_more_than_it_is_called(database: Database) -> None:
         )
     finally:
         await connection.close()
-    assert {row["rolname"] for row in rows} >= {"sluice_owner", "sluice_collector", "sluice_reporter"}
+    assert {row["rolname"] for row in rows} >= {"sluice_owner", "sluice_collector", "sluice_reporter", "sluice_bi"}
 
 
 async def test_nats_asks_for_the_password(fresh_nats: FreshNats) -> None:

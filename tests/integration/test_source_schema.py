@@ -29,6 +29,9 @@ async def test_the_migrated_database_holds_what_the_sources_declare(database: Da
         ("ALTER TABLE tiktok_events ALTER country SET NOT NULL", "country is NOT NULL, but not every event"),
         ("ALTER TABLE tiktok_events ADD note text NOT NULL", "note is NOT NULL, but no field of an event"),
         ("ALTER TABLE tiktok_events RENAME TO other_events", "tiktok_events does not exist"),
+        ("DELETE FROM reports.sources WHERE source = 'tiktok'", "reports.sources has no row of tiktok"),
+        ("UPDATE reports.sources SET purchase_type = 'like'", "reports.sources.purchase_type of tiktok is 'like'"),
+        ("DELETE FROM reports.ranked_columns WHERE breakdown = 'city'", "reports.ranked_columns of facebook has"),
     ],
 )
 async def test_a_difference_is_named(database: Database, change: str, said: str) -> None:
@@ -46,6 +49,8 @@ async def test_the_draft_of_a_migration_makes_the_table(database: Database, sour
     connection = await postgres.connect(database.owner_dsn, name="tests")
     await connection.execute(f"DROP TABLE {source.table}")
     await connection.execute(f"DELETE FROM partition_floors WHERE parent = '{source.table}'")
+    for table in ("ranked_columns", "sources"):
+        await connection.execute(f"DELETE FROM reports.{table} WHERE source = $1", source.name)
     draft = schema.draft(source)
     made = re.findall(r"CREATE TYPE (\w+)", draft)
     for name in made:

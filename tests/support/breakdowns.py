@@ -238,7 +238,7 @@ async def read(
     arrays = [list(column) for column in zip(*plan.ranges, strict=True)] or [[], [], [], [], []]
     found = await connection.fetch(
         read_statement(source, breakdown, order),
-        *(arrays[0], arrays[1], arrays[2], arrays[3], arrays[4], list(plan.inner_bounds)),
+        *(arrays[0], arrays[1], arrays[2], arrays[3], arrays[4], list(plan.rounded_bounds)),
         *(source, breakdown, event_types, last, top, skip),
         *([None, None] if values is None else [[value for value, _ in values], [second or "" for _, second in values]]),
     )

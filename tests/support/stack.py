@@ -32,6 +32,7 @@ class Database:
     owner_dsn: str
     collector_dsn: str
     reporter_dsn: str
+    bi_dsn: str
 
 
 async def make_template(servers: Servers) -> None:
@@ -53,6 +54,7 @@ async def fresh_database(servers: Servers) -> AsyncIterator[Database]:
             owner_dsn=servers.dsn("sluice_owner", name),
             collector_dsn=servers.dsn("sluice_collector", name),
             reporter_dsn=servers.dsn("sluice_reporter", name),
+            bi_dsn=servers.dsn("sluice_bi", name),
         )
     finally:
         await _as_superuser(servers, f"DROP DATABASE {name} WITH (FORCE)")

@@ -187,6 +187,39 @@ def _income_and_device(event: Event) -> tuple[str, str] | None:
     return device and (_band(event["data"]["user"]), device)
 
 
+async def viewed(system: System, events: list[Event]) -> None:
+    """The views for BI tools have the source, though no view was changed."""
+    connection = await postgres.connect(system.servers.dsn("sluice_bi"), name="tests")
+    try:
+        rows = await connection.fetch("SELECT * FROM reports.report_events WHERE source = 'google'")
+        assert sum(row["events"] for row in rows) == len(events)
+        sold = [event["data"]["engagement"] for event in events if event["eventType"] == "conversion"]
+        revenue = sum((Decimal(one["conversionValue"] or 0) for one in sold), Decimal(0))
+        rows = await connection.fetch("SELECT * FROM reports.report_revenue WHERE source = 'google'")
+        assert (sum(row["purchases"] for row in rows), sum(row["revenue"] for row in rows)) == (len(sold), revenue)
+        expected = Counter(one["campaign"] for one in sold)
+        for campaigns in (
+            "SELECT campaign_id AS value, purchases FROM reports.report_campaigns WHERE source = 'google'",
+            "SELECT value, purchases FROM reports.ranked_values('campaign', $1, $2) WHERE source = 'google'",
+        ):
+            bounds = (NOON, UNTIL) if "$1" in campaigns else ()
+            found: Counter[str] = Counter()
+            for row in await connection.fetch(campaigns, *bounds):
+                found[row["value"]] += row["purchases"]
+            assert +found == expected
+        rows = await connection.fetch(
+            "SELECT value, sum(events)::bigint AS events FROM reports.report_audience"
+            " WHERE source = 'google' AND dimension = 'income' GROUP BY value"
+        )
+        assert {row["value"]: row["events"] for row in rows} == Counter(
+            _band(event["data"]["user"]) for event in events
+        )
+        (title,) = await connection.fetch("SELECT title FROM reports.report_freshness WHERE source = 'google'")
+        assert title["title"] == "Google Ads"
+    finally:
+        await connection.close()
+
+
 async def shown(system: System) -> None:
     """CSV, the document that the page is made from, the pipeline's state and doctor know the source."""
     answer = await system.get("/reports/demographics.csv", **{"from": rfc3339(NOON), "to": rfc3339(UNTIL)})
@@ -220,6 +253,7 @@ async def main() -> None:
         await stored(system, events)
         await reported(system, events)
         await broken_down(system, events)
+        await viewed(system, events)
         await shown(system)
 
 

@@ -13,8 +13,15 @@ from tests.support.prometheus import alert_rules
 FILES = sorted(FOLDER.glob("*.json"))
 
 
+REPORTS = "reports"  # of PostgreSQL; all others are of Prometheus
+
+
 def dashboards() -> list[Any]:
     return [pytest.param(json.loads(path.read_text()), id=path.stem) for path in FILES]
+
+
+def of_metrics() -> list[Any]:
+    return [dashboard for dashboard in dashboards() if dashboard.id != REPORTS]
 
 
 def test_the_files_are_what_the_code_says() -> None:
@@ -45,7 +52,20 @@ def test_every_panel_is_whole(dashboard: dict[str, Any]) -> None:
             assert panel["targets"]
 
 
-@pytest.mark.parametrize("dashboard", dashboards())
+def test_reports_query_postgresql() -> None:
+    """Every panel and variable of the dashboard Reports uses the selected database, and has its four variables."""
+    (dashboard,) = (one.values[0] for one in dashboards() if one.id == REPORTS)
+    variables = {variable["name"]: variable for variable in dashboard["templating"]["list"]}
+    assert {"database", "source", "interval", "campaign"} <= variables.keys()
+    database = {"type": variables["database"]["query"], "uid": "${database}"}
+    provisioned = (FOLDER.parent / "provisioning" / "datasources" / "sluice.yml").read_text()
+    assert f"type: {database['type']}\n" in provisioned
+    queried = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    for part in (*queried, *(target for panel in queried for target in panel["targets"]), variables["source"]):
+        assert part["datasource"] == database
+
+
+@pytest.mark.parametrize("dashboard", of_metrics())
 def test_it_has_its_variables_marks_and_links(dashboard: dict[str, Any]) -> None:
     """Environment, source and instance can be chosen; deploys and migrations are marked; linked runbooks exist."""
     assert {"environment", "source", "instance"} <= {variable["name"] for variable in dashboard["templating"]["list"]}

@@ -40,7 +40,7 @@ def counted(plan: ReadPlan, bounds: list[datetime], events: Iterable[datetime]) 
             if not part.start <= at < part.end:
                 continue
             if part.bound is None:
-                found[bisect_right(plan.inner_bounds, at)] += part.sign
+                found[bisect_right(plan.rounded_bounds, at)] += part.sign
             else:
                 found[part.bound - 1] += part.sign
                 found[part.bound] -= part.sign
