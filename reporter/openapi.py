@@ -84,6 +84,7 @@ def document() -> bytes:
         "openapi": "3.1.0",
         "info": {"title": "Sluice reports", "version": VERSION, "description": DESCRIPTION},
         "servers": [{"url": "/"}],
+        "x-sluice": _facts(),
         "security": [{}, *({name: []} for name in _SCHEMES)],
         **_with_references({"paths": paths, "components": {"schemas": schemas, "securitySchemes": _SCHEMES}}, names),
     }

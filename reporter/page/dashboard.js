@@ -48,7 +48,8 @@ async function load(quietly = false, early = null) {
   if (report) {
     rememberRange(report.query);
     byId("result").replaceChildren(...render(request.view, report));
-    if (!quietly) message = `${request.title}: ${byId("total").textContent} in ${report.rows.length} ${report.rows.length === 1 ? "row" : "rows"}`;
+    const rows = byId("result").querySelector(".ranking tbody")?.rows.length ?? report.rows.length;
+    if (!quietly) message = `${request.title}: ${byId("total").textContent} in ${rows} ${rows === 1 ? "row" : "rows"}`;
   }
   byId("status").textContent = message;
   byId("result").setAttribute("aria-busy", "false");

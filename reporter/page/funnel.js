@@ -16,21 +16,21 @@ export function funnels({ query, rows, totals }) {
       names: [`${step.step}. ${eventTypeText(step.eventType)}`], value: step.events, text: count(step.events),
       more: [step.step === 1 ? "" : percent(step.rate), percent(step.overallRate), ...(compared ? [count(step.previousEvents), percent(step.previousOverallRate)] : [])],
     })),
-    "Events", ["From the step before", "Of the first step", ...(compared ? ["Previous events", "Previous, of the first"] : [])], { share: false },
+    "Events", ["Rate", "Overall rate", ...(compared ? ["Previous events", "Previous overall rate"] : [])], { share: false },
   ));
   const parts = [
-    element("p", { class: "note" }, "A funnel counts events, not people: one person may have several events of a step. So a rate may exceed 100 %."),
+    element("p", { class: "note" }, "A funnel counts events, not people: one person may have several events of a step. Rate compares a step with the step before, overall rate with the first step. A rate may exceed 100 %."),
     element("div", { class: "funnels" }, ...cards),
   ];
   if (query.interval) parts.push(...[...by(rows, ({ source }) => source)].map(([source, of]) => overTime(query, source, of)));
   return parts;
 }
 
-// A line for each bucket, and a column for the events of each step and for the rate of the last one.
+// A line for each bucket, and a column for the events of each step and for the overall rate of the last one.
 function overTime(query, source, rows) {
   const buckets = [...by(rows, ({ start }) => start)];
   const steps = buckets[0][1];
-  const columns = [{ name: "From", row: true }, ...steps.map(({ eventType }) => ({ name: eventTypeText(eventType), number: true })), { name: "Last step of the first", number: true }];
+  const columns = [{ name: "From", row: true }, ...steps.map(({ eventType }) => ({ name: eventTypeText(eventType), number: true })), { name: "Overall rate", number: true }];
   const lines = buckets.map(([start, of]) => [
     `${timeText(start)}${of.every(({ complete }) => complete) ? "" : " · partial"}`, ...of.map(({ events }) => count(events)), percent(of.at(-1).overallRate),
   ]);

@@ -28,9 +28,17 @@ export function campaignLines({ rows, totals }) {
   return { dimension: "campaignId", columns, lines };
 }
 
+const withCities = (rows) => rows.filter((row) => row.city);
+
+// The totals of the sources that have cities.
+export function cityTotals({ rows }) {
+  const sum = (figure) => withCities(rows).reduce((all, row) => (row[figure] === undefined ? undefined : all + (row[figure] ?? 0)), 0);
+  return { events: sum("events"), previousEvents: withCities(rows).length ? sum("previousEvents") : undefined };
+}
+
 // Lines of cities. A source without cities has none.
 export function cityLines({ rows }) {
-  const having = rows.filter((row) => row.city);
+  const having = withCities(rows);
   const all = having.reduce((sum, row) => sum + row.events, 0);
   const compared = having.some((row) => row.previousEvents !== undefined);
   const columns = [

@@ -2,7 +2,7 @@
 import { timeChart } from "./chart.js";
 import { amount, count, element } from "./element.js";
 import { funnels } from "./funnel.js";
-import { campaignLines, cityLines, ranking } from "./ranking.js";
+import { campaignLines, cityLines, cityTotals, ranking } from "./ranking.js";
 import { bars, table } from "./table.js";
 import { bucketLabel, localTimeOf, timeText } from "./time.js";
 import { groupText, intervalText, nameText, sourceText, valueText } from "./words.js";
@@ -25,6 +25,7 @@ const isEmpty = (totals) => (Array.isArray(totals) ? totals.every(({ events }) =
 export function render(report, answer) {
   const measure = MEASURES[report];
   const notes = [...(answer.notes ?? []), ...(answer.exact === false ? [INEXACT] : [])];
+  if (report === "cities") answer.totals = cityTotals(answer);
   const parts = [headline(report, answer, measure), ...notes.map((note) => element("p", { class: "note" }, note))];
   if (isEmpty(answer.totals)) parts.push(element("p", { class: "empty" }, "No events of this range are stored."));
   if (report === "funnel") return [...parts, ...funnels(answer)];

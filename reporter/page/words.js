@@ -4,6 +4,7 @@ import { sourceOf } from "./facts.js";
 const NAMES = {
   source: "Source", funnelStage: "Funnel stage", eventType: "Event type", campaignId: "Campaign",
   age: "Age", ageBand: "Age band", gender: "Gender", country: "Country", city: "City", followers: "Followers", device: "Device",
+  groupBy: "Group by", timeZone: "Time zone", compare: "Compare with",
 };
 const INTERVALS = { minute: "Minute", "15minutes": "15 minutes", hour: "Hour", day: "Day", week: "Week", month: "Month", quarter: "Quarter", year: "Year" };
 
