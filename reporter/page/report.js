@@ -153,7 +153,7 @@ function audience({ query, rows, totals }) {
   const more = [...(withRevenue ? ["Revenue"] : []), ...(compared ? ["Previous"] : [])];
   const tables = [...cards].filter(([, { values }]) => values.size).map(([title, { dimension, values }]) =>
     bars(title, ["Value"], sorted(dimension, [...values.values()]).map(line), "Events", more));
-  return element("div", { class: "cards" }, ...tables);
+  return element("div", { class: more.length ? "cards wide" : "cards" }, ...tables);
 }
 
 const pairText = ({ value, second }) => `${valueText(value)}${second === undefined ? "" : ` · ${valueText(second)}`}`;
