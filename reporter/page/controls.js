@@ -147,12 +147,14 @@ function showControls(keep = false) {
   }
   const sources = possibleSources(view, checkedGroups());
   offer("source", sources.map(({ name }) => name), [["", sources.length === 1 ? choiceText("source", sources[0].name) : "all"]], keep);
-  if (sources.length === 1 && sources.length < allSources().length && !field("source").value) field("source").closest("[data-for]").hidden = true;
+  const onlyOne = sources.length === 1 && allSources().length > 1;
+  if (onlyOne && !keep) field("source").value = "";
+  if (onlyOne && !field("source").value) field("source").closest("[data-for]").hidden = true;
   if (!keep) showGroups(checkedGroups(), false);
-  const chosenSources = selected("source").filter((source) => sources.includes(source));
-  offer("funnelStage", [...new Set(chosenSources.flatMap(({ eventTypes }) => Object.keys(eventTypes)))], [["", "all"]], keep);
+  const matching = selected("source").filter((source) => sources.includes(source));
+  offer("funnelStage", [...new Set(matching.flatMap(({ eventTypes }) => Object.keys(eventTypes)))], [["", "all"]], keep);
   const stage = field("funnelStage").value;
-  const types = chosenSources.flatMap(({ eventTypes }) => Object.entries(eventTypes).filter(([name]) => !stage || name === stage).flatMap(([, of]) => of));
+  const types = matching.flatMap(({ eventTypes }) => Object.entries(eventTypes).filter(([name]) => !stage || name === stage).flatMap(([, of]) => of));
   offer("eventType", [...new Set(types)], [["", "all"]], keep);
   offer("interval", possibleIntervals(view, checkedGroups()), view.automatic ? [["", "automatic"], ["none", "whole range"]] : [["", "whole range"]], keep);
 }

@@ -55,7 +55,8 @@ export function cityLines({ rows }) {
 }
 
 // The table, with a search field above it. Other is always the last row, because it is not one value.
-export function ranking({ dimension, columns, lines }) {
+export function ranking({ dimension, columns, lines: all }) {
+  const lines = all.filter((line) => line.name !== null || columns.some(({ key }) => line[key]));
   const title = dimension === "city" ? "Cities" : "Campaigns";
   const keys = ["name", ...columns.map(({ key }) => key)];
   const box = element("div", { class: "ranking" });

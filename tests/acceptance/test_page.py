@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.async_api import Browser, Page, Route, async_playwright, expect
@@ -477,7 +478,7 @@ def rate(ratio: float | None) -> str:
 async def test_a_ranking_is_sorted_and_searched(visit: Visit, report: str, dimension: str) -> None:
     """All values of a long range are listed. With the keyboard alone they are sorted and searched, and the address
     keeps both."""
-    at = NOON - timedelta(days=12)
+    at = NOON - timedelta(days=2 if report == "campaigns" else 3)
     prices = {"alpha-9": 10, "beta-9": 30, "gamma-9": 20}
     path = "data.engagement.campaignId" if report == "campaigns" else "data.user.location.city"
     events = [
@@ -562,7 +563,8 @@ async def test_ranges_are_selected_by_name(visit: Visit) -> None:
     await visit.settled()
     answer = await visit.requested()
     await select.select_option("")
-    await expect(page.locator("[name=from]")).to_have_value(answer["query"]["from"][:16])
+    start = datetime.fromisoformat(answer["query"]["from"]).astimezone(ZoneInfo("Asia/Kathmandu"))
+    await expect(page.locator("[name=from]")).to_have_value(f"{start:%Y-%m-%dT%H:%M}")
     await visit.settled()
     custom = await visit.requested()
     assert [custom["query"][name] for name in ("from", "to")] == [answer["query"][name] for name in ("from", "to")]
@@ -574,6 +576,8 @@ async def test_nothing_is_offered_that_is_rejected(visit: Visit) -> None:
     page = visit.page
     for report in REPORTS:
         for source in ("", *SOURCES):
+            if source == "tiktok" and report in ("campaigns", "cities"):
+                continue  # only an address can combine these
             await visit.open(report=report, range="7d", source=source, timeZone="UTC")
             for name in ("interval", "funnelStage", "eventType", "compare", "source", "range"):
                 control = page.locator(f"[name={name}]")
@@ -581,6 +585,8 @@ async def test_nothing_is_offered_that_is_rejected(visit: Visit) -> None:
                     continue
                 options = await control.locator("option").evaluate_all("all => all.map(({ value }) => value)")
                 for value in options:
+                    if not await control.is_visible():
+                        break  # a report with one possible source has no control for it
                     await control.select_option(value)
                     await visit.settled()
                     assert (await visit.system.get(str(await page.locator("#json").get_attribute("href")))).is_success
