@@ -19,7 +19,7 @@ import argparse
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -131,10 +131,10 @@ async def pipeline(rounds: int, seconds: float, backlog: int) -> dict[str, Any]:
     }
 
 
-async def read(sizes: list[int], times: int) -> dict[str, Any]:
+async def read(distributions: Sequence[str], sizes: list[int], times: int) -> dict[str, Any]:
     """Milliseconds of reading campaigns and cities of 30 days, by the number of events, values and breakdown."""
     found: dict[str, Any] = {}
-    for values in DISTRIBUTIONS:
+    for values in distributions:
         async with _servers() as servers:
             filled = 0
             for size in sizes:
@@ -208,7 +208,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     if "count" in options.only:
         result["count"] = await count(20_000 if short else 1_000_000)
     if "read" in options.only:
-        result["read"] = await read([10_000] if short else options.sizes, 3 if short else 100)
+        result["read"] = await read(options.values, [10_000] if short else options.sizes, 3 if short else 100)
     if "pipeline" in options.only:
         result["pipeline"] = await pipeline(
             1 if short else options.rounds, 1 if short else 20, 10_000 if short else 2_000_000
@@ -225,6 +225,9 @@ def main() -> None:
     parts = ("count", "read", "pipeline")
     parser = argparse.ArgumentParser(prog="python -m bench.breakdowns", description=__doc__.partition("\n")[0])
     parser.add_argument("--sizes", type=lambda text: [amount(size) for size in text.split(",")], default=[10**6, 10**7])
+    parser.add_argument(
+        "--values", nargs="+", choices=DISTRIBUTIONS, default=DISTRIBUTIONS, help="of the events to read"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of the pipeline, with and without (default 5)")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="these parts; the others' results stay")
     parser.add_argument("--short", action="store_true", help="a moment of each, and no result is kept")
@@ -232,7 +235,10 @@ def main() -> None:
     configure("bench", "warning")
     result = asyncio.run(measure(options))
     if not options.short:
-        write("breakdowns", {**kept("breakdowns"), **result})
+        before = kept("breakdowns")
+        if "read" in result:
+            result["read"] = before.get("read", {}) | result["read"]
+        write("breakdowns", before | result)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,15 @@ Invariant: a message is acknowledged only after the transaction that holds its r
 The collector fetches and parses the next batch while it stores the current one. Under load, messages arrive while a
 batch is stored, so batches are large. Under low load, a batch waits only for the linger time, so reports stay fresh.
 
-If storing fails twice in a row, the second time over a new connection, the collector releases all its messages and
-pulls no more: another collector may reach the database. It keeps retrying its current batch, and pulls again after that
-batch is stored. Therefore messages do not circulate between collectors while the database is down for all of them.
+After two failures in a row, the collector releases all its messages and pulls no more: another collector may reach the
+database. The collector still retries its current batch, although its messages are released. The receipt of a message
+lets only one collector store it. The collector pulls again after the batch is stored. Therefore messages do not
+circulate between collectors while the database is down for all of them.
 
-    stored <--every 0.05 to 2 s-- RETRY      after a time-out: first half of the batch, then the rest
-           <--every minute------- FATAL      the source is stopped, an alert fires; no restart is needed
+The class of the error (`core.pg_errors`) determines when the collector retries the batch:
+
+    RETRY   every 0.05 to 2 s; after a time-out, each transaction stores half as many messages
+    FATAL   every minute; the source is stopped and an alert fires, but no restart is needed
 """
 
 from __future__ import annotations
@@ -71,10 +74,10 @@ class Collector:
         self._batch_rows = batch_rows
         self._linger_seconds = linger_seconds
         self._stopped_pause_seconds = stopped_pause_seconds
-        self._max_messages = batch_rows  # per transaction; fewer after a time-out
+        self._max_messages = batch_rows  # per transaction; limits nothing until a time-out
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Collect until `stop` is set, then finish the current batch. Raises what storing it raised."""
+        """Collect until `stop` is set, then finish the current batch. Raises any error of `_store_and_ack`."""
         stopping = asyncio.create_task(stop.wait())
         storing: asyncio.Task[None] | None = None
         try:
@@ -94,7 +97,7 @@ class Collector:
     async def _next_batch(
         self, stopping: asyncio.Task[Literal[True]], storing: asyncio.Task[None] | None
     ) -> list[Message] | None:
-        """Return the next batch's messages, or None after a stop. Raises at once what storing the last batch raised."""
+        """Return the next batch's messages, or None after a stop. Raises an error of `storing` at once."""
         fetching = asyncio.create_task(self._fetch())
         awaited: set[asyncio.Task[Any]] = {fetching, stopping} if storing is None else {fetching, stopping, storing}
         try:
@@ -164,7 +167,7 @@ class Collector:
             try:
                 outcome = await self._store.save(part)
             except Exception as error:
-                # The connection may be in any state. A new one costs little compared with an error.
+                # The connection may be in any state, so the next attempt opens a new one.
                 await self._store.close()
                 pause_seconds = self._handle_error(error, next(pauses))
                 if isinstance(error, TooSlow):
@@ -178,7 +181,7 @@ class Collector:
             if stop.is_set():
                 return None
             failures += 1
-            if failures >= RELEASE_AFTER_FAILURES:  # after every failure: messages may arrive after the pulls ended
+            if failures >= RELEASE_AFTER_FAILURES:  # repeated: messages may arrive after a release
                 await self._fetcher.release()
             await stopped_within(stop, pause_seconds)
 
@@ -192,7 +195,7 @@ class Collector:
     def _handle_error(self, error: Exception, pause_seconds: float) -> float:
         """Log and count an error from storing. Return the seconds until the next attempt."""
         reason = classify(error)
-        if reason is ErrorClass.POISON:  # not caused by a row: the isolator found none
+        if reason is ErrorClass.POISON:  # no row caused it: the isolator handles those errors
             reason = ErrorClass.FATAL
         metrics.retries.labels(self._source, reason.value).inc()
         if reason is not ErrorClass.FATAL:

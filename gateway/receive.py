@@ -99,8 +99,8 @@ class IngestHandler:
     ) -> Batch:
         """Return the events of a body whose sender is authorized.
 
-        Raises RetryableError, and Rejected. A rejected body is first stored in REJECTED if its rejection is one of
-        KEPT_BODIES.
+        Raises RetryableError and Rejected. If the rejection is one of KEPT_BODIES, the body is stored in REJECTED
+        before the error is raised.
         """
         try:
             content = await decompress(content, headers, reservation, self._max_body_bytes)

@@ -43,7 +43,7 @@ ALLOW_HEADER = {"Allow": "GET, OPTIONS"}
 class RenderedAnswer(NamedTuple):
     """An answer that concurrent requests share.
 
-    body: the encoded answer, or the dialect of a CSV answer, whose rows are encoded while they are sent.
+    body: the encoded answer. For CSV it is only the dialect, because the rows are encoded while they are sent.
     """
 
     answer: Answer
@@ -92,7 +92,7 @@ class Endpoint:
             query_string = scope["query_string"]
             if (token := token_of(scope)) is not None:
                 query_string = token.restrict(query_string)
-            # Not the path of the request itself: a proxy may mount the reporter elsewhere.
+            # For the link to the next page. Only the end is compared: a proxy may add a prefix to the path.
             prefix = VERSION_PREFIX if scope["path"].endswith(VERSION_PREFIX + self.report.path) else ""
             rendered = await self.single_flight.run(
                 (prefix, self.report.path, media_type, query_string),
@@ -123,7 +123,7 @@ class Endpoint:
     async def _read(self, prefix: str, media_type: str, query_string: bytes, steps: Steps) -> RenderedAnswer:
         """Parse the query, read the report and encode the answer. `problem_for` handles the errors that it raises."""
         query, with_bom = _parse_cached(self.report, query_string, self.settings)
-        if query.period.now is not None:  # the cached one is relative to the time of an earlier request
+        if query.period.now is not None:  # a relative range: the cached `now` is that of an earlier request
             query, with_bom = _parse(self.report, query_string, self.settings)
         steps.done("query")
         open_database = open_single_statement if query.in_one_statement else open_snapshot
@@ -165,7 +165,7 @@ def _parse(report: AnyReport, query_string: bytes, settings: ReporterSettings) -
 
 
 _parse_cached: Final = lru_cache(CACHED_QUERIES)(_parse)
-"""A cached query stays correct unless its range is relative to now. An old read plan gives the same figures."""
+"""A cached query stays correct unless its range is relative to now. If its read plan is old, only the cost differs."""
 
 
 def _response(media_type: str, rendered: RenderedAnswer, if_none_match: str | None) -> ASGIResponse:

@@ -18,7 +18,9 @@ WITH piece AS MATERIALIZED (
                           $5::integer[])
 ), counted AS MATERIALIZED (
     SELECT piece.bucket, bound, sign, weight, type.*, values, seconds, totals, events, revenue,
-           listed_error, unlisted_error, listed_revenue_error, unlisted_revenue_error
+           unlisted_error AS error, CASE WHEN first THEN listed_error - unlisted_error END AS less_error,
+           unlisted_revenue_error AS revenue_error,
+           CASE WHEN first THEN listed_revenue_error - unlisted_revenue_error END AS less_revenue_error
     FROM piece
     CROSS JOIN LATERAL (
         SELECT * FROM breakdown_counts
@@ -67,22 +69,21 @@ WITH piece AS MATERIALIZED (
     LIMIT $11 OFFSET $12
 ), figures AS (
     SELECT bucket, bound, CASE WHEN hit THEN value END AS value, CASE WHEN hit AND {pair} THEN second END AS second,
-           sum(sign * events)::bigint AS events, sum(sign * revenue) AS revenue,
-           sum(CASE WHEN hit OR is_base THEN error END) AS error,
-           sum(CASE WHEN hit OR is_base THEN revenue_error END) AS revenue_error
+           sum((sign * events)::float8)::bigint AS events,
+           coalesce(sum(revenue) FILTER (WHERE sign > 0), 0) - coalesce(sum(revenue) FILTER (WHERE sign < 0), 0) AS revenue,
+           sum(error) FILTER (WHERE hit OR is_base) AS error,
+           sum(revenue_error) FILTER (WHERE hit OR is_base) AS revenue_error
     FROM (
         SELECT *, NOT is_base AND value IS NOT NULL AND ({keys}) IN (SELECT {keys} FROM ranked) AS hit
         FROM (
             -- What may be missing of a value that no bucket lists, and how much less that is because one lists it.
             SELECT bucket, bound, sign, true AS is_base, NULL AS value, NULL AS second, 0 AS events, 0 AS revenue,
-                   unlisted_error AS error, unlisted_revenue_error AS revenue_error
+                   error, revenue_error
             FROM counted WHERE first
             UNION ALL
-            SELECT bucket, bound, sign, false, value, {second}, coalesce(listed.events, 0), coalesce(listed.revenue, 0),
-                   CASE WHEN first THEN listed_error - unlisted_error END,
-                   CASE WHEN first THEN listed_revenue_error - unlisted_revenue_error END
+            SELECT bucket, bound, sign, false, value, {second}, events, revenue, less_error, less_revenue_error
             FROM (
-                SELECT bucket, bound, sign, first, listed_error, unlisted_error, listed_revenue_error, unlisted_revenue_error,
+                SELECT bucket, bound, sign, less_error, less_revenue_error,
                        {unnested}, unnest(CASE WHEN place = 0 THEN totals ELSE events[place:place] END) AS events,
                        unnest(CASE WHEN paid THEN revenue END) AS revenue
                 FROM counted

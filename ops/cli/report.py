@@ -29,7 +29,7 @@ from ops.settings import OperatorSettings
 from reporter.formats import LIKE_OTHER, OTHER
 from reporter.query_params import AnyParameter
 from reporter.reports import AnyReport
-from reporter.reports.audience import DIMENSIONS
+from reporter.reports.audience import DIMENSIONS, json_name
 from reporter.reports.demographics import DEMOGRAPHICS
 from reporter.reports.events import EVENTS
 from reporter.reports.funnel import FUNNEL
@@ -63,8 +63,20 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "demographics": ("sluice report demographics --from 7d", "sluice report demographics --from 7d --format json"),
 }
-NUMBERS: Final = ("events", "revenue", "purchases", "average order value", "conversion", "share", "rate", "step")
+NUMBERS: Final = (
+    "events",
+    "revenue",
+    "purchases",
+    "average order value",
+    "conversion",
+    "share",
+    "rate",
+    "step",
+    "error",
+)
 """Columns that end with these are numbers."""
+_VALUES: Final = frozenset({"value", "second"})
+_FIGURES: Final = {"previous": "previousEvents", "previousError": "previousEventsError"}
 _AGO: Final = re.compile(r"[0-9]{1,6}[smhd]")
 
 
@@ -173,6 +185,8 @@ def _print(answer: Mapping[str, Any], report: AnyReport) -> None:
         out.print(f"previous: {_period(query['compare'], zone)}{_so_far(query['compare'], zone)}")
     for source, fresh in answer["freshness"].items():
         out.print(f"{source}: includes all events accepted up to {fresh['storedUntil'] or '(not known yet)'}")
+    if not answer.get("exact", True):
+        out.print("not exact: rare values were cut off; the columns of errors have the largest error of each figure")
     for note in answer.get("notes", ()):
         out.print(escape(note))
     if answer["next"]:
@@ -208,10 +222,11 @@ def _shares(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield one line for each value of each dimension of demographics."""
     for row in rows:
         for dimension in DIMENSIONS:
-            for share in row.get(dimension) or ():
+            for share in row.get(json_name(dimension)) or ():
                 line = {"start": row["start"], "complete": row["complete"], "source": row["source"]}
-                line |= {"dimension": dimension, "value": share["value"], "events": share["events"]}
-                yield line | ({"previousEvents": share["previous"]} if "previous" in share else {})
+                value = f"{share['value']}, {share['second']}" if "second" in share else share["value"]
+                figures = {_FIGURES.get(name, name): figure for name, figure in share.items() if name not in _VALUES}
+                yield line | {"dimension": dimension, "value": value} | figures
 
 
 def _words(name: str) -> str:

@@ -35,7 +35,7 @@ from reporter.reports.demographics_answer import (
     ResolvedDemographicsQuery,
 )
 from reporter.reports.event_kinds import EVENT_TYPE, FUNNEL_STAGE, matching_event_kinds, sources_of
-from reporter.reports.report import Figures, Query, Report, resolved_fields
+from reporter.reports.report import Figures, Query, Report, left_out_if_exact, resolved_fields
 from reporter.reports.shares import AudienceFigures, ShareLists
 from reporter.settings import ReporterSettings
 from reporter.snapshot import Snapshot, Statements
@@ -304,7 +304,7 @@ def answer(
             totals.previous_revenue = sum((ZERO + revenue.total() for revenue in previous.revenue_of.values()), ZERO)
     notes = list(dict.fromkeys((previous or current).omitted.values()))
     exact = current.is_exact and (previous is None or previous.is_exact)
-    return DemographicsAnswer(query.resolved, freshness, rows, totals, exact, notes, next_page)
+    return DemographicsAnswer(query.resolved, freshness, rows, totals, notes, next_page, left_out_if_exact(exact=exact))
 
 
 DEMOGRAPHICS: Final = Report(

@@ -139,15 +139,15 @@ class DemographicsAnswer(msgspec.Struct):
     freshness: dict[SourceName, Freshness]
     rows: list[Audience]
     totals: DemographicsTotals
-    exact: Annotated[
-        bool,
-        Meta(
-            description="false if rare values were cut off when their quarter-hour was counted; each value then has "
-            "the largest possible error of its figures"
-        ),
-    ]
     notes: Annotated[list[str], Meta(description="What the answer leaves out, and how to get it")]
     next: Annotated[str | None, Meta(description="`after` of the next page; null on the last page")]
+    exact: Annotated[
+        bool | UnsetType,
+        Meta(
+            description="false if rare values were cut off when their quarter-hour was counted. Each "
+            "figure then has its largest possible error. Left out if all figures are exact"
+        ),
+    ] = UNSET
 
     def table(self) -> tuple[type[msgspec.Struct], Iterator[msgspec.Struct]]:
         return Line if self.query.compare is None else ComparedLine, self._lines()

@@ -211,6 +211,11 @@ class Report(Generic[AnyReportQuery, Counted, Row]):
 AnyReport = Report[Any, Any, Any]
 
 
+def left_out_if_exact(*, exact: bool) -> bool | UnsetType:
+    """Return the field `exact` of an answer. Answers without it are exact."""
+    return UNSET if exact else False
+
+
 def resolved_fields(period: Period, before: Period | None) -> dict[str, Any]:
     """Return the fields that every resolved query has."""
     compare = Compared(start=before.start, end=before.end, counted_until=before.end) if before else None

@@ -27,7 +27,7 @@ from reporter.period import Period, parse_period, parse_previous_period
 from reporter.query_params import AnyParameter, BadQuery, ChoiceList, Integer, QueryParams, Text, one_or_several
 from reporter.read_plan import ReadPlan
 from reporter.reports import event_figures
-from reporter.reports.report import Figures, Query, Report, resolved_fields
+from reporter.reports.report import Figures, Query, Report, left_out_if_exact, resolved_fields
 from reporter.reports.revenue_answer import (
     Dimension,
     Metric,
@@ -341,7 +341,8 @@ def answer(
         if previous is not None:
             totals.previous_revenue_error = sum(previous.revenue_errors.values(), _ZERO)
             totals.previous_purchases_error = previous.purchases_errors.total()
-    return RevenueAnswer(query.resolved, freshness, None, rows, totals, _is_exact(figures), next_page)
+    exact = left_out_if_exact(exact=_is_exact(figures))
+    return RevenueAnswer(query.resolved, freshness, None, rows, totals, next_page, exact)
 
 
 def _groups(query: RevenueQuery, sums: RevenueSums) -> list[Group]:

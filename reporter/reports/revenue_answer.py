@@ -106,14 +106,14 @@ class RevenueAnswer(msgspec.Struct):
     ]
     rows: list[RevenueRow]
     totals: RevenueTotals
-    exact: Annotated[
-        bool,
-        Meta(
-            description="false if campaigns with few purchases were cut off when their quarter-hour was counted; each "
-            "row then has the largest possible error of its figures"
-        ),
-    ]
     next: Annotated[str | None, Meta(description="`after` of the next page; null on the last page")]
+    exact: Annotated[
+        bool | UnsetType,
+        Meta(
+            description="false if campaigns with few purchases were cut off when their quarter-hour was counted. Each "
+            "figure then has its largest possible error. Left out if all figures are exact"
+        ),
+    ] = UNSET
 
     notes = ()
 

@@ -355,7 +355,7 @@ async def test_demographics(given: Given, seed: int) -> None:
         rng, source=(str(kind.source),), funnelStage=(str(kind.funnel_stage),), eventType=(str(kind.event_type),)
     )
     if interval in ("minute", "15minutes", "hour", "day"):
-        end = min(end, start + STEPS.get(interval, timedelta(days=1)) * 30)
+        end = min(end, start + STEPS.get(interval, timedelta(days=1)) * 20)
         parameters["to"] = end.isoformat()
     sources = ["facebook", "tiktok"]
     if filtered := {name: DIMENSIONS[name] for name in DIMENSIONS if name in parameters}:
@@ -393,7 +393,7 @@ async def test_demographics(given: Given, seed: int) -> None:
 
     answer = await ask(given, "demographics", parameters)
     assert answer["notes"] == []
-    assert answer["exact"] is True
+    assert "exact" not in answer
     seen = set()
     for row in answer["rows"]:
         bucket, source = key_of(datetime.fromisoformat(row["start"]), interval, zone), row["source"]
