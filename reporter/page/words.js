@@ -11,7 +11,7 @@ const INTERVALS = { minute: "Minute", "15minutes": "15 minutes", hour: "Hour", d
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 // camelCase as words, for names that the page does not know.
-const spaced = (name) => capital(name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`));
+const spaced = (name) => capital(name.replace(/[A-Z]/g, (upper) => ` ${upper.toLowerCase()}`));
 
 // A parameter, a dimension, or a pair of dimensions: "age:gender".
 export const nameText = (name) => name.split(":").map((part, index) => (index ? nameText(part).toLowerCase() : NAMES[part] ?? spaced(part))).join(" × ");

@@ -494,6 +494,7 @@ async def test_a_ranking_is_sorted_and_searched(visit: Visit, report: str, dimen
     listed = (
         [row[dimension] for row in rows] if report == "campaigns" else [share["value"] for share in rows[0]["city"]]
     )
+    listed = [name for name in listed if name is not None]  # other is empty here, and the page leaves it out
     assert await names(visit) == listed == ["beta-9", "gamma-9", "alpha-9"]
     page = visit.page
     heading = page.get_by_role("button", name="Campaign" if report == "campaigns" else "City")
