@@ -15,9 +15,11 @@ from core.sources import SOURCES
 from core.state import CheckName, Level
 from reporter.answer import PROBLEM, Problem
 from reporter.formats import ARROW, CSV, JSON
+from reporter.parameters import MINUTE_RANGE_HOURS
 from reporter.pipeline import Pipeline
 from reporter.query_params import MAX_ROWS, AnyParameter, ChoiceList, Flag, Integer
-from reporter.reports import FILES, REPORTS, AnyReport
+from reporter.reports import FILES, REPORTS, AnyReport, audience
+from reporter.reports.demographics import DEFAULT_TOP
 from reporter.reports.report import VERSION_PREFIX
 
 MEDIA_TYPE: Final = "application/vnd.oai.openapi+json"
@@ -82,6 +84,7 @@ def document() -> bytes:
         "openapi": "3.1.0",
         "info": {"title": "Sluice reports", "version": VERSION, "description": DESCRIPTION},
         "servers": [{"url": "/"}],
+        "x-sluice": _facts(),
         "security": [{}, *({name: []} for name in _SCHEMES)],
         **_with_references({"paths": paths, "components": {"schemas": schemas, "securitySchemes": _SCHEMES}}, names),
     }
@@ -89,6 +92,31 @@ def document() -> bytes:
         name: {"type": "string", "enum": list(allowed), "title": name} for name, allowed in closed_lists.items()
     }
     return msgspec.json.encode(written)
+
+
+def _facts() -> dict[str, Any]:
+    """Return what the page needs to offer only queries that the API accepts.
+
+    dimensions: of each source, with the number of rows that the limit of an answer counts for it.
+    """
+    return {
+        "maxRows": MAX_ROWS,
+        "minuteRangeHours": MINUTE_RANGE_HOURS,
+        "sources": [
+            {
+                "name": name,
+                "title": source.title,
+                "hasCampaigns": source.campaign is not None,
+                "eventTypes": source.event_types,
+                "funnel": source.funnel,
+                "dimensions": {
+                    dimension: audience.estimated_values([dimension], [name], DEFAULT_TOP)
+                    for dimension in audience.DIMENSIONS_OF[name]
+                },
+            }
+            for name, source in SOURCES.items()
+        ],
+    }
 
 
 def _closed_lists() -> dict[str, tuple[str, ...]]:

@@ -31,8 +31,8 @@ DASHBOARD: Final = {
     "dashboard.css": "text/css",
     **dict.fromkeys(
         (
-            *("dashboard.js", "pipeline.js", "report.js", "controls.js", "chart.js", "table.js"),
-            *("element.js", "retry.js", "time.js"),
+            *("dashboard.js", "pipeline.js", "report.js", "funnel.js", "ranking.js", "controls.js", "views.js"),
+            *("extras.js", "facts.js", "words.js", "chart.js", "table.js", "element.js", "retry.js", "time.js"),
         ),
         "text/javascript",
     ),

@@ -1,5 +1,6 @@
 // Draws a time series as stacked bars, and sparklines. The text alternative of a chart is the table below it.
 import { compact, element, svg } from "./element.js";
+import { getExtras, setExtra } from "./extras.js";
 
 const HEIGHT = 230;
 const LEFT = 46;
@@ -19,18 +20,21 @@ const colour = ({ isOther }, number) => (isOther ? "rest" : `s${number % COLOURS
 
 // series: {name, isOther, values}, where other is all values that have no series of their own; labels: of the buckets;
 // partial: whether the range cuts a bucket or the bucket has not ended; previous: values of the previous period, null if
-// it has no such bucket; format: makes the text of a value.
+// it has no such bucket; format: makes the text of a value. A button of the legend switches its series off and on.
 export function timeChart({ title, labels, partial, series, previous, format }) {
-  const totals = labels.map((_, index) => series.reduce((sum, { values }) => sum + values[index], 0));
-  const highest = totals.indexOf(Math.max(...totals));
-  const axis = ticks(Math.max(...totals, ...(previous ?? [0])));
+  const off = new Set(getExtras("off").filter((name) => series.some((one) => one.name === name)));
+  const isOn = ({ name }) => !off.has(name);
   const readout = element("p", { class: "readout", role: "status" });
   const figure = element("figure", { class: "chart" });
-  const description = `${title}: ${labels.length} buckets from ${labels[0]} to ${labels.at(-1)}, the highest is ${labels[highest]} with ${format(totals[highest])}. The table below has all figures.`;
   let selected = null;
   let drawing = null;
+  let totals = [];
 
   function draw() {
+    totals = labels.map((_, index) => series.filter(isOn).reduce((sum, { values }) => sum + values[index], 0));
+    const highest = totals.indexOf(Math.max(...totals));
+    const axis = ticks(Math.max(...totals, ...(previous && !off.size ? previous : [0])));
+    const description = `${title}: ${labels.length} buckets from ${labels[0]} to ${labels.at(-1)}, the highest is ${labels[highest]} with ${format(totals[highest])}. The table below has all figures.`;
     const width = Math.max(figure.clientWidth, 280);
     const step = (width - LEFT - 4) / labels.length;
     const height = HEIGHT - TOP - BOTTOM;
@@ -47,7 +51,7 @@ export function timeChart({ title, labels, partial, series, previous, format }) 
       let below = 0;
       series.forEach((one, number) => {
         const value = one.values[index];
-        if (value <= 0) return;
+        if (value <= 0 || !isOn(one)) return;
         const top = below + value;
         parts.push(svg("rect", {
           class: colour(one, number), x: x(index) + gap / 2, width: Math.max(step - gap, 0.5), y: y(top), height: y(below) - y(top),
@@ -58,7 +62,7 @@ export function timeChart({ title, labels, partial, series, previous, format }) 
         parts.push(svg("rect", { fill: "url(#part)", x: x(index) + gap / 2, width: Math.max(step - gap, 0.5), y: y(below), height: y(0) - y(below) }));
       }
     });
-    if (previous) {
+    if (previous && !off.size) {
       const line = previous.map((value, index) => (value === null ? "" : `${(previous[index - 1] ?? null) === null ? "M" : "L"}${x(index) + step / 2},${y(value)}`));
       parts.push(svg("path", { class: "previous", d: line.join("") }));
     }
@@ -93,18 +97,31 @@ export function timeChart({ title, labels, partial, series, previous, format }) 
   }
 
   function describeBucket(index) {
-    const each = series.length > 1 ? series.filter(({ values }) => values[index]).map(({ name, values }) => `${name} ${format(values[index])}`) : [];
-    const before = previous ? [`previous period ${format(previous[index])}`] : [];
+    const each = series.length > 1 ? series.filter((one) => isOn(one) && one.values[index]).map(({ name, values }) => `${name} ${format(values[index])}`) : [];
+    const before = previous && !off.size ? [`previous period ${format(previous[index])}`] : [];
     return `${labels[index]}${partial[index] ? " (partial)" : ""}: ${format(totals[index])}${each.length || before.length ? " – " : ""}${[...each, ...before].join(", ")}`;
   }
 
-  const cut = partial.some((is, index) => is && totals[index]);
+  const cut = partial.some((is, index) => is && series.some(({ values }) => values[index]));
   const legend = series.length > 1 || previous || cut
     ? element("ul", { class: "legend" },
-      ...series.map((one, number) => element("li", {}, swatch(colour(one, number)), one.name)),
+      ...series.map((one, number) => element("li", {}, series.length > 1 ? toggle(one, number) : element("span", {}, swatch(colour(one, number)), one.name))),
       ...(previous ? [element("li", {}, swatch("previous"), "previous period")] : []),
       ...(cut ? [element("li", {}, swatch("part"), "partial: the range cuts the bucket, or it has not ended")] : []))
     : "";
+
+  // The previous period has the sum of all series only, so the chart leaves it out while one is off.
+  function toggle(one, number) {
+    const button = element("button", { type: "button", class: "series", "aria-pressed": String(isOn(one)) }, swatch(colour(one, number)), one.name);
+    button.addEventListener("click", () => {
+      if (!off.delete(one.name)) off.add(one.name);
+      button.setAttribute("aria-pressed", String(isOn(one)));
+      setExtra("off", ...off);
+      draw();
+    });
+    return button;
+  }
+
   figure.append(readout, element("figcaption", {}, legend));
   let width = 0;
   new ResizeObserver(() => {

@@ -1,39 +1,38 @@
 // The form controls and the page's address, which holds the whole view so that users can share it.
-// The parameters of each report and their values come from the OpenAPI document.
+// A control offers only what the API accepts with the other controls. An address is requested as it is.
 import { COLOURS } from "./chart.js";
 import { element } from "./element.js";
-import { apiTime, defaultInterval, isZone, localTimeOf, recentRange } from "./time.js";
+import { clearExtras, extraPairs, getExtra, readExtras } from "./extras.js";
+import { allSources, getLimits, loadFacts, parametersOf } from "./facts.js";
+import { apiTime, defaultInterval, hoursBetween, INTERVAL_HOURS, isZone, localTimeOf, rangeHours } from "./time.js";
+import { VIEWS } from "./views.js";
+import { choiceText, nameText } from "./words.js";
 
 const DEFAULT_RANGE = "24h";
-const DEFAULT_GROUPS = { events: "source", revenue: "source", demographics: "ageBand,gender,country,followers,device" };
-const FIELDS = ["from", "to", "timeZone", "interval", "source", "funnelStage", "eventType", "campaignId", "compare"];
+const FIELDS = ["from", "to", "timeZone", "interval", "source", "funnelStage", "eventType", "campaignId", "compare", "metrics"];
+const FILTERS = ["source", "funnelStage", "eventType", "campaignId"];
+const CAMPAIGN = "campaignId";
 
 const form = document.getElementById("controls");
 const field = (name) => form.elements.namedItem(name);
-let parameters = {};
+let shown = null; // from and to of the report on the page, as local times
 
 export async function loadParameters() {
-  const answer = await fetch("/openapi.json");
-  if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
-  const { paths, components } = await answer.json();
-  const resolved = (schema) => (schema.$ref ? components.schemas[schema.$ref.split("/").at(-1)] : schema);
-  for (const [path, { get }] of Object.entries(paths)) {
-    const values = Object.fromEntries((get.parameters ?? []).map(({ name, schema }) => [name, resolved(schema.items ?? schema).enum ?? []]));
-    const report = /^\/v1\/reports\/(\w+)$/.exec(path)?.[1];
-    if (report) parameters[report] = values;
-  }
-  for (const name of ["interval", "source", "funnelStage", "eventType"]) {
-    const values = Object.values(parameters).find((report) => name in report)?.[name] ?? [];
-    field(name).append(...values.map((value) => element("option", { value }, value.replace(/^15/, "15 "))));
-  }
+  await loadFacts();
   const zones = ["UTC", ...Intl.supportedValuesOf("timeZone")];
   document.getElementById("zones").append(...zones.map((value) => element("option", { value })));
 }
 
+// Remember the range of the report on the page: a custom range starts with it.
+export function rememberRange({ from, to, timeZone }) {
+  shown = [from, to].map((instant) => localTimeOf(Date.parse(instant), timeZone));
+}
+
 // The view in the page's address, with defaults for parameters that the address leaves out.
 export function viewOfAddress() {
+  readExtras();
   const address = new URLSearchParams(location.search);
-  const report = address.get("report") in DEFAULT_GROUPS ? address.get("report") : "events";
+  const report = Object.hasOwn(VIEWS, address.get("report")) ? address.get("report") : "events";
   const params = new URLSearchParams({ report });
   if (!address.has("from") && !address.has("to")) params.set("range", address.get("range") ?? DEFAULT_RANGE);
   for (const name of FIELDS) {
@@ -49,19 +48,18 @@ export function readAddress() {
   const address = viewOfAddress();
   const report = address.get("report");
   field("report").value = report;
-  showGroups(report, address.get("groupBy") ?? DEFAULT_GROUPS[report]);
-  field("timeZone").value = address.get("timeZone") ?? "";
-  field("campaignId").value = address.get("campaignId") ?? "";
-  for (const name of ["range", "interval", "source", "funnelStage", "eventType"]) {
+  for (const name of ["timeZone", CAMPAIGN]) field(name).value = address.get(name) ?? "";
+  for (const name of ["range", "interval", "source", "funnelStage", "eventType", "compare"]) {
     const value = address.get(name) ?? "";
+    // Request unknown values, too: the problem document then lists the allowed ones.
+    if (![...field(name).options].some((option) => option.value === value)) field(name).append(element("option", { value }, choiceText(name, value)));
     field(name).value = value;
-    // Request unknown values too: the problem document then lists the allowed ones.
-    if (field(name).value !== value) field(name).append(element("option", { value, selected: true }, value));
   }
-  field("compare").checked = address.get("compare") === "previous";
+  field("metrics").checked = address.has("metrics");
   for (const name of ["from", "to"]) field(name).dataset.given = address.get(name) ?? "";
   showBounds();
-  showControls();
+  showGroups((address.get("groupBy") ?? VIEWS[report].groups).split(",").filter(Boolean), true);
+  showControls(true);
 }
 
 // Show the bounds in local time of the zone. The given text is used until the user changes it, because a control shows
@@ -82,22 +80,83 @@ function localTime(text, zone) {
   return /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}$/.test(text) ? text : "";
 }
 
-function showGroups(report, groupBy) {
-  const values = new Set([...(parameters[report]?.groupBy ?? []), ...groupBy.split(",").filter(Boolean)]);
-  const boxes = [...values].map((value) => element("label", { class: "check" },
-    element("input", { type: "checkbox", name: "groupBy", value, checked: groupBy.split(",").includes(value) }), ` ${value}`));
-  const fieldset = form.querySelector('[data-for="groupBy"]');
-  fieldset.replaceChildren(fieldset.querySelector("legend"), ...boxes);
+const currentView = () => VIEWS[field("report").value];
+const accepts = ({ api, fixed = {}, hidden = [] }, name) => name in parametersOf(api) && !(name in fixed) && !hidden.includes(name);
+const checkedGroups = () => [...form.querySelectorAll('[name="groupBy"]:checked')].map(({ value }) => value);
+
+// The sources that have what the view needs: campaigns or one of its dimensions.
+function possibleSources({ api, fixed = {} }, groups) {
+  const by = fixed.groupBy ?? groups.join(",");
+  if (by.split(",").includes(CAMPAIGN) || (api === "revenue" && field(CAMPAIGN).value.trim())) return allSources().filter(({ hasCampaigns }) => hasCampaigns);
+  if (fixed.groupBy && api === "demographics") return allSources().filter(({ dimensions }) => by in dimensions);
+  return allSources();
 }
 
-// Show the controls of the report's parameters, and from and to only without a preset range.
-function showControls() {
-  const accepted = parameters[field("report").value] ?? {};
+const selected = (name) => allSources().filter((source) => !field(name).value || source.name === field(name).value);
+
+// Replace the options of a select. keep: whether a value that is not among them stays, because the address has it.
+function offer(name, values, first, keep) {
+  const select = field(name);
+  const value = select.value;
+  const offered = value && keep && !values.includes(value) ? [...values, value] : values;
+  select.replaceChildren(...first.map(([option, text]) => element("option", { value: option }, text)), ...offered.map((option) => element("option", { value: option }, choiceText(name, option))));
+  select.value = [...select.options].some((option) => option.value === value) ? value : "";
+}
+
+// Show the dimensions that the selected sources have.
+function showGroups(checked, keep) {
+  const { api, fixed = {} } = currentView();
+  const accepted = "groupBy" in fixed ? [] : parametersOf(api).groupBy ?? [];
+  const possible = api === "demographics" ? accepted.filter((name) => selected("source").some(({ dimensions }) => name in dimensions)) : accepted;
+  const values = [...new Set([...possible, ...(keep ? checked : [])])];
+  const boxes = values.map((value) => element("label", { class: "check" },
+    element("input", { type: "checkbox", name: "groupBy", value, checked: checked.includes(value) }), ` ${nameText(value)}`));
+  const fieldset = form.querySelector('[data-for="groupBy"]');
+  const focused = fieldset.contains(document.activeElement) ? document.activeElement.value : null;
+  fieldset.replaceChildren(fieldset.querySelector("legend"), ...boxes);
+  if (focused !== null) fieldset.querySelector(`[value="${CSS.escape(focused)}"]`)?.focus();
+}
+
+// About how many rows each bucket has, as the API counts them.
+function rowsOfBucket({ api }, groups) {
+  const sources = selected("source");
+  const sum = (values) => values.reduce((all, one) => all + one, 0);
+  if (api === "demographics") return sum(sources.flatMap(({ dimensions }) => groups.map((name) => dimensions[name] ?? 0)));
+  if (api === "funnel") return sum(sources.map(({ funnel }) => funnel.length));
+  if (groups.includes(CAMPAIGN)) return COLOURS * (groups.includes("source") ? sources.length : 1);
+  return api === "revenue" ? sources.length : sum(sources.flatMap(({ eventTypes }) => Object.values(eventTypes).map((types) => types.length)));
+}
+
+// The intervals whose buckets fit the limits of the API.
+function possibleIntervals(view, groups) {
+  const all = parametersOf(view.api).interval ?? [];
+  const hours = field("range").value ? rangeHours(field("range").value) : hoursBetween(field("from").value, field("to").value);
+  if (!(hours > 0)) return all;
+  const { maxRows, minuteRangeHours } = getLimits();
+  const rows = Math.max(1, rowsOfBucket(view, groups));
+  return all.filter((name) => (name !== "minute" || hours <= minuteRangeHours) && rows * (hours / INTERVAL_HOURS[name] + 2) <= maxRows);
+}
+
+// Show the controls of the report's parameters with the values that go together; from and to only for a custom range.
+function showControls(keep = false) {
+  const view = currentView();
   const custom = field("range").value === "";
   for (const group of form.querySelectorAll("[data-for]")) {
     const name = group.dataset.for;
-    group.hidden = name === "from" || name === "to" ? !custom : name !== "range" && !(name in accepted);
+    group.hidden = name === "from" || name === "to" ? !custom : name !== "range" && !accepts(view, name);
   }
+  const sources = possibleSources(view, checkedGroups());
+  offer("source", sources.map(({ name }) => name), [["", sources.length === 1 ? choiceText("source", sources[0].name) : "all"]], keep);
+  const onlyOne = sources.length === 1 && allSources().length > 1;
+  if (onlyOne && !keep) field("source").value = "";
+  if (onlyOne && !field("source").value) field("source").closest("[data-for]").hidden = true;
+  if (!keep) showGroups(checkedGroups(), false);
+  const matching = selected("source").filter((source) => sources.includes(source));
+  offer("funnelStage", [...new Set(matching.flatMap(({ eventTypes }) => Object.keys(eventTypes)))], [["", "all"]], keep);
+  const stage = field("funnelStage").value;
+  const types = matching.flatMap(({ eventTypes }) => Object.entries(eventTypes).filter(([name]) => !stage || name === stage).flatMap(([, of]) => of));
+  offer("eventType", [...new Set(types)], [["", "all"]], keep);
+  offer("interval", possibleIntervals(view, checkedGroups()), view.automatic ? [["", "automatic"], ["none", "whole range"]] : [["", "whole range"]], keep);
 }
 
 // The view in the controls, as parameters of the address.
@@ -107,32 +166,37 @@ function viewOfControls() {
   if (field("range").value) params.set("range", field("range").value);
   for (const name of FIELDS) {
     const control = field(name);
-    const group = control.closest("[data-for]");
-    if (group.hidden) continue;
+    if (control.closest("[data-for]").hidden) continue;
     const value = control.type === "checkbox" ? (control.checked ? control.value : "") : control.dataset.given || control.value;
     if (value.trim()) params.set(name, value.trim());
   }
-  const grouped = [...form.querySelectorAll('[name="groupBy"]:checked')].map(({ value }) => value).join(",");
-  if (grouped !== DEFAULT_GROUPS[report]) params.set("groupBy", grouped);
+  const grouped = checkedGroups().join(",");
+  if (grouped !== VIEWS[report].groups) params.set("groupBy", grouped);
   return params;
 }
 
-// The API request of a view: {report, query, moving}; moving: the range ends now.
+// The API request of a view: {view, title, report, query, moving}; moving: the range is relative to now.
 export function query(params = viewOfControls()) {
-  const report = params.get("report");
+  const view = params.get("report");
+  const { api, title, fixed = {}, groups, automatic } = VIEWS[view];
   const zone = params.get("timeZone") ?? "UTC";
   const range = params.get("range");
-  const [from, to] = range ? recentRange(range, isZone(zone) ? zone : "UTC") : [params.get("from") ?? "", params.get("to") ?? ""];
-  const search = new URLSearchParams({ from: apiTime(from, zone), to: apiTime(to, zone), timeZone: zone });
-  const interval = params.get("interval") ?? (report === "demographics" ? "none" : defaultInterval(search.get("from"), search.get("to")));
+  const search = new URLSearchParams(range ? { range } : { from: apiTime(params.get("from") ?? "", zone), to: apiTime(params.get("to") ?? "", zone) });
+  search.set("timeZone", zone);
+  const hours = range ? rangeHours(range) : hoursBetween(search.get("from"), search.get("to"));
+  const interval = "interval" in fixed || VIEWS[view].hidden?.includes("interval") ? "none" : params.get("interval") ?? (automatic ? defaultInterval(hours) : "none");
   if (interval !== "none") search.set("interval", interval);
-  for (const name of ["source", "funnelStage", "eventType", "campaignId", "compare"]) {
+  for (const name of [...FILTERS, "compare", "metrics"]) {
     if (params.has(name)) search.set(name, params.get(name));
   }
-  const grouped = params.get("groupBy") ?? DEFAULT_GROUPS[report];
+  const grouped = params.get("groupBy") ?? groups;
   if (grouped) search.set("groupBy", grouped);
-  if (grouped.split(",").includes("campaignId")) search.set("top", COLOURS - 1); // plus other
-  return { report, query: search, moving: Boolean(range) };
+  const byCampaign = grouped.split(",").includes(CAMPAIGN);
+  if (byCampaign) search.set("top", COLOURS - 1); // plus other
+  if (api === "revenue") search.set("metrics", `averageOrderValue${byCampaign || params.has(CAMPAIGN) ? "" : ",conversion"}`);
+  if (api === "funnel" && getExtra("steps")) search.set("steps", getExtra("steps"));
+  for (const [name, value] of Object.entries(fixed)) search.set(name, value);
+  return { view, title, report: api, query: search, moving: Boolean(range) };
 }
 
 // Mark the control of a parameter as invalid; "" marks none.
@@ -146,16 +210,18 @@ export function markInvalid(parameter) {
 // Call `changed` when the view changes.
 export function onChange(changed) {
   const update = () => {
-    history.pushState(null, "", `?${viewOfControls()}`);
+    history.pushState(null, "", `?${new URLSearchParams([...viewOfControls(), ...extraPairs()])}`);
     changed();
   };
   form.addEventListener("change", ({ target }) => {
     if (target.name === "report") {
-      showGroups(target.value, DEFAULT_GROUPS[target.value]);
+      clearExtras();
       field("interval").value = "";
+      field("metrics").checked = false;
+      showGroups(VIEWS[target.value].groups.split(",").filter(Boolean), true);
     }
-    if (target.name === "range" && target.value === "" && !field("from").value) {
-      [field("from").value, field("to").value] = recentRange(DEFAULT_RANGE, isZone(field("timeZone").value) ? field("timeZone").value : "UTC");
+    if (target.name === "range" && target.value === "" && !field("from").value && shown) {
+      [field("from").value, field("to").value] = shown;
     }
     if (target.dataset.given) target.dataset.given = "";
     if (target.name === "timeZone") showBounds();

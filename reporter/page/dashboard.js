@@ -1,11 +1,12 @@
 // The dashboard: the state of the pipeline, and the report in the page's address.
-import { loadParameters, markInvalid, onChange, query, readAddress, viewOfAddress } from "./controls.js";
+import { loadParameters, markInvalid, onChange, query, readAddress, rememberRange, viewOfAddress } from "./controls.js";
 import { element } from "./element.js";
 import { watch } from "./pipeline.js";
 import { render } from "./report.js";
 import { FIRST_PAUSE_MS, nextPause, wait } from "./retry.js";
+import { nameText } from "./words.js";
 
-const REFRESH_MS = 30_000; // for ranges that end now
+const REFRESH_MS = 30_000; // for ranges that are relative to now
 const ANNOUNCE_MS = 400; // quicker requests are not announced
 const TIMEOUT_MS = 120_000; // longer than any report may take
 const byId = (id) => document.getElementById(id);
@@ -45,8 +46,10 @@ async function load(quietly = false, early = null) {
   showProblem(outcome.problem);
   const { report } = outcome;
   if (report) {
-    byId("result").replaceChildren(...render(request.report, report));
-    if (!quietly) message = `${request.report}: ${byId("total").textContent} in ${report.rows.length} ${report.rows.length === 1 ? "row" : "rows"}`;
+    rememberRange(report.query);
+    byId("result").replaceChildren(...render(request.view, report));
+    const rows = byId("result").querySelector(".ranking tbody")?.rows.length ?? report.rows.length;
+    if (!quietly) message = `${request.title}: ${byId("total").textContent} in ${rows} ${rows === 1 ? "row" : "rows"}`;
   }
   byId("status").textContent = message;
   byId("result").setAttribute("aria-busy", "false");
@@ -69,7 +72,7 @@ function showProblem(problem) {
   byId("result").classList.toggle("stale", Boolean(problem));
   if (!problem) return byId("errors").replaceChildren();
   const parts = [element("h3", {}, problem.title), element("p", {},
-    ...(problem.parameter && !problem.detail.startsWith(problem.parameter) ? [element("code", {}, problem.parameter), " "] : []), problem.detail)];
+    ...(problem.parameter ? [element("strong", {}, `${nameText(problem.parameter)}: `)] : []), problem.detail.replace(`${problem.parameter}: `, ""))];
   if (problem.allowed?.length) {
     parts.push(element("p", {}, "Allowed: "), element("ul", { class: "allowed" }, ...problem.allowed.map((value) => element("li", {}, element("code", {}, value)))));
   }

@@ -2,6 +2,7 @@
 import { sparkline } from "./chart.js";
 import { count, element, rate } from "./element.js";
 import { table } from "./table.js";
+import { sourceText } from "./words.js";
 
 const POLL_MS = 2000;
 const MAX_SAMPLES = 90; // three minutes
@@ -37,7 +38,7 @@ function headline(level, problems) {
 // Figures that are out of date are greyed, and their age is shown.
 let readAt = null;
 function showAge(stale) {
-  document.getElementById("tiles").classList.toggle("stale", stale !== null);
+  for (const id of ["tiles", "figures"]) document.getElementById(id).classList.toggle("stale", stale !== null);
   const node = document.getElementById("age");
   node.hidden = stale === null;
   if (stale !== null) node.textContent = `These figures are ${duration(Math.max(0, (Date.now() - stale) / 1000))} old.`;
@@ -66,6 +67,8 @@ function show({ sources, rejected, rejectedPerSecond, dead, level, problems, sta
     tile("Rejected", countText(rejected), `in 24 hours · ${rate(rejectedPerSecond)}/s`),
     tile("Dead", countText(dead), "in 24 hours", { level: dead ? "warn" : "" }),
     tile("Ledger", lost ? `${count(lost)} lost` : "balances", `of ${count(messages)} messages`, { level: lost ? "bad" : "good" }));
+  const figures = [`${rate(accepted.at(-1))} events/s accepted`, `${seconds(lag)} lag`, ...(rejected ? [`${countText(rejected)} rejected`] : []), ...(dead ? [`${countText(dead)} dead`] : [])];
+  document.getElementById("figures").textContent = figures.join(" · ");
   const detail = document.getElementById("by-source");
   if (!detail.contains(document.activeElement)) detail.replaceChildren(sourceTable(sources)); // not while the user is in it
   const list = document.getElementById("problems");
@@ -81,7 +84,7 @@ function show({ sources, rejected, rejectedPerSecond, dead, level, problems, sta
 function sourceTable(sources) {
   const names = ["Accepted /s", "Stored /s", "Lag", "Waiting", "Total stored", "Messages", "= Receipts", "+ Waiting", "+ Lost", "Events", "= Stored", "+ Repeated", "+ Dead"];
   const rows = Object.entries(sources).map(([source, { ledger, freshness, ...of }]) => [
-    source, rate(of.acceptedPerSecond), rate(of.storedPerSecond), seconds(freshness.behindSeconds),
+    sourceText(source), rate(of.acceptedPerSecond), rate(of.storedPerSecond), seconds(freshness.behindSeconds),
     count(freshness.pendingMessages ?? 0), count(of.eventsStored),
     ...["messages", "receipts", "waiting", "lost", "events", "stored", "repeated", "dead"].map((figure) => count(ledger[figure])),
   ]);

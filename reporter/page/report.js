@@ -1,27 +1,36 @@
-// Renders one report: a chart, and below it a table with all figures.
+// Renders one report. Events and revenue have a chart, and below it a table with all figures.
 import { timeChart } from "./chart.js";
 import { amount, count, element } from "./element.js";
+import { funnels } from "./funnel.js";
+import { campaignLines, cityLines, cityTotals, ranking } from "./ranking.js";
 import { bars, table } from "./table.js";
 import { bucketLabel, localTimeOf, timeText } from "./time.js";
+import { groupText, intervalText, nameText, sourceText, valueText } from "./words.js";
 
-const OTHER = "(other)";
 const ALL = "all";
 const PARTIAL = " · partial"; // the range cuts the bucket, or it has not ended
 const MEASURES = {
   events: { name: "Events", of: ({ events }) => events, before: ({ previousEvents }) => previousEvents, format: count },
   revenue: { name: "Revenue", of: (row) => Number(row.revenue), before: ({ previousRevenue }) => (previousRevenue === undefined || previousRevenue === null ? previousRevenue : Number(previousRevenue)), format: amount },
 };
-MEASURES.demographics = MEASURES.events;
-const TITLES = { age: "Age", ageBand: "Age band", gender: "Gender", country: "Country", city: "City", ageGender: "Age and gender", ageBandGender: "Age band and gender", followers: "Followers", device: "Device" };
-const ORDERED = ["age", "ageBand", "ageGender", "ageBandGender", "followers"];
+MEASURES.funnel = { ...MEASURES.events, of: (totals) => sumOfFirst(totals, "events"), before: (totals) => (totals[0]?.previousEvents === undefined ? undefined : sumOfFirst(totals, "previousEvents")) };
+MEASURES.campaigns = MEASURES.revenue;
+MEASURES.cities = MEASURES.demographics = MEASURES.events;
+const ORDERED = ["age", "ageBand", "followers"];
+const INEXACT = "Rare values of some quarter-hours were counted together. Each figure that may be off has its largest possible error after ±.";
+
+const sumOfFirst = (totals, figure) => totals.filter(({ step }) => step === 1).reduce((sum, step) => sum + step[figure], 0);
+const isEmpty = (totals) => (Array.isArray(totals) ? totals.every(({ events }) => !events) : !totals.events && !totals.purchases);
 
 export function render(report, answer) {
   const measure = MEASURES[report];
-  const parts = [headline(report, answer, measure), ...(answer.notes ?? []).map((note) => element("p", { class: "note" }, note))];
-  if (answer.exact === false) parts.push(element("p", { class: "note" }, "Figures of single values are not exact: rare values were cut off. The CSV file has the largest error of each."));
-  if (!answer.totals.events && !answer.totals.purchases) {
-    parts.push(element("p", { class: "empty" }, "No events of this range are stored."));
-  }
+  const notes = [...(answer.notes ?? []), ...(answer.exact === false ? [INEXACT] : [])];
+  if (report === "cities") answer.totals = cityTotals(answer);
+  const parts = [headline(report, answer, measure), ...notes.map((note) => element("p", { class: "note" }, note))];
+  if (isEmpty(answer.totals)) parts.push(element("p", { class: "empty" }, "No events of this range are stored."));
+  if (report === "funnel") return [...parts, ...funnels(answer)];
+  if (report === "campaigns") return [...parts, ranking(campaignLines(answer))];
+  if (report === "cities") return [...parts, ranking(cityLines(answer))];
   const by = report === "demographics" ? ["source"] : answer.query.groupBy;
   if (answer.query.interval) parts.push(...overTime(answer, measure, by));
   else if (report !== "demographics") parts.push(whole(answer, measure, by));
@@ -29,10 +38,18 @@ export function render(report, answer) {
   return parts;
 }
 
+// What the figure of the headline counts.
+function unit(report, { purchases, averageOrderValue, conversion }) {
+  if (report === "funnel") return "events of first steps";
+  if (purchases === undefined) return "events";
+  const average = averageOrderValue ? ` · average order ${amount(Number(averageOrderValue))}` : "";
+  return `from ${count(purchases)} purchases${average}${typeof conversion === "number" ? ` · conversion ${(100 * conversion).toFixed(2)} %` : ""}`;
+}
+
 function headline(report, { query, totals, freshness }, measure) {
   const value = measure.of(totals);
   const before = measure.before(totals);
-  const parts = [element("strong", { id: "total" }, measure.format(value)), ` ${report === "revenue" ? `from ${count(totals.purchases)} purchases` : "events"}`];
+  const parts = [element("strong", { id: "total" }, measure.format(value)), ` ${unit(report, totals)}`];
   const storedUntil = Object.values(freshness).map((source) => source.storedUntil).filter(Boolean).sort()[0];
   const local = (instant) => timeText(localTimeOf(Date.parse(instant), query.timeZone));
   if (before !== undefined) parts.push(element("span", { class: "note" }, ` ${compared(query.compare, local, value, before)} (${measure.format(before)})`));
@@ -52,18 +69,12 @@ function change(value, before) {
   return `${percent >= 0 ? "+" : "−"}${Math.abs(percent).toFixed(1)} % compared with`;
 }
 
-// A value as text. Texts of senders never look like other, and empty text is visible.
-function valueText(value) {
-  if (value === null) return OTHER;
-  return value === "" ? '""' : value.replace(/^'*\(other\)$/, "'$&");
-}
-
 // Rows as a grid: a line for each bucket, a column for each group, in the order of the API.
 function grid(rows, by) {
   const buckets = new Map();
   const names = new Map(); // group name -> whether it is other
   for (const row of rows) {
-    const name = by.map((dimension) => valueText(row[dimension])).join(" · ") || ALL;
+    const name = by.map((dimension) => groupText(dimension, row[dimension])).join(" · ") || ALL;
     names.set(name, by.some((dimension) => row[dimension] === null));
     if (!buckets.has(row.start)) buckets.set(row.start, new Map());
     buckets.get(row.start).set(name, row);
@@ -81,7 +92,7 @@ function overTime({ query, rows, totals }, measure, by) {
   const previousFigures = (start) => [...buckets.get(start).values()].map(measure.before).filter((figure) => figure !== null);
   const before = starts.map((start) => (previousFigures(start).length ? sum(previousFigures(start)) : null));
   const format = (figure) => (figure === null ? "–" : measure.format(figure));
-  const title = `${measure.name} by ${query.interval.replace(/^15/, "15 ")}${by.length ? ` and ${by.join(", ")}` : ""}`;
+  const title = `${measure.name} by ${intervalText(query.interval).toLowerCase()}${byText(by, " and ")}`;
   const chart = timeChart({
     title, format, partial, labels: starts.map((start) => bucketLabel(start, query.interval)), previous: compared ? before : null,
     series: names.map((name) => ({ name, isOther: isOther(name), values: starts.map((start) => value(start, name)) })),
@@ -99,41 +110,57 @@ function overTime({ query, rows, totals }, measure, by) {
   return [chart, table(`${title}, ${query.timeZone}`, columns, lines, footer)];
 }
 
+const byText = (by, before) => (by.length ? `${before}${by.map((name) => nameText(name).toLowerCase()).join(", ")}` : "");
+
 function whole({ rows, totals }, measure, by) {
   const compared = measure.before(totals) !== undefined;
   const lines = rows.map((row) => ({
-    names: by.length ? by.map((dimension) => valueText(row[dimension])) : [ALL],
+    names: by.length ? by.map((dimension) => groupText(dimension, row[dimension])) : [ALL],
     value: measure.of(row), text: measure.format(measure.of(row)),
     more: compared ? [measure.format(measure.before(row) ?? 0)] : [],
   }));
-  return bars(`${measure.name}${by.length ? ` by ${by.join(", ")}` : ""}`, by.length ? by : [""], lines, measure.name, compared ? ["Previous period"] : []);
+  return bars(`${measure.name}${byText(by, " by ")}`, by.length ? by.map(nameText) : ["Group"], lines, measure.name, compared ? ["Previous period"] : []);
 }
 
+const jsonName = (dimension) => dimension.replace(/:(.)/g, (_, first) => first.toUpperCase());
+
 // Each dimension of each source, over all buckets.
-function audience({ rows, totals }) {
+function audience({ query, rows, totals }) {
   const compared = totals.previousEvents !== undefined;
+  const withRevenue = totals.revenue !== undefined;
   const cards = new Map();
   for (const row of rows) {
-    for (const [dimension, title] of Object.entries(TITLES)) {
-      if (!row[dimension]) continue;
-      const cardTitle = `${row.source[0].toUpperCase()}${row.source.slice(1)}: ${title.toLowerCase()}`;
-      if (!cards.has(cardTitle)) cards.set(cardTitle, { dimension, values: new Map() });
-      const { values } = cards.get(cardTitle);
-      for (const { value: first, second, events, previous } of row[dimension]) {
-        const value = second === undefined ? first : `${first}, ${second}`; // a pair
-        const sums = values.get(value) ?? { events: 0, previous: 0 };
-        values.set(value, { events: sums.events + events, previous: sums.previous + (previous ?? 0) });
+    for (const dimension of query.groupBy) {
+      const shares = row[jsonName(dimension)];
+      if (!shares) continue;
+      const title = `${sourceText(row.source)}: ${nameText(dimension).toLowerCase()}`;
+      if (!cards.has(title)) cards.set(title, { dimension, values: new Map() });
+      const { values } = cards.get(title);
+      for (const share of shares) {
+        const key = JSON.stringify([share.value, share.second]);
+        const sums = values.get(key) ?? { value: share.value, text: pairText(share), events: 0, previous: 0, revenue: 0, error: 0 };
+        values.set(key, {
+          ...sums, events: sums.events + share.events, previous: sums.previous + (share.previous ?? 0),
+          revenue: sums.revenue + Number(share.revenue ?? 0), error: sums.error + (share.eventsError ?? 0),
+        });
       }
     }
   }
-  const tables = [...cards.entries()].filter(([, { values }]) => values.size).map(([cardTitle, { dimension, values }]) => bars(cardTitle, ["Value"],
-    sorted(dimension, [...values]).map(([value, { events, previous }]) => ({ names: [valueText(value)], value: events, text: count(events), more: compared ? [count(previous)] : [] })),
-    "Events", compared ? ["Previous"] : []));
-  return element("div", { class: "cards" }, ...tables);
+  const line = ({ text, events, previous, revenue, error }) => ({
+    names: [text], value: events, text: `${count(events)}${error ? ` ± ${count(error)}` : ""}`,
+    more: [...(withRevenue ? [amount(revenue)] : []), ...(compared ? [count(previous)] : [])],
+  });
+  const more = [...(withRevenue ? ["Revenue"] : []), ...(compared ? ["Previous"] : [])];
+  const tables = [...cards].filter(([, { values }]) => values.size).map(([title, { dimension, values }]) =>
+    bars(title, ["Value"], sorted(dimension, [...values.values()]).map(line), "Events", more));
+  return element("div", { class: more.length ? "cards wide" : "cards" }, ...tables);
 }
 
-// In the order of the API, over all buckets: numbers and bands in their own order, others by events, other last.
+const pairText = ({ value, second }) => `${valueText(value)}${second === undefined ? "" : ` · ${valueText(second)}`}`;
+
+// In the order of the API, over all buckets: numbers, bands and pairs in their own order, others by events, other last.
 function sorted(dimension, values) {
-  const order = ORDERED.includes(dimension) ? ([one], [two]) => parseInt(one, 10) - parseInt(two, 10) : ([, one], [, two]) => two.events - one.events;
-  return values.sort((one, two) => (one[0] === null) - (two[0] === null) || order(one, two));
+  if (dimension.includes(":")) return values.sort((one, two) => (one.value === null) - (two.value === null));
+  const order = ORDERED.includes(dimension) ? (one, two) => parseInt(one.value, 10) - parseInt(two.value, 10) : (one, two) => two.events - one.events;
+  return values.sort((one, two) => (one.value === null) - (two.value === null) || order(one, two));
 }

@@ -42,29 +42,25 @@ export function apiTime(local, zone) {
   return new Date(instantOf(local, zone)).toISOString().replace(".000Z", "Z");
 }
 
-// Start and end, as local times, of a range such as 24h or 7d that ends with the current step. Any other text is
-// returned unchanged, twice.
-export function recentRange(range, zone, now = Date.now()) {
-  const [, number, unit] = /^(\d{1,4})([hd])$/.exec(range) ?? [];
-  if (!number) return [range, range];
-  const length = number * (unit === "h" ? 60 * MINUTE : DAY);
-  if (unit === "d") {
-    const day = (at) => `${localTimeOf(at, zone).slice(0, 10)}T00:00`;
-    const today = Date.parse(`${day(now)}Z`);
-    return [today - (number - 1) * DAY, today + DAY].map((at) => new Date(at).toISOString().slice(0, 16));
-  }
-  const step = { 1: 1, 6: 15 }[number] ?? 60;
-  const floor = (at) => {
-    const local = localTimeOf(at, zone);
-    return `${local.slice(0, 14)}${String(Math.floor(local.slice(14) / step) * step).padStart(2, "0")}`;
-  };
-  const end = now + step * MINUTE;
-  return [floor(end - length), floor(end)];
+// The length of each interval in hours; of the longer ones, the shortest.
+export const INTERVAL_HOURS = { minute: 1 / 60, "15minutes": 1 / 4, hour: 1, day: 24, week: 168, month: 672, quarter: 2160, year: 8760 };
+const UNIT_HOURS = { m: 1 / 60, h: 1, d: 24, w: 168 };
+const PERIOD_HOURS = { day: 24, week: 168, month: 744, quarter: 2208, year: 8784 };
+
+// The length of a relative range such as 24h, today or last-month; NaN of any other text.
+export function rangeHours(range) {
+  const [, number, unit] = /^(\d{1,5})([mhdw])$/.exec(range) ?? [];
+  if (number) return number * UNIT_HOURS[unit];
+  return PERIOD_HOURS[{ today: "day", yesterday: "day" }[range] ?? /^(?:this|last)-(\w+)$/.exec(range)?.[1]] ?? NaN;
+}
+
+export function hoursBetween(from, to) {
+  const parse = (text) => Date.parse(text.length === 10 ? `${text}T00:00Z` : text);
+  return (parse(to) - parse(from)) / 3_600_000;
 }
 
 // The interval that gives some dozens of buckets.
-export function defaultInterval(from, to) {
-  const hours = (Date.parse(to.length === 10 ? `${to}T00:00Z` : to) - Date.parse(from.length === 10 ? `${from}T00:00Z` : from)) / 3_600_000;
+export function defaultInterval(hours) {
   if (!(hours > 0)) return "day";
   const intervals = [["minute", 2], ["15minutes", 12], ["hour", 74], ["day", 100 * 24], ["week", 750 * 24]];
   return intervals.find(([, maxHours]) => hours <= maxHours)?.[0] ?? "month";

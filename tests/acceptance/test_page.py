@@ -10,17 +10,21 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.async_api import Browser, Page, Route, async_playwright, expect
 
+from core.sources import SOURCES
 from reporter.page import DASHBOARD
 from tests.support.events import NOON, changed, facebook, tiktok
+from tests.support.processes import ROOT
 from tests.support.system import System
-from tests.support.tools import require_tool
+from tests.support.tools import require, require_tool
 
+AXE = ROOT / "tests/clients/typescript/node_modules/axe-core/axe.min.js"
 SAFETY_MILLISECONDS = 30_000
-REPORTS = ("events", "revenue", "demographics")
+REPORTS = ("events", "revenue", "funnel", "campaigns", "cities", "demographics")
 FROM, TO = str((NOON - timedelta(days=1)).date()), str((NOON + timedelta(days=1)).date())
 RANGE = {"from": FROM, "to": TO, "timeZone": "Europe/Berlin"}
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
@@ -133,6 +137,10 @@ async def test_the_pipeline_is_shown(visit: Visit, tmp_path: Path) -> None:
     await expect(page.locator('[data-tile="Ledger"]')).to_contain_text("balances")
     await expect(page.locator('[data-tile="Rejected"] .value')).to_have_text("1")
     await expect(page.locator("#state")).to_have_text("All is well: stored within seconds, nothing lost")
+    await expect(page.locator("#figures")).to_contain_text("1 rejected")
+    await expect(page.locator("#tiles")).to_be_hidden()
+    await page.get_by_text("Pipeline details").click()
+    await expect(page.locator("#tiles")).to_be_visible()
     await page.get_by_text("By source, with the ledger").click()
     await expect(page.locator("#by-source tbody tr")).to_have_count(2)
     await visit.system.post([facebook(), facebook(at=datetime.now(UTC))])
@@ -157,7 +165,7 @@ async def test_events_and_revenue_are_what_the_api_gives(visit: Visit) -> None:
         assert plain(last[-1]) == str(said["totals"][figure])
         await expect(visit.page.locator("#total")).to_have_text(last[-1])
         await expect(visit.page.get_by_role("status").filter(has_text="rows")).to_contain_text(
-            f"{report}: {last[-1]} in"
+            f"{report.capitalize()}: {last[-1]} in"
         )
         async with visit.page.expect_download() as downloading:
             await visit.page.get_by_role("link", name="CSV").click()
@@ -172,7 +180,7 @@ async def test_demographics_are_what_the_api_gives(visit: Visit) -> None:
     said = await visit.requested()
     for row in said["rows"]:
         for dimension, title in (("ageBand", "age band"), ("country", "country"), ("device", "device")):
-            card = f'[aria-label="{row["source"].capitalize()}: {title}"] tbody tr'
+            card = f'[aria-label="{SOURCES[row["source"]].title}: {title}"] tbody tr'
             shown = [[cells[0], plain(cells[2])] for cells in await visit.cells(card)]
             assert shown == [[share["value"], str(share["events"])] for share in row.get(dimension) or []]
     visit.fine()
@@ -310,7 +318,7 @@ async def test_a_mistake_is_shown_well(visit: Visit) -> None:
     page, week = visit.page, {**RANGE, "from": str((NOON - timedelta(days=7)).date())}
     await visit.open(report="events", interval="minute", **week)
     alert = page.get_by_role("alert")
-    await expect(alert).to_contain_text("interval: minute is for ranges up to 24 hours")
+    await expect(alert).to_contain_text("Interval: minute is for ranges up to 24 hours")
     await expect(alert.get_by_role("listitem")).to_have_text(
         ["15minutes", "hour", "day", "week", "month", "quarter", "year"]
     )
@@ -324,10 +332,10 @@ async def test_a_mistake_is_shown_well(visit: Visit) -> None:
     await expect(alert).to_contain_text("'Mars/Olympus' is not an IANA time zone")
     await visit.open(report="events", **{**RANGE, "from": "yesterday"})
     await expect(alert).to_contain_text("'yesterday' is neither a date nor a time")
-    await visit.open(report="revenue", groupBy="source,campaignId", source="tiktok", **RANGE)
-    await expect(alert).to_contain_text("campaign")
+    await visit.open(report="revenue", groupBy="campaignId", source="tiktok", **RANGE)
+    await expect(alert).to_contain_text("Group by: tiktok has no campaigns")
     await visit.open(report="events", range="lately")
-    await expect(alert).to_contain_text("'lately' is neither a date nor a time")
+    await expect(alert).to_contain_text("'lately' is neither a number of minutes")
     await visit.open(report="events", groupBy="colour", range="90d")
     await expect(alert).to_contain_text("'colour' is not allowed")
     # The browser itself notes each answer that is not 2xx; nothing else is there.
@@ -423,6 +431,7 @@ async def test_an_empty_range_and_no_answer(visit: Visit) -> None:
     visit.fine()
     await visit.page.context.set_offline(True)
     await expect(visit.page.locator("#state")).to_contain_text("does not answer")
+    await visit.page.get_by_text("Pipeline details").click()
     await expect(visit.page.locator("#tiles.stale")).to_be_visible()
     await expect(visit.page.locator("#age")).to_have_text(re.compile(r"^These figures are \d+ s old\.$"))
     await visit.page.context.set_offline(False)
@@ -436,8 +445,169 @@ async def test_it_fits_a_phone(visit: Visit, tmp_path: Path) -> None:
     """Each report fits a small, dark screen without sideways scrolling, and everything on it has a name."""
     for report in REPORTS:
         await visit.open(report=report, compare="previous", **RANGE)
+        await visit.page.get_by_text("Pipeline details").click()
         await expect(visit.page.locator("#tiles .value").first).to_be_visible()
         assert await visit.page.evaluate(WIDER) <= 0
         assert await visit.page.evaluate(UNNAMED) == 0
         await visit.page.screenshot(path=tmp_path / f"phone-{report}.png", full_page=True)
+    visit.fine()
+
+
+async def test_a_funnel_is_what_the_api_gives(visit: Visit) -> None:
+    """Each source has its steps with bars, events and rates; with an interval each bucket, too."""
+    await visit.open(report="funnel", interval="day", compare="previous", **RANGE)
+    answer = await visit.requested()
+    for source, declared in SOURCES.items():
+        steps = [step for step in answer["totals"] if step["source"] == source]
+        cells = await visit.cells(f'[aria-label="{declared.title}: funnel"] tbody tr')
+        assert [plain(row[2]) for row in cells] == [str(step["events"]) for step in steps]
+        assert [row[4] for row in cells] == [rate(step["overallRate"]) for step in steps]
+        assert [row[3] for row in cells[1:]] == [rate(step["rate"]) for step in steps[1:]]
+        assert [plain(row[5]) for row in cells] == [str(step["previousEvents"]) for step in steps]
+        rows = [row for row in answer["rows"] if row["source"] == source]
+        buckets = await visit.cells(f'[aria-label^="{declared.title}: steps by day"] tbody tr')
+        assert [plain(cell) for row in buckets for cell in row[1:-1]] == [str(row["events"]) for row in rows]
+    visit.fine()
+
+
+def rate(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{100 * ratio:.2f} %"
+
+
+@pytest.mark.parametrize(("report", "dimension"), [("campaigns", "campaignId"), ("cities", "city")])
+async def test_a_ranking_is_sorted_and_searched(visit: Visit, report: str, dimension: str) -> None:
+    """All values of a long range are listed. With the keyboard alone they are sorted and searched, and the address
+    keeps both."""
+    at = NOON - timedelta(days=2 if report == "campaigns" else 3)
+    prices = {"alpha-9": 10, "beta-9": 30, "gamma-9": 20}
+    path = "data.engagement.campaignId" if report == "campaigns" else "data.user.location.city"
+    events = [
+        changed(changed(facebook("bottom", at=at), path, name), "data.engagement.purchaseAmount", f"{price}.00")
+        for name, price in prices.items()
+        for _ in range(price // 10)
+    ]
+    await visit.system.post(events)
+    await visit.system.until_stored()
+    day = {"from": str(at.date()), "to": str((at + timedelta(days=1)).date()), "timeZone": "UTC"}
+    await visit.open(report=report, **day)
+    rows = (await visit.requested())["rows"]
+    listed = (
+        [row[dimension] for row in rows] if report == "campaigns" else [share["value"] for share in rows[0]["city"]]
+    )
+    listed = [name for name in listed if name is not None]  # other is empty here, and the page leaves it out
+    assert await names(visit) == listed == ["beta-9", "gamma-9", "alpha-9"]
+    page = visit.page
+    heading = page.get_by_role("button", name="Campaign" if report == "campaigns" else "City")
+    await heading.focus()
+    await page.keyboard.press("Enter")
+    assert await names(visit) == sorted(prices)
+    await expect(page.locator("th", has=heading)).to_have_attribute("aria-sort", "ascending")
+    await expect(heading).to_be_focused()
+    await page.keyboard.press("Enter")
+    await page.get_by_role("searchbox").focus()
+    await page.keyboard.type("MMA")
+    assert await names(visit) == ["gamma-9"]
+    await expect(page.get_by_text("1 of 3 found")).to_be_visible()
+    await page.keyboard.press("Control+a")
+    await page.keyboard.type("a-9")
+    await expect(page).to_have_url(re.compile("sort=-name&search=a-9"))
+    await page.reload()
+    await visit.settled()
+    assert await names(visit) == sorted(prices, reverse=True)
+    await expect(page.get_by_role("searchbox")).to_have_value("a-9")
+    visit.fine()
+
+
+async def names(visit: Visit) -> list[str]:
+    """Return the first column of the table of campaigns or cities."""
+    return [row[0] for row in await visit.cells(".ranking tbody tr")]
+
+
+async def test_a_series_can_be_switched_off(visit: Visit) -> None:
+    """With the keyboard: the chart leaves the series out, the table keeps it, and the address has it."""
+    await visit.open(report="events", interval="hour", **RANGE)
+    page, before = visit.page, await visit.cells("#result tbody tr")
+    series = page.locator('.chart [role=img] rect.s0:not([fill="url(#part)"])')
+    await expect(series.first).to_be_visible()
+    button = page.get_by_role("button", name="Facebook")
+    await button.focus()
+    await page.keyboard.press("Enter")
+    await expect(button).to_have_attribute("aria-pressed", "false")
+    await expect(series).to_have_count(0)
+    assert await visit.cells("#result tbody tr") == before
+    await expect(page).to_have_url(re.compile("off=Facebook"))
+    await page.reload()
+    await visit.settled()
+    await expect(button).to_have_attribute("aria-pressed", "false")
+    await button.click()
+    await expect(series.first).to_be_visible()
+    assert "off=" not in page.url
+    visit.fine()
+
+
+async def test_ranges_are_selected_by_name(visit: Visit) -> None:
+    """Each preset is a range of the API, relative to now in the zone. A custom range starts with the shown one."""
+    page = visit.page
+    await visit.open(report="revenue", timeZone="Asia/Kathmandu")
+    select = page.get_by_role("combobox", name="Range")
+    values = await select.locator("option").evaluate_all("options => options.map(({ value }) => value)")
+    presets = {"today", "yesterday", "this-week", "last-week", "this-month", "last-month", "7d", "30d"}
+    assert presets <= set(values)
+    for value in filter(None, values):
+        await select.select_option(value)
+        await expect(page.locator("#json")).to_have_attribute("href", re.compile(f"range={value}&"))
+        await visit.settled()
+        answer = await visit.requested()
+        assert answer["query"]["range"] == value
+    await select.select_option("last-month")
+    await expect(page).to_have_url(re.compile("range=last-month"))
+    await visit.settled()
+    answer = await visit.requested()
+    await select.select_option("")
+    start = datetime.fromisoformat(answer["query"]["from"]).astimezone(ZoneInfo("Asia/Kathmandu"))
+    await expect(page.locator("[name=from]")).to_have_value(f"{start:%Y-%m-%dT%H:%M}")
+    await visit.settled()
+    custom = await visit.requested()
+    assert [custom["query"][name] for name in ("from", "to")] == [answer["query"][name] for name in ("from", "to")]
+    visit.fine()
+
+
+async def test_nothing_is_offered_that_is_rejected(visit: Visit) -> None:
+    """Every option of every control, one after the other in each report, gives an answer."""
+    page = visit.page
+    for report in REPORTS:
+        for source in ("", *SOURCES):
+            if source == "tiktok" and report in ("campaigns", "cities"):
+                continue  # only an address can combine these
+            await visit.open(report=report, range="7d", source=source, timeZone="UTC")
+            for name in ("interval", "funnelStage", "eventType", "compare", "source", "range"):
+                control = page.locator(f"[name={name}]")
+                if not await control.is_visible():
+                    continue
+                options = await control.locator("option").evaluate_all("all => all.map(({ value }) => value)")
+                for value in options:
+                    if not await control.is_visible():
+                        break  # a report with one possible source has no control for it
+                    await control.select_option(value)
+                    await visit.settled()
+                    assert (await visit.system.get(str(await page.locator("#json").get_attribute("href")))).is_success
+            for box in await page.locator("[name=groupBy]").all():
+                await box.click()
+                await visit.settled()
+                assert (await visit.system.get(str(await page.locator("#json").get_attribute("href")))).is_success
+    visit.fine()
+
+
+@pytest.mark.parametrize("visit", [DESKTOP, PHONE], indirect=True, ids=["light", "phone"])
+async def test_axe_finds_nothing(visit: Visit) -> None:
+    """axe-core finds no violation in any report, with the details of the pipeline open."""
+    require(AXE.exists(), "axe-core, which make setup installs with npm")
+    await visit.page.add_init_script(AXE.read_text())
+    for report in REPORTS:
+        await visit.open(report=report, compare="previous", **RANGE)
+        await visit.page.get_by_text("Pipeline details").click()
+        await expect(visit.page.locator("#tiles .value").first).to_be_visible()
+        checked = await visit.page.evaluate("axe.run()")
+        assert [(found["id"], found["nodes"][0]["html"]) for found in checked["violations"]] == []
+        assert len(checked["passes"]) > 10
     visit.fine()
