@@ -107,20 +107,20 @@ async def test_the_page_asks_by_basic(reporter: Reporter) -> None:
             await context.close()
         context = await browser.new_context()
         page = await context.new_page()
-        with pytest.raises(Error, match="ERR_INVALID_AUTH_CREDENTIALS"):  # nobody answers the browser's prompt
+        with pytest.raises(Error, match="ERR_INVALID_AUTH_CREDENTIALS"):  # no user answers the browser's prompt
             await page.goto(reporter.url)
         await browser.close()
 
 
 async def test_the_log_is_the_audit(reporter: Reporter) -> None:
-    """The start logs the names; each request logs who asked which report; no line has a token."""
+    """The start logs the names; each request logs its token and report; no line has a token."""
     await sluice(reporter, "revenue", REPORTER_TOKEN=BOUND)
 
-    async def asked() -> bool:
-        asked_for = {(str(line.get("path")).removeprefix("/v1"), line.get("token")) for line in reporter.log}
-        return ("/reports/revenue", "agency") in asked_for
+    async def logged() -> bool:
+        requests = {(str(line.get("path")).removeprefix("/v1"), line.get("token")) for line in reporter.log}
+        return ("/reports/revenue", "agency") in requests
 
-    await eventually(asked, what="the request is in the log")
+    await eventually(logged, what="the request is in the log")
     (start,) = [line for line in reporter.log if line["event"] == "reports need a token"]
     assert start["names"] == ["analyst", "agency"]
     assert not [line for line in reporter.log if ALL in str(line) or BOUND in str(line)]

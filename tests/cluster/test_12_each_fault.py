@@ -56,7 +56,7 @@ async def test_the_standbys_host(cluster: Cluster, tally: Tally) -> None:
     async with load(cluster):
         await goes_on(cluster, tally)
         cluster.network.unplug("p2")
-        await asyncio.sleep(FAULT_SECONDS)  # how long the fault lasts
+        await asyncio.sleep(FAULT_SECONDS)  # the cause itself, not a wait
         async with cluster.database() as primary:
             sessions = await primary.fetchval("SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'sluice%'")
         cluster.network.plug("p2")

@@ -134,7 +134,7 @@ async def test_the_pipeline_has_the_token_s_sources(client: httpx.AsyncClient) -
     assert "tiktok" not in str(own)
 
 
-async def test_the_log_has_who_asked_what(client: httpx.AsyncClient) -> None:
+async def test_the_log_has_the_token_of_each_request(client: httpx.AsyncClient) -> None:
     """A line for each request with the token's name and the report; never a token, and no path of a stranger."""
     with structlog.testing.capture_logs() as log:
         await client.get("/reports/revenue", params=DAY, headers=bearer(ALL))

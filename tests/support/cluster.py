@@ -373,13 +373,13 @@ async def load(cluster: Cluster) -> AsyncIterator[Watched]:
         while True:
             if await cluster.post([MAKERS[source](at=at) for _ in range(10)], next(gateways)) == 202:
                 watched.answered[source] += [datetime.now(UTC)] * 10
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS)  # a rate, not a wait
 
     async def ask(watched: Watched, source: SourceName) -> None:
         while True:
             if report := await cluster.report(**query, source=source):
                 watched.check(source, dict(report))
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS)  # a rate, not a wait
 
     async with watching(post, ask, more_reports_than=10) as watched:
         yield watched

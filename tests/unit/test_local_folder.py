@@ -25,7 +25,7 @@ from ops.local.servers import check_free
 from ops.settings import OperatorSettings
 from tests.support.processes import ROOT
 
-READS = {"report events", "report revenue", "report demographics", "doctor", "dead-letters list", "dead-letters show",
+READS = {"report events", "report revenue", "report funnel", "report demographics", "doctor", "dead-letters list", "dead-letters show",
          "partitions list", "streams list", "drain", "snapshot save", "completion"}  # fmt: skip
 # Nothing is deleted or made up.
 REVERSIBLE = {"pause", "resume", "partitions ensure", "partitions index", "migrate", "dead-letters replay"}

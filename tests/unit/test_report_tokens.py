@@ -22,7 +22,7 @@ def basic(name: str, token: str) -> str:
     return "Basic " + b64encode(f"{name}:{token}".encode()).decode()
 
 
-@pytest.mark.parametrize("text", [None, "", "  \n", "# nobody yet\n\n"])
+@pytest.mark.parametrize("text", [None, "", "  \n", "# no token yet\n\n"])
 def test_no_token_is_no_authentication(text: str | None) -> None:
     """An unset or empty setting, or one with comments only, has no tokens."""
     assert parse_tokens(text) is None
