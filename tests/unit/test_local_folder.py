@@ -25,8 +25,8 @@ from ops.local.servers import check_free
 from ops.settings import OperatorSettings
 from tests.support.processes import ROOT
 
-READS = {"report events", "report revenue", "report funnel", "report demographics", "doctor", "dead-letters list", "dead-letters show",
-         "partitions list", "streams list", "drain", "snapshot save", "completion"}  # fmt: skip
+READS = {"report events", "report revenue", "report funnel", "report demographics", "doctor", "dead-letters list",
+         "dead-letters show", "partitions list", "streams list", "drain", "snapshot save", "completion"}  # fmt: skip
 # Nothing is deleted or made up.
 REVERSIBLE = {"pause", "resume", "partitions ensure", "partitions index", "migrate", "dead-letters replay"}
 ASKS = {"fill", "partitions drop", "countries rebuild", "streams apply", "streams accept-loss", "dead-letters discard",
