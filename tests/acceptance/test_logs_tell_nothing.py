@@ -20,7 +20,7 @@ from tests.support.system import ARRAY, System
 from tests.support.waiting import eventually
 
 WORD = "Zyzzogeton"
-KEY = f"{WORD}-a-key-of-many-dead letters"
+KEY = f"{WORD}-a-key-of-many-characters"
 SIGNED = {**ARRAY, "X-Api-Key": KEY}
 FIELDS = {
     "facebook": (

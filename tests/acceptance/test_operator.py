@@ -87,7 +87,7 @@ async def test_all_is_well(system: System, operator_settings: OperatorSettings, 
     code, document = await ops_json(operator_settings, capsys, "doctor")
     assert (code, document["ok"]) == (0, True)
     names = [check["check"] for check in document["checks"]]
-    assert len(names) == len(set(names)) == 26
+    assert len(names) == len(set(names)) == 28
 
 
 async def test_nothing_answers(operator_settings: OperatorSettings, capsys: Capsys) -> None:
