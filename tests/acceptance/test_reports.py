@@ -148,7 +148,7 @@ async def test_the_pages_need_no_other_host(database: Database) -> None:
         for name, (report, _) in REPORTS.items():
             operation = document["paths"][f"/v1/reports/{name}"]["get"]
             assert [parameter["name"] for parameter in operation["parameters"]] == [p.name for p in report.parameters]
-            assert set(operation["responses"]) == {"200", "400", "406", "503", "504"}
+            assert set(operation["responses"]) == {"200", "400", "401", "403", "406", "503", "504"}
             assert set(operation["responses"]["200"]["content"]) == set(FORMATS)
         schemas = document["components"]["schemas"]
         for reference in re.findall(r"#/components/schemas/(\w+)", msgspec.json.encode(document).decode()):
