@@ -29,8 +29,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -235,36 +235,15 @@ async def _bytes(connection: Connection) -> int:
 
 async def run(sizes: Sequence[int], *, short: bool) -> dict[str, Any]:
     """Run the benchmark. Return the result as JSON types."""
-    columns = (TextColumn("{task.description:<34}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
     figures: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
     zipf = await _zipf(sizes, short=short)
-    with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder, Progress(*columns) as progress:
-        async with Servers(Path(folder)) as servers:
-            services = await start_services(
-                servers, {**os.environ, "LOG_LEVEL": "warning", "REPORTER_CONNECTIONS": str(READERS)}
-            )
-            raise_cpu_priority(servers.supervisor.pid("reporter"))
-            connection = await postgres.connect(servers.owner_dsn, name="bench")
-            bench = Bench(servers, services, progress, short=short)
-            stored = 0
-            for size in sizes:
-                try:
-                    check_room(servers.folder, size - stored)
-                except NoRoom as error:
-                    left_out[f"{size}"] = str(error)
-                    progress.console.print(f"skipped: {error}")
-                    continue
-                began = time.monotonic()
-                stored += (await fill(servers.owner_dsn, size - stored, DAYS)).total()
-                filled = time.monotonic() - began
-                with bench.bar("vacuum", None):  # otherwise autovacuum would run during the measurement
-                    await connection.execute("VACUUM (ANALYZE)")
-                figures.append({**await bench.size(connection, stored), "fill_seconds": round(filled)})
-                progress.console.print(_line(figures[-1]))
-            storing = await bench.while_storing()
-            machine = await describe(connection)
-            await connection.close()
+    async with _started(short=short) as (bench, connection):
+        async for stored, fill_seconds in _grow(bench, connection, sizes, left_out):
+            figures.append({**await bench.size(connection, stored), "fill_seconds": round(fill_seconds)})
+            bench.progress.console.print(_line(figures[-1]))
+        storing = await bench.while_storing()
+        machine = await describe(connection)
     return {
         **machine,
         **_summary(figures, zipf),
@@ -277,8 +256,18 @@ async def run(sizes: Sequence[int], *, short: bool) -> dict[str, Any]:
 
 async def _zipf(sizes: Sequence[int], *, short: bool) -> list[dict[str, Any]]:
     """Measure the breakdowns with values that return by Zipf's law, on a database of its own."""
-    columns = (TextColumn("{task.description:<34}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
     measured = []
+    async with _started(short=short) as (bench, connection):
+        async for stored, _ in _grow(bench, connection, sizes, {}, values="many"):
+            measured.append({"events": stored, **await bench.breakdowns()})
+            bench.progress.console.print(_breakdowns_line(measured[-1]))
+    return measured
+
+
+@asynccontextmanager
+async def _started(*, short: bool) -> AsyncIterator[tuple[Bench, Connection]]:
+    """Start servers and services on an empty database. Yield the benchmark and a connection as the owner."""
+    columns = (TextColumn("{task.description:<34}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
     with tempfile.TemporaryDirectory(prefix="sluice-bench-") as folder, Progress(*columns) as progress:
         async with Servers(Path(folder)) as servers:
             services = await start_services(
@@ -286,21 +275,31 @@ async def _zipf(sizes: Sequence[int], *, short: bool) -> list[dict[str, Any]]:
             )
             raise_cpu_priority(servers.supervisor.pid("reporter"))
             connection = await postgres.connect(servers.owner_dsn, name="bench")
-            bench = Bench(servers, services, progress, short=short)
-            stored = 0
-            for size in sizes:
-                try:
-                    check_room(servers.folder, size - stored)
-                except NoRoom as error:
-                    progress.console.print(f"skipped: {error}")
-                    continue
-                stored += (await fill(servers.owner_dsn, size - stored, DAYS, values="many")).total()
-                with bench.bar("vacuum", None):
-                    await connection.execute("VACUUM (ANALYZE)")
-                measured.append({"events": stored, **await bench.breakdowns()})
-                progress.console.print(_breakdowns_line(measured[-1]))
+            yield Bench(servers, services, progress, short=short), connection
             await connection.close()
-    return measured
+
+
+async def _grow(
+    bench: Bench, connection: Connection, sizes: Sequence[int], left_out: dict[str, str], values: str = "publisher"
+) -> AsyncIterator[tuple[int, float]]:
+    """Fill the database to each size in turn. Yield the stored events and the seconds of filling.
+
+    A size that the disk has no room for is skipped, with the reason in `left_out`.
+    """
+    stored = 0
+    for size in sizes:
+        try:
+            check_room(bench.servers.folder, size - stored)
+        except NoRoom as error:
+            left_out[f"{size}"] = str(error)
+            bench.progress.console.print(f"skipped: {error}")
+            continue
+        began = time.monotonic()
+        stored += (await fill(bench.servers.owner_dsn, size - stored, DAYS, values=values)).total()
+        fill_seconds = time.monotonic() - began
+        with bench.bar("vacuum", None):  # otherwise autovacuum would run during the measurement
+            await connection.execute("VACUUM (ANALYZE)")
+        yield stored, fill_seconds
 
 
 def _breakdowns_line(figures: dict[str, Any]) -> str:
