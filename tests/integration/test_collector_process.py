@@ -315,7 +315,8 @@ async def test_each_task_counts_for_readiness(connection: Connection, start: Sta
         await eventually(named, what=f"readiness names {task}")
         await connection.execute(f"GRANT ALL ON {table} TO sluice_collector")
         await collector.is_ready()
-        assert (await collector.logged("step failed"))["step"] == task
+        # Counting breakdowns reads watermarks, too: it fails for the same cause, before or after the task.
+        assert task in {line["step"] for line in collector.log if line["event"] == "step failed"}
         assert await collector.terminate() == 0
 
 
